@@ -1,0 +1,1 @@
+"""CSV files to chunks to Kafka, and the generator of synthetic catalogs."""

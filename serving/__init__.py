@@ -1,0 +1,1 @@
+"""MongoDB: collections with their validators and indexes, the ledger, publications, the report views."""

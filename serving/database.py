@@ -1,0 +1,29 @@
+"""The connection to MongoDB. Progress and cubes are exact only at the primary and once a majority holds them, whatever a URL says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pymongo import MongoClient, ReadPreference
+from pymongo.database import Database
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from settings import settings
+
+Document = dict[str, Any]
+
+
+def connect(url: str | None = None) -> MongoClient[Document]:
+    """A client for the URL, by default the one of the settings. Times come back in UTC."""
+    return MongoClient(url or settings().mongodb, tz_aware=True, appname="tidemark", serverSelectionTimeoutMS=20_000)
+
+
+def tidemark(client: MongoClient[Document], name: str | None = None) -> Database[Document]:
+    """Tidemark's database, by default the one of the settings: primary, majority reads and writes."""
+    return client.get_database(
+        name or settings().database,
+        read_preference=ReadPreference.PRIMARY,
+        read_concern=ReadConcern("majority"),
+        write_concern=WriteConcern("majority"),
+    )

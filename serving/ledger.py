@@ -1,0 +1,198 @@
+"""The ledger: the only truth about the stream's progress. One document, moved only together with the cells it accounts for.
+
+A generation is taken at each start of the stream and fences off whoever came before: every write here is filtered by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from bson.int64 import Int64
+from pymongo import ReplaceOne, ReturnDocument, UpdateOne
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+
+from catalog.cube import MEASURES, Cell
+from catalog.marks import TideMark
+from catalog.versions import CategoryVersion
+from serving import offsets
+from serving.database import Document
+
+LEDGER = "ledger"
+
+
+class Fenced(Exception):
+    """Somebody with a higher generation is at work, or a rebuild: whoever meets this stops, and may start again as a new generation."""
+
+
+class TopicsRecreated(Exception):
+    """A topic is not the one whose offsets the ledger holds."""
+
+
+class Tag(NamedTuple):
+    """Who wrote a product document: a generation and its micro-batch's number. It counts once the ledger has committed it."""
+
+    generation: int
+    batch: int
+
+
+class Category(NamedTuple):
+    """A category as told: its name and the version that says it."""
+
+    name: str
+    version: CategoryVersion
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The ledger as read at one moment. `committed` is the newest committed micro-batch's number by generation."""
+
+    generation: int
+    offsets: TideMark
+    committed: Mapping[int, int]
+
+    def holds(self, tag: Tag) -> bool:
+        """Is what bears this tag committed?"""
+        return tag.batch <= self.committed.get(tag.generation, -1)
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What one micro-batch moves, all at once. Cell differences are measures in the order of catalog.cube; times in UTC."""
+
+    number: int
+    offsets: TideMark
+    differences: Mapping[Cell, tuple[int, ...]]
+    categories: Mapping[int, Category] = field(default_factory=dict)
+    newest_event: datetime | None = None
+    newest_observation: datetime | None = None
+    progress: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read(database: Database[Document]) -> Ledger:
+    """The ledger; LookupError where the database has not been prepared."""
+    document = database.state.find_one({"_id": LEDGER})
+    if document is None:
+        raise LookupError(f"database {database.name} holds no ledger: run `python -m serving.schema` first")
+    return _ledger(document)
+
+
+def start_generation(database: Database[Document], rules: str, topics: Mapping[str, str]) -> Ledger:
+    """Takes the next generation for a stream that works by these rules on these topics (id by name).
+
+    Raises TopicsRecreated where a topic has another id than the one whose offsets the ledger holds, Fenced while a rebuild is under way.
+    """
+    read(database)
+    held: dict[str, str] = (database.state.find_one({"_id": LEDGER}) or {}).get("topics", {})
+    for topic, identity in topics.items():
+        if held.get(topic, identity) != identity:
+            raise TopicsRecreated(
+                f"topic {topic} has id {identity}, the ledger's offsets are those of id {held[topic]}: the topic was deleted and created "
+                "again. Bring the former topic back, or start with an empty database (setting TIDEMARK_DATABASE)"
+            )
+    document = database.state.find_one_and_update(
+        {"_id": LEDGER, "rebuilding": None, "topics": held},
+        [
+            {
+                "$set": {
+                    "generation": {"$add": ["$generation", 1]},
+                    "rules": rules,
+                    "topics": {"$literal": {**held, **topics}},
+                    "started_at": "$$NOW",
+                    "heartbeat": "$$NOW",
+                }
+            }
+        ],
+        return_document=ReturnDocument.AFTER,
+    )
+    if document is None:
+        raise Fenced("a rebuild is under way, or another stream has just started: no stream runs until it is done")
+    return _ledger(document)
+
+
+def heartbeat(database: Database[Document], generation: int) -> None:
+    """Says that the stream of this generation lives; Fenced where it should not."""
+    matched = database.state.update_one(
+        {"_id": LEDGER, "generation": generation, "rebuilding": None}, {"$currentDate": {"heartbeat": True}}
+    ).matched_count
+    if not matched:
+        raise Fenced(f"generation {generation} has been succeeded")
+
+
+def commit(database: Database[Document], generation: int, batch: MicroBatch) -> None:
+    """Adds a micro-batch's differences, applies its categories and moves the offsets: one transaction, or nothing.
+
+    Raises Fenced where the generation is not the ledger's any more. Repeating a commit that got through changes nothing.
+    """
+
+    def transaction(session: ClientSession) -> None:
+        before = {"_id": LEDGER, "generation": generation, "rebuilding": None, f"committed.{generation}": _number_before(batch.number)}
+        newest = {"newest_event": batch.newest_event, "newest_observation": batch.newest_observation}
+        update: dict[str, Any] = {
+            "$set": {
+                f"committed.{generation}": batch.number,
+                "offsets": offsets.to_documents(batch.offsets),
+                "progress": dict(batch.progress),
+            },
+            "$currentDate": {"heartbeat": True, "committed_at": True},
+            "$max": {name: moment for name, moment in newest.items() if moment is not None},
+        }
+        moved = database.state.update_one(before, {key: value for key, value in update.items() if value}, session=session)
+        if not moved.matched_count:
+            now = database.state.find_one({"_id": LEDGER}, session=session) or {}
+            if now.get("committed", {}).get(str(generation), -1) >= batch.number:
+                return
+            raise Fenced(
+                f"generation {generation} cannot commit micro-batch {batch.number}: the ledger is at generation {now.get('generation')}"
+                + (f", rebuilding publication {now['rebuilding']}" if now.get("rebuilding") is not None else "")
+            )
+        if cells := [_increment(cell, difference) for cell, difference in batch.differences.items() if any(difference)]:
+            database.speed_cell.bulk_write(cells, ordered=False, session=session)
+        if categories := [_replacement(number, category) for number, category in batch.categories.items()]:
+            database.category.bulk_write(categories, ordered=False, session=session)
+
+    with database.client.start_session() as session:
+        session.with_transaction(
+            transaction,
+            read_concern=database.read_concern,
+            write_concern=database.write_concern,
+            read_preference=database.read_preference,
+        )
+
+
+def cell_key(cell: Iterable[Any]) -> Document:
+    """A cell as MongoDB holds it. The fields' order is part of the key."""
+    category_id, price_level, is_best_seller = cell
+    return {"category_id": category_id, "price_level": price_level, "is_best_seller": is_best_seller}
+
+
+def _ledger(document: Document) -> Ledger:
+    return Ledger(
+        generation=document["generation"],
+        offsets=offsets.from_documents(document["offsets"]),
+        committed={int(generation): number for generation, number in document["committed"].items()},
+    )
+
+
+def _number_before(number: int) -> int | None:
+    """The number committed before this one: none before the first, which MongoDB's null stands for."""
+    return number - 1 if number else None
+
+
+def _increment(cell: Cell, difference: Iterable[int]) -> UpdateOne:
+    return UpdateOne(
+        {"_id": cell_key(cell)},
+        {"$inc": {measure: Int64(amount) for measure, amount in zip(MEASURES, difference, strict=True)}},
+        upsert=True,
+    )
+
+
+def _replacement(number: int, category: Category) -> ReplaceOne[Document]:
+    return ReplaceOne(
+        {"_id": number},
+        {"_id": number, "category_name": category.name, "_tide": {"version": category.version._asdict()}},
+        upsert=True,
+    )

@@ -1,0 +1,205 @@
+"""Collections with their validators and indexes, and the views; `python -m serving.schema` brings a database to them.
+
+Idempotent, and never drops or swaps a collection: an existing one gets the validator and indexes of the code.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, NamedTuple
+
+from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.database import Database
+from pymongo.errors import OperationFailure
+
+from catalog.cube import MEASURES
+from serving.database import Document, connect, tidemark
+from serving.views import VIEWS
+
+Schema = dict[str, Any]
+
+log = logging.getLogger(__name__)
+
+_NAMESPACE_EXISTS = 48  # MongoDB's error code
+
+_WHOLE: Schema = {"bsonType": ["int", "long"]}
+_COUNT: Schema = {"bsonType": ["int", "long"], "minimum": 0}
+_TEXT: Schema = {"bsonType": "string"}
+_TEXT_OR_NULL: Schema = {"bsonType": ["string", "null"]}
+_DATE: Schema = {"bsonType": "date"}
+_DATE_OR_NULL: Schema = {"bsonType": ["date", "null"]}
+_LEVEL: Schema = {"bsonType": ["int", "null"]}
+_DOLLARS: Schema = {"bsonType": "double"}
+
+
+def _object(*, optional: Schema | None = None, **required: Schema) -> Schema:
+    """An object with these fields; others may stand beside them."""
+    return {"bsonType": "object", "required": list(required), "properties": {**required, **(optional or {})}}
+
+
+def _array(items: Schema) -> Schema:
+    return {"bsonType": "array", "items": items}
+
+
+_CELL = _object(category_id={"bsonType": "int", "minimum": 1}, price_level=_LEVEL, is_best_seller={"bsonType": "bool"})
+_MEASURES: dict[str, Schema] = dict.fromkeys(MEASURES, _WHOLE)
+_OFFSETS = _array(_object(topic=_TEXT, partition=_COUNT, offset=_COUNT))
+_VERSION = _object(observed_at=_WHOLE, told_at=_WHOLE, position=_WHOLE, partition=_COUNT, offset=_COUNT)
+_CATEGORY_VERSION = _object(told_at=_WHOLE, position=_WHOLE, partition=_COUNT, offset=_COUNT)
+# The cell's three dimensions, then the measures, in the order of catalog.cube.
+_CONTRIBUTION: Schema = {"bsonType": "array", "minItems": 3 + len(MEASURES), "maxItems": 3 + len(MEASURES)}
+_BEFORE: Schema = {"bsonType": ["object", "null"], "required": ["version", "contribution"], "properties": {"version": _VERSION}}
+
+
+class Collection(NamedTuple):
+    name: str
+    schema: Schema
+    indexes: tuple[IndexModel, ...] = ()
+
+
+COLLECTIONS: tuple[Collection, ...] = (
+    Collection(
+        "product",
+        _object(
+            _id=_TEXT,
+            asin=_TEXT,
+            title=_TEXT,
+            imgUrl=_TEXT_OR_NULL,
+            productURL=_TEXT_OR_NULL,
+            stars=_DOLLARS,
+            reviews={"bsonType": "int"},
+            price=_DOLLARS,
+            listPrice=_DOLLARS,
+            category_id={"bsonType": "int"},
+            isBestSeller={"bsonType": "bool"},
+            boughtInLastMonth={"bsonType": "int"},
+            category_name=_TEXT,
+            price_level=_LEVEL,
+            date=_DATE,
+            _tide=_object(
+                version=_VERSION,
+                contribution=_CONTRIBUTION,
+                tag=_object(generation=_COUNT, batch=_COUNT),
+                before=_BEFORE,
+                optional={"category": {"bsonType": ["object", "null"]}},
+            ),
+        ),
+        (
+            IndexModel([("category_id", ASCENDING), ("price", ASCENDING)]),
+            IndexModel([("category_name", ASCENDING)]),
+            IndexModel([("price", ASCENDING)]),
+        ),
+    ),
+    Collection("category", _object(_id={"bsonType": "int"}, category_name=_TEXT, _tide=_object(version=_CATEGORY_VERSION))),
+    Collection("speed_cell", _object(_id=_CELL, **_MEASURES)),
+    Collection(
+        "publication",
+        _object(_id=_COUNT, mark=_OFFSETS, published_at=_DATE_OR_NULL, rules=_TEXT_OR_NULL),
+    ),
+    Collection(
+        "publication_cell",
+        _object(_id={"bsonType": "object"}, publication=_COUNT, cell=_CELL, **_MEASURES),
+        (IndexModel([("publication", ASCENDING)]),),
+    ),
+    Collection("state", _object(_id=_TEXT)),
+    Collection(
+        "history",
+        _object(_id={"bsonType": "object"}, day=_DATE, cell=_CELL, **_MEASURES),
+        (IndexModel([("day", ASCENDING)]),),
+    ),
+    Collection(
+        "quarantine",
+        _object(
+            _id=_TEXT,
+            topic=_TEXT,
+            partition=_COUNT,
+            offset=_COUNT,
+            timestamp=_DATE,
+            reason=_TEXT,
+            raw={"bsonType": ["binData", "null"]},
+            source={"bsonType": ["object", "string"]},
+            status={"enum": ["open", "replayed", "discarded", "healed"]},
+        ),
+        (IndexModel([("status", ASCENDING), ("reason", ASCENDING)]), IndexModel([("timestamp", DESCENDING)])),
+    ),
+    Collection(
+        "ingestion",
+        _object(
+            _id=_TEXT,
+            kind={"enum": ["product", "category"]},
+            file=_TEXT,
+            name=_TEXT,
+            bytes=_COUNT,
+            rows=_COUNT,
+            content=_TEXT,
+            observed_at=_DATE,
+            told_at=_DATE,
+            chunks=_COUNT,
+        ),
+        (IndexModel([("told_at", DESCENDING)]),),
+    ),
+    Collection(
+        "ingestion_chunk",
+        _object(
+            _id=_TEXT,
+            ingestion=_TEXT,
+            number=_COUNT,
+            start=_COUNT,
+            end=_COUNT,
+            rows=_COUNT,
+            content=_TEXT,
+            status={"enum": ["planned", "done"]},
+            optional={"acknowledged": {"bsonType": ["int", "long", "null"]}, "ends": {"bsonType": ["array", "null"]}},
+        ),
+        (IndexModel([("ingestion", ASCENDING), ("number", ASCENDING)], unique=True),),
+    ),
+    Collection("verification", _object(at=_DATE, drift=_COUNT), (IndexModel([("at", DESCENDING)]),)),
+)
+
+
+def prepare(database: Database[Document]) -> None:
+    """Creates what is missing and brings the rest to the code: collections, validators, indexes, views, first documents."""
+    present = {one["name"] for one in database.list_collections()}
+    for collection in COLLECTIONS:
+        validator = {"$jsonSchema": collection.schema}
+        _create_or_modify(database, collection.name, present, {"validator": validator})
+        if collection.indexes:
+            database[collection.name].create_indexes(list(collection.indexes))
+    for view in VIEWS:
+        _create_or_modify(database, view.name, present, {"viewOn": view.on, "pipeline": view.pipeline})
+    _insert_once(database, "publication", {"_id": 0, "mark": [], "published_at": None, "rules": None})
+    _insert_once(database, "state", {"_id": "served", "publication": 0})
+    _insert_once(
+        database,
+        "state",
+        {"_id": "ledger", "generation": 0, "committed": {}, "offsets": [], "topics": {}, "rules": None, "rebuilding": None, "rebuilds": 0},
+    )
+
+
+def _create_or_modify(database: Database[Document], name: str, present: set[str], options: dict[str, Any]) -> None:
+    """Creates a collection or view, or brings an existing one to the options; somebody else may be doing the same."""
+    if name not in present:
+        try:
+            database.create_collection(name, check_exists=False, **options)
+            return
+        except OperationFailure as failure:
+            if failure.code != _NAMESPACE_EXISTS:
+                raise
+            log.debug("%s has been created by somebody else", name)
+    database.command("collMod", name, **options)
+
+
+def _insert_once(database: Database[Document], collection: str, document: Document) -> None:
+    database[collection].update_one({"_id": document["_id"]}, {"$setOnInsert": document}, upsert=True)
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    with connect() as client:
+        database = tidemark(client)
+        prepare(database)
+        log.info("database %s is ready: %d collections, %d views", database.name, len(COLLECTIONS), len(VIEWS))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,330 @@
+"""The report views, as data: a name, what it is a view on, its pipeline. Fields are those of the reports' contract, averages unrounded."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from catalog.cube import MEASURES
+from catalog.rules import RULES
+
+Stage = dict[str, Any]
+
+
+class View(NamedTuple):
+    name: str
+    on: str
+    pipeline: list[Stage]
+
+
+_SUMS: Stage = {measure: {"$sum": f"${measure}"} for measure in MEASURES}
+_MEASURES: Stage = {measure: True for measure in MEASURES}
+
+
+def _quotient(dividend: str, divisor: str, scale: int = 1) -> Stage:
+    """Dividend over divisor and scale in one division; null where there is nothing to divide by."""
+    below: Any = {"$multiply": [f"${divisor}", scale]} if scale != 1 else f"${divisor}"
+    return {"$cond": [{"$gt": [f"${divisor}", 0]}, {"$divide": [f"${dividend}", below]}, None]}
+
+
+_AVERAGE_PRICE = _quotient("price_cents", "priced", 100)
+_AVERAGE_STARS = _quotient("stars_tenths", "rated", 10)
+
+_LABEL: Stage = {
+    "$switch": {
+        "branches": [
+            {"case": {"$eq": ["$price_level", None]}, "then": "unknown"},
+            {
+                "case": {"$gte": ["$price_level", RULES.top_level_dollars]},
+                "then": {"$concat": [{"$literal": "$"}, {"$toString": "$price_level"}, "+"]},
+            },
+        ],
+        "default": {
+            "$concat": [
+                {"$literal": "$"},
+                {"$toString": "$price_level"},
+                "-",
+                {"$toString": {"$add": ["$price_level", RULES.level_dollars]}},
+            ]
+        },
+    }
+}
+
+_BEST_SELLERS: Stage = {"$sum": {"$cond": ["$_id.is_best_seller", "$products", 0]}}
+
+_SHARE: list[Stage] = [
+    {"$setWindowFields": {"output": {"_all": {"$sum": "$products"}}}},
+    {"$set": {"share": {"$divide": ["$products", "$_all"]}}},
+]
+
+
+def unknown_category(category_id: int) -> str:
+    """The name of a category that has not come."""
+    return f"Unknown category {category_id}"
+
+
+def _category_name(id_field: str) -> list[Stage]:
+    """Joins category_name to documents that are few: one for a category."""
+    return [
+        {"$lookup": {"from": "category", "localField": id_field, "foreignField": "_id", "as": "_category"}},
+        {
+            "$set": {
+                "category_name": {
+                    "$ifNull": [
+                        {"$first": "$_category.category_name"},
+                        {"$concat": [unknown_category(0)[:-1], {"$toString": f"${id_field}"}]},
+                    ]
+                }
+            }
+        },
+    ]
+
+
+def _named_cells(*further: str) -> list[Stage]:
+    """Cells with their dimensions, names and labels. They are grouped first, because a join for each cell takes seconds."""
+    return [
+        {"$group": {"_id": "$_id.category_id", "cells": {"$push": "$$ROOT"}}},
+        *_category_name("_id"),
+        {"$unwind": "$cells"},
+        {
+            "$project": {
+                "_id": False,
+                **{field: f"$cells.{field}" for field in further},
+                "category_id": "$_id",
+                "category_name": True,
+                "price_level": "$cells._id.price_level",
+                "is_best_seller": "$cells._id.is_best_seller",
+                **{measure: f"$cells.{measure}" for measure in MEASURES},
+            }
+        },
+        {"$set": {"label": _LABEL}},
+    ]
+
+
+SERVED_CELL = View(
+    "served_cell",
+    "state",
+    [
+        {"$match": {"_id": "served"}},
+        {"$lookup": {"from": "publication_cell", "localField": "publication", "foreignField": "publication", "as": "cell"}},
+        {"$unwind": "$cell"},
+        {"$project": {"_id": "$cell.cell", **{measure: f"$cell.{measure}" for measure in MEASURES}}},
+        {"$unionWith": {"coll": "speed_cell", "pipeline": [{"$project": _MEASURES}]}},
+        {"$group": {"_id": "$_id", **_SUMS}},
+        {"$match": {"products": {"$ne": 0}}},
+    ],
+)
+
+REPORT_CUBE = View("report_cube", SERVED_CELL.name, _named_cells())
+
+REPORT_PRICE_LEVEL = View(
+    "report_price_level",
+    SERVED_CELL.name,
+    [
+        {"$group": {"_id": "$_id.price_level", "products": {"$sum": "$products"}}},
+        *_SHARE,
+        {"$set": {"price_level": "$_id"}},
+        {"$project": {"_id": False, "price_level": True, "label": _LABEL, "products": True, "share": True}},
+    ],
+)
+
+REPORT_CATEGORY = View(
+    "report_category",
+    SERVED_CELL.name,
+    [
+        {"$group": {"_id": "$_id.category_id", **_SUMS, "best_sellers": _BEST_SELLERS}},
+        *_SHARE,
+        *_category_name("_id"),
+        {
+            "$project": {
+                "_id": False,
+                "category_id": "$_id",
+                "category_name": True,
+                "products": True,
+                "share": True,
+                "average_price": _AVERAGE_PRICE,
+                "average_stars": _AVERAGE_STARS,
+                "best_sellers": True,
+                "bought_floor": True,
+                "discounted": True,
+                "average_discount": _quotient("discount_cents", "list_cents"),
+            }
+        },
+    ],
+)
+
+REPORT_SUMMARY = View(
+    "report_summary",
+    "state",
+    [
+        {"$match": {"_id": "served"}},
+        {
+            "$lookup": {
+                "from": SERVED_CELL.name,
+                "pipeline": [
+                    {"$group": {"_id": "$_id.category_id", **_SUMS, "best_sellers": _BEST_SELLERS}},
+                    {"$group": {"_id": None, **_SUMS, "best_sellers": {"$sum": "$best_sellers"}, "categories": {"$sum": 1}}},
+                ],
+                "as": "total",
+            }
+        },
+        # A catalog without products has a summary too.
+        {
+            "$replaceWith": {
+                "$mergeObjects": [
+                    dict.fromkeys((*MEASURES, "best_sellers", "categories"), 0),
+                    {"$first": "$total"},
+                ]
+            }
+        },
+        {
+            "$project": {
+                "_id": False,
+                "products": True,
+                "categories": True,
+                "average_price": _AVERAGE_PRICE,
+                "average_stars": _AVERAGE_STARS,
+                "best_sellers": True,
+                "discounted": True,
+                "bought_floor": True,
+            }
+        },
+    ],
+)
+
+REPORT_HISTORY = View(
+    "report_history",
+    "history",
+    [
+        {"$match": {"products": {"$ne": 0}}},
+        {"$set": {"_id": "$cell"}},
+        *_named_cells("day"),
+    ],
+)
+
+
+def _offset_in(offsets: str, of: str) -> Stage:
+    """The offset that an array of offsets names for the partition of the variable `of`; 0 where it names none."""
+    same = {"$and": [{"$eq": ["$$own.topic", f"$${of}.topic"]}, {"$eq": ["$$own.partition", f"$${of}.partition"]}]}
+    found = {"$first": {"$filter": {"input": {"$ifNull": [offsets, []]}, "as": "own", "cond": same}}}
+    return {"$ifNull": [{"$let": {"vars": {"found": found}, "in": "$$found.offset"}}, 0]}
+
+
+REPORT_FRESHNESS = View(
+    "report_freshness",
+    "state",
+    [
+        {"$match": {"_id": "ledger"}},
+        {"$lookup": {"from": "state", "pipeline": [{"$match": {"_id": "served"}}], "as": "served"}},
+        {"$set": {"publication": {"$first": "$served.publication"}}},
+        {"$lookup": {"from": "publication", "localField": "publication", "foreignField": "_id", "as": "published"}},
+        {
+            "$lookup": {
+                "from": "state",
+                "pipeline": [
+                    {"$match": {"_id": "log_end"}},
+                    {"$match": {"$expr": {"$gte": ["$looked_at", {"$subtract": ["$$NOW", 60_000]}]}}},
+                ],
+                "as": "log",
+            }
+        },
+        {"$lookup": {"from": "verification", "pipeline": [{"$sort": {"at": -1}}, {"$limit": 1}], "as": "verified"}},
+        {
+            "$lookup": {
+                "from": "quarantine",
+                "pipeline": [{"$match": {"status": "open"}}, {"$count": "records"}],
+                "as": "quarantine",
+            }
+        },
+        {"$set": {"log": {"$first": "$log"}}},
+        {
+            "$project": {
+                "_id": False,
+                "publication": True,
+                "mark": {"$first": "$published.mark"},
+                "published_at": {"$first": "$published.published_at"},
+                "newest_observation": {"$ifNull": ["$newest_observation", None]},
+                "newest_event": {"$ifNull": ["$newest_event", None]},
+                "heartbeat": {"$ifNull": ["$heartbeat", None]},
+                "seconds_since_heartbeat": {
+                    "$cond": [
+                        {"$ifNull": ["$heartbeat", False]},
+                        {"$divide": [{"$subtract": ["$$NOW", "$heartbeat"]}, 1000]},
+                        None,
+                    ]
+                },
+                "events_behind": {
+                    "$cond": [
+                        {"$ifNull": ["$log", False]},
+                        {
+                            "$sum": {
+                                "$map": {
+                                    "input": {"$ifNull": ["$log.offsets", []]},
+                                    "as": "end",
+                                    "in": {"$max": [0, {"$subtract": ["$$end.offset", _offset_in("$offsets", "end")]}]},
+                                }
+                            }
+                        },
+                        None,
+                    ]
+                },
+                "looked_at": {"$ifNull": ["$log.looked_at", None]},
+                "drift": {"$ifNull": [{"$first": "$verified.drift"}, None]},
+                "quarantined": {"$ifNull": [{"$first": "$quarantine.records"}, 0]},
+                "rules": {"$ifNull": ["$rules", None]},
+            }
+        },
+    ],
+)
+
+INGESTION_PROGRESS = View(
+    "ingestion_progress",
+    "ingestion",
+    [
+        {"$lookup": {"from": "ingestion_chunk", "localField": "_id", "foreignField": "ingestion", "as": "chunk"}},
+        {"$lookup": {"from": "state", "pipeline": [{"$match": {"_id": "ledger"}}], "as": "ledger"}},
+        {"$set": {"offsets": {"$first": "$ledger.offsets"}}},
+        {
+            "$project": {
+                "kind": True,
+                "file": True,
+                "name": True,
+                "bytes": True,
+                "rows": True,
+                "observed_at": True,
+                "told_at": True,
+                "chunks": True,
+                "done": {"$size": {"$filter": {"input": "$chunk", "as": "one", "cond": {"$eq": ["$$one.status", "done"]}}}},
+                "acknowledged": {"$sum": "$chunk.acknowledged"},
+                "reached": {
+                    "$allElementsTrue": {
+                        "$map": {
+                            "input": {
+                                "$reduce": {
+                                    "input": "$chunk",
+                                    "initialValue": [],
+                                    "in": {"$concatArrays": ["$$value", {"$ifNull": ["$$this.ends", []]}]},
+                                }
+                            },
+                            "as": "end",
+                            "in": {"$gte": [_offset_in("$offsets", "end"), "$$end.offset"]},
+                        }
+                    }
+                },
+            }
+        },
+        {"$set": {"served": {"$and": ["$reached", {"$eq": ["$done", "$chunks"]}]}}},
+        {"$unset": "reached"},
+    ],
+)
+
+# In the order in which they can be created: a view follows what it is a view on.
+VIEWS: tuple[View, ...] = (
+    SERVED_CELL,
+    REPORT_CUBE,
+    REPORT_PRICE_LEVEL,
+    REPORT_CATEGORY,
+    REPORT_SUMMARY,
+    REPORT_HISTORY,
+    REPORT_FRESHNESS,
+    INGESTION_PROGRESS,
+)

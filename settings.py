@@ -1,0 +1,90 @@
+"""Every setting of Tidemark, from the environment: `TIDEMARK_` and the field's name in capitals.
+
+The one place that reads the environment. The table in README.md is checked against this file by a test.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+CHECKOUT = Path(__file__).resolve().parent
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseSettings):
+    """One environment's settings; immutable, so that a process sees one configuration from start to end."""
+
+    model_config = SettingsConfigDict(env_prefix="TIDEMARK_", frozen=True, env_ignore_empty=True)
+
+    home: Path = Field(CHECKOUT / ".tidemark", description="folder of all state: data, logs, jars, work files")
+
+    # servers: an address given here is a server the user runs; it is then not started locally
+    kafka_bootstrap_servers: str = Field("", description="Kafka to use; empty starts one")
+    mongodb_url: str = Field("", description="MongoDB replica set to use; empty starts a one-node one")
+    spark_master: str = Field("local[2]", description="where the Spark jobs run: local[N], spark://..., k8s://...")
+    airflow_database_url: str = Field("", description="Airflow's metadata database; empty is SQLite under home")
+
+    # ports of what is started locally, all on 127.0.0.1
+    kafka_port: Port = Field(9092, description="local Kafka broker")
+    kafka_controller_port: Port = Field(9093, description="local Kafka's KRaft controller")
+    mongodb_port: Port = Field(27017, description="local MongoDB")
+    airflow_port: Port = Field(8080, description="Airflow's pages and REST API")
+    spark_ui_port: Port = Field(4040, description="the stream's Spark pages")
+
+    # what is read and written
+    database: str = Field("tidemark", description="MongoDB database")
+    product_topic: str = Field("ingest-product", description="Kafka topic of products")
+    category_topic: str = Field("ingest-category", description="Kafka topic of categories")
+    product_partitions: int = Field(4, ge=1, description="partitions of the product topic when it is created")
+    retention_days: int = Field(30, ge=1, description="how long new topics keep events; must outlast missed nights")
+
+    # ingestion
+    products_pattern: str = Field("", description="where a scheduled day's product files are, e.g. /in/products_{day}.csv (glob, or an fsspec URL)")
+    categories_pattern: str = Field("", description="the same for category files")
+    chunk_bytes: int = Field(16 * 1024 * 1024, ge=1, description="size of a chunk, rounded up to the end of its last record")
+    acknowledge_seconds: int = Field(60, ge=1, description="longest wait for Kafka to acknowledge what a chunk produced")
+
+    # the stream
+    trigger_seconds: float = Field(1.0, ge=0, description="shortest time from one micro-batch's start to the next")
+    max_events_per_batch: int = Field(200_000, ge=1, description="most events one micro-batch takes (Spark's maxOffsetsPerTrigger)")
+    speed_memory: str = Field("2g", description="heap of the stream's Spark driver")
+
+    # small print of the local stack
+    airflow_parallelism: int = Field(3, ge=1, description="tasks that Airflow runs at once")
+    mongodb_cache_gb: float = Field(2.0, ge=0.25, description="local MongoDB's cache")
+
+    @cached_property
+    def kafka(self) -> str:
+        """Bootstrap servers in use."""
+        return self.kafka_bootstrap_servers or f"127.0.0.1:{self.kafka_port}"
+
+    @cached_property
+    def mongodb(self) -> str:
+        """MongoDB URL in use."""
+        return self.mongodb_url or f"mongodb://127.0.0.1:{self.mongodb_port}/?replicaSet=tidemark"
+
+    @property
+    def jars(self) -> Path:
+        """Folder of the jars that set-up fetched: kafka/ for the broker, spark/ for Spark's connectors. Part of the environment."""
+        return Path(sys.prefix) / "share" / "tidemark" / "jars"
+
+    @cached_property
+    def topics(self) -> tuple[str, str]:
+        """Product topic and category topic."""
+        return self.product_topic, self.category_topic
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read once.
+
+    Raises pydantic.ValidationError, which names the variable, where a value does not fit.
+    """
+    return Settings()  # type: ignore[call-arg]

@@ -1,0 +1,38 @@
+"""The Spark session that stream and batch share."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pyspark.sql import SparkSession
+
+from settings import settings
+from spark.transforms import SESSION_OPTIONS
+
+# Resolved by Spark itself where set-up has not brought the jars.
+PACKAGES = ("org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0", "io.delta:delta-spark_4.2_2.13:4.4.0")
+
+
+def session(name: str, *, memory: str, ui_port: int | None = None) -> SparkSession:
+    """A session on the master of the settings; `memory` is the driver's heap (2g), without a port there are no Spark pages."""
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    options = {
+        "spark.driver.memory": memory,
+        **SESSION_OPTIONS,
+        # What tasks write to MongoDB must be written by one attempt at a time, in the plan that was made.
+        "spark.speculation": "false",
+        "spark.sql.adaptive.enabled": "false",
+        "spark.sql.streaming.noDataMicroBatches.enabled": "false",
+        "spark.sql.streaming.minBatchesToRetain": "2",
+        "spark.ui.enabled": str(ui_port is not None).lower(),
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "WARN",
+    }
+    if settings().spark_master.startswith("local"):
+        options |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1", "spark.sql.shuffle.partitions": "2"}
+    if ui_port is not None:
+        options["spark.ui.port"] = str(ui_port)
+    jars = sorted(str(jar) for jar in (settings().jars / "spark").glob("*.jar"))
+    options |= {"spark.jars": ",".join(jars)} if jars else {"spark.jars.packages": ",".join(PACKAGES)}
+    return SparkSession.builder.master(settings().spark_master).appName(name).config(map=options).getOrCreate()

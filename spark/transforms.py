@@ -1,0 +1,246 @@
+"""Events to observations and rejections, and on to states: DataFrames in, DataFrames out. Stream and batch share them.
+
+What the columns mean is defined in catalog/, which these must equal on every event.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from catalog import events as headers
+from catalog.cube import MEASURES
+from catalog.observations import Reason
+from catalog.rules import RULES, Rules
+from spark import columns as C
+
+# What an event turns out to be.
+PRODUCT, CATEGORY, REJECTION = "product", "category", "rejection"
+
+VERSION = ("observed_at", "told_at", "position", "partition", "offset")
+
+_CORRUPT = "_tide_corrupt"  # where Spark's parser puts what it cannot parse; no name that a record would use
+
+# What a session must have been told for these transforms: of a key that comes twice the last value counts, as in plain Python.
+SESSION_OPTIONS = {"spark.sql.variant.allowDuplicateKeys": "true", "spark.sql.session.timeZone": "UTC"}
+
+# JSON as RFC 8259 has it: Spark's parser is more lenient by default.
+_STRICT = {
+    "mode": "PERMISSIVE",
+    "columnNameOfCorruptRecord": _CORRUPT,
+    "allowSingleQuotes": "false",
+    "allowNonNumericNumbers": "false",
+    "maxNumLen": str(2**31 - 1),
+}
+
+# Fields that must be JSON strings are parsed with their type, the others as the text they are written in.
+_FIELDS = {
+    "asin": "string",
+    "title": "variant",
+    "imgUrl": "variant",
+    "productURL": "variant",
+    "stars": "string",
+    "reviews": "string",
+    "price": "string",
+    "listPrice": "string",
+    "category_id": "string",
+    "isBestSeller": "string",
+    "boughtInLastMonth": "string",
+    "date": "string",
+    "id": "string",
+    "category_name": "variant",
+}
+
+
+def events(kafka: DataFrame) -> DataFrame:
+    """Kafka's records as events: topic, partition, offset, timestamp (milliseconds), key, value, headers."""
+    return kafka.select(
+        "topic", "partition", "offset", F.unix_millis("timestamp").alias("timestamp"), "key", "value", "headers"
+    )  # fmt: skip
+
+
+def observed(log: DataFrame, category_topic: str, rules: Rules = RULES) -> DataFrame:
+    """One row an event: its kind, its id (asin, category id, source of a rejection), its version, and what the kind has.
+
+    Money and stars come as doubles and as integers of cents and tenths. Columns a kind does not have are null.
+    """
+    of_category = F.col("topic") == category_topic
+    parsed = log.select(
+        *("topic", "partition", "offset", "timestamp", "value", of_category.alias("of_category")),
+        C.header(F.col("headers"), headers.FORMAT).alias("format"),
+        C.header(F.col("headers"), headers.INGESTION).alias("ingestion"),
+        C.header_number(F.col("headers"), headers.POSITION).alias("told_position"),
+        C.header_number(F.col("headers"), headers.TOLD_AT).alias("told"),
+        C.header(F.col("headers"), headers.REPLAY_OF).alias("replay_of"),
+        F.col("value").cast("string").alias("text"),
+    ).withColumn("record", _record(F.col("text"), rules))
+    read = parsed.select(
+        *("topic", "partition", "offset", "timestamp", "value", "of_category", "ingestion"),
+        F.coalesce("told", "timestamp").alias("told_at"),
+        F.coalesce("told_position", F.lit(0)).cast("bigint").alias("position"),
+        _source().alias("source"),
+        _malformed(rules).alias("malformed"),
+        F.col("record.asin").alias("asin"),
+        _string("title").alias("title"),
+        _string("imgUrl").alias("imgUrl"),
+        _string("productURL").alias("productURL"),
+        C.double(F.col("record.stars")).alias("stars"),
+        C.scaled(F.col("record.stars"), rules, 1).alias("stars_tenths"),
+        C.integer(F.col("record.reviews"), rules).alias("reviews"),
+        C.double(F.col("record.price")).alias("price"),
+        C.scaled(F.col("record.price"), rules, 2).alias("price_cents"),
+        C.double(F.col("record.listPrice")).alias("listPrice"),
+        C.scaled(F.col("record.listPrice"), rules, 2).alias("list_price_cents"),
+        C.integer(F.when(F.col("of_category"), F.col("record.id")).otherwise(F.col("record.category_id")), rules).alias("category_id"),
+        _boolean(F.col("record.isBestSeller"), rules).alias("isBestSeller"),
+        C.integer(F.col("record.boughtInLastMonth"), rules).alias("boughtInLastMonth"),
+        C.moment(F.col("record.date"), rules).alias("observed_at"),
+        _string("category_name").alias("category_name"),
+    )
+    judged = read.withColumn(
+        "reason",
+        F.when(F.col("malformed"), Reason.MALFORMED.value)
+        .when(F.col("of_category"), _category_reason(rules))
+        .otherwise(_product_reason(rules)),
+    )
+    kind = F.when(F.col("reason").isNotNull(), REJECTION).when(F.col("of_category"), CATEGORY).otherwise(PRODUCT)
+    return judged.select(
+        kind.alias("kind"),
+        F.when(F.col("reason").isNotNull(), F.col("source"))
+        .when(F.col("of_category"), F.col("category_id").cast("string"))
+        .otherwise(F.col("asin"))
+        .alias("id"),
+        F.struct(
+            F.when(kind == PRODUCT, F.col("observed_at")).otherwise(F.lit(0)).cast("bigint").alias("observed_at"),
+            *("told_at", "position", "partition", "offset"),
+        ).alias("version"),
+        *("title", "imgUrl", "productURL", "stars", "stars_tenths", "reviews", "price", "price_cents", "listPrice"),
+        *("list_price_cents", "category_id", "isBestSeller", "boughtInLastMonth", "category_name"),
+        *("topic", "timestamp", "reason", "ingestion"),
+        F.when(F.col("reason").isNotNull(), F.col("value")).alias("raw"),
+    )
+
+
+def newest(rows: DataFrame) -> DataFrame:
+    """The row of the highest version of each kind and id. Repeats of one rejected source become one row."""
+    carried = [name for name in rows.columns if name not in ("kind", "id")]
+    highest = F.max(F.struct("version", *(name for name in carried if name != "version"))).alias("row")
+    return rows.groupBy("kind", "id").agg(highest).select("kind", "id", *(F.col(f"row.{name}").alias(name) for name in carried))
+
+
+def with_contributions(states: DataFrame, rules: Rules = RULES) -> DataFrame:
+    """Adds the cell's price_level and the measures (bigint) that each product state contributes to its cell."""
+    price, list_price = F.col("price_cents"), F.col("list_price_cents")
+    discounted = (list_price > price) & (price > 0)
+    measures = {
+        "products": F.lit(1),
+        "priced": F.when(price > 0, 1).otherwise(0),
+        "price_cents": price,
+        "rated": F.when(F.col("stars_tenths") > 0, 1).otherwise(0),
+        "stars_tenths": F.col("stars_tenths"),
+        "reviews": F.col("reviews"),
+        "bought_floor": F.col("boughtInLastMonth"),
+        "discounted": F.when(discounted, 1).otherwise(0),
+        "list_cents": F.when(discounted, list_price).otherwise(0),
+        "discount_cents": F.when(discounted, list_price - price).otherwise(0),
+    }
+    level = F.least(
+        (F.floor(price / (rules.level_dollars * 100)) * rules.level_dollars).cast("int"), F.lit(rules.top_level_dollars)
+    )  # fmt: skip
+    return states.select(
+        *(name for name in states.columns if name not in measures),
+        F.when(price > 0, level).alias("price_level"),
+        *(measures[name].cast("bigint").alias(name) for name in MEASURES),
+    )
+
+
+def _record(text: Column, rules: Rules) -> Column:
+    schema = ", ".join(f"{name} {kind}" for name, kind in {**_FIELDS, _CORRUPT: "string"}.items())
+    return F.from_json(text, schema, {**_STRICT, "maxNestingDepth": str(rules.deepest_nesting)})
+
+
+def _malformed(rules: Rules) -> Column:
+    """Is the value anything but one JSON object?"""
+    text, record = F.col("text"), F.col("record")
+    trimmed = F.trim(text, F.lit(" \t\n\r"))
+    return F.coalesce(
+        (F.col("format") == "csv") | ~F.is_valid_utf8(text) | ~trimmed.startswith("{") | record[_CORRUPT].isNotNull() | record.isNull(),
+        text.isNull(),
+    ) | _trailing(trimmed, rules) | _half_surrogate(text)
+
+
+def _trailing(trimmed: Column, rules: Rules) -> Column:
+    """Does something follow the object? Spark's parser stops where the object ends.
+
+    Only a brace before the last character makes it worth asking. Then the value is parsed as the first of two elements,
+    the second of which is a digest that the value cannot hold itself.
+    """
+    digest = F.sha2(trimmed, 256)
+    pair = F.from_json(
+        F.concat(F.lit("["), trimmed, F.lit(',"'), digest, F.lit('"]')),
+        "array<variant>",
+        {**_STRICT, "maxNestingDepth": str(rules.deepest_nesting + 1)},
+    )
+    alone = (F.size(pair) == 2) & (F.try_variant_get(F.try_element_at(pair, F.lit(2)), "$", "string") == digest)
+    suspect = F.locate("}", trimmed) < F.length(trimmed)
+    return F.when(suspect, ~F.coalesce(alone, F.lit(False))).otherwise(F.lit(False))
+
+
+def _half_surrogate(text: Column) -> Column:
+    """Does some string hold half a surrogate pair? Spark's variant refuses it anywhere, its parser of records does not."""
+    escaped = text.rlike("\\\\u[dD][89a-fA-F]")
+    return F.when(escaped, F.try_parse_json(text).isNull()).otherwise(F.lit(False))
+
+
+def _source() -> Column:
+    from_file = (F.col("ingestion") != "") & F.col("told_position").isNotNull()
+    return F.when(from_file, F.concat_ws(":", "ingestion", "told_position")).otherwise(
+        F.coalesce(
+            F.when(F.col("replay_of") != "", F.col("replay_of")),
+            F.concat_ws("/", "topic", "partition", "offset"),
+        )
+    )
+
+
+def _string(field: str) -> Column:
+    """A field that is a JSON string; null where it is none."""
+    value = F.col(f"record.{field}")
+    return F.when(F.schema_of_variant(value) == "STRING", F.try_variant_get(value, "$", "string"))
+
+
+def _boolean(text: Column, rules: Rules) -> Column:
+    return F.when(C.matches(text, rules.true), F.lit(True)).when(C.matches(text, rules.false), F.lit(False))
+
+
+def _within(column: str, least: int, most: int) -> Column:
+    return F.coalesce(F.col(column).between(least, most), F.lit(False))
+
+
+def _product_reason(rules: Rules) -> Column:
+    latest = F.col("timestamp") + rules.ahead_ms
+    kept = {
+        Reason.ASIN: C.matches(F.col("asin"), rules.asin),
+        Reason.TITLE: F.col("title").isNotNull(),
+        Reason.STARS: _within("stars_tenths", 0, rules.most_stars * 10),
+        Reason.REVIEWS: _within("reviews", 0, rules.most_count),
+        Reason.BOUGHT: _within("boughtInLastMonth", 0, rules.most_count),
+        Reason.PRICE: _within("price_cents", 0, rules.most_dollars * 100),
+        Reason.LIST_PRICE: _within("list_price_cents", 0, rules.most_dollars * 100),
+        Reason.CATEGORY_ID: _within("category_id", 1, rules.most_id),
+        Reason.BEST_SELLER: F.col("isBestSeller").isNotNull(),
+        Reason.DATE: F.coalesce(F.col("observed_at").between(F.lit(rules.earliest_ms), latest), F.lit(False)),
+    }
+    return _first_broken(kept)
+
+
+def _category_reason(rules: Rules) -> Column:
+    return _first_broken(
+        {
+            Reason.ID: _within("category_id", 1, rules.most_id),
+            Reason.CATEGORY_NAME: F.coalesce(F.col("category_name") != "", F.lit(False)),
+        }
+    )
+
+
+def _first_broken(kept: dict[Reason, Column]) -> Column:
+    return F.coalesce(*(F.when(~keeps, reason.value) for reason, keeps in kept.items()))
