@@ -46,7 +46,9 @@ class Settings(BaseSettings):
     retention_days: int = Field(30, ge=1, description="how long new topics keep events; must outlast missed nights")
 
     # ingestion
-    products_pattern: str = Field("", description="where a scheduled day's product files are, e.g. /in/products_{day}.csv (glob, or an fsspec URL)")
+    products_pattern: str = Field(
+        "", description="where a scheduled day's product files are, e.g. /in/products_{day}.csv (glob, or an fsspec URL)"
+    )
     categories_pattern: str = Field("", description="the same for category files")
     chunk_bytes: int = Field(16 * 1024 * 1024, ge=1, description="size of a chunk, rounded up to the end of its last record")
     acknowledge_seconds: int = Field(60, ge=1, description="longest wait for Kafka to acknowledge what a chunk produced")

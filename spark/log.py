@@ -74,8 +74,13 @@ def look() -> Log:
         if missing := [topic for topic in settings().topics if topic not in described]:
             raise UnfitTopic(f"Kafka at {settings().kafka} has no topic {' nor '.join(missing)}: run `python -m ingest.topics`")
         resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in described]
-        configurations = client.describe_configs(resources, config_filter="all")
-        if wrong := [line for topic, found in _by_topic(configurations).items() for line in complaints(topic, found)]:
+        configurations = client.describe_configs(resources, config_filter="all")["topic"]
+        wrong = [
+            line
+            for topic, configuration in configurations.items()
+            for line in complaints(topic, {name: found["value"] for name, found in configuration.items()})
+        ]
+        if wrong:
             raise UnfitTopic("; ".join(wrong))
         partitions = [
             KafkaTopicPartition(topic, one["partition_index"]) for topic, found in described.items() for one in found["partitions"]

@@ -17,7 +17,7 @@ PACKAGES = ("org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0", "io.delta:delta-
 def session(name: str, *, memory: str, ui_port: int | None = None) -> SparkSession:
     """A session on the master of the settings; `memory` is the driver's heap (2g), without a port there are no Spark pages."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    options = {
+    options: dict[str, bool | float | int | str | None] = {
         "spark.driver.memory": memory,
         **SESSION_OPTIONS,
         # What tasks write to MongoDB must be written by one attempt at a time, in the plan that was made.

@@ -163,10 +163,14 @@ def _malformed(rules: Rules) -> Column:
     """Is the value anything but one JSON object?"""
     text, record = F.col("text"), F.col("record")
     trimmed = F.trim(text, F.lit(" \t\n\r"))
-    return F.coalesce(
-        (F.col("format") == "csv") | ~F.is_valid_utf8(text) | ~trimmed.startswith("{") | record[_CORRUPT].isNotNull() | record.isNull(),
-        text.isNull(),
-    ) | _trailing(trimmed, rules) | _half_surrogate(text)
+    return (
+        F.coalesce(
+            (F.col("format") == "csv") | ~F.is_valid_utf8(text) | ~trimmed.startswith("{") | record[_CORRUPT].isNotNull() | record.isNull(),
+            text.isNull(),
+        )
+        | _trailing(trimmed, rules)
+        | _half_surrogate(text)
+    )
 
 
 def _trailing(trimmed: Column, rules: Rules) -> Column:
