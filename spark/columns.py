@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
@@ -20,16 +22,25 @@ def matches(text: Column, pattern: str) -> Column:
     return F.coalesce(text.rlike(f"\\A(?:{pattern})\\z"), F.lit(False))
 
 
-def header(headers: Column, name: str) -> Column:
-    """The last header of that name as text; null where there is none or it is not UTF-8."""
-    named = F.filter(headers, lambda one: one["key"] == name)
-    text = F.try_element_at(named, F.lit(-1))["value"].cast("string")
+def let(value: Column, body: Callable[[Column], Column]) -> Column:
+    """A column made from another that is worked out once, however often the body names it."""
+    return F.try_element_at(F.transform(F.array(value), body), F.lit(1))
+
+
+def header_values(headers: Column) -> Column:
+    """Header values by name, of a name that comes twice the last (this needs transforms.SESSION_OPTIONS)."""
+    return F.map_from_entries(headers)
+
+
+def header(values: Column, name: str) -> Column:
+    """A header as text; null where there is none or it is not UTF-8."""
+    text = F.try_element_at(values, F.lit(name)).cast("string")
     return F.when(F.is_valid_utf8(text), text)
 
 
-def header_number(headers: Column, name: str) -> Column:
+def header_number(values: Column, name: str) -> Column:
     """A header that holds a whole number; null where it holds anything else."""
-    text = header(headers, name)
+    text = F.try_element_at(values, F.lit(name)).cast("string")
     return F.when(matches(text, HEADER_NUMBER), text.try_cast("bigint"))
 
 
@@ -46,10 +57,9 @@ def scaled(text: Column, rules: Rules, digits: int) -> Column:
 
 def integer(text: Column, rules: Rules) -> Column:
     """A whole number (5.0 and 1.2e3 are); null where the text is none."""
-    exact = _exact(text, rules)
     return F.coalesce(
         F.when(matches(text, "[0-9]{1,9}"), text.try_cast("bigint")),
-        F.when(exact == F.floor(exact), exact.cast("bigint")),
+        let(_exact(text, rules), lambda exact: F.when(exact == F.floor(exact), exact.cast("bigint"))),
     )
 
 
@@ -65,53 +75,74 @@ def _rounded(exact: Column, digits: int) -> Column:
 def _exact(text: Column, rules: Rules) -> Column:
     """A number of any length and exponent as a decimal; null where the text is no number."""
 
-    def part(group: int) -> Column:
-        return F.regexp_extract(text, f"\\A(?:{rules.number})\\z", group)
+    def from_parts(parts: Column) -> Column:
+        sign, whole, fraction, exponent_sign, exponent = (F.try_element_at(parts, F.lit(index)) for index in range(1, 6))
+        return let(
+            F.struct(
+                sign.alias("sign"),
+                F.ltrim(F.concat(whole, fraction), F.lit("0")).alias("digits"),
+                (_power(exponent_sign, exponent) - F.length(fraction)).alias("power"),
+            ),
+            _decimal,
+        )
 
-    sign, whole, fraction, exponent_sign, exponent_digits = (part(group) for group in range(1, 6))
-    digits = F.ltrim(F.concat(whole, fraction), F.lit("0"))
-    exponent_digits = F.ltrim(exponent_digits, F.lit("0"))
-    exponent = F.when(F.length(exponent_digits) > 12, F.lit(10**12)).otherwise(
-        F.coalesce(exponent_digits.try_cast("bigint"), F.lit(0).cast("bigint"))
-    )
-    exponent = F.when(exponent_sign == "-", -exponent).otherwise(exponent)
-    before_point = F.length(digits) - F.length(fraction) + exponent
-    length = F.greatest(F.lit(0), before_point + _DECIMALS_KEPT).cast("int")
-    kept = F.substring(digits, F.lit(1), length)
-    more = F.when(F.length(F.rtrim(digits, F.lit("0"))) > length, "1").otherwise("")
-    point = F.greatest(before_point, F.lit(-_DECIMALS_KEPT))
-    written = F.concat(sign, F.lit("0."), kept, more, F.lit("E"), point.cast("string"))
-    return F.when(
-        matches(text, rules.number),
-        F.when(digits == "", F.lit("0"))
-        .when(before_point > _MOST_DIGITS_BEFORE_POINT, F.concat(sign, F.lit(str(10**_MOST_DIGITS_BEFORE_POINT))))
-        .otherwise(written)
-        .try_cast(_EXACT),
-    )
+    ordered = F.regexp_replace(text, f"\\A(?:{rules.number})\\z", "$1|$2|$3|$4|$5")
+    return F.when(matches(text, rules.number), let(F.split(ordered, "\\|"), from_parts))
+
+
+def _power(sign: Column, digits: Column) -> Column:
+    """The exponent of ten. One of more than twelve digits is out of every range, or nothing, whatever else is written."""
+    digits = F.ltrim(digits, F.lit("0"))
+    power = F.when(F.length(digits) > 12, F.lit(10**12)).otherwise(F.coalesce(digits.try_cast("bigint"), F.lit(0).cast("bigint")))
+    return F.when(sign == "-", -power).otherwise(power)
+
+
+def _decimal(number: Column) -> Column:
+    """sign, digits (no leading zeros) and power of ten as a decimal of the exact type."""
+    sign, digits = number["sign"], number["digits"]
+
+    def written(before_point: Column) -> Column:
+        length = F.greatest(F.lit(0), before_point + _DECIMALS_KEPT).cast("int")
+        more = F.when(F.length(F.rtrim(digits, F.lit("0"))) > length, "1").otherwise("")
+        point = F.greatest(before_point, F.lit(-_DECIMALS_KEPT)).cast("string")
+        return (
+            F.when(digits == "", F.lit("0"))
+            .when(before_point > _MOST_DIGITS_BEFORE_POINT, F.concat(sign, F.lit(str(10**_MOST_DIGITS_BEFORE_POINT))))
+            .otherwise(F.concat(sign, F.lit("0."), F.substring(digits, F.lit(1), length), more, F.lit("E"), point))
+            .try_cast(_EXACT)
+        )
+
+    return let(F.length(digits) + number["power"], written)
 
 
 def moment(text: Column, rules: Rules) -> Column:
     """Milliseconds since 1970 UTC that a date says, what is finer cut off; null where the text is no date."""
-    return F.coalesce(*(_moment(text, form) for form in rules.date_formats))
+    usual = "[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{3})?Z"
+    return F.coalesce(
+        F.when(matches(text, usual), F.unix_millis(text.try_cast("timestamp"))),
+        *(_moment(text, form) for form in rules.date_formats),
+    )
 
 
 def _moment(text: Column, form: DateFormat) -> Column:
     groups = (form.year, form.month, form.day, form.hour, form.minute, form.second, form.fraction, form.zone)
-    pattern = f"\\A(?:{form.pattern})\\z"
     # One replacement puts the components into one order, whatever the format's.
-    ordered = F.regexp_replace(text, pattern, "|".join(f"${group}" if group else "" for group in groups))
-    parts = F.split(ordered, "\\|")
+    ordered = F.regexp_replace(text, f"\\A(?:{form.pattern})\\z", "|".join(f"${group}" if group else "" for group in groups))
+    return F.when(matches(text, form.pattern), let(F.split(ordered, "\\|"), _milliseconds))
+
+
+def _milliseconds(parts: Column) -> Column:
+    """Year, month, day, hour, minute, second, fraction, zone, each as text and maybe empty."""
 
     def part(index: int) -> Column:
-        return F.coalesce(F.try_element_at(parts, F.lit(index + 1)).try_cast("int"), F.lit(0))
+        return F.coalesce(F.try_element_at(parts, F.lit(index)).try_cast("int"), F.lit(0))
 
-    there = F.try_make_timestamp(part(0), part(1), part(2), part(3), part(4), part(5).cast("decimal(8,6)"), F.lit("UTC"))
+    there = F.try_make_timestamp(part(1), part(2), part(3), part(4), part(5), part(6).cast("decimal(8,6)"), F.lit("UTC"))
     fraction = F.rpad(F.substring(F.try_element_at(parts, F.lit(7)), 1, 3), 3, "0").try_cast("int")
-    zone = F.try_element_at(parts, F.lit(8))
-    zone_digits = F.rpad(F.regexp_replace(F.substring(zone, 2, 5), ":", ""), 4, "0")
-    minutes = F.when(zone.isin("", "Z"), F.lit(0)).otherwise(
-        (F.substring(zone_digits, 1, 2).try_cast("int") * 60 + F.substring(zone_digits, 3, 2).try_cast("int"))
-        * F.when(F.substring(zone, 1, 1) == "-", -1).otherwise(1)
-    )
-    milliseconds = F.unix_millis(there) + F.coalesce(fraction, F.lit(0)) - F.coalesce(minutes, F.lit(0)) * 60_000
-    return F.when(matches(text, form.pattern), milliseconds)
+
+    def zone_minutes(zone: Column) -> Column:
+        digits = F.rpad(F.regexp_replace(F.substring(zone, 2, 5), ":", ""), 4, "0")
+        minutes = F.substring(digits, 1, 2).try_cast("int") * 60 + F.substring(digits, 3, 2).try_cast("int")
+        return F.when(zone.isin("", "Z"), F.lit(0)).otherwise(minutes * F.when(F.substring(zone, 1, 1) == "-", -1).otherwise(1))
+
+    return F.unix_millis(there) + F.coalesce(fraction, F.lit(0)) - let(F.try_element_at(parts, F.lit(8)), zone_minutes) * 60_000

@@ -19,6 +19,9 @@ def session(name: str, *, memory: str, ui_port: int | None = None) -> SparkSessi
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     options: dict[str, bool | float | int | str | None] = {
         "spark.driver.memory": memory,
+        # Validation makes generated methods so long that the JVM would interpret them for ever.
+        "spark.driver.extraJavaOptions": "-XX:-DontCompileHugeMethods",
+        "spark.executor.extraJavaOptions": "-XX:-DontCompileHugeMethods",
         **SESSION_OPTIONS,
         # What tasks write to MongoDB must be written by one attempt at a time, in the plan that was made.
         "spark.speculation": "false",

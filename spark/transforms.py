@@ -22,7 +22,11 @@ VERSION = ("observed_at", "told_at", "position", "partition", "offset")
 _CORRUPT = "_tide_corrupt"  # where Spark's parser puts what it cannot parse; no name that a record would use
 
 # What a session must have been told for these transforms: of a key that comes twice the last value counts, as in plain Python.
-SESSION_OPTIONS = {"spark.sql.variant.allowDuplicateKeys": "true", "spark.sql.session.timeZone": "UTC"}
+SESSION_OPTIONS = {
+    "spark.sql.variant.allowDuplicateKeys": "true",
+    "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
+    "spark.sql.session.timeZone": "UTC",
+}
 
 # JSON as RFC 8259 has it: Spark's parser is more lenient by default.
 _STRICT = {
@@ -65,15 +69,19 @@ def observed(log: DataFrame, category_topic: str, rules: Rules = RULES) -> DataF
     Money and stars come as doubles and as integers of cents and tenths. Columns a kind does not have are null.
     """
     of_category = F.col("topic") == category_topic
-    parsed = log.select(
-        *("topic", "partition", "offset", "timestamp", "value", of_category.alias("of_category")),
-        C.header(F.col("headers"), headers.FORMAT).alias("format"),
-        C.header(F.col("headers"), headers.INGESTION).alias("ingestion"),
-        C.header_number(F.col("headers"), headers.POSITION).alias("told_position"),
-        C.header_number(F.col("headers"), headers.TOLD_AT).alias("told"),
-        C.header(F.col("headers"), headers.REPLAY_OF).alias("replay_of"),
-        F.col("value").cast("string").alias("text"),
-    ).withColumn("record", _record(F.col("text"), rules))
+    parsed = (
+        log.withColumn("told_with", C.header_values(F.col("headers")))
+        .select(
+            *("topic", "partition", "offset", "timestamp", "value", of_category.alias("of_category")),
+            C.header(F.col("told_with"), headers.FORMAT).alias("format"),
+            C.header(F.col("told_with"), headers.INGESTION).alias("ingestion"),
+            C.header_number(F.col("told_with"), headers.POSITION).alias("told_position"),
+            C.header_number(F.col("told_with"), headers.TOLD_AT).alias("told"),
+            C.header(F.col("told_with"), headers.REPLAY_OF).alias("replay_of"),
+            F.col("value").cast("string").alias("text"),
+        )
+        .withColumn("record", _record(F.col("text"), rules))
+    )
     read = parsed.select(
         *("topic", "partition", "offset", "timestamp", "value", "of_category", "ingestion"),
         F.coalesce("told", "timestamp").alias("told_at"),
