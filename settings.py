@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     product_topic: str = Field("ingest-product", description="Kafka topic of products")
     category_topic: str = Field("ingest-category", description="Kafka topic of categories")
     product_partitions: int = Field(4, ge=1, description="partitions of the product topic when it is created")
+    kafka_replication: int = Field(1, ge=1, description="replicas of a topic when it is created; 3 on a cluster")
     retention_days: int = Field(30, ge=1, description="how long new topics keep events; must outlast missed nights")
 
     # ingestion

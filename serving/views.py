@@ -17,7 +17,7 @@ class View(NamedTuple):
 
 
 _SUMS: Stage = {measure: {"$sum": f"${measure}"} for measure in MEASURES}
-_MEASURES: Stage = {measure: True for measure in MEASURES}
+_MEASURES: Stage = dict.fromkeys(MEASURES, True)
 
 
 def _quotient(dividend: str, divisor: str, scale: int = 1) -> Stage:

@@ -1,0 +1,80 @@
+"""DAG `ingest`: a day's CSV files, or those given by hand, chunk by chunk into Kafka, until the reports have served them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.providers.apache.kafka.hooks.produce import KafkaProducerHook
+from airflow.providers.mongo.hooks.mongo import MongoHook
+from airflow.providers.mongo.sensors.mongo import MongoSensor
+from airflow.sdk import Asset, CronPartitionTimetable, ObjectStoragePath, Param, dag, task
+from airflow.sdk.exceptions import AirflowSkipException
+
+from ingest import jobs
+from ingest.connections import KAFKA_CONNECTION, MONGODB_CONNECTION
+from serving.database import tidemark
+from settings import settings
+
+PRODUCTS = Asset(name="products", uri="tidemark://products", group="tidemark")
+
+FILES = {"type": "array", "items": {"type": "string", "minLength": 1}}
+PARAMETERS = {
+    "products": Param([], title="Product files", description_md="Paths or URLs, one a line. None: those of the run's day", **FILES),
+    "categories": Param([], title="Category files", description_md="Paths or URLs, one a line. None: those of the run's day", **FILES),
+    "observed_at": Param(
+        [],
+        title="Date of observation",
+        description_md="When the catalog was like this: `2023-12-31`, or one date a product file in their order. None: the run's day",
+        type="array",
+        items={"type": "string", "pattern": jobs.MOMENT_PATTERN},
+    ),
+    "chunk_bytes": Param(None, title="Chunk size", description_md="Bytes. None: that of the settings", type=["null", "integer"], minimum=1),
+}
+
+
+@dag(
+    dag_id="ingest",
+    schedule=CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
+    catchup=False,
+    max_active_runs=4,
+    params=PARAMETERS,
+    default_args={"owner": "tidemark", "retries": 3, "retry_delay": timedelta(seconds=10)},
+    tags=["tidemark", "ingestion"],
+    doc_md=jobs.__doc__,
+)
+def ingest() -> None:
+    @task(pool="ingest", multiple_outputs=True)
+    def plan(params: dict, dag_run) -> dict:
+        files = jobs.files_of(dag_run.partition_key, params, settings(), ObjectStoragePath)
+        if not files:
+            raise AirflowSkipException(f"the settings' patterns find no files for {dag_run.partition_key}")
+        with MongoHook(MONGODB_CONNECTION) as mongo:
+            return jobs.plan(tidemark(mongo.get_conn()), files, params["chunk_bytes"] or settings().chunk_bytes)
+
+    @task(pool="ingest", map_index_template="{{ task.op_kwargs['chunk']['label'] }}")
+    def produce(chunk: dict) -> None:
+        kafka = KafkaProducerHook(KAFKA_CONNECTION)
+        configuration = kafka.get_connection(KAFKA_CONNECTION).extra_dejson
+        with MongoHook(MONGODB_CONNECTION) as mongo:
+            jobs.produce(tidemark(mongo.get_conn()), kafka.get_producer, configuration, chunk, ObjectStoragePath)
+
+    @task(outlets=[PRODUCTS], trigger_rule="none_failed_min_one_success")
+    def reconcile(identities: list[str]) -> list[dict]:
+        with MongoHook(MONGODB_CONNECTION) as mongo:
+            return [{"_id": one, "served": True} for one in jobs.reconcile(tidemark(mongo.get_conn()), identities)]
+
+    planned = plan()
+    reconciled = reconcile(planned["ingestions"])
+    produce.expand(chunk=planned["chunks"]) >> reconciled
+    MongoSensor.partial(
+        task_id="served",
+        mongo_conn_id=MONGODB_CONNECTION,
+        mongo_db=settings().database,
+        collection="ingestion_progress",
+        poke_interval=1,
+        timeout=timedelta(hours=6).total_seconds(),
+        max_active_tis_per_dagrun=1,  # once one is served the others follow at once
+    ).expand(query=reconciled)
+
+
+ingest()

@@ -1,0 +1,152 @@
+"""What the tasks of the DAG `ingest` do. Each can run again: what is done is not done twice.
+
+Files come as paths or URLs; whoever calls hands in what opens them, MongoDB and the producer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Protocol
+
+from confluent_kafka import Producer
+from pymongo.database import Database
+
+from catalog.observations import moment
+from ingest.files import Kind, Readable
+from ingest.plan import plan as plan_file
+from ingest.produce import produce_chunk, read_columns, require_safe
+from ingest.records import Origin
+from serving import ingestions
+from serving.database import Document
+from settings import Settings, settings
+
+log = logging.getLogger(__name__)
+
+MOMENT_PATTERN = "^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].+)?$"
+_WILDCARDS = frozenset("*?[")
+
+
+class Unclear(Exception):
+    """The run does not say what to ingest, or as of when."""
+
+
+class Path(Readable, Protocol):
+    """A file or folder of some file system."""
+
+    def exists(self) -> bool: ...
+
+    def glob(self, pattern: str) -> Any: ...
+
+
+Paths = Callable[[str], Path]
+
+
+class File(NamedTuple):
+    kind: Kind
+    path: Path
+    observed_at: datetime
+
+
+def files_of(day: str | None, parameters: Mapping[str, Any], of: Settings, paths: Paths) -> list[File]:
+    """The files a run is about: those its parameters name, else those that the patterns of the settings find for its day.
+
+    `day` (YYYY-MM-DD) is None for a run by hand. Raises Unclear where dates and files do not fit together, FileNotFoundError for a
+    file that is named and is not there.
+    """
+    products: Sequence[str] = parameters.get("products") or []
+    categories: Sequence[str] = parameters.get("categories") or []
+    dates = [_moment(text) for text in parameters.get("observed_at") or ([day] if day else [])]
+    if not products and not categories:
+        if day is None:
+            raise Unclear("a run by hand names its files: give products or categories, or run a day (a backfill of one day, say)")
+        found = {Kind.CATEGORY: _found(of.categories_pattern, day, paths), Kind.PRODUCT: _found(of.products_pattern, day, paths)}
+        return [File(kind, path, dates[0]) for kind, those in found.items() for path in those]
+    if not dates:
+        raise Unclear("a CSV file does not say when it was true: give observed_at, one date or one a product file")
+    if len(dates) not in (1, len(products)):
+        raise Unclear(f"{len(products)} product files and {len(dates)} dates: give one date for all of them, or one each")
+    each = dates if len(dates) == len(products) else dates * len(products)
+    files = [File(Kind.CATEGORY, paths(name), max(dates)) for name in categories]
+    files += [File(Kind.PRODUCT, paths(name), date) for name, date in zip(products, each, strict=True)]
+    if missing := [str(file.path) for file in files if not file.path.exists()]:
+        raise FileNotFoundError(f"not there: {', '.join(missing)} (paths are those of the machine the task runs on)")
+    return files
+
+
+def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int) -> dict[str, list[Any]]:
+    """Plans and registers all files, all of them before anything is produced.
+
+    Returns the ids of the `ingestions`, and the `chunks` that are still to be produced, as arguments of produce(). Raises UnfitFile.
+    """
+    planned = []
+    for kind, path, observed_at in files:
+        ingestion, chunks = plan_file(path, kind, observed_at, chunk_bytes)
+        log.info("%s: %d rows, %d bytes, %d chunks, as of %s", path, ingestion.rows, ingestion.bytes, len(chunks), observed_at)
+        planned.append((path, ingestion, chunks))
+    to_do = []
+    for path, ingestion, chunks in planned:
+        told_at = ingestions.register(database, ingestion, chunks)
+        numbers = ingestions.chunks_to_do(database, ingestion.id)
+        log.info("%s is ingestion %s, told %s: %d chunks to do", path, ingestion.id, told_at, len(numbers))
+        to_do += [
+            {"ingestion": ingestion.id, "number": number, "file": str(path), "label": f"{ingestion.name} {number + 1}"}
+            for number in numbers
+        ]
+    return {"ingestions": [ingestion.id for _, ingestion, _ in planned], "chunks": to_do}
+
+
+def produce(
+    database: Database[Document],
+    producer: Callable[[], Producer],
+    configuration: Mapping[str, Any],
+    chunk: Mapping[str, Any],
+    paths: Paths,
+) -> None:
+    """Produces one chunk of a plan unless that has been done. `configuration` is the producer's, which must be safe.
+
+    Raises UnsafeProducer, UnfitFile where the file is not the one planned, NotAcknowledged.
+    """
+    require_safe(configuration)
+    identity, number, file = chunk["ingestion"], chunk["number"], paths(chunk["file"])
+    planned, done = ingestions.read_chunk(database, identity, number)
+    if done:
+        log.info("chunk %d of ingestion %s has been done", number, identity)
+        return
+    ingestion, told_at = ingestions.read(database, identity)
+    kind = Kind(ingestion.kind)
+    origin = Origin(identity, kind, read_columns(file, kind), ingestion.observed_at, told_at)
+    topic = settings().product_topic if kind is Kind.PRODUCT else settings().category_topic
+    acknowledged = produce_chunk(producer(), topic, file, planned, origin, settings().acknowledge_seconds)
+    ingestions.finish_chunk(database, identity, number, acknowledged.events, acknowledged.ends)
+    log.info("chunk %d of %s: %d events acknowledged", number, file, acknowledged.events)
+
+
+def reconcile(database: Database[Document], identities: Sequence[str]) -> list[str]:
+    """Raises Incomplete unless every row of every ingestion is an acknowledged event; returns the ids."""
+    for identity in identities:
+        now = ingestions.reconcile(database, identity)
+        log.info("ingestion %s: %d rows = %d events", identity, now.rows, now.acknowledged)
+    return list(identities)
+
+
+def _moment(text: str) -> datetime:
+    milliseconds = moment(text)
+    if milliseconds is None:
+        raise Unclear(f"{text} is no date: write it as 2023-12-31 or 2023-12-31T18:00:00Z")
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _found(pattern: str, day: str, paths: Paths) -> list[Path]:
+    """Files that a pattern such as /in/{day}/products_*.csv finds for a day, by name; none for no pattern."""
+    if not pattern:
+        return []
+    before, _, rest = pattern.replace("{day}", day).rpartition("/")
+    if _WILDCARDS.isdisjoint(before + rest):
+        path = paths(f"{before}/{rest}")
+        return [path] if path.exists() else []
+    folders = before.split("/")
+    fixed = next((index for index, folder in enumerate(folders) if not _WILDCARDS.isdisjoint(folder)), len(folders))
+    base = paths("/".join(folders[:fixed]) or "/")
+    return sorted(base.glob("/".join([*folders[fixed:], rest])), key=str) if base.exists() else []

@@ -1,0 +1,76 @@
+"""The topics, created explicitly: `python -m ingest.topics`. Idempotent; an existing topic is checked, never changed."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+from catalog.topics import CONFIGURATION, DAY_MS, MOST_MESSAGE_BYTES
+from settings import Settings, settings
+
+log = logging.getLogger(__name__)
+
+CATEGORY_PARTITIONS = 1  # a few hundred categories; one partition keeps their order plain
+
+
+@contextmanager
+def admin() -> Iterator[KafkaAdminClient]:
+    """A client for Kafka of the settings; KafkaError where it does not answer."""
+    client = KafkaAdminClient(bootstrap_servers=settings().kafka.split(","), client_id="tidemark-ingest")
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def configuration(of: Settings) -> dict[str, str]:
+    """What new topics are configured with, in Kafka's names."""
+    return {
+        **CONFIGURATION,
+        "retention.ms": str(of.retention_days * DAY_MS),
+        "max.message.bytes": str(MOST_MESSAGE_BYTES),
+    }
+
+
+def create() -> list[str]:
+    """Creates the topics that are missing and returns their names. Raises KafkaError."""
+    partitions = {settings().product_topic: settings().product_partitions, settings().category_topic: CATEGORY_PARTITIONS}
+    with admin() as client:
+        there = {one["name"] for one in client.describe_topics(list(partitions)) if one.get("partitions")}
+        missing = {
+            topic: {
+                "num_partitions": count,
+                "replication_factor": settings().kafka_replication,
+                "configs": configuration(settings()),
+            }
+            for topic, count in partitions.items()
+            if topic not in there
+        }
+        if missing:
+            try:
+                client.create_topics(missing)
+            except TopicAlreadyExistsError:
+                log.info("somebody else has just created a topic")
+    return list(missing)
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
+    logging.getLogger("kafka").setLevel(logging.ERROR)
+    try:
+        created = create()
+    except KafkaError as error:
+        log.error("Kafka at %s: %s. Is it running, and may this user create topics?", settings().kafka, error)
+        return 1
+    for topic in settings().topics:
+        log.info("topic %s %s", topic, "created" if topic in created else "is there")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
