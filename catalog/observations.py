@@ -13,7 +13,6 @@ from catalog.events import FORMAT, Event
 from catalog.rules import RULES, DateFormat, Rules
 from catalog.versions import CategoryVersion, Version
 
-
 # How JSON escapes one half of a surrogate pair.
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 

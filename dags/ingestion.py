@@ -43,13 +43,15 @@ PARAMETERS = {
     doc_md=jobs.__doc__,
 )
 def ingest() -> None:
-    @task(pool="ingest", multiple_outputs=True)
-    def plan(params: dict, dag_run) -> dict:
+    @task(pool="ingest")
+    def plan(params: dict, dag_run, ti) -> list[dict]:
         files = jobs.files_of(dag_run.partition_key, params, settings(), ObjectStoragePath)
         if not files:
             raise AirflowSkipException(f"the settings' patterns find no files for {dag_run.partition_key}")
         with MongoHook(MONGODB_CONNECTION) as mongo:
-            return jobs.plan(tidemark(mongo.get_conn()), files, params["chunk_bytes"] or settings().chunk_bytes)
+            planned = jobs.plan(tidemark(mongo.get_conn()), files, params["chunk_bytes"] or settings().chunk_bytes)
+        ti.xcom_push("ingestions", planned.ingestions)
+        return planned.chunks
 
     @task(pool="ingest", map_index_template="{{ task.op_kwargs['chunk']['label'] }}")
     def produce(chunk: dict) -> None:
@@ -65,7 +67,7 @@ def ingest() -> None:
 
     planned = plan()
     reconciled = reconcile(planned["ingestions"])
-    produce.expand(chunk=planned["chunks"]) >> reconciled
+    produce.expand(chunk=planned) >> reconciled
     MongoSensor.partial(
         task_id="served",
         mongo_conn_id=MONGODB_CONNECTION,

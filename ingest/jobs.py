@@ -49,6 +49,13 @@ class File(NamedTuple):
     observed_at: datetime
 
 
+class Plan(NamedTuple):
+    """The ids of a run's ingestions, and the chunks still to be produced as arguments of produce()."""
+
+    ingestions: list[str]
+    chunks: list[dict[str, Any]]
+
+
 def files_of(day: str | None, parameters: Mapping[str, Any], of: Settings, paths: Paths) -> list[File]:
     """The files a run is about: those its parameters name, else those that the patterns of the settings find for its day.
 
@@ -75,11 +82,8 @@ def files_of(day: str | None, parameters: Mapping[str, Any], of: Settings, paths
     return files
 
 
-def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int) -> dict[str, list[Any]]:
-    """Plans and registers all files, all of them before anything is produced.
-
-    Returns the ids of the `ingestions`, and the `chunks` that are still to be produced, as arguments of produce(). Raises UnfitFile.
-    """
+def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int) -> Plan:
+    """Plans and registers all files, all of them before anything is produced. Raises UnfitFile."""
     planned = []
     for kind, path, observed_at in files:
         ingestion, chunks = plan_file(path, kind, observed_at, chunk_bytes)
@@ -94,7 +98,7 @@ def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int) 
             {"ingestion": ingestion.id, "number": number, "file": str(path), "label": f"{ingestion.name} {number + 1}"}
             for number in numbers
         ]
-    return {"ingestions": [ingestion.id for _, ingestion, _ in planned], "chunks": to_do}
+    return Plan([ingestion.id for _, ingestion, _ in planned], to_do)
 
 
 def produce(

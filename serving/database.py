@@ -14,9 +14,9 @@ from settings import settings
 Document = dict[str, Any]
 
 
-def connect(url: str | None = None) -> MongoClient[Document]:
-    """A client for the URL, by default the one of the settings. Times come back in UTC."""
-    return MongoClient(url or settings().mongodb, tz_aware=True, appname="tidemark", serverSelectionTimeoutMS=20_000)
+def connect(url: str | None = None, *, within_seconds: float = 20) -> MongoClient[Document]:
+    """A client for the URL, by default the one of the settings; it waits that long for a primary. Times come back in UTC."""
+    return MongoClient(url or settings().mongodb, tz_aware=True, appname="tidemark", serverSelectionTimeoutMS=int(within_seconds * 1000))
 
 
 def tidemark(client: MongoClient[Document], name: str | None = None) -> Database[Document]:

@@ -69,7 +69,7 @@ def double(text: Column) -> Column:
 
 
 def _rounded(exact: Column, digits: int) -> Column:
-    return (F.bround(exact, digits) * 10**digits).cast("bigint")
+    return (F.bround(exact, digits) * F.lit(10**digits)).cast("bigint")
 
 
 def _exact(text: Column, rules: Rules) -> Column:

@@ -471,7 +471,7 @@ def recompute_files(files: Iterable[CsvFile]) -> Recomputed:
     rejections: set[tuple[Any, str]] = set()
     records = 0
     # From the oldest moment on, so that whatever comes later replaces what is there.
-    dated = [(_observed(one) if one.kind == "product" else 0, one.told_at, one) for one in map(lambda file: CsvFile(*file), files)]
+    dated = [(_observed(one) if one.kind == "product" else 0, one.told_at, one) for one in (CsvFile(*file) for file in files)]
     for observed_at, _, one in sorted(dated, key=lambda file: file[:2]):
         header = PRODUCT_FIELDS if one.kind == "product" else CATEGORY_FIELDS
         latest = NO_LIMIT if one.timestamp is None else one.timestamp + DAY

@@ -1,0 +1,64 @@
+.DEFAULT_GOAL := help
+.PHONY: help run start status stop logs clean test soak check format bench lock
+
+VENV ?= .venv
+export VENV
+PY := $(VENV)/bin/python
+ROWS ?= 20000
+DAYS ?= 3
+
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\nSettings are environment variables (TIDEMARK_...): see README.md.\n'
+
+run: $(VENV)/.run-ready ## Start everything, ingest a catalog, show the reports (PRODUCTS= CATEGORIES= OBSERVED_AT=, or ROWS= DAYS=)
+	@$(PY) -m local run --products "$(PRODUCTS)" --categories "$(CATEGORIES)" --observed-at "$(OBSERVED_AT)" --rows $(ROWS) --days $(DAYS)
+
+start: $(VENV)/.run-ready ## Start everything
+	@$(PY) -m local start
+
+status: $(VENV)/.run-ready ## Show health, lag and rows
+	@$(PY) -m local status
+
+stop: $(VENV)/.run-ready ## Stop everything that make run started
+	@$(PY) -m local stop
+
+logs: $(VENV)/.run-ready ## Follow the logs (PROGRAM=speed for one)
+	@$(PY) -m local logs --follow $(PROGRAM)
+
+clean: $(VENV)/.run-ready ## Stop everything and delete all state: topics, database, logs
+	@$(PY) -m local stop
+	@$(PY) -m local clean
+
+test: $(VENV)/.dev-ready check ## Check and test everything
+	$(PY) -m pytest -m "not soak"
+
+soak: $(VENV)/.dev-ready ## The long forms of the proofs: kills, random schedules, a full-size catalog
+	$(PY) -m pytest -m soak -s
+
+check: $(VENV)/.dev-ready ## Format, lint, types, import contracts
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --config pyproject.toml
+
+format: $(VENV)/.dev-ready ## Format the code
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+bench: $(VENV)/.dev-ready ## Benchmarks
+	@for bench in bench/*.py; do $(PY) $$bench || exit 1; done
+
+lock: $(VENV)/.dev-ready ## Resolve requirements*.txt and the jars anew
+	$(VENV)/bin/uv pip compile requirements.txt --quiet --python-version 3.11 --generate-hashes -o requirements.lock
+	$(VENV)/bin/uv pip compile requirements-dev.txt --quiet --python-version 3.11 --generate-hashes -o requirements-dev.lock
+	$(VENV)/bin/uv pip compile requirements-setup.txt --quiet --python-version 3.11 --generate-hashes -o requirements-setup.lock
+	$(PY) -m local.jars --lock
+
+$(VENV)/.run-ready: requirements.lock requirements-setup.lock local/jars.lock local/setup.sh
+	@sh local/setup.sh run
+	@touch $@
+
+$(VENV)/.dev-ready: requirements-dev.lock $(VENV)/.run-ready
+	@sh local/setup.sh dev
+	@touch $@

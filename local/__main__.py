@@ -1,0 +1,171 @@
+"""The local stack's commands: `python -m local run|start|status|stop|clean|logs`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shutil
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, Any
+
+import httpx
+from pydantic import ValidationError
+from pymongo.errors import PyMongoError
+from rich.console import Console
+from rich.table import Table
+
+from local import health, job, stack
+from local.runs import Refused
+from serving.database import connect, tidemark
+from serving.status import state
+from settings import settings
+
+TAIL_BYTES = 4_000  # of each log
+WIDTH = 110  # columns, where output goes to no terminal
+
+
+def run(given: argparse.Namespace, console: Console) -> int:
+    job.run(console, _list(given.products), _list(given.categories), _list(given.observed_at), given.rows, given.days)
+    return 0
+
+
+def start(_: argparse.Namespace, console: Console) -> int:
+    job.start(console)
+    console.print(job.addresses())
+    return 0
+
+
+def status(given: argparse.Namespace, console: Console) -> int:
+    """Exit status 1 where something is not healthy."""
+    with ThreadPoolExecutor() as pool:
+        found = dict(zip(health.CHECKS, pool.map(lambda check: check(), health.CHECKS.values()), strict=True))
+    now: dict[str, Any] | None = None
+    if found["mongodb"].healthy:
+        with connect(within_seconds=5) as client:
+            now = state(tidemark(client))
+    if given.json:
+        servers = {name: one._asdict() for name, one in found.items()}
+        sys.stdout.write(json.dumps({**servers, "state": now}, indent=2) + "\n")
+    else:
+        _show_status(console, found, now)
+    return 0 if all(one.healthy for one in found.values()) else 1
+
+
+def stop(_: argparse.Namespace, console: Console) -> int:
+    with job.Progress(console) as say:
+        say("stopping: the stream ends its micro-batch first")
+        stopped = stack.stop()
+    console.print("stopped" if stopped else "nothing was running")
+    return 0
+
+
+def clean(_: argparse.Namespace, console: Console) -> int:
+    """Only what the stack has made goes: whatever else lies in the folder stays."""
+    if stack.is_running():
+        console.print("the stack is running: make stop first")
+        return 1
+    for name in ("airflow", "catalogs", "kafka", "logs", "mongodb", "speed"):
+        shutil.rmtree(settings().home / name, ignore_errors=True)
+    for name in ("supervisor.conf", "supervisor.pid"):
+        (settings().home / name).unlink(missing_ok=True)
+    console.print(f"{settings().home} is clean")
+    return 0
+
+
+def logs(given: argparse.Namespace, console: Console) -> int:
+    """Follows the programs' logs until interrupted."""
+    files = {path: path.open("rb") for path in sorted(stack.log_folder().glob("*.log")) if given.program in (None, path.stem)}
+    if not files:
+        console.print(f"no logs in {stack.log_folder()}" + (f" of {given.program}" if given.program else ""))
+        return 1
+    for path, file in files.items():
+        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+    while True:
+        for path, file in files.items():
+            _copy_lines(path.stem, file)
+        if not given.follow:
+            return 0
+        time.sleep(0.5)
+
+
+def _copy_lines(name: str, file: IO[bytes]) -> None:
+    for line in file:
+        sys.stdout.write(f"{name:>22} | {line.decode(errors='replace').rstrip()}\n")
+
+
+def _show_status(console: Console, found: dict[str, health.Health], now: dict[str, Any] | None) -> None:
+    table = Table("", "", "address", "", title="Tidemark")
+    for name, one in found.items():
+        table.add_row(name, "[green]healthy[/]" if one.healthy else "[red]not healthy[/]", one.url, one.detail)
+    console.print(table)
+    if now is None:
+        running = stack.programs()
+        console.print("The stack is not running: make run" if not running else "")
+        for program in running:
+            console.print(f"  {program.name}: {program.state} {program.detail}")
+        return
+    behind, batch = now["freshness"]["events_behind"], now["stream"]["last_micro_batch"]
+    lines = {
+        "products served": f"{now['summary']['products']:,}",
+        "events behind": "unknown: nobody has looked at the log within a minute" if behind is None else f"{behind:,}",
+        "last micro-batch": "-" if not batch else f"{batch['events']:,} events, {batch['events_per_second']:,} /s",
+        "ingestions": f"{now['ingestions']['served']} served, {now['ingestions']['under_way']} under way",
+        "quarantine (open)": ", ".join(f"{reason} {n:,}" for reason, n in now["quarantine"].items()) or "empty",
+        "publication": f"{now['freshness']['publication']}",
+    }
+    for name, value in lines.items():
+        console.print(f"{name:>20}  {value}", highlight=False)
+
+
+def _list(text: str | None) -> list[str]:
+    return [one.strip() for one in (text or "").split(",") if one.strip()]
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m local", description="Tidemark on one machine.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    running = commands.add_parser("run", help="start everything, ingest a catalog, show the reports")
+    running.add_argument("--products", help="product files, comma between; none: a generated catalog")
+    running.add_argument("--categories", help="category files, comma between")
+    running.add_argument("--observed-at", help="when the catalog was like that: one date, or one a product file, comma between")
+    running.add_argument("--rows", type=int, default=20_000, help="products of a generated catalog (default %(default)s)")
+    running.add_argument("--days", type=int, default=3, help="days of a generated catalog (default %(default)s)")
+    running.set_defaults(act=run)
+    commands.add_parser("start", help="start everything").set_defaults(act=start)
+    stating = commands.add_parser("status", help="health, lag, rows")
+    stating.add_argument("--json", action="store_true", help="for programs")
+    stating.set_defaults(act=status)
+    commands.add_parser("stop", help="stop everything").set_defaults(act=stop)
+    commands.add_parser("clean", help="delete all state of a stopped stack").set_defaults(act=clean)
+    logging_ = commands.add_parser("logs", help="the newest lines of all logs")
+    logging_.add_argument("program", nargs="?", help="of that program alone")
+    logging_.add_argument("--follow", action="store_true", help="go on until interrupted")
+    logging_.set_defaults(act=logs)
+    return parser.parse_args()
+
+
+def main() -> int:
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    for noisy in ("kafka", "httpx", "pymongo"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    given = _arguments()
+    try:
+        settings()
+        return int(given.act(given, console))
+    except ValidationError as error:
+        for one in error.errors():
+            console.print(f"TIDEMARK_{'_'.join(map(str, one['loc'])).upper()}={one['input']}: {one['msg']}", markup=False)
+    except (job.CannotRun, Refused) as reason:
+        console.print(str(reason), markup=False, style="red")
+    except (PyMongoError, httpx.HTTPError) as error:
+        console.print(f"a server does not answer: {error}. See make status and make logs", markup=False, style="red")
+    except KeyboardInterrupt:
+        console.print("interrupted; what was started runs on (make status, make stop)")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Does each server answer? One check a server, for whoever waits for it and for the status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import httpx
+from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaError
+from pymongo.errors import PyMongoError
+
+from serving.database import connect, tidemark
+from serving.status import state
+from settings import settings
+
+TIMEOUT_SECONDS = 5.0
+
+
+class Health(NamedTuple):
+    """`detail` says what is wrong, or what there is to say."""
+
+    healthy: bool
+    url: str
+    detail: str = ""
+
+
+def kafka() -> Health:
+    url = settings().kafka
+    try:
+        client = KafkaAdminClient(
+            bootstrap_servers=url.split(","), client_id="tidemark-local", bootstrap_timeout_ms=int(TIMEOUT_SECONDS * 1000)
+        )
+        try:
+            there = {one["name"] for one in client.describe_topics(list(settings().topics)) if one.get("partitions")}
+        finally:
+            client.close()
+    except (KafkaError, OSError) as error:
+        return Health(False, url, f"does not answer: {error or type(error).__name__}")
+    missing = [topic for topic in settings().topics if topic not in there]
+    return Health(not missing, url, f"topic {', '.join(missing)} is missing" if missing else "")
+
+
+def mongodb() -> Health:
+    url = settings().mongodb
+    shown = url if "@" not in url else f"mongodb://...@{url.rpartition('@')[2]}"
+    try:
+        with connect(url, within_seconds=TIMEOUT_SECONDS) as client:
+            prepared = tidemark(client).state.find_one({"_id": "ledger"}) is not None
+    except PyMongoError as error:
+        return Health(False, shown, f"does not answer: {str(error).partition(',')[0]}")
+    return Health(prepared, shown, "" if prepared else "not prepared yet")
+
+
+def airflow() -> Health:
+    url = f"http://127.0.0.1:{settings().airflow_port}"
+    try:
+        said = httpx.get(f"{url}/api/v2/monitor/health", timeout=TIMEOUT_SECONDS).raise_for_status().json()
+    except (httpx.HTTPError, ValueError) as error:
+        return Health(False, url, f"does not answer: {error}")
+    parts = {name: (said.get(name) or {}).get("status") for name in ("metadatabase", "scheduler", "dag_processor", "triggerer")}
+    wrong = [f"{name} {status or 'not seen yet'}" for name, status in parts.items() if status != "healthy"]
+    return Health(not wrong, url, ", ".join(wrong))
+
+
+def airflow_api() -> Health:
+    """Airflow's API alone, which its other processes need."""
+    url = f"http://127.0.0.1:{settings().airflow_port}"
+    try:
+        httpx.get(f"{url}/api/v2/version", timeout=TIMEOUT_SECONDS).raise_for_status()
+    except httpx.HTTPError as error:
+        return Health(False, url, f"does not answer: {error}")
+    return Health(True, url)
+
+
+def speed() -> Health:
+    url = f"http://127.0.0.1:{settings().spark_ui_port}"
+    try:
+        with connect(within_seconds=TIMEOUT_SECONDS) as client:
+            now = state(tidemark(client))
+    except (PyMongoError, LookupError) as error:
+        return Health(False, url, f"unknown: {str(error).partition(',')[0]}")
+    if now["stream"]["alive"]:
+        return Health(True, url)
+    beat = now["freshness"]["seconds_since_heartbeat"]
+    return Health(False, url, "no heartbeat yet" if beat is None else f"no heartbeat for {beat:.0f} s")
+
+
+CHECKS: dict[str, Callable[[], Health]] = {"kafka": kafka, "mongodb": mongodb, "airflow": airflow, "speed": speed}

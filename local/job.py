@@ -1,0 +1,203 @@
+"""The main job: starts the stack, ingests a catalog through Airflow, waits until the reports contain it, shows them."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import httpx
+from pymongo.errors import PyMongoError
+from rich.console import Console
+
+from catalog.observations import moment
+from ingest.generate import write
+from local import health, prerequisites, reports, stack
+from local.runs import ENDED, Airflow
+from serving.database import connect, tidemark
+from settings import settings
+
+START_SECONDS = 600.0
+FIRST_DAY = date(2024, 1, 1)  # of generated catalogs
+SEED = 1
+
+
+class CannotRun(Exception):
+    """Says what stands in the way and what to do."""
+
+
+class Progress:
+    """One line that changes where somebody looks on, a line every few seconds where output goes to a file."""
+
+    EVERY_SECONDS = 5.0
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status = console.status("") if console.is_terminal else None
+        self._said, self._at = "", 0.0
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status:
+            self._status.stop()
+
+    def __call__(self, text: str) -> None:
+        line = f"{text} ({time.monotonic() - self._started:.0f} s)"
+        if self._status:
+            self._status.update(line)
+        elif text != self._said and time.monotonic() - self._at > self.EVERY_SECONDS:
+            self._said, self._at = text, time.monotonic()
+            self._console.print(f"  {line}", highlight=False)
+
+
+def start(console: Console) -> None:
+    """Starts the stack and returns when all of it is healthy and Airflow knows the DAG. Raises CannotRun."""
+    if not stack.is_running() and (complaints := prerequisites.complaints(settings())):
+        raise CannotRun("\n".join(complaints))
+    settings().home.mkdir(parents=True, exist_ok=True)
+    try:
+        stack.start()
+    except RuntimeError as error:
+        raise CannotRun(str(error)) from error
+    missing = dict(health.CHECKS)
+    until = time.monotonic() + START_SECONDS
+    with Progress(console) as say:
+        while missing:
+            say(f"starting: waiting for {', '.join(missing)}")
+            for name in [name for name, check in missing.items() if check().healthy]:
+                del missing[name]
+                console.print(f"  {name} is up", highlight=False)
+            if missing and time.monotonic() > until:
+                raise CannotRun(_what_is_missing(missing))
+        _wait_for_dag(say, until)
+
+
+def run(console: Console, products: Sequence[str], categories: Sequence[str], observed_at: Sequence[str], rows: int, days: int) -> None:
+    """The whole job. Raises CannotRun where it does not come to its end; what has been ingested by then stays ingested."""
+    if products or categories:
+        conf = _given(console, products, categories, observed_at)
+    elif observed_at:
+        raise CannotRun("OBSERVED_AT is for files of yours: give PRODUCTS=a.csv too, or leave both")
+    else:
+        conf = _generated(console, rows, days)
+    started = time.monotonic()
+    start(console)
+    console.print(f"Ingesting {', '.join(Path(one).name for one in (*conf['products'], *conf['categories']))}", highlight=False)
+    with Airflow() as airflow:
+        identity = airflow.trigger(conf)
+        console.print(f"  {airflow.page(identity)}", highlight=False)
+        _wait_for_run(console, airflow, identity)
+    console.print(f"Served after {time.monotonic() - started:.0f} s\n", highlight=False)
+    with connect() as client:
+        reports.show(console, tidemark(client))
+    console.print(addresses())
+
+
+def addresses() -> str:
+    """Where everything can be looked at."""
+    pages = {name: check().url for name, check in health.CHECKS.items()}
+    return "\n".join(
+        (
+            f"Airflow (runs, backfills)     {pages['airflow']}",
+            f"Spark (the stream)            {pages['speed']}",
+            f"MongoDB (the reports)         {pages['mongodb']}  database {settings().database}",
+            f"Kafka                         {pages['kafka']}",
+            f"State, logs                   {settings().home}",
+        )
+    )
+
+
+def _given(console: Console, products: Sequence[str], categories: Sequence[str], observed_at: Sequence[str]) -> dict[str, list[str]]:
+    """The run's configuration for files of the user."""
+    names = [name if "://" in name else str(Path(name).expanduser().resolve()) for name in (*products, *categories)]
+    if missing := [name for name in names if "://" not in name and not Path(name).is_file()]:
+        raise CannotRun(f"no such file: {', '.join(missing)}")
+    product_files, category_files = names[: len(products)], names[len(products) :]
+    if wrong := [text for text in observed_at if moment(text) is None]:
+        raise CannotRun(f"OBSERVED_AT={','.join(wrong)} is no date: write it as 2023-12-31")
+    dated = product_files or category_files
+    if observed_at and len(observed_at) not in (1, len(dated)):
+        raise CannotRun(
+            f"{len(dated)} files and {len(observed_at)} dates: give OBSERVED_AT one date for all, or one each in the same order"
+        )
+    dates = list(observed_at)
+    if not dates:
+        if remote := [name for name in dated if "://" in name]:
+            raise CannotRun(f"{', '.join(remote)}: say when that was true with OBSERVED_AT=2023-12-31")
+        days = [datetime.fromtimestamp(Path(name).stat().st_mtime, UTC).date().isoformat() for name in dated]
+        for name, day in zip(dated, days, strict=True):
+            console.print(f"{name}: no OBSERVED_AT, so its modification day counts: {day}", highlight=False)
+        dates = days if product_files else [max(days)]
+    return {"products": product_files, "categories": category_files, "observed_at": dates}
+
+
+def _generated(console: Console, rows: int, days: int) -> dict[str, list[str]]:
+    """The run's configuration for a generated catalog, which is written where it is not there yet."""
+    folder = settings().home / "catalogs" / f"{rows}-rows-{days}-days"
+    whole = folder / ".whole"
+    if not whole.exists():
+        with Progress(console) as say:
+            say(f"generating {rows:,} products over {days} days")
+            for path in write(rows, days, SEED, folder, FIRST_DAY):
+                say(f"generating {rows:,} products over {days} days: {path.name} is written")
+        whole.touch()
+    files = sorted(folder.glob("products_*.csv"))
+    return {
+        "products": [str(file.resolve()) for file in files],
+        "categories": [str((folder / "categories.csv").resolve())],
+        "observed_at": [file.stem.removeprefix("products_") for file in files],
+    }
+
+
+def _wait_for_dag(say: Callable[[str], None], until: float) -> None:
+    with Airflow() as airflow:
+        while not airflow.knows():
+            say("waiting for Airflow to read the DAGs")
+            if errors := airflow.import_errors():
+                raise CannotRun(f"Airflow cannot read the DAGs: {'; '.join(errors)}")
+            if time.monotonic() > until:
+                raise CannotRun("Airflow does not know DAG ingest: see make logs")
+            time.sleep(0.5)
+
+
+def _wait_for_run(console: Console, airflow: Airflow, identity: str) -> None:
+    with Progress(console) as say:
+        while (state := airflow.state(identity)) not in ENDED:
+            say(_where_it_is(airflow, identity))
+            time.sleep(0.5)
+    if state != "success":
+        raise CannotRun(
+            f"the ingestion has failed: {airflow.failure(identity)}\nAll attempts: {airflow.page(identity)} (clear the task there to go on)"
+        )
+
+
+def _where_it_is(airflow: Airflow, identity: str) -> str:
+    try:
+        tasks = airflow.tasks(identity)
+    except httpx.HTTPError:
+        return "waiting for Airflow"
+    chunks = Counter(task.state for task in tasks if task.name == "produce" and task.map_index >= 0)
+    if not any(task.name == "plan" and task.state == "success" for task in tasks):
+        return "planning chunks"
+    try:
+        with connect(within_seconds=5) as client:
+            now = tidemark(client).report_freshness.find_one() or {}
+    except PyMongoError:
+        return "waiting for MongoDB"
+    behind = now.get("events_behind")
+    lag = "" if behind is None else f", the stream is {behind:,} events behind"
+    retried = chunks["up_for_retry"] + chunks["failed"]
+    return f"{chunks['success']} of {chunks.total()} chunks in Kafka{lag}" + (f", {retried} chunks to be tried again" if retried else "")
+
+
+def _what_is_missing(missing: dict[str, Callable[[], health.Health]]) -> str:
+    lines = [f"{name} is not up after {START_SECONDS:.0f} s: {check().detail}" for name, check in missing.items()]
+    lines += [f"program {one.name}: {one.state} {one.detail}" for one in stack.programs() if one.state not in ("RUNNING", "EXITED")]
+    return "\n".join([*lines, f"The logs are in {stack.log_folder()}"])

@@ -1,0 +1,47 @@
+"""Becomes a program of the stack once what it needs answers: `python -m local.launch NAME`. Supervisor runs every program so."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+
+from local.programs import Program, base_environment, started_here
+
+LOOK_EVERY_SECONDS = 1.0
+SAY_EVERY_SECONDS = 30.0
+
+log = logging.getLogger("tidemark.launch")
+
+
+def wait_for_needs(program: Program) -> None:
+    """Until everything it needs is healthy; says every half a minute what is missing."""
+    said = 0.0
+    for need in program.needs:
+        while not (found := need()).healthy:
+            if time.monotonic() - said > SAY_EVERY_SECONDS:
+                said = time.monotonic()
+                log.info("%s waits: %s %s %s", program.name, need.__name__, found.url, found.detail)
+            time.sleep(LOOK_EVERY_SECONDS)
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
+    for noisy in ("kafka", "httpx"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    program = next(one for one in started_here() if one.name == sys.argv[1])
+    environment = {**base_environment(), **program.environment()}
+    wait_for_needs(program)
+    for preparation in program.before:
+        if (command := preparation()) and (status := subprocess.run(command, env=environment).returncode):
+            log.error("%s cannot start: %s ended with status %d", program.name, " ".join(command[:4]), status)
+            sys.exit(status)
+    command = program.command()
+    log.info("%s starts", program.name)
+    os.execvpe(command[0], command, environment)
+
+
+if __name__ == "__main__":
+    main()

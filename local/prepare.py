@@ -1,0 +1,98 @@
+"""What the servers need once: `python -m local.prepare servers` (replica set, collections, topics) or `airflow` (database, pools)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+
+from kafka.errors import KafkaError
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure, PyMongoError
+
+from ingest import topics
+from local.programs import airflow_command, airflow_environment
+from serving import schema
+from serving.database import Document, connect, tidemark
+from settings import settings
+
+POOLS = {
+    "ingest": {"slots": 2, "description": "chunks that are read and produced at once"},
+    "spark": {"slots": 1, "description": "Spark batch jobs at once"},
+}
+ATTEMPTS = 120  # a second apart
+
+_NOT_YET_INITIALIZED = 94  # MongoDB's error code
+
+log = logging.getLogger("tidemark.prepare")
+
+
+def replica_set() -> None:
+    """Makes the local MongoDB a replica set of one node, at the port it has. Does nothing where that is so."""
+    here = f"127.0.0.1:{settings().mongodb_port}"
+    client: MongoClient[Document]
+    with MongoClient(f"mongodb://{here}/?directConnection=true", serverSelectionTimeoutMS=5_000) as client:
+        try:
+            configuration = client.admin.command("replSetGetConfig")["config"]
+        except OperationFailure as failure:
+            if failure.code != _NOT_YET_INITIALIZED:
+                raise
+            client.admin.command("replSetInitiate", {"_id": "tidemark", "members": [{"_id": 0, "host": here}]})
+            return
+        if configuration["members"][0]["host"] != here:
+            configuration["members"][0]["host"] = here
+            configuration["version"] += 1
+            client.admin.command("replSetReconfig", configuration, force=True)
+
+
+def servers() -> None:
+    """Collections, views and topics, once MongoDB and Kafka answer. Raises what the last of many attempts raised."""
+    for attempt in range(ATTEMPTS):
+        try:
+            if not settings().mongodb_url:
+                replica_set()
+            with connect() as client:
+                schema.prepare(tidemark(client))
+            topics.create()
+            break
+        except (PyMongoError, KafkaError, OSError) as error:
+            if attempt + 1 == ATTEMPTS:
+                raise
+            log.info("trying again: %s", str(error).partition(",")[0])
+            time.sleep(1)
+    log.info("database %s and topics %s are ready", settings().database, ", ".join(settings().topics))
+
+
+def airflow() -> None:
+    """Brings Airflow's database to this version and makes the pools; remembered, because each of Airflow's commands takes seconds.
+
+    Raises subprocess.CalledProcessError.
+    """
+    environment = airflow_environment()
+    pools = json.dumps({name: {**pool, "include_deferred": False} for name, pool in POOLS.items()})
+    database = environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+    known = hashlib.sha256(f"{version('apache-airflow')} {database} {pools}".encode()).hexdigest()
+    folder = settings().home / "airflow"
+    stamp = folder / ".prepared"
+    if stamp.exists() and stamp.read_text() == known and (settings().airflow_database_url or (folder / "airflow.db").exists()):
+        return
+    subprocess.run(airflow_command("db", "migrate"), check=True)
+    file = folder / "pools.json"
+    file.write_text(pools)
+    subprocess.run(airflow_command("pools", "import", str(file)), check=True)
+    stamp.write_text(known)
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    {"servers": servers, "airflow": airflow}[sys.argv[1]]()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

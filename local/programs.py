@@ -1,0 +1,189 @@
+"""The local stack's programs as data: what each runs, what it needs before, in which environment."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import sysconfig
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ingest.connections import environment as connections
+from local import health
+from local.health import Health
+from local.prerequisites import java
+from settings import CHECKOUT, settings
+
+PYTHON = sys.executable
+STACK_MARK = "TIDEMARK_STACK"  # its value in a process's environment is the home whose stack started it
+
+
+@dataclass(frozen=True)
+class Program:
+    """One process that is kept up. `before` runs each time before the command, `needs` must be healthy first."""
+
+    name: str
+    command: Callable[[], list[str]]
+    needs: tuple[Callable[[], Health], ...] = ()
+    before: tuple[Callable[[], list[str]], ...] = ()
+    environment: Callable[[], dict[str, str]] = dict
+    once: bool = False  # it ends when it is done
+    with_children: bool = False  # a stop goes to its children as well
+    stop_seconds: int = 30
+
+
+def _home(*parts: str) -> Path:
+    return settings().home.joinpath(*parts)
+
+
+def base_environment() -> dict[str, str]:
+    """What every program gets: this environment, the checkout's modules, and the mark by which leftovers are found."""
+    return {**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONUNBUFFERED": "1", STACK_MARK: str(settings().home.resolve())}
+
+
+def kafka_properties() -> str:
+    """A broker that is its own controller (KRaft), on the loopback interface."""
+    of = settings()
+    properties: Mapping[str, object] = {
+        "process.roles": "broker,controller",
+        "node.id": 1,
+        "controller.quorum.voters": f"1@127.0.0.1:{of.kafka_controller_port}",
+        "listeners": f"PLAINTEXT://127.0.0.1:{of.kafka_port},CONTROLLER://127.0.0.1:{of.kafka_controller_port}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{of.kafka_port}",
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+        "log.dirs": _home("kafka", "log"),
+        "auto.create.topics.enable": "false",
+        "offsets.topic.replication.factor": 1,
+        "offsets.topic.num.partitions": 1,
+        "transaction.state.log.replication.factor": 1,
+        "transaction.state.log.num.partitions": 1,
+        "transaction.state.log.min.isr": 1,
+        "group.initial.rebalance.delay.ms": 0,
+    }
+    return "".join(f"{name}={value}\n" for name, value in properties.items())
+
+
+def _kafka_java(heap: str, *arguments: str) -> list[str]:
+    jars = settings().jars / "kafka" / "*"
+    logging = CHECKOUT / "local" / "kafka-log4j2.yaml"
+    return [java(), f"-Xmx{heap}", f"-Dlog4j2.configurationFile={logging}", "-cp", str(jars), *arguments]
+
+
+def _kafka() -> list[str]:
+    return _kafka_java("768m", "kafka.Kafka", str(_home("kafka", "server.properties")))
+
+
+def _format_kafka() -> list[str]:
+    """Writes the configuration; the folder is formatted the first time."""
+    properties = _home("kafka", "server.properties")
+    properties.parent.mkdir(parents=True, exist_ok=True)
+    properties.write_text(kafka_properties())
+    if _home("kafka", "log", "meta.properties").exists():
+        return []
+    identity = secrets.token_urlsafe(16)  # Kafka's form of a UUID
+    return _kafka_java("256m", "kafka.tools.StorageTool", "format", "-t", identity, "-c", str(properties))
+
+
+def mongod() -> Path:
+    """The MongoDB server that comes as a Python package."""
+    return Path(sysconfig.get_path("purelib")) / "fiftyone" / "db" / "bin" / "mongod"
+
+
+def _mongodb() -> list[str]:
+    folder = _home("mongodb")
+    folder.mkdir(parents=True, exist_ok=True)
+    return [
+        str(mongod()),
+        *("--dbpath", str(folder), "--port", str(settings().mongodb_port), "--bind_ip", "127.0.0.1", "--nounixsocket"),
+        *("--replSet", "tidemark", "--wiredTigerCacheSizeGB", str(settings().mongodb_cache_gb), "--quiet"),
+    ]
+
+
+def _secret(name: str) -> str:
+    """A secret of this installation, made once, readable by its owner only."""
+    file = _home("airflow", f".{name}")
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(f".{os.getpid()}")
+        unfinished.touch(mode=0o600)
+        unfinished.write_text(secrets.token_urlsafe(32))
+        unfinished.rename(file)
+    return file.read_text()
+
+
+def airflow_environment() -> dict[str, str]:
+    """Airflow's settings: on loopback, open without a login because only this machine can reach it."""
+    of = settings()
+    address = f"http://127.0.0.1:{of.airflow_port}"
+    return {
+        "AIRFLOW_HOME": str(_home("airflow")),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(CHECKOUT / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(CHECKOUT / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": str(of.airflow_parallelism),
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": of.airflow_database_url or f"sqlite:///{_home('airflow', 'airflow.db').resolve()}",
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(of.airflow_port),
+        "AIRFLOW__API__BASE_URL": address,
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API__SECRET_KEY": _secret("api-secret"),
+        "AIRFLOW__API_AUTH__JWT_SECRET": _secret("jwt-secret"),
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "15",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
+        "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        **connections(),
+    }
+
+
+def airflow_command(*arguments: str) -> list[str]:
+    return [str(Path(PYTHON).with_name("airflow")), *arguments]
+
+
+def _prepare_airflow() -> list[str]:
+    return [PYTHON, "-m", "local.prepare", "airflow"]
+
+
+def _airflow(name: str, *more: str) -> Program:
+    """One of Airflow's processes that work through its API."""
+    return Program(
+        f"airflow-{name}",
+        partial(airflow_command, name, *more),
+        needs=(health.airflow_api,),
+        environment=airflow_environment,
+        with_children=True,
+        stop_seconds=60,
+    )
+
+
+PROGRAMS: tuple[Program, ...] = (
+    Program("kafka", _kafka, before=(_format_kafka,), stop_seconds=60),
+    Program("mongodb", _mongodb, stop_seconds=60),
+    Program("prepare", lambda: [PYTHON, "-m", "local.prepare", "servers"], once=True),
+    Program("watch", lambda: [PYTHON, "-m", "ingest.watch"], needs=(health.kafka, health.mongodb)),
+    Program("speed", lambda: [PYTHON, "-m", "spark.speed"], needs=(health.kafka, health.mongodb), stop_seconds=120),
+    Program(
+        "airflow-api",
+        lambda: airflow_command("api-server"),
+        before=(_prepare_airflow,),
+        environment=airflow_environment,
+        with_children=True,
+    ),
+    _airflow("scheduler", "--skip-serve-logs"),
+    _airflow("dag-processor"),
+    _airflow("triggerer", "--skip-serve-logs"),
+)
+
+
+def started_here() -> tuple[Program, ...]:
+    """The programs of this configuration: a server that the user runs is not started."""
+    external = {"kafka": bool(settings().kafka_bootstrap_servers), "mongodb": bool(settings().mongodb_url)}
+    return tuple(program for program in PROGRAMS if not external.get(program.name))

@@ -1,0 +1,91 @@
+"""Runs of DAG `ingest` through Airflow's REST API, as a person would start them in its pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import httpx
+
+from settings import settings
+
+DAG = "ingest"
+ENDED = frozenset({"success", "failed"})
+
+
+class Refused(Exception):
+    """Airflow does not take the run."""
+
+
+class Task(NamedTuple):
+    name: str
+    map_index: int
+    state: str | None
+    try_number: int
+
+
+class Airflow:
+    """A client of the local Airflow. Raises httpx.HTTPError where it does not answer, Refused where it says no."""
+
+    def __init__(self) -> None:
+        self.address = f"http://127.0.0.1:{settings().airflow_port}"
+        token = httpx.get(f"{self.address}/auth/token", timeout=30)
+        token.raise_for_status()
+        headers = {"Authorization": f"Bearer {token.json()['access_token']}"}
+        self._http = httpx.Client(base_url=f"{self.address}/api/v2", headers=headers, timeout=30)
+
+    def __enter__(self) -> Airflow:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def knows(self, dag: str = DAG) -> bool:
+        """Has the DAG been parsed?"""
+        return self._http.get(f"/dags/{dag}").status_code == httpx.codes.OK
+
+    def import_errors(self) -> list[str]:
+        return [f"{one['filename']}: {one['stack_trace'].strip().splitlines()[-1]}" for one in self._get("/importErrors")["import_errors"]]
+
+    def trigger(self, conf: Mapping[str, Any], dag: str = DAG) -> str:
+        """Starts a run and returns its id."""
+        body = {"dag_run_id": f"run-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}", "logical_date": None, "conf": dict(conf)}
+        answer = self._http.post(f"/dags/{dag}/dagRuns", json=body)
+        if answer.is_error:
+            raise Refused(f"Airflow refuses the run: {answer.text[:1000]}")
+        return str(answer.json()["dag_run_id"])
+
+    def state(self, run: str, dag: str = DAG) -> str:
+        return str(self._get(f"/dags/{dag}/dagRuns/{run}")["state"])
+
+    def tasks(self, run: str, dag: str = DAG) -> list[Task]:
+        found = self._get(f"/dags/{dag}/dagRuns/{run}/taskInstances?limit=1000")["task_instances"]
+        return [Task(one["task_id"], one["map_index"], one["state"], one["try_number"]) for one in found]
+
+    def failure(self, run: str, dag: str = DAG) -> str:
+        """Which task failed and the last error in its log."""
+        for task in self.tasks(run, dag):
+            if task.state == "failed":
+                return f"task {task.name} failed: {self._last_error(run, task, dag)}"
+        return "no task has failed"
+
+    def page(self, run: str, dag: str = DAG) -> str:
+        return f"{self.address}/dags/{dag}/runs/{run}"
+
+    def _last_error(self, run: str, task: Task, dag: str) -> str:
+        path = f"/dags/{dag}/dagRuns/{run}/taskInstances/{task.name}/logs/{max(task.try_number, 1)}?map_index={task.map_index}"
+        answer = self._http.get(path, headers={"Accept": "application/json"})
+        if answer.is_error:
+            return "its log cannot be read"
+        for entry in reversed(answer.json().get("content", [])):
+            if not isinstance(entry, dict):
+                continue
+            for detail in entry.get("error_detail") or ():
+                return f"{detail.get('exc_type')}: {detail.get('exc_value')}"
+            if entry.get("level") == "error" and entry.get("event") != "Task failed with exception":
+                return str(entry.get("event"))
+        return "its log has no error"
+
+    def _get(self, path: str) -> Any:
+        return self._http.get(path).raise_for_status().json()
