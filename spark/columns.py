@@ -120,15 +120,15 @@ def moment(text: Column, rules: Rules) -> Column:
     usual = "[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{3})?Z"
     return F.coalesce(
         F.when(matches(text, usual), F.unix_millis(text.try_cast("timestamp"))),
-        *(_moment(text, form) for form in rules.date_formats),
+        let(F.split(F.coalesce(*(_ordered(text, form) for form in rules.date_formats)), "\\|"), _milliseconds),
     )
 
 
-def _moment(text: Column, form: DateFormat) -> Column:
+def _ordered(text: Column, form: DateFormat) -> Column:
+    """A date's components in one order, whatever the format's, a bar between them; null where the text is of another format."""
     groups = (form.year, form.month, form.day, form.hour, form.minute, form.second, form.fraction, form.zone)
-    # One replacement puts the components into one order, whatever the format's.
-    ordered = F.regexp_replace(text, f"\\A(?:{form.pattern})\\z", "|".join(f"${group}" if group else "" for group in groups))
-    return F.when(matches(text, form.pattern), let(F.split(ordered, "\\|"), _milliseconds))
+    components = "|".join(f"${group}" if group else "" for group in groups)
+    return F.when(matches(text, form.pattern), F.regexp_replace(text, f"\\A(?:{form.pattern})\\z", components))
 
 
 def _milliseconds(parts: Column) -> Column:

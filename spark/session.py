@@ -28,6 +28,8 @@ def session(name: str, *, memory: str, ui_port: int | None = None) -> SparkSessi
         "spark.sql.adaptive.enabled": "false",
         "spark.sql.streaming.noDataMicroBatches.enabled": "false",
         "spark.sql.streaming.minBatchesToRetain": "2",
+        # It notes the calling line of every column: most of the time that making one takes.
+        "spark.python.sql.dataFrameDebugging.enabled": "false",
         "spark.ui.enabled": str(ui_port is not None).lower(),
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "WARN",

@@ -5,6 +5,8 @@ What the columns mean is defined in catalog/, which these must equal on every ev
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -68,65 +70,94 @@ def observed(log: DataFrame, category_topic: str, rules: Rules = RULES) -> DataF
 
     Money and stars come as doubles and as integers of cents and tenths. Columns a kind does not have are null.
     """
-    of_category = F.col("topic") == category_topic
-    parsed = (
+    return (
         log.withColumn("told_with", C.header_values(F.col("headers")))
-        .select(
-            *("topic", "partition", "offset", "timestamp", "value", of_category.alias("of_category")),
-            C.header(F.col("told_with"), headers.FORMAT).alias("format"),
-            C.header(F.col("told_with"), headers.INGESTION).alias("ingestion"),
-            C.header_number(F.col("told_with"), headers.POSITION).alias("told_position"),
-            C.header_number(F.col("told_with"), headers.TOLD_AT).alias("told"),
-            C.header(F.col("told_with"), headers.REPLAY_OF).alias("replay_of"),
-            F.col("value").cast("string").alias("text"),
-        )
-        .withColumn("record", _record(F.col("text"), rules))
+        .select(*_parsed(category_topic))
+        .withColumn("record", _record(rules))
+        .select(*_read(rules))
+        .withColumn("reason", _reason(rules))
+        .select(*_judged())
     )
-    read = parsed.select(
-        *("topic", "partition", "offset", "timestamp", "value", "of_category", "ingestion"),
+
+
+# Columns are made once and used in every micro-batch: making them takes seconds, because each call goes to the JVM.
+
+
+@lru_cache
+def _parsed(category_topic: str) -> tuple[Column, ...]:
+    """What the headers say, and the value as text."""
+    told_with = F.col("told_with")
+    return (
+        *_columns("topic", "partition", "offset", "timestamp", "value"),
+        (F.col("topic") == category_topic).alias("of_category"),
+        C.header(told_with, headers.FORMAT).alias("format"),
+        C.header(told_with, headers.INGESTION).alias("ingestion"),
+        C.header_number(told_with, headers.POSITION).alias("told_position"),
+        C.header_number(told_with, headers.TOLD_AT).alias("told"),
+        C.header(told_with, headers.REPLAY_OF).alias("replay_of"),
+        F.col("value").cast("string").alias("text"),
+    )
+
+
+@lru_cache
+def _read(rules: Rules) -> tuple[Column, ...]:
+    """Every field as its type, null where it does not have it."""
+    record = {name: F.col(f"record.{name}") for name in _FIELDS}
+    return (
+        *_columns("topic", "partition", "offset", "timestamp", "value", "of_category", "ingestion"),
         F.coalesce("told", "timestamp").alias("told_at"),
         F.coalesce("told_position", F.lit(0)).cast("bigint").alias("position"),
         _source().alias("source"),
         _malformed(rules).alias("malformed"),
-        F.col("record.asin").alias("asin"),
+        record["asin"].alias("asin"),
         _string("title").alias("title"),
         _string("imgUrl").alias("imgUrl"),
         _string("productURL").alias("productURL"),
-        C.double(F.col("record.stars")).alias("stars"),
-        C.scaled(F.col("record.stars"), rules, 1).alias("stars_tenths"),
-        C.integer(F.col("record.reviews"), rules).alias("reviews"),
-        C.double(F.col("record.price")).alias("price"),
-        C.scaled(F.col("record.price"), rules, 2).alias("price_cents"),
-        C.double(F.col("record.listPrice")).alias("listPrice"),
-        C.scaled(F.col("record.listPrice"), rules, 2).alias("list_price_cents"),
-        C.integer(F.when(F.col("of_category"), F.col("record.id")).otherwise(F.col("record.category_id")), rules).alias("category_id"),
-        _boolean(F.col("record.isBestSeller"), rules).alias("isBestSeller"),
-        C.integer(F.col("record.boughtInLastMonth"), rules).alias("boughtInLastMonth"),
-        C.moment(F.col("record.date"), rules).alias("observed_at"),
+        C.double(record["stars"]).alias("stars"),
+        C.scaled(record["stars"], rules, 1).alias("stars_tenths"),
+        C.integer(record["reviews"], rules).alias("reviews"),
+        C.double(record["price"]).alias("price"),
+        C.scaled(record["price"], rules, 2).alias("price_cents"),
+        C.double(record["listPrice"]).alias("listPrice"),
+        C.scaled(record["listPrice"], rules, 2).alias("list_price_cents"),
+        C.integer(F.when(F.col("of_category"), record["id"]).otherwise(record["category_id"]), rules).alias("category_id"),
+        _boolean(record["isBestSeller"], rules).alias("isBestSeller"),
+        C.integer(record["boughtInLastMonth"], rules).alias("boughtInLastMonth"),
+        C.moment(record["date"], rules).alias("observed_at"),
         _string("category_name").alias("category_name"),
     )
-    judged = read.withColumn(
-        "reason",
+
+
+@lru_cache
+def _reason(rules: Rules) -> Column:
+    """The first rule that fails; null for an observation."""
+    return (
         F.when(F.col("malformed"), Reason.MALFORMED.value)
         .when(F.col("of_category"), _category_reason(rules))
-        .otherwise(_product_reason(rules)),
+        .otherwise(_product_reason(rules))
     )
-    kind = F.when(F.col("reason").isNotNull(), REJECTION).when(F.col("of_category"), CATEGORY).otherwise(PRODUCT)
-    return judged.select(
+
+
+@lru_cache
+def _judged() -> tuple[Column, ...]:
+    """The columns of observed()."""
+    rejected = F.col("reason").isNotNull()
+    kind = F.when(rejected, REJECTION).when(F.col("of_category"), CATEGORY).otherwise(PRODUCT)
+    identity = F.when(rejected, F.col("source")).when(F.col("of_category"), F.col("category_id").cast("string")).otherwise(F.col("asin"))
+    observed_at = F.when(kind == PRODUCT, F.col("observed_at")).otherwise(F.lit(0)).cast("bigint")
+    return (
         kind.alias("kind"),
-        F.when(F.col("reason").isNotNull(), F.col("source"))
-        .when(F.col("of_category"), F.col("category_id").cast("string"))
-        .otherwise(F.col("asin"))
-        .alias("id"),
-        F.struct(
-            F.when(kind == PRODUCT, F.col("observed_at")).otherwise(F.lit(0)).cast("bigint").alias("observed_at"),
-            *("told_at", "position", "partition", "offset"),
-        ).alias("version"),
-        *("title", "imgUrl", "productURL", "stars", "stars_tenths", "reviews", "price", "price_cents", "listPrice"),
-        *("list_price_cents", "category_id", "isBestSeller", "boughtInLastMonth", "category_name"),
-        *("topic", "timestamp", "reason", "ingestion"),
-        F.when(F.col("reason").isNotNull(), F.col("value")).alias("raw"),
+        identity.alias("id"),
+        F.struct(observed_at.alias("observed_at"), *_columns("told_at", "position", "partition", "offset")).alias("version"),
+        *_columns("title", "imgUrl", "productURL", "stars", "stars_tenths", "reviews", "price", "price_cents", "listPrice"),
+        *_columns("list_price_cents", "category_id", "isBestSeller", "boughtInLastMonth", "category_name"),
+        *_columns("topic", "timestamp", "reason", "ingestion"),
+        F.when(rejected, F.col("value")).alias("raw"),
     )
+
+
+def _columns(*names: str) -> list[Column]:
+    return [F.col(name) for name in names]
 
 
 def newest(rows: DataFrame) -> DataFrame:
@@ -138,6 +169,12 @@ def newest(rows: DataFrame) -> DataFrame:
 
 def with_contributions(states: DataFrame, rules: Rules = RULES) -> DataFrame:
     """Adds the cell's price_level and the measures (bigint) that each product state contributes to its cell."""
+    kept = (name for name in states.columns if name not in MEASURES)
+    return states.select(*kept, *_contributions(rules))
+
+
+@lru_cache
+def _contributions(rules: Rules) -> tuple[Column, ...]:
     price, list_price = F.col("price_cents"), F.col("list_price_cents")
     discounted = (list_price > price) & (price > 0)
     measures = {
@@ -152,19 +189,17 @@ def with_contributions(states: DataFrame, rules: Rules = RULES) -> DataFrame:
         "list_cents": F.when(discounted, list_price).otherwise(0),
         "discount_cents": F.when(discounted, list_price - price).otherwise(0),
     }
-    level = F.least(
-        (F.floor(price / (rules.level_dollars * 100)) * rules.level_dollars).cast("int"), F.lit(rules.top_level_dollars)
-    )  # fmt: skip
-    return states.select(
-        *(name for name in states.columns if name not in measures),
-        F.when(price > 0, level).alias("price_level"),
+    step = (F.floor(price / (rules.level_dollars * 100)) * rules.level_dollars).cast("int")
+    return (
+        F.when(price > 0, F.least(step, F.lit(rules.top_level_dollars))).alias("price_level"),
         *(measures[name].cast("bigint").alias(name) for name in MEASURES),
     )
 
 
-def _record(text: Column, rules: Rules) -> Column:
+@lru_cache
+def _record(rules: Rules) -> Column:
     schema = ", ".join(f"{name} {kind}" for name, kind in {**_FIELDS, _CORRUPT: "string"}.items())
-    return F.from_json(text, schema, {**_STRICT, "maxNestingDepth": str(rules.deepest_nesting)})
+    return F.from_json(F.col("text"), schema, {**_STRICT, "maxNestingDepth": str(rules.deepest_nesting)})
 
 
 def _malformed(rules: Rules) -> Column:
