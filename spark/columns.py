@@ -102,7 +102,8 @@ def _decimal(number: Column) -> Column:
     sign, digits = number["sign"], number["digits"]
 
     def written(before_point: Column) -> Column:
-        length = F.greatest(F.lit(0), before_point + _DECIMALS_KEPT).cast("int")
+        most = _MOST_DIGITS_BEFORE_POINT + _DECIMALS_KEPT
+        length = F.least(F.lit(most), F.greatest(F.lit(0), before_point + _DECIMALS_KEPT)).cast("int")
         more = F.when(F.length(F.rtrim(digits, F.lit("0"))) > length, "1").otherwise("")
         point = F.greatest(before_point, F.lit(-_DECIMALS_KEPT)).cast("string")
         return (

@@ -189,9 +189,11 @@ def _contributions(rules: Rules) -> tuple[Column, ...]:
         "list_cents": F.when(discounted, list_price).otherwise(0),
         "discount_cents": F.when(discounted, list_price - price).otherwise(0),
     }
-    step = (F.floor(price / (rules.level_dollars * 100)) * rules.level_dollars).cast("int")
+    # The price of a rejection may be any number: it is cut to the last level before it becomes an int.
+    cents = F.least(price, F.lit(rules.top_level_dollars * 100))
+    level = (F.floor(cents / (rules.level_dollars * 100)) * rules.level_dollars).cast("int")
     return (
-        F.when(price > 0, F.least(step, F.lit(rules.top_level_dollars))).alias("price_level"),
+        F.when(price > 0, level).alias("price_level"),
         *(measures[name].cast("bigint").alias(name) for name in MEASURES),
     )
 
@@ -199,7 +201,12 @@ def _contributions(rules: Rules) -> tuple[Column, ...]:
 @lru_cache
 def _record(rules: Rules) -> Column:
     schema = ", ".join(f"{name} {kind}" for name, kind in {**_FIELDS, _CORRUPT: "string"}.items())
-    return F.from_json(F.col("text"), schema, {**_STRICT, "maxNestingDepth": str(rules.deepest_nesting)})
+    return F.from_json(F.col("text"), schema, _options(rules.deepest_nesting))
+
+
+def _options(depth: int) -> dict[str, str]:
+    """The parser's options; no value may be nested deeper."""
+    return {**_STRICT, "maxNestingDepth": str(depth)}
 
 
 def _malformed(rules: Rules) -> Column:
@@ -212,7 +219,7 @@ def _malformed(rules: Rules) -> Column:
             text.isNull(),
         )
         | _trailing(trimmed, rules)
-        | _half_surrogate(text)
+        | _half_surrogate(text, rules)
     )
 
 
@@ -226,17 +233,17 @@ def _trailing(trimmed: Column, rules: Rules) -> Column:
     pair = F.from_json(
         F.concat(F.lit("["), trimmed, F.lit(',"'), digest, F.lit('"]')),
         "array<variant>",
-        {**_STRICT, "maxNestingDepth": str(rules.deepest_nesting + 1)},
+        _options(rules.deepest_nesting + 1),
     )
     alone = (F.size(pair) == 2) & (F.try_variant_get(F.try_element_at(pair, F.lit(2)), "$", "string") == digest)
     suspect = F.locate("}", trimmed) < F.length(trimmed)
     return F.when(suspect, ~F.coalesce(alone, F.lit(False))).otherwise(F.lit(False))
 
 
-def _half_surrogate(text: Column) -> Column:
+def _half_surrogate(text: Column, rules: Rules) -> Column:
     """Does some string hold half a surrogate pair? Spark's variant refuses it anywhere, its parser of records does not."""
     escaped = text.rlike("\\\\u[dD][89a-fA-F]")
-    return F.when(escaped, F.try_parse_json(text).isNull()).otherwise(F.lit(False))
+    return F.when(escaped, F.from_json(text, "variant", _options(rules.deepest_nesting)).isNull()).otherwise(F.lit(False))
 
 
 def _source() -> Column:

@@ -1,0 +1,102 @@
+"""Spark's columns must say of every event what catalog/ says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import astuple
+from random import Random
+from typing import Any
+
+import pytest
+from pyspark.sql import Row, SparkSession
+from support.events import CATEGORIES, any_log
+
+from catalog.cube import MEASURES, cell_of, contribution_of
+from catalog.events import Event
+from catalog.observations import CategoryObservation, ProductObservation, Rejection, category_observation, product_observation
+from spark import transforms
+
+pytestmark = pytest.mark.servers
+
+SCHEMA = (
+    "topic string, partition int, offset bigint, timestamp bigint, key binary, value binary, "
+    "headers array<struct<key: string, value: binary>>"
+)
+
+
+def as_row(event: Event) -> tuple[Any, ...]:
+    def binary(value: bytes | None) -> bytearray | None:
+        return None if value is None else bytearray(value)
+
+    headers = [(name, binary(value)) for name, value in event.headers] or None
+    return (event.topic, event.partition, event.offset, event.timestamp, binary(event.key), binary(event.value), headers)
+
+
+def by_catalog(event: Event) -> tuple[Any, ...]:
+    seen = category_observation(event) if event.topic == CATEGORIES else product_observation(event)
+    match seen:
+        case Rejection():
+            return ("rejection", event.source, seen.reason.value, event.value)
+        case CategoryObservation():
+            return ("category", str(seen.id), (0, *seen.version), seen.name)
+        case ProductObservation():
+            return (
+                *("product", seen.asin, tuple(seen.version), seen.title, seen.img_url, seen.product_url),
+                *(seen.stars, seen.price, seen.list_price, seen.reviews, seen.bought_in_last_month),
+                *(tuple(cell_of(seen)), astuple(contribution_of(seen))),
+            )
+
+
+def by_spark(row: Row) -> tuple[Any, ...]:
+    match row.kind:
+        case "rejection":
+            return ("rejection", row.id, row.reason, None if row.raw is None else bytes(row.raw))
+        case "category":
+            return ("category", row.id, tuple(row.version), row.category_name)
+        case _:
+            return (
+                *("product", row.id, tuple(row.version), row.title, row.imgUrl, row.productURL, row.stars, row.price, row.listPrice),
+                *(row.reviews, row.boughtInLastMonth, (row.category_id, row.price_level, row.isBestSeller)),
+                tuple(row[measure] for measure in MEASURES),
+            )
+
+
+def observed(spark: SparkSession, events: Iterable[Event]) -> list[Row]:
+    log = spark.createDataFrame([as_row(event) for event in events], SCHEMA)
+    return transforms.with_contributions(transforms.observed(log, CATEGORIES)).orderBy("version.offset").collect()
+
+
+def compare(spark: SparkSession, seed: int, length: int) -> None:
+    log = list(any_log(Random(seed), length))
+    kinds = set()
+    for event, row in zip(log, observed(spark, log), strict=True):
+        expected = by_catalog(event)
+        kinds.add((expected[0], expected[2] if expected[0] == "rejection" else None))
+        assert by_spark(row) == expected, event
+    # The generator reaches every kind and every reason, so that the comparison is one.
+    assert len(kinds) == 2 + 13
+
+
+def test_each_event_is_judged_as_in_the_catalog(spark: SparkSession) -> None:
+    compare(spark, seed=1, length=4_000)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_many_more_events_are_judged_as_in_the_catalog(spark: SparkSession) -> None:
+    for seed in range(2, 42):
+        compare(spark, seed, length=10_000)
+
+
+def test_the_newest_version_of_each_id_is_kept(spark: SparkSession) -> None:
+    log = list(any_log(Random(7), 2_000))
+    newest: dict[tuple[str, str], tuple[int, ...]] = {}
+    for event in log:
+        seen = by_catalog(event)
+        if seen[0] != "rejection":
+            key = seen[0], seen[1]
+            newest[key] = max(newest.get(key, seen[2]), seen[2])
+    rows = transforms.newest(transforms.observed(spark.createDataFrame([as_row(event) for event in log], SCHEMA), CATEGORIES)).collect()
+    assert {(row.kind, row.id): tuple(row.version) for row in rows if row.kind != "rejection"} == newest
+    rejected = [row.id for row in rows if row.kind == "rejection"]
+    assert sorted(rejected) == sorted({event.source for event in log if by_catalog(event)[0] == "rejection"})

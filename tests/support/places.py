@@ -1,0 +1,131 @@
+"""A place of a test's own on the shared servers: a database, two topics, and what tests do there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from pymongo.database import Database
+from support.recompute import Recomputed, differences, recompute, reports
+from support.servers import Servers
+
+from catalog.events import Event
+from catalog.marks import TideMark
+from ingest import topics, watch
+from ingest.produce import RECOMMENDED
+from serving import offsets, schema
+from serving.database import Document, connect, tidemark
+from serving.snapshot import snapshot
+from settings import settings
+
+_numbers = count(1)
+
+
+@dataclass
+class Place:
+    servers: Servers
+    database: Database[Document]
+
+    def producer(self) -> Producer:
+        return Producer({"bootstrap.servers": settings().kafka, **RECOMMENDED})
+
+    def send(self, events: Iterable[Event]) -> None:
+        """Sends events as they are, but for their coordinates, which are Kafka's to give."""
+        producer = self.producer()
+        for event in events:
+            topic = settings().category_topic if event.topic == "ingest-category" else settings().product_topic
+            producer.produce(topic, event.value, event.key, headers=list(event.headers))
+            producer.poll(0)
+        assert producer.flush(60) == 0
+
+    def log(self, below: TideMark | None = None) -> list[Event]:
+        """All events of both topics, or those below a mark, with the coordinates and timestamps Kafka has given them."""
+        consumer = Consumer({"bootstrap.servers": settings().kafka, "group.id": "none", "enable.auto.commit": False})
+        try:
+            ends = {key: end for key, end in self.ends().items() if end}
+            consumer.assign([TopicPartition(topic, partition, 0) for topic, partition in ends])
+            found: list[Event] = []
+            left = {key: end for key, end in ends.items() if end}
+            while left:
+                for message in consumer.consume(10_000, 1.0):
+                    assert message.error() is None, message.error()
+                    headers = tuple((name, value) for name, value in message.headers() or ())
+                    event = Event(
+                        message.topic(),
+                        message.partition(),
+                        message.offset(),
+                        message.timestamp()[1],
+                        message.key(),
+                        message.value(),
+                        headers,
+                    )
+                    found.append(event)
+                    key = next(one for one in ends if one == (event.topic, event.partition))
+                    if event.offset + 1 >= ends[key]:
+                        left.pop(key, None)
+        finally:
+            consumer.close()
+        return found if below is None else [event for event in found if below.covers(event)]
+
+    def ends(self) -> TideMark:
+        with topics.admin() as client:
+            return offsets.from_documents(watch.look(client))
+
+    def truth(self, below: TideMark | None = None) -> Recomputed:
+        return recompute(self.log(below), settings().category_topic)
+
+    def wrong(self) -> list[str]:
+        """What is wrong with the served reports, against a recomputation from the events below the ledger's offsets, at one snapshot."""
+        with snapshot(self.database) as now:
+            ledger = now.one("state", {"$match": {"_id": "ledger"}}) or {}
+            served = {view: now.rows(view) for view in ("report_cube", "report_price_level", "report_category", "report_summary")}
+        expected = reports(self.truth(offsets.from_documents(ledger["offsets"])))
+        return [line for view, rows in served.items() for line in differences(view, expected[view], rows)]
+
+    def wrong_documents(self) -> list[str]:
+        """What is wrong with products, categories and quarantine when the stream has served all there is."""
+        truth = self.truth()
+        products = {one["_id"]: {key: value for key, value in one.items() if key != "_tide"} for one in self.database.product.find()}
+        wrong = [f"product {asin}: missing" for asin in truth.products if asin not in products]
+        wrong += [f"product {asin}: should not be there" for asin in products if asin not in truth.products]
+        wrong += [
+            f"product {asin}: {name} is {products[asin].get(name)!r} instead of {value!r}"
+            for asin, one in truth.products.items()
+            for name, value in one.items()
+            if asin in products and products[asin].get(name) != value
+        ]
+        categories = {one["_id"]: one["category_name"] for one in self.database.category.find()}
+        wrong += [] if categories == truth.categories else [f"categories {categories} instead of {truth.categories}"]
+        rejections = {(one["_id"], one["reason"]) for one in self.database.quarantine.find()}
+        wrong += [f"quarantine: {one}" for one in sorted(rejections ^ truth.rejections)]
+        return wrong
+
+
+@contextmanager
+def a_place(servers: Servers) -> Iterator[Place]:
+    number = next(_numbers)
+    mine = {
+        "TIDEMARK_DATABASE": f"test_{os.getpid()}_{number}",
+        "TIDEMARK_PRODUCT_TOPIC": f"product-{os.getpid()}-{number}",
+        "TIDEMARK_CATEGORY_TOPIC": f"category-{os.getpid()}-{number}",
+    }
+    os.environ |= mine
+    settings.cache_clear()
+    client = connect()
+    try:
+        database = tidemark(client)
+        schema.prepare(database)
+        topics.create()
+        yield Place(servers, database)
+        client.drop_database(database.name)
+        with topics.admin() as admin:
+            admin.delete_topics(list(settings().topics))
+    finally:
+        client.close()
+        for name in mine:
+            del os.environ[name]
+        settings.cache_clear()

@@ -1,0 +1,121 @@
+"""Real servers for tests, started with the local stack's own commands."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaError
+from pymongo.errors import PyMongoError
+
+from local.prepare import replica_set
+from local.programs import PROGRAMS, Program
+from serving.database import connect
+from settings import settings
+
+START_SECONDS = 90
+
+
+@dataclass
+class Server:
+    """One server process, which a test may end and start again."""
+
+    program: Program
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            for preparation in self.program.before:
+                if command := preparation():
+                    subprocess.run(command, check=True, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.program.command(), stdout=log, stderr=log)
+
+    def kill(self) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+
+    def stop(self) -> None:
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+@dataclass
+class Servers:
+    kafka: Server
+    mongodb: Server
+
+    def wait(self) -> None:
+        """Until both answer."""
+        _wait_for(_mongodb_answers, "MongoDB", self.mongodb)
+        _wait_for(_kafka_answers, "Kafka", self.kafka)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+@contextmanager
+def running_servers(home: Path) -> Iterator[Servers]:
+    """Kafka and MongoDB under that home. Sets the environment's ports, so that this process and its children find them."""
+    names = ("KAFKA_PORT", "KAFKA_CONTROLLER_PORT", "MONGODB_PORT", "SPARK_UI_PORT")
+    os.environ |= {f"TIDEMARK_{name}": str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
+    os.environ["TIDEMARK_MONGODB_CACHE_GB"] = "1"
+    settings.cache_clear()
+    programs = {program.name: program for program in PROGRAMS}
+    servers = Servers(*(Server(programs[name], home / f"{name}.log") for name in ("kafka", "mongodb")))
+    try:
+        servers.kafka.start()
+        servers.mongodb.start()
+        servers.wait()
+        yield servers
+    finally:
+        servers.kafka.stop()
+        servers.mongodb.stop()
+
+
+def _wait_for(answers: Callable[[], bool], name: str, server: Server) -> None:
+    until = time.monotonic() + START_SECONDS
+    while not answers():
+        ended = server.process is None or server.process.poll() is not None
+        if ended or time.monotonic() > until:
+            raise RuntimeError(f"{name} has not started:\n{server.log.read_text(errors='replace')[-3000:]}")
+        time.sleep(0.2)
+
+
+def _kafka_answers() -> bool:
+    try:
+        KafkaAdminClient(bootstrap_servers=settings().kafka, bootstrap_timeout_ms=2_000).close()
+    except (KafkaError, OSError):
+        return False
+    return True
+
+
+def _mongodb_answers() -> bool:
+    try:
+        replica_set()
+        with connect(within_seconds=2) as client:
+            client.admin.command("ping")
+    except PyMongoError:
+        return False
+    return True
