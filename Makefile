@@ -40,7 +40,7 @@ check: $(VENV)/.dev-ready ## Format, lint, types, import contracts
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/lint-imports --config pyproject.toml
+	$(VENV)/bin/lint-imports --config pyproject.toml --no-logo
 
 format: $(VENV)/.dev-ready ## Format the code
 	$(VENV)/bin/ruff format .

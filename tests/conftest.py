@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from support.places import Place, a_place  # noqa: E402
 from support.servers import Servers, running_servers  # noqa: E402
 
 from serving.database import Document  # noqa: E402
+
+logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it logs every attempt to reach a server that is starting
 
 # Cheap ones first, so that a mistake shows soon.
 _ORDER = ("catalog", "protocol", "ingest", "local", "serving", "spark", "path", "faults", "stack")

@@ -101,7 +101,12 @@ class Place:
         categories = {one["_id"]: one["category_name"] for one in self.database.category.find()}
         wrong += [] if categories == truth.categories else [f"categories {categories} instead of {truth.categories}"]
         rejections = {(one["_id"], one["reason"]) for one in self.database.quarantine.find()}
-        wrong += [f"quarantine: {one}" for one in sorted(rejections ^ truth.rejections)]
+        # A source that comes twice is kept once, as it came first.
+        wrong += [f"quarantine: {one} should not be there" for one in sorted(rejections - truth.rejections)]
+        wrong += [
+            f"quarantine: {one} is missing"
+            for one in sorted({source for source, _ in truth.rejections - rejections} - dict(rejections).keys())
+        ]
         return wrong
 
 

@@ -1,0 +1,45 @@
+"""The stream on real servers: whatever comes, the served reports are those of a recomputation, at every moment."""
+
+from __future__ import annotations
+
+import time
+from random import Random
+
+import pytest
+from support.events import any_log
+from support.load import updates
+from support.places import Place
+from support.streams import served, stream, wait_until_served
+
+pytestmark = pytest.mark.servers
+
+
+def test_events_of_every_kind(place: Place) -> None:
+    """One stream after another: the second goes on where the first has stopped."""
+    place.send(any_log(Random(11), 3_000))
+    with stream() as running:
+        wait_until_served(place, running)
+        assert running.stop() == 0, running.text()[-3000:]
+    assert place.wrong() == []
+    assert place.wrong_documents() == []
+    place.send(any_log(Random(12), 3_000))
+    with stream() as running:
+        wait_until_served(place, running)
+    assert place.wrong() == []
+    assert place.wrong_documents() == []
+
+
+def test_every_snapshot_under_load_is_exact(place: Place) -> None:
+    random = Random(13)
+    with stream(TIDEMARK_MAX_EVENTS_PER_BATCH="2000") as running:
+        marks = set()
+        for _ in range(6):
+            place.send(updates(random, 2_000, keys=400))
+            for _ in range(3):
+                assert place.wrong() == []
+                marks.add(served(place.database))
+                time.sleep(0.3)
+        wait_until_served(place, running)
+        assert place.wrong() == []
+        assert place.wrong_documents() == []
+    assert len(marks) > 3, "the stream did not move while the reports were compared"

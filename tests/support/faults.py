@@ -1,0 +1,60 @@
+"""The stream with a fault: `python faults.py POINT` runs it and ends it by kill -9 (itself and its JVM) at that point.
+
+Points: products-written (before the transaction), in-transaction (cells are added, offsets not committed), committed
+(after the transaction). The first micro-batch that has events and is not the generation's first is the one it happens in.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from serving import ledger
+from spark import speed
+
+
+def end() -> None:
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def at(point: str) -> None:
+    commit = ledger.commit
+
+    def later(batch: Any) -> bool:
+        return batch.number > 0 and bool(batch.differences)
+
+    def products_written(database: Any, generation: int, batch: Any) -> None:
+        if later(batch):
+            end()
+        commit(database, generation, batch)
+
+    def in_transaction(database: Any, generation: int, batch: Any) -> None:
+        if later(batch):
+            bulk_write = type(database.speed_cell).bulk_write
+
+            def write_and_end(*arguments: Any, **options: Any) -> Any:
+                bulk_write(*arguments, **options)
+                end()
+
+            type(database.speed_cell).bulk_write = write_and_end
+        commit(database, generation, batch)
+
+    def committed(database: Any, generation: int, batch: Any) -> None:
+        commit(database, generation, batch)
+        if later(batch):
+            end()
+
+    points: dict[str, Callable[..., None]] = {
+        "products-written": products_written,
+        "in-transaction": in_transaction,
+        "committed": committed,
+    }
+    ledger.commit = points[point]
+
+
+if __name__ == "__main__":
+    at(sys.argv[1])
+    sys.exit(speed.main())
