@@ -71,7 +71,7 @@ def clean(_: argparse.Namespace, console: Console) -> int:
         console.print("the stack is running: make stop first")
         return 1
     stack.end_leftovers()
-    for name in ("airflow", "catalogs", "kafka", "logs", "mongodb", "speed"):
+    for name in ("airflow", "catalogs", "kafka", "logs", "mongodb", "run", "speed"):
         shutil.rmtree(settings().home / name, ignore_errors=True)
     for name in ("supervisor.conf", "supervisor.pid", "supervisor.sock"):
         (settings().home / name).unlink(missing_ok=True)
@@ -130,6 +130,8 @@ def _show_status(console: Console, found: dict[str, health.Health], now: dict[st
     for name, one in found.items():
         table.add_row(name, "[green]healthy[/]" if one.healthy else "[red]not healthy[/]", one.url, escape(one.detail))
     console.print(table)
+    if not running:
+        console.print("but supervisor, which keeps them up, is not running: make start ends them and starts all anew")
     for program in running:
         if program.state not in ("RUNNING", "EXITED"):
             console.print(f"{program.name:>20}  {program.state.lower()} {program.detail}", highlight=False, markup=False)
