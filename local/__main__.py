@@ -111,6 +111,7 @@ class _Log:
     def copy_lines(self) -> None:
         self._copy()
         if self._path.exists() and self._path.stat().st_ino != os.fstat(self._file.fileno()).st_ino:
+            self._copy()  # what came before the other file did
             self._file.close()
             self._file = self._path.open("rb")
             self._copy()

@@ -146,7 +146,7 @@ def _socket() -> Path:
 def _section(program: Program) -> dict[str, str]:
     return {
         "command": shlex.join([sys.executable, "-m", "local.launch", program.name]),
-        "stdout_logfile": str(log_folder() / f"{program.name}.log"),
+        "stdout_logfile": str(log_folder() / f"{program.name}.log").replace("%", "%%"),  # supervisor expands this one twice
         "stdout_logfile_maxbytes": LOG_BYTES,
         "stdout_logfile_backups": str(LOG_BACKUPS),
         "redirect_stderr": "true",
