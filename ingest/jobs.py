@@ -74,7 +74,7 @@ def files_of(day: str | None, parameters: Mapping[str, Any], of: Settings, paths
     dates = [_moment(text) for text in parameters.get("observed_at") or ([day] if day else [])]
     if not products and not categories:
         if day is None:
-            raise Unclear("a run by hand names its files: give products or categories, or run a day (a backfill of one day, say)")
+            raise Unclear("a run by hand names its files: give products or categories, or run a day (its partition key, YYYY-MM-DD)")
         found = {Kind.CATEGORY: _found(of.categories_pattern, day, paths), Kind.PRODUCT: _found(of.products_pattern, day, paths)}
         return [File(kind, path, dates[0]) for kind, those in found.items() for path in those]
     if not dates:
