@@ -12,7 +12,7 @@ from support.recompute import CsvFile, differences, recompute_files, reports
 
 from ingest import jobs
 from ingest.files import Kind
-from ingest.produce import RECOMMENDED, produce, read_chunk, read_columns
+from ingest.produce import RECOMMENDED, produce, read_chunk
 from ingest.records import Origin, messages
 from serving import ingestions
 from serving.database import Document
@@ -66,11 +66,11 @@ def ingest(place: Place, files: Sequence[jobs.File], chunk_bytes: int) -> list[s
 def send_part(place: Place, file: jobs.File, chunk_bytes: int) -> None:
     """Registers a file and sends the first half of its first chunk, as a task does that is killed on the way."""
     planned = jobs.plan(place.database, [file], chunk_bytes)
-    identity, number = planned.chunks[0]["ingestion"], planned.chunks[0]["number"]
+    identity, number, columns = (planned.chunks[0][name] for name in ("ingestion", "number", "columns"))
     chunk, _ = ingestions.read_chunk(place.database, identity, number)
     ingestion, told_at = ingestions.read(place.database, identity)
-    origin = Origin(identity, file.kind, read_columns(file.path, file.kind), ingestion.observed_at, told_at)
-    half = islice(messages(read_chunk(file.path, chunk), chunk.start, origin), chunk.rows // 2)
+    origin = Origin(identity, file.kind, tuple(columns), ingestion.observed_at, told_at)
+    half = islice(messages(read_chunk(file.path, ingestion.bytes, chunk), chunk.start, origin), chunk.rows // 2)
     produce(place.producer(), settings().product_topic, half, within_seconds=30)
 
 
