@@ -92,7 +92,7 @@ def _format_kafka() -> list[str]:
     properties.write_text(kafka_properties())
     if _home("kafka", "log", "meta.properties").exists():
         return []
-    identity = secrets.token_urlsafe(16)  # Kafka's form of a UUID
+    identity = f"T{secrets.token_urlsafe(16)[1:]}"  # Kafka's form of a UUID; a dash in front would be read as an option
     return _kafka_java("256m", "kafka.tools.StorageTool", "format", "-t", identity, "-c", str(properties))
 
 
