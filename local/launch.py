@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 
-from local.programs import Program, base_environment, started_here
+from local import processes
+from local.programs import Program, base_environment, marks, started_here
 
 LOOK_EVERY_SECONDS = 1.0
 SAY_EVERY_SECONDS = 30.0
@@ -32,7 +33,9 @@ def main() -> None:
     for noisy in ("kafka", "httpx"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     program = next(one for one in started_here() if one.name == sys.argv[1])
-    environment = {**base_environment(), **program.environment()}
+    environment = {**base_environment(), **program.environment(), **marks(program.name)}
+    if processes.end(marks(program.name)):
+        log.info("%s: ended what its predecessor had left behind", program.name)
     wait_for_needs(program)
     for preparation in program.before:
         if (command := preparation()) and (status := subprocess.run(command, env=environment).returncode):

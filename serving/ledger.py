@@ -80,6 +80,12 @@ def read(database: Database[Document]) -> Ledger:
     return _ledger(document)
 
 
+def reached(mark: TideMark) -> Document:
+    """A query of collection `state` that finds the ledger once the stream has served all that lies below the mark."""
+    ends = [{"$elemMatch": {"topic": key.topic, "partition": key.partition, "offset": {"$gte": int(end)}}} for key, end in mark.items()]
+    return {"_id": LEDGER, **({"offsets": {"$all": ends}} if ends else {})}
+
+
 def start_generation(database: Database[Document], rules: str, topics: Mapping[str, str]) -> Ledger:
     """Takes the next generation for a stream that works by these rules on these topics (id by name).
 
