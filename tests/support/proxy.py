@@ -1,4 +1,4 @@
-"""Stands between a client and MongoDB, and loses what it is told to lose: a request, or the answer to one."""
+"""Stands between a client and MongoDB: loses requests and answers, and lets something happen before a request arrives."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from settings import settings
@@ -22,6 +22,7 @@ class Proxy:
         self.lost: Counter[str] = Counter()
         self._requests: Counter[str] = Counter()  # still to be lost, by command
         self._answers: Counter[str] = Counter()
+        self._meanwhile: dict[str, Callable[[], object]] = {}
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
         threading.Thread(target=self._accept, daemon=True).start()
@@ -37,6 +38,10 @@ class Proxy:
     def lose_answer(self, command: str, times: int = 1) -> None:
         """The next such requests are carried out, but the connection breaks before the answer is there."""
         self._answers[command] += times
+
+    def meanwhile(self, command: str, action: Callable[[], object]) -> None:
+        """Something that happens after the next such request has been sent and before it arrives."""
+        self._meanwhile[command] = action
 
     def close(self) -> None:
         self._listener.close()
@@ -54,6 +59,8 @@ class Proxy:
                 command = request[_NAME_AT : request.index(b"\0", _NAME_AT)].decode()
                 if self._loses(self._requests, command):
                     return
+                if action := self._meanwhile.pop(command, None):
+                    action()
                 server.sendall(request)
                 answer = _message(server)
                 if self._loses(self._answers, command):
