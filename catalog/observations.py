@@ -7,6 +7,7 @@ import re
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from enum import StrEnum
+from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 from catalog.events import FORMAT, Event
@@ -128,7 +129,7 @@ def category_observation(event: Event, rules: Rules = RULES) -> CategoryObservat
         record = _record(event, rules)
         number = _integer(record, Reason.ID, rules, 1, rules.most_id)
         name = _string(record.get("category_name"))
-        if not name:
+        if not name or len(name) > rules.most_name:
             raise _Broken(Reason.CATEGORY_NAME)
     except _Broken as broken:
         return Rejection(event, broken.reason)
@@ -137,15 +138,16 @@ def category_observation(event: Event, rules: Rules = RULES) -> CategoryObservat
 
 def _record(event: Event, rules: Rules) -> dict[str, Any]:
     """The event's value as a JSON object, its numbers as text."""
-    if event.value is None or event.header(FORMAT) == "csv":
+    if event.value is None or len(event.value) > rules.most_bytes or event.header(FORMAT) == "csv":
         raise _Broken(Reason.MALFORMED)
+    suspect = len(event.value) > rules.longest_key or _ESCAPED_SURROGATE.search(event.value)
     try:
         record = json.loads(
             event.value.decode(),
             parse_int=_NumberText,
             parse_float=_NumberText,
             parse_constant=_no_number,
-            object_pairs_hook=_storable if _ESCAPED_SURROGATE.search(event.value) else None,
+            object_pairs_hook=partial(_storable, rules) if suspect else None,
         )
     except (UnicodeDecodeError, ValueError, RecursionError):
         raise _Broken(Reason.MALFORMED) from None
@@ -167,8 +169,10 @@ def _depth(value: object) -> int:
     return depth
 
 
-def _storable(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object's pairs as a dict. UnicodeEncodeError, a ValueError, where one holds half a surrogate pair, which no UTF-8 can hold."""
+def _storable(rules: Rules, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's pairs as a dict. ValueError where a key is too long or something holds half a surrogate pair, which no UTF-8 can hold."""
+    if any(len(key.encode("utf-16-le")) > 2 * rules.longest_key for key, _ in pairs):
+        raise ValueError("a key is too long")
     inner: list[object] = [pairs]
     while inner:
         match inner.pop():

@@ -14,12 +14,12 @@ from confluent_kafka import Producer
 from pymongo.database import Database
 
 from catalog.observations import moment
-from ingest.files import Kind, Readable
+from ingest.files import Kind, Readable, UnfitFile
 from ingest.plan import Planned
 from ingest.plan import plan as plan_file
-from ingest.produce import produce_chunk, require_safe
+from ingest.produce import UnsafeProducer, produce_chunk, require_safe
 from ingest.records import Origin
-from serving import ingestions
+from serving import ingestions, ledger
 from serving.database import Document
 from settings import Settings, settings
 
@@ -31,6 +31,13 @@ _WILDCARDS = frozenset("*?[")
 
 class Unclear(Exception):
     """The run does not say what to ingest, or as of when."""
+
+
+# What another attempt would meet again.
+FOR_GOOD: tuple[type[Exception], ...] = (
+    *(Unclear, UnfitFile, UnsafeProducer, LookupError),
+    *(FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError),
+)
 
 
 class Path(Readable, Protocol):
@@ -68,7 +75,7 @@ def files_of(day: str | None, parameters: Mapping[str, Any], of: Settings, paths
     dates = [_moment(text) for text in parameters.get("observed_at") or ([day] if day else [])]
     if not products and not categories:
         if not day:
-            raise Unclear("a run by hand names its files: give products or categories, or run a day (a backfill of one day, say)")
+            raise Unclear("a run by hand names its files: give products or categories, or run a day (its partition key, YYYY-MM-DD)")
         if len(dates) > 1:
             raise Unclear(f"no files are named and {len(dates)} dates are: give one date for the day's files, or name the files")
         found = {Kind.CATEGORY: _found(of.categories_pattern, day, paths), Kind.PRODUCT: _found(of.products_pattern, day, paths)}
@@ -139,12 +146,15 @@ def produce(
     log.info("chunk %d of %s: %d events acknowledged", number, file, acknowledged.events)
 
 
-def reconcile(database: Database[Document], identities: Sequence[str]) -> list[str]:
-    """Raises Incomplete unless every row of every ingestion is an acknowledged event; returns the ids."""
+def reconcile(database: Database[Document], identities: Sequence[str]) -> Document:
+    """Raises Incomplete unless every row of every ingestion is an acknowledged event.
+
+    Returns the query of collection `state` that finds something once the stream has served them all.
+    """
     for identity in identities:
         now = ingestions.reconcile(database, identity)
         log.info("ingestion %s: %d rows = %d events", identity, now.rows, now.acknowledged)
-    return list(identities)
+    return ledger.reached(ingestions.ends(database, identities))
 
 
 def _moment(text: str) -> datetime:
