@@ -124,7 +124,8 @@ def test_the_longest_record_is_an_event_however_it_is_escaped(place: Place) -> N
     assert len(event.value or b"") > 6 * (MOST_RECORD_BYTES - 10)
 
 
-def test_an_unknown_topic(place: Place) -> None:
+def test_an_unknown_topic(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.produce._NEW_TOPIC_SECONDS", 0.2)
     with soon(), pytest.raises(NotAcknowledged, match=re.escape("Kafka has no topic nowhere: run `python -m ingest.topics`")):
         produce(producer(), "nowhere", some(3), 20)
 
