@@ -1,4 +1,12 @@
-"""DAG `ingest`: a day's CSV files, or those given by hand, chunk by chunk into Kafka, until the reports have served them."""
+"""DAG `ingest`: a day's CSV files, or those given by hand, chunk by chunk into Kafka, until the reports have served them.
+
+- *Every day*, when it has ended: the files that the settings' patterns find for it; without any the run is skipped.
+- *A range of days*: a backfill. Days that have a run are left out unless they are to be run again.
+- *By hand*: name files and dates. Without files give a day as the run's partition key.
+
+Nothing is done twice: a file's content with its date is one ingestion, and its chunks that are done stay done. What cannot be
+read as what it should be (no header, no date) fails at once and sends nothing; what a server did not take is tried again.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +56,7 @@ FAIL_AT_ONCE = RetryRule(list(jobs.FOR_GOOD), RetryAction.FAIL, reason="another 
         "retry_policy": ExceptionRetryPolicy([FAIL_AT_ONCE]),
     },
     tags=["tidemark", "ingestion"],
-    doc_md=jobs.__doc__,
+    doc_md=__doc__,
 )
 def ingest() -> None:
     @task(pool="ingest")

@@ -71,7 +71,7 @@ def clean(_: argparse.Namespace, console: Console) -> int:
         console.print("the stack is running: make stop first")
         return 1
     stack.end_leftovers()
-    for name in ("airflow", "catalogs", "kafka", "logs", "mongodb", "speed"):
+    for name in ("airflow", "catalogs", "kafka", "logs", "mongodb", "run", "speed"):
         shutil.rmtree(settings().home / name, ignore_errors=True)
     for name in ("supervisor.conf", "supervisor.pid", "supervisor.sock"):
         (settings().home / name).unlink(missing_ok=True)
@@ -111,6 +111,7 @@ class _Log:
     def copy_lines(self) -> None:
         self._copy()
         if self._path.exists() and self._path.stat().st_ino != os.fstat(self._file.fileno()).st_ino:
+            self._copy()  # what came before the other file did
             self._file.close()
             self._file = self._path.open("rb")
             self._copy()
@@ -130,6 +131,8 @@ def _show_status(console: Console, found: dict[str, health.Health], now: dict[st
     for name, one in found.items():
         table.add_row(name, "[green]healthy[/]" if one.healthy else "[red]not healthy[/]", one.url, escape(one.detail))
     console.print(table)
+    if not running:
+        console.print("but supervisor, which keeps them up, is not running: make start ends them and starts all anew")
     for program in running:
         if program.state not in ("RUNNING", "EXITED"):
             console.print(f"{program.name:>20}  {program.state.lower()} {program.detail}", highlight=False, markup=False)

@@ -92,7 +92,7 @@ def _format_kafka() -> list[str]:
     properties.write_text(kafka_properties())
     if _home("kafka", "log", "meta.properties").exists():
         return []
-    identity = secrets.token_urlsafe(16)  # Kafka's form of a UUID
+    identity = f"T{secrets.token_urlsafe(16)[1:]}"  # Kafka's form of a UUID; a dash in front would be read as an option
     return _kafka_java("256m", "kafka.tools.StorageTool", "format", "-t", identity, "-c", str(properties))
 
 
@@ -147,6 +147,7 @@ def airflow_environment() -> dict[str, str]:
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "15",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
         "AIRFLOW__LOGGING__DAG_PROCESSOR_LOG_TARGET": "stdout",  # its own files would grow for ever, supervisor's rotate
+        "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "airflow.task.operators.airflow.providers.mongo.sensors.mongo=WARNING",  # a line a look
         "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",  # most of a short run's time is waiting for the scheduler to look
         # What was killed, a task with its worker or the scheduler with its queue, is tried again after a minute, not five. A task
@@ -169,7 +170,7 @@ def _prepare_airflow() -> list[str]:
     return [PYTHON, "-m", "local.prepare", "airflow"]
 
 
-def _airflow(name: str, *more: str) -> Program:
+def _airflow(name: str, *more: str, stop_seconds: int = 30) -> Program:
     """One of Airflow's processes that work through its API."""
     return Program(
         f"airflow-{name}",
@@ -177,7 +178,7 @@ def _airflow(name: str, *more: str) -> Program:
         needs=(health.airflow_api,),
         environment=airflow_environment,
         with_children=True,
-        stop_seconds=60,
+        stop_seconds=stop_seconds,
     )
 
 
@@ -194,7 +195,8 @@ PROGRAMS: tuple[Program, ...] = (
         environment=airflow_environment,
         with_children=True,
     ),
-    _airflow("scheduler", "--skip-serve-logs"),
+    # It stops when its tasks have ended: chunks do within this time, those that wait for the stream are started again some other time.
+    _airflow("scheduler", "--skip-serve-logs", stop_seconds=20),
     _airflow("dag-processor"),
     _airflow("triggerer", "--skip-serve-logs"),
 )

@@ -102,27 +102,30 @@ def restart(name: str) -> None:
 
 def stop(say: Callable[[str], None]) -> bool:
     """Stops everything: the stream first, servers last. False where nothing was running."""
-    running = is_running()
-    if running:
-        server = _server()
-        names = {one.name for one in programs()}
-        for program in reversed(started_here()):
-            if program.name in names:
-                say(f"stopping {program.name}")
-                try:
-                    server.supervisor.stopProcess(program.name)
-                except xmlrpc.client.Fault:
-                    continue  # it was not running
-        say("stopping supervisor")
-        identity = server.supervisor.getPID()
-        server.supervisor.shutdown()
-        processes.wait_for_end([identity], STOP_SECONDS)
-    return end_leftovers() or running
+    if not is_running():
+        return end_leftovers()
+    server = _server()
+    names = {one.name for one in programs()}
+    for program in reversed(started_here()):
+        if program.name in names:
+            say(f"stopping {program.name}")
+            try:
+                server.supervisor.stopProcess(program.name)
+            except xmlrpc.client.Fault:
+                continue  # it was not running
+    say("stopping supervisor")
+    identity = server.supervisor.getPID()
+    server.supervisor.shutdown()
+    processes.wait_for_end([identity], STOP_SECONDS)
+    processes.end(marks(), session=identity)
+    return True
 
 
 def end_leftovers() -> bool:
     """Ends what a stack that is not running has left: children of what was killed. False where there was nothing."""
-    return processes.end(marks())
+    file = settings().home / "supervisor.pid"  # supervisor is the leader of the session that all its programs are in
+    former = file.read_text().strip() if file.exists() else ""
+    return processes.end(marks(), session=int(former) if former.isdigit() else None)
 
 
 def _server() -> Any:
@@ -143,7 +146,7 @@ def _socket() -> Path:
 def _section(program: Program) -> dict[str, str]:
     return {
         "command": shlex.join([sys.executable, "-m", "local.launch", program.name]),
-        "stdout_logfile": str(log_folder() / f"{program.name}.log"),
+        "stdout_logfile": str(log_folder() / f"{program.name}.log").replace("%", "%%"),  # supervisor expands this one twice
         "stdout_logfile_maxbytes": LOG_BYTES,
         "stdout_logfile_backups": str(LOG_BACKUPS),
         "redirect_stderr": "true",
