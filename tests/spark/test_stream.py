@@ -12,7 +12,7 @@ from random import Random
 import pytest
 from pymongo.database import Database
 from pyspark.sql import SparkSession
-from support import brokers
+from support import broker
 from support.load import updates
 from support.places import Place
 
@@ -95,7 +95,7 @@ def test_partitions_that_are_added_while_it_runs(small: Place, spark: SparkSessi
         stream.until(lambda: heartbeat(small.database) != idle)
         small.send(updates(Random(41), 700, keys=100))
         stream.until(served(small))
-        brokers.add_partitions(settings().product_topic, 6)
+        broker.add_partitions(settings().product_topic, 6)
         small.send(updates(Random(42), 300, keys=100))
         assert small.ends()[TopicPartition(settings().product_topic, 5)] > 0
         stream.until(served(small))
@@ -115,7 +115,7 @@ def test_a_topic_that_is_created_again_while_it_runs(small: Place, spark: SparkS
         small.send(updates(Random(43), 100, keys=20))
         stream.until(served(small))
         before = ledger.read(small.database)
-        brokers.recreate(settings().product_topic)
+        broker.recreate(settings().product_topic)
         small.send(updates(Random(44), 500, keys=20))
         stream.wait()
     assert isinstance(stream.failure, TopicsRecreated)
@@ -131,7 +131,7 @@ def test_offsets_that_leave_the_log_while_it_runs(small: Place, spark: SparkSess
         for number in range(30):
             small.send(updates(Random(46 + number), 200, keys=20))
             first = TopicPartition(settings().product_topic, 0)
-            brokers.forget(*first, below=small.ends()[first])
+            broker.forget(*first, below=small.ends()[first])
             if stream.failure:
                 break
         stream.wait()

@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 from confluent_kafka import Producer
-from support import brokers
+from support import broker
 from support.events import CATEGORIES, PRODUCTS
 from support.load import updates
 from support.places import Place
@@ -120,10 +120,10 @@ def test_what_cannot_run_says_why_in_its_last_line_and_changes_nothing(place: Pl
     place.database.state.update_one({"_id": "ledger"}, {"$set": {"rebuilding": 3}})
     assert "stopped: publication 3 is being rebuilt" in refused()
     place.database.state.update_one({"_id": "ledger"}, {"$set": {"rebuilding": None}})
-    brokers.configure(products, retention_ms="1000000")
+    broker.configure(products, {"retention.ms": "1000000"})
     assert f"cannot run: topic {products}: retention.ms is 1000000" in refused()
-    brokers.configure(products, retention_ms="-1")
-    brokers.forget(*TopicPartition(products, 1), below=7)
+    broker.configure(products, {"retention.ms": "-1"})
+    broker.forget(*TopicPartition(products, 1), below=7)
     assert f"{products}/1: offsets 0 to 6 have left the log (retention)" in refused()
     ledger.start_generation(place.database, "rules", {products: "another id"})
     assert f"cannot run: topic {products} has id" in refused()
