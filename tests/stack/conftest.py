@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.environment import setting
-from support.stacks import Stack, prepared_stack, yesterday
+from support.stacks import Stack, prepared_stack, until, yesterday
 
 
 @pytest.fixture(scope="package")
@@ -17,6 +17,8 @@ def started() -> Iterator[Stack]:
         categories = categories.rename(categories.with_name(f"categories_{yesterday()}.csv"))
         made.took(yesterday().isoformat(), products=[products], categories=[categories])
         made.local("start")
+        due = until(lambda: [one for one in made.runs() if one["run_type"] == "scheduled"], "the scheduler has made a run")
+        assert made.end_of(due[0]["dag_run_id"]) == "success"
         yield made
 
 

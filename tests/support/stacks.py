@@ -94,9 +94,8 @@ class Stack:
 
     def took(self, day: str, *, products: Iterable[Path] = (), categories: Iterable[Path] = ()) -> None:
         """Notes what has been ingested as of a day, for `wrong`."""
-        self.ingested |= {Given(str(path), "product", day) for path in products} | {
-            Given(str(path), "category", day) for path in categories
-        }
+        self.ingested |= {Given(str(path), "product", day) for path in products}
+        self.ingested |= {Given(str(path), "category", day) for path in categories}
 
     def trigger(self, key: str | None = None, **conf: Any) -> str:
         """Starts a run of DAG `ingest`, of a day where one is named; its id."""
