@@ -72,7 +72,7 @@ class Cursor:
             self._run(translation)
         return self
 
-    def executemany(self, operation: str, seq_of_parameters: Sequence[Mapping[str, Any]]) -> None:
+    def executemany(self, *_: object) -> None:
         """Raises NotSupportedError: nothing can be written, and a SELECT is not run many times."""
         raise NotSupportedError("executemany is not supported: mongopipe only reads")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from sqlglot import exp, tokens
 from sqlglot.dialects.dialect import Dialect
@@ -28,7 +27,9 @@ class Mongopipe(Dialect):
         pass
 
     class Parser(BaseParser):
-        FUNCTIONS: ClassVar = {
+        TERM = {token: node for token, node in BaseParser.TERM.items() if token is not tokens.TokenType.MOD}  # noqa: RUF012
+        FACTOR = {**BaseParser.FACTOR, tokens.TokenType.MOD: exp.Mod}  # noqa: RUF012  # % binds as * does, not as +
+        FUNCTIONS = {  # noqa: RUF012  # sqlglot declares it as it is
             **BaseParser.FUNCTIONS,
             **dict.fromkeys(("DATEDIFF", "DATE_DIFF", "TIMESTAMPDIFF"), _date_diff),
         }

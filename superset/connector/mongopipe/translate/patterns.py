@@ -65,7 +65,7 @@ def like_regex(pattern: str, escape: str | None, fold: Fold = Fold.NONE) -> str:
     """
     if "\0" in pattern:
         raise NotSupportedError("a NUL character in a LIKE pattern is not supported")
-    parts: list[str] = []  # "%" stands for any run of characters
+    parts: list[str | None] = []  # None stands for any run of characters
     letters = iter(pattern)
     for letter in letters:
         if letter == escape:
@@ -74,13 +74,13 @@ def like_regex(pattern: str, escape: str | None, fold: Fold = Fold.NONE) -> str:
                 raise ProgrammingError("a LIKE pattern must not end with the escape character")
             parts.append(_letter(literal, fold))
         elif letter == "%":
-            if parts[-1:] != ["%"]:
-                parts.append("%")
+            if parts[-1:] != [None]:
+                parts.append(None)
         else:
             parts.append("." if letter == "_" else _letter(letter, fold))
-    if parts == ["%"]:
+    if parts == [None]:
         return ""
-    start = "" if parts[:1] == ["%"] else "^"
-    end = "" if parts[-1:] == ["%"] else r"\z"
+    start = "" if parts[:1] == [None] else "^"
+    end = "" if parts[-1:] == [None] else r"\z"
     inner = parts[1 if not start else 0 : -1 if not end else None]
-    return start + "".join(".*" if part == "%" else part for part in inner) + end
+    return start + "".join(".*" if part is None else part for part in inner) + end

@@ -17,18 +17,28 @@ def _operator(name: str) -> Lowering:
     return lambda _names, _options, *args: {name: list(args)}
 
 
-def _strict(name: str) -> Lowering:
-    """An operator of one argument that must not see null."""
-    return lambda names, _options, arg: unless_null(names, [arg], lambda value: {name: value})
+def _text(value: Expression) -> Expression:
+    """The text, or "" for null. MongoDB computes constants before it looks at the condition around them, and every variable of a
+    $lookup is one: so an operator that fails on null must not be given one, even where the outcome would not be used."""
+    return value if is_literal(value) else {"$ifNull": [value, ""]}
+
+
+def _array(value: Expression) -> Expression:
+    """The array, or an empty one for null (see _text)."""
+    return {"$ifNull": [value, []]}
+
+
+def _length(names: Names, _options: Any, arg: Expression) -> Expression:
+    return unless_null(names, [arg], lambda text: {"$strLenCP": _text(text)})
 
 
 def _division(operator: str) -> Lowering:
-    """Division by zero is null."""
+    """Division by zero is null. The test is inside the operator, else MongoDB would divide constants before it tests."""
 
     def divided(names: Names, _options: Any, left: Expression, right: Expression) -> Expression:
         if is_literal(right) and right["$literal"]:
             return {operator: [left, right]}
-        return sharing(names, right, lambda divisor: either({"$eq": [divisor, 0]}, None, {operator: [left, divisor]}))
+        return {operator: [left, sharing(names, right, lambda divisor: either({"$eq": [divisor, 0]}, None, divisor))]}
 
     return divided
 
@@ -97,7 +107,7 @@ def _substring(names: Names, options: tuple[int, int | None], arg: Expression) -
 
 def _right(names: Names, options: tuple[int], arg: Expression) -> Expression:
     def last(text: Expression) -> Expression:
-        return {"$substrCP": [text, {"$max": [0, {"$subtract": [{"$strLenCP": text}, options[0]]}]}, options[0]]}
+        return {"$substrCP": [text, {"$max": [0, {"$subtract": [{"$strLenCP": _text(text)}, options[0]]}]}, options[0]]}
 
     return unless_null(names, [arg], last)
 
@@ -111,24 +121,24 @@ def _replace(_names: Names, _options: Any, arg: Expression, find: Expression, by
 
 
 def _position(names: Names, _options: Any, text: Expression, part: Expression) -> Expression:
-    return unless_null(names, [text, part], lambda whole, wanted: {"$add": [{"$indexOfCP": [whole, wanted]}, 1]})
+    return unless_null(names, [text, part], lambda whole, wanted: {"$add": [{"$indexOfCP": [whole, _text(wanted)]}, 1]})
 
 
 def _contains(names: Names, _options: Any, text: Expression, part: Expression) -> Expression:
-    return unless_null(names, [text, part], lambda whole, wanted: {"$gte": [{"$indexOfCP": [whole, wanted]}, 0]})
+    return unless_null(names, [text, part], lambda whole, wanted: {"$gte": [{"$indexOfCP": [whole, _text(wanted)]}, 0]})
 
 
 def _starts_with(names: Names, _options: Any, text: Expression, part: Expression) -> Expression:
     def starts(whole: Expression, wanted: Expression) -> Expression:
-        return {"$eq": [{"$substrCP": [whole, 0, {"$strLenCP": wanted}]}, wanted]}
+        return {"$eq": [{"$substrCP": [whole, 0, {"$strLenCP": _text(wanted)}]}, wanted]}
 
     return unless_null(names, [text, part], starts)
 
 
 def _ends_with(names: Names, _options: Any, text: Expression, part: Expression) -> Expression:
     def ends(whole: Expression, wanted: Expression) -> Expression:
-        length = {"$strLenCP": wanted}
-        start = {"$max": [0, {"$subtract": [{"$strLenCP": whole}, length]}]}
+        length = {"$strLenCP": _text(wanted)}
+        start = {"$max": [0, {"$subtract": [{"$strLenCP": _text(whole)}, length]}]}
         return {"$eq": [{"$substrCP": [whole, start, length]}, wanted]}
 
     return unless_null(names, [text, part], ends)
@@ -184,14 +194,14 @@ def _date_diff(_names: Names, options: tuple[str], start: Expression, end: Expre
 
 
 def _array_length(names: Names, _options: Any, arg: Expression) -> Expression:
-    return unless_null(names, [arg], lambda array: {"$size": array})
+    return unless_null(names, [arg], lambda array: {"$size": _array(array)})
 
 
 def _array_contains(names: Names, _options: Any, array: Expression, element: Expression) -> Expression:
     """Unknown if the element is null, and if it is not found but a null is."""
 
     def held(values: Expression, wanted: Expression) -> Expression:
-        return either({"$in": [wanted, values]}, True, either({"$in": [None, values]}, None, False))
+        return either({"$in": [wanted, _array(values)]}, True, either({"$in": [None, _array(values)]}, None, False))
 
     return unless_null(names, [array, element], held)
 
@@ -215,7 +225,7 @@ LOWERINGS: dict[str, Lowering] = {
     "trunc": _trunc,
     "lower": _changed_case(Fold.LOWER),
     "upper": _changed_case(Fold.UPPER),
-    "length": _strict("$strLenCP"),
+    "length": _length,
     "substring": _substring,
     "right": _right,
     "trim": _trim("$trim"),

@@ -8,7 +8,6 @@ MongoDB needs a field (to sort or join by), or where an expression that is used 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,7 +129,7 @@ class _Emitter:
     def _values(self, stream: _Stream) -> Values:
         return Values(stream.environment, self.names)
 
-    def _materialise(self, stream: _Stream, fields: Environment, outer: Iterable[int] = ()) -> None:
+    def _materialise(self, stream: _Stream, fields: Environment) -> None:
         """A stage after which documents hold exactly these columns as fields."""
         kept = {number: stream.environment[number] for number in stream.environment if is_variable(stream.environment[number])}
         stream.add({"$project": {"_id": 0, **{f"c{number}": expression for number, expression in fields.items()}}})
@@ -407,10 +406,10 @@ def _windowed(call: WindowCall, name: str, output: dict[str, Any]) -> Expression
     arg = f"${name}"
     window = {"documents": ["unbounded" if bound is None else bound for bound in call.frame]}
     if call.function == "row_number":
-        output[f"{name}v"] = {"$documentNumber": {}}
+        output[f"{name}v"] = {"$sum": 1, "window": {"documents": ["unbounded", "current"]}}
     elif call.function in ("lag", "lead"):
         by = -call.offset if call.function == "lag" else call.offset
-        output[f"{name}v"] = {"$shift": {"output": arg, "by": by, "default": call.default}}
+        output[f"{name}v"] = {"$shift": {"output": arg, "by": by, "default": literal(call.default)}}
     elif call.function in ("first_value", "last_value"):
         output[f"{name}v"] = {"$first" if call.function == "first_value" else "$last": arg, "window": window}
     elif call.function == "count":

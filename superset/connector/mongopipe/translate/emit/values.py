@@ -67,8 +67,10 @@ class Values:
             case Cast():
                 return cast(self.names, self.value(scalar.arg), scalar.arg.kind, scalar.type, scalar.safe)
             case Case():
-                branches = [{"case": self.truth(condition, True), "then": self.value(value)} for condition, value in scalar.branches]
-                return {"$switch": {"branches": branches, "default": self.value(scalar.default)}}
+                *values, default = different([self.value(each) for each in (*(value for _, value in scalar.branches), scalar.default)])
+                conditions = [self.truth(condition, True) for condition, _ in scalar.branches]
+                branches = [{"case": condition, "then": value} for condition, value in zip(conditions, values, strict=True)]
+                return {"$switch": {"branches": branches, "default": default}}
             case Predicate():
                 return self._three_valued(scalar)
         raise AssertionError(scalar)
@@ -146,6 +148,14 @@ class Values:
             return test if wanted else all_of([not_null(text), {"$not": [test]}])
 
         return sharing(self.names, self.value(scalar.arg), matched)
+
+
+def different(branches: list[Expression]) -> list[Expression]:
+    """The branches of a conditional, no two of them the same field: MongoDB 6.0.5 fails on those (code 4822806, "duplicate field")."""
+    seen: list[Expression] = []
+    for each in branches:
+        seen.append({"$ifNull": [each, None]} if isinstance(each, str) and each in seen else each)
+    return seen
 
 
 def _never_null(expression: Expression) -> bool:

@@ -7,7 +7,7 @@ from mongopipe.errors import NotSupportedError
 
 def between(query: exp.Query) -> exp.Query:
     """`x BETWEEN a AND b` becomes `x >= a AND x <= b`. Raises NotSupportedError for BETWEEN SYMMETRIC."""
-    for node in list(query.find_all(exp.Between)):
+    for node in reversed(list(query.find_all(exp.Between))):  # inner ones first, as the subject is copied
         if node.args.get("symmetric"):
             raise NotSupportedError("BETWEEN SYMMETRIC is not supported")
         low = exp.GTE(this=node.this.copy(), expression=node.args["low"])

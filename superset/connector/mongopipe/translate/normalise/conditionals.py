@@ -7,7 +7,7 @@ from mongopipe.errors import NotSupportedError
 
 def conditionals(query: exp.Query) -> exp.Query:
     """`IF(c, a, b)` and `CASE x WHEN v THEN a END` become `CASE WHEN c THEN a ELSE b END`, NVL2 likewise."""
-    for node in list(query.find_all(exp.Case)):
+    for node in reversed(list(query.find_all(exp.Case))):  # inner ones first, as the subject is copied
         subject = node.this
         if subject is not None:
             for branch in node.args["ifs"]:
