@@ -106,6 +106,13 @@ class Connection:
         with translated():
             self._server.client.get_database("admin", codec_options=_CODEC).command("killSessions", [{"id": identity}])
 
+    def count(self, collection: str | None) -> int:
+        """About how many documents a collection holds, by its metadata; 0 for a view or None."""
+        if collection is None or collection in self.reflection.names(views=True):
+            return 0
+        with translated():
+            return self.database[collection].estimated_document_count()
+
     def ping(self) -> str:
         """The server's version. Raises OperationalError where it does not answer."""
         with translated():

@@ -72,6 +72,19 @@ class Cursor:
             self._run(translation)
         return self
 
+    def estimate(self, operation: str) -> dict[str, Any]:
+        """What a SELECT would read, by the server's plan, without running it: collection, documents in it, stages, indexes used."""
+        self._open()
+        translation = translate(operation, self.connection.reflection)
+        plan = json.dumps(self._plan(translation), default=json_util.default)
+        indexes = sorted(set(re.findall(r'"indexName": "([^"]*)"', plan)))
+        return {
+            "Collection": translation.pipeline.collection or "none",
+            "Documents in it": self.connection.count(translation.pipeline.collection),
+            "Stages": len(translation.pipeline.stages),
+            "Indexes": ", ".join(indexes) or ("none: all documents are read" if translation.pipeline.collection else "none"),
+        }
+
     def executemany(self, *_: object) -> None:
         """Raises NotSupportedError: nothing can be written, and a SELECT is not run many times."""
         raise NotSupportedError("executemany is not supported: mongopipe only reads")
@@ -159,14 +172,18 @@ class Cursor:
             self._documents = target.aggregate(translation.pipeline.stages, session=self._session, **options)
         self._rows = _rows(self._documents, [converter(kind) for kind in translation.pipeline.kinds])
 
+    def _plan(self, translation: Translation) -> dict[str, Any]:
+        """The server's plan."""
+        source, options = self._command(translation)
+        options.pop("maxTimeMS", None)
+        explain = {"aggregate": source, "pipeline": translation.pipeline.stages, "cursor": {}, **options}
+        with translated():
+            return self.connection.database.command("explain", explain, verbosity="queryPlanner")
+
     def _explain(self, translation: Translation) -> None:
         """One column of text: the pipeline, and the server's plan of it."""
-        source, options = self._command(translation)
-        stages = translation.pipeline.stages
-        explain = {"aggregate": source, "pipeline": stages, "cursor": {}, **{k: v for k, v in options.items() if k != "maxTimeMS"}}
-        with translated():
-            plan = self.connection.database.command("explain", explain, verbosity="queryPlanner")
-        shown: dict[str, Any] = {"collection": translation.pipeline.collection, "pipeline": stages}
+        plan = self._plan(translation)
+        shown: dict[str, Any] = {"collection": translation.pipeline.collection, "pipeline": translation.pipeline.stages}
         shown["plan"] = {name: plan[name] for name in ("queryPlanner", "stages", "shards") if name in plan}
         text = json.dumps(shown, default=json_util.default, indent=2)
         self._describe([("plan", "VARCHAR")])

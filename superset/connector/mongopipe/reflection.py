@@ -72,6 +72,11 @@ class Reflection:
         with translated():
             return dict(self._database[name].index_information())
 
+    def view(self, name: str) -> Document:
+        """What a view shows: `viewOn`, the collection, and `pipeline`; empty for a collection."""
+        options = self._entries()[name].get("options", {})
+        return {key: options[key] for key in ("viewOn", "pipeline") if key in options}
+
     def _entries(self, *, again: bool = False) -> dict[str, Document]:
         with self._lock:
             known = self._listed
@@ -150,13 +155,15 @@ class _Seen:
 
 
 def sampled(documents: Iterable[Document]) -> Iterator[Field]:
-    """The fields that documents have, in the order they come; a field that is missing or null somewhere is nullable."""
+    """The fields that documents have, in the documents' order; a field that is missing or null somewhere is nullable."""
     seen: dict[tuple[str, ...], _Seen] = {}
+    order: list[tuple[str, ...]] = []
     count = 0
     for document in documents:
         count += 1
-        _look(document, (), seen)
-    for path, found in seen.items():
+        _look(document, (), seen, order, -1)
+    for path in order:
+        found = seen[path]
         kind = common(found.kinds)
         if kind is Kind.DOCUMENT and any(other[: len(path)] == path and len(other) > len(path) for other in seen):
             continue
@@ -166,16 +173,21 @@ def sampled(documents: Iterable[Document]) -> Iterator[Field]:
         yield Field(".".join(path), path, kind, values < count, common(found.elements) if kind is Kind.ARRAY else None)
 
 
-def _look(document: Document, path: tuple[str, ...], seen: dict[tuple[str, ...], _Seen]) -> None:
+def _look(document: Document, path: tuple[str, ...], seen: dict[tuple[str, ...], _Seen], order: list[tuple[str, ...]], place: int) -> int:
+    """Notes a document's fields. `order` gets a new path behind the field before it, at `place`; gives the last field's place."""
     for name, value in document.items():
         inner = (*path, name)
+        if inner not in seen:
+            order.insert(place + 1, inner)
+        place = order.index(inner)
         found = seen.setdefault(inner, _Seen())
         kind = kind_of(value)
         found.kinds[kind] += 1
         if kind is Kind.ARRAY:
             found.elements |= {kind_of(each) for each in value}
         elif kind is Kind.DOCUMENT and len(inner) < _DEPTH:
-            _look(value, inner, seen)
+            place = _look(value, inner, seen, order, place)
+    return place
 
 
 def kind_of(value: Any) -> Kind:

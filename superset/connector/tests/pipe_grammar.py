@@ -39,12 +39,54 @@ class Query:
     pairs: frozenset[Pair]
 
 
+_FAMILIES = {
+    "arithmetic": ["+", "-", "*", "%", "/", "/ exact", "negate"],
+    "numeric function": ["abs", "sign", "sqrt", "power", "ln", "log10", "exp", "floor", "ceil", "round", "trunc", "floor of /", "greatest"],
+    "string function": ["lower", "upper", "||", "concat", "substring", "left/right", "trim", "replace", "split_part", "length", "position", "starts_with"],
+    "date function": ["date_trunc", "interval", "date + days", "extract", "year()", "date_diff"],
+    "cast": [f"cast {pair}" for pair in ("num to int", "bool to int", "str to int", "int to num", "int to str", "bool to str", "ts to str", "date to str", "date to ts", "ts to date")],
+    "case": ["case", "simple case", "case of kinds"],
+    "compare": ["compare", "compare str", "compare time", "between"],
+    "like": ["like", "ilike", "like escape", "like of lower"],
+    "array function": ["array_length", "array_contains"],
+    "aggregate": ["sum", "avg", "min/max", "count", "count(*)"],
+    "spread": ["stddev", "stddev_pop", "variance", "var_pop"],
+    "percentile": ["median", "percentile_cont", "percentile_disc"],
+    "distinct aggregate": ["count distinct", "sum distinct"],
+    "rank": ["row_number", "rank", "dense_rank"],
+    "aggregate over": ["running", "frame of rows", "whole partition"],
+    "value over": ["lag/lead", "first/last_value"],
+    "table": ["table", "small table", "view"],
+    "join": ["join", "left join", "join of two keys", "non-equal join"],
+}
+_FAMILY = {tag: name for name, tags in _FAMILIES.items() for tag in tags}
+
+
+def family(tag: str) -> str:
+    """The kind of construct that a construct is; neighbours are counted by these."""
+    return _FAMILY.get(tag, tag)
+
+
 @dataclass
 class Use:
     """How often constructs and pairs of neighbours have been generated."""
 
     constructs: Counter[str] = field(default_factory=Counter)
     pairs: Counter[Pair] = field(default_factory=Counter)
+    inside: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def add(self, constructs: set[str], pairs: set[Pair]) -> None:
+        """Counts a query."""
+        self.constructs.update(constructs)
+        self.pairs.update(pairs)
+        for parent, child in pairs:
+            self.inside.setdefault(parent, Counter())[child] += 1
+
+    def weight(self, parent: str, tag: str) -> float:
+        """How much the construct is wanted inside the parent: rare ones, rare pairs, and parents of rare pairs are."""
+        thin = sum(1 for count in self.inside.get(family(tag), {}).values() if count < 6)
+        rare = 4 if self.constructs[tag] < 60 else 1
+        return (1 + thin) * rare / (1 + self.pairs[family(parent), family(tag)]) ** 2
 
 
 @dataclass
@@ -92,13 +134,13 @@ class Grammar:
     def pick(self, options: Sequence[tuple[str, Builder]], depth: int) -> Node:
         """Builds one of the options, those rarely used inside the present construct more likely."""
         parent = self.path[-1]
-        weights = [1 / (1 + self.use.pairs[parent, tag]) ** 1.5 for tag, _ in options]
+        weights = [self.use.weight(parent, tag) for tag, _ in options]
         tag, build = self.rng.choices(options, weights)[0]
         return self.inside(tag, build, depth)
 
     def inside(self, tag: str, build: Builder, depth: int) -> Node:
         self.constructs.add(tag)
-        self.pairs.add((self.path[-1], tag))
+        self.pairs.add((family(self.path[-1]), family(tag)))
         self.path.append(tag)
         try:
             return build(depth)
@@ -107,7 +149,7 @@ class Grammar:
 
     def mark(self, tag: str) -> None:
         self.constructs.add(tag)
-        self.pairs.add((self.path[-1], tag))
+        self.pairs.add((family(self.path[-1]), family(tag)))
 
     def chance(self, probability: float) -> bool:
         return self.rng.random() < probability
@@ -139,7 +181,8 @@ class Grammar:
         if kind == "int":
             return form("int", str(rng.randint(0, 6)))
         if kind in ("num", "apx"):
-            return form("num", str(rng.randint(0, 40) / 4))
+            number = str(rng.randint(0, 40) / 4)
+            return form("num", number, duck=f"{number}e0")  # DuckDB's 4.5 is a decimal, and decimals round otherwise
         if kind == "str":
             return form("str", "'" + rng.choice(_TEXTS).replace("'", "''") + "'")
         if kind == "bool":
@@ -562,7 +605,6 @@ class Grammar:
     def query(self) -> Query:
         """One query."""
         self.commons: list[Node] = []
-        depth = self.use
         found: list[Query] = []
 
         def keep(build: Callable[[], tuple[Query, Sequence[str]]]) -> Builder:
@@ -590,10 +632,7 @@ class Grammar:
         if self.commons:
             heads = ", ".join(f"{{{place + 1}}}" for place in range(len(self.commons)))
             node = form("", f"WITH {heads} {{0}}", node, *self.commons)
-        for tag in self.constructs:
-            depth.constructs[tag] += 1
-        for pair in self.pairs:
-            depth.pairs[pair] += 1
+        self.use.add(self.constructs, self.pairs)
         return Query(node, result.kinds, result.keys, frozenset(self.constructs), frozenset(self.pairs))
 
     def where(self) -> Node | None:
@@ -650,7 +689,8 @@ class Grammar:
         hidden = extra is not None and self.chance(0.3)
         if hidden:
             self.mark("order by hidden")
-            children.append(self.expr(self.rng.choice(["int", "num", "str"]), 1))
+            key = self.expr(self.rng.choice(["int", "num", "str"]), 1)
+            children.append(key if '"' in key.pipe else self._column())
             terms.append(f"{{{len(children) - 1}}}{self.rng.choice(['', ' DESC'])}")
         for place in places:
             descending = self.chance(0.4)
@@ -692,13 +732,13 @@ class Grammar:
         """SELECT expressions FROM something."""
         source = self.source()
         self.columns = source.columns
-        kinds = ["int", "num", "str", "bool", "ts", "date"] if inner else ["int", "num", "str", "bool", "ts", "date", "apx", "arr"]
+        kinds = ["int", "num", "str", "bool", "ts", "date"] if inner else ["int", "num", "str", "bool", "ts", "date", "apx", "apx", "apx", "arr"]
         items = []
         for _ in range(self.rng.randint(1, 4)):
             kind = self.rng.choice(kinds)
             if kind == "arr" and not any(column.kind == "arr" for column in self.columns):
                 kind = "int"
-            items.append(self.expr(kind, self.rng.choice([0, 1, 1, 2, 3])))
+            items.append(self.expr(kind, self.rng.choice([0, 1, 2, 2, 3])))
         names = self._names(len(items))
         where = self.where()
         return self._assemble(items, source, where, names=names, inner=inner, extra_order=None if inner else source.unique), names
@@ -800,7 +840,7 @@ class Grammar:
         items = [self.measure() for _ in range(self.rng.randint(1, 4))]
         names = self._names(len(items))
         where = self.where()
-        if self.chance(0.1):
+        if self.chance(0.25):
             self.mark("empty total")
             where = form("bool", "{0} IS NULL AND {0} IS NOT NULL", self._column())
         return self._assemble(items, source, where, names=names), names
@@ -864,7 +904,7 @@ class Grammar:
         self.columns = source.columns
         where = self.where()
         nested, self.subqueries = self.subqueries, False
-        items = [self.scalar(1), *(self.window(source.columns[0]) for _ in range(self.rng.randint(1, 2)))]
+        items = [self.scalar(1), *(self.window(source.columns[0]) for _ in range(self.rng.randint(1, 3)))]
         self.subqueries = nested
         names = self._names(len(items))
         return self._assemble(items, source, where, names=names, extra_order=source.unique), names

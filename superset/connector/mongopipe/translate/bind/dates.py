@@ -52,6 +52,17 @@ def _truncated(binder: Binder, node: exp.DateTrunc | exp.TimestampTrunc) -> Scal
     return Call("date_trunc", (moment,), Kind.TIMESTAMP, (_unit(node.args.get("unit")),))
 
 
+def _binned(binder: Binder, node: exp.DateBin) -> Scalar:
+    """DATE_BIN(interval, x): bins of several seconds, minutes, hours or days, counted from 2000-01-01."""
+    if not isinstance(node.this, exp.Interval):
+        raise NotSupportedError("DATE_BIN needs an interval")
+    amount, unit = _interval(binder, node.this)
+    if amount.value < 1 or unit not in ("second", "minute", "hour", "day"):
+        raise NotSupportedError(f"DATE_BIN of {amount.value} {unit} is not supported")
+    moment = as_moment(binder.bind(node.expression), "DATE_BIN")
+    return Call("date_trunc", (moment,), Kind.TIMESTAMP, (unit, amount.value))
+
+
 def _extracted(binder: Binder, node: exp.Extract) -> Scalar:
     part = node.name.lower()
     part = _OTHER_NAMES.get(part, part)
@@ -134,6 +145,7 @@ def _date(binder: Binder, node: exp.Date) -> Scalar:
 HANDLERS: Handlers = {
     exp.DateTrunc: ("this unit", _truncated),
     exp.TimestampTrunc: ("this unit", _truncated),
+    exp.DateBin: ("this expression", _binned),
     exp.Extract: ("this expression", _extracted),
     exp.DateAdd: ("this expression unit", _added),
     exp.DateSub: ("this expression unit", _added),

@@ -159,8 +159,10 @@ def _coalesce(_names: Names, _options: Any, *args: Expression) -> Expression:
     return different[0] if len(different) == 1 else {"$ifNull": different}
 
 
-def _date_trunc(_names: Names, options: tuple[str], arg: Expression) -> Expression:
-    return {"$dateTrunc": {"date": arg, "unit": options[0], **({"startOfWeek": "monday"} if options[0] == "week" else {})}}
+def _date_trunc(_names: Names, options: tuple[str] | tuple[str, int], arg: Expression) -> Expression:
+    unit, size = options if len(options) == 2 else (options[0], 1)
+    more = {**({"startOfWeek": "monday"} if unit == "week" else {}), **({"binSize": size} if size > 1 else {})}
+    return {"$dateTrunc": {"date": arg, "unit": unit, **more}}
 
 
 _PARTS: dict[str, Callable[[Expression], Expression]] = {
