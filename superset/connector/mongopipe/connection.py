@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 from uuid import UUID
 
-from bson.binary import UuidRepresentation
+from bson.binary import Binary, UuidRepresentation
 from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession
@@ -101,10 +101,16 @@ class Connection:
             return self._server.client.start_session(snapshot=self.options.snapshot and self._server.has_snapshots)
 
     def cancel(self, query_id: str) -> None:
-        """Stops the query of any connection of this user, by its cursor's `query_id`. A query that is not running is no error."""
-        identity = UUID(query_id)
+        """Stops the query of any connection of this user, by its cursor's `query_id`. A query that is not running is no error.
+
+        Raises InterfaceError for what is no id.
+        """
+        try:
+            identity = Binary.from_uuid(UUID(query_id))
+        except ValueError as error:
+            raise InterfaceError(f"{query_id!r} is not the id of a query") from error
         with translated():
-            self._server.client.get_database("admin", codec_options=_CODEC).command("killSessions", [{"id": identity}])
+            self._server.client.admin.command("killSessions", [{"id": identity}])
 
     def count(self, collection: str | None) -> int:
         """About how many documents a collection holds, by its metadata; 0 for a view or None."""

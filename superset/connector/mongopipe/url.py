@@ -63,7 +63,10 @@ def split(url: str) -> tuple[str, str, Options]:
     database = parts.path.lstrip("/")
     if not database:
         raise InterfaceError("the URL must name a database: mongodb://host:port/database")
-    with translated():
-        if parts.scheme == "mongodb":
-            database = parse_uri(plain)["database"] or database
+    if parts.scheme == "mongodb":
+        try:
+            with translated():
+                database = parse_uri(plain)["database"] or database
+        except ValueError as error:
+            raise InterfaceError(f"bad URL: {error}") from error
     return plain, database, options

@@ -85,7 +85,7 @@ class Use:
     def weight(self, parent: str, tag: str) -> float:
         """How much the construct is wanted inside the parent: rare ones, rare pairs, and parents of rare pairs are."""
         thin = sum(1 for count in self.inside.get(family(tag), {}).values() if count < 6)
-        rare = 4 if self.constructs[tag] < 60 else 1
+        rare = 8 if self.constructs[tag] < 60 else 1
         return (1 + thin) * rare / (1 + self.pairs[family(parent), family(tag)]) ** 2
 
 
@@ -816,13 +816,13 @@ class Grammar:
             measures = [each for each in measures if each.kind != "apx"]
         items = [*keys, *measures]
         if self.chance(0.3):
-            self.columns = [*keys, *(each for each in measures if each.kind not in ("apx", "arr"))]
+            self.columns = [*(key for key in keys if key.kind != "bool"), *(each for each in measures if each.kind not in ("apx", "arr"))]
             items.append(self.inside("expression of aggregates", lambda d: self.expr(self.rng.choice(["int", "num", "str"]), d), 1))
         names = self._names(len(items))
         by = [form("", str(place + 1)) if self.chance(0.15) else key for place, key in enumerate(keys)]
         tail = [("GROUP BY", by)]
         if self.chance(0.25):
-            self.columns = [*keys, *(each for each in measures if each.kind not in ("apx", "arr"))]
+            self.columns = [*(key for key in keys if key.kind != "bool"), *(each for each in measures if each.kind not in ("apx", "arr"))]
             having = self.inside("having", lambda d: self.expr("bool", d), 1)
             tail.append(("HAVING", [form("bool", "({0} OR COUNT(*) > 1)", having)]))
         self.subqueries = nested

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sqlglot import exp
+from sqlglot.helper import ensure_list
 
 from mongopipe.errors import NotSupportedError, ProgrammingError
 from mongopipe.kinds import Kind
@@ -162,5 +163,5 @@ def only(node: exp.Expression, known: str) -> None:
     allowed = known.split()
     for name, value in node.args.items():
         if value and name not in allowed and name not in _HARMLESS:
-            shown = value.sql() if isinstance(value, exp.Expression) else value
+            shown = ", ".join(each.sql() if isinstance(each, exp.Expression) else str(each) for each in ensure_list(value))
             raise NotSupportedError(f"{name.strip('_').upper().replace('_', ' ')} in {construct(node)} is not supported ({shown})")

@@ -327,6 +327,8 @@ class _Selection:
         self.labels: list[str] = []
         self.items: list[Scalar] = []
         self.keys: list[Scalar] = []
+        self.key_columns: list[Column] = []
+        self.grouped = False
 
     def bound(self) -> Bound:
         """The plan of the whole SELECT."""
@@ -348,7 +350,9 @@ class _Selection:
         replace = self._replacement()
         self.plan = _applied(self.plan, [_mapped(each, replace) for each in self.collected.subqueries])
         if conditions is not None:
-            self.plan = Filter(self.plan, replace(conditions))
+            conditions = replace(conditions)
+            self._check([conditions])
+            self.plan = Filter(self.plan, conditions)
         self._windows(replace)
         if qualified is not None:
             self.plan = Filter(self.plan, replace(qualified))
@@ -431,7 +435,7 @@ class _Selection:
 
     def _replacement(self) -> Any:
         """What turns an expression over the input's columns into one over the groups' columns."""
-        if not getattr(self, "grouped", False):
+        if not self.grouped:
             return lambda scalar: scalar
         columns_of = dict(zip(self.keys, self.key_columns, strict=True))
         return lambda scalar: rewritten(scalar, lambda each: None if isinstance(each, Literal) else columns_of.get(each))
@@ -451,7 +455,7 @@ class _Selection:
 
     def _check(self, *scalars: list[Scalar]) -> None:
         """Raises ProgrammingError where an expression over groups uses a column that is not one for the whole group."""
-        if not getattr(self, "grouped", False):
+        if not self.grouped:
             return
         here = {column for relation in self.scope.relations for _, column in relation.columns}
         for column in columns(*(each for group in scalars for each in group)):
