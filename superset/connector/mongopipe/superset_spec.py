@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import types
 from superset.constants import TimeGrain
 from superset.db_engine_specs.base import BaseEngineSpec, LimitMethod
+from superset.sql.parse import SQLGLOT_DIALECTS
 from superset.utils.core import GenericDataType
 
 from mongopipe import errors
+from mongopipe.translate.parse import Mongopipe
 
 if TYPE_CHECKING:
     from superset.models.core import Database
     from superset.models.sql_lab import Query
     from superset.sql.parse import Table
+
+SQLGLOT_DIALECTS["mongopipe"] = Mongopipe  # so that Superset parses and formats statements as they will be read
 
 
 class MongopipeEngineSpec(BaseEngineSpec):  # type: ignore[misc]

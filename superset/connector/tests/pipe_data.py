@@ -59,7 +59,23 @@ GROUP = (
 )
 TABLES = {"item": ITEM, "group": GROUP}
 
-_TITLES = ["Alpha", "alpha", "BETA", "Beta 50%", "x_y", "Ünïcode Ä", "ünïcode ä", "", " pad ", "$dollar", "zeta\nline", "a.b", "é", "Kk", "日本"]
+_TITLES = [
+    "Alpha",
+    "alpha",
+    "BETA",
+    "Beta 50%",
+    "x_y",
+    "Ünïcode Ä",
+    "ünïcode ä",
+    "",
+    " pad ",
+    "$dollar",
+    "zeta\nline",
+    "a.b",
+    "é",
+    "Kk",
+    "日本",
+]
 _CODES = ["B07", "b07", "B08-1", "C-1-2", "C-2-1", "Z"]
 _CITIES = ["Oslo", "Bern", "bern", "Ōsaka"]
 _START = datetime(2023, 11, 28, 22, 30)
@@ -99,7 +115,10 @@ def _group(number: int, rng: random.Random) -> dict[str, Any]:
 def rows(seed: int, items: int = 120, groups: int = 8) -> dict[str, list[dict[str, Any]]]:
     """Flat rows by table; None is null."""
     rng = random.Random(seed)
-    found = {"item": [_item(number, rng) for number in range(1, items + 1)], "group": [_group(number, rng) for number in range(1, groups + 1)]}
+    found = {
+        "item": [_item(number, rng) for number in range(1, items + 1)],
+        "group": [_group(number, rng) for number in range(1, groups + 1)],
+    }
     for each in found.values():
         for row in each:
             for name in row:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from mongopipe.errors import Error, ProgrammingError
 from mongopipe.kinds import Kind
@@ -62,7 +63,7 @@ class Shop:
     """A catalog with the tables `product` and `category`."""
 
     database = "shop"
-    tables = {
+    tables: ClassVar = {
         "product": _table(
             "product",
             _id=Kind.STRING,

@@ -115,7 +115,13 @@ def test_parameters(cursor: mongopipe.Cursor) -> None:
 
 
 def test_nothing_is_written(cursor: mongopipe.Cursor, mongo: MongoClient[Any]) -> None:
-    for sql in ("INSERT INTO item VALUES (1)", "DELETE FROM item", "UPDATE item SET small = 1", "DROP TABLE item", "CREATE TABLE x (a INT)"):
+    for sql in (
+        "INSERT INTO item VALUES (1)",
+        "DELETE FROM item",
+        "UPDATE item SET small = 1",
+        "DROP TABLE item",
+        "CREATE TABLE x (a INT)",
+    ):
         with pytest.raises(mongopipe.NotSupportedError):
             cursor.execute(sql)
     with pytest.raises(mongopipe.NotSupportedError):
@@ -141,7 +147,17 @@ def test_values_of_all_types(server_url: str, mongo: MongoClient[Any]) -> None:
         connection.reflection.forget()
         sql = 'SELECT _id, whole, "real", exact, moment, raw, list, deep.er.x, mixed FROM types WHERE _id = :i'
         row = connection.cursor().execute(sql, {"i": str(identity)}).fetchone()
-        assert row == (str(identity), 2**40, 0.5, Decimal("1.10"), document["moment"], b"\x00\x01", [1, str(identity), {"a": Decimal(2)}], 1, None)
+        assert row == (
+            str(identity),
+            2**40,
+            0.5,
+            Decimal("1.10"),
+            document["moment"],
+            b"\x00\x01",
+            [1, str(identity), {"a": Decimal(2)}],
+            1,
+            None,
+        )
         assert connection.cursor().execute("SELECT COUNT(*) FROM types WHERE mixed = 1").fetchone() == (1,)
         with pytest.raises(mongopipe.NotSupportedError, match="several types"):
             connection.cursor().execute("SELECT COUNT(*) FROM types WHERE mixed > 1")

@@ -15,7 +15,7 @@ from mongopipe.translate.bind import bind
 from mongopipe.translate.normalise import RULES as NORMALISE
 from mongopipe.translate.normalise import normalise
 from mongopipe.translate.optimise import LOWERINGS, RULES
-from mongopipe.translate.parse import parse
+from mongopipe.translate.parse import DIALECT, parse
 from mongopipe.translate.patterns import Fold, like_regex
 from mongopipe.translate.plans import Plan, described
 
@@ -25,19 +25,19 @@ def _bound(sql: str) -> Plan:
 
 
 def test_parse() -> None:
-    check("parse.sql", lambda sql: parse(sql).sql())
+    check("parse.sql", lambda sql: parse(sql).sql(DIALECT))
 
 
 @pytest.mark.parametrize("rule", NORMALISE, ids=lambda rule: rule.__name__)
 def test_normalise(rule: Callable[[exp.Query], exp.Query]) -> None:
-    check(f"normalise_{rule.__name__}.sql", lambda sql: rule(parse(sql)).sql())
+    check(f"normalise_{rule.__name__}.sql", lambda sql: rule(parse(sql)).sql(DIALECT))
 
 
 def test_bind() -> None:
     check("bind.sql", lambda sql: described(_bound(sql)))
 
 
-@pytest.mark.parametrize("rule", (*LOWERINGS, *RULES), ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("rule", [*LOWERINGS, *RULES], ids=lambda rule: rule.__name__)
 def test_optimise(rule: Callable[[Plan], Plan]) -> None:
     check(f"optimise_{rule.__name__}.sql", lambda sql: described(rule(_bound(sql))))
 

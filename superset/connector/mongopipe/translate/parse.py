@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sqlglot import exp, tokens
 from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import SqlglotError
+from sqlglot.generator import Generator as BaseGenerator
 from sqlglot.parser import Parser as BaseParser
 
 from mongopipe.errors import NotSupportedError, ProgrammingError
@@ -18,6 +19,11 @@ def _date_diff(args: Sequence[exp.Expression]) -> exp.Expression:
         return exp.DateDiff(this=args[0], expression=args[1], unit=exp.var("DAY"))
     unit, start, end = args
     return exp.DateDiff(this=end, expression=start, unit=exp.var(unit.name.upper()))
+
+
+def _date_diff_sql(generator: BaseGenerator, node: exp.DateDiff) -> str:
+    unit = exp.Literal.string((node.args.get("unit") or exp.var("DAY")).name)
+    return generator.func("DATE_DIFF", unit, node.expression, node.this)
 
 
 class Mongopipe(Dialect):
@@ -34,8 +40,11 @@ class Mongopipe(Dialect):
             **dict.fromkeys(("DATEDIFF", "DATE_DIFF", "TIMESTAMPDIFF"), _date_diff),
         }
 
+    class Generator(BaseGenerator):
+        TRANSFORMS = {**BaseGenerator.TRANSFORMS, exp.DateDiff: _date_diff_sql}  # noqa: RUF012
 
-_DIALECT = Mongopipe()
+
+DIALECT = Mongopipe()
 
 
 def parse(sql: str) -> exp.Query:
@@ -44,7 +53,7 @@ def parse(sql: str) -> exp.Query:
     Raises ProgrammingError for a syntax error or several statements, NotSupportedError for any other statement.
     """
     try:
-        statements = [each for each in _DIALECT.parse(sql) if each is not None and not isinstance(each, exp.Semicolon)]
+        statements = [each for each in DIALECT.parse(sql) if each is not None and not isinstance(each, exp.Semicolon)]
     except (SqlglotError, ValueError) as error:
         raise ProgrammingError(f"syntax error: {error}") from error
     if len(statements) != 1:
