@@ -17,6 +17,8 @@ def server_url() -> Iterator[str]:
     """The URL of a MongoDB server, without a database."""
     with server() as url:
         yield url
+        with MongoClient(url) as client:
+            client.drop_database(DATABASE)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
+import os
 import sqlite3
 import sys
 from collections import Counter
@@ -25,7 +26,10 @@ from pymongo import MongoClient
 
 import mongopipe
 
-DATABASE = "mongopipe_fuzz"
+DATABASE = f"mongopipe_test_{os.getpid()}"  # runs on one server do not meet
+
+
+_DUCK_BUG = "BindBuiltinScalarFunction did not return"  # DuckDB 2.0.0 fails on some constant casts
 
 
 @dataclass
@@ -35,6 +39,7 @@ class Tally:
     queries: int = 0
     with_rows: int = 0
     both_fail: int = 0
+    oracle_fails: int = 0
     checked_by_lite: int = 0
     unsupported: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
@@ -130,6 +135,9 @@ class Bench:
         except Exception as error:
             tally.wrong.append(f"{query.node.pipe}\n  {type(error).__name__} {str(error)[:600]}")
             return
+        if isinstance(expected, Exception) and _DUCK_BUG in str(expected):
+            tally.oracle_fails += 1
+            return
         if isinstance(expected, Exception):
             tally.wrong.append(f"{query.node.pipe}\n  DuckDB: {str(expected)[:300]}")
             return
@@ -188,7 +196,8 @@ def report(tally: Tally) -> str:
     return "\n".join(
         [
             f"{tally.queries} queries, {len(tally.wrong)} wrong, {sum(tally.unsupported.values())} unsupported,"
-            f" {tally.with_rows} with rows, {tally.both_fail} refused by all, {tally.checked_by_lite} also checked by SQLite",
+            f" {tally.with_rows} with rows, {tally.both_fail} refused by all, {tally.oracle_fails} that DuckDB fails on,"
+            f" {tally.checked_by_lite} also checked by SQLite",
             f"{len(tally.use.constructs)} constructs, rarest {rare}",
             f"{len(tally.use.pairs)} pairs of neighbours, {thin} of them fewer than 5 times",
             *(f"unsupported {count}: {name}" for name, count in tally.unsupported.most_common()),
@@ -205,7 +214,11 @@ def main() -> int:
     parser.add_argument("--until-wrong", action="store_true")
     given = parser.parse_args()
     with server() as url:
-        tally = run(url, given.seed, given.queries, rows_seed=given.rows_seed, until_wrong=given.until_wrong)
+        try:
+            tally = run(url, given.seed, given.queries, rows_seed=given.rows_seed, until_wrong=given.until_wrong)
+        finally:
+            with MongoClient(url) as client:
+                client.drop_database(DATABASE)
     for each in tally.wrong[: given.show]:
         print(each, end="\n\n")
     print(report(tally))

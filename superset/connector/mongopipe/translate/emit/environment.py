@@ -43,7 +43,7 @@ def is_path(expression: Expression) -> bool:
 
 def is_cheap(expression: Expression) -> bool:
     """Whether evaluating the expression twice costs nothing."""
-    return isinstance(expression, str) or is_literal(expression)
+    return isinstance(expression, str) or is_literal(expression) or (isinstance(expression, dict) and "$arrayElemAt" in expression)
 
 
 def path(parts: tuple[str, ...]) -> Expression:

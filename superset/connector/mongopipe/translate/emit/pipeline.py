@@ -8,7 +8,7 @@ MongoDB needs a field (to sort or join by), or where an expression that is used 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mongopipe.kinds import Kind
@@ -66,16 +66,31 @@ class Pipeline:
 
 @dataclass
 class _Stream:
-    """A pipeline in the making. `plain` says that its stages only filter, so that documents are still the collection's own."""
+    """A pipeline in the making. `plain` says that its stages only filter, so that documents are still the collection's own.
+
+    `first` are the outcomes of subqueries that do not depend on the row, as $lookup stages by the name of their variable: they are to
+    be computed once, before the stages, which use the variables.
+    """
 
     collection: str | None
     stages: list[Stage]
     environment: Environment
     plain: bool = False
+    first: dict[str, Stage] = field(default_factory=dict)
 
     def add(self, *stages: Stage) -> None:
         self.stages.extend(stages)
         self.plain = False
+
+    def closed(self) -> _Stream:
+        """The stream with its `first` stages before it: on one empty document, from which a $lookup makes the stream's documents."""
+        if not self.first:
+            return self
+        lets = {name: {"$first": f"$first.{name}"} for name in self.first}
+        source = {} if self.collection is None else {"from": self.collection}
+        rows: Stage = {"$lookup": {**source, "let": lets, "pipeline": self.stages, "as": "row"}}
+        stages = [{"$documents": [{}]}, *self.first.values(), rows, {"$unwind": "$row"}, {"$replaceRoot": {"newRoot": "$row"}}]
+        return _Stream(None, stages, self.environment)
 
 
 def emit(plan: Plan) -> Pipeline:
@@ -84,8 +99,10 @@ def emit(plan: Plan) -> Pipeline:
     emitter = _Emitter(uses)
     stream = emitter.stream(plan, {column.number for column in plan.columns}, {})
     outputs = {f"c{place}": stream.environment[column.number] for place, column in enumerate(plan.columns)}
-    stages = [*stream.stages, {"$project": {"_id": 0, **outputs}}] if outputs else stream.stages
-    return Pipeline(stream.collection, stages, tuple(column.kind for column in plan.columns))
+    if outputs:
+        stream.add({"$project": {"_id": 0, **outputs}})
+    stream = stream.closed()
+    return Pipeline(stream.collection, stream.stages, tuple(column.kind for column in plan.columns))
 
 
 class _Emitter:
@@ -175,8 +192,8 @@ class _Emitter:
             group["_id"] = keys[0]
             environment[plan.keys[0][0].number] = "$_id"
         elif keys:
-            group["_id"] = {f"k{place}": _present(key) for place, key in enumerate(keys)}
-            environment |= {column.number: f"$_id.k{place}" for place, (column, _) in enumerate(plan.keys)}
+            group["_id"] = keys  # an array holds null for what is missing, and is smaller than a document
+            environment |= {column.number: {"$arrayElemAt": ["$_id", place]} for place, (column, _) in enumerate(plan.keys)}
         empty: dict[str, Any] = {}
         for place, (column, measure) in enumerate(plan.measures):
             result = accumulated(measure, f"a{place}", values)
@@ -227,6 +244,11 @@ class _Emitter:
         self._keep_and_add(stream, required, {name: extra[number] for name, number in fields.items() if number < 0})
         return [(f"$s{-number}" if number < 0 else f"$c{number}", direction) for number, direction in paths]
 
+    def _keep_variables_too(self, stream: _Stream, required: set[int]) -> None:
+        """Materialises all the required columns, for use outside the $lookup whose variables some of them are."""
+        stream.add({"$project": {"_id": 0, **{f"c{number}": stream.environment[number] for number in sorted(required)}}})
+        stream.environment = {number: f"$c{number}" for number in required}
+
     def _keep_and_add(self, stream: _Stream, required: set[int], more: dict[str, Expression]) -> None:
         self._keep(stream, required, {})
         stream.stages[-1]["$project"].update(more)
@@ -240,7 +262,7 @@ class _Emitter:
             stream = self.stream(branch, {column.number for column in branch.columns}, outer)
             fields = {name: stream.environment[column.number] for name, column in zip(names, branch.columns, strict=True)}
             stream.add({"$project": {"_id": 0, **fields}})
-            streams.append(stream)
+            streams.append(stream.closed())
         first, *rest = streams
         for stream in rest:
             source = {} if stream.collection is None else {"coll": stream.collection}
@@ -268,7 +290,8 @@ class _Emitter:
         self._correlate(lookup, right, parts, stream, left_numbers)
         right_needed = needed & right_numbers
         if not all(is_path(right.environment[number]) for number in right_needed):
-            self._keep(right, right_needed, {})
+            self._keep_variables_too(right, right_needed)
+        right = right.closed()
         field = self.names.field()
         stream.add(_lookup(right, lookup, field), {"$unwind": {"path": f"${field}", "preserveNullAndEmptyArrays": plan.outer}})
         for number in right_needed:
@@ -312,35 +335,50 @@ class _Emitter:
         inner_outer = {**_variables(stream.environment), **{number: f"$${name}" for number, name in variables.items()}}
         first = plan.subquery.columns[0].number
         inner = self.stream(plan.subquery, set() if plan.mode is Mode.EXISTS else {first}, inner_outer)
+        if not variables and not free and stream.collection is not None:
+            return self._once(plan, inner, stream)
         field = self.names.field()
-        outcome, unwind = self._outcome(plan, inner, stream, field)
-        stream.add(_lookup(inner, lookup, field))
-        if unwind:
-            stream.add({"$unwind": {"path": f"${field}", "preserveNullAndEmptyArrays": True}})
-        stream.environment[plan.outcome.number] = outcome
+        self._end(plan, inner)
+        stream.add(_lookup(inner.closed(), lookup, field), {"$unwind": {"path": f"${field}", "preserveNullAndEmptyArrays": True}})
+        stream.environment[plan.outcome.number] = self._outcome(plan, stream, f"${field}")
         return stream
 
-    def _outcome(self, plan: Apply, inner: _Stream, stream: _Stream, field: str) -> tuple[Expression, bool]:
-        """Ends the inner pipeline; gives the outcome over the field that holds its result, and whether the field is to be unwound."""
+    def _once(self, plan: Apply, inner: _Stream, stream: _Stream) -> _Stream:
+        """A subquery that does not depend on the row is computed before all rows."""
+        name = self.names.variable()
+        self._end(plan, inner)
+        stream.first[name] = _lookup(inner.closed(), {}, f"first.{name}")
+        stream.environment[plan.outcome.number] = self._outcome(plan, stream, f"$${name}")
+        stream.plain = False
+        return stream
+
+    def _end(self, plan: Apply, inner: _Stream) -> None:
+        """Ends the subquery's pipeline: one document at most, from which _outcome tells the outcome."""
         if plan.mode is Mode.EXISTS:
-            inner.add({"$limit": 1}, {"$project": {"_id": literal(1)}})
-            return {"$ne": [f"${field}", []]}, False
+            inner.add({"$limit": 1}, {"$project": {"_id": 0, "found": literal(True)}})
+            return
         value = inner.environment[plan.subquery.columns[0].number]
         if plan.mode is Mode.SCALAR:
             inner.add({"$project": {"_id": 0, "value": value}})
-            return f"${field}.value", True
+            return
+        inner.add({"$group": {"_id": value}})
+        inner.add({"$group": {"_id": None, "values": {"$push": "$_id"}, "unknown": {"$max": is_null("$_id")}}})
+
+    def _outcome(self, plan: Apply, stream: _Stream, result: str) -> Expression:
+        """The outcome, over the expression that holds the subquery's document, or nothing where it has none."""
+        if plan.mode is Mode.EXISTS:
+            return not_null(result)
+        if plan.mode is Mode.SCALAR:
+            return {"$ifNull": [f"{result}.value", None]}
         assert plan.needle is not None
         needle = self._values(stream).value(plan.needle)
-        distinct = {"$group": {"_id": value}}
-        gathered = {"values": {"$push": "$_id"}, "unknown": {"$max": is_null("$_id")}}
-        inner.add(distinct, {"$group": {"_id": None, **gathered}})
         branches = [
-            {"case": {"$lte": [f"${field}", None]}, "then": False},
+            {"case": is_null(result), "then": False},
             {"case": is_null(needle), "then": None},
-            {"case": {"$in": [needle, f"${field}.values"]}, "then": True},
-            {"case": f"${field}.unknown", "then": None},
+            {"case": {"$in": [needle, {"$ifNull": [f"{result}.values", []]}]}, "then": True},
+            {"case": {"$eq": [f"{result}.unknown", True]}, "then": None},
         ]
-        return {"$switch": {"branches": branches, "default": False}}, True
+        return {"$switch": {"branches": branches, "default": False}}
 
     # Windows
 
