@@ -26,7 +26,7 @@ from mongopipe.translate.emit.environment import (
     path,
 )
 from mongopipe.translate.emit.match import match
-from mongopipe.translate.emit.measures import accumulated
+from mongopipe.translate.emit.measures import Accumulators
 from mongopipe.translate.emit.values import Values
 from mongopipe.translate.plans import (
     Aggregate,
@@ -194,15 +194,11 @@ class _Emitter:
         elif keys:
             group["_id"] = keys  # an array holds null for what is missing, and is smaller than a document
             environment |= {column.number: {"$arrayElemAt": ["$_id", place]} for place, (column, _) in enumerate(plan.keys)}
-        empty: dict[str, Any] = {}
-        for place, (column, measure) in enumerate(plan.measures):
-            result = accumulated(measure, f"a{place}", values)
-            group |= result.accumulators
-            empty |= result.empty
-            environment[column.number] = result.value
-        stream.add({"$group": group})
+        accumulators = Accumulators(values)
+        environment |= {column.number: accumulators.measure(measure) for column, measure in plan.measures}
+        stream.add({"$group": {**group, **accumulators.fields}})
         if plan.total:
-            document = {"_id": literal(1), **{name: literal(value) for name, value in empty.items()}}
+            document = {"_id": literal(1), **{name: literal(value) for name, value in accumulators.empty.items()}}
             stream.add({"$unionWith": {"pipeline": [{"$documents": [document]}]}}, {"$sort": {"_id": 1}}, {"$limit": 1})
         stream.environment = environment
         return stream
