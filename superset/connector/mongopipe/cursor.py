@@ -60,12 +60,12 @@ class Cursor:
         Raises what translate does, QueryCancelled for a query that was cancelled or took too long, and OperationalError.
         """
         self._open()
-        if parameters is not None and not isinstance(parameters, Mapping):
+        if parameters and not isinstance(parameters, Mapping):
             raise ProgrammingError("parameters are named: give a mapping")
         self._finish()
         explained = _EXPLAIN.match(operation)
         statement = operation[explained.end() :] if explained else operation
-        translation = translate(statement, self.connection.reflection, parameters)
+        translation = translate(statement, self.connection.reflection, parameters or {})
         if explained:
             self._explain(translation)
         else:

@@ -6,7 +6,9 @@ Reflection is not cached here a second time: the connection's own reflection rem
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
+from datetime import datetime
 from types import ModuleType
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -26,6 +28,14 @@ class DOUBLE(types.Float):  # type: ignore[misc]  # SQLAlchemy 1.4 is untyped
     """A double. SQLAlchemy 1.4 has no such type."""
 
     __visit_name__ = "DOUBLE"
+
+
+class _Date(types.Date):  # type: ignore[misc]
+    """A date that BSON keeps as a moment."""
+
+    def result_processor(self, dialect: Any, coltype: Any) -> Any:
+        """Cuts the time of day off."""
+        return lambda value: value.date() if isinstance(value, datetime) else value
 
 
 class BsonType(types.UserDefinedType):  # type: ignore[misc]
@@ -56,6 +66,22 @@ _TYPES: dict[Kind, Any] = {
 
 class MongopipeCompiler(compiler.SQLCompiler):  # type: ignore[misc]
     """SQL as mongopipe takes it, where that is not SQLAlchemy's default."""
+
+    def bindparam_string(self, name: str, **options: Any) -> str:
+        """Parameters are named by letters, digits and underscores; SQLAlchemy names them after columns, which may have others."""
+        plain = re.sub(r"\W", lambda found: f"_{ord(found[0]):x}_", name)
+        plain = f"p{plain}" if plain[:1].isdigit() else plain
+        if plain != name and not options.get("escaped_from"):
+            options["escaped_from"] = name
+        return str(super().bindparam_string(plain, **options))
+
+    def limit_clause(self, select: Any, **options: Any) -> str:
+        """OFFSET may stand without LIMIT."""
+        text = ""
+        for word, clause in (("LIMIT", select._limit_clause), ("OFFSET", select._offset_clause)):
+            if clause is not None:
+                text += f" {word} {self.process(clause, **options)}"
+        return text
 
     def visit_empty_set_expr(self, element_types: Iterable[Any], **_: Any) -> str:
         """What IN () is compared with: no rows, of any type."""
@@ -106,6 +132,7 @@ class MongopipeDialect(default.DefaultDialect):  # type: ignore[misc]
     statement_compiler = MongopipeCompiler
     type_compiler = MongopipeTypeCompiler
     type_compiler_cls = MongopipeTypeCompiler
+    colspecs = {types.Date: _Date}  # noqa: RUF012  # as DefaultDialect declares it
     supports_statement_cache = True
     supports_native_boolean = True
     supports_native_decimal = True

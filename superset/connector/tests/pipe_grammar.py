@@ -306,7 +306,7 @@ class Grammar:
 
         def floor_division(depth: int) -> Node:
             name = self.rng.choice(["FLOOR", "CEIL", "ROUND"])
-            return form("num", f"{name}({{0}} / {self.rng.choice([2, 3, 5])}) * 5", e("num", depth), lite=None)
+            return form("num", f"({name}({{0}} / {self.rng.choice([2, 3, 5])}) * 5)", e("num", depth), lite=None)
 
         def greatest(depth: int) -> Node:
             return form("num", f"{self.rng.choice(['GREATEST', 'LEAST'])}({{0}}, {{1}})", e("num", depth), self.number(depth), lite=None)

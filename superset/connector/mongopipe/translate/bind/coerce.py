@@ -66,9 +66,10 @@ def timestamp(text: str) -> datetime:
 
 
 def number(text: str) -> Literal:
-    """The number that a numeral names: an integer if it has digits only, else a double. Raises DataError."""
+    """The number that a numeral names: an integer if it has digits only (beyond 64 bits a decimal), else a double. Raises DataError."""
     if _WHOLE.fullmatch(text.strip()):
-        return whole(int(text))
+        value = int(text)
+        return whole(value) if -(2**63) <= value < 2**63 or len(text) > 34 else Literal(Decimal128(Decimal(value)), Kind.DECIMAL)
     try:
         return Literal(float(text), Kind.DOUBLE)
     except ValueError as error:

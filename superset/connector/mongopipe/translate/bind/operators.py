@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from operator import add, mul, sub
+
 from sqlglot import exp
 
 from mongopipe.errors import NotSupportedError, ProgrammingError
 from mongopipe.kinds import Kind, common
 from mongopipe.translate.bind.binder import Binder, Handlers
-from mongopipe.translate.bind.coerce import alike, as_number, as_text, as_truth, comparable, literal_as, number
+from mongopipe.translate.bind.coerce import alike, as_number, as_text, as_truth, comparable, literal_as, number, whole
 from mongopipe.translate.bind.dates import date_arithmetic, with_interval
 from mongopipe.translate.bind.names import Name
 from mongopipe.translate.bind.subqueries import in_subquery
@@ -85,9 +87,15 @@ def _arithmetic(binder: Binder, node: exp.Binary) -> Scalar:
         return moved
     left, right = (as_number(_numeral(each), f"operator {name}") for each in (first, second))
     kind = common((left.kind, right.kind))
+    if name in _FOLDED and isinstance(left, Literal) and isinstance(right, Literal) and kind is Kind.INTEGER:
+        values = (left.value, right.value)
+        return NULL if None in values else whole(_FOLDED[name](*values))
     if name == "divide" and kind is Kind.INTEGER:
         kind = Kind.DOUBLE
     return Call(name, (left, right), kind)
+
+
+_FOLDED = {"add": add, "subtract": sub, "multiply": mul}
 
 
 def _numeral(scalar: Scalar) -> Scalar:
@@ -252,7 +260,11 @@ def _cast(binder: Binder, node: exp.Cast) -> Scalar:
 
 
 def _concatenation(binder: Binder, node: exp.DPipe) -> Scalar:
-    return Call("concat", tuple(as_text(binder.bind(each)) for each in node.flatten()), Kind.STRING)
+    args = tuple(as_text(binder.bind(each)) for each in node.flatten())
+    texts = [each.value for each in args if isinstance(each, Literal)]
+    if len(texts) == len(args):  # so that `LIKE :name || '%'` has a constant pattern
+        return Literal(None if None in texts else "".join(texts), Kind.STRING)
+    return Call("concat", args, Kind.STRING)
 
 
 _BINARY = "this expression"
