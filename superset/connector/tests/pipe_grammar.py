@@ -223,7 +223,7 @@ class Grammar:
         return self.expr(self.rng.choice(["int", "num"]), depth)
 
     def scalar(self, depth: int) -> Node:
-        return self.expr(self.rng.choice(["int", "num", "str", "bool", "ts", "date"]), depth)
+        return self.expr(self.rng.choice(["int", "num", "str", "bool", "bool", "bool", "bool", "ts", "date"]), depth)
 
     def _shared(self, kind: str) -> list[tuple[str, Builder]]:
         """CASE, COALESCE and NULLIF are of any kind."""
@@ -287,6 +287,7 @@ class Grammar:
             ("year()", lambda d: form("int", "YEAR({0})", e("ts", d), lite=None)),
             ("date_diff", difference),
             ("cast num to int", lambda d: form("int", "CAST({0} AS BIGINT)", e("num", d), lite=None)),
+            ("cast bool to int", lambda d: form("int", "CAST({0} AS INT)", e("bool", d))),
             ("cast bool to int", lambda d: form("int", "CAST({0} AS INT)", e("bool", d))),
             ("cast str to int", text_cast),
             ("try_cast", try_cast),
@@ -438,7 +439,7 @@ class Grammar:
             return form("bool", f"({{0}} IS {self.rng.choice(['', 'NOT '])}{self.rng.choice(['TRUE', 'FALSE'])})", e("bool", depth))
 
         def distinct(depth: int) -> Node:
-            kind = self.rng.choice(["int", "num", "str", "ts", "bool"])
+            kind = self.rng.choice(["int", "num", "str", "ts", "bool", "bool"])
             word = self.rng.choice(["", "NOT "])
             lite = f"({{0}} IS {'' if word else 'NOT '}{{1}})"
             return form("bool", f"({{0}} IS {word}DISTINCT FROM {{1}})", e(kind, depth), e(kind, depth), lite=lite)
@@ -766,7 +767,7 @@ class Grammar:
         kinds = (
             ["int", "num", "str", "bool", "ts", "date"]
             if inner
-            else ["int", "num", "str", "bool", "ts", "date", "apx", "apx", "apx", "arr"]
+            else ["int", "num", "str", "bool", "ts", "date", "apx", "apx", "apx", "apx", "apx", "arr"]
         )
         items = []
         for _ in range(self.rng.randint(1, 4)):
@@ -849,7 +850,7 @@ class Grammar:
         keys = [self.scalar(self.rng.choice([0, 0, 1, 2])) for _ in range(self.rng.randint(1, 3))]
         keys = [key if '"' in key.pipe else self._column() for key in keys]  # engines differ on constant keys
         keys = list({key.pipe: key for key in keys}.values())
-        measures = [self.measure() for _ in range(self.rng.randint(0, 3))]
+        measures = [self.measure() for _ in range(self.rng.randint(0, 4))]
         if inner:
             measures = [each for each in measures if each.kind != "apx"]
         items = [*keys, *measures]
@@ -872,7 +873,7 @@ class Grammar:
     def total(self) -> tuple[Query, list[str]]:
         source = self.source()
         self.columns = source.columns
-        items = [self.measure() for _ in range(self.rng.randint(1, 4))]
+        items = [self.measure() for _ in range(self.rng.randint(2, 5))]
         names = self._names(len(items))
         where = self.where()
         if self.chance(0.25):
