@@ -75,8 +75,8 @@ MUTATIONS = (
     Mutation(
         "IN (SELECT) passes over null",
         "emit/pipeline.py",
-        '"case": f"${field}.unknown", "then": None',
-        '"case": f"${field}.unknown", "then": False',
+        '{"case": {"$eq": [f"{result}.unknown", True]}, "then": None}',
+        '{"case": {"$eq": [f"{result}.unknown", True]}, "then": False}',
     ),
     Mutation("filters go into the right of a left join", "optimise/push_filters.py", "if plan.outer:", "if False:"),
     Mutation("limits in a union forget the offset", "optimise/push_limits.py", "limit.count + limit.offset", "limit.count"),

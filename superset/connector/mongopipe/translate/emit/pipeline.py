@@ -152,11 +152,16 @@ class _Emitter:
         stream.add({"$project": {"_id": 0, **{f"c{number}": expression for number, expression in fields.items()}}})
         stream.environment = {**kept, **{number: f"$c{number}" for number in fields}}
 
-    def _keep(self, stream: _Stream, required: set[int], more: Environment) -> None:
-        """Materialises the required columns and `more`."""
+    def _keep(self, stream: _Stream, required: set[int], more: dict[str, Expression] | None = None) -> None:
+        """A stage after which documents hold the required columns as fields, and `more` under names of their own."""
         environment = stream.environment
-        fields = {number: environment[number] for number in sorted(required) if not is_variable(environment[number])}
-        self._materialise(stream, {**fields, **more})
+        self._materialise(stream, {number: environment[number] for number in sorted(required) if not is_variable(environment[number])})
+        stream.stages[-1]["$project"].update(more or {})
+
+    def _keep_variables_too(self, stream: _Stream, required: set[int]) -> None:
+        """Materialises all the required columns, for use outside the $lookup whose variables some of them are."""
+        stream.add({"$project": {"_id": 0, **{f"c{number}": stream.environment[number] for number in sorted(required)}}})
+        stream.environment = {number: f"$c{number}" for number in required}
 
     def _constants(self, plan: Constants, outer: Environment) -> _Stream:
         documents = [{f"c{column.number}": literal(value) for column, value in zip(plan.outputs, row, strict=True)} for row in plan.rows]
@@ -227,27 +232,16 @@ class _Emitter:
 
     def _with_fields(self, stream: _Stream, keys: list[tuple[Expression, int]], required: set[int]) -> list[tuple[Expression, int]]:
         """The keys as paths, after a stage that makes fields of them."""
-        known: dict[str, int] = {}
-        extra: Environment = {}
-        paths = []
+        extra: dict[str, Expression] = {}
+        fields = []
         for expression, direction in keys:
             number = next((each for each in required if stream.environment[each] == expression), None)
+            name = f"s{len(extra)}" if number is None else f"c{number}"
             if number is None:
-                number = known.setdefault(repr(expression), -len(known) - 1)
-                extra[number] = expression
-            paths.append((number, direction))
-        fields = {f"s{-number}" if number < 0 else f"c{number}": number for number, _ in paths}
-        self._keep_and_add(stream, required, {name: extra[number] for name, number in fields.items() if number < 0})
-        return [(f"$s{-number}" if number < 0 else f"$c{number}", direction) for number, direction in paths]
-
-    def _keep_variables_too(self, stream: _Stream, required: set[int]) -> None:
-        """Materialises all the required columns, for use outside the $lookup whose variables some of them are."""
-        stream.add({"$project": {"_id": 0, **{f"c{number}": stream.environment[number] for number in sorted(required)}}})
-        stream.environment = {number: f"$c{number}" for number in required}
-
-    def _keep_and_add(self, stream: _Stream, required: set[int], more: dict[str, Expression]) -> None:
-        self._keep(stream, required, {})
-        stream.stages[-1]["$project"].update(more)
+                extra[name] = expression
+            fields.append((f"${name}", direction))
+        self._keep(stream, required, extra)
+        return fields
 
     # Set operations
 
@@ -279,7 +273,7 @@ class _Emitter:
         if local is not None:
             part, left_key, right_key = local
             if not is_path(stream.environment[left_key.number]):
-                self._keep(stream, needed & left_numbers, {})
+                self._keep(stream, needed & left_numbers)
             lookup = {"localField": stream.environment[left_key.number][1:], "foreignField": right.environment[right_key.number][1:]}
             parts = [each for each in parts if each is not part]
             right.stages.append({"$match": {lookup["foreignField"]: {"$ne": None}}})
@@ -399,7 +393,7 @@ class _Emitter:
                 fields[f"w{place}"] = _present(values.value(call.arg))
             results[column.number] = _windowed(call, f"w{place}", output)
         kept = {number for number in required - made if number in stream.environment}
-        self._keep_and_add(stream, kept, fields)
+        self._keep(stream, kept, fields)
         stage: dict[str, Any] = {"output": output}
         if partition:
             stage["partitionBy"] = f"$p{0}" if len(partition) == 1 else {name: f"${name}" for name in partition}
