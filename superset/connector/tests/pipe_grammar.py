@@ -670,11 +670,23 @@ class Grammar:
     def where(self) -> Node | None:
         if self.chance(0.45):
             return None
+        if self.chance(0.25):
+            return self.inside("plain filter", self._plain_filter, 0)
         found = self.inside("where", lambda d: self.expr("bool", d), 2)
         if self.chance(0.75):  # most queries should have rows in their answer
             column = self.rng.choice([c for c in self.columns if c.kind != "arr"])
             found = form("bool", "({0} OR {1} IS NOT NULL)" if self.chance(0.8) else "({0} OR {1} IS NULL)", found, column)
         return found
+
+    def _plain_filter(self, _: int) -> Node:
+        """A column compared with a constant, as charts filter."""
+        columns = [column for column in self.columns if column.kind in ("int", "num", "str", "bool")]
+        if not columns:
+            return form("bool", "{0} IS NOT NULL", self._column())
+        column = self.rng.choice(columns)
+        operator = self.rng.choice(["=", "<>", "<>", "<", "<=", ">", ">="])
+        word = self.rng.choice(["", "", "NOT "])
+        return form("bool", f"{word}({{0}} {operator} {{1}})", column, self.literal(column.kind))
 
     def _assemble(
         self,
