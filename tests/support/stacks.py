@@ -211,7 +211,6 @@ def prepared_stack() -> Iterator[Stack]:
     settings = {
         "home": str(folder / "a home"),
         **{name: str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)},
-        "speed_memory": "1g",
         "mongodb_cache_gb": "0.5",
         "products_pattern": f"{folder}/days/products_{{day}}.csv",
         "categories_pattern": f"{folder}/days/categories_{{day}}.csv",
