@@ -51,9 +51,12 @@ DATE_FORMATS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rules:
-    """The rules in force. Bounds are inclusive; money in dollars."""
+    """The rules in force. Bounds are inclusive; money in dollars.
+
+    Two are the same where their fingerprints are: as keys, of numbers and dates that are remembered, they go by identity.
+    """
 
     edition: int = 1  # raise it when the code that applies the rules changes what they mean
     deepest_nesting: int = 100  # levels of a JSON value; a deeper one is malformed
