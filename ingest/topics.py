@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError, TopicAlreadyExistsError
@@ -18,14 +19,37 @@ log = logging.getLogger(__name__)
 CATEGORY_PARTITIONS = 1  # a few hundred categories; one partition keeps their order plain
 
 
+class _Admin(KafkaAdminClient):  # type: ignore[misc]
+    """One that ends its thread where Kafka does not answer. kafka-python's own leaves it behind, with its sockets."""
+
+    def __init__(self, **configuration: Any) -> None:
+        try:
+            super().__init__(**configuration)
+        except BaseException:
+            self._net.stop()
+            raise
+
+
 @contextmanager
-def admin() -> Iterator[KafkaAdminClient]:
-    """A client for Kafka of the settings; KafkaError where it does not answer."""
-    client = KafkaAdminClient(bootstrap_servers=settings().kafka.split(","), client_id="tidemark-ingest")
+def admin(within_seconds: float = 30) -> Iterator[KafkaAdminClient]:
+    """A client for Kafka of the settings; KafkaError where it does not answer in that time."""
+    milliseconds = int(within_seconds * 1000)
+    client = _Admin(
+        bootstrap_servers=settings().kafka.split(","),
+        client_id="tidemark-ingest",
+        bootstrap_timeout_ms=milliseconds,
+        request_timeout_ms=milliseconds,
+    )
     try:
         yield client
     finally:
         client.close()
+
+
+def partitions(of: Iterable[str], within_seconds: float) -> dict[str, int]:
+    """How many partitions each of these topics has; a missing topic is left out. KafkaError where Kafka does not answer in that time."""
+    with admin(within_seconds) as client:
+        return {one["name"]: len(one["partitions"]) for one in client.describe_topics(list(of)) if one.get("partitions")}
 
 
 def configuration(of: Settings) -> dict[str, str]:
