@@ -20,6 +20,7 @@ _PORTS = {
     "kafka_controller_port": "Kafka's controller",
     "mongodb_port": "MongoDB",
     "airflow_port": "Airflow",
+    "api_port": "the HTTP API",
 }
 
 

@@ -51,7 +51,7 @@ class Place:
             found: list[Event] = []
             left = {key: end for key, end in ends.items() if end}
             while left:
-                for message in consumer.consume(10_000, 1.0):
+                for message in consumer.consume(10_000, 0.2):
                     assert message.error() is None, message.error()
                     headers = tuple((name, value) for name, value in message.headers() or ())
                     event = Event(
