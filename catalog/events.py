@@ -12,6 +12,9 @@ POSITION = "tide-position"  # byte of the file where its record starts
 TOLD_AT = "tide-told-at"  # milliseconds; when the ingestion was registered
 REPLAY_OF = "tide-replay-of"  # topic/partition/offset of the event that a replay repeats
 
+# What names something becomes part of a key in MongoDB, so that its length must have an end. A topic/partition/offset has 281 at most.
+MOST_NAME_CHARACTERS = 500
+
 # Fifteen digits hold every millisecond until the year 33,658 and every byte of a petabyte, and fit a 64-bit integer.
 HEADER_NUMBER = "[0-9]{1,15}"
 
@@ -37,6 +40,11 @@ class Event(NamedTuple):
         except UnicodeDecodeError:
             return None
 
+    def name(self, name: str) -> str | None:
+        """A header that names something; None where it is empty or longer than any name."""
+        text = self.header(name)
+        return text if text is not None and 1 <= len(text) <= MOST_NAME_CHARACTERS else None
+
     def number(self, name: str) -> int | None:
         """A header that holds a whole number; None where it holds anything else."""
         text = self.header(name)
@@ -56,7 +64,7 @@ class Event(NamedTuple):
     @property
     def source(self) -> str:
         """What makes a repeated event recognisable: `ingestion:position`, else the event replayed, else its own coordinates."""
-        ingestion, position = self.header(INGESTION), self.number(POSITION)
-        if ingestion and position is not None:
+        ingestion, position = self.name(INGESTION), self.number(POSITION)
+        if ingestion is not None and position is not None:
             return f"{ingestion}:{position}"
-        return self.header(REPLAY_OF) or f"{self.topic}/{self.partition}/{self.offset}"
+        return self.name(REPLAY_OF) or f"{self.topic}/{self.partition}/{self.offset}"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from enum import StrEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, NoReturn, TypeVar, TypeVarTuple
 
 from catalog.events import FORMAT, Event
@@ -156,7 +156,7 @@ def category_observation(event: Event, rules: Rules = RULES, reader: json.JSONDe
         record = _record(event, rules, reader)
         number = _integer(record, Reason.ID, rules, 1, rules.most_id)
         name = _string(record.get("category_name"))
-        if not name:
+        if not name or len(name) > rules.most_name:
             raise _Broken(Reason.CATEGORY_NAME)
     except _Broken as broken:
         return Rejection(event, broken.reason)
@@ -166,12 +166,12 @@ def category_observation(event: Event, rules: Rules = RULES, reader: json.JSONDe
 def _record(event: Event, rules: Rules, reader: json.JSONDecoder | None) -> dict[str, Any]:
     """The event's value as a JSON object, its numbers as text."""
     value = event.value
-    if value is None or event.header(FORMAT) == "csv":
+    if value is None or len(value) > rules.most_bytes or event.header(FORMAT) == "csv":
         raise _Broken(Reason.MALFORMED)
     try:
         text = value.decode()
-        if _ESCAPED_SURROGATE.search(value):
-            _CAREFUL_DECODER.decode(text)
+        if len(value) > rules.longest_key or _ESCAPED_SURROGATE.search(value):
+            decoder(partial(_storable, rules)).decode(text)
         record = (reader or _DECODER).decode(text)
     except (UnicodeDecodeError, ValueError, RecursionError):
         raise _Broken(Reason.MALFORMED) from None
@@ -196,8 +196,10 @@ def _depth(value: object) -> int:
     return depth
 
 
-def _storable(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object's pairs as a dict. UnicodeEncodeError, a ValueError, where one holds half a surrogate pair, which no UTF-8 can hold."""
+def _storable(rules: Rules, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's pairs as a dict. ValueError where a key is too long or something holds half a surrogate pair, which no UTF-8 can hold."""
+    if any(len(key.encode("utf-16-le")) > 2 * rules.longest_key for key, _ in pairs):
+        raise ValueError("a key is too long")
     inner: list[object] = [pairs]
     while inner:
         match inner.pop():
@@ -208,7 +210,7 @@ def _storable(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-_DECODER, _CAREFUL_DECODER = decoder(), decoder(_storable)
+_DECODER = decoder()
 
 
 def _string(value: object) -> str | None:

@@ -9,6 +9,8 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
+from catalog.topics import MOST_MESSAGE_BYTES
+
 DAY_MS = 86_400_000
 
 
@@ -59,7 +61,9 @@ class Rules:
     """
 
     edition: int = 1  # raise it when the code that applies the rules changes what they mean
+    most_bytes: int = MOST_MESSAGE_BYTES  # of an event's value as it is read; a longer one is malformed
     deepest_nesting: int = 100  # levels of a JSON value; a deeper one is malformed
+    longest_key: int = 50_000  # of a JSON object, in UTF-16 code units: Spark's parser takes none that is longer
     asin: str = "[A-Z0-9]{10}"
     # sign, digits, fraction, exponent; a number of any length, surrounding spaces ignored
     number: str = " *([+-]?)([0-9]+)(?:\\.([0-9]+))?(?:[eE]([+-]?)([0-9]+))? *"
@@ -69,6 +73,7 @@ class Rules:
     most_count: int = 2**31 - 1  # reviews, boughtInLastMonth
     most_dollars: int = 1_000_000
     most_id: int = 2**31 - 1  # category ids: MongoDB's int
+    most_name: int = 1_000  # characters of a category's name, which each of its products bears
     date_formats: tuple[DateFormat, ...] = DATE_FORMATS
     earliest_ms: int = 788_918_400_000  # 1995-01-01T00:00:00Z
     ahead_ms: int = DAY_MS  # how far past its Kafka timestamp an observation may lie

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 DAY_MS = 86_400_000
 
-# One event at most; what it becomes in MongoDB stays well below a document's 16 MiB.
+# One event at most; what it becomes in MongoDB stays well below a document's 16 MiB. Kafka counts what a producer has compressed.
 MOST_MESSAGE_BYTES = 8 * 1024 * 1024
 LEAST_RETENTION_DAYS = 3
 

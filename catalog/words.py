@@ -12,7 +12,10 @@ def rule(reason: Reason, rules: Rules = RULES) -> str:
     """What the rule of that reason asks for, with the bounds in force."""
     match reason:
         case Reason.MALFORMED:
-            return f"one JSON object in UTF-8, without NaN or infinities, nested at most {rules.deepest_nesting} levels"
+            return (
+                f"one JSON object in UTF-8 of at most {rules.most_bytes} bytes, without NaN or infinities, "
+                f"nested at most {rules.deepest_nesting} levels, with no name longer than {rules.longest_key} characters"
+            )
         case Reason.ASIN:
             return f"text that matches {rules.asin}"
         case Reason.TITLE:
@@ -34,4 +37,4 @@ def rule(reason: Reason, rules: Rules = RULES) -> str:
                 f"not before {earliest} and not more than {rules.ahead_ms / DAY_MS:g} days ahead"
             )
         case Reason.CATEGORY_NAME:
-            return "text, not empty"
+            return f"text of 1 to {rules.most_name} characters"

@@ -1,13 +1,21 @@
-"""DAG `ingest`: a day's CSV files, or those given by hand, chunk by chunk into Kafka, until the reports have served them."""
+"""DAG `ingest`: a day's CSV files, or those given by hand, chunk by chunk into Kafka, until the reports have served them.
+
+- *Every day*, when it has ended: the files that the settings' patterns find for it; without any the run is skipped.
+- *A range of days*: a backfill. Days that have a run are left out unless they are to be run again.
+- *By hand*: name files and dates. Without files give a day as the run's partition key.
+
+Nothing is done twice: a file's content with its date is one ingestion, and its chunks that are done stay done. What cannot be
+read as what it should be (no header, no date) fails at once and sends nothing; what a server did not take is tried again.
+"""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from airflow.providers.apache.kafka.hooks.produce import KafkaProducerHook
 from airflow.providers.mongo.hooks.mongo import MongoHook
 from airflow.providers.mongo.sensors.mongo import MongoSensor
-from airflow.sdk import Asset, CronPartitionTimetable, ObjectStoragePath, Param, dag, task
+from airflow.sdk import Asset, CronPartitionTimetable, ExceptionRetryPolicy, ObjectStoragePath, Param, RetryAction, RetryRule, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from ingest import jobs
@@ -31,16 +39,24 @@ PARAMETERS = {
     "chunk_bytes": Param(None, title="Chunk size", description_md="Bytes. None: that of the settings", type=["null", "integer"], minimum=1),
 }
 
+FAIL_AT_ONCE = RetryRule(list(jobs.FOR_GOOD), RetryAction.FAIL, reason="another attempt would end the same")
+
 
 @dag(
     dag_id="ingest",
     schedule=CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
+    start_date=datetime(1995, 1, 1, tzinfo=UTC),  # with one, the newest day's run is made at once, not at the next midnight
     catchup=False,
-    max_active_runs=4,
+    max_active_runs=32,  # many may wait to be served; what is done at once is the pools' to say
     params=PARAMETERS,
-    default_args={"owner": "tidemark", "retries": 3, "retry_delay": timedelta(seconds=10)},
+    default_args={
+        "owner": "tidemark",
+        "retries": 3,
+        "retry_delay": timedelta(seconds=10),
+        "retry_policy": ExceptionRetryPolicy([FAIL_AT_ONCE]),
+    },
     tags=["tidemark", "ingestion"],
-    doc_md=jobs.__doc__,
+    doc_md=__doc__,
 )
 def ingest() -> None:
     @task(pool="ingest")
@@ -61,22 +77,23 @@ def ingest() -> None:
             jobs.produce(tidemark(mongo.get_conn()), kafka.get_producer, configuration, chunk, ObjectStoragePath)
 
     @task(outlets=[PRODUCTS], trigger_rule="none_failed_min_one_success")
-    def reconcile(identities: list[str]) -> list[dict]:
+    def reconcile(identities: list[str]) -> dict:
         with MongoHook(MONGODB_CONNECTION) as mongo:
-            return [{"_id": one, "served": True} for one in jobs.reconcile(tidemark(mongo.get_conn()), identities)]
+            return jobs.reconcile(tidemark(mongo.get_conn()), identities)
 
     planned = plan()
     reconciled = reconcile(planned["ingestions"])
     produce.expand(chunk=planned) >> reconciled
-    MongoSensor.partial(
+    MongoSensor(
         task_id="served",
         mongo_conn_id=MONGODB_CONNECTION,
         mongo_db=settings().database,
-        collection="ingestion_progress",
+        collection="state",
+        query=reconciled,
         poke_interval=1,
         timeout=timedelta(hours=6).total_seconds(),
-        max_active_tis_per_dagrun=1,  # once one is served the others follow at once
-    ).expand(query=reconciled)
+        pool="served",  # so that waiting, however long, takes one of the workers and leaves the others to work
+    )
 
 
 ingest()

@@ -11,6 +11,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import IO, Any, NamedTuple, Protocol
 
 BOM = "\xef\xbb\xbf"  # UTF-8's byte order mark, byte by byte
@@ -75,7 +76,8 @@ class _Lines:
                 self.note(line)
             if self.taken - self.ended > MOST_RECORD_BYTES:
                 raise UnfitFile(
-                    f"the record at byte {self.ended} is longer than {MOST_RECORD_BYTES} bytes: does a quotation mark in it never close?"
+                    f"the record at byte {self.ended} is longer than {MOST_RECORD_BYTES} bytes: "
+                    "does a quotation mark in it never close, or is it no CSV file?"
                 )
             yield line
 
@@ -86,7 +88,9 @@ def records(raw: IO[bytes], start: int = 0, note: Callable[[str], object] | None
     Raises UnfitFile where a record is longer than MOST_RECORD_BYTES.
     """
     csv.field_size_limit(2 * MOST_RECORD_BYTES)
-    lines = _Lines(io.TextIOWrapper(raw, encoding="latin-1", newline=""), start, start, note)
+    text = io.TextIOWrapper(raw, encoding="latin-1", newline="")
+    # One character more than a record may have: a file without line ends is refused, not read into memory.
+    lines = _Lines(iter(partial(text.readline, MOST_RECORD_BYTES + 1), ""), start, start, note)
     for fields in csv.reader(_without_bom(lines) if start == 0 else lines):
         if fields:
             yield Record(lines.ended, lines.taken, fields)
@@ -106,11 +110,12 @@ def header(fields: list[str], kind: Kind) -> tuple[str, ...]:
         raise UnfitFile("the header is not UTF-8: save the file as UTF-8") from None
     if missing := [column for column in kind.columns if column not in columns]:
         raise UnfitFile(
-            f"the first line is not the header of a {kind} file: column {', '.join(missing)} is missing (found: {', '.join(columns)[:200]})"
+            f"the first line is not the header of a {kind} file: column {', '.join(missing)} is missing "
+            f"(needed: {','.join(kind.columns)}; found: {','.join(columns)[:200]})"
         )
     if len(set(columns)) < len(columns):
         twice = sorted({column for column in columns if columns.count(column) > 1})
-        raise UnfitFile(f"the header names column {', '.join(twice)} twice")
+        raise UnfitFile(f"the header names column {', '.join(twice)} twice: rename or remove one")
     if DATE in columns:
         raise UnfitFile(f"the header has a column {DATE}, which the ingestion states: rename or remove it")
     return columns

@@ -199,8 +199,12 @@ def main() -> int:
         parser.error("--rows and --days must be 1 or more")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     started = time.monotonic()
-    for path in write(given.rows, given.days, given.seed, given.out, given.first_day):
-        log.info("%s: %d bytes, %.1f s", path, path.stat().st_size, time.monotonic() - started)
+    try:
+        for path in write(given.rows, given.days, given.seed, given.out, given.first_day):
+            log.info("%s: %d bytes, %.1f s", path, path.stat().st_size, time.monotonic() - started)
+    except (OSError, OverflowError) as error:  # the latter of days beyond the calendar
+        log.error("cannot write to %s: %s", given.out, error)
+        return 1
     return 0
 
 

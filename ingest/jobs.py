@@ -14,11 +14,12 @@ from confluent_kafka import Producer
 from pymongo.database import Database
 
 from catalog.observations import moment
-from ingest.files import Kind, Readable
+from ingest.files import Kind, Readable, UnfitFile
+from ingest.plan import Planned
 from ingest.plan import plan as plan_file
-from ingest.produce import produce_chunk, read_columns, require_safe
+from ingest.produce import UnsafeProducer, produce_chunk, require_safe
 from ingest.records import Origin
-from serving import ingestions
+from serving import ingestions, ledger
 from serving.database import Document
 from settings import Settings, settings
 
@@ -32,10 +33,17 @@ class Unclear(Exception):
     """The run does not say what to ingest, or as of when."""
 
 
+# What another attempt would meet again.
+FOR_GOOD: tuple[type[Exception], ...] = (
+    *(Unclear, UnfitFile, UnsafeProducer, LookupError),
+    *(FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError),
+)
+
+
 class Path(Readable, Protocol):
     """A file or folder of some file system."""
 
-    def exists(self) -> bool: ...
+    def is_file(self) -> bool: ...
 
     def glob(self, pattern: str) -> Any: ...
 
@@ -50,7 +58,7 @@ class File(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The ids of a run's ingestions, and the chunks still to be produced as arguments of produce()."""
+    """The ids of a run's ingestions, each once, and the chunks still to be produced as arguments of produce()."""
 
     ingestions: list[str]
     chunks: list[dict[str, Any]]
@@ -66,8 +74,10 @@ def files_of(day: str | None, parameters: Mapping[str, Any], of: Settings, paths
     categories: Sequence[str] = parameters.get("categories") or []
     dates = [_moment(text) for text in parameters.get("observed_at") or ([day] if day else [])]
     if not products and not categories:
-        if day is None:
-            raise Unclear("a run by hand names its files: give products or categories, or run a day (a backfill of one day, say)")
+        if not day:
+            raise Unclear("a run by hand names its files: give products or categories, or run a day (its partition key, YYYY-MM-DD)")
+        if len(dates) > 1:
+            raise Unclear(f"no files are named and {len(dates)} dates are: give one date for the day's files, or name the files")
         found = {Kind.CATEGORY: _found(of.categories_pattern, day, paths), Kind.PRODUCT: _found(of.products_pattern, day, paths)}
         return [File(kind, path, dates[0]) for kind, those in found.items() for path in those]
     if not dates:
@@ -77,28 +87,37 @@ def files_of(day: str | None, parameters: Mapping[str, Any], of: Settings, paths
     each = dates if len(dates) == len(products) else dates * len(products)
     files = [File(Kind.CATEGORY, paths(name), max(dates)) for name in categories]
     files += [File(Kind.PRODUCT, paths(name), date) for name, date in zip(products, each, strict=True)]
-    if missing := [str(file.path) for file in files if not file.path.exists()]:
-        raise FileNotFoundError(f"not there: {', '.join(missing)} (paths are those of the machine the task runs on)")
+    if missing := [str(file.path) for file in files if not file.path.is_file()]:
+        raise FileNotFoundError(f"no such file: {', '.join(missing)} (paths are those of the machine the task runs on)")
     return files
 
 
 def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int) -> Plan:
     """Plans and registers all files, all of them before anything is produced. Raises UnfitFile."""
-    planned = []
+    planned: dict[str, tuple[Path, Planned]] = {}
     for kind, path, observed_at in files:
-        ingestion, chunks = plan_file(path, kind, observed_at, chunk_bytes)
-        log.info("%s: %d rows, %d bytes, %d chunks, as of %s", path, ingestion.rows, ingestion.bytes, len(chunks), observed_at)
-        planned.append((path, ingestion, chunks))
+        found = plan_file(path, kind, observed_at, chunk_bytes)
+        ingestion = found.ingestion
+        log.info("%s: %d rows, %d bytes, %d chunks, as of %s", path, ingestion.rows, ingestion.bytes, len(found.chunks), observed_at)
+        if ingestion.id in planned:
+            log.warning("%s has the same content as %s: it is ingested once", path, planned[ingestion.id][0])
+        planned.setdefault(ingestion.id, (path, found))
     to_do = []
-    for path, ingestion, chunks in planned:
+    for path, (ingestion, columns, chunks) in planned.values():
         told_at = ingestions.register(database, ingestion, chunks)
         numbers = ingestions.chunks_to_do(database, ingestion.id)
         log.info("%s is ingestion %s, told %s: %d chunks to do", path, ingestion.id, told_at, len(numbers))
         to_do += [
-            {"ingestion": ingestion.id, "number": number, "file": str(path), "label": f"{ingestion.name} {number + 1}"}
+            {
+                "ingestion": ingestion.id,
+                "number": number,
+                "file": str(path),
+                "columns": list(columns),
+                "label": f"{ingestion.name} {number + 1}",
+            }
             for number in numbers
         ]
-    return Plan([ingestion.id for _, ingestion, _ in planned], to_do)
+    return Plan(list(planned), to_do)
 
 
 def produce(
@@ -120,25 +139,28 @@ def produce(
         return
     ingestion, told_at = ingestions.read(database, identity)
     kind = Kind(ingestion.kind)
-    origin = Origin(identity, kind, read_columns(file, kind), ingestion.observed_at, told_at)
+    origin = Origin(identity, kind, tuple(chunk["columns"]), ingestion.observed_at, told_at)
     topic = settings().product_topic if kind is Kind.PRODUCT else settings().category_topic
-    acknowledged = produce_chunk(producer(), topic, file, planned, origin, settings().acknowledge_seconds)
+    acknowledged = produce_chunk(producer(), topic, file, ingestion.bytes, planned, origin, settings().acknowledge_seconds)
     ingestions.finish_chunk(database, identity, number, acknowledged.events, acknowledged.ends)
     log.info("chunk %d of %s: %d events acknowledged", number, file, acknowledged.events)
 
 
-def reconcile(database: Database[Document], identities: Sequence[str]) -> list[str]:
-    """Raises Incomplete unless every row of every ingestion is an acknowledged event; returns the ids."""
+def reconcile(database: Database[Document], identities: Sequence[str]) -> Document:
+    """Raises Incomplete unless every row of every ingestion is an acknowledged event.
+
+    Returns the query of collection `state` that finds something once the stream has served them all.
+    """
     for identity in identities:
         now = ingestions.reconcile(database, identity)
         log.info("ingestion %s: %d rows = %d events", identity, now.rows, now.acknowledged)
-    return list(identities)
+    return ledger.reached(ingestions.ends(database, identities))
 
 
 def _moment(text: str) -> datetime:
     milliseconds = moment(text)
     if milliseconds is None:
-        raise Unclear(f"{text} is no date: write it as 2023-12-31 or 2023-12-31T18:00:00Z")
+        raise Unclear(f"'{text}' is no date: write it as 2023-12-31 or 2023-12-31T18:00:00Z")
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
@@ -146,11 +168,11 @@ def _found(pattern: str, day: str, paths: Paths) -> list[Path]:
     """Files that a pattern such as /in/{day}/products_*.csv finds for a day, by name; none for no pattern."""
     if not pattern:
         return []
-    before, _, rest = pattern.replace("{day}", day).rpartition("/")
-    if _WILDCARDS.isdisjoint(before + rest):
-        path = paths(f"{before}/{rest}")
-        return [path] if path.exists() else []
-    folders = before.split("/")
-    fixed = next((index for index, folder in enumerate(folders) if not _WILDCARDS.isdisjoint(folder)), len(folders))
-    base = paths("/".join(folders[:fixed]) or "/")
-    return sorted(base.glob("/".join([*folders[fixed:], rest])), key=str) if base.exists() else []
+    name = pattern.replace("{day}", day)
+    if _WILDCARDS.isdisjoint(name):
+        path = paths(name)
+        return [path] if path.is_file() else []
+    parts = name.split("/")
+    fixed = next(index for index, part in enumerate(parts) if not _WILDCARDS.isdisjoint(part))
+    base = paths("/".join(parts[:fixed]) or ("/" if fixed else "."))
+    return sorted((path for path in base.glob("/".join(parts[fixed:])) if path.is_file()), key=str)

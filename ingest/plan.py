@@ -14,6 +14,7 @@ _DIGEST_AT_ONCE = 1 << 20  # bytes
 
 class Planned(NamedTuple):
     ingestion: Ingestion
+    columns: tuple[str, ...]
     chunks: list[Chunk]
 
 
@@ -49,8 +50,9 @@ class _Digests:
 def plan(file: Readable, kind: Kind, observed_at: datetime, chunk_bytes: int) -> Planned:
     """Reads the whole file and plans chunks of about that size: each ends with the record that reaches it.
 
-    The same file, kind and moment make the same ingestion. Raises UnfitFile, naming the file, where it is empty, has no or
-    a wrong header, or holds a record of more than a MiB; OSError where it cannot be read.
+    They follow one another from the header's end on; only empty lines may come after the last. The same file, kind and moment make
+    the same ingestion. Raises UnfitFile, naming the file, where it is empty, has no or a wrong header, or holds a record of more
+    than a MiB; OSError where it cannot be read.
     """
     digests = _Digests()
     chunks: list[Chunk] = []
@@ -59,8 +61,8 @@ def plan(file: Readable, kind: Kind, observed_at: datetime, chunk_bytes: int) ->
             found = records(raw, note=digests.add)
             first = next(found, None)
             if first is None:
-                raise UnfitFile("it is empty")
-            header(first.fields, kind)
+                raise UnfitFile("it is empty: was it written to its end?")
+            columns = header(first.fields, kind)
             digests.end_chunk()
             rows, start = 0, first.end
 
@@ -76,7 +78,7 @@ def plan(file: Readable, kind: Kind, observed_at: datetime, chunk_bytes: int) ->
             if rows:
                 chunks.append(end_chunk())
             if not chunks:
-                raise UnfitFile("it has a header and no records")
+                raise UnfitFile("it has a header and no records: was it written to its end?")
             digests.end_chunk()
     except UnfitFile as reason:
         raise UnfitFile(f"{file}: {reason}. Nothing of it has been sent") from None
@@ -91,7 +93,7 @@ def plan(file: Readable, kind: Kind, observed_at: datetime, chunk_bytes: int) ->
         content=content,
         observed_at=observed_at,
     )
-    return Planned(ingestion, chunks)
+    return Planned(ingestion, columns, chunks)
 
 
 def _identity(kind: Kind, observed_at: datetime, content: str) -> str:

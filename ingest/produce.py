@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import threading
 import time
@@ -15,7 +16,7 @@ from confluent_kafka import Message as Kafka
 
 from catalog.marks import TideMark, TopicPartition
 from catalog.topics import MOST_MESSAGE_BYTES
-from ingest.files import Kind, Readable, UnfitFile, header, records
+from ingest.files import Readable, UnfitFile
 from ingest.records import Message, Origin, messages
 from serving.ingestions import Chunk
 
@@ -23,10 +24,17 @@ log = logging.getLogger(__name__)
 
 _POLL_EVERY = 1_000  # messages between looks at the acknowledgements
 _PROGRESS_SECONDS = 5.0
+_NEW_TOPIC_SECONDS = 2.0  # until every broker knows a topic that has just been created
 
 # What exactness needs of a producer, in librdkafka's names: the same key always in the same partition, nothing lost in a retry.
 REQUIRED = {"partitioner": ("murmur2_random", "murmur2"), "acks": ("all", "-1"), "enable.idempotence": ("true",)}
 _SYNONYMS = {"request.required.acks": "acks"}
+# What must not be set at all, and why.
+REFUSED = {
+    "default.topic.config": "it overrides the other settings",
+    "delivery.report.only.error": "then what Kafka acknowledges is not told",
+    "transactional.id": "chunks are not sent in transactions",
+}
 
 # What a producer of ours is configured with, beside bootstrap.servers.
 RECOMMENDED: dict[str, Any] = {
@@ -39,6 +47,17 @@ RECOMMENDED: dict[str, Any] = {
     "batch.size": 1_000_000,
     "queue.buffering.max.messages": 200_000,
     "message.max.bytes": MOST_MESSAGE_BYTES,
+}
+
+
+# What a person can do about Kafka's refusals, by error code.
+_REMEDIES = {
+    KafkaError.MSG_SIZE_TOO_LARGE: (
+        f"let the topic's max.message.bytes and the connection's message.max.bytes be {MOST_MESSAGE_BYTES}, which fits every record"
+    ),
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "allow the connection's user to write to the topic",
+    KafkaError.UNKNOWN_TOPIC_OR_PART: "run `python -m ingest.topics`",
+    KafkaError._UNKNOWN_TOPIC: "run `python -m ingest.topics`",
 }
 
 
@@ -69,28 +88,32 @@ def require_safe(configuration: Mapping[str, Any]) -> None:
         for name, values in REQUIRED.items()
         if given.get(name) not in values
     ]
+    wrong += [f"{name} must not be set: {why} (it is {given[name]})" for name, why in REFUSED.items() if name in given]
     if wrong:
         raise UnsafeProducer("the Kafka connection's producer is not safe to use: " + "; ".join(wrong))
 
 
-def read_chunk(file: Readable, chunk: Chunk) -> bytes:
-    """The chunk's bytes. UnfitFile where they are not those that were planned."""
-    with file.open("rb") as raw:
-        raw.seek(chunk.start)
-        content: bytes = raw.read(chunk.end - chunk.start)
+def read_chunk(file: Readable, file_bytes: int, chunk: Chunk) -> bytes:
+    """The chunk's bytes. UnfitFile where they are not those that were planned, or the file is not that long any more."""
+    try:
+        with file.open("rb") as raw:
+            length = raw.seek(0, io.SEEK_END)
+            raw.seek(chunk.start)
+            content: bytes = raw.read(chunk.end - chunk.start)
+    except FileNotFoundError:
+        raise _changed(file, "it is gone") from None
+    if length != file_bytes:
+        raise _changed(file, f"{length} bytes, not {file_bytes}")
     if hashlib.sha256(content).hexdigest() != chunk.content:
-        raise UnfitFile(
-            f"{file} has changed since it was planned (bytes {chunk.start} to {chunk.end}): nothing of this chunk has been sent. "
-            "Put the former file back, or ingest the new one under a name of its own"
-        )
+        raise _changed(file, f"bytes {chunk.start} to {chunk.end} are others")
     return content
 
 
-def read_columns(file: Readable, kind: Kind) -> tuple[str, ...]:
-    """The file's columns, read again from its first line."""
-    with file.open("rb") as raw:
-        first = next(records(raw), None)
-        return header(first.fields if first else [], kind)
+def _changed(file: Readable, how: str) -> UnfitFile:
+    return UnfitFile(
+        f"{file} has changed since it was planned ({how}): nothing of this chunk has been sent. "
+        "Put the former file back, or ingest the new one under a name of its own"
+    )
 
 
 class _Acknowledgements:
@@ -100,6 +123,7 @@ class _Acknowledgements:
         self.numbers: list[int] = []  # of what is acknowledged
         self.ends: dict[TopicPartition, int] = {}
         self.failures: list[str] = []
+        self.unplaced = 0
         self._newest = time.monotonic()
         self._lock = threading.Lock()
 
@@ -107,15 +131,20 @@ class _Acknowledgements:
         with self._lock:
             self._newest = time.monotonic()
             if error is not None:
-                self.failures.append(str(error))
+                self.failures.append(_reason(error))
+                return
+            offset, partition = message.offset(), message.partition()
+            if offset is None or partition is None:
+                # A retry that finds the event stored already may be told no offset.
+                self.unplaced += 1
                 return
             self.numbers.append(number)
-            key = TopicPartition(message.topic() or "", message.partition() or 0)
-            self.ends[key] = max(self.ends.get(key, 0), (message.offset() or 0) + 1)
+            key = TopicPartition(message.topic() or "", partition)
+            self.ends[key] = max(self.ends.get(key, 0), offset + 1)
 
     @property
     def all(self) -> int:
-        return len(self.numbers) + len(self.failures)
+        return len(self.numbers) + len(self.failures) + self.unplaced
 
     @property
     def silent_seconds(self) -> float:
@@ -129,8 +158,9 @@ class _Acknowledgements:
 def produce(producer: Producer, topic: str, some: Iterable[Message], within_seconds: float) -> Acknowledged:
     """Sends all messages and waits until Kafka has acknowledged each of them.
 
-    Raises NotAcknowledged where none is acknowledged for `within_seconds`, or where Kafka refuses one.
+    Raises NotAcknowledged where Kafka has no such topic or refuses a message, or where nothing is heard of it for `within_seconds`.
     """
+    _require_topic(producer, topic, within_seconds)
     heard = _Acknowledgements()
     sent, told = 0, time.monotonic()
 
@@ -155,7 +185,7 @@ def produce(producer: Producer, topic: str, some: Iterable[Message], within_seco
                 waiting = True
                 wait(0.1)
             except KafkaException as error:
-                reason = f"Kafka's producer refuses an event of {len(value)} bytes for {topic}: {error}"
+                reason = f"Kafka's producer refuses an event of {len(value)} bytes for {topic}: {_reason(error.args[0])}"
                 raise NotAcknowledged(reason, heard.numbers) from error
         sent += 1
         if sent % _POLL_EVERY == 0:
@@ -170,12 +200,45 @@ def produce(producer: Producer, topic: str, some: Iterable[Message], within_seco
         wait(0.2)
     if heard.failures:
         raise NotAcknowledged(f"Kafka refused {len(heard.failures)} of {sent} events for {topic}: {heard.failures[0]}", heard.numbers)
+    if heard.unplaced:
+        # Without their offsets nobody could tell when the chunk is served.
+        reason = f"Kafka does not say at which offsets {heard.unplaced} of {sent} events for {topic} are: run the task again"
+        raise NotAcknowledged(reason, heard.numbers)
     return Acknowledged(sent, TideMark(heard.ends))
 
 
-def produce_chunk(producer: Producer, topic: str, file: Readable, chunk: Chunk, origin: Origin, within_seconds: float) -> Acknowledged:
-    """Reads a planned chunk and produces it. Raises what read_chunk and produce raise, NotAcknowledged where rows are not all events."""
-    done = produce(producer, topic, messages(read_chunk(file, chunk), chunk.start, origin), within_seconds)
+def _require_topic(producer: Producer, topic: str, within_seconds: float) -> None:
+    """All topics are asked for: asking for one creates it, with none of its configuration, where a broker is set to do so."""
+    until = time.monotonic() + _NEW_TOPIC_SECONDS
+    while True:
+        try:
+            topics = producer.list_topics(timeout=within_seconds).topics
+        except KafkaException as error:
+            raise NotAcknowledged(
+                f"Kafka has not answered within {within_seconds:g} s ({error.args[0].str()}): is it running, and is the connection's "
+                "address right? Nothing has been sent. Once it answers, run the task again"
+            ) from error
+        if topic in topics:
+            return
+        if time.monotonic() > until:
+            raise NotAcknowledged(f"Kafka has no topic {topic}: run `python -m ingest.topics`. Nothing has been sent")
+        time.sleep(0.1)
+
+
+def _reason(error: KafkaError) -> str:
+    """What Kafka says, and what to do about it."""
+    remedy = _REMEDIES.get(error.code())
+    return f"{error.str()} ({error.name()})" + (f": {remedy}" if remedy else "")
+
+
+def produce_chunk(
+    producer: Producer, topic: str, file: Readable, file_bytes: int, chunk: Chunk, origin: Origin, within_seconds: float
+) -> Acknowledged:
+    """Reads a planned chunk of a file that long and produces it.
+
+    Raises what read_chunk and produce raise, NotAcknowledged where rows are not all events.
+    """
+    done = produce(producer, topic, messages(read_chunk(file, file_bytes, chunk), chunk.start, origin), within_seconds)
     if done.events != chunk.rows:
         raise NotAcknowledged(f"chunk {chunk.number} of {file} has {chunk.rows} rows, {done.events} events were acknowledged")
     return done

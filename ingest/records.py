@@ -44,7 +44,7 @@ def messages(chunk: bytes, start: int, origin: Origin) -> Iterator[Message]:
         (events.TOLD_AT, str(_milliseconds(origin.told_at)).encode()),
     ]
     as_json, as_csv = (events.FORMAT, b"json"), (events.FORMAT, b"csv")
-    date = origin.observed_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{origin.observed_at.microsecond // 1000:03d}Z"
+    date = origin.observed_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     key_at = origin.columns.index(origin.kind.key)
     of_product = origin.kind is Kind.PRODUCT
     for record in records(io.BytesIO(chunk), start):
@@ -68,8 +68,8 @@ def _decoded(fields: list[str]) -> list[str] | None:
 
 
 def _raw(chunk: bytes, start: int, record: Record) -> bytes:
-    """The record's bytes without its line end."""
-    return chunk[record.start - start : record.end - start].rstrip(b"\r\n")
+    """The record's bytes without its line end, which is one, whatever a quotation mark that never closes has swallowed before it."""
+    return chunk[record.start - start : record.end - start].removesuffix(b"\n").removesuffix(b"\r")
 
 
 def _milliseconds(moment: datetime) -> int:

@@ -8,14 +8,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from kafka.admin import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
-from catalog.topics import CONFIGURATION, DAY_MS, MOST_MESSAGE_BYTES
+from catalog.topics import CONFIGURATION, DAY_MS, MOST_MESSAGE_BYTES, complaints
 from settings import Settings, settings
 
 log = logging.getLogger(__name__)
 
+ANSWER_SECONDS = 10  # how long Kafka may take to answer a new client
 CATEGORY_PARTITIONS = 1  # a few hundred categories; one partition keeps their order plain
 
 
@@ -31,14 +32,10 @@ class _Admin(KafkaAdminClient):  # type: ignore[misc]
 
 
 @contextmanager
-def admin(within_seconds: float = 30) -> Iterator[KafkaAdminClient]:
+def admin(within_seconds: float = ANSWER_SECONDS) -> Iterator[KafkaAdminClient]:
     """A client for Kafka of the settings; KafkaError where it does not answer in that time."""
-    milliseconds = int(within_seconds * 1000)
     client = _Admin(
-        bootstrap_servers=settings().kafka.split(","),
-        client_id="tidemark-ingest",
-        bootstrap_timeout_ms=milliseconds,
-        request_timeout_ms=milliseconds,
+        bootstrap_servers=settings().kafka.split(","), client_id="tidemark-ingest", bootstrap_timeout_ms=int(within_seconds * 1000)
     )
     try:
         yield client
@@ -83,17 +80,31 @@ def create() -> list[str]:
     return list(missing)
 
 
+def wrong(those: Iterable[str]) -> list[str]:
+    """What is wrong with the configuration of those topics, a line each with what to do. Raises KafkaError."""
+    with admin() as client:
+        found = client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic) for topic in those], config_filter="all")
+    return [
+        line
+        for topic, configuration in found.get("topic", {}).items()
+        for line in complaints(topic, {name: one["value"] for name, one in configuration.items()})
+    ]
+
+
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
     logging.getLogger("kafka").setLevel(logging.ERROR)
     try:
         created = create()
+        complained = wrong(topic for topic in settings().topics if topic not in created)
     except KafkaError as error:
         log.error("Kafka at %s: %s. Is it running, and may this user create topics?", settings().kafka, error)
         return 1
     for topic in settings().topics:
         log.info("topic %s %s", topic, "created" if topic in created else "is there")
-    return 0
+    for line in complained:
+        log.error(line)
+    return 1 if complained else 0
 
 
 if __name__ == "__main__":

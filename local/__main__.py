@@ -5,16 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, Any
+from pathlib import Path
+from typing import Any
 
 import httpx
 from pydantic import ValidationError
 from pymongo.errors import PyMongoError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from local import health, job, stack
@@ -34,7 +38,7 @@ def run(given: argparse.Namespace, console: Console) -> int:
 
 def start(_: argparse.Namespace, console: Console) -> int:
     job.start(console)
-    console.print(job.addresses())
+    console.print(job.addresses(), soft_wrap=True)
     return 0
 
 
@@ -56,8 +60,7 @@ def status(given: argparse.Namespace, console: Console) -> int:
 
 def stop(_: argparse.Namespace, console: Console) -> int:
     with job.Progress(console) as say:
-        say("stopping: the stream ends its micro-batch first")
-        stopped = stack.stop()
+        stopped = stack.stop(say)
     console.print("stopped" if stopped else "nothing was running")
     return 0
 
@@ -67,9 +70,10 @@ def clean(_: argparse.Namespace, console: Console) -> int:
     if stack.is_running():
         console.print("the stack is running: make stop first")
         return 1
-    for name in ("airflow", "catalogs", "kafka", "logs", "mongodb", "speed"):
+    stack.end_leftovers()
+    for name in ("airflow", "catalogs", "kafka", "logs", "mongodb", "run", "speed"):
         shutil.rmtree(settings().home / name, ignore_errors=True)
-    for name in ("supervisor.conf", "supervisor.pid"):
+    for name in ("supervisor.conf", "supervisor.pid", "supervisor.sock"):
         (settings().home / name).unlink(missing_ok=True)
     console.print(f"{settings().home} is clean")
     return 0
@@ -77,35 +81,62 @@ def clean(_: argparse.Namespace, console: Console) -> int:
 
 def logs(given: argparse.Namespace, console: Console) -> int:
     """Follows the programs' logs until interrupted."""
-    files = {path: path.open("rb") for path in sorted(stack.log_folder().glob("*.log")) if given.program in (None, path.stem)}
-    if not files:
-        console.print(f"no logs in {stack.log_folder()}" + (f" of {given.program}" if given.program else ""))
-        return 1
-    for path, file in files.items():
-        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+    followed: dict[Path, _Log] = {}
     while True:
-        for path, file in files.items():
-            _copy_lines(path.stem, file)
+        there = sorted(stack.log_folder().glob("*.log"))
+        for path in there:
+            if given.program in (None, path.stem):
+                followed.setdefault(path, _Log(path)).copy_lines()
+        if not followed:
+            names = ", ".join(path.stem for path in there)
+            console.print(f"no log of {given.program}; there are: {names}" if names else f"no logs in {stack.log_folder()} yet")
+            return 1
         if not given.follow:
             return 0
+        sys.stdout.flush()
         time.sleep(0.5)
 
 
-def _copy_lines(name: str, file: IO[bytes]) -> None:
-    for line in file:
-        sys.stdout.write(f"{name:>22} | {line.decode(errors='replace').rstrip()}\n")
+class _Log:
+    """A program's log, from its newest lines on, also when another file takes its name."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("rb")
+        self._file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        if self._file.tell():
+            self._file.readline()  # the end of a line
+        self._begun = b""
+
+    def copy_lines(self) -> None:
+        self._copy()
+        if self._path.exists() and self._path.stat().st_ino != os.fstat(self._file.fileno()).st_ino:
+            self._copy()  # what came before the other file did
+            self._file.close()
+            self._file = self._path.open("rb")
+            self._copy()
+
+    def _copy(self) -> None:
+        *lines, self._begun = (self._begun + self._file.read()).split(b"\n")
+        for line in lines:
+            sys.stdout.write(f"{self._path.stem:>22} | {line.decode(errors='replace').rstrip()}\n")
 
 
 def _show_status(console: Console, found: dict[str, health.Health], now: dict[str, Any] | None) -> None:
+    running = stack.programs()
+    if not running and not any(one.healthy for one in found.values()):
+        console.print("The stack is not running: make run")
+        return
     table = Table("", "", "address", "", title="Tidemark")
     for name, one in found.items():
-        table.add_row(name, "[green]healthy[/]" if one.healthy else "[red]not healthy[/]", one.url, one.detail)
+        table.add_row(name, "[green]healthy[/]" if one.healthy else "[red]not healthy[/]", one.url, escape(one.detail))
     console.print(table)
+    if not running:
+        console.print("but supervisor, which keeps them up, is not running: make start ends them and starts all anew")
+    for program in running:
+        if program.state not in ("RUNNING", "EXITED"):
+            console.print(f"{program.name:>20}  {program.state.lower()} {program.detail}", highlight=False, markup=False)
     if now is None:
-        running = stack.programs()
-        console.print("The stack is not running: make run" if not running else "")
-        for program in running:
-            console.print(f"  {program.name}: {program.state} {program.detail}")
         return
     behind, batch = now["freshness"]["events_behind"], now["stream"]["last_micro_batch"]
     lines = {
@@ -124,15 +155,21 @@ def _list(text: str | None) -> list[str]:
     return [one.strip() for one in (text or "").split(",") if one.strip()]
 
 
-def _arguments() -> argparse.Namespace:
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of 1 or more")
+    return int(text)
+
+
+def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local", description="Tidemark on one machine.")
     commands = parser.add_subparsers(dest="command", required=True)
     running = commands.add_parser("run", help="start everything, ingest a catalog, show the reports")
     running.add_argument("--products", help="product files, comma between; none: a generated catalog")
     running.add_argument("--categories", help="category files, comma between")
     running.add_argument("--observed-at", help="when the catalog was like that: one date, or one a product file, comma between")
-    running.add_argument("--rows", type=int, default=20_000, help="products of a generated catalog (default %(default)s)")
-    running.add_argument("--days", type=int, default=3, help="days of a generated catalog (default %(default)s)")
+    running.add_argument("--rows", type=_count, default=20_000, help="products of a generated catalog (default %(default)s)")
+    running.add_argument("--days", type=_count, default=3, help="days of a generated catalog (default %(default)s)")
     running.set_defaults(act=run)
     commands.add_parser("start", help="start everything").set_defaults(act=start)
     stating = commands.add_parser("status", help="health, lag, rows")
@@ -144,7 +181,7 @@ def _arguments() -> argparse.Namespace:
     logging_.add_argument("program", nargs="?", help="of that program alone")
     logging_.add_argument("--follow", action="store_true", help="go on until interrupted")
     logging_.set_defaults(act=logs)
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 def main() -> int:
@@ -157,13 +194,17 @@ def main() -> int:
         return int(given.act(given, console))
     except ValidationError as error:
         for one in error.errors():
-            console.print(f"TIDEMARK_{'_'.join(map(str, one['loc'])).upper()}={one['input']}: {one['msg']}", markup=False)
+            console.print(
+                f"TIDEMARK_{'_'.join(map(str, one['loc'])).upper()}={one['input']}: {one['msg']}", markup=False, style="red", soft_wrap=True
+            )
     except (job.CannotRun, Refused) as reason:
-        console.print(str(reason), markup=False, style="red")
+        console.print(str(reason), markup=False, style="red", soft_wrap=True)
     except (PyMongoError, httpx.HTTPError) as error:
-        console.print(f"a server does not answer: {error}. See make status and make logs", markup=False, style="red")
+        console.print(f"a server does not answer: {error}. See make status and make logs", markup=False, style="red", soft_wrap=True)
     except KeyboardInterrupt:
         console.print("interrupted; what was started runs on (make status, make stop)")
+    except BrokenPipeError:  # whoever read this has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,6 +17,15 @@ from settings import settings
 
 TIMEOUT_SECONDS = 5.0
 
+# Where each server is, as it may be shown.
+ADDRESSES: dict[str, Callable[[], str]] = {
+    "kafka": lambda: settings().kafka,
+    "mongodb": lambda: re.sub(r"//[^/]*@", "//...@", settings().mongodb),
+    "airflow": lambda: f"http://127.0.0.1:{settings().airflow_port}",
+    "api": lambda: settings().api_url,
+    "speed": lambda: f"http://127.0.0.1:{settings().spark_ui_port}",
+}
+
 
 class Health(NamedTuple):
     """`detail` says what is wrong, or what there is to say."""
@@ -26,10 +36,10 @@ class Health(NamedTuple):
 
 
 def kafka() -> Health:
-    url = settings().kafka
+    url = ADDRESSES["kafka"]()
     try:
         client = KafkaAdminClient(
-            bootstrap_servers=url.split(","), client_id="tidemark-local", bootstrap_timeout_ms=int(TIMEOUT_SECONDS * 1000)
+            bootstrap_servers=settings().kafka.split(","), client_id="tidemark-local", bootstrap_timeout_ms=int(TIMEOUT_SECONDS * 1000)
         )
         try:
             there = {one["name"] for one in client.describe_topics(list(settings().topics)) if one.get("partitions")}
@@ -42,18 +52,17 @@ def kafka() -> Health:
 
 
 def mongodb() -> Health:
-    url = settings().mongodb
-    shown = url if "@" not in url else f"mongodb://...@{url.rpartition('@')[2]}"
+    url = ADDRESSES["mongodb"]()
     try:
-        with connect(url, within_seconds=TIMEOUT_SECONDS) as client:
+        with connect(within_seconds=TIMEOUT_SECONDS) as client:
             prepared = tidemark(client).state.find_one({"_id": "ledger"}) is not None
     except PyMongoError as error:
-        return Health(False, shown, f"does not answer: {str(error).partition(',')[0]}")
-    return Health(prepared, shown, "" if prepared else "not prepared yet")
+        return Health(False, url, f"does not answer: {brief(error)}")
+    return Health(prepared, url, "" if prepared else "not prepared yet")
 
 
 def airflow() -> Health:
-    url = f"http://127.0.0.1:{settings().airflow_port}"
+    url = ADDRESSES["airflow"]()
     try:
         said = httpx.get(f"{url}/api/v2/monitor/health", timeout=TIMEOUT_SECONDS).raise_for_status().json()
     except (httpx.HTTPError, ValueError) as error:
@@ -65,7 +74,7 @@ def airflow() -> Health:
 
 def airflow_api() -> Health:
     """Airflow's API alone, which its other processes need."""
-    url = f"http://127.0.0.1:{settings().airflow_port}"
+    url = ADDRESSES["airflow"]()
     try:
         httpx.get(f"{url}/api/v2/version", timeout=TIMEOUT_SECONDS).raise_for_status()
     except httpx.HTTPError as error:
@@ -73,13 +82,18 @@ def airflow_api() -> Health:
     return Health(True, url)
 
 
+def brief(error: Exception) -> str:
+    """A MongoDB error without the driver's configuration."""
+    return str(error).partition(" (configured")[0].partition(",")[0]
+
+
 def speed() -> Health:
-    url = f"http://127.0.0.1:{settings().spark_ui_port}"
+    url = ADDRESSES["speed"]()
     try:
         with connect(within_seconds=TIMEOUT_SECONDS) as client:
             now = state(tidemark(client))
     except (PyMongoError, LookupError) as error:
-        return Health(False, url, f"unknown: {str(error).partition(',')[0]}")
+        return Health(False, url, f"unknown: MongoDB says {brief(error)}")
     if now["stream"]["alive"]:
         return Health(True, url)
     beat = now["freshness"]["seconds_since_heartbeat"]
@@ -87,7 +101,7 @@ def speed() -> Health:
 
 
 def api() -> Health:
-    url = settings().api_url
+    url = ADDRESSES["api"]()
     try:
         said = httpx.get(f"{url}/health", timeout=TIMEOUT_SECONDS).json()
         return Health(bool(said["healthy"]), url, str(said["detail"]))

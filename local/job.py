@@ -11,15 +11,18 @@ from pathlib import Path
 import httpx
 from pymongo.errors import PyMongoError
 from rich.console import Console
+from rich.markup import escape
 
 from catalog.observations import moment
 from ingest.generate import write
 from local import health, prerequisites, reports, stack
 from local.runs import ENDED, Airflow
 from serving.database import connect, tidemark
+from serving.status import STALE_HEARTBEAT_SECONDS
 from settings import settings
 
 START_SECONDS = 600.0
+SILENCE_SECONDS = 180.0  # of Airflow's API in the middle of a run
 FIRST_DAY = date(2024, 1, 1)  # of generated catalogs
 SEED = 1
 
@@ -29,15 +32,16 @@ class CannotRun(Exception):
 
 
 class Progress:
-    """One line that changes where somebody looks on, a line every few seconds where output goes to a file."""
+    """One line that changes where somebody looks on; where output goes to a file, a line where something has changed or it takes long."""
 
     EVERY_SECONDS = 5.0
+    AT_LEAST_EVERY_SECONDS = 30.0
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._status = console.status("") if console.is_terminal else None
-        self._said, self._at = "", 0.0
         self._started = time.monotonic()
+        self._said, self._at = "", self._started - self.EVERY_SECONDS
 
     def __enter__(self) -> Progress:
         if self._status:
@@ -51,16 +55,19 @@ class Progress:
     def __call__(self, text: str) -> None:
         line = f"{text} ({time.monotonic() - self._started:.0f} s)"
         if self._status:
-            self._status.update(line)
-        elif text != self._said and time.monotonic() - self._at > self.EVERY_SECONDS:
+            self._status.update(escape(line))
+        elif time.monotonic() - self._at >= (self.AT_LEAST_EVERY_SECONDS if text == self._said else self.EVERY_SECONDS):
             self._said, self._at = text, time.monotonic()
-            self._console.print(f"  {line}", highlight=False)
+            self._console.print(f"  {line}", highlight=False, markup=False)
 
 
 def start(console: Console) -> None:
     """Starts the stack and returns when all of it is healthy and Airflow knows the DAG. Raises CannotRun."""
-    if not stack.is_running() and (complaints := prerequisites.complaints(settings())):
-        raise CannotRun("\n".join(complaints))
+    if not stack.is_running():
+        if stack.end_leftovers():
+            console.print("ended what a former stack had left behind")
+        if complaints := prerequisites.complaints(settings()):
+            raise CannotRun("\n".join(complaints))
     settings().home.mkdir(parents=True, exist_ok=True)
     try:
         stack.start()
@@ -97,12 +104,12 @@ def run(console: Console, products: Sequence[str], categories: Sequence[str], ob
     console.print(f"Served after {time.monotonic() - started:.0f} s\n", highlight=False)
     with connect() as client:
         reports.show(console, tidemark(client))
-    console.print(addresses())
+    console.print(addresses(), soft_wrap=True)
 
 
 def addresses() -> str:
     """Where everything can be looked at."""
-    pages = {name: check().url for name, check in health.CHECKS.items()}
+    pages = {name: address() for name, address in health.ADDRESSES.items()}
     return "\n".join(
         (
             f"Airflow (runs, backfills)     {pages['airflow']}",
@@ -134,7 +141,7 @@ def _given(console: Console, products: Sequence[str], categories: Sequence[str],
             raise CannotRun(f"{', '.join(remote)}: say when that was true with OBSERVED_AT=2023-12-31")
         days = [datetime.fromtimestamp(Path(name).stat().st_mtime, UTC).date().isoformat() for name in dated]
         for name, day in zip(dated, days, strict=True):
-            console.print(f"{name}: no OBSERVED_AT, so its modification day counts: {day}", highlight=False)
+            console.print(f"{name}: no OBSERVED_AT, so its modification day counts: {day}", highlight=False, soft_wrap=True)
         dates = days if product_files else [max(days)]
     return {"products": product_files, "categories": category_files, "observed_at": dates}
 
@@ -169,33 +176,47 @@ def _wait_for_dag(say: Callable[[str], None], until: float) -> None:
 
 
 def _wait_for_run(console: Console, airflow: Airflow, identity: str) -> None:
+    """Airflow may be away for a while, in which supervisor starts it again."""
+    state, heard = "", time.monotonic()
     with Progress(console) as say:
-        while (state := airflow.state(identity)) not in ENDED:
-            say(_where_it_is(airflow, identity))
-            time.sleep(0.5)
+        while state not in ENDED:
+            try:
+                state = airflow.state(identity)
+                say(_where_it_is(airflow, identity, state))
+                heard = time.monotonic()
+            except httpx.TransportError as error:
+                if time.monotonic() - heard > SILENCE_SECONDS:
+                    raise
+                say(f"Airflow does not answer: {error}")
+            time.sleep(0.25)
     if state != "success":
         raise CannotRun(
             f"the ingestion has failed: {airflow.failure(identity)}\nAll attempts: {airflow.page(identity)} (clear the task there to go on)"
         )
 
 
-def _where_it_is(airflow: Airflow, identity: str) -> str:
-    try:
-        tasks = airflow.tasks(identity)
-    except httpx.HTTPError:
-        return "waiting for Airflow"
-    chunks = Counter(task.state for task in tasks if task.name == "produce" and task.map_index >= 0)
+def _where_it_is(airflow: Airflow, identity: str, state: str) -> str:
+    tasks = airflow.tasks(identity)
+    if state == "queued":
+        return "waiting for Airflow to start the run"
     if not any(task.name == "plan" and task.state == "success" for task in tasks):
         return "planning chunks"
+    chunks = Counter(task.state for task in tasks if task.name == "produce" and task.map_index >= 0)
+    sent = f"{chunks['success']} of {chunks.total()} chunks in Kafka" if chunks else "all of this has been sent before"
+    retried = chunks["up_for_retry"] + chunks["failed"]
+    return sent + (f", {retried} chunks to be tried again" if retried else "") + _where_the_stream_is()
+
+
+def _where_the_stream_is() -> str:
     try:
         with connect(within_seconds=5) as client:
             now = tidemark(client).report_freshness.find_one() or {}
     except PyMongoError:
-        return "waiting for MongoDB"
-    behind = now.get("events_behind")
-    lag = "" if behind is None else f", the stream is {behind:,} events behind"
-    retried = chunks["up_for_retry"] + chunks["failed"]
-    return f"{chunks['success']} of {chunks.total()} chunks in Kafka{lag}" + (f", {retried} chunks to be tried again" if retried else "")
+        return ", MongoDB does not answer"
+    behind, beat = now.get("events_behind"), now.get("seconds_since_heartbeat")
+    if beat is None or beat > STALE_HEARTBEAT_SECONDS:
+        return ", the stream is not running: make logs PROGRAM=speed says why"
+    return "" if behind is None else f", the stream is {behind:,} events behind"
 
 
 def _what_is_missing(missing: dict[str, Callable[[], health.Health]]) -> str:

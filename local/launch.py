@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 
-from local.programs import Program, base_environment, started_here
+from local import processes
+from local.programs import Program, base_environment, marks, started_here
+from settings import settings
 
 LOOK_EVERY_SECONDS = 1.0
 SAY_EVERY_SECONDS = 30.0
@@ -27,12 +29,23 @@ def wait_for_needs(program: Program) -> None:
             time.sleep(LOOK_EVERY_SECONDS)
 
 
+def _follow_predecessor(program: Program) -> None:
+    """Ends what the program's predecessor has left behind if it was killed, and remembers this process for its successor."""
+    file = settings().home / "run" / f"{program.name}.pid"
+    group = int(file.read_text()) if file.exists() else None  # supervisor makes each program the leader of a group
+    if processes.end(marks(program.name), group=group):
+        log.info("%s: ended what its predecessor had left behind", program.name)
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(str(os.getpid()))
+
+
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
     for noisy in ("kafka", "httpx"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     program = next(one for one in started_here() if one.name == sys.argv[1])
-    environment = {**base_environment(), **program.environment()}
+    environment = {**base_environment(), **program.environment(), **marks(program.name)}
+    _follow_predecessor(program)
     wait_for_needs(program)
     for preparation in program.before:
         if (command := preparation()) and (status := subprocess.run(command, env=environment).returncode):

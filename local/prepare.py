@@ -22,6 +22,7 @@ from settings import settings
 
 POOLS = {
     "ingest": {"slots": 2, "description": "chunks that are read and produced at once"},
+    "served": {"slots": 1, "description": "runs that wait, each with a worker, until the stream has served them"},
     "spark": {"slots": 1, "description": "Spark batch jobs at once"},
 }
 ATTEMPTS = 120  # a second apart

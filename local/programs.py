@@ -18,7 +18,9 @@ from local.prerequisites import java
 from settings import CHECKOUT, settings
 
 PYTHON = sys.executable
-STACK_MARK = "TIDEMARK_STACK"  # its value in a process's environment is the home whose stack started it
+
+# In a process's environment: the home whose stack started it, and as which of its programs.
+STACK_MARK, PROGRAM_MARK = "TIDEMARK_STACK", "TIDEMARK_PROGRAM"
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,15 @@ def _home(*parts: str) -> Path:
     return settings().home.joinpath(*parts)
 
 
+def marks(program: str | None = None) -> dict[str, str]:
+    """What marks the processes of this home's stack, or of one of its programs."""
+    return {STACK_MARK: str(settings().home.resolve()), **({PROGRAM_MARK: program} if program else {})}
+
+
 def base_environment() -> dict[str, str]:
-    """What every program gets: this environment, the checkout's modules, and the mark by which leftovers are found."""
-    return {**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONUNBUFFERED": "1", STACK_MARK: str(settings().home.resolve())}
+    """What every program gets: this environment, the home whatever its own folder is, the checkout's modules, and the stack's mark."""
+    home = str(settings().home.resolve())
+    return {**os.environ, "TIDEMARK_HOME": home, "PYTHONPATH": str(CHECKOUT), "PYTHONUNBUFFERED": "1", **marks()}
 
 
 def kafka_properties() -> str:
@@ -84,7 +92,7 @@ def _format_kafka() -> list[str]:
     properties.write_text(kafka_properties())
     if _home("kafka", "log", "meta.properties").exists():
         return []
-    identity = secrets.token_urlsafe(16)  # Kafka's form of a UUID
+    identity = f"T{secrets.token_urlsafe(16)[1:]}"  # Kafka's form of a UUID; a dash in front would be read as an option
     return _kafka_java("256m", "kafka.tools.StorageTool", "format", "-t", identity, "-c", str(properties))
 
 
@@ -138,8 +146,18 @@ def airflow_environment() -> dict[str, str]:
         "AIRFLOW__API_AUTH__JWT_SECRET": _secret("jwt-secret"),
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "15",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
+        "AIRFLOW__LOGGING__DAG_PROCESSOR_LOG_TARGET": "stdout",  # its own files would grow for ever, supervisor's rotate
+        "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "airflow.task.operators.airflow.providers.mongo.sensors.mongo=WARNING",  # a line a look
         "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",  # most of a short run's time is waiting for the scheduler to look
+        # What was killed, a task with its worker or the scheduler with its queue, is tried again after a minute, not five. A task
+        # outlives an API server that is starting again.
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "20",
+        "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "10",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "SPT_NOENV": "1",  # Airflow's process titles must not hide the environment, by which leftovers are found
         **connections(),
     }
 
@@ -152,7 +170,7 @@ def _prepare_airflow() -> list[str]:
     return [PYTHON, "-m", "local.prepare", "airflow"]
 
 
-def _airflow(name: str, *more: str) -> Program:
+def _airflow(name: str, *more: str, stop_seconds: int = 30) -> Program:
     """One of Airflow's processes that work through its API."""
     return Program(
         f"airflow-{name}",
@@ -160,7 +178,7 @@ def _airflow(name: str, *more: str) -> Program:
         needs=(health.airflow_api,),
         environment=airflow_environment,
         with_children=True,
-        stop_seconds=60,
+        stop_seconds=stop_seconds,
     )
 
 
@@ -178,7 +196,8 @@ PROGRAMS: tuple[Program, ...] = (
         environment=airflow_environment,
         with_children=True,
     ),
-    _airflow("scheduler", "--skip-serve-logs"),
+    # It stops when its tasks have ended: chunks do within this time, those that wait for the stream are started again some other time.
+    _airflow("scheduler", "--skip-serve-logs", stop_seconds=20),
     _airflow("dag-processor"),
     _airflow("triggerer", "--skip-serve-logs"),
 )

@@ -49,7 +49,9 @@ class Airflow:
         return [f"{one['filename']}: {one['stack_trace'].strip().splitlines()[-1]}" for one in self._get("/importErrors")["import_errors"]]
 
     def trigger(self, conf: Mapping[str, Any], dag: str = DAG) -> str:
-        """Starts a run and returns its id."""
+        """Starts a run and returns its id. A run of a paused DAG would never begin, so it is refused."""
+        if self._get(f"/dags/{dag}")["is_paused"]:
+            raise Refused(f"DAG {dag} is paused: unpause it at {self.address}/dags/{dag}, or find out there why it is")
         body = {"dag_run_id": f"run-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}", "logical_date": None, "conf": dict(conf)}
         answer = self._http.post(f"/dags/{dag}/dagRuns", json=body)
         if answer.is_error:

@@ -6,24 +6,25 @@ import configparser
 import hashlib
 import io
 import os
-import signal
+import shlex
 import subprocess
 import sys
 import tempfile
-import time
 import xmlrpc.client
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from supervisor.xmlrpc import SupervisorTransport
 
-from local.programs import STACK_MARK, Program, base_environment, started_here
+from local import processes
+from local.programs import Program, base_environment, marks, started_here
 from settings import CHECKOUT, settings
 
 LOG_BYTES = "20MB"
 LOG_BACKUPS = 3
 STOP_SECONDS = 180
+LONGEST_SOCKET = 100  # bytes of its path; the system's limit is 107
 
 
 class Running(NamedTuple):
@@ -69,7 +70,6 @@ def start() -> None:
     if is_running():
         _update()
         return
-    _end_leftovers()
     command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(file)]
     done = subprocess.run(command, env=base_environment(), cwd=CHECKOUT, capture_output=True, text=True)
     if done.returncode:
@@ -100,22 +100,32 @@ def restart(name: str) -> None:
     server.supervisor.startProcess(name)
 
 
-def stop() -> bool:
+def stop(say: Callable[[str], None]) -> bool:
     """Stops everything: the stream first, servers last. False where nothing was running."""
-    running = is_running()
-    if running:
-        server = _server()
-        names = {one.name for one in programs()}
-        for program in reversed(started_here()):
-            if program.name in names:
-                try:
-                    server.supervisor.stopProcess(program.name)
-                except xmlrpc.client.Fault:
-                    continue  # it was not running
-        identity = server.supervisor.getPID()
-        server.supervisor.shutdown()
-        _wait_for_end([identity], STOP_SECONDS)
-    return _end_leftovers() or running
+    if not is_running():
+        return end_leftovers()
+    server = _server()
+    names = {one.name for one in programs()}
+    for program in reversed(started_here()):
+        if program.name in names:
+            say(f"stopping {program.name}")
+            try:
+                server.supervisor.stopProcess(program.name)
+            except xmlrpc.client.Fault:
+                continue  # it was not running
+    say("stopping supervisor")
+    identity = server.supervisor.getPID()
+    server.supervisor.shutdown()
+    processes.wait_for_end([identity], STOP_SECONDS)
+    processes.end(marks(), session=identity)
+    return True
+
+
+def end_leftovers() -> bool:
+    """Ends what a stack that is not running has left: children of what was killed. False where there was nothing."""
+    file = settings().home / "supervisor.pid"  # supervisor is the leader of the session that all its programs are in
+    former = file.read_text().strip() if file.exists() else ""
+    return processes.end(marks(), session=int(former) if former.isdigit() else None)
 
 
 def _server() -> Any:
@@ -125,15 +135,18 @@ def _server() -> Any:
 
 
 def _socket() -> Path:
-    """A path as short as sockets need it, of this user and home alone."""
-    name = hashlib.sha256(str(settings().home.resolve()).encode()).hexdigest()[:12]
+    """In the home; where its path is too long for a socket, a path of this user and home alone."""
+    home = settings().home.resolve()
+    if len(os.fsencode(home / "supervisor.sock")) <= LONGEST_SOCKET:
+        return home / "supervisor.sock"
+    name = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"tidemark-{os.getuid()}-{name}.sock"
 
 
 def _section(program: Program) -> dict[str, str]:
     return {
-        "command": f"{sys.executable} -m local.launch {program.name}",
-        "stdout_logfile": str(log_folder() / f"{program.name}.log"),
+        "command": shlex.join([sys.executable, "-m", "local.launch", program.name]),
+        "stdout_logfile": str(log_folder() / f"{program.name}.log").replace("%", "%%"),  # supervisor expands this one twice
         "stdout_logfile_maxbytes": LOG_BYTES,
         "stdout_logfile_backups": str(LOG_BACKUPS),
         "redirect_stderr": "true",
@@ -156,49 +169,3 @@ def _update() -> None:
         server.supervisor.removeProcessGroup(name)
     for name in (*added, *changed):
         server.supervisor.addProcessGroup(name)
-
-
-def _leftovers() -> Iterator[int]:
-    """Processes of this home's stack, by the mark in their environment."""
-    mark = f"{STACK_MARK}={settings().home.resolve()}".encode()
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit() or int(folder.name) == os.getpid():
-            continue
-        try:
-            if (
-                mark in (folder / "environ").read_bytes().split(b"\0")
-                and (folder / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-            ):
-                yield int(folder.name)
-        except OSError:
-            continue
-
-
-def _end_leftovers() -> bool:
-    """Ends what outlived its parent (a task that was running, a JVM). False where there was nothing."""
-    found = list(_leftovers())
-    for number, seconds in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
-        for identity in _leftovers():
-            _signal(identity, number)
-        _wait_for_end(list(_leftovers()), seconds)
-    return bool(found)
-
-
-def _signal(identity: int, number: signal.Signals) -> None:
-    try:
-        os.kill(identity, number)
-    except ProcessLookupError:
-        return
-
-
-def _wait_for_end(identities: list[int], seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and any(_alive(one) for one in identities):
-        time.sleep(0.1)
-
-
-def _alive(identity: int) -> bool:
-    try:
-        return (Path("/proc") / str(identity) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any
 
 from pymongo import MongoClient, ReadPreference
@@ -20,9 +21,10 @@ def connect(url: str | None = None, *, within_seconds: float = 20) -> MongoClien
 
 
 def tidemark(client: MongoClient[Document], name: str | None = None) -> Database[Document]:
-    """Tidemark's database, by default the one of the settings: primary, majority reads and writes."""
+    """Tidemark's database, by default the one of the settings: primary, majority reads and writes, times in UTC whatever the client's."""
     return client.get_database(
         name or settings().database,
+        codec_options=client.codec_options.with_options(tz_aware=True, tzinfo=UTC),
         read_preference=ReadPreference.PRIMARY,
         read_concern=ReadConcern("majority"),
         write_concern=WriteConcern("majority"),

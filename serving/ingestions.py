@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import reduce
 from typing import Any, NamedTuple
 
 from bson.int64 import Int64
@@ -128,6 +129,12 @@ def reconcile(database: Database[Document], ingestion: str) -> Progress:
             "run the chunks' tasks again"
         )
     return now
+
+
+def ends(database: Database[Document], identities: Iterable[str]) -> TideMark:
+    """The lowest mark that reaches the newest event of each chunk that is done."""
+    found = database.ingestion_chunk.find({"ingestion": {"$in": list(identities)}, "status": DONE}, {"ends": True})
+    return reduce(TideMark.joined, (offsets.from_documents(one["ends"]) for one in found), TideMark())
 
 
 def _chunk_key(ingestion: str, number: int) -> str:

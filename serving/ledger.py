@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from bson.int64 import Int64
@@ -26,6 +27,10 @@ LEDGER = "ledger"
 
 class Fenced(Exception):
     """Somebody with a higher generation is at work, or a rebuild: whoever meets this stops, and may start again as a new generation."""
+
+
+class NotPrepared(LookupError):
+    """The database holds no ledger."""
 
 
 class TopicsRecreated(Exception):
@@ -48,15 +53,37 @@ class Category(NamedTuple):
 
 @dataclass(frozen=True)
 class Ledger:
-    """The ledger as read at one moment. `committed` is the newest committed micro-batch's number by generation."""
+    """The ledger as read at one moment: `committed` is the newest committed micro-batch's number by generation, `topics` ids by name."""
 
     generation: int
     offsets: TideMark
     committed: Mapping[int, int]
+    topics: Mapping[str, str] = field(default_factory=dict)
 
     def holds(self, tag: Tag) -> bool:
         """Is what bears this tag committed?"""
         return tag.batch <= self.committed.get(tag.generation, -1)
+
+    def has_forgotten(self, tag: Tag) -> bool:
+        """Does the tag come from before the last rebuild, which forgets all commits before it?
+
+        A rebuild leaves no document with such a tag. One that bears it has been inserted since, by a stray task of a stream that is no
+        more, and not even its `before` counts.
+        """
+        return tag.generation < self._first
+
+    @cached_property
+    def _first(self) -> int:
+        return min(self.committed, default=0)
+
+    def require_topics(self, found: Mapping[str, str]) -> None:
+        """Raises TopicsRecreated where a topic has another id than the one whose offsets these are."""
+        for topic, identity in found.items():
+            if self.topics.get(topic, identity) != identity:
+                raise TopicsRecreated(
+                    f"topic {topic} has id {identity}, the ledger's offsets are those of id {self.topics[topic]}: the topic was deleted "
+                    "and created again. Bring the former topic back, or start with an empty database (setting TIDEMARK_DATABASE)"
+                )
 
 
 @dataclass(frozen=True)
@@ -73,11 +100,17 @@ class MicroBatch:
 
 
 def read(database: Database[Document]) -> Ledger:
-    """The ledger; LookupError where the database has not been prepared."""
+    """The ledger; NotPrepared where there is none."""
     document = database.state.find_one({"_id": LEDGER})
     if document is None:
-        raise LookupError(f"database {database.name} holds no ledger: run `python -m serving.schema` first")
+        raise NotPrepared(f"database {database.name} holds no ledger: run `python -m serving.schema` first")
     return _ledger(document)
+
+
+def reached(mark: TideMark) -> Document:
+    """A query of collection `state` that finds the ledger once the stream has served all that lies below the mark."""
+    ends = [{"$elemMatch": {"topic": key.topic, "partition": key.partition, "offset": {"$gte": int(end)}}} for key, end in mark.items()]
+    return {"_id": LEDGER, **({"offsets": {"$all": ends}} if ends else {})}
 
 
 def start_generation(database: Database[Document], rules: str, topics: Mapping[str, str]) -> Ledger:
@@ -85,22 +118,16 @@ def start_generation(database: Database[Document], rules: str, topics: Mapping[s
 
     Raises TopicsRecreated where a topic has another id than the one whose offsets the ledger holds, Fenced while a rebuild is under way.
     """
-    read(database)
-    held: dict[str, str] = (database.state.find_one({"_id": LEDGER}) or {}).get("topics", {})
-    for topic, identity in topics.items():
-        if held.get(topic, identity) != identity:
-            raise TopicsRecreated(
-                f"topic {topic} has id {identity}, the ledger's offsets are those of id {held[topic]}: the topic was deleted and created "
-                "again. Bring the former topic back, or start with an empty database (setting TIDEMARK_DATABASE)"
-            )
+    before = read(database)
+    before.require_topics(topics)
     document = database.state.find_one_and_update(
-        {"_id": LEDGER, "rebuilding": None, "topics": held},
+        {"_id": LEDGER, "rebuilding": None, "topics": before.topics},
         [
             {
                 "$set": {
                     "generation": {"$add": ["$generation", 1]},
                     "rules": rules,
-                    "topics": {"$literal": {**held, **topics}},
+                    "topics": {"$literal": {**before.topics, **topics}},
                     "started_at": "$$NOW",
                     "heartbeat": "$$NOW",
                 }
@@ -109,7 +136,7 @@ def start_generation(database: Database[Document], rules: str, topics: Mapping[s
         return_document=ReturnDocument.AFTER,
     )
     if document is None:
-        raise Fenced("a rebuild is under way, or another stream has just started: no stream runs until it is done")
+        raise Fenced("a rebuild is under way, and no stream runs until it is done; or another stream has just started")
     return _ledger(document)
 
 
@@ -174,6 +201,7 @@ def _ledger(document: Document) -> Ledger:
         generation=document["generation"],
         offsets=offsets.from_documents(document["offsets"]),
         committed={int(generation): number for generation, number in document["committed"].items()},
+        topics=document["topics"],
     )
 
 

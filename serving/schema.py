@@ -1,14 +1,18 @@
 """Collections with their validators and indexes, and the views; `python -m serving.schema` brings a database to them.
 
-Idempotent, and never drops or swaps a collection: an existing one gets the validator and indexes of the code.
+Idempotent, and never drops or swaps a collection: an existing one gets the validator and indexes of the code. What is as the
+code has it is not touched, so that a start beside running readers and writers locks nothing.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import bson
 from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.collection import Collection as MongoCollection
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
@@ -20,7 +24,7 @@ Schema = dict[str, Any]
 
 log = logging.getLogger(__name__)
 
-_NAMESPACE_EXISTS = 48  # MongoDB's error code
+_INDEX_NOT_FOUND, _NAMESPACE_EXISTS = 27, 48  # MongoDB's error codes
 
 _WHOLE: Schema = {"bsonType": ["int", "long"]}
 _COUNT: Schema = {"bsonType": ["int", "long"], "minimum": 0}
@@ -48,7 +52,11 @@ _VERSION = _object(observed_at=_WHOLE, told_at=_WHOLE, position=_WHOLE, partitio
 _CATEGORY_VERSION = _object(told_at=_WHOLE, position=_WHOLE, partition=_COUNT, offset=_COUNT)
 # The cell's three dimensions, then the measures, in the order of catalog.cube.
 _CONTRIBUTION: Schema = {"bsonType": "array", "minItems": 3 + len(MEASURES), "maxItems": 3 + len(MEASURES)}
-_BEFORE: Schema = {"bsonType": ["object", "null"], "required": ["version", "contribution"], "properties": {"version": _VERSION}}
+_BEFORE: Schema = {
+    "bsonType": ["object", "null"],
+    "required": ["version", "contribution"],
+    "properties": {"version": _VERSION, "contribution": _CONTRIBUTION},
+}
 
 
 class Collection(NamedTuple):
@@ -149,7 +157,7 @@ COLLECTIONS: tuple[Collection, ...] = (
             rows=_COUNT,
             content=_TEXT,
             status={"enum": ["planned", "done"]},
-            optional={"acknowledged": {"bsonType": ["int", "long", "null"]}, "ends": {"bsonType": ["array", "null"]}},
+            optional={"acknowledged": {"bsonType": ["int", "long", "null"]}, "ends": {**_OFFSETS, "bsonType": ["array", "null"]}},
         ),
         (IndexModel([("ingestion", ASCENDING), ("number", ASCENDING)], unique=True),),
     ),
@@ -159,12 +167,11 @@ COLLECTIONS: tuple[Collection, ...] = (
 
 def prepare(database: Database[Document]) -> None:
     """Creates what is missing and brings the rest to the code: collections, validators, indexes, views, first documents."""
-    present = {one["name"] for one in database.list_collections()}
+    present = {one["name"]: one["options"] for one in database.list_collections()}
     for collection in COLLECTIONS:
-        validator = {"$jsonSchema": collection.schema}
-        _create_or_modify(database, collection.name, present, {"validator": validator})
-        if collection.indexes:
-            database[collection.name].create_indexes(list(collection.indexes))
+        validation = {"validator": {"$jsonSchema": collection.schema}, "validationLevel": "strict", "validationAction": "error"}
+        _create_or_modify(database, collection.name, present, validation)
+        _index(database[collection.name], collection.indexes)
     for view in VIEWS:
         _create_or_modify(database, view.name, present, {"viewOn": view.on, "pipeline": view.pipeline})
     _insert_once(database, "publication", {"_id": 0, "mark": [], "published_at": None, "rules": None})
@@ -176,9 +183,13 @@ def prepare(database: Database[Document]) -> None:
     )
 
 
-def _create_or_modify(database: Database[Document], name: str, present: set[str], options: dict[str, Any]) -> None:
+def _create_or_modify(database: Database[Document], name: str, present: Mapping[str, Document], options: dict[str, Any]) -> None:
     """Creates a collection or view, or brings an existing one to the options; somebody else may be doing the same."""
-    if name not in present:
+    if name in present:
+        # As BSON, because the order of fields counts.
+        if bson.encode({key: present[name].get(key) for key in options}) == bson.encode(options):
+            return
+    else:
         try:
             database.create_collection(name, check_exists=False, **options)
             return
@@ -187,6 +198,25 @@ def _create_or_modify(database: Database[Document], name: str, present: set[str]
                 raise
             log.debug("%s has been created by somebody else", name)
     database.command("collMod", name, **options)
+
+
+def _index(collection: MongoCollection[Document], wanted: Iterable[IndexModel]) -> None:
+    """Creates the indexes that are missing, in place of those that have a wanted one's name or fields and are otherwise; leaves others."""
+    there = {name: (list(one["key"]), one.get("unique", False)) for name, one in collection.index_information().items()}
+    missing = []
+    for index in wanted:
+        name, fields, unique = index.document["name"], list(index.document["key"].items()), index.document.get("unique", False)
+        if (fields, unique) in there.values():
+            continue
+        missing.append(index)
+        for former in (former for former, (of, _) in there.items() if former == name or of == fields):
+            try:
+                collection.drop_index(former)
+            except OperationFailure as failure:
+                if failure.code != _INDEX_NOT_FOUND:
+                    raise
+    if missing:
+        collection.create_indexes(missing)
 
 
 def _insert_once(database: Database[Document], collection: str, document: Document) -> None:

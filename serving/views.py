@@ -16,6 +16,9 @@ class View(NamedTuple):
     pipeline: list[Stage]
 
 
+# Of the document that says where the log ends. Where this is false, nobody knows how far behind the stream is.
+LOOKED_AT_LATELY: Stage = {"$gte": ["$looked_at", {"$subtract": ["$$NOW", 60_000]}]}
+
 _SUMS: Stage = {measure: {"$sum": f"${measure}"} for measure in MEASURES}
 _MEASURES: Stage = dict.fromkeys(MEASURES, True)
 
@@ -222,7 +225,7 @@ REPORT_FRESHNESS = View(
                 "from": "state",
                 "pipeline": [
                     {"$match": {"_id": "log_end"}},
-                    {"$match": {"$expr": {"$gte": ["$looked_at", {"$subtract": ["$$NOW", 60_000]}]}}},
+                    {"$match": {"$expr": LOOKED_AT_LATELY}},
                 ],
                 "as": "log",
             }

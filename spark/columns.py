@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from catalog.events import HEADER_NUMBER
+from catalog.events import HEADER_NUMBER, MOST_NAME_CHARACTERS
 from catalog.rules import DateFormat, Rules
 
 # A decimal that holds every number the rules let pass with twenty decimals. A number with more keeps a last digit that
@@ -36,6 +36,12 @@ def header(values: Column, name: str) -> Column:
     """A header as text; null where there is none or it is not UTF-8."""
     text = F.try_element_at(values, F.lit(name)).cast("string")
     return F.when(F.is_valid_utf8(text), text)
+
+
+def header_name(values: Column, name: str) -> Column:
+    """A header that names something; null where it is empty or longer than any name."""
+    text = header(values, name)
+    return F.when(F.length(text).between(1, MOST_NAME_CHARACTERS), text)
 
 
 def header_number(values: Column, name: str) -> Column:

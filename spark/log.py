@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from kafka import TopicPartition as KafkaTopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, OffsetSpec
@@ -67,12 +68,16 @@ def _admin() -> Iterator[KafkaAdminClient]:
         client.close()
 
 
+def identities() -> dict[str, str]:
+    """Ids of the topics by name, as they are. Raises UnfitTopic where one is missing."""
+    with _admin() as client:
+        return {topic: str(found["topic_id"]) for topic, found in _described(client).items()}
+
+
 def look() -> Log:
     """The log as it is. Raises UnfitTopic where a topic is missing or its configuration does not keep events safe."""
     with _admin() as client:
-        described = {one["name"]: one for one in client.describe_topics(list(settings().topics)) if one.get("partitions")}
-        if missing := [topic for topic in settings().topics if topic not in described]:
-            raise UnfitTopic(f"Kafka at {settings().kafka} has no topic {' nor '.join(missing)}: run `python -m ingest.topics`")
+        described = _described(client)
         resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in described]
         configurations = client.describe_configs(resources, config_filter="all")["topic"]
         wrong = [
@@ -92,3 +97,10 @@ def look() -> Log:
         starts={TopicPartition(*key): found.offset for key, found in starts.items()},
         ends={TopicPartition(*key): found.offset for key, found in ends.items()},
     )
+
+
+def _described(client: KafkaAdminClient) -> dict[str, Any]:
+    found = {one["name"]: one for one in client.describe_topics(list(settings().topics)) if one.get("partitions")}
+    if missing := [topic for topic in settings().topics if topic not in found]:
+        raise UnfitTopic(f"Kafka at {settings().kafka} has no topic {' nor '.join(missing)}: run `python -m ingest.topics`")
+    return found

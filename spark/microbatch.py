@@ -7,14 +7,16 @@ cells' differences and the offsets. Nothing else remembers progress, so it does 
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from pymongo import UpdateMany
 from pymongo.database import Database
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, Observation, Row
 from pyspark.sql import functions as F
 
@@ -24,10 +26,15 @@ from catalog.versions import CategoryVersion
 from serving import ledger, offsets
 from serving.database import Document
 from serving.ledger import Category, Fenced, Ledger, MicroBatch, Tag
+from serving.views import LOOKED_AT_LATELY
 from spark import transforms
+from spark.log import identities
 from spark.products import DIMENSIONS, RESULT, ProductWriter
 
 log = logging.getLogger(__name__)
+
+# How Spark tells of a task's exception.
+_FENCED = re.compile(rf"{re.escape(f'{Fenced.__module__}.{Fenced.__qualname__}')}: (.+)")
 
 
 class NewPartition(Exception):
@@ -48,7 +55,6 @@ class MicroBatches:
     category_topic: str
     offsets: TideMark = field(init=False)
     categories: dict[int, Category] = field(init=False)
-    files: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.offsets = self.ledger.offsets
@@ -59,8 +65,12 @@ class MicroBatches:
     def run(self, kafka: DataFrame, number: int) -> None:
         """Applies micro-batch `number` (consecutive from 0). Raises Fenced, NewPartition, or whatever Spark and MongoDB raise."""
         started = time.monotonic()
+        # Spark reads on where it was, whatever stands there. Asked before, nothing of another topic is written; asked again
+        # after the reading, the ids vouch for what was read.
+        self.ledger.require_topics(identities())
         rows, seen = self._write_products(kafka, Tag(self.ledger.generation, number))
         reached = self._reached(seen)
+        self.ledger.require_topics(identities())
         categories = self._newer_categories(rows)
         self._rename_products(categories)
         progress = self._progress(seen, reached, number, time.monotonic() - started)
@@ -76,7 +86,7 @@ class MicroBatches:
         ledger.commit(self.database, self.ledger.generation, batch)
         self.offsets = reached
         self.categories |= categories
-        self.ledger = Ledger(self.ledger.generation, reached, {**self.ledger.committed, self.ledger.generation: number})
+        self.ledger = replace(self.ledger, offsets=reached, committed={**self.ledger.committed, self.ledger.generation: number})
         seconds = time.monotonic() - started
         log.info(
             "micro-batch %d of generation %d: %d events (%d rejected) in %.2f s, %.0f/s, %s behind",
@@ -86,12 +96,17 @@ class MicroBatches:
 
     def _write_products(self, kafka: DataFrame, tag: Tag) -> tuple[list[Row], dict[str, Any]]:
         """Writes products and quarantine, and returns the differences, the categories, and what was seen on the way."""
-        writer = ProductWriter(self.url, self.database.name, tag, self.ledger, self.categories, self._file_names())
+        writer = ProductWriter(self.url, self.database.name, tag, self.ledger, self.categories)
         observation = Observation()
         observed = transforms.observed(transforms.events(kafka), self.category_topic).observe(observation, *self._metrics())
         states = transforms.with_contributions(transforms.newest(observed))
         summed = states.mapInArrow(writer, RESULT).groupBy(*DIMENSIONS).agg(*(F.sum(measure).alias(measure) for measure in MEASURES))
-        return summed.collect(), observation.get
+        try:
+            return summed.collect(), observation.get
+        except PySparkException as error:
+            if fenced := _FENCED.search(str(error)):
+                raise Fenced(fenced[1]) from error
+            raise
 
     def _metrics(self) -> list[Any]:
         """What one pass tells beside its result. Maxima are right also where Spark runs a task twice; the counts are for people."""
@@ -141,18 +156,8 @@ class MicroBatches:
         if renames:
             self.database.product.bulk_write(renames, ordered=False)
 
-    def _file_names(self) -> Mapping[str, str]:
-        """The name of each ingestion's file, for the quarantine; ingestions are registered before their first event."""
-        newer = (
-            self.database.ingestion.find({"_id": {"$nin": list(self.files)}}, {"name": True})
-            if self.files
-            else self.database.ingestion.find()
-        )
-        self.files |= {one["_id"]: one["name"] for one in newer}
-        return self.files
-
     def _progress(self, seen: Mapping[str, Any], reached: TideMark, number: int, seconds: float) -> dict[str, Any]:
-        end = self.database.state.find_one({"_id": "log_end"})
+        end = self.database.state.find_one({"_id": "log_end", "$expr": LOOKED_AT_LATELY})
         return {
             "batch": number,
             "events": seen["events"],

@@ -76,7 +76,7 @@ class Held(NamedTuple):
 class ProductWriter:
     """A micro-batch's task: constructed by the driver, called once a partition, maybe more than once.
 
-    `categories` are the names before this micro-batch, `files` the file's name by ingestion id.
+    `categories` are the names before this micro-batch.
     """
 
     url: str
@@ -84,7 +84,6 @@ class ProductWriter:
     tag: Tag
     ledger: Ledger
     categories: Mapping[int, Category]
-    files: Mapping[str, str]
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Rows of transforms.with_contributions to rows of RESULT. Raises Fenced where somebody newer is at work."""
@@ -138,6 +137,8 @@ class ProductWriter:
 
     def _held(self, tide: Document) -> Held:
         tag, version = Tag(**tide["tag"]), tuple(tide["version"].values())
+        if self.ledger.has_forgotten(tag):
+            return Held(tag, version, None)
         if self.ledger.holds(tag):
             return Held(tag, version, View(version, tuple(tide["contribution"])))
         before = tide["before"]
@@ -174,6 +175,9 @@ class ProductWriter:
         """Insert-only: a record that is there, however it was treated since, stays as it is."""
         if not rows:
             return
+        from_files = {row["ingestion"] for row in rows} - {None}
+        named = database.ingestion.find({"_id": {"$in": list(from_files)}}, {"name": True}) if from_files else ()
+        files = {one["_id"]: one["name"] for one in named}
         records = [
             {
                 "_id": row["id"],
@@ -183,7 +187,7 @@ class ProductWriter:
                 "timestamp": DatetimeMS(row["timestamp"]),
                 "reason": row["reason"],
                 "raw": None if row["raw"] is None else Binary(row["raw"]),
-                "source": self._source(row),
+                "source": _source(row, files),
                 "status": "open",
             }
             for row in rows
@@ -193,15 +197,6 @@ class ProductWriter:
         except BulkWriteError as error:
             if any(one["code"] != _DUPLICATE_KEY for one in error.details["writeErrors"]) or error.details["writeConcernErrors"]:
                 raise
-
-    def _source(self, row: dict[str, Any]) -> Document | str:
-        if row["ingestion"] is None:
-            return "api"
-        return {
-            "ingestion": row["ingestion"],
-            "position": Int64(row["version"]["position"]),
-            "file": self.files.get(row["ingestion"]),
-        }
 
 
 @cache
@@ -222,6 +217,17 @@ def _add(differences: dict[tuple[Any, ...], list[int]], contribution: tuple[Any,
     sums = differences.setdefault(dimensions, [0] * len(MEASURES))
     for index, measure in enumerate(measures):
         sums[index] += sign * measure
+
+
+def _source(row: dict[str, Any], files: Mapping[str, str]) -> Document | str:
+    """Where a rejection came from; `files` are names by ingestion, which is registered before its first event is sent."""
+    if row["ingestion"] is None:
+        return "api"
+    return {
+        "ingestion": row["ingestion"],
+        "position": Int64(row["version"]["position"]),
+        "file": files.get(row["ingestion"]),
+    }
 
 
 def _versioned(version: tuple[int, ...]) -> dict[str, int]:

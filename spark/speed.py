@@ -10,9 +10,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
@@ -35,41 +33,41 @@ log = logging.getLogger("tidemark.speed")
 
 
 class Stream:
-    """One generation of the stream. `stop` may be called from a signal handler."""
+    """One generation of the stream, from the ledger's offsets until it is told to stop."""
 
-    def __init__(self, spark: SparkSession, database: Database[Document], found: Log, own: ledger.Ledger) -> None:
+    def __init__(
+        self, spark: SparkSession, database: Database[Document], found: Log, own: ledger.Ledger, told_to_stop: threading.Event
+    ) -> None:
         self._spark = spark
         self._database = database
         self._log = found
-        self._generation = own.generation
-        self._start = own.offsets
+        self._own = own
         self._batches = MicroBatches(database, settings().mongodb, own, frozenset(found.ends), settings().category_topic)
-        self._stopping = threading.Event()
-        self._at_work = threading.Lock()  # held while a micro-batch runs, so that a stop falls between two
+        self._told_to_stop = told_to_stop
+        self._at_work = threading.Lock()  # held while a micro-batch runs, so that an end falls between two
+        self._ended = False
         self._failure: BaseException | None = None
 
-    def stop(self) -> None:
-        self._stopping.set()
-
     def run(self) -> None:
-        """Until stopped. Raises what ended it otherwise: Fenced, NewPartition, or what Spark, Kafka and MongoDB raise."""
-        checkpoint = _fresh_folder(settings().home / "speed", f"generation-{self._generation}")
-        query = self._query(self._start, checkpoint)
-        log.info("generation %d follows %s from %s", self._generation, ", ".join(settings().topics), self._start)
+        """Until told to stop. Raises what ended it otherwise: Fenced, NewPartition, or what Spark, Kafka and MongoDB raise."""
+        checkpoint = _fresh_folder(settings().home / "speed", f"generation-{self._own.generation}")
+        query = self._query(self._own.offsets, checkpoint)
+        log.info("generation %d follows %s from %s", self._own.generation, ", ".join(settings().topics), self._own.offsets)
         try:
-            while not self._stopping.is_set() and not query.awaitTermination(HEARTBEAT_SECONDS):
+            while not self._told_to_stop.is_set() and not query.awaitTermination(HEARTBEAT_SECONDS):
                 self._beat()
         except StreamingQueryException:
             if self._failure is None:
+                _require(self._batches.ledger, look())  # what is wrong with the log, in our words
                 raise
         finally:
             with self._at_work:
-                self._stopping.set()
-                query.stop()
+                self._ended = True
+            query.stop()  # without the lock: it waits for a micro-batch that waits for the lock
             shutil.rmtree(checkpoint, ignore_errors=True)
         if self._failure is not None:
             raise self._failure
-        log.info("generation %d has stopped at %s", self._generation, self._batches.offsets)
+        log.info("generation %d has stopped at %s", self._own.generation, self._batches.offsets)
 
     def _query(self, start: TideMark, checkpoint: Path) -> StreamingQuery:
         records = (
@@ -91,7 +89,7 @@ class Stream:
 
     def _micro_batch(self, records: DataFrame, number: int) -> None:
         with self._at_work:
-            if self._stopping.is_set():
+            if self._ended or self._told_to_stop.is_set():
                 return
             try:
                 self._batches.run(records, number)
@@ -101,10 +99,36 @@ class Stream:
 
     def _beat(self) -> None:
         try:
-            ledger.heartbeat(self._database, self._generation)
+            ledger.heartbeat(self._database, self._own.generation)
         except PyMongoError as error:
             # The heartbeat's age shows it; a micro-batch that cannot do without MongoDB fails by itself.
             log.warning("no heartbeat: %s", error)
+
+
+def follow(database: Database[Document], told_to_stop: threading.Event) -> None:
+    """Runs generation after generation: a new one where partitions have been added. Raises what ended the last one otherwise."""
+    _ready(database)  # before Spark, whose start takes longest
+    spark = session("tidemark-speed", memory=settings().speed_memory, ui_port=settings().spark_ui_port)
+    while not told_to_stop.is_set():
+        found = _ready(database)
+        own = ledger.start_generation(database, RULES.fingerprint(), found.identities)
+        try:
+            Stream(spark, database, found, own, told_to_stop).run()
+        except NewPartition as reason:
+            log.info("%s", reason)
+
+
+def _ready(database: Database[Document]) -> Log:
+    """The log, fit to be read on from the ledger's offsets. Raises UnfitTopic, TopicsRecreated or MissingOffsets."""
+    own = ledger.read(database)  # first, because the log's end must not be older than the offsets
+    found = look()
+    _require(own, found)
+    return found
+
+
+def _require(own: ledger.Ledger, found: Log) -> None:
+    own.require_topics(found.identities)
+    found.require(own.offsets)
 
 
 def main() -> int:
@@ -113,36 +137,22 @@ def main() -> int:
     for noisy in ("py4j", "kafka", "pymongo"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     told_to_stop = threading.Event()
-    _on_signal(told_to_stop.set)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: told_to_stop.set())
     with connect() as client:
-        database = tidemark(client)
         try:
-            found = look()
-            found.require(ledger.read(database).offsets)
-            spark = session("tidemark-speed", memory=settings().speed_memory, ui_port=settings().spark_ui_port)
-            stream = Stream(spark, database, found, ledger.start_generation(database, RULES.fingerprint(), found.identities))
-            _on_signal(stream.stop)
-            if told_to_stop.is_set():
-                return 0
-            stream.run()
-        except (ledger.Fenced, NewPartition) as reason:
+            follow(tidemark(client), told_to_stop)
+        except ledger.Fenced as reason:
             log.warning("stopped: %s", reason)
             return 1
-        except (UnfitTopic, MissingOffsets, ledger.TopicsRecreated, LookupError) as reason:
+        except (UnfitTopic, MissingOffsets, ledger.TopicsRecreated, ledger.NotPrepared) as reason:
             log.error("cannot run: %s", reason)
             return 1
-        except Exception:
-            log.exception("the stream has failed; nothing is lost: the next start goes on from the ledger's offsets")
+        except Exception as error:
+            log.exception("the stream has failed")
+            log.error("%s; nothing is lost: the next start goes on from the ledger's offsets", type(error).__name__)
             return 1
     return 0
-
-
-def _on_signal(act: Callable[[], None]) -> None:
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        act()
-
-    signal.signal(signal.SIGTERM, handle)
-    signal.signal(signal.SIGINT, handle)
 
 
 def _fresh_folder(parent: Path, name: str) -> Path:

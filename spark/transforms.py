@@ -76,7 +76,7 @@ def observed(log: DataFrame, category_topic: str, rules: Rules = RULES) -> DataF
         .withColumn("record", _record(rules))
         .select(*_read(rules))
         .withColumn("reason", _reason(rules))
-        .select(*_judged())
+        .select(*_judged(rules))
     )
 
 
@@ -91,10 +91,10 @@ def _parsed(category_topic: str) -> tuple[Column, ...]:
         *_columns("topic", "partition", "offset", "timestamp", "value"),
         (F.col("topic") == category_topic).alias("of_category"),
         C.header(told_with, headers.FORMAT).alias("format"),
-        C.header(told_with, headers.INGESTION).alias("ingestion"),
+        C.header_name(told_with, headers.INGESTION).alias("ingestion"),
         C.header_number(told_with, headers.POSITION).alias("told_position"),
         C.header_number(told_with, headers.TOLD_AT).alias("told"),
-        C.header(told_with, headers.REPLAY_OF).alias("replay_of"),
+        C.header_name(told_with, headers.REPLAY_OF).alias("replay_of"),
         F.col("value").cast("string").alias("text"),
     )
 
@@ -104,7 +104,8 @@ def _read(rules: Rules) -> tuple[Column, ...]:
     """Every field as its type, null where it does not have it."""
     record = {name: F.col(f"record.{name}") for name in _FIELDS}
     return (
-        *_columns("topic", "partition", "offset", "timestamp", "value", "of_category", "ingestion"),
+        *_columns("topic", "partition", "offset", "timestamp", "value", "of_category"),
+        F.when(F.col("told_position").isNotNull(), F.col("ingestion")).alias("ingestion"),
         F.coalesce("told", "timestamp").alias("told_at"),
         F.coalesce("told_position", F.lit(0)).cast("bigint").alias("position"),
         _source().alias("source"),
@@ -139,7 +140,7 @@ def _reason(rules: Rules) -> Column:
 
 
 @lru_cache
-def _judged() -> tuple[Column, ...]:
+def _judged(rules: Rules) -> tuple[Column, ...]:
     """The columns of observed()."""
     rejected = F.col("reason").isNotNull()
     kind = F.when(rejected, REJECTION).when(F.col("of_category"), CATEGORY).otherwise(PRODUCT)
@@ -152,7 +153,7 @@ def _judged() -> tuple[Column, ...]:
         *_columns("title", "imgUrl", "productURL", "stars", "stars_tenths", "reviews", "price", "price_cents", "listPrice"),
         *_columns("list_price_cents", "category_id", "isBestSeller", "boughtInLastMonth", "category_name"),
         *_columns("topic", "timestamp", "reason", "ingestion"),
-        F.when(rejected, F.col("value")).alias("raw"),
+        F.when(rejected, F.substring("value", 1, rules.most_bytes)).alias("raw"),
     )
 
 
@@ -215,7 +216,12 @@ def _malformed(rules: Rules) -> Column:
     trimmed = F.trim(text, F.lit(" \t\n\r"))
     return (
         F.coalesce(
-            (F.col("format") == "csv") | ~F.is_valid_utf8(text) | ~trimmed.startswith("{") | record[_CORRUPT].isNotNull() | record.isNull(),
+            (F.col("format") == "csv")
+            | (F.octet_length("value") > rules.most_bytes)
+            | ~F.is_valid_utf8(text)
+            | ~trimmed.startswith("{")
+            | record[_CORRUPT].isNotNull()
+            | record.isNull(),
             text.isNull(),
         )
         | _trailing(trimmed, rules)
@@ -247,12 +253,10 @@ def _half_surrogate(text: Column, rules: Rules) -> Column:
 
 
 def _source() -> Column:
-    from_file = (F.col("ingestion") != "") & F.col("told_position").isNotNull()
-    return F.when(from_file, F.concat_ws(":", "ingestion", "told_position")).otherwise(
-        F.coalesce(
-            F.when(F.col("replay_of") != "", F.col("replay_of")),
-            F.concat_ws("/", "topic", "partition", "offset"),
-        )
+    return F.coalesce(
+        F.concat("ingestion", F.lit(":"), F.col("told_position").cast("string")),  # null where one of them is
+        F.col("replay_of"),
+        F.concat_ws("/", "topic", "partition", "offset"),
     )
 
 
@@ -291,7 +295,7 @@ def _category_reason(rules: Rules) -> Column:
     return _first_broken(
         {
             Reason.ID: _within("category_id", 1, rules.most_id),
-            Reason.CATEGORY_NAME: F.coalesce(F.col("category_name") != "", F.lit(False)),
+            Reason.CATEGORY_NAME: F.coalesce(F.length("category_name").between(1, rules.most_name), F.lit(False)),
         }
     )
 

@@ -15,6 +15,8 @@ for name in [name for name in os.environ if name.startswith("TIDEMARK_")]:
     del os.environ[name]
 _HOME = tempfile.TemporaryDirectory(prefix="tidemark-test-")
 os.environ["TIDEMARK_HOME"] = _HOME.name
+# Tests start many JVMs that do little: optimising their code would cost more than it gains.
+os.environ["JAVA_TOOL_OPTIONS"] = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 from pymongo.database import Database  # noqa: E402
 from pyspark.sql import SparkSession  # noqa: E402

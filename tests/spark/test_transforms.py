@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import astuple
 from random import Random
@@ -9,11 +10,13 @@ from typing import Any
 
 import pytest
 from pyspark.sql import Row, SparkSession
-from support.events import CATEGORIES, any_log
+from support.events import CATEGORIES, NOW, PRODUCTS, any_log
+from support.recompute import recompute
 
 from catalog.cube import MEASURES, cell_of, contribution_of
-from catalog.events import Event
+from catalog.events import MOST_NAME_CHARACTERS, Event
 from catalog.observations import CategoryObservation, ProductObservation, Rejection, category_observation, product_observation
+from catalog.rules import RULES
 from spark import transforms
 
 pytestmark = pytest.mark.servers
@@ -100,3 +103,43 @@ def test_the_newest_version_of_each_id_is_kept(spark: SparkSession) -> None:
     assert {(row.kind, row.id): tuple(row.version) for row in rows if row.kind != "rejection"} == newest
     rejected = [row.id for row in rows if row.kind == "rejection"]
     assert sorted(rejected) == sorted({event.source for event in log if by_catalog(event)[0] == "rejection"})
+
+
+def test_the_limits_are_those_of_the_catalog(spark: SparkSession) -> None:
+    """What MongoDB could not hold is a rejection, and on the limit itself it is none."""
+    most, name, header = RULES.most_bytes, RULES.most_name, MOST_NAME_CHARACTERS
+    product = {"asin": "B0T0000001", "title": "", "stars": 0, "reviews": 0, "price": 1, "listPrice": 0, "category_id": 1}
+    product |= {"isBestSeller": True, "boughtInLastMonth": 0, "date": "2023-01-01"}
+    empty = len(json.dumps(product))
+
+    def told(topic: str, record: object, *headers: tuple[str, bytes | None]) -> Event:
+        value = record if isinstance(record, bytes) else json.dumps(record, ensure_ascii=False).encode()
+        return Event(topic, 0, 0, NOW, None, value, headers)
+
+    position = ("tide-position", b"1")
+    events = [
+        told(PRODUCTS, product | {"title": "x" * (most - empty)}),
+        told(PRODUCTS, product | {"title": "x" * (most - empty + 1)}),
+        told(PRODUCTS, product | {"title": "x\0y"}),
+        told(PRODUCTS, product | {"x": {"😀" * (RULES.longest_key // 2): 1}}),
+        told(PRODUCTS, product | {"x": {"😀" * (RULES.longest_key // 2) + "k": 1}}),
+        told(PRODUCTS, product | {"price": "1" + "0" * 100_000}),
+        told(PRODUCTS, product | {"price": "0." + "0" * 100_000 + "1"}),
+        told(CATEGORIES, {"id": 1, "category_name": "日" * name}),
+        told(CATEGORIES, {"id": 1, "category_name": "😀" * name}),
+        told(CATEGORIES, {"id": 1, "category_name": "😀" * (name + 1)}),
+        *(told(PRODUCTS, {}, ("tide-ingestion", ("ü" * length).encode()), position) for length in (header, header + 1)),
+        *(told(PRODUCTS, {}, ("tide-replay-of", b"r" * length)) for length in (header, header + 1)),
+        told(PRODUCTS, {}, ("tide-ingestion", b"i" * (header + 1)), position, ("tide-replay-of", b"r")),
+    ]
+    log = [event._replace(offset=offset) for offset, event in enumerate(events)]
+    found = [by_spark(row) for row in observed(spark, log)]
+    for event, row in zip(log, found, strict=True):
+        expected = by_catalog(event)
+        if expected[0] == "rejection" and event.value is not None:
+            expected = (*expected[:3], event.value[:most])
+        assert row == expected, (event.offset, [str(part)[:80] for part in row])
+        rejections = recompute([event]).rejections
+        assert rejections == ({(row[1], row[2])} if row[0] == "rejection" else set())
+    kinds = {"rejection": {1, 4, 5, *range(9, 15)}, "category": {7, 8}, "product": {0, 2, 3, 6}}
+    assert {kind: {offset for offset, row in enumerate(found) if row[0] == kind} for kind in kinds} == kinds

@@ -11,6 +11,8 @@ view's documents with them: integers and texts exactly, averages and shares with
 
 Where the contract is silent this is how it is read:
 - a JSON value may be nested 100 levels deep, and what a later duplicate of a key hides counts as much as what it does not;
+- a value of more than 8 MiB is malformed, and so is one with a key of more than 50,000 UTF-16 code units; a category's name
+  of more than 1,000 characters is none, and a header of more than 500 characters names nothing: MongoDB could not hold them;
 - a string that holds half a surrogate pair is not UTF-8, hence malformed, even in a field that nobody reads;
 - asin, numbers, isBestSeller and date may come as JSON numbers or booleans, read as they are written; title, category_name,
   imgUrl and productURL are JSON strings or absent; null is absent;
@@ -338,7 +340,7 @@ def _need(reason: str, value: int | None) -> int:
 def _judged_category(text: Mapping[str, str | None]) -> tuple[int, str]:
     number = _need("id", integer(text.get("id"), 1))
     name = text.get("category_name")
-    if not name:
+    if not name or len(name) > 1000:
         raise Rejected("category_name")
     return number, name
 
@@ -389,10 +391,10 @@ def _plain(value: bytes | None) -> str | None:
 
 
 def _source(topic: str, partition: int, offset: int, position: int | None, headers: Mapping[str, bytes | None]) -> str:
-    ingestion = _plain(headers.get("tide-ingestion"))
-    if ingestion and position is not None:
+    ingestion, replay_of = (_plain(headers.get(name)) or "" for name in ("tide-ingestion", "tide-replay-of"))
+    if 0 < len(ingestion) <= 500 and position is not None:
         return f"{ingestion}:{position}"
-    return _plain(headers.get("tide-replay-of")) or f"{topic}/{partition}/{offset}"
+    return replay_of if 0 < len(replay_of) <= 500 else f"{topic}/{partition}/{offset}"
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -408,7 +410,7 @@ _STRINGS_ONLY = frozenset({"title", "category_name", "imgUrl", "productURL"})
 
 def _texts(value: bytes | None, headers: Mapping[str, bytes | None]) -> dict[str, str | None]:
     """A JSON object's fields as texts. Raises Rejected where the value is no JSON object."""
-    if value is None or headers.get("tide-format") == b"csv":
+    if value is None or len(value) > 8 << 20 or headers.get("tide-format") == b"csv":
         raise Rejected("malformed")
     try:
         record = json.loads(
@@ -444,6 +446,8 @@ def _sound(record: _Pairs) -> None:
                 raise ValueError
             for inner in one:
                 if isinstance(one, _Pairs):
+                    if len(inner[0].encode("utf-16-le")) > 100_000:
+                        raise ValueError
                     todo += (inner[0], depth), (inner[1], depth + 1)
                 else:
                     todo.append((inner, depth + 1))

@@ -1,0 +1,145 @@
+"""DAG `ingest` without its servers: what it takes, when it gives up, what a person is told."""
+
+from __future__ import annotations
+
+import os
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo.errors import ServerSelectionTimeoutError
+from support.servers import free_ports
+
+from ingest import connections, jobs
+from ingest.files import UnfitFile
+from ingest.generate import write
+from ingest.produce import NotAcknowledged, UnsafeProducer
+from serving.ingestions import Incomplete
+from settings import CHECKOUT, settings
+
+
+@pytest.fixture
+def dag(bag: Any) -> Any:
+    return bag.dags["ingest"]
+
+
+TAKEN = {
+    "products": [[], ["/in/a.csv"], ["s3://bucket/a.csv", "/in/b c.csv"]],
+    "categories": [[], ["/in/categories.csv"]],
+    "observed_at": [[], ["2023-12-31"], ["2023-12-31T18:00:00Z", "2023-12-31 18:00"]],
+    "chunk_bytes": [None, 1, 16_777_216],
+}
+REFUSED = {
+    "products": ["/in/a.csv", [1], [""], None],
+    "categories": ["/in/categories.csv", [None]],
+    "observed_at": ["2023-12-31", ["yesterday"], ["31.12.2023"], ["2023-12-31x"]],
+    "chunk_bytes": [0, -1, 1.5, "1"],
+}
+
+
+def test_every_parameter_is_tried(dag: Any) -> None:
+    assert set(dag.params) == set(TAKEN) == set(REFUSED)
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in TAKEN.items() for value in values])
+def test_parameters_that_are_taken(dag: Any, name: str, value: object) -> None:
+    assert dag.params.get_param(name).resolve(value) == value
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in REFUSED.items() for value in values])
+def test_parameters_that_are_refused(dag: Any, name: str, value: object) -> None:
+    from airflow.sdk.exceptions import ParamValidationError
+
+    with pytest.raises(ParamValidationError):
+        dag.params.get_param(name).resolve(value)
+
+
+def test_a_run_without_parameters_is_valid(dag: Any) -> None:
+    dag.params.validate()
+
+
+def test_it_is_partitioned_by_the_day_that_has_ended(dag: Any) -> None:
+    from airflow.sdk.timezone import utc
+
+    assert type(dag.timetable).__name__ == "CronPartitionTimetable"
+    assert dag.catchup is False
+    assert dag.start_date.tzinfo == utc
+
+
+def test_waiting_takes_one_worker_however_many_runs_wait(dag: Any) -> None:
+    assert dag.get_task("served").pool == "served"
+    assert {dag.get_task(name).pool for name in ("plan", "produce")} == {"ingest"}
+
+
+def test_reconciling_tells_who_waits_for_products(dag: Any) -> None:
+    assert [asset.name for asset in dag.get_task("reconcile").outlets] == ["products"]
+
+
+MENDED_BY_A_RETRY = (
+    NotAcknowledged("Kafka is down"),
+    ServerSelectionTimeoutError("MongoDB is down"),
+    Incomplete("a chunk is missing"),
+    OSError("the disk does not answer"),
+    TimeoutError("nobody answers"),
+)
+NOT_MENDED_BY_A_RETRY = (
+    UnfitFile("no header"),
+    jobs.Unclear("no date"),
+    UnsafeProducer("acks is 1"),
+    FileNotFoundError("a.csv"),
+    PermissionError("a.csv"),
+    LookupError("not registered"),
+)
+
+
+@pytest.mark.parametrize("task", ["plan", "produce", "reconcile", "served"])
+def test_what_is_tried_again(dag: Any, task: str) -> None:
+    from airflow.sdk import RetryAction
+
+    policy = dag.get_task(task).retry_policy
+    assert {policy.evaluate(error, 1, 3).action for error in NOT_MENDED_BY_A_RETRY} == {RetryAction.FAIL}
+    assert {policy.evaluate(error, 1, 3).action for error in MENDED_BY_A_RETRY} == {RetryAction.DEFAULT}
+
+
+@pytest.fixture
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections to servers that are not there."""
+    for name, port in zip(("KAFKA_PORT", "MONGODB_PORT"), free_ports(2), strict=True):
+        monkeypatch.setenv(f"TIDEMARK_{name}", str(port))
+    settings.cache_clear()
+    for name, value in connections.environment().items():
+        monkeypatch.setitem(os.environ, name, value)
+    yield
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+def _fails_at_once(**conf: object) -> None:
+    """At its first try, before anything is asked of Kafka or MongoDB, which are not there: that would be tried again."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    dag = DagBag(str(CHECKOUT / "dags" / "ingestion.py")).dags["ingest"]  # one of its own: a test run leaves its parameters in it
+    run = dag.test(run_conf=conf)
+    tasks = {task.task_id: (str(task.state), task.try_number) for task in run.get_task_instances()}
+    assert str(run.state) == "failed"
+    assert tasks.pop("plan") == ("failed", 1)
+    assert {state for state, _ in tasks.values()} == {"upstream_failed"}
+
+
+@pytest.mark.airflow
+@pytest.mark.usefixtures("database", "unreachable")
+class TestRunsThatCannotBe:
+    def test_a_run_by_hand_without_files(self) -> None:
+        _fails_at_once()
+
+    def test_a_file_that_is_not_there(self) -> None:
+        _fails_at_once(products=["/none.csv"], observed_at=["2024-01-01"])
+
+    def test_a_file_without_a_date(self, tmp_path: Path) -> None:
+        _, day = write(10, 1, 1, tmp_path, date(2024, 1, 1))
+        _fails_at_once(products=[str(day)])
+
+    def test_a_file_of_another_kind(self, tmp_path: Path) -> None:
+        (tmp_path / "a.csv").write_text("id,category_name\n1,Luggage\n")
+        _fails_at_once(products=[str(tmp_path / "a.csv")], observed_at=["2024-01-01"])

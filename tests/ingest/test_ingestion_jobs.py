@@ -1,0 +1,300 @@
+"""What the DAG's tasks do, on real servers: every row an event, once, however often a task runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from support.broker import configure
+from support.csvs import OBSERVED_AT, any_products, categories, expected, plain, product, products
+from support.hooks import run_with_airflow
+from support.places import Place
+from support.recompute import CsvFile, recompute_files
+
+from catalog.events import Event
+from catalog.marks import TideMark
+from ingest import connections, jobs
+from ingest.files import PRODUCT_COLUMNS, Kind, UnfitFile
+from ingest.produce import RECOMMENDED, NotAcknowledged, UnsafeProducer, produce
+from ingest.records import Message, Origin, messages
+from serving import ingestions, offsets
+from settings import settings
+
+pytestmark = pytest.mark.servers
+
+TASKS = Path(__file__).parent.parent / "support" / "tasks.py"
+
+
+def file(folder: Path, name: str, content: bytes, kind: Kind = Kind.PRODUCT, observed_at: datetime = OBSERVED_AT) -> jobs.File:
+    (folder / name).write_bytes(content)
+    return jobs.File(kind, folder / name, observed_at)
+
+
+def produce_all(place: Place, chunks: Sequence[Mapping[str, Any]], configuration: Mapping[str, Any] = RECOMMENDED) -> None:
+    """The tasks of the chunks, what they are handed having gone through JSON."""
+    for chunk in json.loads(json.dumps(chunks)):
+        jobs.produce(place.database, place.producer, configuration, chunk, Path)
+
+
+def nobody() -> Producer:
+    raise AssertionError("nothing is to be produced")
+
+
+def comparable(events: Sequence[Event | Message]) -> Counter[str]:
+    """Events without the coordinates that Kafka has given them, as text."""
+    found = (plain(Message(event.key, event.value or b"", list(event.headers))) for event in events)
+    return Counter(repr((key, value, sorted(headers.items()))) for key, value, headers in found)
+
+
+def told_at(place: Place, ingestion: str) -> bytes:
+    return b"%d" % round(ingestions.read(place.database, ingestion)[1].timestamp() * 1000)
+
+
+def wanted(place: Place, content: bytes, kind: Kind, ingestion: str) -> list[Message]:
+    """The events of a registered file."""
+    told = told_at(place, ingestion)
+    return [
+        one._replace(headers=[(name, told if name == "tide-told-at" else value) for name, value in one.headers])
+        for one in expected(content, kind, ingestion)
+    ]
+
+
+def test_every_row_is_an_event(place: Place, tmp_path: Path) -> None:
+    contents = {
+        "categories.csv": (Kind.CATEGORY, categories(12)),
+        "mixed.csv": (Kind.PRODUCT, any_products(Random(3), 150)),
+        "plain.csv": (Kind.PRODUCT, products(200)),
+    }
+    files = [file(tmp_path, name, content, kind) for name, (kind, content) in contents.items()]
+    before = datetime.now(UTC)
+    planned = jobs.plan(place.database, files, 5_000)
+    assert len(planned.chunks) > 6
+    assert not any(place.ends().values()), "planning has produced something"
+    assert [ingestions.read(place.database, one)[0].name for one in planned.ingestions] == list(contents)
+
+    produce_all(place, planned.chunks)
+    jobs.reconcile(place.database, planned.ingestions)
+    events = place.log()
+    should_be = [
+        one for (kind, content), identity in zip(contents.values(), planned.ingestions, strict=True)
+        for one in wanted(place, content, kind, identity)
+    ]  # fmt: skip
+    assert comparable(events) == comparable(should_be)
+    assert all(before.timestamp() - 1 < int(told_at(place, one)) / 1000 < datetime.now(UTC).timestamp() + 1 for one in planned.ingestions)
+    assert {event.topic for event in events if event.header("tide-ingestion") == planned.ingestions[0]} == {settings().category_topic}
+    for number in range(settings().product_partitions):
+        positions = [
+            event.position
+            for event in sorted(events, key=lambda event: event.offset)
+            if event.partition == number and event.header("tide-ingestion") == planned.ingestions[2]
+        ]
+        assert positions == sorted(positions), "chunks that come one after another stay in the file's order"
+
+    ends = TideMark()
+    for one in place.database.ingestion_chunk.find():
+        assert (one["status"], one["acknowledged"]) == ("done", one["rows"])
+        ends = ends.joined(offsets.from_documents(one["ends"]))
+    assert ends == place.ends()
+
+    truth, oracle = place.truth(), recompute_files(
+        CsvFile(str(one.path), str(one.kind), one.observed_at, number) for number, one in enumerate(files)
+    )  # fmt: skip
+    assert (truth.cube, truth.categories) == (oracle.cube, oracle.categories)
+    assert len(truth.rejections) == len(oracle.rejections) > 0
+
+
+def test_one_unfit_file_refuses_the_run(place: Place, tmp_path: Path) -> None:
+    files = [file(tmp_path, "a.csv", products(5)), file(tmp_path, "b.csv", b"no,header\n1,2\n"), file(tmp_path, "c.csv", products(6))]
+    with pytest.raises(UnfitFile, match=r"b\.csv: the first line is not the header"):
+        jobs.plan(place.database, files, 1_000)
+    assert place.database.ingestion.count_documents({}) == place.database.ingestion_chunk.count_documents({}) == 0
+    assert len(place.ends()) == 0
+
+
+def test_running_again_does_what_is_not_done(place: Place, tmp_path: Path) -> None:
+    """The first plan stays, also when another chunk size is asked for."""
+    one = file(tmp_path, "a.csv", products(60))
+    first = jobs.plan(place.database, [one], 1_500)
+    assert [chunk["label"] for chunk in first.chunks] == [f"a.csv {number}" for number in range(1, len(first.chunks) + 1)]
+    produce_all(place, first.chunks[1:3])
+    again = jobs.plan(place.database, [one], 1_000_000)
+    assert again == (first.ingestions, [first.chunks[0], *first.chunks[3:]])
+    with pytest.raises(ingestions.Incomplete, match=f"ingestion {first.ingestions[0]}: .* 2 of {len(first.chunks)} chunks are done"):
+        jobs.reconcile(place.database, again.ingestions)
+
+    produce_all(place, again.chunks)
+    ends = place.ends()
+    for chunk in first.chunks:
+        jobs.produce(place.database, nobody, RECOMMENDED, chunk, Path)
+    assert jobs.plan(place.database, [one], 1_500) == (first.ingestions, [])
+    assert place.ends() == ends
+    assert sum(ends.values()) == 60
+    jobs.reconcile(place.database, first.ingestions)
+
+
+def test_a_chunk_cut_short_is_repeated(place: Place, tmp_path: Path) -> None:
+    """What the first attempt has left behind is recognised by its source, and changes nothing."""
+    content = any_products(Random(5), 100)
+    one = file(tmp_path, "a.csv", content)
+    planned = jobs.plan(place.database, [one], 4_000)
+    (identity,) = planned.ingestions
+    chunk, done = ingestions.read_chunk(place.database, identity, 1)
+    assert not done
+    ingestion, told = ingestions.read(place.database, identity)
+    origin = Origin(identity, Kind.PRODUCT, PRODUCT_COLUMNS, ingestion.observed_at, told)
+    half = list(islice(messages(content[chunk.start : chunk.end], chunk.start, origin), chunk.rows // 2))
+    produce(place.producer(), settings().product_topic, half, 20)
+    with pytest.raises(
+        ingestions.Incomplete, match=rf"ingestion {identity}: 0 of {ingestion.rows} rows .* 0 of {len(planned.chunks)} chunks"
+    ):
+        jobs.reconcile(place.database, planned.ingestions)
+
+    produce_all(place, planned.chunks)
+    jobs.reconcile(place.database, planned.ingestions)
+    events = place.log()
+    should_be = wanted(place, content, Kind.PRODUCT, identity)
+    assert comparable(events) == comparable(should_be) + comparable(half)
+    assert len({event.source for event in events}) == ingestion.rows
+    truth = place.truth()
+    oracle = recompute_files([CsvFile(str(one.path), "product", OBSERVED_AT, 1)])
+    assert truth.cube == oracle.cube
+    assert len(truth.rejections) == len(oracle.rejections) > 0
+
+
+def test_what_kafka_refuses_is_sent_again_once_it_takes_it(place: Place, tmp_path: Path) -> None:
+    rows = [product(index) for index in range(30)]
+    rows[17][1] = "".join(Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=60_000))  # does not shrink much
+    content = (",".join(PRODUCT_COLUMNS) + "\n" + "".join('"' + '","'.join(row) + '"\n' for row in rows)).encode()
+    planned = jobs.plan(place.database, [file(tmp_path, "a.csv", content)], 10**9)
+    configure(settings().product_topic, {"max.message.bytes": "20000"})
+    with pytest.raises(
+        NotAcknowledged, match=r"Kafka refused .* of 30 events .* \(MSG_SIZE_TOO_LARGE\): let the topic's max.message.bytes"
+    ):
+        produce_all(place, planned.chunks)
+    assert [one["status"] for one in place.database.ingestion_chunk.find()] == ["planned"]
+    with pytest.raises(ingestions.Incomplete, match="0 of 30 rows are events, 0 of 1 chunks are done"):
+        jobs.reconcile(place.database, planned.ingestions)
+    configure(settings().product_topic, {"max.message.bytes": "8000000"})
+    produce_all(place, planned.chunks)
+    jobs.reconcile(place.database, planned.ingestions)
+    assert len({event.source for event in place.log()}) == 30
+    assert recompute_files([CsvFile(tmp_path / "a.csv", "product", OBSERVED_AT, 1)]).cube == place.truth().cube
+
+
+@pytest.mark.parametrize("change", ["same length", "rows more", "gone"])
+def test_a_file_that_has_changed_is_not_produced(change: str, place: Place, tmp_path: Path) -> None:
+    one = file(tmp_path, "a.csv", products(20))
+    planned = jobs.plan(place.database, [one], 10**9)
+    path = tmp_path / "a.csv"
+    match change:
+        case "same length":
+            path.write_bytes(products(20).replace(b"12.5", b"12.6"))
+        case "rows more":
+            path.write_bytes(products(21))
+        case _:
+            path.unlink()
+    with pytest.raises(UnfitFile, match=f"{path} has changed since it was planned .*Put the former file back"):
+        produce_all(place, planned.chunks)
+    assert len(place.ends()) == 0
+    path.write_bytes(products(20))
+    produce_all(place, planned.chunks)
+    jobs.reconcile(place.database, planned.ingestions)
+
+
+def test_columns_are_those_of_the_plan(place: Place, tmp_path: Path) -> None:
+    """Nobody's later header gives the planned rows another meaning."""
+    one = file(tmp_path, "a.csv", products(20, price="7.25"))
+    planned = jobs.plan(place.database, [one], 1_000)
+    swapped = ",".join(PRODUCT_COLUMNS).replace("price,listPrice", "listPrice,price")
+    (tmp_path / "a.csv").write_bytes(swapped.encode() + products(20, price="7.25")[len(swapped) :])
+    produce_all(place, planned.chunks)
+    assert {json.loads(event.value or b"")["price"] for event in place.log()} == {"7.25"}
+
+
+def test_the_same_content_is_one_ingestion(place: Place, tmp_path: Path) -> None:
+    """Given twice in a run, under another name, or in a later run."""
+    one, copy = file(tmp_path, "a.csv", products(20)), file(tmp_path, "copy.csv", products(20))
+    other = file(tmp_path, "b.csv", products(21))
+    planned = jobs.plan(place.database, [one, copy, other, one], 1_000)
+    assert len(planned.ingestions) == 2
+    assert {chunk["file"] for chunk in planned.chunks} == {str(one.path), str(other.path)}
+    assert len({(chunk["ingestion"], chunk["number"]) for chunk in planned.chunks}) == len(planned.chunks)
+    produce_all(place, planned.chunks)
+    assert sum(place.ends().values()) == 41
+    assert jobs.plan(place.database, [copy], 1_000) == (planned.ingestions[:1], [])
+    (kept,) = place.database.ingestion.find({"_id": planned.ingestions[0]})
+    assert (kept["name"], kept["file"]) == ("a.csv", str(one.path))
+
+
+def test_a_copy_stands_in_for_a_file_that_is_gone(place: Place, tmp_path: Path) -> None:
+    one = file(tmp_path, "a.csv", products(20))
+    first = jobs.plan(place.database, [one], 1_000)
+    produce_all(place, first.chunks[:1])
+    (tmp_path / "a.csv").rename(tmp_path / "moved.csv")
+    again = jobs.plan(place.database, [one._replace(path=tmp_path / "moved.csv")], 1_000)
+    assert again.ingestions == first.ingestions
+    produce_all(place, again.chunks)
+    jobs.reconcile(place.database, first.ingestions)
+    assert len({event.source for event in place.log()}) == sum(place.ends().values()) == 20
+
+
+def test_the_same_content_at_another_moment_is_another_ingestion(place: Place, tmp_path: Path) -> None:
+    one = file(tmp_path, "a.csv", products(5))
+    later = one._replace(observed_at=datetime(2023, 11, 1, tzinfo=UTC))
+    planned = jobs.plan(place.database, [one, later], 10**9)
+    produce_all(place, planned.chunks)
+    assert len(planned.ingestions) == 2
+    dates = Counter(json.loads(event.value or b"")["date"] for event in place.log())
+    assert dates == {"2023-10-31T12:30:00.789Z": 5, "2023-11-01T00:00:00.000Z": 5}
+
+
+def test_an_unsafe_producer_is_refused_before_anything_is_sent(place: Place, tmp_path: Path) -> None:
+    planned = jobs.plan(place.database, [file(tmp_path, "a.csv", products(5))], 10**9)
+    with pytest.raises(UnsafeProducer, match=re.escape("acks must be all or -1 (it is 1)")):
+        jobs.produce(place.database, nobody, {**RECOMMENDED, "acks": 1}, planned.chunks[0], Path)
+
+
+def test_what_is_not_registered(place: Place, tmp_path: Path) -> None:
+    planned = jobs.plan(place.database, [file(tmp_path, "a.csv", products(5))], 10**9)
+    with pytest.raises(LookupError, match=f"ingestion {planned.ingestions[0]} has no chunk 7"):
+        jobs.produce(place.database, nobody, RECOMMENDED, {**planned.chunks[0], "number": 7}, Path)
+    with pytest.raises(LookupError, match="ingestion nothing is not registered"):
+        jobs.reconcile(place.database, [*planned.ingestions[:0], "nothing"])
+
+
+def test_through_airflows_hooks_and_paths_in_another_time_zone(place: Place, tmp_path: Path) -> None:
+    """Files found by patterns, moments in UTC, though the hook's client tells times without a zone."""
+    content = any_products(Random(7), 80)
+    (tmp_path / "2024-02-29").mkdir()
+    (tmp_path / "2024-02-29" / "products_a.csv").write_bytes(content)
+    (tmp_path / "2024-02-29" / "categories.csv").write_bytes(categories(3))
+    environment = {
+        **connections.environment(),
+        "TZ": "America/New_York",
+        "TIDEMARK_PRODUCTS_PATTERN": f"file://{tmp_path}/*/products_*.csv",
+        "TIDEMARK_CATEGORIES_PATTERN": f"{tmp_path}/{{day}}/categories.csv",
+    }
+    named = {"products": [f"file://{tmp_path}/2024-02-29/products_a.csv"], "observed_at": ["2024-02-29"]}
+    planned, again = run_with_airflow(str(TASKS), json.dumps([("2024-02-29", {}, 3_000), (None, named, 3_000)]), **environment)
+    assert len(planned["chunks"]) > 2
+    assert {chunk["file"] for chunk in planned["chunks"]} == {
+        f"{tmp_path}/2024-02-29/categories.csv",
+        f"file://{tmp_path}/2024-02-29/products_a.csv",
+    }
+    of_categories, of_products = planned["ingestions"]
+    should_be = [
+        one._replace(value=one.value.replace(b"2023-10-31T12:30:00.789Z", b"2024-02-29T00:00:00.000Z"))
+        for one in wanted(place, content, Kind.PRODUCT, of_products)
+    ]
+    should_be += wanted(place, categories(3), Kind.CATEGORY, of_categories)
+    assert comparable(place.log()) == comparable(should_be)
+    assert again == {"ingestions": [of_products], "chunks": []}

@@ -1,0 +1,192 @@
+"""Every acknowledgement counts: what Kafka has, where it ends, and an error that says what to do where that is not all."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from random import Random
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from kafka import KafkaProducer
+from support.broker import stalling
+from support.csvs import OBSERVED_AT, TOLD_AT, MemoryFile, csv_bytes, products
+from support.places import Place
+
+from catalog.marks import TideMark
+from ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, Kind
+from ingest.plan import plan
+from ingest.produce import RECOMMENDED, Acknowledged, NotAcknowledged, produce, produce_chunk
+from ingest.records import Message, Origin
+from serving.ingestions import Chunk
+from settings import settings
+
+pytestmark = pytest.mark.servers
+
+SECONDS = 1.0  # without an acknowledgement, where the broker is not to answer
+LONGEST = 10.0  # that any failure may take here
+
+
+def some(count: int, keys: int = 1_000_000, size: int = 20) -> Iterator[Message]:
+    for number in range(count):
+        yield Message(b"key %d" % (number % keys), Random(number).randbytes(size), [("tide-source", b"csv")])
+
+
+def producer(**configuration: Any) -> Producer:
+    """A quiet one: librdkafka's log of a broker that does not answer tells nothing here."""
+    return Producer({"bootstrap.servers": settings().kafka, **RECOMMENDED, "log_level": 0, **configuration})
+
+
+@contextmanager
+def soon() -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    assert time.monotonic() - started < LONGEST
+
+
+def of_products(mark: TideMark) -> TideMark:
+    return TideMark({key: end for key, end in mark.items() if key.topic == settings().product_topic})
+
+
+def test_all_acknowledged_and_where_they_end(place: Place) -> None:
+    topic = settings().product_topic
+    first = produce(producer(), topic, some(2_500), 20)
+    assert first == Acknowledged(2_500, of_products(place.ends()))
+    assert sum(first.ends.values()) == 2_500
+    assert len(first.ends) == settings().product_partitions
+    second = produce(producer(), topic, some(30, keys=1), 20)
+    ((key, end),) = second.ends.items()
+    assert second.events == 30
+    assert end == first.ends[key] + 30
+    assert [place.ends()[one] for one in first.ends] == [end if one == key else first.ends[one] for one in first.ends]
+    assert produce(producer(), topic, [], 20) == Acknowledged(0, TideMark())
+
+
+def test_more_events_than_the_producer_holds(place: Place) -> None:
+    small = producer(**{"queue.buffering.max.messages": 50, "batch.num.messages": 20})
+    assert produce(small, settings().product_topic, some(1_234), 20) == Acknowledged(1_234, of_products(place.ends()))
+
+
+def test_what_is_sent_is_what_comes(place: Place) -> None:
+    given = [Message(None, b"", []), Message("ключ".encode(), "wert ü\x00".encode(), [("a", b"1"), ("b", None), ("a", b"")])]
+    produce(producer(), settings().category_topic, given, 20)
+    assert [(event.key, event.value, list(event.headers)) for event in place.log()] == given
+
+
+def test_a_key_lies_in_one_partition_whoever_sends_it(place: Place) -> None:
+    """kafka-python, which places keys as Java's producer does, and both of librdkafka's partitioners that are allowed."""
+    random = Random(1)
+    keys = [b"B0T%07d" % number for number in range(200)] + [random.randbytes(random.randrange(1, 40)) for _ in range(200)]
+    keys += ["日本製".encode(), b"\x00", b"\xff" * 7]
+    produce(producer(), settings().product_topic, [Message(key, b"", []) for key in keys], 20)
+    produce(producer(partitioner="murmur2"), settings().product_topic, [Message(key, b"", []) for key in keys], 20)
+    other = KafkaProducer(bootstrap_servers=settings().kafka, acks="all")
+    for key in keys:
+        other.send(settings().product_topic, key=key, value=b"")
+    other.close()
+    found: dict[bytes | None, list[int]] = {}
+    for event in place.log():
+        found.setdefault(event.key, []).append(event.partition)
+    assert found.keys() == set(keys)
+    assert [key for key, partitions in found.items() if len(partitions) != 3 or len(set(partitions)) != 1] == []
+    assert {partitions[0] for partitions in found.values()} == set(range(settings().product_partitions))
+
+
+def test_events_without_a_key_lie_in_all_partitions(place: Place) -> None:
+    """Rows that go as they came must not all be one partition's."""
+    one = producer()
+    for _ in range(40):
+        produce(one, settings().product_topic, [Message(None, b"x", [])], 20)
+    assert {event.partition for event in place.log()} == set(range(settings().product_partitions))
+
+
+def test_the_longest_record_is_an_event_however_it_is_escaped(place: Place) -> None:
+    content = csv_bytes([["7", "\x01" * (MOST_RECORD_BYTES - len(b"7,\n"))]], CATEGORY_COLUMNS)
+    planned = plan(MemoryFile(content), Kind.CATEGORY, OBSERVED_AT, 10**9)
+    (chunk,) = planned.chunks
+    assert chunk.end - chunk.start == MOST_RECORD_BYTES
+    origin = Origin(planned.ingestion.id, Kind.CATEGORY, planned.columns, OBSERVED_AT, TOLD_AT)
+    done = produce_chunk(producer(), settings().category_topic, MemoryFile(content), len(content), chunk, origin, 30)
+    assert done.events == 1
+    (event,) = place.log()
+    assert len(event.value or b"") > 6 * (MOST_RECORD_BYTES - 10)
+
+
+def test_an_unknown_topic(place: Place) -> None:
+    with soon(), pytest.raises(NotAcknowledged, match=re.escape("Kafka has no topic nowhere: run `python -m ingest.topics`")):
+        produce(producer(), "nowhere", some(3), 20)
+
+
+def test_an_event_that_is_too_large_for_the_producer(place: Place) -> None:
+    message = (
+        r"producer refuses an event of 9000000 bytes for \S+: .*MSG_SIZE_TOO_LARGE.*max\.message\.bytes.*message\.max\.bytes be 8388608"
+    )
+    with soon(), pytest.raises(NotAcknowledged, match=message):
+        produce(producer(), settings().product_topic, some(1, size=9_000_000), 20)
+
+
+def test_events_that_are_too_large_for_the_topic(place: Place) -> None:
+    generous = producer(**{"message.max.bytes": 20_000_000, "batch.num.messages": 1})
+    given = [*some(5), *some(1, size=9_000_000), *some(5)]
+    message = (
+        rf"Kafka refused [0-9]+ of 11 events for {settings().product_topic}: .*\(MSG_SIZE_TOO_LARGE\): let the topic's max\.message\.bytes"
+    )
+    with soon(), pytest.raises(NotAcknowledged, match=message):
+        produce(generous, settings().product_topic, given, 20)
+
+
+def test_an_acknowledgement_that_does_not_say_where_is_none(place: Place) -> None:
+    """Without the offset nobody could tell when the event is served."""
+    careless = producer(acks=0, **{"enable.idempotence": False})
+    with soon(), pytest.raises(NotAcknowledged, match=r"does not say at which offsets 3 of 3 events .*: run the task again"):
+        produce(careless, settings().product_topic, some(3), 20)
+
+
+def test_a_producer_of_transactions(place: Place) -> None:
+    with soon(), pytest.raises(NotAcknowledged, match=r"producer refuses an event .* Erroneous state"):
+        produce(producer(**{"transactional.id": "x"}), settings().product_topic, some(3), 20)
+
+
+def test_fewer_events_than_rows(place: Place) -> None:
+    content = products(20)
+    planned = plan(MemoryFile(content), Kind.PRODUCT, OBSERVED_AT, 10**9)
+    (chunk,) = planned.chunks
+    origin = Origin("one", Kind.PRODUCT, planned.columns, OBSERVED_AT, TOLD_AT)
+
+    def go(chunk: Chunk) -> Acknowledged:
+        return produce_chunk(producer(), settings().product_topic, MemoryFile(content), len(content), chunk, origin, 20)
+
+    assert go(chunk).events == 20
+    with pytest.raises(NotAcknowledged, match=r"chunk 0 of memory/rows\.csv has 21 rows, 20 events were acknowledged"):
+        go(chunk._replace(rows=21))
+
+
+def test_a_broker_that_does_not_answer_at_all(place: Place) -> None:
+    before = produce(producer(), settings().product_topic, some(5), 20).ends
+    silent = r"Kafka has not answered within 1 s .* is it running.* Nothing has been sent"
+    with stalling(place.servers) as stall, soon():
+        stall()
+        with pytest.raises(NotAcknowledged, match=silent):
+            produce(producer(), settings().product_topic, some(5), SECONDS)
+    assert of_products(place.ends()) == before
+    assert produce(producer(), settings().product_topic, some(3), 20).events == 3
+
+
+@pytest.mark.parametrize(("queue", "count", "sent"), [(200_000, 5, 15), (100, 500, 110)])
+def test_a_broker_that_falls_silent(queue: int, count: int, sent: int, place: Place) -> None:
+    """While the last acknowledgements are waited for, and while the producer's queue is full."""
+    one = producer(**{"queue.buffering.max.messages": queue})
+
+    def then_stalled(stall: Callable[[], None]) -> Iterator[Message]:
+        yield from some(10)
+        one.flush(20)
+        stall()
+        yield from some(count)
+
+    message = rf"acknowledged nothing for 1 s \(10 of {sent} events of this chunk so far\): is it running\? Once it is, run the task again"
+    with stalling(place.servers) as stall, soon(), pytest.raises(NotAcknowledged, match=message):
+        produce(one, settings().product_topic, then_stalled(stall), SECONDS)
+    assert produce(producer(), settings().product_topic, some(3), 20).events == 3

@@ -1,0 +1,148 @@
+"""Which files a run is about, and as of when: named ones, or those that the patterns of the settings find for its day."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingest.jobs import MOMENT_PATTERN, Unclear, files_of
+from settings import Settings
+
+DAY = "2024-02-29"
+FILES = (
+    *("2024-02-29/products_a.csv", "2024-02-29/products_b.csv", "2024-02-29/categories.csv", "2024-02-29/products_c.csv.gz"),
+    *("2024-03-01/products_a.csv", "shops/north/2024-02-29.csv", "shops/south/2024-02-29.csv", "shops/south/deep/2024-02-29.csv"),
+    *("products_2024-02-29.csv", "2024-02-29/products_folder.csv/inside.csv"),
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of files, the working folder too."""
+    for name in FILES:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def found(day: str | None, parameters: Mapping[str, Any], products: str = "", categories: str = "") -> list[tuple[str, str, str]]:
+    """Kind, path and moment of each file."""
+    settings = Settings(products_pattern=products, categories_pattern=categories)  # type: ignore[call-arg]
+    return [
+        (str(kind), str(path), f"{observed_at:%Y-%m-%d %H:%M}") for kind, path, observed_at in files_of(day, parameters, settings, Path)
+    ]
+
+
+PATTERNS = {
+    "{folder}/{{day}}/products_a.csv": ["2024-02-29/products_a.csv"],
+    "{folder}/{{day}}/products_*.csv": ["2024-02-29/products_a.csv", "2024-02-29/products_b.csv"],
+    "{folder}/{{day}}/products_?.csv": ["2024-02-29/products_a.csv", "2024-02-29/products_b.csv"],
+    "{folder}/{{day}}/products_[b-z].csv": ["2024-02-29/products_b.csv"],
+    "{folder}/*/products_a.csv": ["2024-02-29/products_a.csv", "2024-03-01/products_a.csv"],
+    "{folder}/shops/*/{{day}}.csv": ["shops/north/2024-02-29.csv", "shops/south/2024-02-29.csv"],
+    "{folder}/shops/**/{{day}}.csv": ["shops/north/2024-02-29.csv", "shops/south/2024-02-29.csv", "shops/south/deep/2024-02-29.csv"],
+    "{folder}/products_{{day}}.csv": ["products_2024-02-29.csv"],
+    "products_{{day}}.csv": ["products_2024-02-29.csv"],
+    "products_*.csv": ["products_2024-02-29.csv"],
+    "{{day}}/products_a.csv": ["2024-02-29/products_a.csv"],
+    "./{{day}}/products_[a].csv": ["2024-02-29/products_a.csv"],
+    "{folder}/{{day}}/missing.csv": [],
+    "{folder}/{{day}}/missing_*.csv": [],
+    "{folder}/missing/{{day}}/*.csv": [],
+    "{folder}/{{day}}": [],
+    "": [],
+}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_patterns_find_the_files_of_a_day(pattern: str, folder: Path) -> None:
+    """Files only, by name; a pattern without a folder is about the working folder, as any path is."""
+    those = found(DAY, {}, products=pattern.format(folder=folder))
+    prefix = f"{folder}/" if "{folder}" in pattern else ""
+    assert those == [("product", f"{prefix}{name}", "2024-02-29 00:00") for name in PATTERNS[pattern]]
+
+
+def test_a_folder_with_wildcards_in_the_root(folder: Path) -> None:
+    """Nothing but the pattern's first folder is fixed."""
+    first, *others = folder.parts[1:]
+    pattern = "/".join(["", f"{first[0]}*", *others, "products_*.csv"])
+    assert found(DAY, {}, products=pattern) == [("product", f"{folder}/products_2024-02-29.csv", "2024-02-29 00:00")]
+
+
+def test_categories_come_first(folder: Path) -> None:
+    """Their names are then known when the products are served."""
+    both = found(DAY, {}, products="{day}/products_b.csv", categories="{day}/cat*.csv")
+    assert both == [("category", f"{DAY}/categories.csv", f"{DAY} 00:00"), ("product", f"{DAY}/products_b.csv", f"{DAY} 00:00")]
+    named = found(DAY, {"products": [f"{DAY}/products_b.csv"], "categories": [f"{DAY}/categories.csv"]})
+    assert named == both
+
+
+def test_named_files_come_before_the_patterns(folder: Path) -> None:
+    assert found(DAY, {"products": ["2024-03-01/products_a.csv"]}, products="{day}/*.csv", categories="{day}/*.csv") == [
+        ("product", "2024-03-01/products_a.csv", "2024-02-29 00:00")
+    ]
+
+
+def test_one_date_for_all_or_one_each(folder: Path) -> None:
+    products = ["2024-03-01/products_a.csv", "2024-02-29/products_b.csv"]
+    one = found(None, {"products": products, "observed_at": ["2024-05-06T07:08:09.5+01:00"]})
+    assert [date for *_, date in one] == ["2024-05-06 06:08"] * 2
+    each = found(DAY, {"products": products, "categories": [f"{DAY}/categories.csv"], "observed_at": ["2024-03-01", "2024-02-29 12:00"]})
+    assert each == [
+        ("category", f"{DAY}/categories.csv", "2024-03-01 00:00"),
+        ("product", "2024-03-01/products_a.csv", "2024-03-01 00:00"),
+        ("product", "2024-02-29/products_b.csv", "2024-02-29 12:00"),
+    ]
+
+
+def test_a_days_files_may_have_another_date(folder: Path) -> None:
+    assert found(DAY, {"observed_at": ["2024-02-28T18:00Z"]}, products="{day}/*_a.csv") == [
+        ("product", f"{DAY}/products_a.csv", "2024-02-28 18:00")
+    ]
+
+
+def test_the_same_file_at_two_moments_is_two(folder: Path) -> None:
+    twice = found(None, {"products": ["products_2024-02-29.csv"] * 2, "observed_at": ["2024-02-28", "2024-02-29"]})
+    assert [date for *_, date in twice] == ["2024-02-28 00:00", "2024-02-29 00:00"]
+
+
+UNCLEAR: dict[str, tuple[str | None, dict[str, list[str]], str]] = {
+    "nothing is named, no day": (None, {}, "a run by hand names its files: give products or categories, or run a day"),
+    "an empty day": ("", {}, "a run by hand names its files"),
+    "only a date": (None, {"observed_at": ["2024-01-01"]}, "a run by hand names its files"),
+    "no date": (None, {"products": ["a.csv"]}, "give observed_at, one date or one a product file"),
+    "no date of categories": (None, {"categories": ["a.csv"], "observed_at": []}, "give observed_at"),
+    "too few dates": (DAY, {"products": ["a", "b", "c"], "observed_at": ["2024-01-01", "2024-01-02"]}, "3 product files and 2 dates"),
+    "too many dates": (DAY, {"products": ["a"], "observed_at": ["2024-01-01", "2024-01-02"]}, "1 product files and 2 dates"),
+    "dates of categories": (DAY, {"categories": ["a"], "observed_at": ["2024-01-01", "2024-01-02"]}, "0 product files and 2 dates"),
+    "dates of a day's files": (DAY, {"observed_at": ["2024-01-01", "2024-01-02"]}, "no files are named and 2 dates are"),
+    "no such day": ("2023-02-29", {}, "'2023-02-29' is no date: write it as 2023-12-31"),
+    "a key that is no day": ("all", {}, "'all' is no date"),
+    "an empty date": (DAY, {"products": ["a"], "observed_at": [""]}, "'' is no date"),
+    "a date in words": (DAY, {"products": ["a"], "observed_at": ["yesterday"]}, "'yesterday' is no date"),
+}
+
+
+@pytest.mark.parametrize("what", UNCLEAR)
+def test_unclear(what: str, folder: Path) -> None:
+    day, parameters, message = UNCLEAR[what]
+    with pytest.raises(Unclear, match=re.escape(message)):
+        found(day, parameters, products="{day}/*.csv")
+
+
+def test_named_files_must_be_there(folder: Path) -> None:
+    """All that are missing are named; a folder or a pattern is no file."""
+    parameters = {"products": ["gone.csv", "products_2024-02-29.csv", "*.csv"], "categories": ["shops", f"{folder}/no/c.csv"]}
+    with pytest.raises(FileNotFoundError, match=re.escape(f"no such file: shops, {folder}/no/c.csv, gone.csv, *.csv (paths are those")):
+        found(DAY, parameters)
+
+
+def test_the_form_of_the_dag_takes_dates() -> None:
+    fit = ("2024-01-01", "2024-01-01T10:00:00Z", "2024-01-01 10:00")
+    unfit = ("", "01/02/2024", "2024-1-1", "2024-01-01T", "x2024-01-01", "2024-01-01x")
+    assert [bool(re.search(MOMENT_PATTERN, text)) for text in (*fit, *unfit)] == [True] * len(fit) + [False] * len(unfit)

@@ -1,0 +1,128 @@
+"""The topics are created as the contract has them, once; what exists is checked and never changed."""
+
+from __future__ import annotations
+
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from support.broker import configure, delete, described, wait_for
+from support.environment import setting
+from support.places import Place
+from support.servers import free_ports
+
+from catalog.events import Event
+from ingest import topics
+from settings import CHECKOUT, settings
+
+pytestmark = pytest.mark.servers
+
+DAY_MS = 86_400_000
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """The command sets how much Kafka's client logs; the other tests are not to hear it."""
+    before = logging.getLogger("kafka").level
+    yield
+    logging.getLogger("kafka").setLevel(before)
+
+
+def test_created_as_the_contract_has_them(place: Place) -> None:
+    product_topic, category_topic = settings().topics
+    wait_for(lambda: len(described()) == 2)
+    found = described()
+    assert {topic: one.partitions for topic, one in found.items()} == {product_topic: 4, category_topic: 1}
+    expected = {
+        "cleanup.policy": "delete",
+        "message.timestamp.type": "LogAppendTime",
+        "retention.ms": str(30 * DAY_MS),
+        "retention.bytes": "-1",
+        "max.message.bytes": str(8 * 1024 * 1024),
+    }
+    for one in found.values():
+        assert one.configuration.items() >= expected.items()
+    assert topics.wrong(settings().topics) == []
+
+
+def test_by_the_settings(place: Place) -> None:
+    delete(*settings().topics)
+    with setting(product_partitions="7", retention_days="3"):
+        assert topics.create() == list(settings().topics)
+    wait_for(lambda: len(described()) == 2)
+    for topic, one in described().items():
+        assert one.partitions == (7 if topic == settings().product_topic else 1)
+        assert one.configuration["retention.ms"] == str(3 * DAY_MS)
+
+
+def test_creating_again_changes_nothing(place: Place) -> None:
+    place.send([Event("ingest-product", 0, 0, 0, None, b"x")])
+    before, ends = described(), place.ends()
+    with setting(product_partitions="9", retention_days="9"):
+        assert topics.create() == []
+    assert described() == before
+    assert place.ends() == ends
+
+
+def test_only_what_is_missing_is_created(place: Place) -> None:
+    product_topic, category_topic = settings().topics
+    before = described()
+    delete(category_topic)
+    assert topics.create() == [category_topic]
+    wait_for(lambda: len(described()) == 2)
+    after = described()
+    assert after[product_topic] == before[product_topic]
+    assert after[category_topic].id != before[category_topic].id
+    assert after[category_topic] == before[category_topic]._replace(id=after[category_topic].id)
+
+
+def test_events_get_the_brokers_time(place: Place) -> None:
+    """A producer's clock decides nothing."""
+    producer = place.producer()
+    producer.produce(settings().product_topic, b"x", timestamp=1_000_000_000_000)
+    assert producer.flush(20) == 0
+    (event,) = place.log()
+    assert event.timestamp > 1_700_000_000_000
+
+
+def test_the_command_creates_and_says_so(place: Place) -> None:
+    product_topic, category_topic = settings().topics
+    delete(category_topic)
+    done = subprocess.run([sys.executable, "-m", "ingest.topics"], cwd=CHECKOUT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"topic {product_topic} is there" in done.stdout
+    assert f"topic {category_topic} created" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("cleanup.policy", "compact", "cleanup.policy is compact, .*set it to delete"),
+        ("message.timestamp.type", "CreateTime", "message.timestamp.type is CreateTime, .*set it to LogAppendTime"),
+        ("retention.ms", str(DAY_MS), r"retention.ms is 86400000, .*set it to 259200000 or more, or -1"),
+        ("retention.bytes", "1000", "retention.bytes is 1000, .*set it to -1"),
+        ("max.message.bytes", "20000000", "max.message.bytes is 20000000, .*set it to 8388608 or less"),
+    ],
+)
+def test_another_configuration_is_told_and_left(
+    name: str, value: str, complaint: str, place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    product_topic, _ = settings().topics
+    configure(product_topic, {name: value})
+    assert topics.main() == 1
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert line.startswith(f"topic {product_topic}: ")
+    assert re.search(complaint, line)
+    assert described()[product_topic].configuration[name] == value
+
+
+def test_a_broker_that_is_not_there(place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    (port,) = free_ports(1)
+    monkeypatch.setattr(topics, "ANSWER_SECONDS", 1)
+    with setting(kafka_port=str(port)):
+        assert topics.main() == 1
+    assert f"Kafka at 127.0.0.1:{port}: " in caplog.text
+    assert "Is it running, and may this user create topics?" in caplog.text

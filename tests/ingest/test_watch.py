@@ -1,0 +1,134 @@
+"""The watcher writes down where the log ends, and goes on when a server comes back."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from support.broker import wait_for
+from support.environment import setting
+from support.places import Place
+
+from catalog.events import Event
+from catalog.marks import TideMark
+from ingest import topics, watch
+from ingest.produce import RECOMMENDED, NotAcknowledged, produce
+from ingest.records import Message
+from serving import offsets
+from settings import CHECKOUT, settings
+
+pytestmark = pytest.mark.servers
+
+
+@contextmanager
+def watching(place: Place) -> Iterator[threading.Thread]:
+    until = threading.Event()
+    thread = threading.Thread(target=watch.watch, args=(place.database, until))
+    thread.start()
+    try:
+        yield thread
+    finally:
+        until.set()
+        thread.join(60)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(watch, "AFTER_FAILURE_SECONDS", 0.2)
+    monkeypatch.setattr(topics, "ANSWER_SECONDS", 2)
+
+
+def log_end(place: Place) -> dict[str, Any]:
+    return place.database.state.find_one({"_id": "log_end"}) or {}
+
+
+def noted(place: Place) -> TideMark:
+    return offsets.from_documents(log_end(place).get("offsets"))
+
+
+def send(place: Place, count: int) -> None:
+    place.send(Event("ingest-product", 0, 0, 0, b"%d" % number, b"x") for number in range(count))
+
+
+def test_every_partition_with_first_offset_and_end(place: Place) -> None:
+    with topics.admin() as client:
+        empty = watch.look(client)
+        send(place, 50)
+        found = watch.look(client)
+    partitions = [(settings().category_topic, 0), *((settings().product_topic, number) for number in range(4))]
+    assert [(one["topic"], one["partition"]) for one in found] == partitions
+    assert [(one["start"], one["offset"]) for one in empty] == [(0, 0)] * 5
+    assert sum(one["offset"] for one in found) == 50
+    assert [one["start"] for one in found] == [0] * 5
+
+
+def test_a_topic_that_is_not_there_has_no_partitions(place: Place) -> None:
+    with setting(product_topic="nowhere"), topics.admin() as client:
+        assert [(one["topic"], one["partition"]) for one in watch.look(client)] == [(settings().category_topic, 0)]
+    with setting(product_topic="nowhere", category_topic="nothing"), topics.admin() as client:
+        assert watch.look(client) == []
+
+
+def test_what_is_written_follows_what_comes(place: Place, brisk: None) -> None:
+    """The moment is MongoDB's, and moves on while nothing comes."""
+    with watching(place):
+        wait_for(lambda: "looked_at" in log_end(place))
+        assert len(noted(place)) == 0
+        send(place, 30)
+        wait_for(lambda: noted(place) == place.ends())
+        looked_at = log_end(place)["looked_at"]
+        assert abs((datetime.now(UTC) - looked_at).total_seconds()) < 30
+        wait_for(lambda: log_end(place)["looked_at"] > looked_at)
+    assert sum(noted(place).values()) == 30
+
+
+def test_the_broker_is_killed_and_comes_back(place: Place, brisk: None, caplog: pytest.LogCaptureFixture) -> None:
+    """The watcher waits for it; producing fails in bounded time and says what to do, and works as soon as the broker does."""
+    caplog.set_level(logging.INFO, "tidemark.watch")
+    producer = Producer({"bootstrap.servers": settings().kafka, **RECOMMENDED, "log_level": 0})
+    given = [Message(b"key", b"x", [])]
+    produce(producer, settings().product_topic, given, 20)
+    with watching(place):
+        wait_for(lambda: noted(place) == place.ends())
+        place.servers.kafka.kill()
+        try:
+            started = time.monotonic()
+            for one in (producer, Producer({"bootstrap.servers": settings().kafka, **RECOMMENDED, "log_level": 0})):
+                with pytest.raises(NotAcknowledged, match=r"Kafka has not answered within 1 s .* is it running"):
+                    produce(one, settings().product_topic, given, 1)
+            assert time.monotonic() - started < 10
+            wait_for(lambda: "cannot look at the log's end, trying again" in caplog.text)
+            looked_at = log_end(place)["looked_at"]
+        finally:
+            place.servers.kafka.start()
+            place.servers.wait()
+        assert produce(producer, settings().product_topic, given, 20).events == 1
+        wait_for(lambda: noted(place) == place.ends())
+        assert log_end(place)["looked_at"] > looked_at
+        assert sum(noted(place).values()) == 2
+        wait_for(lambda: "watching again" in caplog.text)
+    assert caplog.text.count("cannot look at the log's end") == 1, "what fails is said once"
+
+
+def test_the_command_ends_when_it_is_told_to(place: Place) -> None:
+    process = subprocess.Popen([sys.executable, "-m", "ingest.watch"], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
+    try:
+        wait_for(lambda: "looked_at" in log_end(place))
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert f"watching {settings().product_topic}, {settings().category_topic} of Kafka at {settings().kafka}" in output

@@ -1,0 +1,199 @@
+"""`python -m local` and `make`, as somebody types them, while nothing runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from local import __main__ as commands
+from local import health, stack
+from local.prerequisites import java
+from settings import CHECKOUT
+
+TARGETS = re.findall(r"^\.PHONY: (.*)$", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)[0].split()
+
+Say = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def say(configure, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
+    """Runs a command and returns its exit status and what it has printed."""
+    configure()
+
+    def run(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["local", *words])
+        status = commands.main()
+        return status, capsys.readouterr().out
+
+    return run
+
+
+def _make(*words: str) -> str:
+    done = subprocess.run(["make", *words, f"VENV={sys.prefix}"], cwd=CHECKOUT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_help_lists_every_target() -> None:
+    lines = dict(line.split(maxsplit=2)[1:] for line in _make("help").splitlines() if line.startswith("  make "))
+    assert {"run", "status", "stop", "logs", "test", "bench", "clean", "help"} <= {*TARGETS}
+    assert set(lines) == set(TARGETS)
+    assert all(len(text) > 5 for text in lines.values())
+
+
+def test_make_alone_is_help() -> None:
+    assert _make() == _make("help")
+
+
+def test_make_run_passes_files_with_spaces_on() -> None:
+    said = _make("-n", "run", "PRODUCTS=a b.csv,c.csv", "OBSERVED_AT=2024-01-01")
+    assert '--products "a b.csv,c.csv" --categories "" --observed-at "2024-01-01"' in said
+
+
+def test_what_run_takes() -> None:
+    given = commands._arguments(["run"])
+    assert (given.products, given.categories, given.observed_at, given.rows, given.days) == (None, None, None, 20_000, 3)
+    given = commands._arguments(["run", "--products", "a.csv, b.csv,", "--observed-at", "", "--rows", "7", "--days", "1"])
+    assert commands._list(given.products) == ["a.csv", "b.csv"]
+    assert commands._list(given.observed_at) == []
+    assert (given.rows, given.days) == (7, 1)
+
+
+@pytest.mark.parametrize("words", [["run", "--rows", "0"], ["run", "--days", "-1"], ["run", "--rows", "many"]])
+def test_counts_are_one_or_more(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        commands._arguments(words)
+    assert "is not a whole number of 1 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["nonsense"], ["status", "--xml"]])
+def test_an_unknown_command_is_refused(words: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        commands._arguments(words)
+
+
+def test_a_wrong_setting_is_named(say: Say, configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMARK_KAFKA_PORT", "http")
+    commands.settings.cache_clear()
+    status, text = say("status")
+    assert status == 1
+    assert text.startswith("TIDEMARK_KAFKA_PORT=http: ")
+
+
+def test_status_of_a_stopped_stack(say: Say) -> None:
+    assert say("status") == (1, "The stack is not running: make run\n")
+
+
+def test_status_for_programs_of_a_stopped_stack(say: Say) -> None:
+    status, text = say("status", "--json")
+    said = json.loads(text)
+    assert status == 1
+    assert list(said) == ["kafka", "mongodb", "airflow", "speed", "state"]
+    assert said.pop("state") is None
+    for one in said.values():
+        assert one["healthy"] is False
+        assert one["url"]
+        assert one["detail"]
+
+
+def test_passwords_are_not_shown(configure) -> None:
+    configure(mongodb_url="mongodb://somebody:secret@one.example,two.example/?replicaSet=theirs")
+    assert health.ADDRESSES["mongodb"]() == "mongodb://...@one.example,two.example/?replicaSet=theirs"
+
+
+def test_stop_twice(say: Say) -> None:
+    assert say("stop") == (0, "nothing was running\n")
+    assert say("stop") == (0, "nothing was running\n")
+
+
+def test_a_start_that_cannot_be_says_why_and_leaves_nothing(say: Say, configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    status, text = say("start")
+    assert status == 1
+    assert text.startswith(f"{java()} does not run: install Java")
+    assert not configure().home.exists()
+
+
+def test_clean_deletes_what_the_stack_made_and_nothing_else(say: Say, configure) -> None:
+    of = configure()
+    for name in ("airflow", "kafka/log", "mongodb", "logs", "speed", "catalogs", "run", "mine"):
+        (of.home / name).mkdir(parents=True)
+    for name in ("supervisor.conf", "supervisor.pid", "mine.txt", "mongodb/data"):
+        (of.home / name).touch()
+    status, _ = say("clean")
+    assert status == 0
+    assert sorted(path.name for path in of.home.iterdir()) == ["mine", "mine.txt"]
+
+
+def test_logs_before_there_are_any(say: Say) -> None:
+    status, text = say("logs")
+    assert status == 1
+    assert text.startswith("no logs in ")
+
+
+def test_logs_show_the_newest_whole_lines(say: Say) -> None:
+    stack.log_folder().mkdir(parents=True)
+    (stack.log_folder() / "kafka.log").write_text("".join(f"line {number}\n" for number in range(10_000)))
+    (stack.log_folder() / "speed.log").write_text("one line\n")
+    status, text = say("logs")
+    lines = text.splitlines()
+    assert status == 0
+    assert lines[-2:] == [f"{'kafka':>22} | line 9999", f"{'speed':>22} | one line"]
+    assert re.fullmatch(r" +kafka \| line \d{4}", lines[0])
+    assert say("logs", "speed") == (0, f"{'speed':>22} | one line\n")
+    status, text = say("logs", "flink")
+    assert status == 1
+    assert "no log of flink; there are: kafka, speed" in text
+
+
+def test_logs_are_followed_when_another_file_takes_the_name(configure) -> None:
+    configure()
+    stack.log_folder().mkdir(parents=True)
+    log = stack.log_folder() / "speed.log"
+    log.write_text("first\n")
+    command = [sys.executable, "-m", "local", "logs", "--follow"]
+    with subprocess.Popen(
+        command, cwd=CHECKOUT, env={**os.environ, "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, text=True
+    ) as following:
+        try:
+            assert following.stdout is not None
+            assert following.stdout.readline().endswith("| first\n")
+            with log.open("a") as file:
+                file.write("last of the old\n")
+            log.rename(log.with_suffix(".log.1"))
+            log.write_text("first of the new\n")
+            assert following.stdout.readline().endswith("| last of the old\n")
+            assert following.stdout.readline().endswith("| first of the new\n")
+            (stack.log_folder() / "watch.log").write_text("a new one\n")
+            assert following.stdout.readline() == f"{'watch':>22} | a new one\n"
+        finally:
+            following.kill()
+
+
+def test_whoever_has_seen_enough_may_go(configure) -> None:
+    configure()
+    stack.log_folder().mkdir(parents=True)
+    (stack.log_folder() / "kafka.log").write_text("".join(f"line {number}\n" for number in range(400)))
+    command = [sys.executable, "-m", "local", "logs", "--follow"]
+    with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as following:
+        assert following.stdout is not None
+        assert following.stderr is not None
+        following.stdout.readline()
+        following.stdout.close()
+        until = time.monotonic() + 60
+        while following.poll() is None and time.monotonic() < until:
+            with (stack.log_folder() / "kafka.log").open("a") as file:
+                file.write("more\n" * 100)
+            time.sleep(0.2)
+        following.kill()
+        assert "Traceback" not in following.stderr.read()
+        assert following.returncode == 1

@@ -1,0 +1,122 @@
+"""Which files and dates `make run` hands to Airflow, and what it refuses before anything is started."""
+
+from __future__ import annotations
+
+import io
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from local import job
+from local.job import CannotRun
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO(), width=500)
+
+
+def _file(folder: Path, name: str, day: str = "2024-05-06") -> str:
+    path = folder / name
+    path.write_text("header\n")
+    moment = datetime.fromisoformat(f"{day}T12:00:00").replace(tzinfo=UTC).timestamp()
+    os.utime(path, (moment, moment))
+    return str(path)
+
+
+def test_one_date_for_all(console: Console, tmp_path: Path) -> None:
+    one, two, three = (_file(tmp_path, name) for name in ("1.csv", "2.csv", "3.csv"))
+    conf = job._given(console, [one, two], [three], ["2023-12-31"])
+    assert conf == {"products": [one, two], "categories": [three], "observed_at": ["2023-12-31"]}
+
+
+def test_one_date_each(console: Console, tmp_path: Path) -> None:
+    one, two = (_file(tmp_path, name) for name in ("1.csv", "2.csv"))
+    assert job._given(console, [one, two], [], ["2023-12-31", "2024-01-01T10:00:00Z"])["observed_at"] == [
+        "2023-12-31",
+        "2024-01-01T10:00:00Z",
+    ]
+
+
+@pytest.mark.parametrize("dates", [["2023-12-30", "2023-12-31"], ["2023-12-30"] * 4])
+def test_neither_one_nor_one_each(console: Console, tmp_path: Path, dates: list[str]) -> None:
+    files = [_file(tmp_path, name) for name in ("1.csv", "2.csv", "3.csv")]
+    with pytest.raises(CannotRun, match=f"3 files and {len(dates)} dates: give OBSERVED_AT one date for all, or one each"):
+        job._given(console, files, [], dates)
+
+
+@pytest.mark.parametrize("date", ["2023-13-01", "yesterday", "2023-02-29"])
+def test_no_date(console: Console, tmp_path: Path, date: str) -> None:
+    with pytest.raises(CannotRun, match=f"OBSERVED_AT={date} is no date: write it as 2023-12-31"):
+        job._given(console, [_file(tmp_path, "1.csv")], [], [date])
+
+
+def test_without_a_date_the_day_of_the_file_counts_and_is_said(console: Console, tmp_path: Path) -> None:
+    one, two = _file(tmp_path, "1.csv", "2024-05-06"), _file(tmp_path, "2.csv", "2024-05-07")
+    assert job._given(console, [one, two], [_file(tmp_path, "3.csv")], [])["observed_at"] == ["2024-05-06", "2024-05-07"]
+    assert f"{two}: no OBSERVED_AT, so its modification day counts: 2024-05-07" in console.file.getvalue()
+
+
+def test_categories_alone_have_one_date(console: Console, tmp_path: Path) -> None:
+    files = [_file(tmp_path, "1.csv", "2024-05-06"), _file(tmp_path, "2.csv", "2024-05-05")]
+    assert job._given(console, [], files, []) == {"products": [], "categories": files, "observed_at": ["2024-05-06"]}
+
+
+def test_a_remote_file_has_no_day_of_its_own(console: Console) -> None:
+    with pytest.raises(CannotRun, match="say when that was true with OBSERVED_AT"):
+        job._given(console, ["s3://bucket/1.csv"], [], [])
+    assert job._given(console, ["s3://bucket/1.csv"], [], ["2024-01-01"])["products"] == ["s3://bucket/1.csv"]
+
+
+def test_a_file_that_is_not_there(console: Console, tmp_path: Path) -> None:
+    with pytest.raises(CannotRun, match=f"no such file: {tmp_path}/none.csv$"):
+        job._given(console, [_file(tmp_path, "1.csv"), str(tmp_path / "none.csv")], [], ["2024-01-01"])
+
+
+def test_a_folder_is_no_file(console: Console, tmp_path: Path) -> None:
+    with pytest.raises(CannotRun, match="no such file"):
+        job._given(console, [str(tmp_path)], [], ["2024-01-01"])
+
+
+def test_paths_are_made_absolute(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _file(tmp_path, "1.csv")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert job._given(console, ["1.csv", "~/1.csv"], [], ["2024-01-01"])["products"] == [str(tmp_path / "1.csv")] * 2
+
+
+def test_a_date_without_files(console: Console) -> None:
+    with pytest.raises(CannotRun, match="OBSERVED_AT is for files of yours"):
+        job.run(console, [], [], ["2024-01-01"], rows=10, days=1)
+
+
+def test_a_generated_catalog_has_a_date_a_file(console: Console, configure) -> None:
+    folder = configure().home / "catalogs" / "50-rows-3-days"
+    conf = job._generated(console, 50, 3)
+    days = ["2024-01-01", "2024-01-02", "2024-01-03"]
+    assert conf == {
+        "products": [str(folder / f"products_{day}.csv") for day in days],
+        "categories": [str(folder / "categories.csv")],
+        "observed_at": days,
+    }
+    assert all(Path(name).is_file() for name in conf["products"] + conf["categories"])
+
+
+def test_a_generated_catalog_is_written_once(console: Console, configure) -> None:
+    configure()
+    first, *_ = job._generated(console, 50, 2)["products"]
+    written = Path(first).stat().st_mtime_ns
+    job._generated(console, 50, 2)
+    assert Path(first).stat().st_mtime_ns == written
+
+
+def test_a_generated_catalog_cut_short_is_written_again(console: Console, configure) -> None:
+    folder = configure().home / "catalogs" / "50-rows-2-days"
+    whole = [Path(name).read_bytes() for name in job._generated(console, 50, 2)["products"]]
+    (folder / ".whole").unlink()
+    (folder / "products_2024-01-02.csv").unlink()
+    (folder / "products_2024-01-01.csv").write_text("cut")
+    assert [Path(name).read_bytes() for name in job._generated(console, 50, 2)["products"]] == whole

@@ -1,0 +1,86 @@
+"""What outlived its parent is found by its marks and ended, and nobody else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+import pytest
+
+from local import processes
+from local.processes import Process
+
+STUBBORN = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
+PARENT = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {STUBBORN!r}]); time.sleep(600)"
+
+
+@contextmanager
+def python(program: str, marks: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([sys.executable, "-c", program], env={**os.environ, **marks}, stdout=subprocess.PIPE) as running:
+        try:
+            assert running.stdout is not None
+            assert running.stdout.readline() == b"ready\n"
+            yield running
+        finally:
+            running.kill()
+
+
+@pytest.fixture
+def marks() -> dict[str, str]:
+    return {"TIDEMARK_TEST_STACK": uuid4().hex, "TIDEMARK_TEST_PROGRAM": "one"}
+
+
+def test_the_marked_are_found(marks: dict[str, str]) -> None:
+    with python(STUBBORN, marks) as one, python(STUBBORN, {**marks, "TIDEMARK_TEST_PROGRAM": "two"}) as two:
+        assert processes.marked(marks) == [one.pid]
+        assert processes.marked({"TIDEMARK_TEST_STACK": marks["TIDEMARK_TEST_STACK"]}) == sorted([one.pid, two.pid])
+        assert processes.marked({**marks, "TIDEMARK_TEST_STACK": "another"}) == []
+
+
+def test_the_stubborn_are_ended_and_others_are_not(marks: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "POLITE_SECONDS", 0.3)
+    with python(STUBBORN, marks) as stubborn, python(STUBBORN, {**marks, "TIDEMARK_TEST_STACK": "another"}) as other:
+        assert processes.end(marks)
+        assert stubborn.wait(10) == -9
+        assert other.poll() is None
+        assert not processes.end(marks)
+
+
+def test_a_child_that_outlived_its_parent_is_ended(marks: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "POLITE_SECONDS", 0.3)
+    with python(PARENT, marks) as parent:
+        (child,) = {*processes.marked(marks)} - {parent.pid}
+        parent.kill()
+        parent.wait()
+        assert processes.marked(marks) == [child]
+        assert processes.end(marks)
+        processes.wait_for_end([child], 10)
+        assert not processes.alive(child)
+
+
+def test_one_whose_parent_has_not_noticed_its_end_is_not_alive(marks: dict[str, str]) -> None:
+    with python(STUBBORN, marks) as one:
+        one.kill()
+        processes.wait_for_end([one.pid], 10)
+        assert not processes.alive(one.pid)
+        assert processes.marked(marks) == []
+
+
+def test_workers_that_hide_their_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only Airflow's, only of the session or group that is meant, with what they have started."""
+    there = [
+        Process(10, 1, 10, 5, None, b"airflow worker -- LocalExecutor"),
+        Process(11, 10, 11, 5, None, b"airflow worker -- task"),
+        Process(12, 1, 12, 6, None, b"airflow worker of another stack"),
+        Process(13, 1, 10, 5, None, b"ssh-agent"),
+        Process(14, 1, 14, 5, frozenset({b"A=another"}), b"airflow scheduler"),
+        Process(15, 1, 15, 7, frozenset({b"A=mine", b"B=x"}), b"python"),
+    ]
+    monkeypatch.setattr(processes, "_processes", lambda: iter(there))
+    assert processes.marked({"A": "mine"}) == [15]
+    assert processes.marked({"A": "mine"}, session=5) == [10, 11, 15]
+    assert processes.marked({"A": "mine"}, group=10) == [10, 11, 15]

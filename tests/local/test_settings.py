@@ -1,0 +1,58 @@
+"""Settings: each says what it is for, a wrong one is named, and nothing else reads the environment."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from settings import CHECKOUT, Settings
+
+PARTS = ("catalog", "ingest", "spark", "serving", "local", "settings", "dags")
+
+# Who else may touch the environment: where Java is, what children get, and what PySpark's workers need.
+OTHERS = {"local/prerequisites.py", "local/programs.py", "spark/session.py"}
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    silent = [name for name, field in Settings.model_fields.items() if len(field.description or "") < 10]
+    assert silent == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("KAFKA_PORT", "abc"), ("AIRFLOW_PORT", "0"), ("MONGODB_PORT", "65536"), ("CHUNK_BYTES", "0"), ("TRIGGER_SECONDS", "-1")],
+)
+def test_a_wrong_value_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"TIDEMARK_{name}", value)
+    with pytest.raises(ValidationError, match=name.lower()):
+        Settings()
+
+
+def test_an_empty_variable_is_as_if_it_were_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMARK_KAFKA_PORT", "")
+    assert Settings().kafka_port == Settings.model_fields["kafka_port"].default
+
+
+def test_a_process_keeps_its_settings() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().database = "another"  # type: ignore[misc]
+
+
+def _reading_the_environment(file: Path) -> Iterator[int]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        match node:
+            case ast.Attribute(value=ast.Name(id="os"), attr="environ" | "environb" | "getenv" | "putenv"):
+                yield node.lineno
+            case ast.ImportFrom(module="os", names=names) if {name.name for name in names} & {"environ", "getenv"}:
+                yield node.lineno
+
+
+def test_nobody_else_reads_the_environment() -> None:
+    files = [file for part in PARTS for file in (CHECKOUT / part).rglob("*.py")]
+    assert len(files) > 30
+    found = {file.relative_to(CHECKOUT).as_posix(): list(_reading_the_environment(file)) for file in files}
+    assert {name for name, lines in found.items() if lines} == OTHERS

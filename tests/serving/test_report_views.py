@@ -1,0 +1,201 @@
+"""The report views say what the oracle says, of states made by hand and of generated ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+from support.events import any_log
+from support.load import updates
+from support.recompute import MEASURES, Cell, Recomputed, differences, recompute, reports
+from support.states import difference, name_categories, numbered, publish, remember, stream
+
+from catalog.marks import TideMark, TopicPartition
+from serving import ingestions, ledger
+from serving.database import Document
+from serving.ingestions import Chunk, Ingestion
+from serving.ledger import MicroBatch
+from serving.snapshot import snapshot
+
+pytestmark = pytest.mark.servers
+
+MOMENT = datetime(2023, 10, 31, 12, tzinfo=UTC)
+P0, P1 = TopicPartition("products", 0), TopicPartition("products", 1)
+
+
+def cell(**measures: int) -> dict[str, int]:
+    return {**dict.fromkeys(MEASURES, 0), **measures}
+
+
+def of(cube: Mapping[Cell, dict[str, int]], **categories: str) -> Recomputed:
+    """What the oracle would have of these cells."""
+    return Recomputed({}, {int(name[1:]): text for name, text in categories.items()}, set(), dict(cube), read=dict)
+
+
+def wrong(database: Database[Document], expected: Recomputed) -> list[str]:
+    """What is wrong with the reports, all of one moment."""
+    with snapshot(database) as now:
+        return [line for view, documents in reports(expected).items() for line in differences(view, documents, now.rows(view))]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_publication_and_speed_cells_add_up_to_all_events(database: Database[Document], seed: int) -> None:
+    random = Random(seed)
+    events = numbered([*any_log(random, 300), *updates(random, 300, keys=60), *any_log(random, 300), *updates(random, 300, keys=60)])
+    below, all_of_them = recompute(events[: random.randrange(150, 600)]), recompute(events)
+    moved = difference(all_of_them.cube, below.cube)
+    publish(database, 1, recompute(events[:100]).cube)  # an older one, which nobody must see
+    publish(database, 2, below.cube)
+    stream(database, moved)
+    name_categories(database, all_of_them)
+    assert wrong(database, all_of_them) == []
+    # The states reach what the views must get right.
+    assert min(measures["products"] for measures in moved.values()) < 0 < max(measures["products"] for measures in moved.values())
+    assert moved.keys() > all_of_them.cube.keys(), "no cell has become empty"
+    assert {of for of, _, _ in all_of_them.cube} > all_of_them.categories.keys() & {of for of, _, _ in all_of_them.cube}
+    assert {price for _, price, _ in all_of_them.cube} >= {None, 0, 300}
+
+
+def test_an_empty_catalog(database: Database[Document]) -> None:
+    assert wrong(database, of({})) == []
+    assert database.report_summary.count_documents({}) == 1
+    # Cells that have been emptied are no products either.
+    publish(database, 1, {(1, 5, True): cell(products=2, priced=2, price_cents=1100)})
+    stream(database, {(1, 5, True): cell(products=-2, priced=-2, price_cents=-1100), (2, None, False): cell()})
+    assert wrong(database, of({})) == []
+
+
+def test_averages_are_exact_and_null_where_nothing_is_counted(database: Database[Document]) -> None:
+    cube = {
+        (1, 10, False): cell(products=3, priced=3, price_cents=3002, rated=3, stars_tenths=131, discounted=1, list_cents=1300)
+        | {"discount_cents": 299},
+        (2, None, False): cell(products=1),
+        (2, None, True): cell(products=1, reviews=2**31 * 10, bought_floor=2**31 * 10),
+    }  # fmt: skip
+    publish(database, 1, cube)
+    assert wrong(database, of(cube)) == []
+    priced, unpriced = database.report_category.find().sort("category_id")
+    assert priced["average_price"] == 3002 / 300
+    assert priced["average_stars"] == 131 / 30
+    assert priced["average_discount"] == 299 / 1300
+    assert priced["share"] == 3 / 5
+    assert [unpriced[name] for name in ("average_price", "average_stars", "average_discount")] == [None] * 3
+    assert unpriced["category_name"] == "Unknown category 2"
+    assert (unpriced["best_sellers"], unpriced["bought_floor"]) == (1, 2**31 * 10)
+
+
+def test_the_newest_name_is_shown_everywhere(database: Database[Document]) -> None:
+    cube = {(7, 300, True): cell(products=1, priced=1, price_cents=2**40)}
+    publish(database, 1, cube)
+    remember(database, MOMENT, cube)
+    for name in ("Luggage", "Bags & Größen 日本 😀\x00"):
+        version = {"told_at": 0, "position": 0, "partition": 0, "offset": 0}
+        database.category.replace_one({"_id": 7}, {"category_name": name, "_tide": {"version": version}}, upsert=True)
+        assert wrong(database, of(cube, _7=name)) == []
+        assert [one["category_name"] for one in database.report_history.find()] == [name]
+
+
+def test_history_is_the_cube_of_each_day(database: Database[Document]) -> None:
+    random, days = Random(5), {}
+    for number in range(3):
+        day = MOMENT.replace(hour=0) + timedelta(days=number)
+        days[day] = recompute(numbered([*any_log(random, 300), *updates(random, 100, keys=30)]))
+        remember(database, day, {**days[day].cube, (77, 5, False): cell()})
+    name_categories(database, days[day])
+    found: dict[datetime, list[Document]] = {}
+    for one in database.report_history.find():
+        found.setdefault(one.pop("day"), []).append(one)
+    assert found.keys() == days.keys()
+    for day, recomputed in days.items():
+        recomputed.categories = days[max(days)].categories  # everyone, history too, shows the newest name
+        assert differences("report_cube", reports(recomputed)["report_cube"], found[day]) == []
+
+
+FRESHNESS = {
+    *("publication", "mark", "published_at", "newest_observation", "newest_event", "heartbeat", "seconds_since_heartbeat"),
+    *("events_behind", "looked_at", "drift", "quarantined", "rules"),
+}
+
+
+def freshness(database: Database[Document]) -> Document:
+    (found,) = database.report_freshness.find()
+    assert found.keys() == FRESHNESS
+    return found
+
+
+def test_freshness_before_anything_has_happened(database: Database[Document]) -> None:
+    assert freshness(database) == {**dict.fromkeys(FRESHNESS), "publication": 0, "mark": [], "quarantined": 0}
+
+
+def test_freshness(database: Database[Document]) -> None:
+    mark = TideMark({P0: 3})
+    publish(database, 4, {}, mark=mark, at=MOMENT)
+    generation = ledger.start_generation(database, "these rules", {"products": "id"}).generation
+    times = {"newest_event": MOMENT, "newest_observation": MOMENT - timedelta(days=1)}
+    ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 10, P1: 5}), {}, **times))
+    for at, drift in ((MOMENT, 5), (MOMENT + timedelta(days=1), 2), (MOMENT - timedelta(days=1), 7)):
+        database.verification.insert_one({"at": at, "drift": drift})
+    for number, status in enumerate(("open", "open", "replayed", "discarded", "healed")):
+        record = {
+            "topic": "products",
+            "partition": 0,
+            "offset": number,
+            "timestamp": MOMENT,
+            "reason": "asin",
+            "raw": None,
+            "source": "api",
+        }
+        database.quarantine.insert_one({"_id": str(number), "status": status, **record})
+    found = freshness(database)
+    assert found["publication"] == 4
+    assert found["mark"] == [{"topic": "products", "partition": 0, "offset": 3}]
+    assert (found["published_at"], found["newest_event"], found["newest_observation"]) == (MOMENT, MOMENT, MOMENT - timedelta(days=1))
+    assert (found["drift"], found["quarantined"], found["rules"]) == (2, 2, "these rules")
+    assert found["heartbeat"] == (database.state.find_one({"_id": "ledger"}) or {})["heartbeat"]
+    assert 0 <= found["seconds_since_heartbeat"] < 30
+    database.state.update_one({"_id": "ledger"}, {"$set": {"heartbeat": datetime.now(UTC) - timedelta(seconds=1000)}})
+    assert 999 < freshness(database)["seconds_since_heartbeat"] < 1030
+
+
+def test_how_far_behind_is_known_only_where_somebody_has_looked_within_a_minute(database: Database[Document]) -> None:
+    generation = ledger.start_generation(database, "rules", {}).generation
+    ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 10, P1: 5}), {}))
+    ends = [
+        {"topic": "products", "partition": 0, "start": 0, "offset": 12},  # 2 behind
+        {"topic": "products", "partition": 1, "start": 0, "offset": 4},  # looked at before the stream went on
+        {"topic": "products", "partition": 2, "start": 0, "offset": 7},  # a new partition
+        {"topic": "others", "partition": 0, "start": 0, "offset": 1},
+    ]
+    for seconds, behind in ((0, 10), (50, 10), (70, None)):
+        looked_at = (datetime.now(UTC) - timedelta(seconds=seconds)).replace(microsecond=0)
+        database.state.replace_one({"_id": "log_end"}, {"offsets": ends, "looked_at": looked_at}, upsert=True)
+        found = freshness(database)
+        assert (found["events_behind"], found["looked_at"]) == (behind, looked_at if behind is not None else None)
+
+
+def test_an_ingestion_is_served_once_the_stream_has_reached_the_ends_of_all_its_chunks(database: Database[Document]) -> None:
+    plan = [Chunk(0, 0, 50, 4, "00"), Chunk(1, 50, 90, 3, "01")]
+    told_at = ingestions.register(database, Ingestion("i", "product", "/in/a.csv", "a.csv", 90, 7, "02", MOMENT), plan)
+    generation = ledger.start_generation(database, "rules", {}).generation
+
+    def progress() -> dict[str, Any]:
+        (found,) = database.ingestion_progress.find()
+        return found
+
+    assert progress() == {
+        **{"_id": "i", "kind": "product", "file": "/in/a.csv", "name": "a.csv", "bytes": 90, "rows": 7},
+        **{"observed_at": MOMENT, "told_at": told_at, "chunks": 2, "done": 0, "acknowledged": 0, "served": False},
+    }
+    ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 4}), {}))
+    ingestions.finish_chunk(database, "i", 0, 4, TideMark({P0: 4}))
+    assert (progress()["done"], progress()["acknowledged"], progress()["served"]) == (1, 4, False)
+    ingestions.finish_chunk(database, "i", 1, 3, TideMark({P0: 5, P1: 2}))
+    assert (progress()["done"], progress()["acknowledged"], progress()["served"]) == (2, 7, False)
+    ledger.commit(database, generation, MicroBatch(1, TideMark({P0: 9}), {}))
+    assert not progress()["served"]
+    ledger.commit(database, generation, MicroBatch(2, TideMark({P0: 9, P1: 2}), {}))
+    assert progress()["served"]

@@ -1,0 +1,67 @@
+"""What tests do to the broker and its topics; each returns when the broker goes by it."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from kafka.admin import ConfigResource, ConfigResourceType
+from support.servers import Servers
+
+from ingest import topics
+from settings import settings
+
+
+class Topic(NamedTuple):
+    id: str
+    partitions: int
+    configuration: dict[str, str]
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until, f"not so after {seconds:g} s"
+        time.sleep(0.05)
+
+
+def described() -> dict[str, Topic]:
+    """The topics of the settings, those that there are, as the broker tells them."""
+    with topics.admin() as client:
+        found = [one for one in client.describe_topics(list(settings().topics)) if one["partitions"]]
+        resources = [ConfigResource(ConfigResourceType.TOPIC, one["name"]) for one in found]
+        configured = client.describe_configs(resources, config_filter="all")["topic"] if resources else {}
+    return {
+        one["name"]: Topic(
+            str(one["topic_id"]), len(one["partitions"]), {name: value["value"] for name, value in configured[one["name"]].items()}
+        )
+        for one in found
+    }
+
+
+def configure(topic: str, configuration: dict[str, str]) -> None:
+    """Changes these settings of a topic and no others."""
+    with topics.admin() as client:
+        client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=configuration)])
+    wait_for(lambda: described()[topic].configuration.items() >= configuration.items())
+
+
+def delete(*names: str) -> None:
+    with topics.admin() as client:
+        client.delete_topics(list(names))
+    wait_for(lambda: described().keys().isdisjoint(names))
+
+
+@contextmanager
+def stalling(servers: Servers) -> Iterator[Callable[[], None]]:
+    """What it yields stalls the broker: connections stay open and nothing is answered. In the end the broker goes on."""
+    broker = servers.kafka.process
+    assert broker is not None
+    try:
+        yield lambda: broker.send_signal(signal.SIGSTOP)
+    finally:
+        broker.send_signal(signal.SIGCONT)
+        servers.wait()

@@ -1,0 +1,28 @@
+"""A prepared database for many tests, emptied for each: what needs no topics need not wait for any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pymongo.database import Database
+
+from serving import schema
+from serving.database import Document, connect, tidemark
+
+
+@contextmanager
+def a_database(name: str) -> Iterator[Database[Document]]:
+    with connect() as client:
+        database = tidemark(client, name)
+        schema.prepare(database)
+        yield database
+        client.drop_database(name)
+
+
+def emptied(database: Database[Document]) -> Database[Document]:
+    """The database as it was when it was prepared."""
+    for collection in schema.COLLECTIONS:
+        database[collection.name].delete_many({})
+    schema.prepare(database)
+    return database

@@ -1,0 +1,26 @@
+"""Settings of this process, changed for a while."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from settings import settings
+
+
+@contextmanager
+def setting(**values: str) -> Iterator[None]:
+    """`with setting(product_partitions="7")`: the environment's variable, and so the settings of this process and its children."""
+    names = {f"TIDEMARK_{name.upper()}": value for name, value in values.items()}
+    before = {name: os.environ.get(name) for name in names}
+    os.environ |= names
+    settings.cache_clear()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+        settings.cache_clear()

@@ -1,0 +1,41 @@
+"""Runs as the DAG's tasks make them, through Airflow's hooks and paths: `python tasks.py RUNS`.
+
+RUNS is a JSON list of [day, parameters, chunk size]. Prints the plan of each run as JSON. Servers, topics and patterns are those of
+the environment's settings.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+
+def run(day: str | None, parameters: dict[str, Any], chunk_bytes: int) -> dict[str, Any]:
+    """All tasks of a run, one after another; its plan."""
+    from airflow.providers.apache.kafka.hooks.produce import KafkaProducerHook
+    from airflow.providers.mongo.hooks.mongo import MongoHook
+    from airflow.sdk import ObjectStoragePath
+
+    from ingest import jobs
+    from ingest.connections import KAFKA_CONNECTION, MONGODB_CONNECTION
+    from serving.database import tidemark
+    from settings import settings
+
+    files = jobs.files_of(day, parameters, settings(), ObjectStoragePath)
+    with MongoHook(MONGODB_CONNECTION) as mongo:
+        # What one task hands to the next goes through JSON.
+        planned: dict[str, Any] = json.loads(json.dumps(jobs.plan(tidemark(mongo.get_conn()), files, chunk_bytes)._asdict()))
+    for chunk in planned["chunks"]:
+        kafka = KafkaProducerHook(KAFKA_CONNECTION)
+        configuration = kafka.get_connection(KAFKA_CONNECTION).extra_dejson
+        with MongoHook(MONGODB_CONNECTION) as mongo:
+            jobs.produce(tidemark(mongo.get_conn()), kafka.get_producer, configuration, chunk, ObjectStoragePath)
+    with MongoHook(MONGODB_CONNECTION) as mongo:
+        jobs.reconcile(tidemark(mongo.get_conn()), planned["ingestions"])
+    return planned
+
+
+if __name__ == "__main__":
+    plans = [run(*one) for one in json.loads(sys.argv[1])]
+    sys.stdout.write("\n" + json.dumps(plans) + "\n")
