@@ -47,10 +47,10 @@ def record(asin: str, title: str) -> bytes:
 
 def test_a_broker_that_is_stopped_and_started_again(kafka: Server, place: Place) -> None:
     before = len(place.log())
-    with api(API_ACKNOWLEDGE_SECONDS=str(SECONDS)) as running, load(running.url) as posting:
+    with api(api_acknowledge_seconds=str(SECONDS)) as running, load(running.url) as posting:
         posting.wait_for(201, 10)
         kafka.stop()
-        with api(API_ACKNOWLEDGE_SECONDS=str(SECONDS), wait=False) as later:
+        with api(api_acknowledge_seconds=str(SECONDS), wait=False) as later:
             health = later.http.get("/health")
             assert (health.status_code, health.json()["healthy"]) == (503, False)
             assert "does not answer" in health.json()["detail"]
@@ -73,7 +73,7 @@ def test_a_broker_that_is_stopped_and_started_again(kafka: Server, place: Place)
 
 def test_a_broker_that_is_paused(kafka: Server, place: Place) -> None:
     """Answers come in time; what was not acknowledged comes before what is posted after it; nothing is held for ever."""
-    with api(API_ACKNOWLEDGE_SECONDS=str(SECONDS)) as running:
+    with api(api_acknowledge_seconds=str(SECONDS)) as running:
         with load(running.url) as posting:
             posting.wait_for(201, 5)
             stop_and_go(kafka, stop=True)
@@ -110,7 +110,7 @@ def test_an_api_that_is_stopped_under_load(kafka: Server, place: Place) -> None:
 
 
 def test_an_api_that_is_stopped_while_kafka_is_paused(kafka: Server, place: Place) -> None:
-    with api(API_ACKNOWLEDGE_SECONDS=str(SECONDS)) as running:
+    with api(api_acknowledge_seconds=str(SECONDS)) as running:
         posts: list[Post] = []
 
         def post(path: str) -> None:
@@ -148,7 +148,7 @@ def test_an_api_that_is_killed_under_load(kafka: Server, place: Place) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_a_broker_that_falls_again_and_again(kafka: Server, place: Place) -> None:
-    with api(API_ACKNOWLEDGE_SECONDS=str(SECONDS)) as running, load(running.url) as posting:
+    with api(api_acknowledge_seconds=str(SECONDS)) as running, load(running.url) as posting:
         for number in range(12):
             posting.wait_for(201, 10)
             if number % 2:

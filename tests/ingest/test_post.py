@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 import orjson
 import pytest
-from support.apis import Api, api, changed
+from support.apis import Api, api
+from support.environment import setting
+from support.lost_answers import losing
 from support.places import Place, a_place
-from support.proxies import losing
 from support.recompute import CsvFile, recompute, recompute_files
 from support.servers import Servers, free_ports
 
@@ -250,7 +251,7 @@ def test_batches_that_are_too_large_are_split(here: Place, post: Run, tmp_path: 
     file = catalog(tmp_path, 200)
     with file.open("a") as out:
         out.write(",".join(["B0T0000000", "x" * 9_000, "", "", "1", "1", "1", "1", "1", "True", "1"]) + "\n")
-    with api(API_BODY_BYTES="8000") as small:
+    with api(api_body_bytes="8000") as small:
         done = post(file, small.url)
     assert done.status == REFUSED, done.said
     assert refused_rows(file)[-1][1:4] == ["", "larger than the API takes", "B0T0000000"]
@@ -308,7 +309,7 @@ def test_a_product_has_a_date_and_a_category_has_none(
 
 
 def test_a_setting_that_does_not_fit_is_named(post: Run, tmp_path: Path) -> None:
-    with changed(API_PORT="none"):
+    with setting(api_port="none"):
         done = post(tmp_path / "file.csv", "http://127.0.0.1:8000")
     assert (done.status, "TIDEMARK_API_PORT" in done.said) == (STOPPED, True)
 
@@ -316,8 +317,8 @@ def test_a_setting_that_does_not_fit_is_named(post: Run, tmp_path: Path) -> None
 def test_the_key_is_the_setting(here: Place, post: Run, tmp_path: Path) -> None:
     file = tmp_path / "categories.csv"
     file.write_text("id,category_name\n3,Keys\n")
-    with api(API_KEY="a secret ü") as locked:
+    with api(api_key="a secret ü") as locked:
         without = post(file, locked.url, kind="category")
         assert (without.status, "TIDEMARK_API_KEY" in without.said) == (STOPPED, True)
-        with changed(API_KEY="a secret ü"):
+        with setting(api_key="a secret ü"):
             assert post(file, locked.url, kind="category").status == ACCEPTED

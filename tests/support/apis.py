@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
+from support.environment import setting
 from support.servers import Server, free_ports
 
 from ingest import topics
@@ -27,30 +28,12 @@ START_SECONDS = 90
 
 
 @contextmanager
-def changed(**environment: str) -> Iterator[None]:
-    """The settings of this process and its children with these TIDEMARK_ variables."""
-    named = {f"TIDEMARK_{name}": value for name, value in environment.items()}
-    before = {name: os.environ.get(name) for name in named}
-    os.environ |= named
-    settings.cache_clear()
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        settings.cache_clear()
-
-
-@contextmanager
 def own_kafka() -> Iterator[Server]:
     """A broker with topics that nobody else uses, which the settings name while it is there."""
     ports = [str(port) for port in free_ports(2)]
     with (
         tempfile.TemporaryDirectory(prefix="tidemark-kafka-") as home,
-        changed(HOME=home, KAFKA_PORT=ports[0], KAFKA_CONTROLLER_PORT=ports[1]),
+        setting(home=home, kafka_port=ports[0], kafka_controller_port=ports[1]),
     ):
         kafka = Server(next(program for program in PROGRAMS if program.name == "kafka"), Path(home) / "kafka.log")
         try:
@@ -111,7 +94,7 @@ def api(*, wait: bool = True, port: int | None = None, **environment: str) -> It
             **os.environ,
             "PYTHONPATH": str(CHECKOUT),
             "TIDEMARK_API_PORT": str(number),
-            **{f"TIDEMARK_{name}": value for name, value in environment.items()},
+            **{f"TIDEMARK_{name.upper()}": value for name, value in environment.items()},
         }
         with log.open("wb") as output:
             process = subprocess.Popen([sys.executable, "-m", "ingest.api"], cwd=CHECKOUT, env=variables, stdout=output, stderr=output)
