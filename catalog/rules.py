@@ -53,9 +53,12 @@ DATE_FORMATS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rules:
-    """The rules in force. Bounds are inclusive; money in dollars."""
+    """The rules in force. Bounds are inclusive; money in dollars.
+
+    Two are the same where their fingerprints are: as keys, of numbers and dates that are remembered, they go by identity.
+    """
 
     edition: int = 1  # raise it when the code that applies the rules changes what they mean
     most_bytes: int = MOST_MESSAGE_BYTES  # of an event's value as it is read; a longer one is malformed

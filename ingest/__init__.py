@@ -1,1 +1,1 @@
-"""CSV files to chunks to Kafka, and the generator of synthetic catalogs."""
+"""CSV files to chunks to Kafka, the HTTP API with its client, and the generator of synthetic catalogs."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import threading
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -64,7 +66,11 @@ class UnsafeProducer(Exception):
 
 
 class NotAcknowledged(Exception):
-    """Kafka has not acknowledged all that was produced."""
+    """Kafka has not acknowledged all that was produced. `acknowledged` are the messages that it has, counted from 0 as they were sent."""
+
+    def __init__(self, reason: str, acknowledged: Iterable[int] = ()) -> None:
+        super().__init__(reason)
+        self.acknowledged = frozenset(acknowledged)
 
 
 class Acknowledged(NamedTuple):
@@ -111,32 +117,34 @@ def _changed(file: Readable, how: str) -> UnfitFile:
 
 
 class _Acknowledgements:
-    """Counts what Kafka says of each event."""
+    """What Kafka says of each message, in whatever thread asks the producer."""
 
     def __init__(self) -> None:
-        self.acknowledged = 0
+        self.numbers: list[int] = []  # of what is acknowledged
         self.ends: dict[TopicPartition, int] = {}
         self.failures: list[str] = []
         self.unplaced = 0
         self._newest = time.monotonic()
+        self._lock = threading.Lock()
 
-    def __call__(self, error: KafkaError | None, message: Kafka) -> None:
-        self._newest = time.monotonic()
-        if error is not None:
-            self.failures.append(_reason(error))
-            return
-        offset, partition = message.offset(), message.partition()
-        if offset is None or partition is None:
-            # A retry that finds the event stored already may be told no offset.
-            self.unplaced += 1
-            return
-        self.acknowledged += 1
-        key = TopicPartition(message.topic() or "", partition)
-        self.ends[key] = max(self.ends.get(key, 0), offset + 1)
+    def hear(self, number: int, error: KafkaError | None, message: Kafka) -> None:
+        with self._lock:
+            self._newest = time.monotonic()
+            if error is not None:
+                self.failures.append(_reason(error))
+                return
+            offset, partition = message.offset(), message.partition()
+            if offset is None or partition is None:
+                # A retry that finds the event stored already may be told no offset.
+                self.unplaced += 1
+                return
+            self.numbers.append(number)
+            key = TopicPartition(message.topic() or "", partition)
+            self.ends[key] = max(self.ends.get(key, 0), offset + 1)
 
     @property
     def all(self) -> int:
-        return self.acknowledged + len(self.failures) + self.unplaced
+        return len(self.numbers) + len(self.failures) + self.unplaced
 
     @property
     def silent_seconds(self) -> float:
@@ -160,15 +168,16 @@ def produce(producer: Producer, topic: str, some: Iterable[Message], within_seco
         producer.poll(seconds)
         if heard.silent_seconds > within_seconds:
             raise NotAcknowledged(
-                f"Kafka has acknowledged nothing for {within_seconds:g} s ({heard.acknowledged} of {sent} events of this chunk so far): "
-                "is it running? Once it is, run the task again"
+                f"Kafka has acknowledged nothing for {within_seconds:g} s ({len(heard.numbers)} of {sent} events of this chunk so far): "
+                "is it running? Once it is, run the task again",
+                heard.numbers,
             )
 
     for key, value, headers in some:
         waiting = False
         while True:
             try:
-                producer.produce(topic, value, key, headers=headers, on_delivery=heard)
+                producer.produce(topic, value, key, headers=headers, on_delivery=partial(heard.hear, sent))
                 break
             except BufferError:
                 if not waiting:
@@ -176,9 +185,8 @@ def produce(producer: Producer, topic: str, some: Iterable[Message], within_seco
                 waiting = True
                 wait(0.1)
             except KafkaException as error:
-                raise NotAcknowledged(
-                    f"Kafka's producer refuses an event of {len(value)} bytes for {topic}: {_reason(error.args[0])}"
-                ) from error
+                reason = f"Kafka's producer refuses an event of {len(value)} bytes for {topic}: {_reason(error.args[0])}"
+                raise NotAcknowledged(reason, heard.numbers) from error
         sent += 1
         if sent % _POLL_EVERY == 0:
             producer.poll(0)
@@ -186,15 +194,16 @@ def produce(producer: Producer, topic: str, some: Iterable[Message], within_seco
                 break
             if time.monotonic() - told > _PROGRESS_SECONDS:
                 told = time.monotonic()
-                log.info("%d events sent, %d acknowledged", sent, heard.acknowledged)
+                log.info("%d events sent, %d acknowledged", sent, len(heard.numbers))
     heard.begin_to_wait()
     while heard.all < sent:
         wait(0.2)
     if heard.failures:
-        raise NotAcknowledged(f"Kafka refused {len(heard.failures)} of {sent} events for {topic}: {heard.failures[0]}")
+        raise NotAcknowledged(f"Kafka refused {len(heard.failures)} of {sent} events for {topic}: {heard.failures[0]}", heard.numbers)
     if heard.unplaced:
         # Without their offsets nobody could tell when the chunk is served.
-        raise NotAcknowledged(f"Kafka does not say at which offsets {heard.unplaced} of {sent} events for {topic} are: run the task again")
+        reason = f"Kafka does not say at which offsets {heard.unplaced} of {sent} events for {topic} are: run the task again"
+        raise NotAcknowledged(reason, heard.numbers)
     return Acknowledged(sent, TideMark(heard.ends))
 
 

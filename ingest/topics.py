@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import KafkaError, TopicAlreadyExistsError
@@ -19,16 +20,32 @@ ANSWER_SECONDS = 10  # how long Kafka may take to answer a new client
 CATEGORY_PARTITIONS = 1  # a few hundred categories; one partition keeps their order plain
 
 
+class _Admin(KafkaAdminClient):  # type: ignore[misc]
+    """One that ends its thread where Kafka does not answer. kafka-python's own leaves it behind, with its sockets."""
+
+    def __init__(self, **configuration: Any) -> None:
+        try:
+            super().__init__(**configuration)
+        except BaseException:
+            self._net.stop()
+            raise
+
+
 @contextmanager
-def admin() -> Iterator[KafkaAdminClient]:
-    """A client for Kafka of the settings; KafkaError where it does not answer."""
-    client = KafkaAdminClient(
-        bootstrap_servers=settings().kafka.split(","), client_id="tidemark-ingest", bootstrap_timeout_ms=ANSWER_SECONDS * 1000
-    )
+def admin(within_seconds: float | None = None) -> Iterator[KafkaAdminClient]:
+    """A client for Kafka of the settings; KafkaError where it does not answer in that time, ANSWER_SECONDS unless told."""
+    seconds = ANSWER_SECONDS if within_seconds is None else within_seconds
+    client = _Admin(bootstrap_servers=settings().kafka.split(","), client_id="tidemark-ingest", bootstrap_timeout_ms=int(seconds * 1000))
     try:
         yield client
     finally:
         client.close()
+
+
+def partitions(of: Iterable[str], within_seconds: float) -> dict[str, int]:
+    """How many partitions each of these topics has; a missing topic is left out. KafkaError where Kafka does not answer in that time."""
+    with admin(within_seconds) as client:
+        return {one["name"]: len(one["partitions"]) for one in client.describe_topics(list(of)) if one.get("partitions")}
 
 
 def configuration(of: Settings) -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""The embedded stack: what starts Kafka, MongoDB, the speed layer and Airflow on one machine."""
+"""The embedded stack: what starts Kafka, MongoDB, the speed layer, the API and Airflow on one machine."""

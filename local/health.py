@@ -23,6 +23,7 @@ ADDRESSES: dict[str, Callable[[], str]] = {
     "kafka": lambda: settings().kafka,
     "mongodb": lambda: re.sub(r"//[^/]*@", "//...@", settings().mongodb),
     "airflow": lambda: f"http://127.0.0.1:{settings().airflow_port}",
+    "api": lambda: settings().api_url,
     "speed": lambda: f"http://127.0.0.1:{settings().spark_ui_port}",
 }
 
@@ -100,4 +101,15 @@ def speed() -> Health:
     return Health(False, url, "no heartbeat yet" if beat is None else f"no heartbeat for {beat:.0f} s")
 
 
-CHECKS: dict[str, Callable[[], Health]] = {"kafka": kafka, "mongodb": mongodb, "airflow": airflow, "speed": speed}
+def api() -> Health:
+    url = ADDRESSES["api"]()
+    try:
+        said = httpx.get(f"{url}/health", timeout=TIMEOUT_SECONDS).json()
+        return Health(bool(said["healthy"]), url, str(said["detail"]))
+    except httpx.HTTPError as error:
+        return Health(False, url, f"does not answer: {error}")
+    except (ValueError, KeyError, TypeError):
+        return Health(False, url, "answers, but is another program: choose another port with TIDEMARK_API_PORT")
+
+
+CHECKS: dict[str, Callable[[], Health]] = {"kafka": kafka, "mongodb": mongodb, "airflow": airflow, "api": api, "speed": speed}

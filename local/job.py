@@ -113,6 +113,7 @@ def addresses() -> str:
     return "\n".join(
         (
             f"Airflow (runs, backfills)     {pages['airflow']}",
+            f"API (posts, its documents)    {pages['api']}/docs",
             f"Spark (the stream)            {pages['speed']}",
             f"MongoDB (the reports)         {pages['mongodb']}  database {settings().database}",
             f"Kafka                         {pages['kafka']}",

@@ -29,6 +29,7 @@ _PORTS = {
     "mongodb_port": "MongoDB",
     "airflow_port": "Airflow",
     "spark_ui_port": "the stream's Spark pages",
+    "api_port": "the HTTP API",
 }
 
 

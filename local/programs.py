@@ -187,6 +187,7 @@ PROGRAMS: tuple[Program, ...] = (
     Program("mongodb", _mongodb, stop_seconds=60),
     Program("prepare", lambda: [PYTHON, "-m", "local.prepare", "servers"], once=True),
     Program("watch", lambda: [PYTHON, "-m", "ingest.watch"], needs=(health.kafka, health.mongodb)),
+    Program("api", lambda: [PYTHON, "-m", "ingest.api"], needs=(health.kafka,), stop_seconds=60),
     Program("speed", lambda: [PYTHON, "-m", "spark.speed"], needs=(health.kafka, health.mongodb), stop_seconds=120),
     Program(
         "airflow-api",

@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     mongodb_port: Port = Field(27017, description="local MongoDB")
     airflow_port: Port = Field(8080, description="Airflow's pages and REST API")
     spark_ui_port: Port = Field(4040, description="the stream's Spark pages")
+    api_port: Port = Field(8000, description="the HTTP API")
 
     # what is read and written
     database: str = Field("tidemark", description="MongoDB database")
@@ -53,6 +54,14 @@ class Settings(BaseSettings):
     categories_pattern: str = Field("", description="the same for category files")
     chunk_bytes: int = Field(16 * 1024 * 1024, ge=1, description="size of a chunk, rounded up to the end of its last record")
     acknowledge_seconds: int = Field(60, ge=1, description="longest wait for Kafka to acknowledge what a chunk produced")
+
+    # the HTTP API
+    api_host: str = Field("127.0.0.1", description="address the HTTP API listens on; with any other, set an API key")
+    api_key: SecretStr = Field(SecretStr(""), description="what posts must send as X-API-Key; empty lets anybody post who reaches the API")
+    api_body_bytes: int = Field(16 * 1024 * 1024, ge=1, description="largest body of a request")
+    api_body_seconds: int = Field(60, ge=1, description="longest time for a body to come")
+    api_memory_bytes: int = Field(64 * 1024 * 1024, ge=1, description="most bytes of bodies held at once; beyond it the answer is 503")
+    api_acknowledge_seconds: int = Field(10, ge=1, description="longest wait of a post for Kafka; beyond it the answer is 503")
 
     # the stream
     trigger_seconds: float = Field(1.0, ge=0, description="shortest time from one micro-batch's start to the next")
@@ -72,6 +81,12 @@ class Settings(BaseSettings):
     def mongodb(self) -> str:
         """MongoDB URL in use."""
         return self.mongodb_url or f"mongodb://127.0.0.1:{self.mongodb_port}/?replicaSet=tidemark"
+
+    @cached_property
+    def api_url(self) -> str:
+        """Where the HTTP API is reached from this machine."""
+        host = "127.0.0.1" if self.api_host in ("0.0.0.0", "::") else self.api_host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.api_port}"
 
     @property
     def jars(self) -> Path:

@@ -96,7 +96,7 @@ def test_status_for_programs_of_a_stopped_stack(say: Say) -> None:
     status, text = say("status", "--json")
     said = json.loads(text)
     assert status == 1
-    assert list(said) == ["kafka", "mongodb", "airflow", "speed", "state"]
+    assert list(said) == ["kafka", "mongodb", "airflow", "api", "speed", "state"]
     assert said.pop("state") is None
     for one in said.values():
         assert one["healthy"] is False

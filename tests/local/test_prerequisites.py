@@ -141,7 +141,7 @@ def _wait_for_mongodb(port: int) -> None:
 
 def test_ports_of_the_users_servers_are_not_ours(configure) -> None:
     of = configure(kafka_bootstrap_servers="kafka.example:9092", mongodb_url="mongodb://mongodb.example/?replicaSet=theirs")
-    assert set(prerequisites.local_ports(of)) == {"airflow_port", "spark_ui_port"}
+    assert set(prerequisites.local_ports(of)) == {"airflow_port", "spark_ui_port", "api_port"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The HTTP API: JSON records in, judged by the domain's rules, acknowledged by Kafka before they are answered."""

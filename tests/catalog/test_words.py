@@ -1,0 +1,69 @@
+"""The rules in words, and what the rules remember of the texts they have read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from catalog.events import Event
+from catalog.observations import ProductObservation, Reason, Rejection, decoder, product_observation
+from catalog.rules import RULES, Rules
+from catalog.words import rule
+
+NOW = 1_700_000_000_000
+PRODUCT: dict[str, Any] = {
+    **{"asin": "B0T0000001", "title": "", "stars": 4, "reviews": 1, "price": 1, "listPrice": 1, "category_id": 1},
+    **{"isBestSeller": False, "boughtInLastMonth": 0, "date": "2023-01-01"},
+}
+
+
+def judged(rules: Rules = RULES, **fields: Any) -> ProductObservation | Rejection:
+    return product_observation(Event("", 0, 0, NOW, None, json.dumps({**PRODUCT, **fields}).encode()), rules)
+
+
+def test_every_reason_has_its_rule_in_words() -> None:
+    words = [rule(reason) for reason in Reason]
+    assert all(words)
+    # Fields of one kind share their words, no others do.
+    assert len(set(words)) == len(words) - 3
+
+
+@pytest.mark.parametrize(
+    ("reason", "field", "bound"),
+    [(Reason.STARS, "most_stars", 3), (Reason.REVIEWS, "most_count", 7), (Reason.PRICE, "most_dollars", 11), (Reason.ID, "most_id", 13)],
+)
+def test_the_words_tell_the_bounds_in_force(reason: Reason, field: str, bound: int) -> None:
+    assert rule(reason).endswith(f" {getattr(RULES, field)}")
+    assert rule(reason, Rules(**{field: bound})).endswith(f" {bound}")
+
+
+def test_what_is_remembered_of_a_text_is_of_the_rules_it_was_read_by() -> None:
+    strict = Rules(most_stars=3, most_dollars=10, most_count=5, most_id=2)
+    for fields in ({"stars": "4"}, {"price": "11"}, {"reviews": "6"}, {"category_id": "3"}):
+        for _ in range(2):
+            assert isinstance(judged(**fields), ProductObservation)
+            seen = judged(strict, **{"stars": "1", **fields})
+            assert isinstance(seen, Rejection)
+            assert seen.reason == next(iter(fields))
+
+
+def test_a_remembered_text_is_read_as_the_field_asks() -> None:
+    seen = judged(stars="4.5", price="4.5", listPrice="4.50")
+    assert isinstance(seen, ProductObservation)
+    assert (seen.stars_tenths, seen.price_cents, seen.list_price_cents) == (45, 450, 450)
+    assert isinstance(judged(reviews="4.5"), Rejection)
+
+
+def test_a_reader_of_the_callers_sees_what_a_later_name_hides() -> None:
+    seen: list[list[tuple[str, Any]]] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        seen.append(pairs)
+        return dict(pairs)
+
+    value = json.dumps(PRODUCT).replace('"price": 1', '"price": -1, "price": 2').encode()
+    event = Event("", 0, 0, NOW, None, value)
+    assert product_observation(event, reader=decoder(look)) == product_observation(event)
+    assert [(name, text) for name, text in seen[0] if name == "price"] == [("price", "-1"), ("price", "2")]

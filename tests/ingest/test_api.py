@@ -1,0 +1,490 @@
+"""The HTTP API before a real broker: what is stored and how it is answered, what is refused and how that is named."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import httpx
+import pytest
+from kafka.errors import KafkaError
+from support.apis import Api, api
+from support.environment import setting
+from support.events import CATEGORIES, any_event
+from support.places import Place, a_place
+from support.recompute import recompute
+from support.servers import Servers, free_ports
+
+from catalog.events import Event
+from catalog.marks import TideMark
+from catalog.observations import Reason
+from catalog.words import rule
+from ingest import topics
+from ingest.api.bodies import MOST_RECORDS
+from ingest.api.document import CATEGORY, PRODUCT
+from settings import settings
+
+pytestmark = pytest.mark.servers
+
+NDJSON = "application/x-ndjson"
+PRODUCTS, BATCH = "/AmazonProduct", "/AmazonProduct/batch"
+KEY = "a key with an ü"
+
+
+@pytest.fixture(scope="module")
+def here(servers: Servers) -> Iterator[Place]:
+    with a_place(servers) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def running(here: Place) -> Iterator[Api]:
+    with api() as found:
+        yield found
+        assert found.stop() == 0
+        assert "Traceback" not in found.text()
+
+
+class New:
+    """Events that have come since this was made."""
+
+    def __init__(self, place: Place) -> None:
+        self._place, self._mark = place, place.ends()
+
+    def __call__(self) -> list[Event]:
+        mark: TideMark = self._mark
+        return [event for event in self._place.log() if not mark.covers(event)]
+
+
+@pytest.fixture
+def new(here: Place) -> New:
+    return New(here)
+
+
+def product(**fields: Any) -> bytes:
+    return json.dumps({**PRODUCT, **fields}).encode()
+
+
+def named(answer: httpx.Response) -> list[tuple[Any, ...]]:
+    """Where the faults of a 422 are."""
+    assert answer.status_code == 422, answer.text
+    return [tuple(fault["loc"][1:]) for fault in answer.json()["detail"]]
+
+
+def figure(running: Api, name: str) -> float:
+    """What /metrics shows under that name and labels."""
+    lines = running.http.get("/metrics").text.splitlines()
+    return next(float(line.removeprefix(f"{name} ")) for line in lines if line.startswith(f"{name} "))
+
+
+def test_it_greets_and_is_healthy(running: Api) -> None:
+    assert running.http.get("/").json() == {"message": "Hello World"}
+    health = running.http.get("/health")
+    assert (health.status_code, health.json()["healthy"], health.json()["detail"]) == (200, True, "")
+    assert health.json()["topics"] == {settings().product_topic: settings().product_partitions, settings().category_topic: 1}
+
+
+def test_a_product_goes_to_kafka_as_it_came_and_is_answered_as_it_is_stored(here: Place, running: Api, new: New) -> None:
+    """As clients of the Kaggle fields post it: a date of their form, no Content-Type."""
+    body = (
+        b' {"date": "31/12/2023 00:00",\n'
+        + product(stars=4.10, asin="B0T00000AA").replace(b', "date": "31/12/2023 00:00"', b"")[1:]
+        + b"\n"
+    )
+    answer = running.http.post(PRODUCTS, content=body)
+    assert answer.status_code == 201, answer.text
+    (event,) = new()
+    assert (event.key, event.value) == (b"B0T00000AA", body)
+    assert dict(event.headers) == {"tide-source": b"api", "tide-format": b"json"}
+    stored = answer.json()
+    assert (stored.pop("topic"), stored.pop("partition"), stored.pop("offset")) == (settings().product_topic, event.partition, event.offset)
+    assert stored.pop("date") == "2023-12-31T00:00:00.000Z"
+    assert stored == {**{name: value for name, value in PRODUCT.items() if name != "date"}, "asin": "B0T00000AA", "stars": 4.1}
+
+
+def test_a_category_goes_to_kafka_and_its_id_is_the_key(running: Api, new: New) -> None:
+    answer = running.post("/Category", b'{"id": "7.0", "category_name": "Caf\xc3\xa9"}')
+    (event,) = new()
+    assert (answer.status_code, event.topic, event.key) == (201, settings().category_topic, b"7")
+    assert answer.json() == {"id": 7, "category_name": "Café", "topic": event.topic, "partition": 0, "offset": event.offset}
+
+
+def test_the_same_key_lies_where_ingestion_puts_it(here: Place, running: Api, new: New) -> None:
+    """One ASIN, one partition, by whatever way it comes: single, in a batch, from a file."""
+    records = [product(asin=f"B0T00000{number:02d}") for number in range(20)]
+    for record in records:
+        assert running.post(PRODUCTS, record).status_code == 201
+    assert running.post(BATCH, b"\n".join(records), NDJSON).status_code == 201
+    here.send(Event("ingest-product", 0, 0, 0, json.loads(record)["asin"].encode(), record) for record in records)
+    places: dict[bytes | None, set[int]] = {}
+    for event in new():
+        places.setdefault(event.key, set()).add(event.partition)
+    assert len(places) == 20
+    assert all(len(partitions) == 1 for partitions in places.values())
+    assert len(set.union(*places.values())) > 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        *(({"asin": asin}, "asin") for asin in ("b014tmv5ye", "B014TMV5Y", None)),
+        *(({"title": title}, "title") for title in (None, 5, ["x"])),
+        *(({"stars": stars}, "stars") for stars in (5.1, -1, "many", None, True)),
+        *(({"reviews": reviews}, "reviews") for reviews in (-1, 1.5, 2**31, "")),
+        *(({"price": price}, "price") for price in (-0.01, 1_000_001, "1e400", "1" * 5000, {})),
+        ({"listPrice": "free"}, "listPrice"),
+        ({"category_id": 0}, "category_id"),
+        ({"isBestSeller": "yes"}, "isBestSeller"),
+        ({"boughtInLastMonth": None}, "boughtInLastMonth"),
+        *(({"date": date}, "date") for date in ("31/02/2023 00:00", "1994-12-31", "yesterday", None, "2123-01-01")),
+    ],
+)
+def test_a_broken_rule_is_named_with_its_field(running: Api, fields: dict[str, Any], field: str) -> None:
+    answer = running.post(PRODUCTS, product(**fields))
+    assert named(answer) == [(field,)]
+    assert answer.json()["detail"][0]["msg"] == f"{field}: {rule(Reason(field))}"
+
+
+def test_a_missing_field_and_a_category_without_a_name_are_named(running: Api) -> None:
+    assert named(running.post(PRODUCTS, json.dumps({key: value for key, value in PRODUCT.items() if key != "price"}).encode())) == [
+        ("price",)
+    ]
+    assert named(running.post("/Category", b'{"id": 1, "category_name": ""}')) == [("category_name",)]
+    assert named(running.post("/Category", b'{"category_name": "x"}')) == [("id",)]
+
+
+def test_a_date_may_be_a_day_ahead(running: Api) -> None:
+    def ahead(seconds: float) -> httpx.Response:
+        return running.post(PRODUCTS, product(date=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))))
+
+    assert ahead(86_400 - 60).status_code == 201
+    assert named(ahead(86_400 + 60)) == [("date",)]
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        (b"", ()),
+        (b"{", ()),
+        (b"[]", ()),
+        (b"5", ()),
+        (b"\xff\xfe{}", ()),
+        (b"\xef\xbb\xbf" + product(), ()),
+        (product().replace(b"139.99", b"NaN"), ()),
+        (product().replace(b"139.99", b"-Infinity"), ()),
+        (product(more="half \ud800 a pair"), ()),
+        (product()[:-1] + b', "more": ' + b"[" * 101 + b"]" * 101 + b"}", ()),
+        (b"[" * 100_000, ()),
+        (b'{"a":' * 100_000, ()),
+        (product()[:-1] + b', "price": 1}', ("price",)),
+        (product()[:-1] + b', "more": {"a": 1, "a": 1}}', ("a",)),
+        (product()[:-1] + b', "more": 1, "more": 2}', ("more",)),
+    ],
+)
+def test_what_is_no_record_is_refused(running: Api, body: bytes, where: tuple[str, ...]) -> None:
+    assert named(running.post(PRODUCTS, body)) == [where]
+
+
+def test_what_harms_nobody_is_stored(running: Api, new: New) -> None:
+    bodies = [
+        product(more=[1, {"deep": [2]}], asin="B0T0000001"),
+        product(asin="B0T0000002")[:-1] + b', "more": ' + b"9" * 5_000 + b"}",
+        product(asin="B0T0000003", title="", imgUrl=None, stars="5.0", isBestSeller="FALSE", reviews="1.2e3"),
+        product(asin=1234567890, title="\x00 😀 NULL"),
+    ]
+    assert [running.post(PRODUCTS, body).status_code for body in bodies] == [201] * 4
+    assert {event.value for event in new()} == set(bodies)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Content-Type": "application/json; charset=UTF-8"}, 201),
+        ({}, 201),
+        ({"Origin": "https://elsewhere.example"}, 415),
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        ({"Content-Type": NDJSON}, 415),
+        ({"Content-Type": "application/json; charset=latin-1"}, 415),
+        ({"Content-Type": "application/json", "Content-Encoding": "gzip"}, 415),
+    ],
+)
+def test_the_type_of_a_body(running: Api, headers: dict[str, str], status: int) -> None:
+    answer = running.http.post(PRODUCTS, content=product(), headers=headers)
+    assert answer.status_code == status
+    assert status == 201 or "send " in answer.json()["detail"]
+
+
+def reason_against(value: bytes, topic: str) -> str | None:
+    """The oracle's, for an event that comes just now; None where it is an observation."""
+    reasons = [reason for _, reason in recompute([Event(topic, 0, 0, time.time_ns() // 1_000_000, None, value)]).rejections]
+    return reasons[0] if reasons else None
+
+
+def any_bodies(random: Random, count: int) -> list[tuple[str, bytes]]:
+    """Generated values that fit on a line, with the topic they are made for."""
+    events = (any_event(random) for _ in range(count))
+    return [(event.topic, event.value) for event in events if event.value and b"\n" not in event.value and event.value.strip()]
+
+
+def has_a_name_twice(value: bytes) -> bool:
+    twice = False
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal twice
+        names = [name for name, _ in pairs]
+        twice |= len(set(names)) < len(names)
+
+    try:
+        json.loads(value, object_pairs_hook=look)
+    except (ValueError, RecursionError):
+        return False
+    return twice
+
+
+def test_generated_batches_are_judged_as_the_oracle_does(running: Api, new: New) -> None:
+    """Each record that the oracle takes is taken, each other is named with its reason; then what is left is stored, byte for byte."""
+    sent: list[bytes] = []
+    reasons = set()
+    for seed in range(4):
+        some = any_bodies(Random(seed), 500)
+        for topic, path in (("ingest-product", BATCH), (CATEGORIES, "/Category/batch")):
+            values = [value for of, value in some if of == topic]
+            wrong = {number: reason for number, value in enumerate(values) if (reason := reason_against(value, topic))}
+            twice = {number for number, value in enumerate(values) if has_a_name_twice(value)}
+            answer = running.post(path, b"\n".join(values), NDJSON)
+            assert answer.status_code == 422
+            found = {fault["loc"][1]: fault["type"] for fault in answer.json()["detail"]}
+            assert set(found) == set(wrong) | twice
+            for number in set(wrong) - twice:
+                assert found[number] == wrong[number], values[number]
+                reasons.add(wrong[number])
+            left = [value for number, value in enumerate(values) if number not in found]
+            assert running.post(path, b"\n".join(left), NDJSON).json()["acknowledged"] == len(left)
+            sent += [value.strip(b" \t\r\n") for value in left]
+    assert reasons == set(Reason)
+    events = new()
+    assert sorted(event.value or b"" for event in events) == sorted(sent)
+    assert recompute(events, settings().category_topic).rejections == set()
+
+
+def test_generated_records_are_answered_as_the_oracle_stores_them(running: Api, new: New) -> None:
+    answers: dict[tuple[int, int], dict[str, Any]] = {}
+    for topic, value in any_bodies(Random(9), 150):
+        if topic != CATEGORIES and (answer := running.post(PRODUCTS, value)).status_code == 201:
+            stored = answer.json()
+            answers[stored["partition"], stored["offset"]] = stored
+    assert len(answers) > 20
+    for event in new():
+        (expected,) = recompute([event], settings().category_topic).products.values()
+        expected["date"] = expected["date"].isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        stored = answers.pop((event.partition, event.offset))
+        assert {name: value for name, value in stored.items() if name not in ("topic", "partition", "offset")} == {
+            name: value for name, value in expected.items() if name not in ("_id", "category_name", "price_level")
+        }
+    assert not answers
+
+
+def test_a_batch_is_taken_whole_or_not_at_all(running: Api, new: New) -> None:
+    records = [product(asin=f"B0T000001{number}") for number in range(4)]
+    for body, kind in ((b"[" + b" ,\n".join(records) + b"]", "application/json"), (b"\r\n\n".join(records) + b"\n", NDJSON)):
+        answer = running.post(BATCH, body, kind)
+        assert answer.status_code == 201, answer.text
+        assert answer.json()["acknowledged"] == 4
+    events = new()
+    assert sorted(event.value or b"" for event in events) == sorted(records * 2)
+    reached = TideMark({(end["topic"], end["partition"]): end["offset"] for end in answer.json()["ends"]})  # type: ignore[misc]
+    assert all(reached.covers(event) for event in events)
+    # An array counts its records, lines are counted as lines.
+    spoilt = [records[0], product(price=-1), b"{}", records[1]]
+    assert named(running.post(BATCH, b"[" + b",".join(spoilt) + b"]")) == [(1, "price"), (2, "asin")]
+    assert named(running.post(BATCH, b"\n\n".join(spoilt), NDJSON)) == [(2, "price"), (4, "asin")]
+    assert len(new()) == len(events)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[", b"[{}", b"[{}] {}", b'[{"a]', b"null", b"\xff[]", b"[]", b"[ ]"])
+def test_what_is_no_batch_is_refused(running: Api, body: bytes) -> None:
+    assert named(running.post(BATCH, body)) == [()]
+
+
+def test_a_batch_without_a_record_is_refused(running: Api) -> None:
+    assert named(running.post(BATCH, b"\n \r\n", NDJSON)) == [()]
+
+
+def test_a_batch_has_its_limit(running: Api, new: New) -> None:
+    record = product()
+    answer = running.post(BATCH, b"\n".join([record] * MOST_RECORDS), NDJSON)
+    assert answer.json()["acknowledged"] == MOST_RECORDS
+    assert running.post(BATCH, b"\n".join([record] * (MOST_RECORDS + 1)), NDJSON).status_code == 413
+    assert running.post(BATCH, b"[" + b",".join([record] * (MOST_RECORDS + 1)) + b"]").status_code == 413
+    assert len(new()) == MOST_RECORDS
+
+
+def test_the_figures_count_what_has_become_of_records(running: Api) -> None:
+    def counted() -> dict[tuple[str, str], float]:
+        return {
+            (kind, outcome): figure(running, f'tidemark_api_records_total{{kind="{kind}",outcome="{outcome}"}}')
+            for kind in ("product", "category")
+            for outcome in ("acknowledged", "refused", "not acknowledged")
+        }
+
+    before = counted()
+    running.post(PRODUCTS, product())
+    running.post(BATCH, b"\n".join([product()] * 3), NDJSON)
+    running.post(BATCH, b"\n".join([product(), b"{}", b"x"]), NDJSON)
+    running.post("/Category", b"{}")
+    assert {name: count - before[name] for name, count in counted().items() if count != before[name]} == {
+        ("product", "acknowledged"): 4,
+        ("product", "refused"): 2,
+        ("category", "refused"): 1,
+    }
+    shown = running.http.get("/metrics").text
+    assert 'tidemark_api_request_seconds_count{route="/Category",status="422"}' in shown
+    assert figure(running, "tidemark_api_body_bytes") == 0
+
+
+def pieces(count: int, size: int) -> Iterator[bytes]:
+    for _ in range(count):
+        yield b"x" * size
+
+
+def resident_bytes(running: Api) -> int:
+    fields = (Path("/proc") / str(running.process.pid) / "statm").read_text().split()
+    return int(fields[1]) * 4096
+
+
+def test_a_small_api_bounds_what_it_holds(here: Place) -> None:
+    """Its key, its largest body and its room for bodies, which end requests before they are read."""
+    with api(api_body_bytes="1000000", api_memory_bytes="1500000", api_key=KEY) as small:
+        for headers in ({}, {"X-API-Key": ""}, {"X-API-Key": "another"}):
+            for path in (PRODUCTS, BATCH, "/Category", "/Category/batch"):
+                assert small.http.post(path, content=product(), headers=headers).status_code == 401
+        assert small.http.get("/health").status_code == small.http.get("/metrics").status_code == 200
+        small.http.headers["X-API-Key"] = KEY
+        assert small.post(PRODUCTS, product()).status_code == 201
+
+        before = resident_bytes(small)
+        for path in (PRODUCTS, BATCH):
+            assert small.http.post(path, content=b" " * 1_000_001).status_code == 413
+            # Without a length nothing tells how much will come.
+            assert small.http.post(path, content=pieces(2_000, 100_000)).status_code == 413
+        assert resident_bytes(small) - before < 60_000_000
+        assert small.post(BATCH, b"\n".join([product()] * 10), NDJSON).status_code == 201
+        _two_bodies_at_once(small)
+        assert small.stop() == 0
+        assert "Traceback" not in small.text()
+
+
+def _two_bodies_at_once(small: Api) -> None:
+    """While one large body is coming another finds no room, is told when to come again, and then finds room."""
+    body = b"\n".join([product()] * 2_500)
+    go_on = threading.Event()
+
+    def slowly() -> Iterator[bytes]:
+        yield body[:-1_000]
+        go_on.wait(60)
+        yield body[-1_000:]
+
+    answers: list[httpx.Response] = []
+
+    def post() -> None:
+        with httpx.Client(base_url=small.url, timeout=60) as http:
+            http.headers["X-API-Key"], http.headers["Content-Type"] = KEY, NDJSON
+            answers.append(http.post(BATCH, content=slowly()))
+
+    thread = threading.Thread(target=post)
+    thread.start()
+    until = time.monotonic() + 30
+    while figure(small, "tidemark_api_body_bytes") < len(body) - 1_000:
+        assert time.monotonic() < until, "the first body has not come"
+        time.sleep(0.05)
+    answer = small.post(BATCH, body, NDJSON)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert small.post(PRODUCTS, product()).status_code == 201
+    go_on.set()
+    thread.join()
+    assert [one.status_code for one in answers] == [201]
+    assert small.post(BATCH, body, NDJSON).status_code == 201
+
+
+def said_to(running: Api, *pieces: bytes) -> bytes:
+    """What the server says to these bytes until it ends the connection."""
+    host, _, port = running.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=30) as there:
+        with suppress(ConnectionError):
+            for piece in pieces:
+                there.sendall(piece)
+        found = b""
+        with suppress(ConnectionError):
+            while data := there.recv(65_536):
+                found += data
+        return found
+
+
+def test_a_request_that_has_no_end_is_ended(here: Place) -> None:
+    with api(api_body_seconds="1", wait=False) as hasty:
+        posted = f"POST {PRODUCTS} HTTP/1.1\r\nHost: x\r\n".encode()
+        assert b" 408 " in said_to(hasty, posted, b"Content-Length: 100\r\n\r\n{")
+        before = resident_bytes(hasty)
+        assert b" 400 " in said_to(hasty, posted, *(b"X: " + b"x" * 1_000_000 for _ in range(100)))
+        said_to(hasty, posted, *(f"X-{number}: {'x' * 1_000}\r\n".encode() for number in range(50_000)))
+        assert resident_bytes(hasty) - before < 20_000_000
+        assert hasty.http.get("/").status_code == 200
+
+
+def test_a_client_that_goes_away_leaves_nothing_behind(running: Api, new: New) -> None:
+    host, _, port = running.url.removeprefix("http://").partition(":")
+    for _ in range(3):
+        with socket.create_connection((host, int(port))) as there:
+            there.sendall(f"POST {PRODUCTS} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{{".encode())
+    until = time.monotonic() + 20
+    while figure(running, "tidemark_api_body_bytes"):
+        assert time.monotonic() < until, "room is still taken"
+        time.sleep(0.1)
+    assert new() == []
+
+
+def test_examples_of_the_document_are_taken(running: Api) -> None:
+    described = running.http.get("/openapi.json").json()
+    posts = {path: routes["post"] for path, routes in described["paths"].items() if "post" in routes}
+    assert sorted(posts) == [PRODUCTS, BATCH, "/Category", "/Category/batch"]
+    for path, route in posts.items():
+        for kind, content in route["requestBody"]["content"].items():
+            for example in content["examples"].values():
+                value = example["value"]
+                body = value.encode() if isinstance(value, str) else json.dumps(value).encode()
+                assert running.post(path, body, kind).status_code == 201, (path, kind)
+    assert running.http.get("/docs").status_code == 200
+    assert CATEGORY["id"] == PRODUCT["category_id"]
+
+
+def test_a_topic_that_is_missing_is_named_and_then_used(here: Place) -> None:
+    with setting(product_topic=f"{settings().product_topic}-later"), api(api_acknowledge_seconds="1", wait=False) as early:
+        health = early.http.get("/health")
+        assert (health.status_code, health.json()["topics"]) == (503, {settings().category_topic: 1})
+        assert health.json()["detail"] == f"topic {settings().product_topic} is missing: run `python -m ingest.topics`"
+        assert early.post(PRODUCTS, product()).status_code == early.post(BATCH, product(), NDJSON).status_code == 503
+        assert early.post("/Category", b'{"id": 1, "category_name": "x"}').status_code == 201
+        topics.create()
+        until = time.monotonic() + 60
+        for path in (PRODUCTS, BATCH):
+            while (answer := early.post(path, product(), "application/json" if path == PRODUCTS else NDJSON)).status_code != 201:
+                assert time.monotonic() < until, answer.text
+        with topics.admin() as admin:
+            admin.delete_topics([settings().product_topic])
+
+
+def test_looks_at_a_kafka_that_does_not_answer_leave_no_threads(here: Place) -> None:
+    with setting(kafka_port=str(free_ports(1)[0])):
+        before = threading.active_count()
+        for _ in range(3):
+            with pytest.raises(KafkaError):
+                topics.partitions(settings().topics, within_seconds=0.3)
+        assert threading.active_count() <= before

@@ -1,0 +1,167 @@
+"""The API while its broker or itself is stopped, paused, killed and started again under load: an answer of 201 is kept, any other named."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from support.apis import api, own_kafka, stop_and_go, wait_for_kafka
+from support.places import Place
+from support.posts import BATCH, SINGLE, Post, broken_promises, load, send
+from support.servers import Server, Servers
+
+from ingest.api.document import PRODUCT
+from serving.database import connect, tidemark
+
+pytestmark = pytest.mark.servers
+
+SECONDS = 1  # that a post waits for Kafka
+
+
+@pytest.fixture(scope="module")
+def kafka() -> Iterator[Server]:
+    with own_kafka() as found:
+        yield found
+
+
+@pytest.fixture
+def place(kafka: Server) -> Place:
+    """Who reads the log of this module's broker, which is all that is asked of it."""
+    return Place(Servers(kafka, kafka), tidemark(connect()))
+
+
+def of(posts: list[Post], place: Place) -> list[str]:
+    """Promises broken to these posts, in a log that holds others too."""
+    mine = {record for post in posts for record in post.records}
+    return broken_promises(posts, [event for event in place.log() if event.value in mine])
+
+
+def record(asin: str, title: str) -> bytes:
+    return json.dumps({**PRODUCT, "asin": asin, "title": title}).encode()
+
+
+def test_a_broker_that_is_stopped_and_started_again(kafka: Server, place: Place) -> None:
+    before = len(place.log())
+    with api(api_acknowledge_seconds=str(SECONDS)) as running, load(running.url) as posting:
+        posting.wait_for(201, 10)
+        kafka.stop()
+        with api(api_acknowledge_seconds=str(SECONDS), wait=False) as later:
+            health = later.http.get("/health")
+            assert (health.status_code, health.json()["healthy"]) == (503, False)
+            assert "does not answer" in health.json()["detail"]
+            early = [send(later.http, SINGLE, [record("B0EARLY001", "while Kafka is down")])]
+            assert early[0].status == 503
+            posting.wait_for(503, 1)
+            kafka.start()
+            posting.wait_for(201, 10)
+            wait_for_kafka(kafka)
+            until = time.monotonic() + 30
+            while early[-1].status != 201 and time.monotonic() < until:
+                early.append(send(later.http, SINGLE, [record("B0EARLY001", f"post {len(early)}")]))
+            assert early[-1].status == 201
+            assert later.http.get("/health").status_code == 200
+    assert posting.count(503, SINGLE) > 0
+    assert posting.count(503, BATCH) > 0
+    assert len(place.log()) > before
+    assert of([*posting.posts, *early], place) == []
+
+
+def test_a_broker_that_is_paused(kafka: Server, place: Place) -> None:
+    """Answers come in time; what was not acknowledged comes before what is posted after it; nothing is held for ever."""
+    with api(api_acknowledge_seconds=str(SECONDS)) as running:
+        with load(running.url) as posting:
+            posting.wait_for(201, 5)
+            stop_and_go(kafka, stop=True)
+            posting.wait_for(503, 1)
+            assert running.http.get("/health").status_code == 503
+            older = send(running.http, SINGLE, [record("B0PAUSED01", "older")])
+            assert older.status == 503
+            stop_and_go(kafka, stop=False)
+            posting.wait_for(201, 10)
+            newer = send(running.http, SINGLE, [record("B0PAUSED01", "newer")])
+            assert newer.status == 201
+        assert max(post.seconds for post in posting.posts if post.status == 503) < SECONDS + 10
+        assert of([*posting.posts, older, newer], place) == []
+        titles = [json.loads(event.value or b"{}")["title"] for event in place.log() if event.key == b"B0PAUSED01"]
+        assert titles in (["older", "newer"], ["newer"])
+        shown = running.http.get("/metrics").text
+        assert "tidemark_api_unacknowledged_bytes 0.0" in shown
+        assert 'tidemark_api_records_total{kind="product",outcome="not acknowledged"} 0.0' not in shown
+
+
+def test_an_api_that_is_stopped_under_load(kafka: Server, place: Place) -> None:
+    with api() as running, load(running.url) as posting:
+        posting.wait_for(201, 10)
+        assert running.stop() == 0
+        assert "Traceback" not in running.text()
+        until = time.monotonic() + 30
+        while posting.count(0, SINGLE) == 0 and time.monotonic() < until:
+            time.sleep(0.05)
+    assert of(posting.posts, place) == []
+    # A stop answers what is under way: no record is in the log of which its client has heard nothing.
+    unheard = {record for post in posting.posts if post.status == 0 for record in post.records}
+    assert unheard
+    assert not unheard & {event.value for event in place.log()}
+
+
+def test_an_api_that_is_stopped_while_kafka_is_paused(kafka: Server, place: Place) -> None:
+    with api(api_acknowledge_seconds=str(SECONDS)) as running:
+        posts: list[Post] = []
+
+        def post(path: str) -> None:
+            with httpx.Client(base_url=running.url, timeout=60) as http:
+                posts.append(send(http, path, [record("B0STOPPED1", f"to {path}")]))
+
+        for path in (SINGLE, BATCH):
+            assert send(running.http, path, [record("B0STOPPED0", f"before {path}")]).status == 201
+        stop_and_go(kafka, stop=True)
+        try:
+            threads = [threading.Thread(target=post, args=(path,)) for path in (SINGLE, BATCH)]
+            for thread in threads:
+                thread.start()
+            time.sleep(1)
+            assert running.stop() == 0
+            for thread in threads:
+                thread.join()
+        finally:
+            stop_and_go(kafka, stop=False)
+        assert [one.status for one in posts] == [503, 503]
+        assert "Traceback" not in running.text()
+    wait_for_kafka(kafka)
+    assert of(posts, place) == []
+
+
+def test_an_api_that_is_killed_under_load(kafka: Server, place: Place) -> None:
+    with api() as running, load(running.url) as posting:
+        posting.wait_for(201, 10)
+        running.signal(signal.SIGKILL)
+        running.process.wait()
+    assert posting.count(201, SINGLE) >= 10
+    assert of(posting.posts, place) == []
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_a_broker_that_falls_again_and_again(kafka: Server, place: Place) -> None:
+    with api(api_acknowledge_seconds=str(SECONDS)) as running, load(running.url) as posting:
+        for number in range(12):
+            posting.wait_for(201, 10)
+            if number % 2:
+                stop_and_go(kafka, stop=True)
+                time.sleep(SECONDS * (0.3 + number % 3))
+                if number % 4 == 3:
+                    kafka.kill()
+                    kafka.start()
+                else:
+                    stop_and_go(kafka, stop=False)
+            else:
+                kafka.kill()
+                time.sleep(number)
+                kafka.start()
+    wait_for_kafka(kafka)
+    assert of(posting.posts, place) == []

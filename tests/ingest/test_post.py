@@ -1,0 +1,324 @@
+"""The client before a real API: every row is accepted or refused by name, whatever falls in between."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import orjson
+import pytest
+from support.apis import Api, api
+from support.environment import setting
+from support.lost_answers import losing
+from support.places import Place, a_place
+from support.recompute import CsvFile, recompute, recompute_files
+from support.servers import Servers, free_ports
+
+from catalog.events import Event
+from ingest.files import PRODUCT_COLUMNS
+from ingest.generate import day_rows
+from ingest.post import ACCEPTED, REFUSED, STOPPED, main, typed
+from settings import CHECKOUT, settings
+
+pytestmark = pytest.mark.servers
+
+DATE = "2023-12-31"
+_seeds = count(1)
+
+
+@pytest.fixture(scope="module")
+def here(servers: Servers) -> Iterator[Place]:
+    with a_place(servers) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def running(here: Place) -> Iterator[Api]:
+    with api() as found:
+        yield found
+
+
+def arguments(file: Path, url: str, *more: str, kind: str = "product") -> list[str]:
+    return [str(file), "--kind", kind, *(("--date", DATE) if kind == "product" else ()), "--url", url, "--patience", "60", *more]
+
+
+def started(file: Path, url: str, *more: str) -> subprocess.Popen[str]:
+    """The client as a process of its own."""
+    command = [sys.executable, "-m", "ingest.post", *arguments(file, url, *more)]
+    return subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+class Done(NamedTuple):
+    status: int
+    said: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def post(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the client in this process."""
+
+    def run(*given: Any, **named: Any) -> Done:
+        try:
+            status = main(arguments(*given, **named))
+        except SystemExit as end:
+            status = int(end.code or 0)
+        said = capsys.readouterr()
+        return Done(status, said.out + said.err)
+
+    return run
+
+
+def catalog(folder: Path, rows: int) -> Path:
+    """A file of products like no other test's, with rows that break rules, some seen twice, and some that are no text."""
+    file = folder / "products.csv"
+    with file.open("w", encoding="latin-1", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(PRODUCT_COLUMNS)
+        random = Random(next(_seeds))
+        for number, row in enumerate(day_rows(rows, random.randrange(10**6), day=0)):
+            fields = [field.encode().decode("latin-1") for field in row]
+            match number % 97:
+                case 3:
+                    fields.append("one more")
+                case 5:
+                    fields[1] = "\xff no UTF-8"
+                case 7:
+                    fields[6] = random.choice(("", "-1", "12.345.6", "1e9", " 7 ", "+8", "007", "NaN"))
+                case 11:
+                    fields[9] = random.choice(("TRUE", "false", "yes"))
+            writer.writerow(fields)
+            if number % 50 == 0:
+                out.write("\r\n")
+    return file
+
+
+def refused_rows(file: Path) -> list[list[str]]:
+    with Path(f"{file}.refused.csv").open(encoding="latin-1", newline="") as refused:
+        return list(csv.reader(refused))
+
+
+def progress(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path(f"{file}.progress.json").read_text())
+    return found
+
+
+def of_file(file: Path, place: Place) -> list[Event]:
+    """Events of the file's products, told from those of other files by their ASINs."""
+    with file.open(encoding="latin-1", newline="") as rows:
+        asins = {row[0].encode() for row in csv.reader(rows) if row}
+    return [event for event in place.log() if event.key in asins]
+
+
+def is_settled(file: Path, place: Place) -> list[Event]:
+    """Asserts that the log says of the file's products what the file says, and that what was refused is what the oracle refuses."""
+    expected, events = recompute_files([CsvFile(file, "product", DATE, 1)]), of_file(file, place)
+    found = recompute(events, settings().category_topic)
+    assert found.rejections == set()
+    assert dict(found.products) == dict(expected.products)
+    header, *rows = refused_rows(file)
+    assert header == ["refused_byte", "refused_field", "refused_why", *PRODUCT_COLUMNS]
+    wrong = [(int(row[0]), row[1] or "malformed") for row in rows]
+    assert wrong == sorted((position, reason) for (_, position), reason in expected.rejections)
+    assert all(row[2] for row in rows)
+    now = progress(file)
+    assert (now["accepted"], now["refused"]) == (expected.records - len(wrong), len(wrong))
+    assert now["position"] <= file.stat().st_size
+    return events
+
+
+def test_rows_become_typed_json_digit_for_digit() -> None:
+    fields = ["B0T0000001", "NULL", "", "", "4.50", "12", "0.10", "1e2", "007", "True", "+5"]
+    assert typed(PRODUCT_COLUMNS, fields, "2023-12-31T00:00:00.000Z") == (
+        b'{"asin":"B0T0000001","title":"NULL","imgUrl":"","productURL":"","stars":4.50,"reviews":12,"price":0.10,"listPrice":1e2,'
+        b'"category_id":"007","isBestSeller":true,"boughtInLastMonth":"+5","date":"2023-12-31T00:00:00.000Z"}'
+    )
+    assert typed(("id", "category_name", "more"), ["7", "5", "6"], None) == b'{"id":7,"category_name":"5","more":"6"}'
+
+
+def test_every_row_is_accepted_or_refused_and_named(here: Place, running: Api, post: Run, tmp_path: Path) -> None:
+    file = catalog(tmp_path, 3_000)
+    done = post(file, running.url, "--batch", "700")
+    assert done.status == REFUSED, done.said
+    events = is_settled(file, here)
+    assert len(events) == progress(file)["accepted"]
+    assert {dict(event.headers)["tide-source"] for event in events} == {b"api"}
+    assert f"{progress(file)['accepted']:,} rows accepted, {progress(file)['refused']:,} refused" in done.said
+    assert f"{file}.refused.csv" in done.said
+    assert all(isinstance(orjson.loads(event.value or b"")["reviews"], int) for event in events)
+    # Once more, and nothing is sent.
+    again = post(file, running.url)
+    assert (again.status, len(of_file(file, here))) == (REFUSED, len(events))
+    assert "posted before" in again.said
+
+
+def test_rows_that_were_mended_are_posted_from_the_file_of_refused_rows(here: Place, running: Api, post: Run, tmp_path: Path) -> None:
+    file = catalog(tmp_path, 300)
+    assert post(file, running.url).status == REFUSED
+    header, *rows = refused_rows(file)
+    mended = [[*row[: 3 + len(PRODUCT_COLUMNS)], *["0"] * (3 + len(PRODUCT_COLUMNS) - len(row))] for row in rows]
+    for row in mended:
+        row[3:5], row[7:12] = [row[3].upper(), "mended"], ["4", "5", "6", "7", "8"]
+        row[12] = "False"
+    refused = Path(f"{file}.refused.csv")
+    with refused.open("w", encoding="latin-1", newline="") as out:
+        csv.writer(out).writerows([header, *mended[:-1], [*mended[-1], "too many"]])
+    assert post(refused, running.url).status == REFUSED
+    assert (progress(refused)["accepted"], progress(refused)["refused"]) == (len(mended) - 1, 1)
+    events = [event for event in of_file(file, here) if orjson.loads(event.value or b"")["title"] == "mended"]
+    assert [set(orjson.loads(event.value or b"")) for event in events] == [{*PRODUCT_COLUMNS, "date"}] * (len(mended) - 1)
+    assert refused_rows(refused)[0] == header
+
+
+def test_categories_and_a_file_without_a_fault(here: Place, running: Api, post: Run, tmp_path: Path) -> None:
+    file = tmp_path / "categories.csv"
+    file.write_text("\ufeffid,category_name\n1,Café\n2,Bags\n2,Luggage\n")
+    done = post(file, running.url, kind="category")
+    assert (done.status, Path(f"{file}.refused.csv").exists()) == (ACCEPTED, False), done.said
+    found = recompute(here.log(), settings().category_topic)
+    assert found.categories == {1: "Café", 2: "Luggage"}
+
+
+def test_killed_again_and_again_it_goes_on_where_it_was(here: Place, running: Api, post: Run, tmp_path: Path) -> None:
+    """Of the batches whose answer was written down none is sent again: each kill repeats at most the one under way."""
+    file, kills, batch = catalog(tmp_path, 3_000), 3, 100
+    random, positions = Random(5), [0]
+    for _ in range(kills):
+        doomed = started(file, running.url, "--batch", str(batch))
+        until = time.monotonic() + 60
+        goes_on_until = positions[-1] + random.randint(20_000, 60_000)
+        while not (Path(f"{file}.progress.json").exists() and progress(file)["position"] > goes_on_until):
+            assert doomed.poll() is None, "it ended before it was killed"
+            assert time.monotonic() < until
+            time.sleep(0.002)
+        doomed.kill()
+        doomed.wait()
+        with Path(f"{file}.refused.csv").open("ab") as refused:
+            refused.write(b"rows that no progress counts\n")
+        positions.append(progress(file)["position"])
+        assert not progress(file)["finished"]
+    done = post(file, running.url, "--batch", str(batch))
+    assert done.status == REFUSED, done.said
+    assert "going on after" in done.said
+    events = is_settled(file, here)
+    assert 0 <= len(events) - progress(file)["accepted"] <= kills * batch
+    assert positions == sorted(positions)
+
+
+def test_lost_answers_repeat_batches_and_change_nothing(here: Place, running: Api, post: Run, tmp_path: Path) -> None:
+    file = catalog(tmp_path, 1_200)
+    with losing(running.url, lambda number: number % 3 == 1) as proxy:
+        done = post(file, proxy.url, "--batch", "200")
+        assert done.status == REFUSED, done.said
+        assert proxy.swallowed >= 2
+    assert "trying again" in done.said
+    events = is_settled(file, here)
+    repeats = Counter((event.key, event.value) for event in events)
+    assert len(events) > progress(file)["accepted"]
+    assert max(repeats.values()) > 1
+
+
+def test_it_waits_for_an_api_that_starts_and_starts_again(here: Place, tmp_path: Path) -> None:
+    file, port = catalog(tmp_path, 1_000), free_ports(1)[0]
+    client = started(file, f"http://127.0.0.1:{port}", "--batch", "50")
+    with api(port=port) as first:
+        until = time.monotonic() + 60
+        while not (Path(f"{file}.progress.json").exists() and progress(file)["accepted"] > 100):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert first.stop() == 0
+    assert client.poll() is None, "it ended before the API was stopped"
+    with api(port=port):
+        said, _ = client.communicate(timeout=100)
+    assert client.returncode == REFUSED, said
+    assert "does not answer" in said
+    is_settled(file, here)
+
+
+def test_batches_that_are_too_large_are_split(here: Place, post: Run, tmp_path: Path) -> None:
+    file = catalog(tmp_path, 200)
+    with file.open("a") as out:
+        out.write(",".join(["B0T0000000", "x" * 9_000, "", "", "1", "1", "1", "1", "1", "True", "1"]) + "\n")
+    with api(api_body_bytes="8000") as small:
+        done = post(file, small.url)
+    assert done.status == REFUSED, done.said
+    assert refused_rows(file)[-1][1:4] == ["", "larger than the API takes", "B0T0000000"]
+    assert progress(file)["accepted"] == len(of_file(file, here)) > 150
+
+
+def test_what_stops_it_says_what_to_do(running: Api, post: Run, tmp_path: Path) -> None:
+    file = catalog(tmp_path, 60)
+
+    def says(what: str, done: Done, status: int = STOPPED) -> None:
+        assert done.status == status, done.said
+        assert what in done.said
+
+    nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
+    says("does not answer", post(file, nobody, "--patience", "0.5"))
+    says("the same command goes on", post(file, nobody, "--patience", "0.5"))
+    says("http://127.0.0.1:8000", post(file, f"{running.url}/elsewhere"))
+    says("No such file", post(tmp_path / "none.csv", running.url))
+    for url in ("nothing", "ftp://127.0.0.1", "http://", "127.0.0.1:8000"):
+        says("is no address", post(file, url), 2)
+    wrong = tmp_path / "wrong.csv"
+    for text, complaint in (("", "empty"), ("a,b\n1,2\n", "column asin"), (",".join(PRODUCT_COLUMNS) + ",date\n", "column date")):
+        wrong.write_text(text)
+        says(complaint, post(wrong, running.url))
+    wrong.write_text(",".join(PRODUCT_COLUMNS) + '\n"' + "x" * 2_000_000)
+    says("quotation mark", post(wrong, running.url))
+    says("not 1 to", post(file, running.url, "--batch", "10001"), 2)
+    for date in ("yesterday", "1990-01-01", "2123-01-01", "2023-02-30"):
+        says("as 2023-12-31", post(file, running.url, "--date", date), 2)
+
+    assert post(file, running.url).status == REFUSED
+    says("another url", post(file, nobody))
+    says("another date", post(file, running.url, "--date", "2023-01-01"))
+    with file.open("a") as out:
+        out.write("\n")
+    says("another content", post(file, running.url))
+    assert post(file, running.url, "--again").status == REFUSED
+    Path(f"{file}.progress.json").write_text("{")
+    says("is not readable", post(file, running.url))
+    with file.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        says("by another process", post(file, running.url, "--again"))
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [(["--kind", "product"], "--date"), (["--kind", "category", "--date", DATE], "categories have none"), ([], "--kind")],
+)
+def test_a_product_has_a_date_and_a_category_has_none(
+    given: list[str], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path / "file.csv"), *given])
+    assert complaint in capsys.readouterr().err
+
+
+def test_a_setting_that_does_not_fit_is_named(post: Run, tmp_path: Path) -> None:
+    with setting(api_port="none"):
+        done = post(tmp_path / "file.csv", "http://127.0.0.1:8000")
+    assert (done.status, "TIDEMARK_API_PORT" in done.said) == (STOPPED, True)
+
+
+def test_the_key_is_the_setting(here: Place, post: Run, tmp_path: Path) -> None:
+    file = tmp_path / "categories.csv"
+    file.write_text("id,category_name\n3,Keys\n")
+    with api(api_key="a secret ü") as locked:
+        without = post(file, locked.url, kind="category")
+        assert (without.status, "TIDEMARK_API_KEY" in without.said) == (STOPPED, True)
+        with setting(api_key="a secret ü"):
+            assert post(file, locked.url, kind="category").status == ACCEPTED

@@ -1,0 +1,127 @@
+"""The HTTP API as tests run it: a process of its own, and a broker of its own where a test stops or pauses one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaError
+from support.environment import setting
+from support.servers import Server, free_ports
+
+from ingest import topics
+from local.programs import PROGRAMS
+from settings import CHECKOUT, settings
+
+START_SECONDS = 90
+
+
+@contextmanager
+def own_kafka() -> Iterator[Server]:
+    """A broker with topics that nobody else uses, which the settings name while it is there."""
+    ports = [str(port) for port in free_ports(2)]
+    with (
+        tempfile.TemporaryDirectory(prefix="tidemark-kafka-") as home,
+        setting(home=home, kafka_port=ports[0], kafka_controller_port=ports[1]),
+    ):
+        kafka = Server(next(program for program in PROGRAMS if program.name == "kafka"), Path(home) / "kafka.log")
+        try:
+            kafka.start()
+            wait_for_kafka(kafka)
+            topics.create()
+            yield kafka
+        finally:
+            kafka.kill()
+
+
+def wait_for_kafka(kafka: Server) -> None:
+    until = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            KafkaAdminClient(bootstrap_servers=settings().kafka, bootstrap_timeout_ms=2_000).close()
+            return
+        except (KafkaError, OSError):
+            if time.monotonic() > until:
+                raise RuntimeError(f"Kafka has not started:\n{kafka.log.read_text(errors='replace')[-3000:]}") from None
+            time.sleep(0.2)
+
+
+@dataclass
+class Api:
+    """A running API."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+    http: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.http = httpx.Client(base_url=self.url, timeout=60)
+
+    def post(self, path: str, content: bytes, kind: str = "application/json", **headers: str) -> httpx.Response:
+        return self.http.post(path, content=content, headers={"Content-Type": kind, **headers})
+
+    def stop(self) -> int:
+        """SIGTERM, as supervisor does; the exit status."""
+        self.process.terminate()
+        return self.process.wait(60)
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+@contextmanager
+def api(*, wait: bool = True, port: int | None = None, **environment: str) -> Iterator[Api]:
+    """Starts the API with the settings of this process and these; waits until records can be posted."""
+    number = port or free_ports(1)[0]
+    with tempfile.TemporaryDirectory(prefix="tidemark-api-") as home:
+        log = Path(home) / "log"
+        variables: dict[str, Any] = {
+            **os.environ,
+            "PYTHONPATH": str(CHECKOUT),
+            "TIDEMARK_API_PORT": str(number),
+            **{f"TIDEMARK_{name.upper()}": value for name, value in environment.items()},
+        }
+        with log.open("wb") as output:
+            process = subprocess.Popen([sys.executable, "-m", "ingest.api"], cwd=CHECKOUT, env=variables, stdout=output, stderr=output)
+        running = Api(process, f"http://127.0.0.1:{number}", log)
+        try:
+            _wait_until_up(running, healthy=wait)
+            yield running
+        finally:
+            running.http.close()
+            process.kill()
+            process.wait()
+
+
+def _wait_until_up(running: Api, *, healthy: bool) -> None:
+    until = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            if running.http.get("/health").is_success or not healthy:
+                return
+        except httpx.HTTPError:
+            pass
+        if running.process.poll() is not None or time.monotonic() > until:
+            raise AssertionError(f"the API has not started:\n{running.text()[-3000:]}")
+        time.sleep(0.1)
+
+
+def stop_and_go(server: Server, *, stop: bool) -> None:
+    """SIGSTOP or SIGCONT to a server."""
+    assert server.process is not None
+    server.process.send_signal(signal.SIGSTOP if stop else signal.SIGCONT)
