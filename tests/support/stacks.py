@@ -69,7 +69,13 @@ class Stack:
     def command(self, *words: str, **more: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "local", *words]
         return subprocess.Popen(
-            command, cwd=CHECKOUT, env={**self.environment, **more}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=CHECKOUT,
+            env={**self.environment, **more},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            preexec_fn=_hear_interrupts,
         )
 
     def local(self, *words: str, status: int | None = 0, **more: str) -> str:
@@ -195,6 +201,11 @@ def kill_program(name: str) -> int:
     pid = int(program.detail.split()[1].rstrip(","))
     os.kill(pid, signal.SIGKILL)
     return pid
+
+
+def _hear_interrupts() -> None:
+    """As in somebody's terminal: what runs in the background of a shell is born deaf to them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _command(pid: int) -> str:
