@@ -27,7 +27,7 @@ def test_everything_is_healthy(stack: Stack) -> None:
         return said if all(one["healthy"] for name, one in said.items() if name != "state") else None
 
     said = until(healthy, "everything is healthy", lambda: stack.local("status", status=None))
-    assert list(said) == ["kafka", "mongodb", "airflow", "speed", "state"]
+    assert list(said) == ["kafka", "mongodb", "airflow", "api", "speed", "state"]
     state = said.pop("state")
     assert all(one["healthy"] is True for one in said.values())
     assert "healthy" in stack.local("status", status=0)
