@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 from kafka.errors import KafkaError
+from pydantic import SecretStr
 from support.apis import Api, api
 from support.environment import setting
 from support.events import CATEGORIES, any_event
@@ -27,9 +31,10 @@ from catalog.marks import TideMark
 from catalog.observations import Reason
 from catalog.words import rule
 from ingest import topics
+from ingest.api.__main__ import unguarded
 from ingest.api.bodies import MOST_RECORDS
 from ingest.api.document import CATEGORY, PRODUCT
-from settings import settings
+from settings import CHECKOUT, Settings, settings
 
 pytestmark = pytest.mark.servers
 
@@ -479,6 +484,21 @@ def test_a_topic_that_is_missing_is_named_and_then_used(here: Place) -> None:
                 assert time.monotonic() < until, answer.text
         with topics.admin() as admin:
             admin.delete_topics([settings().product_topic])
+
+
+@pytest.mark.parametrize("value", ["none", "taken"])
+def test_a_port_that_cannot_be_had_is_named(running: Api, value: str) -> None:
+    port = running.url.rpartition(":")[2] if value == "taken" else value
+    environment = {**os.environ, "TIDEMARK_API_PORT": port}
+    done = subprocess.run([sys.executable, "-m", "ingest.api"], cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, "TIDEMARK_API_PORT" in done.stdout) == (1, True), done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_who_lets_anybody_post_is_warned() -> None:
+    assert unguarded(Settings(api_host="0.0.0.0"))
+    assert not unguarded(Settings(api_host="0.0.0.0", api_key=SecretStr(KEY)))
+    assert not unguarded(Settings())
 
 
 def test_looks_at_a_kafka_that_does_not_answer_leave_no_threads(here: Place) -> None:
