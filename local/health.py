@@ -16,6 +16,7 @@ from serving.status import state
 from settings import settings
 
 TIMEOUT_SECONDS = 5.0
+AIRFLOW_TIMEOUT_SECONDS = 15.0  # its API serves others meanwhile
 
 # Where each server is, as it may be shown.
 ADDRESSES: dict[str, Callable[[], str]] = {
@@ -64,7 +65,7 @@ def mongodb() -> Health:
 def airflow() -> Health:
     url = ADDRESSES["airflow"]()
     try:
-        said = httpx.get(f"{url}/api/v2/monitor/health", timeout=TIMEOUT_SECONDS).raise_for_status().json()
+        said = httpx.get(f"{url}/api/v2/monitor/health", timeout=AIRFLOW_TIMEOUT_SECONDS).raise_for_status().json()
     except (httpx.HTTPError, ValueError) as error:
         return Health(False, url, f"does not answer: {error}")
     parts = {name: (said.get(name) or {}).get("status") for name in ("metadatabase", "scheduler", "dag_processor", "triggerer")}

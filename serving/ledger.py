@@ -53,12 +53,16 @@ class Category(NamedTuple):
 
 @dataclass(frozen=True)
 class Ledger:
-    """The ledger as read at one moment: `committed` is the newest committed micro-batch's number by generation, `topics` ids by name."""
+    """The ledger as read at one moment.
+
+    `committed` is the newest committed micro-batch's number by generation, `topics` ids by name, `rebuilding` a publication's number.
+    """
 
     generation: int
     offsets: TideMark
     committed: Mapping[int, int]
     topics: Mapping[str, str] = field(default_factory=dict)
+    rebuilding: int | None = None
 
     def holds(self, tag: Tag) -> bool:
         """Is what bears this tag committed?"""
@@ -75,6 +79,11 @@ class Ledger:
     @cached_property
     def _first(self) -> int:
         return min(self.committed, default=0)
+
+    def require_no_rebuild(self) -> None:
+        """Raises Fenced while a rebuild is under way."""
+        if self.rebuilding is not None:
+            raise Fenced(f"publication {self.rebuilding} is being rebuilt: no stream runs until that is done")
 
     def require_topics(self, found: Mapping[str, str]) -> None:
         """Raises TopicsRecreated where a topic has another id than the one whose offsets these are."""
@@ -119,6 +128,7 @@ def start_generation(database: Database[Document], rules: str, topics: Mapping[s
     Raises TopicsRecreated where a topic has another id than the one whose offsets the ledger holds, Fenced while a rebuild is under way.
     """
     before = read(database)
+    before.require_no_rebuild()
     before.require_topics(topics)
     document = database.state.find_one_and_update(
         {"_id": LEDGER, "rebuilding": None, "topics": before.topics},
@@ -136,7 +146,7 @@ def start_generation(database: Database[Document], rules: str, topics: Mapping[s
         return_document=ReturnDocument.AFTER,
     )
     if document is None:
-        raise Fenced("a rebuild is under way, and no stream runs until it is done; or another stream has just started")
+        raise Fenced("another stream or a rebuild has started at the same moment")
     return _ledger(document)
 
 
@@ -202,6 +212,7 @@ def _ledger(document: Document) -> Ledger:
         offsets=offsets.from_documents(document["offsets"]),
         committed={int(generation): number for generation, number in document["committed"].items()},
         topics=document["topics"],
+        rebuilding=document["rebuilding"],
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from py4j.protocol import Py4JError
 from pymongo import UpdateMany
 from pymongo.database import Database
 from pyspark.errors import PySparkException
@@ -103,7 +104,7 @@ class MicroBatches:
         summed = states.mapInArrow(writer, RESULT).groupBy(*DIMENSIONS).agg(*(F.sum(measure).alias(measure) for measure in MEASURES))
         try:
             return summed.collect(), observation.get
-        except PySparkException as error:
+        except (PySparkException, Py4JError) as error:
             if fenced := _FENCED.search(str(error)):
                 raise Fenced(fenced[1]) from error
             raise

@@ -35,6 +35,7 @@ def session(name: str, *, memory: str, ui_port: int | None = None) -> SparkSessi
         "spark.log.level": "WARN",
     }
     if settings().spark_master.startswith("local"):
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # else its pages are there for everybody in the network
         options |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1", "spark.sql.shuffle.partitions": "2"}
     if ui_port is not None:
         options["spark.ui.port"] = str(ui_port)

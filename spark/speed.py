@@ -56,10 +56,11 @@ class Stream:
         try:
             while not self._told_to_stop.is_set() and not query.awaitTermination(HEARTBEAT_SECONDS):
                 self._beat()
-        except StreamingQueryException:
-            if self._failure is None:
-                _require(self._batches.ledger, look())  # what is wrong with the log, in our words
-                raise
+        except StreamingQueryException as error:
+            failure = self._failure or error
+            if not isinstance(failure, ledger.Fenced | NewPartition):
+                _require(self._batches.ledger, look())  # if something is wrong with the log, that is what Spark has stumbled over
+            raise failure from None
         finally:
             with self._at_work:
                 self._ended = True
@@ -119,8 +120,9 @@ def follow(database: Database[Document], told_to_stop: threading.Event) -> None:
 
 
 def _ready(database: Database[Document]) -> Log:
-    """The log, fit to be read on from the ledger's offsets. Raises UnfitTopic, TopicsRecreated or MissingOffsets."""
+    """The log, fit to be read on from the ledger's offsets. Raises Fenced, UnfitTopic, TopicsRecreated or MissingOffsets."""
     own = ledger.read(database)  # first, because the log's end must not be older than the offsets
+    own.require_no_rebuild()
     found = look()
     _require(own, found)
     return found

@@ -28,7 +28,7 @@ from serving.database import Document  # noqa: E402
 logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it logs every attempt to reach a server that is starting
 
 # Cheap ones first, so that a mistake shows soon.
-_ORDER = ("catalog", "protocol", "ingest", "local", "serving", "spark", "path", "faults", "stack")
+_ORDER = ("catalog", "protocol", "ingest", "local", "dags", "serving", "spark", "path", "faults", "stack")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -41,8 +41,9 @@ def file(folder: Path, name: str, content: bytes, kind: Kind = Kind.PRODUCT, obs
 
 def produce_all(place: Place, chunks: Sequence[Mapping[str, Any]], configuration: Mapping[str, Any] = RECOMMENDED) -> None:
     """The tasks of the chunks, what they are handed having gone through JSON."""
+    producer = place.producer()
     for chunk in json.loads(json.dumps(chunks)):
-        jobs.produce(place.database, place.producer, configuration, chunk, Path)
+        jobs.produce(place.database, lambda: producer, configuration, chunk, Path)
 
 
 def nobody() -> Producer:
@@ -110,6 +111,25 @@ def test_every_row_is_an_event(place: Place, tmp_path: Path) -> None:
     )  # fmt: skip
     assert (truth.cube, truth.categories) == (oracle.cube, oracle.categories)
     assert len(truth.rejections) == len(oracle.rejections) > 0
+
+
+def test_what_is_reconciled_is_served_once_the_ledger_is_there(place: Place, tmp_path: Path) -> None:
+    """The query that a run waits with finds something when all its partitions have been served, and no sooner."""
+    planned = jobs.plan(place.database, [file(tmp_path, "a.csv", products(40))], 1_000)
+    produce_all(place, planned.chunks)
+    served = jobs.reconcile(place.database, planned.ingestions)
+    ends = place.ends()
+    assert len(ends) == settings().product_partitions
+
+    def found(offsets_now: TideMark) -> bool:
+        place.database.state.update_one({"_id": "ledger"}, {"$set": {"offsets": offsets.to_documents(offsets_now)}})
+        return place.database.state.find_one(served) is not None
+
+    assert not found(TideMark())
+    for key in ends:
+        assert not found(TideMark({**ends, key: ends[key] - 1}))
+    assert found(ends)
+    assert found(TideMark({**ends, key: ends[key] + 5}))
 
 
 def test_one_unfit_file_refuses_the_run(place: Place, tmp_path: Path) -> None:

@@ -70,6 +70,15 @@ def test_more_events_than_the_producer_holds(place: Place) -> None:
     assert produce(small, settings().product_topic, some(1_234), 20) == Acknowledged(1_234, of_products(place.ends()))
 
 
+def test_a_slow_reader_is_not_kafkas_silence(place: Place) -> None:
+    def slow() -> Iterator[Message]:
+        time.sleep(2.1)
+        yield from some(1)
+
+    unhurried = producer(**{"linger.ms": 500})  # the acknowledgement is not there at the first look
+    assert produce(unhurried, settings().product_topic, slow(), 2).events == 1
+
+
 def test_what_is_sent_is_what_comes(place: Place) -> None:
     given = [Message(None, b"", []), Message("ключ".encode(), "wert ü\x00".encode(), [("a", b"1"), ("b", None), ("a", b"")])]
     produce(producer(), settings().category_topic, given, 20)
@@ -115,7 +124,8 @@ def test_the_longest_record_is_an_event_however_it_is_escaped(place: Place) -> N
     assert len(event.value or b"") > 6 * (MOST_RECORD_BYTES - 10)
 
 
-def test_an_unknown_topic(place: Place) -> None:
+def test_an_unknown_topic(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.produce._NEW_TOPIC_SECONDS", 0.2)
     with soon(), pytest.raises(NotAcknowledged, match=re.escape("Kafka has no topic nowhere: run `python -m ingest.topics`")):
         produce(producer(), "nowhere", some(3), 20)
 

@@ -6,7 +6,7 @@ import json
 from random import Random
 
 import pytest
-from support import brokers
+from support import broker
 from support.load import updates
 from support.places import Place
 
@@ -32,22 +32,22 @@ def test_each_setting_that_endangers_events_is_named_with_what_to_do(place: Plac
     look()
     for topic in (products, categories):
         for wrong, right, said in (
-            ({"cleanup_policy": "compact"}, {"cleanup_policy": "delete"}, "cleanup.policy is compact"),
-            ({"cleanup_policy": "compact,delete"}, {"cleanup_policy": "delete"}, "cleanup.policy is compact,delete"),
-            ({"message_timestamp_type": "CreateTime"}, {"message_timestamp_type": "LogAppendTime"}, "message.timestamp.type is CreateTime"),
-            ({"retention_ms": str(3 * DAY_MS - 1)}, {"retention_ms": str(3 * DAY_MS)}, f"retention.ms is {3 * DAY_MS - 1}"),
-            ({"retention_bytes": "1000000"}, {"retention_bytes": "-1"}, "retention.bytes is 1000000"),
-            ({"max_message_bytes": "8388609"}, {"max_message_bytes": "8388608"}, "max.message.bytes is 8388609"),
+            ({"cleanup.policy": "compact"}, {"cleanup.policy": "delete"}, "cleanup.policy is compact"),
+            ({"cleanup.policy": "compact,delete"}, {"cleanup.policy": "delete"}, "cleanup.policy is compact,delete"),
+            ({"message.timestamp.type": "CreateTime"}, {"message.timestamp.type": "LogAppendTime"}, "message.timestamp.type is CreateTime"),
+            ({"retention.ms": str(3 * DAY_MS - 1)}, {"retention.ms": str(3 * DAY_MS)}, f"retention.ms is {3 * DAY_MS - 1}"),
+            ({"retention.bytes": "1000000"}, {"retention.bytes": "-1"}, "retention.bytes is 1000000"),
+            ({"max.message.bytes": "8388609"}, {"max.message.bytes": "8388608"}, "max.message.bytes is 8388609"),
         ):
-            brokers.configure(topic, **wrong)
+            broker.configure(topic, wrong)
             assert f"topic {topic}: {said}" in complaint()
             assert "set it to" in complaint()
-            brokers.configure(topic, **right)
+            broker.configure(topic, right)
             look()
-    brokers.configure(products, retention_ms="-1")
+    broker.configure(products, {"retention.ms": "-1"})
     look()
-    brokers.configure(products, retention_ms="1000")
-    brokers.configure(categories, cleanup_policy="compact")
+    broker.configure(products, {"retention.ms": "1000"})
+    broker.configure(categories, {"cleanup.policy": "compact"})
     assert all(f"topic {topic}:" in complaint() for topic in (products, categories)), "both are named at once"
 
 
@@ -56,16 +56,16 @@ def test_missing_and_recreated_topics(place: Place) -> None:
     before = identities()
     assert look().identities == before
     ledger.start_generation(place.database, "rules", before)
-    brokers.recreate(categories)
+    broker.recreate(categories)
     after = identities()
     assert (after[products] == before[products], after[categories] == before[categories]) == (True, False)
     with pytest.raises(TopicsRecreated, match=categories):
         ledger.read(place.database).require_topics(after)
-    brokers.delete(categories)
+    broker.delete(categories)
     for asked in (look, identities):
         with pytest.raises(UnfitTopic, match=rf"no topic {categories}: run `python -m ingest.topics`"):
             asked()
-    brokers.create()
+    broker.create()
 
 
 def test_offsets_that_are_missing_are_named(place: Place) -> None:
@@ -78,14 +78,14 @@ def test_offsets_that_are_missing_are_named(place: Place) -> None:
     log.require(TideMark())
     log.require(ends)
     first, second = TopicPartition(products, 0), TopicPartition(products, 1)
-    brokers.forget(*first, below=20)
+    broker.forget(*first, below=20)
     look().require(TideMark({**ends, first: 20}))
     with pytest.raises(MissingOffsets, match=f"{products}/0: offsets 0 to 19 have left the log") as raised:
         look().require(TideMark())
     assert "Nothing has been changed" in str(raised.value)
     with pytest.raises(MissingOffsets, match=f"{products}/0: offsets 19 to 19 have left the log"):
         look().require(TideMark({**ends, first: 19}))
-    brokers.forget(*second, below=ends[second])
+    broker.forget(*second, below=ends[second])
     look().require(TideMark({**ends, first: 20}))
     with pytest.raises(MissingOffsets, match=f"{products}/1: offsets {ends[second] - 1} to {ends[second] - 1} have left"):
         look().require(TideMark({**ends, second: ends[second] - 1}))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 from pyspark.sql import DataFrame, SparkSession
-from support import brokers
+from support import broker
 from support.events import CATEGORIES, NOW, PRODUCTS, any_log
 from support.load import updates
 from support.places import Place
@@ -171,7 +171,7 @@ def test_whoever_cannot_go_on_commits_nothing(place: Place, spark: SparkSession)
     assert said == f"product B0T0000001 bears generation {successor.generation}, this stream is generation {stream.generation}"
     # A topic is another one than that whose offsets these are.
     before = products(place.database)
-    brokers.recreate(settings().category_topic)
+    broker.recreate(settings().category_topic)
     assert settings().category_topic in refused(successor, [product(3, 7)], TopicsRecreated)
     assert products(place.database) == before
 

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from kafka import TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import KafkaError
 from support.servers import Servers
 
 from ingest import topics
@@ -53,6 +55,38 @@ def delete(*names: str) -> None:
     with topics.admin() as client:
         client.delete_topics(list(names))
     wait_for(lambda: described().keys().isdisjoint(names))
+
+
+def create() -> None:
+    """Creates the topics that are missing, as the settings say, as soon as the broker has forgotten a former one."""
+
+    def created() -> bool:
+        try:
+            topics.create()
+        except KafkaError:
+            return False
+        return described().keys() == set(settings().topics)
+
+    wait_for(created)
+
+
+def recreate(topic: str) -> None:
+    """Deletes a topic and creates it again."""
+    delete(topic)
+    create()
+
+
+def add_partitions(topic: str, count: int) -> None:
+    """Until there are that many."""
+    with topics.admin() as client:
+        client.create_partitions({topic: count})
+    wait_for(lambda: described()[topic].partitions == count)
+
+
+def forget(topic: str, partition: int, below: int) -> None:
+    """Deletes the events below an offset, as retention does."""
+    with topics.admin() as client:
+        client.delete_records({TopicPartition(topic, partition): below})
 
 
 @contextmanager

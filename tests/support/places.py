@@ -51,7 +51,8 @@ class Place:
             found: list[Event] = []
             left = {key: end for key, end in ends.items() if end}
             while left:
-                for message in consumer.consume(10_000, 0.2):
+                # No more than there are: it waits for as many as it is asked for.
+                for message in consumer.consume(min(10_000, max(1, sum(ends.values()) - len(found))), 1.0):
                     assert message.error() is None, message.error()
                     headers = tuple((name, value) for name, value in message.headers() or ())
                     event = Event(

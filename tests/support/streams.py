@@ -84,7 +84,7 @@ def served(database: Database[Document]) -> TideMark:
     return ledger.read(database).offsets
 
 
-def wait_until_served(place: Place, running: Stream, seconds: float = 180) -> None:
+def wait_until_served(place: Place, running: Stream, seconds: float = 400) -> None:
     """Until the stream has served all that is in the log. Fails with its log where it ends or takes too long."""
     until = time.monotonic() + seconds
     ends = place.ends()

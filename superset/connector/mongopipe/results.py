@@ -1,0 +1,75 @@
+"""Values of documents as the Python values that a cursor gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from bson import Decimal128, ObjectId
+from bson.datetime_ms import DatetimeMS
+
+from mongopipe.kinds import Kind
+
+Converter = Callable[[Any], Any]
+
+
+def plain(value: Any) -> Any:
+    """The value by its own type: object ids and UUIDs as text, decimals as Decimal, arrays and documents with plain values inside."""
+    match value:
+        case Decimal128():
+            return value.to_decimal()
+        case ObjectId() | UUID():
+            return str(value)
+        case list():
+            return [plain(each) for each in value]
+        case Mapping():
+            return {name: plain(each) for name, each in value.items()}
+        case datetime() if value.tzinfo is not None:
+            return value.astimezone(UTC).replace(tzinfo=None)
+        case None | bool() | int() | float() | str() | bytes() | datetime():
+            return value
+    return str(value)
+
+
+def _integer(value: Any) -> Any:
+    """Integers that arithmetic left as doubles become integers again."""
+    value = plain(value)
+    return int(value) if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value) else value
+
+
+def _double(value: Any) -> Any:
+    value = plain(value)
+    return float(value) if isinstance(value, int | Decimal) and not isinstance(value, bool) else value
+
+
+def _decimal(value: Any) -> Any:
+    value = plain(value)
+    return Decimal(str(value)) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _date(value: Any) -> date | Any:
+    value = plain(value)
+    return value.date() if isinstance(value, datetime) else value
+
+
+def _moment(value: Any) -> Any:
+    """Dates beyond Python's years stay text."""
+    return f"{int(value)} ms" if isinstance(value, DatetimeMS) else plain(value)
+
+
+_CONVERTERS: dict[Kind, Converter] = {
+    Kind.INTEGER: _integer,
+    Kind.DOUBLE: _double,
+    Kind.DECIMAL: _decimal,
+    Kind.DATE: _date,
+    Kind.TIMESTAMP: _moment,
+}
+
+
+def converter(kind: Kind) -> Converter:
+    """What turns a value of a column of that kind into Python's. Null stays None."""
+    return _CONVERTERS.get(kind, plain)

@@ -1,0 +1,538 @@
+"""Queries: SELECT, set operations, WITH and FROM, as relational plans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlglot import exp
+
+from mongopipe.errors import NotSupportedError, ProgrammingError
+from mongopipe.kinds import Kind
+from mongopipe.schema import Catalog
+from mongopipe.translate.bind.binder import Binder, Collected, Subquery, construct, only
+from mongopipe.translate.bind.coerce import alike, as_truth, comparable
+from mongopipe.translate.bind.names import Name, Relation, Scope, matching
+from mongopipe.translate.bind.windows import ordered
+from mongopipe.translate.plans import (
+    Aggregate,
+    Apply,
+    Constants,
+    Filter,
+    Join,
+    Limit,
+    Order,
+    Plan,
+    Project,
+    Scan,
+    Sort,
+    Union,
+    Window,
+)
+from mongopipe.translate.scalars import (
+    TRUE,
+    Cast,
+    Column,
+    Compare,
+    Literal,
+    Scalar,
+    columns,
+    conjunction,
+    rewritten,
+)
+
+_QUERY = "with_ with order limit offset"
+_SELECT = f"{_QUERY} expressions distinct from_ from joins where group having qualify"
+_SET = f"{_QUERY} this expression distinct"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A plan and the labels of its columns."""
+
+    plan: Plan
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Common:
+    """A WITH query, and the WITH queries that it may use itself."""
+
+    query: exp.Query
+    names: tuple[str, ...]
+    visible: Mapping[str, _Common]
+
+
+def bind(query: exp.Query, catalog: Catalog, parameters: Mapping[str, Any]) -> Bound:
+    """The plan of a query.
+
+    Raises ProgrammingError for names and types that are wrong, NotSupportedError for what has no translation.
+    """
+    return QueryBinder(catalog, parameters).query(query, Scope(), {})
+
+
+class QueryBinder:
+    """Binds the queries of one statement; numbers their columns."""
+
+    def __init__(self, catalog: Catalog, parameters: Mapping[str, Any]) -> None:
+        self.catalog = catalog
+        self.parameters = parameters
+        self._last = 0
+        self._commons: Mapping[str, _Common] = {}
+
+    def fresh(self, kind: Kind, name: str, *, nullable: bool = True, element: Kind | None = None) -> Column:
+        """A column with a number of its own."""
+        self._last += 1
+        return Column(self._last, kind, name, element, nullable)
+
+    def like(self, scalar: Scalar, name: str) -> Column:
+        """A fresh column that can hold the expression's values."""
+        column = scalar if isinstance(scalar, Column) else None
+        return self.fresh(scalar.kind, name, element=None if column is None else column.element, nullable=column is None or column.nullable)
+
+    def subquery(self, node: exp.Expression, outer: Scope) -> Plan:
+        """The plan of a subquery in an expression."""
+        return self._nested(node, Scope(outer=outer)).plan
+
+    def _nested(self, node: exp.Expression, scope: Scope) -> Bound:
+        if isinstance(node, exp.Subquery):
+            only(node, "this alias")
+            node = node.this
+            return self._nested(node, scope)
+        if not isinstance(node, exp.Query):
+            raise NotSupportedError(f"{construct(node)} as a subquery is not supported")
+        return self.query(node, scope, self._commons)
+
+    def query(self, node: exp.Query, scope: Scope, commons: Mapping[str, _Common]) -> Bound:
+        """The plan of a query whose enclosing scope is `scope.outer`."""
+        before, self._commons = self._commons, self._with(node, commons)
+        try:
+            if isinstance(node, exp.Select):
+                return self._select(node, scope)
+            if isinstance(node, exp.Union):
+                return self._union(node, scope)
+            if isinstance(node, exp.Subquery):
+                return self._parenthesised(node, scope)
+            raise NotSupportedError(f"{type(node).__name__.upper()} is not supported")
+        finally:
+            self._commons = before
+
+    def _with(self, node: exp.Query, commons: Mapping[str, _Common]) -> Mapping[str, _Common]:
+        clause = node.args.get("with_") or node.args.get("with")
+        if clause is None:
+            return commons
+        only(clause, "expressions")
+        found = dict(commons)
+        for each in clause.expressions:
+            only(each, "this alias")
+            names = tuple(column.name for column in each.args["alias"].args.get("columns") or ())
+            found[each.alias] = _Common(each.this, names, dict(found))
+        return found
+
+    def _parenthesised(self, node: exp.Subquery, scope: Scope) -> Bound:
+        """`(SELECT ...) ORDER BY ... LIMIT ...`"""
+        only(node, f"{_QUERY} this")
+        bound = self.query(node.this, scope, self._commons)
+        return self._arranged(node, bound, scope)
+
+    # FROM
+
+    def _from(self, node: exp.Select, scope: Scope) -> Plan:
+        clause = node.args.get("from_") or node.args.get("from")
+        if clause is None:
+            return Constants((), ((),))
+        plan, relation = self._relation(clause.this, scope)
+        scope.relations.append(relation)
+        for join in node.args.get("joins") or ():
+            plan = self._join(plan, join, scope)
+        return plan
+
+    def _relation(self, node: exp.Expression, scope: Scope) -> tuple[Plan, Relation]:
+        if isinstance(node, exp.Table):
+            only(node, "this db alias")
+            return self._table(node)
+        if isinstance(node, exp.Subquery):
+            only(node, "this alias")
+            bound = self._nested(node.this, Scope(outer=scope.outer))
+            names = [each.name for each in node.args["alias"].args.get("columns") or ()] if node.args.get("alias") else []
+            return bound.plan, _derived(node.alias, bound, names)
+        if isinstance(node, exp.Values):
+            only(node, "expressions alias")
+            return self._values(node)
+        raise NotSupportedError(f"{construct(node)} in FROM is not supported")
+
+    def _table(self, node: exp.Table) -> tuple[Plan, Relation]:
+        if not isinstance(node.this, exp.Identifier):
+            raise NotSupportedError(f"{construct(node.this)} in FROM is not supported")
+        alias = node.args.get("alias")
+        names = [] if alias is None else [each.name for each in alias.args.get("columns") or ()]
+        common = self._commons.get(node.name) if not node.db else None
+        if common is not None:
+            bound = self.query(common.query, Scope(), common.visible)
+            return bound.plan, _derived(node.alias or node.name, bound, names or list(common.names))
+        if names:
+            raise NotSupportedError("column aliases of a table are not supported")
+        if node.db and node.db != self.catalog.database:
+            raise NotSupportedError(f"another database than {self.catalog.database} is not supported ({node.db})")
+        table = self.catalog.table(node.name)
+        items = tuple((self.fresh(each.kind, each.name, element=each.element), each) for each in table.fields)
+        relation = Relation(node.alias or node.name, [(field.name, column) for column, field in items], node.db or self.catalog.database)
+        return Scan(table, items), relation
+
+    def _values(self, node: exp.Values) -> tuple[Plan, Relation]:
+        binder = Binder(self, Scope(), "VALUES", Collected())
+        rows = [
+            [binder.constant(each, "a value in VALUES") for each in (row.expressions if isinstance(row, exp.Tuple) else [row])]
+            for row in node.expressions
+        ]
+        if len({len(row) for row in rows}) != 1:
+            raise ProgrammingError("the rows of VALUES differ in length")
+        alias = node.args.get("alias")
+        names = [each.name for each in alias.args.get("columns") or ()] if alias else []
+        sides = [alike(list(values), "VALUES") for values in zip(*rows, strict=True)]
+        if not all(isinstance(each, Literal) for values, _ in sides for each in values):
+            raise ProgrammingError("VALUES mixes types")
+        outputs = tuple(self.fresh(kind, f"column{place}") for place, (_, kind) in enumerate(sides, 1))
+        values = tuple(zip(*([each.value for each in column if isinstance(each, Literal)] for column, _ in sides), strict=True))
+        plan = Constants(outputs, values)
+        return plan, _derived(node.alias, Bound(plan, tuple(column.name for column in outputs)), names)
+
+    def _join(self, left: Plan, node: exp.Join, scope: Scope) -> Plan:
+        only(node, "this on using side kind")
+        side, kind = node.side.upper(), node.kind.upper()
+        if side not in ("", "LEFT", "RIGHT") or kind not in ("", "INNER", "OUTER", "CROSS"):
+            raise NotSupportedError(f"{side} {kind}".strip() + " JOIN is not supported")
+        if side == "RIGHT" and len(scope.relations) != 1:
+            raise NotSupportedError("RIGHT JOIN after another join is not supported")
+        right, relation = self._relation(node.this, scope)
+        using = [each.name for each in node.args.get("using") or ()]
+        condition = self._using(using, scope, relation) if using else TRUE
+        scope.relations.append(relation)
+        if node.args.get("on") is not None:
+            collected = Collected()
+            condition = as_truth(Binder(self, scope, "ON", collected).bind(node.args["on"]))
+            if collected.subqueries:
+                raise NotSupportedError("a subquery in ON is not supported")
+        if side == "RIGHT":
+            return Join(right, left, condition, outer=True)
+        return Join(left, right, condition, outer=side == "LEFT")
+
+    def _using(self, names: list[str], scope: Scope, relation: Relation) -> Scalar:
+        comparisons = []
+        for name in names:
+            left, right = scope.column(Name((name,), True)), Scope([relation]).column(Name((name,), True))
+            comparisons.append(Compare("=", *comparable(left, right)))
+            relation.shadowed.add(name)
+        return conjunction(tuple(comparisons))
+
+    # SELECT
+
+    def _select(self, node: exp.Select, scope: Scope) -> Bound:
+        only(node, _SELECT)
+        plan = self._from(node, scope)
+        where = node.args.get("where")
+        if where is not None:
+            collected = Collected()
+            predicate = as_truth(Binder(self, scope, "WHERE", collected).bind(where.this))
+            plan = Filter(_applied(plan, collected.subqueries), predicate)
+        return _Selection(self, node, scope, plan).bound()
+
+    # Set operations, ORDER BY, LIMIT
+
+    def _union(self, node: exp.Union, scope: Scope) -> Bound:
+        only(node, _SET)
+        sides = [self._branch(each, scope) for each in (node.this, node.expression)]
+        if len({len(side.labels) for side in sides}) != 1:
+            raise ProgrammingError("the sides of UNION differ in their number of columns")
+        kinds = []
+        for pair in zip(*(side.plan.columns for side in sides), strict=True):
+            _, kind = alike(list(pair), "UNION")
+            kinds.append(kind)
+        outputs = tuple(self.fresh(kind, name) for kind, name in zip(kinds, sides[0].labels, strict=True))
+        plan: Plan = Union(tuple(self._converted(side.plan, kinds) for side in sides), outputs)
+        if node.args.get("distinct"):
+            plan = self.distinct(plan)
+        return self._arranged(node, Bound(plan, sides[0].labels), scope)
+
+    def _branch(self, node: exp.Expression, scope: Scope) -> Bound:
+        if isinstance(node, exp.Subquery):
+            return self._parenthesised(node, Scope(outer=scope.outer))
+        if isinstance(node, exp.Query):
+            return self.query(node, Scope(outer=scope.outer), self._commons)
+        raise NotSupportedError(f"{construct(node)} in UNION is not supported")
+
+    def _converted(self, plan: Plan, kinds: list[Kind]) -> Plan:
+        """The plan with columns cast to text where the other side's are text."""
+        if all(column.kind is kind or kind is not Kind.STRING for column, kind in zip(plan.columns, kinds, strict=True)):
+            return plan
+        items = []
+        for column, kind in zip(plan.columns, kinds, strict=True):
+            cast = kind is Kind.STRING and column.kind not in (Kind.STRING, Kind.NULL)
+            items.append((self.fresh(kind, column.name), Cast(column, kind) if cast else column))
+        return Project(plan, tuple(items))
+
+    def distinct(self, plan: Plan) -> Plan:
+        """The plan's rows without repetitions."""
+        return Aggregate(plan, tuple((self.like(column, column.name), column) for column in plan.columns), ())
+
+    def _arranged(self, node: exp.Query, bound: Bound, scope: Scope) -> Bound:
+        """ORDER BY and LIMIT over a whole query's result."""
+        plan, labels = bound.plan, bound.labels
+        outputs = list(zip(labels, plan.columns, strict=True))
+        if node.args.get("order") is not None:
+            inner = Scope([Relation("", outputs)], scope.outer)
+            binder = Binder(self, inner, "ORDER BY", Collected())
+            order = []
+            for each in node.args["order"].expressions:
+                order.append(ordered(each, _place(each.this, plan.columns) or binder.bind(each.this)))
+            plan = Sort(plan, tuple(order))
+        return Bound(self.limited(node, plan), labels)
+
+    def limited(self, node: exp.Query, plan: Plan) -> Plan:
+        """The plan with the query's LIMIT and OFFSET. Raises ProgrammingError for one below 0."""
+        count = self._rows(node.args.get("limit"), "LIMIT")
+        offset = self._rows(node.args.get("offset"), "OFFSET") or 0
+        return plan if count is None and not offset else Limit(plan, count, offset)
+
+    def _rows(self, node: exp.Expression | None, clause: str) -> int | None:
+        if node is None:
+            return None
+        if isinstance(node, exp.Fetch):
+            only(node, "count direction limit_options")
+            options = node.args.get("limit_options")
+            if options is not None and (options.args.get("percent") or options.args.get("with_ties")):
+                raise NotSupportedError("FETCH with PERCENT or WITH TIES is not supported")
+            value = node.args.get("count")
+        else:
+            only(node, "expression this")
+            value = node.expression
+        if value is None:
+            return 1
+        rows = Binder(self, Scope(), clause, Collected()).whole(value, clause)
+        if rows < 0:
+            raise ProgrammingError(f"{clause} must not be negative")
+        return rows
+
+
+class _Selection:
+    """One SELECT above FROM and WHERE: grouping, window functions, the select list, DISTINCT and ORDER BY."""
+
+    def __init__(self, queries: QueryBinder, node: exp.Select, scope: Scope, plan: Plan) -> None:
+        self.queries = queries
+        self.node = node
+        self.scope = scope
+        self.plan = plan
+        self.collected = Collected()
+        self.labels: list[str] = []
+        self.items: list[Scalar] = []
+        self.keys: list[Scalar] = []
+        self.key_columns: list[Column] = []
+        self.grouped = False
+
+    def bound(self) -> Bound:
+        """The plan of the whole SELECT."""
+        node = self.node
+        select = self._binder("SELECT", windows=True)
+        for each in node.expressions:
+            self._item(select, each)
+        aliases = self._aliases()
+        group = node.args.get("group")
+        having = node.args.get("having")
+        qualify = node.args.get("qualify")
+        self.keys = [] if group is None else self._group_keys(group)
+        conditions = None if having is None else as_truth(self._binder("HAVING", aliases=aliases).bind(having.this))
+        qualified = None if qualify is None else as_truth(self._binder("QUALIFY", windows=True, aliases=aliases).bind(qualify.this))
+        order = self._order(aliases)
+
+        if group is not None or having is not None or self.collected.measures:
+            self._aggregate(group is None)
+        replace = self._replacement()
+        self.plan = _applied(self.plan, [_mapped(each, replace) for each in self.collected.subqueries])
+        if conditions is not None:
+            conditions = replace(conditions)
+            self._check([conditions])
+            self.plan = Filter(self.plan, conditions)
+        self._windows(replace)
+        if qualified is not None:
+            self.plan = Filter(self.plan, replace(qualified))
+        self.items = [replace(each) for each in self.items]
+        order = [Order(replace(each.key), each.descending, each.nulls_first) for each in order]
+        self._check(self.items, [each.key for each in order])
+        return self._output(order)
+
+    def _binder(self, clause: str, *, windows: bool = False, aliases: Mapping[str, Scalar] | None = None) -> Binder:
+        return Binder(self.queries, self.scope, clause, self.collected, aggregates=True, windows=windows, aliases=aliases)
+
+    def _item(self, binder: Binder, node: exp.Expression) -> None:
+        if isinstance(node, exp.Star) or (isinstance(node, exp.Column) and isinstance(node.this, exp.Star)):
+            self._star(node)
+            return
+        self.labels.append(_label(node))
+        self.items.append(binder.bind(node.this if isinstance(node, exp.Alias) else node))
+
+    def _star(self, node: exp.Expression) -> None:
+        star = node if isinstance(node, exp.Star) else node.this
+        only(star, "")
+        if node is star:
+            pairs = [pair for relation in self.scope.relations for pair in relation.visible()]
+        else:
+            pairs = self.scope.relation(Name((node.args["table"].name,), bool(node.args["table"].args.get("quoted")))).columns
+        if not pairs:
+            raise ProgrammingError("* has no columns")
+        for name, column in pairs:
+            self.labels.append(name)
+            self.items.append(column)
+
+    def _aliases(self) -> dict[str, Scalar]:
+        """What the select list's aliases mean; of equal ones the first."""
+        found: dict[str, Scalar] = {}
+        for label, item in zip(self.labels, self.items, strict=True):
+            found.setdefault(label, item)
+        return found
+
+    def _group_keys(self, group: exp.Group) -> list[Scalar]:
+        only(group, "expressions")
+        binder = Binder(self.queries, self.scope, "GROUP BY", self.collected, aliases=self._aliases())
+        keys: list[Scalar] = []
+        for each in group.expressions:
+            key = _place(each, self.items) or binder.bind(each)
+            aggregates = set(self.collected.measures.values()) | {over.value for over in self.collected.windows}
+            if aggregates & set(columns(key)):
+                raise ProgrammingError("an aggregate or window function is not allowed in GROUP BY")
+            if key.kind is Kind.DOCUMENT:
+                raise NotSupportedError("GROUP BY a document is not supported")
+            if not isinstance(key, Literal) and key not in keys:
+                keys.append(key)
+        return keys
+
+    def _order(self, aliases: Mapping[str, Scalar]) -> list[Order]:
+        """Sort keys. A bare name means the select list's alias first; inside expressions it means the column first."""
+        clause = self.node.args.get("order")
+        if clause is None:
+            return []
+        binder = self._binder("ORDER BY", windows=True, aliases=aliases)
+        order = []
+        for each in clause.expressions:
+            key = _place(each.this, self.items)
+            if key is None and isinstance(each.this, exp.Column) and not each.this.table:
+                name = Name.of(each.this)
+                key = next(iter(matching(str(name), name.quoted, aliases.items())), None)
+            order.append(ordered(each, key if key is not None else binder.bind(each.this)))
+        return order
+
+    def _aggregate(self, total: bool) -> None:
+        plan = _applied(self.plan, self.collected.inner_subqueries)
+        self.key_columns = [self.queries.like(key, _name(key)) for key in self.keys]
+        keys = tuple(zip(self.key_columns, self.keys, strict=True))
+        measures = tuple((column, measure) for measure, column in self.collected.measures.items())
+        self.plan = Aggregate(plan, keys, measures, total=total) if keys or total else self._one_group(plan, measures)
+        self.grouped = True
+
+    def _one_group(self, plan: Plan, measures: Any) -> Plan:
+        """GROUP BY constants only: one row if there are rows, none otherwise."""
+        return Aggregate(plan, ((self.queries.fresh(Kind.INTEGER, "group"), Literal(1, Kind.INTEGER)),), measures)
+
+    def _replacement(self) -> Any:
+        """What turns an expression over the input's columns into one over the groups' columns."""
+        if not self.grouped:
+            return lambda scalar: scalar
+        columns_of = dict(zip(self.keys, self.key_columns, strict=True))
+        return lambda scalar: rewritten(scalar, lambda each: None if isinstance(each, Literal) else columns_of.get(each))
+
+    def _windows(self, replace: Any) -> None:
+        groups: dict[Any, list[Any]] = {}
+        for over in self.collected.windows:
+            partition = tuple(map(replace, over.partition))
+            order = tuple(Order(replace(each.key), each.descending, each.nulls_first) for each in over.order)
+            call = over.call
+            if call.arg is not None:
+                call = type(call)(call.function, replace(call.arg), call.frame, call.peers, call.offset, call.default)
+            self._check(list(partition), [each.key for each in order], list(call.scalars))
+            groups.setdefault((partition, order), []).append((over.value, call))
+        for (partition, order), calls in groups.items():
+            self.plan = Window(self.plan, partition, order, tuple(calls))
+
+    def _check(self, *scalars: list[Scalar]) -> None:
+        """Raises ProgrammingError where an expression over groups uses a column that is not one for the whole group."""
+        if not self.grouped:
+            return
+        here = {column for relation in self.scope.relations for _, column in relation.columns}
+        for column in columns(*(each for group in scalars for each in group)):
+            if column in here:
+                raise ProgrammingError(f"column {column.name} must be in GROUP BY or inside an aggregate function")
+
+    def _output(self, order: list[Order]) -> Bound:
+        queries = self.queries
+        outputs = tuple((queries.like(item, label), item) for item, label in zip(self.items, self.labels, strict=True))
+        known = {item: column for column, item in reversed(outputs)}
+        extra: dict[Scalar, Column] = {}
+        keys = []
+        for each in order:
+            if isinstance(each.key, Literal):
+                continue
+            column = known.get(each.key) or extra.get(each.key)
+            if column is None:
+                column = extra[each.key] = queries.like(each.key, _name(each.key))
+            keys.append(Order(column, each.descending, each.nulls_first))
+        distinct = self.node.args.get("distinct")
+        if distinct is not None:
+            only(distinct, "")
+            if extra:
+                raise ProgrammingError("with SELECT DISTINCT, ORDER BY must be in the select list")
+        plan: Plan = Project(self.plan, (*outputs, *((column, key) for key, column in extra.items())))
+        if distinct is not None:
+            before = plan.columns
+            plan = queries.distinct(plan)
+            renamed = dict(zip(before, plan.columns, strict=True))
+            keys = [Order(renamed[each.key], each.descending, each.nulls_first) for each in keys if isinstance(each.key, Column)]
+        visible = plan.columns[: len(outputs)]
+        if keys:
+            plan = Sort(plan, tuple(keys))
+        plan = queries.limited(self.node, plan)
+        if extra:
+            plan = Project(plan, tuple((queries.like(column, column.name), column) for column in visible))
+        return Bound(plan, tuple(self.labels))
+
+
+def _derived(alias: str, bound: Bound, names: list[str]) -> Relation:
+    """The relation that a subquery is in FROM. Raises ProgrammingError where the alias names more columns than there are."""
+    if len(names) > len(bound.labels):
+        raise ProgrammingError(f"{alias} has {len(bound.labels)} columns, not {len(names)}")
+    labels = (*names, *bound.labels[len(names) :])
+    return Relation(alias, list(zip(labels, bound.plan.columns, strict=True)))
+
+
+def _applied(plan: Plan, subqueries: list[Subquery]) -> Plan:
+    for each in subqueries:
+        plan = Apply(plan, each.plan, each.outcome, each.mode, each.needle)
+    return plan
+
+
+def _mapped(subquery: Subquery, replace: Any) -> Subquery:
+    needle = None if subquery.needle is None else replace(subquery.needle)
+    return Subquery(subquery.plan, subquery.outcome, subquery.mode, needle)
+
+
+def _place(node: exp.Expression, items: Any) -> Scalar | None:
+    """The item that a number in ORDER BY or GROUP BY means. Raises ProgrammingError for a number that no item has."""
+    if not isinstance(node, exp.Literal) or node.is_string or not node.name.isdigit():
+        return None
+    place = int(node.name)
+    if not 1 <= place <= len(items):
+        raise ProgrammingError(f"there is no item {place} in the select list")
+    found: Scalar = items[place - 1]
+    return found
+
+
+def _label(node: exp.Expression) -> str:
+    """The name of an item of the select list: its alias, the column's own name, else its SQL."""
+    if isinstance(node, exp.Alias):
+        return str(node.alias)
+    if isinstance(node, exp.Column | exp.Dot):
+        return Name.of(node).parts[-1] if isinstance(node, exp.Column) else str(Name.of(node))
+    return str(node.sql())
+
+
+def _name(scalar: Scalar) -> str:
+    return scalar.name if isinstance(scalar, Column) else "key"

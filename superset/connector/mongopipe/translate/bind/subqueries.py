@@ -1,0 +1,65 @@
+"""Subqueries in expressions: EXISTS, IN and single values."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from mongopipe.errors import NotSupportedError, ProgrammingError
+from mongopipe.kinds import Kind
+from mongopipe.translate.bind.binder import Binder, Handlers, Subquery
+from mongopipe.translate.bind.coerce import comparable
+from mongopipe.translate.plans import Aggregate, Filter, Limit, Mode, Plan, Project, Sort
+from mongopipe.translate.scalars import Scalar
+
+
+def in_subquery(binder: Binder, needle: exp.Expression, query: exp.Expression) -> Scalar:
+    """`needle IN (query)`."""
+    if isinstance(needle, exp.Tuple):
+        raise NotSupportedError("IN over a tuple of columns is not supported")
+    plan = binder.queries.subquery(query, binder.scope)
+    if len(plan.columns) != 1:
+        raise ProgrammingError(f"a subquery of IN must have one column, not {len(plan.columns)}")
+    left, right = comparable(binder.bind(needle), plan.columns[0])
+    if right is not plan.columns[0]:
+        column = binder.fresh(right.kind, "in")
+        plan = Project(plan, ((column, right),))
+    return _outcome(binder, plan, Mode.IN, Kind.BOOLEAN, left)
+
+
+def _exists(binder: Binder, node: exp.Exists) -> Scalar:
+    return _outcome(binder, binder.queries.subquery(node.this, binder.scope), Mode.EXISTS, Kind.BOOLEAN, None)
+
+
+def _single(binder: Binder, node: exp.Subquery) -> Scalar:
+    plan = binder.queries.subquery(node, binder.scope)
+    if len(plan.columns) != 1:
+        raise ProgrammingError(f"a subquery that is a value must have one column, not {len(plan.columns)}")
+    if not _single_row(plan):
+        raise NotSupportedError("a subquery that is a value must be an aggregate without GROUP BY, or have LIMIT 1")
+    return _outcome(binder, plan, Mode.SCALAR, plan.columns[0].kind, None)
+
+
+def _single_row(plan: Plan) -> bool:
+    """Whether the plan yields at most one row whatever the data."""
+    match plan:
+        case Aggregate():
+            return plan.total
+        case Limit(count=int(count)) if count <= 1:
+            return True
+        case Project() | Filter() | Sort() | Limit():
+            return _single_row(plan.input)
+    return False
+
+
+def _outcome(binder: Binder, plan: Plan, mode: Mode, kind: Kind, needle: Scalar | None) -> Scalar:
+    outcome = binder.fresh(kind, mode.value)
+    collected = binder.collected
+    waiting = collected.subqueries if binder.inside is None else collected.inner_subqueries
+    waiting.append(Subquery(plan, outcome, mode, needle))
+    return outcome
+
+
+HANDLERS: Handlers = {
+    exp.Exists: ("this", _exists),
+    exp.Subquery: ("this", _single),
+}

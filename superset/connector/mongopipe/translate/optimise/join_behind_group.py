@@ -1,0 +1,41 @@
+"""A join of large rows with small ones moves behind the group: groups are few, and each row's $lookup costs."""
+
+from __future__ import annotations
+
+from mongopipe.translate.optimise.distinct_measures import merge
+from mongopipe.translate.plans import Aggregate, Fresh, Join, Measure, Plan, Project, rewritten
+from mongopipe.translate.scalars import Column, Scalar, columns
+
+_MERGEABLE = ("count", "sum", "avg", "min", "max")
+
+
+def join_behind_group(plan: Plan) -> Plan:
+    """`group(join(left, right))` becomes `group(join(group(left), right))` if all measures are about left columns.
+
+    The left side is grouped by what the join and the keys use of it. A left row that has several partners counts once for each of
+    them either way, as its group has the same partners.
+    """
+    fresh = Fresh(plan)
+
+    def moved(each: Plan) -> Plan:
+        return _moved(each, each.input, fresh) if isinstance(each, Aggregate) and isinstance(each.input, Join) else each
+
+    return rewritten(plan, moved)
+
+
+def _moved(plan: Aggregate, join: Join, fresh: Fresh) -> Plan:
+    left = set(join.left.columns)
+    measured = {column for _, measure in plan.measures for scalar in measure.scalars for column in columns(scalar)}
+    used = [column for column in columns(join.condition, *(key for _, key in plan.keys)) if column in left]
+    if not measured <= left or not used or isinstance(join.left, Aggregate):
+        return plan
+    if any(measure.function not in _MERGEABLE or measure.distinct for _, measure in plan.measures):
+        return plan
+    renamed = tuple((fresh.column(column.kind, column.name), column) for column in dict.fromkeys(used))
+    partial: list[tuple[Column, Measure]] = []
+    merged: list[tuple[Column, Measure]] = []
+    values: dict[Column, Scalar] = {column: merge(measure, column, partial, merged, fresh) for column, measure in plan.measures}
+    grouped = Aggregate(join.left, renamed, tuple(partial))
+    items = (*((old, new) for new, old in renamed), *((part, part) for part, _ in partial))
+    outer = Aggregate(Join(Project(grouped, items), join.right, join.condition, join.outer), plan.keys, tuple(merged), plan.total)
+    return Project(outer, tuple((column, values.get(column, column)) for column in plan.columns))

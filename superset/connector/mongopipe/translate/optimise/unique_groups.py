@@ -1,0 +1,50 @@
+"""A group by _id, which is unique, is each row by itself: no $group is needed, whose groups would not fit in memory."""
+
+from __future__ import annotations
+
+from mongopipe.kinds import Kind
+from mongopipe.translate.optimise.percentiles import counted_argument
+from mongopipe.translate.plans import Aggregate, Filter, Limit, Measure, Plan, Project, Scan, Sort, Window, rewritten
+from mongopipe.translate.scalars import TRUE, Case, Column, IsNull, Literal, Scalar, integer
+
+_NULL = Literal(None, Kind.NULL)
+
+
+def unique_groups(plan: Plan) -> Plan:
+    """`GROUP BY _id, ...` over a collection's own rows becomes a projection: of one row, the sum is the value, the count 0 or 1."""
+    return rewritten(plan, lambda each: _ungrouped(each) if isinstance(each, Aggregate) else each)
+
+
+def _ungrouped(plan: Aggregate) -> Plan:
+    if not any(_is_identity(key, plan.input) for _, key in plan.keys):
+        return plan
+    measures = tuple((column, _alone(measure, column)) for column, measure in plan.measures)
+    return Project(plan.input, (*plan.keys, *measures))
+
+
+def _is_identity(scalar: Scalar, plan: Plan) -> bool:
+    """Whether the expression is the _id of the collection whose documents, each at most once, are the plan's rows."""
+    if not isinstance(scalar, Column):
+        return False
+    match plan:
+        case Scan():
+            return not plan.table.is_view and any(column == scalar and field.path == ("_id",) for column, field in plan.items)
+        case Project():
+            return any(column == scalar and _is_identity(value, plan.input) for column, value in plan.items)
+        case Filter() | Sort() | Limit() | Window():
+            return _is_identity(scalar, plan.input)
+    return False
+
+
+def _alone(measure: Measure, column: Column) -> Scalar:
+    """The measure of a single row."""
+    if measure.arg is None:
+        return Case(((TRUE if measure.where is None else measure.where, integer(1)),), integer(0), Kind.INTEGER)
+    value = counted_argument(measure)
+    if measure.function == "count":
+        return Case(((IsNull(value), integer(0)),), integer(1), Kind.INTEGER)
+    if measure.function in ("stddev_samp", "var_samp"):
+        return Literal(None, column.kind)
+    if measure.function in ("stddev_pop", "var_pop"):
+        return Case(((IsNull(value), _NULL),), Literal(0.0, Kind.DOUBLE), Kind.DOUBLE)
+    return value

@@ -1,0 +1,64 @@
+"""SQL text to sqlglot's syntax tree: exactly one query, nothing that writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlglot import exp, tokens
+from sqlglot.dialects.dialect import Dialect
+from sqlglot.errors import SqlglotError
+from sqlglot.generator import Generator as BaseGenerator
+from sqlglot.parser import Parser as BaseParser
+
+from mongopipe.errors import NotSupportedError, ProgrammingError
+
+
+def _date_diff(args: Sequence[exp.Expression]) -> exp.Expression:
+    """DATEDIFF(unit, from, to), the unit as text or as a bare word; two arguments are days, later one first (MySQL)."""
+    if len(args) == 2:
+        return exp.DateDiff(this=args[0], expression=args[1], unit=exp.var("DAY"))
+    unit, start, end = args
+    return exp.DateDiff(this=end, expression=start, unit=exp.var(unit.name.upper()))
+
+
+def _date_diff_sql(generator: BaseGenerator, node: exp.DateDiff) -> str:
+    unit = exp.Literal.string((node.args.get("unit") or exp.var("DAY")).name)
+    return generator.func("DATE_DIFF", unit, node.expression, node.this)
+
+
+class Mongopipe(Dialect):
+    """sqlglot's own SQL: nulls are small, "quoted" names, '' the only escape in strings."""
+
+    class Tokenizer(tokens.Tokenizer):
+        pass
+
+    class Parser(BaseParser):
+        TERM = {token: node for token, node in BaseParser.TERM.items() if token is not tokens.TokenType.MOD}  # noqa: RUF012
+        FACTOR = {**BaseParser.FACTOR, tokens.TokenType.MOD: exp.Mod}  # noqa: RUF012  # % binds as * does, not as +
+        FUNCTIONS = {  # noqa: RUF012  # sqlglot declares it as it is
+            **BaseParser.FUNCTIONS,
+            **dict.fromkeys(("DATEDIFF", "DATE_DIFF", "TIMESTAMPDIFF"), _date_diff),
+        }
+
+    class Generator(BaseGenerator):
+        TRANSFORMS = {**BaseGenerator.TRANSFORMS, exp.DateDiff: _date_diff_sql}  # noqa: RUF012
+
+
+DIALECT = Mongopipe()
+
+
+def parse(sql: str) -> exp.Query:
+    """The tree of a single SELECT, with or without WITH and set operations.
+
+    Raises ProgrammingError for a syntax error or several statements, NotSupportedError for any other statement.
+    """
+    try:
+        statements = [each for each in DIALECT.parse(sql) if each is not None and not isinstance(each, exp.Semicolon)]
+    except (SqlglotError, ValueError) as error:
+        raise ProgrammingError(f"syntax error: {error}") from error
+    if len(statements) != 1:
+        raise ProgrammingError(f"one statement is expected, not {len(statements)}")
+    statement = statements[0].unnest()
+    if not isinstance(statement, exp.Query) or isinstance(statement, exp.Table):
+        raise NotSupportedError(f"{type(statement).__name__.upper()} statements are not supported: mongopipe only reads")
+    return statement

@@ -1,0 +1,362 @@
+"""The relational plan between SQL and the pipeline: immutable nodes, each a relation whose columns have numbers of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from enum import Enum
+from typing import Any
+
+from mongopipe.kinds import Kind
+from mongopipe.schema import Field, Table
+from mongopipe.translate.scalars import Column, Scalar, columns
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A relation. `columns` are what it yields, `inputs` the relations below it."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        raise NotImplementedError
+
+    @property
+    def inputs(self) -> tuple[Plan, ...]:
+        return tuple(value for each in fields(self) if isinstance(value := getattr(self, each.name), Plan))
+
+    @property
+    def scalars(self) -> tuple[Scalar, ...]:
+        """The expressions that this node itself evaluates over its inputs."""
+        return ()
+
+    def over(self, *inputs: Plan) -> Plan:
+        """The same node over other inputs."""
+        names = [each.name for each in fields(self) if isinstance(getattr(self, each.name), Plan)]
+        return replace(self, **dict(zip(names, inputs, strict=True)))
+
+
+@dataclass(frozen=True)
+class Scan(Plan):
+    """The documents of a collection or view."""
+
+    table: Table
+    items: tuple[tuple[Column, Field], ...]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return tuple(column for column, _ in self.items)
+
+
+@dataclass(frozen=True)
+class Constants(Plan):
+    """Rows written in the statement; one row without columns for a SELECT without FROM."""
+
+    outputs: tuple[Column, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.outputs
+
+
+@dataclass(frozen=True)
+class Filter(Plan):
+    input: Plan
+    predicate: Scalar
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.input.columns
+
+    @property
+    def scalars(self) -> tuple[Scalar, ...]:
+        return (self.predicate,)
+
+
+@dataclass(frozen=True)
+class Project(Plan):
+    input: Plan
+    items: tuple[tuple[Column, Scalar], ...]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return tuple(column for column, _ in self.items)
+
+    @property
+    def scalars(self) -> tuple[Scalar, ...]:
+        return tuple(scalar for _, scalar in self.items)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """An aggregate function: count, sum, avg, min, max, stddev_samp, stddev_pop, var_samp, var_pop, percentile_cont, percentile_disc.
+
+    `arg` is None for COUNT(*). `where` is the FILTER clause. `fraction` is the percentile's, 0 to 1.
+    """
+
+    function: str
+    arg: Scalar | None = None
+    distinct: bool = False
+    where: Scalar | None = None
+    fraction: float = 0.0
+
+    @property
+    def scalars(self) -> tuple[Scalar, ...]:
+        return tuple(each for each in (self.arg, self.where) if each is not None)
+
+    def mapped(self, change: Callable[[Scalar], Scalar]) -> Measure:
+        """The same measure over changed expressions."""
+        return replace(
+            self,
+            arg=None if self.arg is None else change(self.arg),
+            where=None if self.where is None else change(self.where),
+        )
+
+    def __str__(self) -> str:
+        inside = "*" if self.arg is None else str(self.arg)
+        fraction = f", {self.fraction}" if self.function.startswith("percentile") else ""
+        where = "" if self.where is None else f" where {self.where}"
+        return f"{self.function}({'distinct ' if self.distinct else ''}{inside}{fraction}){where}"
+
+
+@dataclass(frozen=True)
+class Aggregate(Plan):
+    """One row for each distinct tuple of keys; `total` says that there are no keys and no rows still make one row."""
+
+    input: Plan
+    keys: tuple[tuple[Column, Scalar], ...]
+    measures: tuple[tuple[Column, Measure], ...]
+    total: bool = False
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return (*(column for column, _ in self.keys), *(column for column, _ in self.measures))
+
+    @property
+    def scalars(self) -> tuple[Scalar, ...]:
+        return (*(scalar for _, scalar in self.keys), *(each for _, measure in self.measures for each in measure.scalars))
+
+
+@dataclass(frozen=True)
+class Order:
+    """A sort key. Null is below everything unless `nulls_first` says otherwise."""
+
+    key: Scalar
+    descending: bool = False
+    nulls_first: bool = True
+
+    @property
+    def nulls_displaced(self) -> bool:
+        """Whether nulls are asked for where MongoDB's order does not put them."""
+        return self.nulls_first == self.descending
+
+    def __str__(self) -> str:
+        return f"{self.key}{' desc' if self.descending else ''}{' nulls displaced' if self.nulls_displaced else ''}"
+
+
+@dataclass(frozen=True)
+class WindowCall:
+    """A window function: row_number, rank, dense_rank, lag, lead, first_value, last_value, or an aggregate over a frame.
+
+    `frame` is the rows (lower, upper) relative to the current one, None for no bound; `peers` says that the frame is SQL's default,
+    from the start to the last row that the order cannot tell from the current one. `offset` and `default` are those of lag and lead.
+    """
+
+    function: str
+    arg: Scalar | None = None
+    frame: tuple[int | None, int | None] = (None, None)
+    peers: bool = False
+    offset: int = 1
+    default: Any = None
+
+    @property
+    def scalars(self) -> tuple[Scalar, ...]:
+        return () if self.arg is None else (self.arg,)
+
+    def __str__(self) -> str:
+        frame = "peers" if self.peers else "..".join("" if bound is None else str(bound) for bound in self.frame)
+        return f"{self.function}({'' if self.arg is None else self.arg})[{frame}]"
+
+
+@dataclass(frozen=True)
+class Window(Plan):
+    """The input's rows with window functions that share one partition and order added."""
+
+    input: Plan
+    partition: tuple[Scalar, ...]
+    order: tuple[Order, ...]
+    calls: tuple[tuple[Column, WindowCall], ...]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return (*self.input.columns, *(column for column, _ in self.calls))
+
+    @property
+    def scalars(self) -> tuple[Scalar, ...]:
+        arguments = (each for _, call in self.calls for each in call.scalars)
+        return (*self.partition, *(order.key for order in self.order), *arguments)
+
+
+@dataclass(frozen=True)
+class Sort(Plan):
+    input: Plan
+    order: tuple[Order, ...]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.input.columns
+
+    @property
+    def scalars(self) -> tuple[Scalar, ...]:
+        return tuple(order.key for order in self.order)
+
+
+@dataclass(frozen=True)
+class Limit(Plan):
+    """At most `count` rows (None: all) after the first `offset`."""
+
+    input: Plan
+    count: int | None
+    offset: int = 0
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.input.columns
+
+
+@dataclass(frozen=True)
+class Union(Plan):
+    """UNION ALL. Column i of each branch becomes column i of `outputs`."""
+
+    branches: tuple[Plan, ...]
+    outputs: tuple[Column, ...]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.outputs
+
+    @property
+    def inputs(self) -> tuple[Plan, ...]:
+        return self.branches
+
+    @property
+    def scalars(self) -> tuple[Scalar, ...]:
+        return tuple(column for branch in self.branches for column in branch.columns)
+
+    def over(self, *inputs: Plan) -> Plan:
+        return Union(inputs, self.outputs)
+
+
+@dataclass(frozen=True)
+class Join(Plan):
+    """Pairs of rows for which `condition` is true; with `outer`, also left rows without a pair, their right columns null."""
+
+    left: Plan
+    right: Plan
+    condition: Scalar
+    outer: bool = False
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return (*self.left.columns, *self.right.columns)
+
+    @property
+    def scalars(self) -> tuple[Scalar, ...]:
+        return (self.condition,)
+
+
+class Mode(Enum):
+    """What a subquery in an expression yields for a row."""
+
+    EXISTS = "exists"
+    IN = "in"
+    SCALAR = "scalar"
+
+
+@dataclass(frozen=True)
+class Apply(Plan):
+    """The input's rows with the outcome of a subquery added as column `outcome`. The subquery may use the input's columns.
+
+    Mode IN asks whether `needle` is among the subquery's first column; SCALAR takes that column of its only row.
+    """
+
+    input: Plan
+    subquery: Plan
+    outcome: Column
+    mode: Mode
+    needle: Scalar | None = None
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return (*self.input.columns, self.outcome)
+
+    @property
+    def scalars(self) -> tuple[Scalar, ...]:
+        used = (self.subquery.columns[0],) if self.mode is not Mode.EXISTS else ()
+        return (*used, *(() if self.needle is None else (self.needle,)))
+
+
+def walk(plan: Plan) -> Iterator[Plan]:
+    """The plan and all plans below it, parents first."""
+    yield plan
+    for each in plan.inputs:
+        yield from walk(each)
+
+
+class Fresh:
+    """Makes columns with numbers that the plan does not use."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._last = max((column.number for each in walk(plan) for column in each.columns), default=0)
+
+    def column(self, kind: Kind, name: str, *, nullable: bool = True) -> Column:
+        self._last += 1
+        return Column(self._last, kind, name, nullable=nullable)
+
+
+def free_columns(plan: Plan) -> set[Column]:
+    """Columns that the plan uses and no node in it makes: those of an enclosing query."""
+    made = {column for each in walk(plan) for column in each.columns}
+    return {column for each in walk(plan) for column in columns(*each.scalars)} - made
+
+
+def rewritten(plan: Plan, rule: Callable[[Plan], Plan]) -> Plan:
+    """The plan with `rule` applied to every node, inputs first."""
+    before = plan.inputs
+    after = tuple(rewritten(each, rule) for each in before)
+    if any(a is not b for a, b in zip(after, before, strict=True)):
+        plan = plan.over(*after)
+    return rule(plan)
+
+
+def described(plan: Plan, depth: int = 0) -> str:
+    """The plan as indented text, a line a node."""
+    match plan:
+        case Scan():
+            text = f"scan {plan.table.name}"
+        case Constants():
+            text = f"constants {len(plan.rows)}"
+        case Filter():
+            text = f"filter {plan.predicate}"
+        case Project():
+            text = "project " + ", ".join(f"{column} = {scalar}" for column, scalar in plan.items)
+        case Aggregate():
+            keys = ", ".join(f"{column} = {scalar}" for column, scalar in plan.keys)
+            measures = ", ".join(f"{column} = {measure}" for column, measure in plan.measures)
+            text = f"aggregate [{keys}] {measures}".rstrip() + (" total" if plan.total else "")
+        case Window():
+            calls = ", ".join(f"{column} = {call}" for column, call in plan.calls)
+            text = f"window [{', '.join(map(str, plan.partition))}] [{', '.join(map(str, plan.order))}] {calls}"
+        case Sort():
+            text = f"sort {', '.join(map(str, plan.order))}"
+        case Limit():
+            text = f"limit {plan.count} offset {plan.offset}"
+        case Union():
+            text = "union " + ", ".join(map(str, plan.outputs))
+        case Join():
+            text = f"{'left join' if plan.outer else 'join'} on {plan.condition}"
+        case Apply():
+            text = f"apply {plan.outcome} = {plan.mode.value} {'' if plan.needle is None else plan.needle}".rstrip()
+        case _:
+            raise AssertionError(plan)
+    return "\n".join(["  " * depth + text, *(described(each, depth + 1) for each in plan.inputs)])

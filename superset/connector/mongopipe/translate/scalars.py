@@ -1,0 +1,359 @@
+"""Typed expressions over the columns of a plan: what SQL's expressions become once names and types are resolved.
+
+Every node is immutable and compares by structure, so that "the same expression as in GROUP BY" is `==`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from mongopipe.kinds import Kind
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """An expression. `kind` is its type; `children` are its operands, and `rebuilt` makes the same node over others."""
+
+    @property
+    def kind(self) -> Kind:
+        raise NotImplementedError
+
+    @property
+    def children(self) -> tuple[Scalar, ...]:
+        return ()
+
+    def rebuilt(self, children: tuple[Scalar, ...]) -> Scalar:
+        assert not children
+        return self
+
+
+@dataclass(frozen=True)
+class Column(Scalar):
+    """A column of a plan, named by a number that is unique in the whole plan. `name` is for messages and labels only."""
+
+    number: int
+    type: Kind
+    name: str = ""
+    element: Kind | None = None
+    nullable: bool = True
+
+    @property
+    def kind(self) -> Kind:
+        return self.type
+
+    def __str__(self) -> str:
+        return f"{self.name}#{self.number}"
+
+
+@dataclass(frozen=True)
+class Literal(Scalar):
+    """A constant, as the Python value that BSON encodes."""
+
+    value: Any
+    type: Kind
+
+    @property
+    def kind(self) -> Kind:
+        return self.type
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Literal) and (self.type, self.value) == (other.type, other.value)
+
+    def __hash__(self) -> int:
+        return hash((self.type, repr(self.value)))
+
+    def __str__(self) -> str:
+        return "NULL" if self.value is None else repr(self.value)
+
+
+NULL = Literal(None, Kind.NULL)
+TRUE = Literal(True, Kind.BOOLEAN)
+FALSE = Literal(False, Kind.BOOLEAN)
+
+
+def integer(value: int) -> Literal:
+    return Literal(value, Kind.INTEGER)
+
+
+@dataclass(frozen=True)
+class Call(Scalar):
+    """A function or arithmetic operator by name (see emit.functions). `options` are constants such as a date's unit."""
+
+    name: str
+    args: tuple[Scalar, ...]
+    type: Kind
+    options: tuple[Any, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        return self.type
+
+    @property
+    def children(self) -> tuple[Scalar, ...]:
+        return self.args
+
+    def rebuilt(self, children: tuple[Scalar, ...]) -> Scalar:
+        return Call(self.name, children, self.type, self.options)
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(map(str, (*self.args, *self.options)))})"
+
+
+@dataclass(frozen=True)
+class Cast(Scalar):
+    """CAST, or TRY_CAST where `safe`."""
+
+    arg: Scalar
+    type: Kind
+    safe: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        return self.type
+
+    @property
+    def children(self) -> tuple[Scalar, ...]:
+        return (self.arg,)
+
+    def rebuilt(self, children: tuple[Scalar, ...]) -> Scalar:
+        return Cast(children[0], self.type, self.safe)
+
+    def __str__(self) -> str:
+        return f"{'try_' if self.safe else ''}cast({self.arg} as {self.type.value})"
+
+
+@dataclass(frozen=True)
+class Case(Scalar):
+    """A searched CASE: the value of the first branch whose condition is true."""
+
+    branches: tuple[tuple[Scalar, Scalar], ...]
+    default: Scalar
+    type: Kind
+
+    @property
+    def kind(self) -> Kind:
+        return self.type
+
+    @property
+    def children(self) -> tuple[Scalar, ...]:
+        return (*(each for branch in self.branches for each in branch), self.default)
+
+    def rebuilt(self, children: tuple[Scalar, ...]) -> Scalar:
+        return Case(tuple(zip(children[:-1:2], children[1:-1:2], strict=True)), children[-1], self.type)
+
+    def __str__(self) -> str:
+        return f"case({', '.join(f'{condition} -> {value}' for condition, value in self.branches)}, {self.default})"
+
+
+@dataclass(frozen=True)
+class Predicate(Scalar):
+    """An expression that is true, false or unknown."""
+
+    @property
+    def kind(self) -> Kind:
+        return Kind.BOOLEAN
+
+
+@dataclass(frozen=True)
+class Compare(Predicate):
+    """`operator` is one of = <> < <= > >=."""
+
+    operator: str
+    left: Scalar
+    right: Scalar
+
+    OPPOSITE: ClassVar = {"=": "<>", "<>": "=", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
+    MIRRORED: ClassVar = {"=": "=", "<>": "<>", "<": ">", ">": "<", "<=": ">=", ">=": "<="}
+
+    @property
+    def children(self) -> tuple[Scalar, ...]:
+        return (self.left, self.right)
+
+    def rebuilt(self, children: tuple[Scalar, ...]) -> Scalar:
+        return Compare(self.operator, *children)
+
+    def __str__(self) -> str:
+        return f"{self.left} {self.operator} {self.right}"
+
+
+@dataclass(frozen=True)
+class Same(Predicate):
+    """IS NOT DISTINCT FROM: equal, or both null. Never unknown."""
+
+    left: Scalar
+    right: Scalar
+
+    @property
+    def children(self) -> tuple[Scalar, ...]:
+        return (self.left, self.right)
+
+    def rebuilt(self, children: tuple[Scalar, ...]) -> Scalar:
+        return Same(*children)
+
+    def __str__(self) -> str:
+        return f"{self.left} is not distinct from {self.right}"
+
+
+@dataclass(frozen=True)
+class And(Predicate):
+    args: tuple[Scalar, ...]
+
+    @property
+    def children(self) -> tuple[Scalar, ...]:
+        return self.args
+
+    def rebuilt(self, children: tuple[Scalar, ...]) -> Scalar:
+        return And(children)
+
+    def __str__(self) -> str:
+        return f"({' and '.join(map(str, self.args))})"
+
+
+@dataclass(frozen=True)
+class Or(Predicate):
+    args: tuple[Scalar, ...]
+
+    @property
+    def children(self) -> tuple[Scalar, ...]:
+        return self.args
+
+    def rebuilt(self, children: tuple[Scalar, ...]) -> Scalar:
+        return Or(children)
+
+    def __str__(self) -> str:
+        return f"({' or '.join(map(str, self.args))})"
+
+
+@dataclass(frozen=True)
+class Not(Predicate):
+    arg: Scalar
+
+    @property
+    def children(self) -> tuple[Scalar, ...]:
+        return (self.arg,)
+
+    def rebuilt(self, children: tuple[Scalar, ...]) -> Scalar:
+        return Not(children[0])
+
+    def __str__(self) -> str:
+        return f"not {self.arg}"
+
+
+@dataclass(frozen=True)
+class IsNull(Predicate):
+    """Never unknown."""
+
+    arg: Scalar
+
+    @property
+    def children(self) -> tuple[Scalar, ...]:
+        return (self.arg,)
+
+    def rebuilt(self, children: tuple[Scalar, ...]) -> Scalar:
+        return IsNull(children[0])
+
+    def __str__(self) -> str:
+        return f"{self.arg} is null"
+
+
+@dataclass(frozen=True)
+class IsTruth(Predicate):
+    """IS TRUE or IS FALSE, by `value`. Never unknown."""
+
+    arg: Scalar
+    value: bool
+
+    @property
+    def children(self) -> tuple[Scalar, ...]:
+        return (self.arg,)
+
+    def rebuilt(self, children: tuple[Scalar, ...]) -> Scalar:
+        return IsTruth(children[0], self.value)
+
+    def __str__(self) -> str:
+        return f"{self.arg} is {str(self.value).lower()}"
+
+
+@dataclass(frozen=True)
+class InList(Predicate):
+    arg: Scalar
+    options: tuple[Scalar, ...]
+
+    @property
+    def children(self) -> tuple[Scalar, ...]:
+        return (self.arg, *self.options)
+
+    def rebuilt(self, children: tuple[Scalar, ...]) -> Scalar:
+        return InList(children[0], children[1:])
+
+    def __str__(self) -> str:
+        return f"{self.arg} in ({', '.join(map(str, self.options))})"
+
+
+@dataclass(frozen=True)
+class Like(Predicate):
+    """`pattern` is the regular expression that the whole string must match; `sql` is how the pattern was written."""
+
+    arg: Scalar
+    pattern: str
+    sql: str
+
+    @property
+    def children(self) -> tuple[Scalar, ...]:
+        return (self.arg,)
+
+    def rebuilt(self, children: tuple[Scalar, ...]) -> Scalar:
+        return Like(children[0], self.pattern, self.sql)
+
+    def __str__(self) -> str:
+        return f"{self.arg} like {self.sql!r}"
+
+
+def walk(scalar: Scalar) -> Iterator[Scalar]:
+    """The expression and all below it, parents first."""
+    yield scalar
+    for child in scalar.children:
+        yield from walk(child)
+
+
+def columns(*scalars: Scalar) -> Iterator[Column]:
+    """The columns that the expressions use, as often as they use them."""
+    for scalar in scalars:
+        for each in walk(scalar):
+            if isinstance(each, Column):
+                yield each
+
+
+def rewritten(scalar: Scalar, rule: Callable[[Scalar], Scalar | None]) -> Scalar:
+    """The expression with `rule`'s answer in place of every node it answers for, parents first."""
+    answer = rule(scalar)
+    if answer is not None:
+        return answer
+    before = scalar.children
+    if not before:
+        return scalar
+    after = tuple(rewritten(child, rule) for child in before)
+    return scalar if all(a is b for a, b in zip(after, before, strict=True)) else scalar.rebuilt(after)
+
+
+def substituted(scalar: Scalar, values: dict[int, Scalar]) -> Scalar:
+    """The expression with columns, by number, replaced by expressions."""
+    return rewritten(scalar, lambda each: values.get(each.number) if isinstance(each, Column) else None)
+
+
+def conjuncts(scalar: Scalar) -> Iterator[Scalar]:
+    """The parts that must all be true for the predicate to be true."""
+    if isinstance(scalar, And):
+        for each in scalar.args:
+            yield from conjuncts(each)
+    else:
+        yield scalar
+
+
+def conjunction(scalars: tuple[Scalar, ...] | list[Scalar]) -> Scalar:
+    """The predicate that is true where all of them are."""
+    if not scalars:
+        return TRUE
+    return scalars[0] if len(scalars) == 1 else And(tuple(scalars))

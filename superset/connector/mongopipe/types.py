@@ -1,0 +1,49 @@
+"""PEP 249's type objects and constructors."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time
+
+from mongopipe.kinds import Kind
+
+Date = date
+Time = time
+Timestamp = datetime
+Binary = bytes
+
+
+def DateFromTicks(ticks: float) -> date:
+    """The date, in UTC, of a number of seconds since 1970."""
+    return datetime.fromtimestamp(ticks, UTC).date()
+
+
+def TimeFromTicks(ticks: float) -> time:
+    """The time of day, in UTC, of a number of seconds since 1970."""
+    return datetime.fromtimestamp(ticks, UTC).time()
+
+
+def TimestampFromTicks(ticks: float) -> datetime:
+    """The moment, in UTC, of a number of seconds since 1970."""
+    return datetime.fromtimestamp(ticks, UTC)
+
+
+class TypeObject:
+    """Equal to the type codes in a cursor's description that it stands for."""
+
+    def __init__(self, *kinds: Kind) -> None:
+        self._codes = frozenset(kind.value for kind in kinds)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, TypeObject):
+            return self._codes == other._codes
+        return other in self._codes
+
+    def __hash__(self) -> int:
+        return hash(self._codes)
+
+
+STRING = TypeObject(Kind.STRING)
+BINARY = TypeObject(Kind.BINARY)
+NUMBER = TypeObject(Kind.INTEGER, Kind.DOUBLE, Kind.DECIMAL, Kind.BOOLEAN)
+DATETIME = TypeObject(Kind.DATE, Kind.TIMESTAMP)
+ROWID = TypeObject(Kind.OBJECT_ID)

@@ -1,0 +1,86 @@
+"""Fixture files: statements with what is expected of them, and a fixed schema to translate them for.
+
+A file holds cases separated by blank lines. A case is a statement that ends in `;`, and the lines that are expected. With
+MONGOPIPE_UPDATE=1 in the environment the tests write what they find instead of checking it: read the difference before you commit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from mongopipe.errors import Error, ProgrammingError
+from mongopipe.kinds import Kind
+from mongopipe.schema import Field, Table
+
+FOLDER = Path(__file__).parent / "fixtures"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One statement, and the text that is expected of it."""
+
+    sql: str
+    expected: str
+
+
+def cases(name: str) -> Iterator[Case]:
+    """The cases of a fixture file; lines that start with -- are comments."""
+    for block in (FOLDER / name).read_text().strip().split("\n\n"):
+        lines = [line for line in block.splitlines() if not line.startswith("--")]
+        sql, _, expected = "\n".join(lines).partition(";\n")
+        if sql:
+            yield Case(sql.removesuffix(";"), expected)
+
+
+def check(name: str, outcome: Callable[[str], str]) -> None:
+    """Asserts that `outcome` gives for every statement of the file what is expected; an error's text is an outcome too."""
+
+    def found(sql: str) -> str:
+        try:
+            return outcome(sql)
+        except Error as error:
+            return f"{type(error).__name__}: {error}"
+
+    if os.environ.get("MONGOPIPE_UPDATE"):
+        comment = [line for line in (FOLDER / name).read_text().splitlines() if line.startswith("--")]
+        blocks = [f"{case.sql};\n{found(case.sql)}" for case in cases(name)]
+        (FOLDER / name).write_text("\n\n".join([*(["\n".join(comment)] if comment else []), *blocks]) + "\n")
+        return
+    for case in cases(name):
+        assert found(case.sql) == case.expected, case.sql
+
+
+def _table(name: str, **kinds: Kind) -> Table:
+    names = {each.replace("__", "."): kind for each, kind in kinds.items()}
+    return Table(name, tuple(Field(each, tuple(each.split(".")), kind, True, Kind.STRING) for each, kind in names.items()))
+
+
+class Shop:
+    """A catalog with the tables `product` and `category`."""
+
+    database = "shop"
+    tables: ClassVar = {
+        "product": _table(
+            "product",
+            _id=Kind.STRING,
+            asin=Kind.STRING,
+            title=Kind.STRING,
+            price=Kind.DOUBLE,
+            category_id=Kind.INTEGER,
+            isBestSeller=Kind.BOOLEAN,
+            seen_at=Kind.TIMESTAMP,
+            maker__city=Kind.STRING,
+            tags=Kind.ARRAY,
+        ),
+        "category": _table("category", _id=Kind.INTEGER, category_name=Kind.STRING),
+    }
+
+    def table(self, name: str) -> Table:
+        """The table. Raises ProgrammingError where there is none."""
+        if name not in self.tables:
+            raise ProgrammingError(f"no such table: {name}")
+        return self.tables[name]

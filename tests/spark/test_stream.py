@@ -1,0 +1,181 @@
+"""The stream, inside of this process: what is added, lost or created anew while it runs."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from random import Random
+
+import pytest
+from pymongo.database import Database
+from pyspark.sql import SparkSession
+from support import broker
+from support.load import updates
+from support.places import Place
+
+from catalog.marks import TopicPartition
+from catalog.rules import RULES
+from serving import ledger
+from serving.database import Document
+from serving.ledger import TopicsRecreated
+from settings import settings
+from spark.log import MissingOffsets, look
+from spark.speed import Stream, follow
+
+pytestmark = pytest.mark.servers
+
+MOST_EVENTS = 150
+
+
+class Running:
+    """A thread that follows the log."""
+
+    def __init__(self, act: Callable[[threading.Event], object]) -> None:
+        self.failure: BaseException | None = None
+        self.told_to_stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(act,), daemon=True)
+        self._thread.start()
+
+    def _run(self, act: Callable[[threading.Event], object]) -> None:
+        try:
+            act(self.told_to_stop)
+        except BaseException as failure:
+            self.failure = failure
+
+    def wait(self, seconds: float = 120) -> None:
+        self._thread.join(seconds)
+        assert not self._thread.is_alive(), "it does not end"
+
+    def until(self, true: Callable[[], bool], seconds: float = 120) -> None:
+        until = time.monotonic() + seconds
+        while not true():
+            assert self._thread.is_alive(), self.failure
+            assert time.monotonic() < until, "nothing goes on"
+            time.sleep(0.05)
+
+
+@contextmanager
+def running(act: Callable[[threading.Event], object]) -> Iterator[Running]:
+    found = Running(act)
+    try:
+        yield found
+    finally:
+        found.told_to_stop.set()
+        found.wait()
+
+
+@pytest.fixture
+def small(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A place whose stream takes few events at a time."""
+    monkeypatch.setenv("TIDEMARK_MAX_EVENTS_PER_BATCH", str(MOST_EVENTS))
+    monkeypatch.setenv("TIDEMARK_TRIGGER_SECONDS", "0.5")
+    settings.cache_clear()
+    yield place
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+def served(place: Place) -> Callable[[], bool]:
+    ends = place.ends()
+    return lambda: ledger.read(place.database).offsets.reaches(ends)
+
+
+def heartbeat(database: Database[Document]) -> object:
+    return (database.state.find_one({"_id": "ledger"}) or {}).get("heartbeat")
+
+
+def test_partitions_that_are_added_while_it_runs(small: Place, spark: SparkSession, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    with running(lambda told_to_stop: follow(small.database, told_to_stop)) as stream:
+        stream.until(lambda: ledger.read(small.database).generation == 1)
+        idle = heartbeat(small.database)
+        stream.until(lambda: heartbeat(small.database) != idle)
+        small.send(updates(Random(41), 700, keys=100))
+        stream.until(served(small))
+        broker.add_partitions(settings().product_topic, 6)
+        small.send(updates(Random(42), 300, keys=100))
+        assert small.ends()[TopicPartition(settings().product_topic, 5)] > 0
+        stream.until(served(small))
+    assert stream.failure is None
+    assert ledger.read(small.database).generation == 2
+    assert small.wrong() == []
+    assert small.wrong_documents() == []
+    sizes = [int(size) for size in re.findall(r"micro-batch \d+ of generation \d+: (\d+) events", caplog.text)]
+    # Spark rounds each partition's part up.
+    assert max(sizes) <= MOST_EVENTS + 7
+    assert len(sizes) >= 1000 / (MOST_EVENTS + 7)
+
+
+def test_a_topic_that_is_created_again_while_it_runs(small: Place, spark: SparkSession) -> None:
+    """With more events than before, so that no offset tells."""
+    with running(lambda told_to_stop: follow(small.database, told_to_stop)) as stream:
+        small.send(updates(Random(43), 100, keys=20))
+        stream.until(served(small))
+        before = ledger.read(small.database)
+        broker.recreate(settings().product_topic)
+        small.send(updates(Random(44), 500, keys=20))
+        stream.wait()
+    assert isinstance(stream.failure, TopicsRecreated)
+    assert ledger.read(small.database) == before
+
+
+def test_offsets_that_leave_the_log_while_it_runs(small: Place, spark: SparkSession) -> None:
+    """They come and go between two micro-batches."""
+    with running(lambda told_to_stop: follow(small.database, told_to_stop)) as stream:
+        small.send(updates(Random(45), 100, keys=20))
+        stream.until(served(small))
+        before = ledger.read(small.database)
+        for number in range(30):
+            small.send(updates(Random(46 + number), 200, keys=20))
+            first = TopicPartition(settings().product_topic, 0)
+            broker.forget(*first, below=small.ends()[first])
+            if stream.failure:
+                break
+        stream.wait()
+    assert isinstance(stream.failure, MissingOffsets)
+    assert f"{first.topic}/0: offsets" in str(stream.failure)
+    assert ledger.read(small.database).generation == before.generation
+    assert (small.database.state.find_one({"_id": "ledger"}) or {})["rebuilding"] is None
+
+
+class Contended:
+    """A lock that whoever ends the stream gets just when a micro-batch waits for it, too."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waits = threading.Event()
+
+    def __enter__(self) -> None:
+        if threading.current_thread().name == "ending":
+            self._lock.acquire()
+            self._waits.clear()
+            assert self._waits.wait(60), "no micro-batch has come"
+        else:
+            self._waits.set()
+            self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_it_ends_while_a_micro_batch_is_about_to_begin(small: Place, spark: SparkSession) -> None:
+    small.send(updates(Random(47), 3_000, keys=50))
+    found = look()
+    own = ledger.start_generation(small.database, RULES.fingerprint(), found.identities)
+
+    def run(told_to_stop: threading.Event) -> None:
+        threading.current_thread().name = "ending"
+        stream = Stream(spark, small.database, found, own, told_to_stop)
+        stream._at_work = Contended()  # type: ignore[assignment]
+        stream.run()
+
+    with running(run) as stream:
+        stream.until(lambda: ledger.read(small.database).committed.get(own.generation, -1) >= 1)
+        stream.told_to_stop.set()
+        stream.wait(90)
+    assert stream.failure is None
+    assert not served(small)(), "it had nothing left to begin"
+    assert small.wrong() == []

@@ -1,0 +1,129 @@
+"""The stream as a process: what no product event should be like, how it ends, and what it says last."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+from confluent_kafka import Producer
+from support import broker
+from support.events import CATEGORIES, PRODUCTS
+from support.load import updates
+from support.places import Place
+from support.streams import Stream, served, stream, wait_until_served
+
+from catalog.events import Event
+from catalog.marks import TopicPartition
+from catalog.rules import RULES
+from ingest.produce import RECOMMENDED
+from serving import ledger
+from settings import settings
+
+pytestmark = pytest.mark.servers
+
+
+def last_line(running: Stream) -> str:
+    return running.text().rstrip().rpartition("\n")[2]
+
+
+def send_large(events: Iterable[Event]) -> None:
+    """As Place.send, by a producer that lets everything pass which the broker takes once it is compressed."""
+    producer = Producer({"bootstrap.servers": settings().kafka, **RECOMMENDED, "message.max.bytes": 100_000_000})
+    for event in events:
+        topic = settings().category_topic if event.topic == CATEGORIES else settings().product_topic
+        producer.produce(topic, event.value, event.key, headers=list(event.headers))
+    assert producer.flush(60) == 0
+
+
+def strange() -> Iterator[Event]:
+    """Events of every size and sort that Kafka takes, each a product of its own where it is one."""
+    numbers = iter(range(100))
+
+    def product(*headers: tuple[str, bytes], **more: object) -> Event:
+        asin = f"B0T{next(numbers):07d}"
+        record = {"asin": asin, "title": "", "stars": 4, "reviews": 1, "price": 5, "listPrice": 9, "category_id": 7, "isBestSeller": False}
+        record |= {"boughtInLastMonth": 50, "date": "2023-10-31", **more}
+        return Event(PRODUCTS, 0, 0, 0, asin.encode(), json.dumps(record, ensure_ascii=False).encode(), headers)
+
+    def category(number: int, name: str) -> Event:
+        value = json.dumps({"id": number, "category_name": name}).encode()
+        return Event(CATEGORIES, 0, 0, 0, None, value)
+
+    def rejected(value: bytes | None, *headers: tuple[str, bytes]) -> Event:
+        return Event(PRODUCTS, 0, 0, 0, None, value, headers)
+
+    most, position = RULES.most_bytes, ("tide-position", b"5")
+    yield product(title="x" * (most - 1_000))
+    yield product(title="日" * 1_000_000, imgUrl="y" * 2_000_000, productURL="z" * 3_000_000)
+    yield product(title="x" * most)
+    yield product(title="\x00", imgUrl="\x00a\x00", productURL="\x00")
+    yield product(title="$where", imgUrl="$a.b", productURL="\ufffe\uffff")
+    yield product(("tide-ingestion", b"\x00"), position, title="of an ingestion without a name")
+    yield product(**{"$set": {"a.b": 1}, "": 1, "\x00": 2, "_id": 3, "k" * 60_000: 4})
+    yield product(category_id=2**31 - 1, reviews=2**31 - 1, boughtInLastMonth=2**31 - 1, price=1_000_000, listPrice=1_000_000)
+    yield category(7, "n" * RULES.most_name)
+    yield category(7, "n" * (RULES.most_name + 1))
+    yield category(8, "N" * (most - 1_000))
+    yield category(9, "\x00")
+    yield rejected(b"[" * most)
+    yield rejected(b"r" * (2 * most + 100))
+    yield rejected(b"\xff" * most, ("tide-ingestion", b"i" * (most // 2)), position)
+    yield rejected(b"{}", ("tide-ingestion", b"\x00$.i" * 100), position)
+    yield rejected(b"{}", ("tide-replay-of", b"r" * (2 * most)))
+    yield rejected(None, ("tide-told-at", b"9" * 15), ("tide-position", b"9" * 15), ("tide-ingestion", b"i"))
+
+
+def test_strange_events_sudden_death_and_a_graceful_end(place: Place) -> None:
+    send_large(strange())
+    with stream(TIDEMARK_SPEED_MEMORY="2g") as running:
+        wait_until_served(place, running)
+        assert place.wrong() == []
+        assert place.wrong_documents() == []
+        assert max(len(one["raw"] or b"") for one in place.database.quarantine.find()) == RULES.most_bytes
+        # Spark's own process dies: the stream must not live on without it.
+        (java,) = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text().split()
+        os.kill(int(java), signal.SIGKILL)
+        assert running.wait(60) == 1
+        assert last_line(running).endswith("nothing is lost: the next start goes on from the ledger's offsets")
+    place.send(updates(Random(51), 3_000, keys=200))
+    with stream(TIDEMARK_MAX_EVENTS_PER_BATCH="100", TIDEMARK_TRIGGER_SECONDS="0") as running:
+        start = served(place.database)
+        while served(place.database) == start:
+            assert running.process.poll() is None, running.text()[-3000:]
+            time.sleep(0.1)
+        assert running.stop() == 0
+        assert last_line(running).endswith(f"generation 2 has stopped at {served(place.database)}")
+    assert not served(place.database).reaches(place.ends()), "it was not loaded"
+    assert place.wrong() == []
+
+
+def test_what_cannot_run_says_why_in_its_last_line_and_changes_nothing(place: Place) -> None:
+    place.send(updates(Random(52), 200, keys=20))
+    products = settings().product_topic
+    ledger.start_generation(place.database, "rules", {})
+
+    def refused(**environment: str) -> str:
+        before = list(place.database.state.find())
+        with stream(**environment) as running:
+            assert running.wait(90) == 1, running.text()[-3000:]
+            assert "follows" not in running.text(), "it has begun"
+            assert list(place.database.state.find()) == before
+            return last_line(running)
+
+    assert "run `python -m serving.schema` first" in refused(TIDEMARK_DATABASE="not_prepared")
+    place.database.state.update_one({"_id": "ledger"}, {"$set": {"rebuilding": 3}})
+    assert "stopped: publication 3 is being rebuilt" in refused()
+    place.database.state.update_one({"_id": "ledger"}, {"$set": {"rebuilding": None}})
+    broker.configure(products, {"retention.ms": "1000000"})
+    assert f"cannot run: topic {products}: retention.ms is 1000000" in refused()
+    broker.configure(products, {"retention.ms": "-1"})
+    broker.forget(*TopicPartition(products, 1), below=7)
+    assert f"{products}/1: offsets 0 to 6 have left the log (retention)" in refused()
+    ledger.start_generation(place.database, "rules", {products: "another id"})
+    assert f"cannot run: topic {products} has id" in refused()

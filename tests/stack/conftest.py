@@ -1,0 +1,28 @@
+"""One whole stack a session, started as somebody starts it. Its settings are this process's while a test here runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support.environment import setting
+from support.stacks import Stack, prepared_stack, until, yesterday
+
+
+@pytest.fixture(scope="package")
+def started() -> Iterator[Stack]:
+    """Started with files for the day that has just ended: its run is due at once."""
+    with prepared_stack() as made:
+        products, categories = made.catalog("days", rows=200, first=yesterday(), seed=11)
+        categories = categories.rename(categories.with_name(f"categories_{yesterday()}.csv"))
+        made.took(yesterday().isoformat(), products=[products], categories=[categories])
+        made.local("start")
+        due = until(lambda: [one for one in made.runs() if one["run_type"] == "scheduled"], "the scheduler has made a run")
+        assert made.end_of(due[0]["dag_run_id"]) == "success"
+        yield made
+
+
+@pytest.fixture
+def stack(started: Stack) -> Iterator[Stack]:
+    with setting(**started.settings):
+        yield started

@@ -1,0 +1,30 @@
+"""A catalog as large as the real one, through the whole stack."""
+
+from __future__ import annotations
+
+import pytest
+from support.stacks import Stack, kill_program, until
+
+from serving.database import connect, tidemark
+
+pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak, pytest.mark.timeout(3600)]
+
+ROWS = 1_426_337  # products of Kaggle's file
+
+
+def test_a_full_size_catalog_whose_stream_is_killed_on_the_way(stack: Stack) -> None:
+    generation = stack.generation()
+
+    def half_served() -> bool:
+        with connect() as client:
+            return (tidemark(client).report_summary.find_one() or {}).get("products", 0) > ROWS // 2
+
+    with stack.command("run", "--rows", str(ROWS), "--days", "1") as running:
+        until(half_served, "half of it is served", stack.logs, seconds=1_800)
+        kill_program("speed")
+        said, _ = running.communicate(timeout=1_800)
+    assert running.returncode == 0, said
+    assert stack.generation() > generation
+    folder = stack.home / "catalogs" / f"{ROWS}-rows-1-days"
+    stack.took("2024-01-01", products=[folder / "products_2024-01-01.csv"], categories=[folder / "categories.csv"])
+    assert stack.wrong() == []

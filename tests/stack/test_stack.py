@@ -1,0 +1,247 @@
+"""The whole stack on one machine, in the order in which somebody would meet it. After every run the reports are those of the files."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from datetime import date, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from support.catalogs import EVERY_KIND_OF_ROW, SAMPLE_CATEGORIES, SAMPLE_PRODUCTS
+from support.stacks import PORTS, Stack, kill_chunk, kill_program, until
+
+from local import processes
+from local import stack as supervised
+from local.programs import PROGRAMS, marks
+from local.runs import Airflow, Refused
+
+pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(900)]
+
+
+def test_everything_is_healthy(stack: Stack) -> None:
+    def healthy() -> dict | None:
+        said = json.loads(stack.local("status", "--json", status=None))
+        return said if all(one["healthy"] for name, one in said.items() if name != "state") else None
+
+    said = until(healthy, "everything is healthy", lambda: stack.local("status", status=None))
+    assert list(said) == ["kafka", "mongodb", "airflow", "speed", "state"]
+    state = said.pop("state")
+    assert all(one["healthy"] is True for one in said.values())
+    assert "healthy" in stack.local("status", status=0)
+    for name, port in {"kafka": "kafka_port", "mongodb": "mongodb_port", "airflow": "airflow_port", "speed": "spark_ui_port"}.items():
+        assert f"127.0.0.1:{stack.settings[port]}" in said[name]["url"]
+    assert set(state) == {"freshness", "summary", "stream", "log", "quarantine", "ingestions"}
+    assert state["stream"]["alive"] is True
+    assert httpx.get(said["speed"]["url"], follow_redirects=True).is_success
+
+
+def test_the_day_that_has_ended_is_run_by_the_scheduler(stack: Stack) -> None:
+    (run,) = (one for one in stack.runs() if one["run_type"] == "scheduled")
+    assert run["state"] == "success"
+    assert [run["partition_key"]] * 2 == [one.day for one in stack.ingested]
+    assert stack.states(run["dag_run_id"]) == {name: {"success"} for name in ("plan", "produce", "reconcile", "served")}
+    assert stack.wrong() == []
+
+
+def test_make_run(stack: Stack) -> None:
+    said = stack.local("run", "--rows", "400", "--days", "2")
+    folder = stack.home / "catalogs" / "400-rows-2-days"
+    days = ["2024-01-01", "2024-01-02"]
+    for day in days:
+        stack.took(day, products=[folder / f"products_{day}.csv"])
+    stack.took(days[-1], categories=[folder / "categories.csv"])
+    assert stack.wrong() == []
+    (summary,) = stack.served_reports()["report_summary"]
+    for text in ("Served after", f"│ {summary['products']:,} ", "Products by price level", "The 10 largest categories", "Freshness"):
+        assert text in said
+    assert f"http://127.0.0.1:{stack.settings['airflow_port']}" in said
+
+
+def test_make_run_again_is_quick_and_changes_nothing(stack: Stack) -> None:
+    before, ends = stack.served_reports(), stack.log_ends()
+    started = time.monotonic()
+    said = stack.local("run", "--rows", "400", "--days", "2")
+    assert time.monotonic() - started < 60
+    assert "Served after" in said
+    assert stack.served_reports() == before
+    assert stack.log_ends() == ends
+
+
+def test_make_run_with_files(stack: Stack) -> None:
+    """A date each, the older one last: the newest moment counts, not the order."""
+    new, old, categories = stack.catalog("given", rows=150, first=date(2024, 6, 30), days=2, seed=5)
+    odd = stack.folder / "given" / "every kind of row.csv"
+    odd.write_bytes(EVERY_KIND_OF_ROW)
+    days = ["2024-06-30", "2024-06-01", "2024-05-31"]
+    stack.local("run", "--products", f"{new},{old},{odd}", "--categories", str(categories), "--observed-at", ",".join(days))
+    for path, day in zip((new, old, odd), days, strict=True):
+        stack.took(day, products=[path])
+    stack.took(days[0], categories=[categories])
+    assert stack.wrong() == []
+
+
+@pytest.mark.skipif(not SAMPLE_PRODUCTS.exists(), reason=f"there are no real products in {SAMPLE_PRODUCTS.parent}")
+def test_make_run_with_real_products(stack: Stack) -> None:
+    stack.local("run", "--products", str(SAMPLE_PRODUCTS), "--categories", str(SAMPLE_CATEGORIES), "--observed-at", "2023-12-31")
+    stack.took("2023-12-31", products=[SAMPLE_PRODUCTS], categories=[SAMPLE_CATEGORIES])
+    assert stack.wrong() == []
+
+
+def test_a_file_of_another_kind_fails_at_once_and_sends_nothing(stack: Stack) -> None:
+    wrong = stack.folder / "wrong.csv"
+    wrong.write_text("asin;title\nB0GOOD0001;a bag\n")
+    ends = stack.log_ends()
+    said = stack.local("run", "--products", str(wrong), "--observed-at", "2024-01-01", status=1)
+    assert "the ingestion has failed: task plan failed: UnfitFile" in said
+    assert f"{wrong}: the first line is not the header of a product file" in said
+    assert "Nothing of it has been sent" in said
+    run = next(one for one in stack.runs() if one["dag_run_id"] in said)
+    assert [one["try_number"] for one in stack.task_instances(run["dag_run_id"]) if one["task_id"] == "plan"] == [1]
+    assert stack.log_ends() == ends
+
+
+def test_airflow_refuses_what_is_no_date(stack: Stack) -> None:
+    with pytest.raises(Refused, match="observed_at"):
+        stack.trigger(products=["/in/a.csv"], observed_at=["yesterday"])
+
+
+def test_a_paused_dag_is_not_waited_for(stack: Stack) -> None:
+    with Airflow() as airflow:
+        assert airflow._http.patch("/dags/ingest", json={"is_paused": True}).is_success
+        try:
+            said = stack.local("run", "--rows", "400", "--days", "2", status=1)
+        finally:
+            assert airflow._http.patch("/dags/ingest", json={"is_paused": False}).is_success
+    assert "DAG ingest is paused: unpause it at http://" in said
+
+
+def test_days_of_a_backfill_the_first_and_the_last_among_them(stack: Stack) -> None:
+    """Over the end of a February; each day's files, as of that day."""
+    first = date(2024, 2, 28)
+    days = [(first + timedelta(days=number)).isoformat() for number in range(3)]
+    *products, categories = stack.catalog("days", rows=150, first=first, days=3, seed=6)
+    categories = categories.rename(categories.with_name(f"categories_{days[1]}.csv"))
+    with Airflow() as airflow:
+        body = {"dag_id": "ingest", "from_date": f"{days[0]}T00:00:00Z", "to_date": f"{days[-1]}T00:00:00Z"}
+        answer = airflow._http.post("/backfills", json=body)
+        assert answer.is_success, answer.text
+
+    def made() -> list[dict]:
+        found = [one for one in stack.runs() if one["run_type"] == "backfill"]
+        return found if len(found) == 3 else []
+
+    runs = until(made, "the backfill's runs are made")
+    assert sorted(run["partition_key"] for run in runs) == days
+    assert [stack.end_of(run["dag_run_id"]) for run in runs] == ["success"] * 3
+    for path, day in zip(products, days, strict=True):
+        stack.took(day, products=[path])
+    stack.took(days[1], categories=[categories])
+    assert stack.wrong() == []
+
+
+def test_a_day_by_hand(stack: Stack) -> None:
+    products, unused = stack.catalog("days", rows=100, first=date(2024, 8, 1), seed=7)
+    unused.unlink()
+    assert stack.end_of(stack.trigger("2024-08-01")) == "success"
+    stack.took("2024-08-01", products=[products])
+    assert stack.wrong() == []
+
+
+def test_a_day_without_files_is_skipped(stack: Stack) -> None:
+    ends = stack.log_ends()
+    run = stack.trigger("2020-02-02")
+    assert stack.end_of(run) == "success"
+    assert stack.states(run) == {name: {"skipped"} for name in ("plan", "produce", "reconcile", "served")}
+    assert stack.log_ends() == ends
+
+
+def test_a_run_goes_on_without_whoever_started_it(stack: Stack) -> None:
+    products, _ = stack.catalog("interrupted", rows=100, first=date(2024, 8, 2), seed=8)
+    with stack.command("run", "--products", str(products), "--observed-at", "2024-08-02", PYTHONUNBUFFERED="1") as running:
+        assert running.stdout is not None
+        page = next(line.strip() for line in running.stdout if "/runs/" in line)
+        running.send_signal(signal.SIGINT)
+        assert "interrupted; what was started runs on" in running.stdout.read()
+        assert running.wait(60) == 1
+    assert stack.end_of(page.rpartition("/")[2]) == "success"
+    stack.took("2024-08-02", products=[products])
+    assert stack.wrong() == []
+
+
+def test_start_again_disturbs_nothing(stack: Stack) -> None:
+    before = {one.name: one.detail.split(",")[0] for one in supervised.programs()}
+    stack.local("start")
+    assert {one.name: one.detail.split(",")[0] for one in supervised.programs()} == before
+
+
+def test_clean_refuses_a_running_stack(stack: Stack) -> None:
+    assert "the stack is running: make stop first" in stack.local("clean", status=1)
+
+
+def test_another_stack_is_told_at_once_which_ports_are_taken(stack: Stack) -> None:
+    said = stack.local("start", status=1, TIDEMARK_HOME=str(stack.folder / "another home"))
+    for name in PORTS:
+        assert f"choose another with TIDEMARK_{name.upper()}=PORT" in said
+    assert not (stack.folder / "another home").exists()
+
+
+def test_logs_of_every_program(stack: Stack) -> None:
+    said = stack.local("logs")
+    assert {line.split("|")[0].strip() for line in said.splitlines()} == {"supervisor", *(program.name for program in PROGRAMS)}
+
+
+def test_runs_that_wait_for_the_stream_keep_none_from_sending(stack: Stack) -> None:
+    server = supervised._server()
+    server.supervisor.stopProcess("speed")
+    runs = []
+    for number in range(4):
+        day = date(2024, 9, 1 + number)
+        products, _ = stack.catalog(f"waiting {number}", rows=60, first=day, seed=20 + number)
+        runs.append(stack.trigger(products=[str(products)], observed_at=[day.isoformat()]))
+        stack.took(day.isoformat(), products=[products])
+
+    def all_sent() -> bool:
+        return all(stack.states(run)["reconcile"] == {"success"} for run in runs)
+
+    until(all_sent, "all runs have sent their chunks", lambda: str([stack.states(run) for run in runs]))
+    assert "speed  stopped" in stack.local("status", status=None)
+    assert {state for run in runs for state in stack.states(run)["served"]}.isdisjoint({"success", "failed"})
+    server.supervisor.startProcess("speed")
+    assert [stack.end_of(run) for run in runs] == ["success"] * 4
+    assert stack.wrong() == []
+
+
+def test_chunks_and_streams_that_are_killed(stack: Stack) -> None:
+    """A chunk's task and its worker, then the stream: both start again by themselves, and nothing is lost or doubled."""
+    products, _ = stack.catalog("killed", rows=2_000, first=date(2024, 10, 1), seed=9)
+    generation = stack.generation()
+    run = stack.trigger(products=[str(products)], observed_at=["2024-10-01"], chunk_bytes=25_000)
+    killed = kill_chunk(stack, run, kept=2)
+    kill_program("speed")
+    assert stack.end_of(run) == "success"
+    chunks = [one for one in stack.task_instances(run) if one["task_id"] == "produce"]
+    assert len(chunks) > 8
+    tries = {one["id"]: one["try_number"] for one in chunks}
+    assert killed not in tries, "an attempt that was killed has an id of its own"
+    assert sorted(tries.values())[-1] > 1
+    assert stack.generation() > generation
+    stack.took("2024-10-01", products=[products])
+    assert stack.wrong() == []
+
+
+def test_stop_leaves_nothing_running_and_start_finds_everything_again(stack: Stack) -> None:
+    before, ends = stack.served_reports(), stack.log_ends()
+    assert "stopped" in stack.local("stop")
+    assert processes.marked(marks()) == []
+    assert stack.local("status", status=1).strip() == "The stack is not running: make run"
+    assert "nothing was running" in stack.local("stop")
+    stack.local("start")
+    assert stack.served_reports() == before
+    assert stack.log_ends() == ends
+    assert stack.wrong() == []
+    kept = (stack.home / "logs" / "speed.log").read_text()
+    assert "has stopped at" in kept, "the stream was killed, not stopped"
+    assert Path(stack.settings["home"]).is_dir()

@@ -1,0 +1,242 @@
+"""The whole local stack as somebody starts it, with `python -m local`, in a home and on ports of its own; and what tests do with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+from kafka.errors import KafkaError
+from pymongo.errors import PyMongoError
+from support.catalogs import wrong_reports
+from support.environment import setting
+from support.recompute import CsvFile
+from support.servers import free_ports
+
+from catalog.marks import TideMark
+from ingest import topics, watch
+from ingest.generate import write
+from local import processes, stack
+from local.programs import marks
+from local.runs import ENDED, Airflow
+from serving import ledger, offsets
+from serving.database import Document, connect, tidemark
+from serving.snapshot import snapshot
+from settings import CHECKOUT
+
+PORTS = ("kafka_port", "kafka_controller_port", "mongodb_port", "airflow_port", "spark_ui_port")
+REPORTS = ("report_cube", "report_price_level", "report_category", "report_summary")
+RUN_SECONDS = 400.0  # on a machine with other things to do
+
+
+class Given(NamedTuple):
+    """A file that has been ingested, as somebody named it."""
+
+    path: str
+    kind: str
+    day: str
+
+
+@dataclass
+class Stack:
+    folder: Path
+    settings: dict[str, str]
+    ingested: set[Given] = field(default_factory=set)
+
+    @property
+    def home(self) -> Path:
+        return Path(self.settings["home"])
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """That of somebody's shell: nothing of the tests' own."""
+        theirs = {
+            name: value for name, value in os.environ.items() if not name.startswith(("TIDEMARK_", "AIRFLOW", "PYTEST_", "PYTHONPATH"))
+        }
+        return {**theirs, **{f"TIDEMARK_{name.upper()}": value for name, value in self.settings.items()}}
+
+    def command(self, *words: str, **more: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "local", *words]
+        return subprocess.Popen(
+            command,
+            cwd=CHECKOUT,
+            env={**self.environment, **more},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            preexec_fn=_hear_interrupts,
+        )
+
+    def local(self, *words: str, status: int | None = 0, **more: str) -> str:
+        """What `python -m local ...` says; it must end with that exit status, if one is named."""
+        with self.command(*words, **more) as running:
+            try:
+                said, _ = running.communicate(timeout=RUN_SECONDS)
+            except BaseException:
+                running.kill()
+                raise
+        assert status in (None, running.returncode), said + self.logs()
+        return said
+
+    def logs(self) -> str:
+        """The end of every program's log, for whoever reads a failure."""
+        return "".join(f"\n--- {log.name}\n{log.read_text(errors='replace')[-800:]}" for log in sorted((self.home / "logs").glob("*.log")))
+
+    def catalog(self, name: str, rows: int, first: date, days: int = 1, seed: int = 1) -> list[Path]:
+        """Files of a generated catalog, products by day first, categories last."""
+        categories, *products = write(rows, days, seed, self.folder / name, first)
+        return [*products, categories]
+
+    def took(self, day: str, *, products: Iterable[Path] = (), categories: Iterable[Path] = ()) -> None:
+        """Notes what has been ingested as of a day, for `wrong`."""
+        self.ingested |= {Given(str(path), "product", day) for path in products}
+        self.ingested |= {Given(str(path), "category", day) for path in categories}
+
+    def trigger(self, key: str | None = None, **conf: Any) -> str:
+        """Starts a run of DAG `ingest`, of a day where one is named; its id."""
+        with Airflow() as airflow:
+            if key is None:
+                return airflow.trigger(conf)
+            body = {"dag_run_id": f"test-{key}-{time.time_ns()}", "logical_date": None, "conf": conf, "partition_key": key}
+            answer = airflow._http.post("/dags/ingest/dagRuns", json=body)
+            assert answer.is_success, answer.text
+            return str(answer.json()["dag_run_id"])
+
+    def runs(self) -> list[Document]:
+        with Airflow() as airflow:
+            found: list[Document] = airflow._get("/dags/ingest/dagRuns?limit=200")["dag_runs"]
+            return found
+
+    def task_instances(self, run: str) -> list[Document]:
+        with Airflow() as airflow:
+            found: list[Document] = airflow._get(f"/dags/ingest/dagRuns/{run}/taskInstances?limit=1000")["task_instances"]
+            return found
+
+    def states(self, run: str) -> dict[str, set[str | None]]:
+        """By task its states; those of all its chunks."""
+        found: dict[str, set[str | None]] = {}
+        for one in self.task_instances(run):
+            found.setdefault(one["task_id"], set()).add(one["state"])
+        return found
+
+    def end_of(self, run: str) -> str:
+        """Waits for the end of a run; its state."""
+
+        def ended() -> str | None:
+            with Airflow() as airflow:
+                state = airflow.state(run)
+            return state if state in ENDED else None
+
+        return until(ended, f"run {run} ends", lambda: f"{self.states(run)}{self.logs()}")
+
+    def log_ends(self) -> TideMark:
+        with topics.admin() as client:
+            return offsets.from_documents(watch.look(client))
+
+    def served_reports(self) -> dict[str, list[Document]]:
+        with connect() as client, snapshot(tidemark(client)) as now:
+            return {view: sorted(now.rows(view), key=str) for view in REPORTS}
+
+    def generation(self) -> int:
+        with connect() as client:
+            return ledger.read(tidemark(client)).generation
+
+    def wrong(self) -> list[str]:
+        """What is wrong with the served reports, given all that has been ingested; its order is what MongoDB was told."""
+        with connect() as client:
+            database = tidemark(client)
+            told = {(one["file"], one["kind"], one["observed_at"].date().isoformat()): one["told_at"] for one in database.ingestion.find()}
+            wrong = [f"{one} has not been ingested" for one in self.ingested if one not in told]
+            wrong += [f"{one} has been ingested" for one in told if one not in self.ingested]
+            files = [CsvFile(one.path, one.kind, one.day, int(told[one].timestamp() * 1000)) for one in self.ingested if one in told]
+            return wrong + wrong_reports(database, files)
+
+
+def until(look: Callable[[], Any], what: str, tell: Callable[[], str] = str, seconds: float = RUN_SECONDS) -> Any:
+    """The first thing found that counts as true. What a server refuses while it starts again is nothing found."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            if found := look():
+                return found
+        except (httpx.TransportError, PyMongoError, KafkaError):
+            pass
+        assert time.monotonic() < end, f"after {seconds:.0f} s it is still not so that {what}: {tell()}"
+        time.sleep(0.2)
+
+
+def kill_chunk(of: Stack, run: str, kept: int) -> str:
+    """Waits until as many chunks of a run are done, then ends a running one by kill -9, with the worker it runs in; the task's id."""
+
+    def victim() -> tuple[str, list[int]] | None:
+        produced = [one for one in of.task_instances(run) if one["task_id"] == "produce"]
+        if sum(one["state"] == "success" for one in produced) < kept:
+            return None
+        for one in produced:
+            if one["state"] == "running" and (found := [pid for pid in processes.marked(marks()) if one["id"] in _command(pid)]):
+                return one["id"], found
+        return None
+
+    identity, found = until(victim, f"{kept} chunks are done and another is running", lambda: str(of.states(run)))
+    for pid in found:
+        os.kill(pid, signal.SIGKILL)
+    return str(identity)
+
+
+def kill_program(name: str) -> int:
+    """Ends one of the stack's programs by kill -9; its process id."""
+    (program,) = (one for one in stack.programs() if one.name == name)
+    assert program.state == "RUNNING", program
+    pid = int(program.detail.split()[1].rstrip(","))
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def _hear_interrupts() -> None:
+    """As in somebody's terminal: what runs in the background of a shell is born deaf to them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _command(pid: int) -> str:
+    try:
+        return (Path("/proc") / str(pid) / "cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+@contextmanager
+def prepared_stack() -> Iterator[Stack]:
+    """A stack that has not been started, whose settings are those of this process too. Nothing of it is left when it ends."""
+    folder = Path(tempfile.mkdtemp(prefix="tidemark-stack-"))
+    settings = {
+        "home": str(folder / "a home"),
+        **{name: str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)},
+        "mongodb_cache_gb": "0.5",
+        "products_pattern": f"{folder}/days/products_{{day}}.csv",
+        "categories_pattern": f"{folder}/days/categories_{{day}}.csv",
+    }
+    try:
+        with setting(**settings):
+            made = Stack(folder, settings)
+            try:
+                yield made
+            finally:
+                made.local("stop")
+                assert processes.marked(marks()) == []
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def yesterday() -> date:
+    return datetime.now(UTC).date() - timedelta(days=1)
