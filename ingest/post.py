@@ -38,7 +38,7 @@ from catalog.observations import Reason, moment
 from catalog.rules import RULES
 from catalog.words import rule
 from ingest.files import DATE, Kind, Record, UnfitFile, header, records
-from settings import settings
+from settings import in_words, settings
 
 ACCEPTED, STOPPED, REFUSED = 0, 1, 3
 
@@ -433,8 +433,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(_arguments(arguments), console)
     except ValidationError as error:
-        for one in error.errors():
-            console.print(f"TIDEMARK_{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}", markup=False)
+        for line in in_words(error):
+            console.print(line, markup=False)
     except Stopped as reason:
         console.print(str(reason), markup=False)
     except KeyboardInterrupt:

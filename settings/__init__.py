@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -106,3 +106,8 @@ def settings() -> Settings:
     Raises pydantic.ValidationError, which names the variable, where a value does not fit.
     """
     return Settings()  # type: ignore[call-arg]
+
+
+def in_words(error: ValidationError) -> list[str]:
+    """A line for each variable whose value does not fit."""
+    return [f"TIDEMARK_{'_'.join(map(str, one['loc'])).upper()}={one['input']}: {one['msg']}" for one in error.errors()]

@@ -7,9 +7,10 @@ import signal
 import sys
 
 import uvicorn
+from pydantic import ValidationError
 
 from ingest.api.app import application
-from settings import settings
+from settings import Settings, in_words, settings
 
 log = logging.getLogger("tidemark.api")
 
@@ -17,11 +18,21 @@ MOST_CONNECTIONS = 500  # well below the 1,024 files that a process may usually 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
+def unguarded(of: Settings) -> bool:
+    """May anybody post who reaches this machine?"""
+    return of.api_host not in _LOOPBACK and not of.api_key.get_secret_value()
+
+
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    of = settings()
-    if of.api_host not in _LOOPBACK and not of.api_key.get_secret_value():
+    try:
+        of = settings()
+    except ValidationError as error:
+        for line in in_words(error):
+            log.error(line)
+        return 1
+    if unguarded(of):
         log.warning("anybody who reaches %s:%d may post: set TIDEMARK_API_KEY, or TIDEMARK_API_HOST=127.0.0.1", of.api_host, of.api_port)
     # The server raises the signal that ended it once more, which must not end this process before its exit status is known.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -36,10 +47,15 @@ def main() -> int:
             server_header=False,
             http="h11",  # the one of its parsers that bounds a request's headers
             limit_concurrency=MOST_CONNECTIONS,
-            timeout_graceful_shutdown=of.api_acknowledge_seconds + 5,
+            # A batch may wait that long for a place, and again for Kafka.
+            timeout_graceful_shutdown=2 * of.api_acknowledge_seconds + 10,
         )
     )
-    server.run()
+    try:
+        server.run()
+    except SystemExit:
+        log.error("cannot listen on %s:%d: choose another port with TIDEMARK_API_PORT", of.api_host, of.api_port)
+        return 1
     return 0 if server.started else 1
 
 

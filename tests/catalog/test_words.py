@@ -39,14 +39,24 @@ def test_the_words_tell_the_bounds_in_force(reason: Reason, field: str, bound: i
     assert rule(reason, Rules(**{field: bound})).endswith(f" {bound}")
 
 
-def test_what_is_remembered_of_a_text_is_of_the_rules_it_was_read_by() -> None:
-    strict = Rules(most_stars=3, most_dollars=10, most_count=5, most_id=2)
-    for fields in ({"stars": "4"}, {"price": "11"}, {"reviews": "6"}, {"category_id": "3"}):
-        for _ in range(2):
-            assert isinstance(judged(**fields), ProductObservation)
-            seen = judged(strict, **{"stars": "1", **fields})
-            assert isinstance(seen, Rejection)
-            assert seen.reason == next(iter(fields))
+@pytest.mark.parametrize(
+    ("strict", "fields"),
+    [
+        (Rules(most_stars=3), {"stars": "4"}),
+        (Rules(most_dollars=10), {"price": "11"}),
+        (Rules(most_count=5), {"reviews": "6"}),
+        (Rules(number="()([0-9]+)()()()"), {"listPrice": "1e2"}),
+        (Rules(number="()([0-9]+)()()()"), {"category_id": "1.0"}),
+        (Rules(true="yes"), {"isBestSeller": "TRUE"}),
+        (Rules(date_formats=RULES.date_formats[:1]), {"date": "31/12/2022 00:00"}),
+    ],
+)
+def test_what_is_remembered_of_a_text_is_of_the_rules_it_was_read_by(strict: Rules, fields: dict[str, str]) -> None:
+    for _ in range(2):
+        assert isinstance(judged(**fields), ProductObservation)
+        seen = judged(strict, **fields)
+        assert isinstance(seen, Rejection)
+        assert seen.reason == next(iter(fields))
 
 
 def test_a_remembered_text_is_read_as_the_field_asks() -> None:

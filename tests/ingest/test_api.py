@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +18,9 @@ from typing import Any
 import httpx
 import pytest
 from kafka.errors import KafkaError
+from pydantic import SecretStr
 from support.apis import Api, api
+from support.broker import wait_for
 from support.environment import setting
 from support.events import CATEGORIES, any_event
 from support.places import Place, a_place
@@ -27,9 +32,10 @@ from catalog.marks import TideMark
 from catalog.observations import Reason
 from catalog.words import rule
 from ingest import topics
+from ingest.api.__main__ import unguarded
 from ingest.api.bodies import MOST_RECORDS
 from ingest.api.document import CATEGORY, PRODUCT
-from settings import settings
+from settings import CHECKOUT, Settings, settings
 
 pytestmark = pytest.mark.servers
 
@@ -401,10 +407,7 @@ def _two_bodies_at_once(small: Api) -> None:
 
     thread = threading.Thread(target=post)
     thread.start()
-    until = time.monotonic() + 30
-    while figure(small, "tidemark_api_body_bytes") < len(body) - 1_000:
-        assert time.monotonic() < until, "the first body has not come"
-        time.sleep(0.05)
+    wait_for(lambda: figure(small, "tidemark_api_body_bytes") >= len(body) - 1_000)
     answer = small.post(BATCH, body, NDJSON)
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     assert small.post(PRODUCTS, product()).status_code == 201
@@ -444,10 +447,7 @@ def test_a_client_that_goes_away_leaves_nothing_behind(running: Api, new: New) -
     for _ in range(3):
         with socket.create_connection((host, int(port))) as there:
             there.sendall(f"POST {PRODUCTS} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{{".encode())
-    until = time.monotonic() + 20
-    while figure(running, "tidemark_api_body_bytes"):
-        assert time.monotonic() < until, "room is still taken"
-        time.sleep(0.1)
+    wait_for(lambda: figure(running, "tidemark_api_body_bytes") == 0)
     assert new() == []
 
 
@@ -466,9 +466,10 @@ def test_examples_of_the_document_are_taken(running: Api) -> None:
 
 
 def test_a_topic_that_is_missing_is_named_and_then_used(here: Place) -> None:
-    with setting(product_topic=f"{settings().product_topic}-later"), api(api_acknowledge_seconds="1", wait=False) as early:
+    with setting(product_topic=f"{settings().product_topic}-later"), api(api_acknowledge_seconds="2", wait=False) as early:
+        wait_for(lambda: early.http.get("/health").json()["topics"] == {settings().category_topic: 1})
         health = early.http.get("/health")
-        assert (health.status_code, health.json()["topics"]) == (503, {settings().category_topic: 1})
+        assert (health.status_code, health.json()["healthy"]) == (503, False)
         assert health.json()["detail"] == f"topic {settings().product_topic} is missing: run `python -m ingest.topics`"
         assert early.post(PRODUCTS, product()).status_code == early.post(BATCH, product(), NDJSON).status_code == 503
         assert early.post("/Category", b'{"id": 1, "category_name": "x"}').status_code == 201
@@ -479,6 +480,21 @@ def test_a_topic_that_is_missing_is_named_and_then_used(here: Place) -> None:
                 assert time.monotonic() < until, answer.text
         with topics.admin() as admin:
             admin.delete_topics([settings().product_topic])
+
+
+@pytest.mark.parametrize("value", ["none", "taken"])
+def test_a_port_that_cannot_be_had_is_named(running: Api, value: str) -> None:
+    port = running.url.rpartition(":")[2] if value == "taken" else value
+    environment = {**os.environ, "TIDEMARK_API_PORT": port}
+    done = subprocess.run([sys.executable, "-m", "ingest.api"], cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, "TIDEMARK_API_PORT" in done.stdout) == (1, True), done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_who_lets_anybody_post_is_warned() -> None:
+    assert unguarded(Settings(api_host="0.0.0.0"))
+    assert not unguarded(Settings(api_host="0.0.0.0", api_key=SecretStr(KEY)))
+    assert not unguarded(Settings())
 
 
 def test_looks_at_a_kafka_that_does_not_answer_leave_no_threads(here: Place) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from support.apis import api, own_kafka, stop_and_go, wait_for_kafka
+from support.broker import wait_for
 from support.places import Place
 from support.posts import BATCH, SINGLE, Post, broken_promises, load, send
 from support.servers import Server, Servers
@@ -30,9 +31,15 @@ def kafka() -> Iterator[Server]:
 
 
 @pytest.fixture
-def place(kafka: Server) -> Place:
-    """Who reads the log of this module's broker, which is all that is asked of it."""
-    return Place(Servers(kafka, kafka), tidemark(connect()))
+def place(kafka: Server) -> Iterator[Place]:
+    """Who reads the log of this module's broker, which is all that is asked of it. In the end the broker goes on, whatever has failed."""
+    with connect() as client:
+        yield Place(Servers(kafka, kafka), tidemark(client))
+    assert kafka.process is not None
+    if kafka.process.poll() is not None:
+        kafka.start()
+    stop_and_go(kafka, stop=False)
+    wait_for_kafka(kafka)
 
 
 def of(posts: list[Post], place: Place) -> list[str]:
@@ -45,6 +52,15 @@ def record(asin: str, title: str) -> bytes:
     return json.dumps({**PRODUCT, "asin": asin, "title": title}).encode()
 
 
+def until_accepted(http: httpx.Client, path: str, asin: str, title: str) -> list[Post]:
+    """Posts numbered records until one is accepted, which on a busy machine need not be the first."""
+    posts = [send(http, path, [record(asin, f"{title} 0")])]
+    while posts[-1].status != 201:
+        assert len(posts) < 60, posts[-1]
+        posts.append(send(http, path, [record(asin, f"{title} {len(posts)}")]))
+    return posts
+
+
 def test_a_broker_that_is_stopped_and_started_again(kafka: Server, place: Place) -> None:
     before = len(place.log())
     with api(api_acknowledge_seconds=str(SECONDS)) as running, load(running.url) as posting:
@@ -54,21 +70,18 @@ def test_a_broker_that_is_stopped_and_started_again(kafka: Server, place: Place)
             health = later.http.get("/health")
             assert (health.status_code, health.json()["healthy"]) == (503, False)
             assert "does not answer" in health.json()["detail"]
-            early = [send(later.http, SINGLE, [record("B0EARLY001", "while Kafka is down")])]
-            assert early[0].status == 503
+            early = send(later.http, SINGLE, [record("B0EARLY001", "while Kafka is down")])
+            assert early.status == 503
             posting.wait_for(503, 1)
             kafka.start()
             posting.wait_for(201, 10)
             wait_for_kafka(kafka)
-            until = time.monotonic() + 30
-            while early[-1].status != 201 and time.monotonic() < until:
-                early.append(send(later.http, SINGLE, [record("B0EARLY001", f"post {len(early)}")]))
-            assert early[-1].status == 201
-            assert later.http.get("/health").status_code == 200
+            then = until_accepted(later.http, SINGLE, "B0EARLY001", "when it is up")
+            wait_for(lambda: later.http.get("/health").status_code == 200)
     assert posting.count(503, SINGLE) > 0
     assert posting.count(503, BATCH) > 0
     assert len(place.log()) > before
-    assert of([*posting.posts, *early], place) == []
+    assert of([*posting.posts, early, *then], place) == []
 
 
 def test_a_broker_that_is_paused(kafka: Server, place: Place) -> None:
@@ -78,17 +91,17 @@ def test_a_broker_that_is_paused(kafka: Server, place: Place) -> None:
             posting.wait_for(201, 5)
             stop_and_go(kafka, stop=True)
             posting.wait_for(503, 1)
-            assert running.http.get("/health").status_code == 503
+            # What was seen of Kafka counts for a moment.
+            wait_for(lambda: running.http.get("/health").status_code == 503)
             older = send(running.http, SINGLE, [record("B0PAUSED01", "older")])
             assert older.status == 503
             stop_and_go(kafka, stop=False)
             posting.wait_for(201, 10)
-            newer = send(running.http, SINGLE, [record("B0PAUSED01", "newer")])
-            assert newer.status == 201
+            newer = until_accepted(running.http, SINGLE, "B0PAUSED01", "newer")
         assert max(post.seconds for post in posting.posts if post.status == 503) < SECONDS + 10
-        assert of([*posting.posts, older, newer], place) == []
+        assert of([*posting.posts, older, *newer], place) == []
         titles = [json.loads(event.value or b"{}")["title"] for event in place.log() if event.key == b"B0PAUSED01"]
-        assert titles in (["older", "newer"], ["newer"])
+        assert "older" not in titles[1:]
         shown = running.http.get("/metrics").text
         assert "tidemark_api_unacknowledged_bytes 0.0" in shown
         assert 'tidemark_api_records_total{kind="product",outcome="not acknowledged"} 0.0' not in shown
@@ -118,7 +131,7 @@ def test_an_api_that_is_stopped_while_kafka_is_paused(kafka: Server, place: Plac
                 posts.append(send(http, path, [record("B0STOPPED1", f"to {path}")]))
 
         for path in (SINGLE, BATCH):
-            assert send(running.http, path, [record("B0STOPPED0", f"before {path}")]).status == 201
+            until_accepted(running.http, path, "B0STOPPED0", f"before {path}")
         stop_and_go(kafka, stop=True)
         try:
             threads = [threading.Thread(target=post, args=(path,)) for path in (SINGLE, BATCH)]

@@ -311,7 +311,7 @@ def test_a_product_has_a_date_and_a_category_has_none(
 def test_a_setting_that_does_not_fit_is_named(post: Run, tmp_path: Path) -> None:
     with setting(api_port="none"):
         done = post(tmp_path / "file.csv", "http://127.0.0.1:8000")
-    assert (done.status, "TIDEMARK_API_PORT" in done.said) == (STOPPED, True)
+    assert (done.status, "TIDEMARK_API_PORT=none" in done.said) == (STOPPED, True)
 
 
 def test_the_key_is_the_setting(here: Place, post: Run, tmp_path: Path) -> None:
