@@ -200,6 +200,17 @@ def far(database: Database[Document], losing: Proxy) -> Iterator[Database[Docume
         yield far
 
 
+@pytest.mark.parametrize("change", [{"rebuilding": 3}, {"topics": {"ingest.product": "id-9"}}], ids=["rebuild", "topics"])
+def test_a_start_that_loses_a_race_is_fenced(
+    database: Database[Document], far: Database[Document], losing: Proxy, change: Document
+) -> None:
+    """A rebuild begins, or a stream on other topics starts, after the ledger was read and before the generation is taken."""
+    losing.meanwhile("findAndModify", lambda: database.state.update_one({"_id": "ledger"}, {"$set": change}))
+    with pytest.raises(Fenced):
+        start(far)
+    assert ledger.read(database).generation == 0
+
+
 @pytest.mark.parametrize("command", ["update", "commitTransaction"])
 @pytest.mark.parametrize("lose", [Proxy.lose_request, Proxy.lose_answer], ids=["request", "answer"])
 def test_a_lost_message_is_made_good(
@@ -223,6 +234,15 @@ def test_a_commit_nobody_heard_of_is_not_counted_again(database: Database[Docume
     ledger.commit(far, generation, batch(0))
     assert losing.lost["commitTransaction"] == 3
     assert cells(database) == {HERE: 1, THERE: -1}
+
+
+def test_nothing_shows_before_all_does(database: Database[Document], far: Database[Document], losing: Proxy) -> None:
+    generation = start(database)
+    before, shown = state(database), []
+    losing.meanwhile("commitTransaction", lambda: shown.append(state(database)))
+    ledger.commit(far, generation, batch(0, categories={7: Category("Luggage", CategoryVersion(1, 0, 0, 0))}))
+    assert shown == [before]
+    assert all(now != then for now, then in zip(state(database), before, strict=True))
 
 
 def test_mongodb_killed_among_commits(servers: Servers, database: Database[Document]) -> None:

@@ -89,7 +89,7 @@ def test_streams_and_zombies_in_any_order(place: Place, spark: SparkSession) -> 
     log = numbered([*updates(random, 250, keys=40), *any_log(random, 100)])
     alive = [Stream(spark, place.database)]
     fenced = 0
-    for _ in range(9):
+    for _ in range(7):
         if len(alive) == 1 and random.random() < 0.6:
             alive.append(Stream(spark, place.database))
         chosen = random.choice(alive)
@@ -150,6 +150,13 @@ def test_products_bear_the_newest_name_of_their_category(place: Place, spark: Sp
     last.run(events[1:])
     assert names(place.database) == ["Cases"] * 3
     assert [one["category_name"] for one in place.database.category.find()] == ["Cases"]
+    # A zombie knows of no newer name than the one it brings.
+    zombie = Stream(spark, place.database)
+    last = Stream(spark, place.database)
+    last.run([named(6, "Trunks", NOW + 3)])
+    with pytest.raises(Fenced):
+        zombie.run([named(5, "Boxes", NOW + 2)])
+    assert names(place.database) == ["Trunks"] * 3
 
 
 def test_whoever_cannot_go_on_commits_nothing(place: Place, spark: SparkSession) -> None:

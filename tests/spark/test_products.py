@@ -209,13 +209,14 @@ def test_an_insert_is_an_insert(database: Database[Document], between: Proxy, ot
     assert shown(database) == ("of day 2", other, None)
 
 
-@pytest.mark.parametrize("other", [((1, 1), 8), ((2, 0), 9), ((3, 1), 8), None])
+@pytest.mark.parametrize("other", [((2, 0), 6), ((3, 0), 5), ((5, 0), 8), None])
 def test_a_replacement_compares_what_was_read(
     database: Database[Document], between: Proxy, other: tuple[tuple[int, int], int] | None
 ) -> None:
-    """Whoever comes in between: a zombie, a successor, another attempt with other events, or somebody who deletes."""
+    """Meanwhile comes another version under the same tag, the same version under another tag, both, or nothing is left."""
     write(database, (1, 0), NOTHING, told(1))
     ledger = committed((1, 0))
+    write(database, (2, 0), ledger, told(5))
 
     def meanwhile() -> None:
         if other is None:
@@ -225,7 +226,7 @@ def test_a_replacement_compares_what_was_read(
 
     between.meanwhile("update", meanwhile)
     with pytest.raises(Fenced, match="replaced by somebody else"):
-        write(database, (2, 0), ledger, told(7), url=between.url)
+        write(database, (4, 0), ledger, told(7), url=between.url)
     assert [one["title"] for one in database.product.find()] == ([f"of day {other[1]}"] if other else [])
 
 

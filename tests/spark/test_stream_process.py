@@ -90,7 +90,7 @@ def test_strange_events_sudden_death_and_a_graceful_end(place: Place) -> None:
         (java,) = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text().split()
         os.kill(int(java), signal.SIGKILL)
         assert running.wait(60) == 1
-        assert last_line(running).endswith("nothing is lost: the next start goes on from the ledger's offsets")
+        assert "nothing is lost: the next start goes on from the ledger's offsets\n" in running.text()
     place.send(updates(Random(51), 3_000, keys=200))
     with stream(TIDEMARK_MAX_EVENTS_PER_BATCH="100", TIDEMARK_TRIGGER_SECONDS="0") as running:
         start = served(place.database)

@@ -1,0 +1,49 @@
+"""Kafka and MongoDB are killed while the stream works: it ends or goes on, and whoever goes on comes to the right reports."""
+
+from __future__ import annotations
+
+import threading
+from random import Random
+
+import pytest
+from pyspark.sql import SparkSession
+from support.broker import wait_for
+from support.load import updates
+from support.places import Place
+
+from serving import ledger
+from spark.speed import follow
+
+pytestmark = pytest.mark.servers
+
+
+def test_servers_killed_while_the_stream_works(place: Place, spark: SparkSession) -> None:
+    random, told_to_stop = Random(61), threading.Event()
+
+    def supervised() -> None:
+        while not told_to_stop.is_set():
+            try:
+                follow(place.database, told_to_stop)
+            except Exception:  # whatever it is, a supervisor starts the stream again
+                told_to_stop.wait(1)
+
+    running = threading.Thread(target=supervised, daemon=True)
+    running.start()
+    try:
+        for server in (place.servers.mongodb, place.servers.kafka):
+            place.send(updates(random, 500, keys=100))
+            before = ledger.read(place.database).offsets
+            wait_for(lambda before=before: ledger.read(place.database).offsets != before, 90)
+            place.send(updates(random, 500, keys=100))
+            server.kill()
+            server.start()
+            place.servers.wait()
+            assert place.wrong() == []
+        last = place.ends()
+        wait_for(lambda: ledger.read(place.database).offsets.reaches(last), 120)
+    finally:
+        told_to_stop.set()
+        running.join(90)
+    assert not running.is_alive()
+    assert place.wrong() == []
+    assert place.wrong_documents() == []
