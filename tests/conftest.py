@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Before anything reads the settings: tests never touch what a user runs from the same checkout.
@@ -24,6 +25,9 @@ from support.places import Place, a_place  # noqa: E402
 from support.servers import Servers, running_servers  # noqa: E402
 
 from serving.database import Document  # noqa: E402
+
+hypothesis.settings.register_profile("shared-machine", deadline=None)  # time on a busy machine says nothing of the code
+hypothesis.settings.load_profile("shared-machine")
 
 logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it logs every attempt to reach a server that is starting
 
