@@ -18,7 +18,8 @@ def started() -> Iterator[Stack]:
         made.took(yesterday().isoformat(), products=[products], categories=[categories])
         made.local("start")
         due = until(lambda: [one for one in made.runs() if one["run_type"] == "scheduled"], "the scheduler has made a run")
-        assert made.end_of(due[0]["dag_run_id"]) == "success"
+        run = due[0]["dag_run_id"]
+        assert made.end_of(run) == "success", made.failure(run)
         yield made
 
 

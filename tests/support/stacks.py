@@ -140,6 +140,11 @@ class Stack:
 
         return until(ended, f"run {run} ends", lambda: f"{self.states(run)}{self.logs()}")
 
+    def failure(self, run: str) -> str:
+        """What a failed run says of it, and the stack's logs."""
+        with Airflow() as airflow:
+            return airflow.failure(run) + self.logs()
+
     def log_ends(self) -> TideMark:
         with topics.admin() as client:
             return offsets.from_documents(watch.look(client))
