@@ -31,6 +31,8 @@ hypothesis.settings.load_profile("shared-machine")
 
 logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it logs every attempt to reach a server that is starting
 
+logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it logs into pytest's closed output when its JVM ends
+
 # Cheap ones first, so that a mistake shows soon.
 _ORDER = ("catalog", "protocol", "ingest", "local", "dags", "serving", "spark", "path", "faults", "stack")
 

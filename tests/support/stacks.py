@@ -37,6 +37,7 @@ from settings import CHECKOUT
 
 PORTS = ("kafka_port", "kafka_controller_port", "mongodb_port", "airflow_port", "api_port", "spark_ui_port")
 REPORTS = ("report_cube", "report_price_level", "report_category", "report_summary")
+SHELL = ("PATH", "HOME", "USER", "LANG", "TERM", "TMPDIR", "JAVA_HOME", "JAVA_TOOL_OPTIONS", "http_proxy", "https_proxy", "no_proxy")
 RUN_SECONDS = 400.0  # on a machine with other things to do
 
 
@@ -60,10 +61,8 @@ class Stack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """That of somebody's shell: nothing of the tests' own."""
-        theirs = {
-            name: value for name, value in os.environ.items() if not name.startswith(("TIDEMARK_", "AIRFLOW", "PYTEST_", "PYTHONPATH"))
-        }
+        """That of somebody's new shell: Spark, Airflow and pytest all leave variables in the tests' own process."""
+        theirs = {name: os.environ[name] for name in SHELL if name in os.environ}
         return {**theirs, **{f"TIDEMARK_{name.upper()}": value for name, value in self.settings.items()}}
 
     def command(self, *words: str, **more: str) -> subprocess.Popen[str]:
