@@ -46,8 +46,8 @@ format: $(VENV)/.dev-ready ## Format the code
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-bench: $(VENV)/.dev-ready ## Benchmarks
-	@for bench in bench/*.py; do $(PY) $$bench || exit 1; done
+bench: $(VENV)/.dev-ready ## Measure everything side by side with others (ONLY="freshness" for one)
+	@$(PY) -m bench $(ONLY)
 
 lock: $(VENV)/.dev-ready ## Resolve requirements*.txt and the jars anew
 	$(VENV)/bin/uv pip compile requirements.txt --quiet --python-version 3.11 --generate-hashes -o requirements.lock

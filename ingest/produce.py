@@ -119,17 +119,18 @@ def _changed(file: Readable, how: str) -> UnfitFile:
 class _Acknowledgements:
     """What Kafka says of each message, in whatever thread asks the producer."""
 
-    def __init__(self) -> None:
+    def __init__(self, topic: str) -> None:
         self.numbers: list[int] = []  # of what is acknowledged
-        self.ends: dict[TopicPartition, int] = {}
         self.failures: list[str] = []
         self.unplaced = 0
-        self._newest = time.monotonic()
+        self._topic = topic
+        self._ends: dict[int, int] = {}  # by partition
+        self._looked_at, self._newest = 0, time.monotonic()
         self._lock = threading.Lock()
 
     def hear(self, number: int, error: KafkaError | None, message: Kafka) -> None:
+        """Called once a message, so it does no more than it must."""
         with self._lock:
-            self._newest = time.monotonic()
             if error is not None:
                 self.failures.append(_reason(error))
                 return
@@ -139,20 +140,25 @@ class _Acknowledgements:
                 self.unplaced += 1
                 return
             self.numbers.append(number)
-            key = TopicPartition(message.topic() or "", partition)
-            self.ends[key] = max(self.ends.get(key, 0), offset + 1)
+            if offset >= self._ends.get(partition, 0):
+                self._ends[partition] = offset + 1
 
     @property
     def all(self) -> int:
         return len(self.numbers) + len(self.failures) + self.unplaced
 
-    @property
-    def silent_seconds(self) -> float:
-        """Since the newest one."""
-        return time.monotonic() - self._newest
-
     def begin_to_wait(self) -> None:
         self._newest = time.monotonic()
+
+    def silent_seconds(self) -> float:
+        """Since there was something new to hear, or the wait began."""
+        if self.all > self._looked_at:
+            self._looked_at, self._newest = self.all, time.monotonic()
+        return time.monotonic() - self._newest
+
+    @property
+    def ends(self) -> TideMark:
+        return TideMark({TopicPartition(self._topic, partition): end for partition, end in self._ends.items()})
 
 
 def produce(producer: Producer, topic: str, some: Iterable[Message], within_seconds: float) -> Acknowledged:
@@ -161,12 +167,12 @@ def produce(producer: Producer, topic: str, some: Iterable[Message], within_seco
     Raises NotAcknowledged where Kafka has no such topic or refuses a message, or where nothing is heard of it for `within_seconds`.
     """
     _require_topic(producer, topic, within_seconds)
-    heard = _Acknowledgements()
+    heard = _Acknowledgements(topic)
     sent, told = 0, time.monotonic()
 
     def wait(seconds: float) -> None:
         producer.poll(seconds)
-        if heard.silent_seconds > within_seconds:
+        if heard.silent_seconds() > within_seconds:
             raise NotAcknowledged(
                 f"Kafka has acknowledged nothing for {within_seconds:g} s ({len(heard.numbers)} of {sent} events of this chunk so far): "
                 "is it running? Once it is, run the task again",
@@ -204,7 +210,7 @@ def produce(producer: Producer, topic: str, some: Iterable[Message], within_seco
         # Without their offsets nobody could tell when the chunk is served.
         reason = f"Kafka does not say at which offsets {heard.unplaced} of {sent} events for {topic} are: run the task again"
         raise NotAcknowledged(reason, heard.numbers)
-    return Acknowledged(sent, TideMark(heard.ends))
+    return Acknowledged(sent, heard.ends)
 
 
 def _require_topic(producer: Producer, topic: str, within_seconds: float) -> None:

@@ -30,7 +30,7 @@ from serving.ledger import Category, Fenced, Ledger, MicroBatch, Tag
 from serving.views import LOOKED_AT_LATELY
 from spark import transforms
 from spark.log import identities
-from spark.products import DIMENSIONS, RESULT, ProductWriter
+from spark.products import COLUMNS, DIMENSIONS, RESULT, ProductWriter
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class MicroBatches:
         writer = ProductWriter(self.url, self.database.name, tag, self.ledger, self.categories)
         observation = Observation()
         observed = transforms.observed(transforms.events(kafka), self.category_topic).observe(observation, *self._metrics())
-        states = transforms.with_contributions(transforms.newest(observed))
+        states = transforms.with_contributions(transforms.newest(observed)).select(*COLUMNS)
         summed = states.mapInArrow(writer, RESULT).groupBy(*DIMENSIONS).agg(*(F.sum(measure).alias(measure) for measure in MEASURES))
         try:
             return summed.collect(), observation.get

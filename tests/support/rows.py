@@ -21,7 +21,7 @@ _SCHEMA = pa.schema(
         ("version", pa.struct([(name, pa.int32() if name == "partition" else pa.int64()) for name in _VERSION])),
         *((name, pa.string()) for name in ("title", "imgUrl", "productURL", "category_name", "topic", "reason", "ingestion")),
         *((name, pa.float64()) for name in ("stars", "price", "listPrice")),
-        *((name, pa.int32()) for name in ("reviews", "category_id", "boughtInLastMonth", "price_level")),
+        *((name, pa.int32()) for name in ("category_id", "boughtInLastMonth", "price_level")),
         ("isBestSeller", pa.bool_()),
         ("timestamp", pa.int64()),
         ("raw", pa.binary()),

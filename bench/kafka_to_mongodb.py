@@ -1,0 +1,99 @@
+"""How fast events in Kafka become products in MongoDB: `python -m bench.kafka_to_mongodb`. Prints one line of JSON.
+
+Ours is the stream with its defaults, warm: it is stalled while a round's events are produced, and measured from its waking until the
+ledger has reached them, so with judging, with the newest state of each product, with cells and reports. Theirs is plain pymongo that is
+handed the very documents ready made, for a collection with the same validator and indexes: `new` products by insert_many, `known` ones by
+a bulk of replacements by _id, both unordered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from pymongo import ReplaceOne
+from support.csvs import csv_bytes
+from support.places import Place
+from support.streams import Stream, stream
+
+from bench.sides import in_turns, place, rate, tell
+from ingest.files import PRODUCT_COLUMNS, Kind
+from ingest.generate import day_rows
+from ingest.produce import produce
+from ingest.records import Message, Origin, messages
+from serving import ledger, schema
+from serving.database import Document, tidemark
+from settings import settings
+
+WARMING = 3  # rounds of the stream alone, until its JVM has compiled what it runs
+LOOK_EVERY_SECONDS = 0.02
+
+
+def day(products: int, seed: int, number: int) -> list[Message]:
+    """A day's events of a generated catalog, one a product."""
+    rows = {row[0]: row for row in day_rows(products, seed, number) if len(row) == len(PRODUCT_COLUMNS)}
+    moment = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=number)
+    origin = Origin(f"{seed}-{number}", Kind.PRODUCT, PRODUCT_COLUMNS, moment, moment)
+    return list(messages(csv_bytes(list(rows.values())), 0, origin))[1:]
+
+
+def served(here: Place, running: Stream, events: Sequence[Message]) -> float:
+    """Events per second, from the stream's waking until the ledger has reached them."""
+    running.signal(signal.SIGSTOP)
+    produce(here.producer(), settings().product_topic, events, 60)
+    ends = here.ends()
+
+    def wake() -> None:
+        running.signal(signal.SIGCONT)
+        while not ledger.read(here.database).offsets.reaches(ends):
+            if running.process.poll() is not None:
+                raise RuntimeError(f"the stream has ended:\n{running.text()[-5_000:]}")
+            time.sleep(LOOK_EVERY_SECONDS)
+
+    return rate(len(events), wake)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.kafka_to_mongodb")
+    parser.add_argument("--products", type=int, default=100_000, help="of a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    with place() as here, stream(TIDEMARK_SPEED_MEMORY="2g") as running:
+        peer = tidemark(here.database.client, f"{here.database.name}_peer")
+        schema.prepare(peer)
+
+        def documents(seed: int, number: int) -> list[Document]:
+            """What the stream has made of a day's events."""
+            keys = [(one.key or b"").decode() for one in day(given.products, seed, number)]
+            return list(here.database.product.find({"_id": {"$in": keys}}))
+
+        def insert(seed: int) -> float:
+            some = documents(seed, 0)
+            return rate(len(some), lambda: peer.product.insert_many(some, ordered=False))
+
+        def replace(seed: int) -> float:
+            some = documents(seed, 1)
+
+            def write() -> None:
+                peer.product.bulk_write([ReplaceOne({"_id": one["_id"]}, one, upsert=True) for one in some], ordered=False)
+
+            return rate(len(some), write)
+
+        for seed in range(1_000, 1_000 + WARMING):
+            for number in range(2):
+                served(here, running, day(given.products, seed, number))
+        comparisons = {
+            "new": in_turns(given.rounds, lambda seed: served(here, running, day(given.products, seed, 0)), insert),
+            "known": in_turns(given.rounds, lambda seed: served(here, running, day(given.products, seed, 1)), replace),
+        }
+        (summary,) = here.database.report_summary.find()
+        if summary["products"] != (found := here.database.product.count_documents({})):
+            raise RuntimeError(f"{found} products are there, the report has {summary['products']}")
+    tell("kafka_to_mongodb", "products/s", comparisons, reach={"new": 0.3, "known": 1.2}, products=given.products)
+
+
+if __name__ == "__main__":
+    main()
