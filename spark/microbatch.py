@@ -12,13 +12,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache, cached_property
 from typing import Any
 
 from py4j.protocol import Py4JError
 from pymongo import UpdateMany
 from pymongo.database import Database
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, Observation, Row
+from pyspark.sql import Column, DataFrame, Observation, Row
 from pyspark.sql import functions as F
 
 from catalog.cube import MEASURES, Cell
@@ -53,7 +54,6 @@ class MicroBatches:
     url: str
     ledger: Ledger
     partitions: frozenset[TopicPartition]
-    category_topic: str
     offsets: TideMark = field(init=False)
     categories: dict[int, Category] = field(init=False)
 
@@ -63,13 +63,16 @@ class MicroBatches:
             one["_id"]: Category(one["category_name"], CategoryVersion(**one["_tide"]["version"])) for one in self.database.category.find()
         }
 
-    def run(self, kafka: DataFrame, number: int) -> None:
-        """Applies micro-batch `number` (consecutive from 0). Raises Fenced, NewPartition, or whatever Spark and MongoDB raise."""
+    def run(self, observed: DataFrame, number: int) -> None:
+        """Applies micro-batch `number` (consecutive from 0) of rows as transforms.observed has them.
+
+        Raises Fenced, NewPartition, or whatever Spark and MongoDB raise.
+        """
         started = time.monotonic()
         # Spark reads on where it was, whatever stands there. Asked before, nothing of another topic is written; asked again
         # after the reading, the ids vouch for what was read.
         self.ledger.require_topics(identities())
-        rows, seen = self._write_products(kafka, Tag(self.ledger.generation, number))
+        rows, seen = self._write_products(observed, Tag(self.ledger.generation, number))
         reached = self._reached(seen)
         self.ledger.require_topics(identities())
         categories = self._newer_categories(rows)
@@ -95,13 +98,13 @@ class MicroBatches:
             "unknown" if progress["behind"] is None else progress["behind"],
         )  # fmt: skip
 
-    def _write_products(self, kafka: DataFrame, tag: Tag) -> tuple[list[Row], dict[str, Any]]:
+    def _write_products(self, observed: DataFrame, tag: Tag) -> tuple[list[Row], dict[str, Any]]:
         """Writes products and quarantine, and returns the differences, the categories, and what was seen on the way."""
         writer = ProductWriter(self.url, self.database.name, tag, self.ledger, self.categories)
         observation = Observation()
-        observed = transforms.observed(transforms.events(kafka), self.category_topic).observe(observation, *self._metrics())
-        states = transforms.with_contributions(transforms.newest(observed)).select(*COLUMNS)
-        summed = states.mapInArrow(writer, RESULT).groupBy(*DIMENSIONS).agg(*(F.sum(measure).alias(measure) for measure in MEASURES))
+        seen = observed.observe(observation, *self._metrics)
+        states = transforms.with_contributions(transforms.newest(seen)).select(*COLUMNS)
+        summed = states.mapInArrow(writer, RESULT).groupBy(*DIMENSIONS).agg(*_sums())
         try:
             return summed.collect(), observation.get
         except (PySparkException, Py4JError) as error:
@@ -109,7 +112,8 @@ class MicroBatches:
                 raise Fenced(fenced[1]) from error
             raise
 
-    def _metrics(self) -> list[Any]:
+    @cached_property
+    def _metrics(self) -> list[Column]:
         """What one pass tells beside its result. Maxima are right also where Spark runs a task twice; the counts are for people."""
         version = F.col("version")
         known = sorted(self.partitions)
@@ -167,6 +171,11 @@ class MicroBatches:
             "events_per_second": round(seen["events"] / max(seconds, 1e-3)),
             "behind": reached.behind(offsets.from_documents(end["offsets"])) if end else None,
         }
+
+
+@cache
+def _sums() -> tuple[Column, ...]:
+    return tuple(F.sum(measure).alias(measure) for measure in MEASURES)
 
 
 def _differences(rows: list[Row]) -> dict[Cell, tuple[int, ...]]:

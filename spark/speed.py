@@ -23,6 +23,7 @@ from catalog.rules import RULES
 from serving import ledger
 from serving.database import Document, connect, tidemark
 from settings import settings
+from spark import transforms
 from spark.log import Log, MissingOffsets, UnfitTopic, look
 from spark.microbatch import MicroBatches, NewPartition
 from spark.session import session
@@ -42,7 +43,7 @@ class Stream:
         self._database = database
         self._log = found
         self._own = own
-        self._batches = MicroBatches(database, settings().mongodb, own, frozenset(found.ends), settings().category_topic)
+        self._batches = MicroBatches(database, settings().mongodb, own, frozenset(found.ends))
         self._told_to_stop = told_to_stop
         self._at_work = threading.Lock()  # held while a micro-batch runs, so that an end falls between two
         self._ended = False
@@ -81,19 +82,21 @@ class Stream:
             .option("includeHeaders", "true")
             .load()
         )
+        # Judged here, Spark takes the judging's many columns in once, not in every micro-batch.
+        observed = transforms.observed(transforms.events(records), settings().category_topic)
         return (
-            records.writeStream.foreachBatch(self._micro_batch)
+            observed.writeStream.foreachBatch(self._micro_batch)
             .option("checkpointLocation", checkpoint.as_uri())
             .trigger(processingTime=f"{settings().trigger_seconds} seconds")
             .start()
         )
 
-    def _micro_batch(self, records: DataFrame, number: int) -> None:
+    def _micro_batch(self, observed: DataFrame, number: int) -> None:
         with self._at_work:
             if self._ended or self._told_to_stop.is_set():
                 return
             try:
-                self._batches.run(records, number)
+                self._batches.run(observed, number)
             except BaseException as failure:
                 self._failure = failure
                 raise

@@ -39,6 +39,8 @@ _STRICT = {
     "maxNumLen": str(2**31 - 1),
 }
 
+_SPACE = " \t\n\r"  # of JSON
+
 # Fields that must be JSON strings are parsed with their type, the others as the text they are written in.
 _FIELDS = {
     "asin": "string",
@@ -163,9 +165,15 @@ def _columns(*names: str) -> list[Column]:
 
 def newest(rows: DataFrame) -> DataFrame:
     """The row of the highest version of each kind and id. Repeats of one rejected source become one row."""
-    carried = [name for name in rows.columns if name not in ("kind", "id")]
-    highest = F.max(F.struct("version", *(name for name in carried if name != "version"))).alias("row")
-    return rows.groupBy("kind", "id").agg(highest).select("kind", "id", *(F.col(f"row.{name}").alias(name) for name in carried))
+    highest, carried = _highest(tuple(name for name in rows.columns if name not in ("kind", "id")))
+    return rows.groupBy("kind", "id").agg(highest).select("kind", "id", *carried)
+
+
+@lru_cache
+def _highest(names: tuple[str, ...]) -> tuple[Column, tuple[Column, ...]]:
+    """The row of the highest version as a struct, and the columns of it."""
+    highest = F.max(F.struct("version", *(name for name in names if name != "version"))).alias("row")
+    return highest, tuple(F.col(f"row.{name}").alias(name) for name in names)
 
 
 def with_contributions(states: DataFrame, rules: Rules = RULES) -> DataFrame:
@@ -213,28 +221,28 @@ def _options(depth: int) -> dict[str, str]:
 def _malformed(rules: Rules) -> Column:
     """Is the value anything but one JSON object?"""
     text, record = F.col("text"), F.col("record")
-    trimmed = F.trim(text, F.lit(" \t\n\r"))
     return (
         F.coalesce(
             (F.col("format") == "csv")
             | (F.octet_length("value") > rules.most_bytes)
             | ~F.is_valid_utf8(text)
-            | ~trimmed.startswith("{")
+            | ~F.ltrim(text, F.lit(_SPACE)).startswith("{")
             | record[_CORRUPT].isNotNull()
             | record.isNull(),
             text.isNull(),
         )
-        | _trailing(trimmed, rules)
+        | _trailing(text, rules)
         | _half_surrogate(text, rules)
     )
 
 
-def _trailing(trimmed: Column, rules: Rules) -> Column:
+def _trailing(text: Column, rules: Rules) -> Column:
     """Does something follow the object? Spark's parser stops where the object ends.
 
-    Only a brace before the last character makes it worth asking. Then the value is parsed as the first of two elements,
+    Only a brace before the last byte makes it worth asking. Then the value is parsed as the first of two elements,
     the second of which is a digest that the value cannot hold itself.
     """
+    trimmed = F.trim(text, F.lit(_SPACE))
     digest = F.sha2(trimmed, 256)
     pair = F.from_json(
         F.concat(F.lit("["), trimmed, F.lit(',"'), digest, F.lit('"]')),
@@ -242,13 +250,14 @@ def _trailing(trimmed: Column, rules: Rules) -> Column:
         _options(rules.deepest_nesting + 1),
     )
     alone = (F.size(pair) == 2) & (F.try_variant_get(F.try_element_at(pair, F.lit(2)), "$", "string") == digest)
-    suspect = F.locate("}", trimmed) < F.length(trimmed)
+    but_the_last = F.substring(F.col("value"), F.lit(1), F.octet_length("value") - 1).cast("string")  # in bytes, which is cheap
+    suspect = but_the_last.contains("}")
     return F.when(suspect, ~F.coalesce(alone, F.lit(False))).otherwise(F.lit(False))
 
 
 def _half_surrogate(text: Column, rules: Rules) -> Column:
     """Does some string hold half a surrogate pair? Spark's variant refuses it anywhere, its parser of records does not."""
-    escaped = text.rlike("\\\\u[dD][89a-fA-F]")
+    escaped = text.contains("\\u") & text.rlike("\\\\u[dD][89a-fA-F]")
     return F.when(escaped, F.from_json(text, "variant", _options(rules.deepest_nesting)).isNull()).otherwise(F.lit(False))
 
 

@@ -25,6 +25,7 @@ from serving.database import Document
 from serving.ledger import Fenced, TopicsRecreated
 from serving.snapshot import snapshot
 from settings import settings
+from spark import transforms
 from spark.log import identities
 from spark.microbatch import MicroBatches, NewPartition
 
@@ -59,10 +60,10 @@ class Stream:
     def __init__(self, spark: SparkSession, database: Database[Document]) -> None:
         own = ledger.start_generation(database, "rules", identities())
         self.spark, self.generation, self.number = spark, own.generation, 0
-        self.batches = MicroBatches(database, settings().mongodb, own, PARTITIONS, CATEGORIES)
+        self.batches = MicroBatches(database, settings().mongodb, own, PARTITIONS)
 
     def run(self, events: Sequence[Event]) -> None:
-        self.batches.run(kafka(self.spark, events), self.number)
+        self.batches.run(transforms.observed(transforms.events(kafka(self.spark, events)), CATEGORIES), self.number)
         self.number += 1
 
     def next(self, log: Iterable[Event], most: int) -> list[Event]:

@@ -18,7 +18,7 @@ _SCHEMA = pa.schema(
     [
         ("kind", pa.string()),
         ("id", pa.string()),
-        ("version", pa.struct([(name, pa.int32() if name == "partition" else pa.int64()) for name in _VERSION])),
+        *((name, pa.int32() if name == "partition" else pa.int64()) for name in _VERSION),
         *((name, pa.string()) for name in ("title", "imgUrl", "productURL", "category_name", "topic", "reason", "ingestion")),
         *((name, pa.float64()) for name in ("stars", "price", "listPrice")),
         *((name, pa.int32()) for name in ("category_id", "boughtInLastMonth", "price_level")),
@@ -38,25 +38,16 @@ def rows(events: Iterable[Event]) -> pa.RecordBatch:
 def _row(event: Event) -> dict[str, Any]:
     seen = category_observation(event) if event.topic == CATEGORIES else product_observation(event)
     common = {"topic": event.topic, "timestamp": event.timestamp, "ingestion": event.name(INGESTION)}
-    told = {"told_at": event.told_at, "position": event.position, "partition": event.partition, "offset": event.offset}
+    told = {"observed_at": 0, "told_at": event.told_at, "position": event.position, "partition": event.partition, "offset": event.offset}
     match seen:
         case Rejection():
-            version = {"observed_at": 0, **told}
-            return {**common, "kind": "rejection", "id": event.source, "version": version, "reason": seen.reason, "raw": event.value}
+            return {**common, **told, "kind": "rejection", "id": event.source, "reason": seen.reason, "raw": event.value}
         case CategoryObservation():
-            version = {"observed_at": 0, **told}
-            return {
-                **common,
-                "kind": "category",
-                "id": str(seen.id),
-                "version": version,
-                "category_id": seen.id,
-                "category_name": seen.name,
-            }
+            return {**common, **told, "kind": "category", "id": str(seen.id), "category_id": seen.id, "category_name": seen.name}
         case ProductObservation():
             return {
                 **common,
-                **{"kind": "product", "id": seen.asin, "version": {"observed_at": seen.observed_at, **told}},
+                **{**told, "kind": "product", "id": seen.asin, "observed_at": seen.observed_at},
                 **{"title": seen.title, "imgUrl": seen.img_url, "productURL": seen.product_url},
                 **{"stars": seen.stars, "price": seen.price, "listPrice": seen.list_price, "reviews": seen.reviews},
                 **{"category_id": seen.category_id, "isBestSeller": seen.is_best_seller, "price_level": cell_of(seen).price_level},
