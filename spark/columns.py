@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
@@ -50,23 +50,37 @@ def header_number(values: Column, name: str) -> Column:
     return F.when(matches(text, HEADER_NUMBER), text.try_cast("bigint"))
 
 
-def scaled(text: Column, rules: Rules, digits: int) -> Column:
+def exact_numbers(fractions: Mapping[str, Column], integers: Mapping[str, Column], rules: Rules) -> Column:
+    """Numbers of any length and exponent by name, each null where its text is no number; null as a whole where all are usual.
+
+    All at once: their many expressions, once for each number, would take Spark longer to plan than a small micro-batch to run.
+    """
+    of_fractions, of_integers = ["[0-9]{1,9}(?:\\.[0-9]{1,9})?"] * len(fractions), ["[0-9]{1,9}"] * len(integers)
+    texts = [*fractions.values(), *integers.values()]
+    written = F.concat(texts[0], *(part for text in texts[1:] for part in (F.lit("|"), text)))  # null where one is
+    return F.when(
+        ~matches(written, "\\|".join((*of_fractions, *of_integers))),
+        F.map_from_arrays(
+            F.array(*(F.lit(name) for name in (*fractions, *integers))),
+            F.transform(F.array(*texts), lambda text: _exact(text, rules)),
+        ),
+    )
+
+
+def scaled(text: Column, exact: Column, name: str, digits: int) -> Column:
     """A number's value in units of its last counted digit, rounded half to even; null where the text is no number.
 
-    Out of every range of the rules, it is some number out of it.
+    Out of every range of the rules, it is some number out of it. `exact` are the exact numbers.
     """
-    return F.coalesce(
-        F.when(matches(text, "[0-9]{1,9}(?:\\.[0-9]{1,9})?"), _rounded(text.try_cast("decimal(18,9)"), digits)),
-        _rounded(_exact(text, rules), digits),
+    return F.when(exact.isNull(), _rounded(text.try_cast("decimal(18,9)"), digits)).otherwise(
+        _rounded(F.try_element_at(exact, F.lit(name)), digits)
     )
 
 
-def integer(text: Column, rules: Rules) -> Column:
-    """A whole number (5.0 and 1.2e3 are); null where the text is none."""
-    return F.coalesce(
-        F.when(matches(text, "[0-9]{1,9}"), text.try_cast("bigint")),
-        let(_exact(text, rules), lambda exact: F.when(exact == F.floor(exact), exact.cast("bigint"))),
-    )
+def integer(text: Column, exact: Column, name: str) -> Column:
+    """A whole number (5.0 and 1.2e3 are); null where the text is none. `exact` are the exact numbers."""
+    number = F.try_element_at(exact, F.lit(name))
+    return F.when(exact.isNull(), text.try_cast("bigint")).otherwise(F.when(number == F.floor(number), number.cast("bigint")))
 
 
 def double(text: Column) -> Column:

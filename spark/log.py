@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from kafka import TopicPartition as KafkaTopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, OffsetSpec
+from kafka.errors import KafkaError
 
 from catalog.marks import TideMark, TopicPartition
 from catalog.topics import complaints
@@ -59,19 +61,33 @@ class Log:
         return json.dumps(by_topic)
 
 
+def _client(servers: str) -> KafkaAdminClient:
+    return KafkaAdminClient(bootstrap_servers=servers.split(","), client_id="tidemark-spark")
+
+
 @contextmanager
 def _admin() -> Iterator[KafkaAdminClient]:
-    client = KafkaAdminClient(bootstrap_servers=settings().kafka.split(","), client_id="tidemark-spark")
+    client = _client(settings().kafka)
     try:
         yield client
     finally:
         client.close()
 
 
+# For what every micro-batch asks twice: to connect takes several times as long as to ask.
+_lasting_client = lru_cache(maxsize=1)(_client)
+
+
 def identities() -> dict[str, str]:
     """Ids of the topics by name, as they are. Raises UnfitTopic where one is missing."""
-    with _admin() as client:
-        return {topic: str(found["topic_id"]) for topic, found in _described(client).items()}
+    client = _lasting_client(settings().kafka)
+    try:
+        described = _described(client)
+    except KafkaError:  # it may only be the connection: a new one tells
+        _lasting_client.cache_clear()
+        client.close()
+        described = _described(_lasting_client(settings().kafka))
+    return {topic: str(found["topic_id"]) for topic, found in described.items()}
 
 
 def look() -> Log:

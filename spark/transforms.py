@@ -76,6 +76,7 @@ def observed(log: DataFrame, category_topic: str, rules: Rules = RULES) -> DataF
         log.withColumn("told_with", C.header_values(F.col("headers")))
         .select(*_parsed(category_topic))
         .withColumn("record", _record(rules))
+        .withColumn("exact", _exact_numbers(rules))
         .select(*_read(rules))
         .withColumn("reason", _reason(rules))
         .select(*_judged(rules))
@@ -101,10 +102,24 @@ def _parsed(category_topic: str) -> tuple[Column, ...]:
     )
 
 
+def _fields() -> dict[str, Column]:
+    """A record's fields; the id of a category is its category_id."""
+    record = {name: F.col(f"record.{name}") for name in _FIELDS}
+    return record | {"category_id": F.when(F.col("of_category"), record["id"]).otherwise(record["category_id"])}
+
+
+@lru_cache
+def _exact_numbers(rules: Rules) -> Column:
+    record = _fields()
+    fractions = {name: record[name] for name in ("stars", "price", "listPrice")}
+    integers = {name: record[name] for name in ("reviews", "category_id", "boughtInLastMonth")}
+    return C.exact_numbers(fractions, integers, rules)
+
+
 @lru_cache
 def _read(rules: Rules) -> tuple[Column, ...]:
     """Every field as its type, null where it does not have it."""
-    record = {name: F.col(f"record.{name}") for name in _FIELDS}
+    record, exact = _fields(), F.col("exact")
     return (
         *_columns("topic", "partition", "offset", "timestamp", "value", "of_category"),
         F.when(F.col("told_position").isNotNull(), F.col("ingestion")).alias("ingestion"),
@@ -117,15 +132,15 @@ def _read(rules: Rules) -> tuple[Column, ...]:
         _string("imgUrl").alias("imgUrl"),
         _string("productURL").alias("productURL"),
         C.double(record["stars"]).alias("stars"),
-        C.scaled(record["stars"], rules, 1).alias("stars_tenths"),
-        C.integer(record["reviews"], rules).alias("reviews"),
+        C.scaled(record["stars"], exact, "stars", 1).alias("stars_tenths"),
+        C.integer(record["reviews"], exact, "reviews").alias("reviews"),
         C.double(record["price"]).alias("price"),
-        C.scaled(record["price"], rules, 2).alias("price_cents"),
+        C.scaled(record["price"], exact, "price", 2).alias("price_cents"),
         C.double(record["listPrice"]).alias("listPrice"),
-        C.scaled(record["listPrice"], rules, 2).alias("list_price_cents"),
-        C.integer(F.when(F.col("of_category"), record["id"]).otherwise(record["category_id"]), rules).alias("category_id"),
+        C.scaled(record["listPrice"], exact, "listPrice", 2).alias("list_price_cents"),
+        C.integer(record["category_id"], exact, "category_id").alias("category_id"),
         _boolean(record["isBestSeller"], rules).alias("isBestSeller"),
-        C.integer(record["boughtInLastMonth"], rules).alias("boughtInLastMonth"),
+        C.integer(record["boughtInLastMonth"], exact, "boughtInLastMonth").alias("boughtInLastMonth"),
         C.moment(record["date"], rules).alias("observed_at"),
         _string("category_name").alias("category_name"),
     )
