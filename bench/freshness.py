@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=1_000, help="events a second")
     given = parser.parse_args()
     trace, some, enough = Trace(), products(Random(1)), threading.Event()
-    with place() as here, stream(TIDEMARK_SPEED_MEMORY="2g", TIDEMARK_TRIGGER_SECONDS="0.1") as running:
+    with place() as here, stream(TIDEMARK_SPEED_MEMORY="2g") as running:
         looking = threading.Thread(target=trace.look, args=(here.database, enough))
         looking.start()
         try:
@@ -144,14 +144,10 @@ def main() -> None:
         finally:
             enough.set()
             looking.join()
-        import os as _os
-
-        _t = running.text()
-        open("/tmp/exp_fresh.log", "w").write(_t)
         if wrong := here.wrong():
             raise RuntimeError(f"the reports are wrong: {wrong[:5]}")
         cells = here.database.speed_cell.count_documents({})
-    ages = trace.ages(measured_from)
+        ages = trace.ages(measured_from)
     minutes: dict[int, list[float]] = defaultdict(list)
     for moment, age in ages:
         minutes[int((moment - ages[0][0]) // 60)].append(age)

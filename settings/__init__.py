@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     api_acknowledge_seconds: int = Field(10, ge=1, description="longest wait of a post for Kafka; beyond it the answer is 503")
 
     # the stream
-    trigger_seconds: float = Field(1.0, ge=0, description="shortest time from one micro-batch's start to the next")
+    trigger_seconds: float = Field(0.5, ge=0, description="shortest time from one micro-batch's start to the next")
     max_events_per_batch: int = Field(200_000, ge=1, description="most events one micro-batch takes (Spark's maxOffsetsPerTrigger)")
     speed_memory: str = Field("2g", description="heap of the stream's Spark driver")
 
