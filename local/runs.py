@@ -12,6 +12,7 @@ from settings import settings
 
 DAG = "ingest"
 ENDED = frozenset({"success", "failed"})
+WAITING = frozenset({"awaiting_input", "deferred"})  # a task, for a person
 
 
 class Refused(Exception):
@@ -64,6 +65,10 @@ class Airflow:
     def tasks(self, run: str, dag: str = DAG) -> list[Task]:
         found = self._get(f"/dags/{dag}/dagRuns/{run}/taskInstances?limit=1000")["task_instances"]
         return [Task(one["task_id"], one["map_index"], one["state"], one["try_number"]) for one in found]
+
+    def result(self, run: str, task: str, key: str, dag: str = DAG) -> Any:
+        """What a task has left for others (an XCom)."""
+        return self._get(f"/dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/{key}?deserialize=true")["value"]
 
     def failure(self, run: str, dag: str = DAG) -> str:
         """Which task failed and the last error in its log."""
