@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+import orjson
 from pymongo.database import Database
 
 from catalog.events import Event
@@ -125,9 +126,16 @@ class _Rows:
                 self.rejections[found.reason] += 1
                 examples = self.examples.setdefault(found.reason, [])
                 if len(examples) < EXAMPLES:
-                    text = row.value.decode(errors="backslashreplace")
-                    examples.append({"file": told.file.name, "byte": event.position, "value": text[:EXAMPLE_CHARACTERS]})
+                    says = _field(row, found.reason)[:EXAMPLE_CHARACTERS]
+                    examples.append({"file": told.file.name, "byte": event.position, "key": (row.key or b"").decode(), "says": says})
         return None
+
+
+def _field(row: Message, reason: Reason) -> str:
+    """What a rejected row says where it breaks the rule; all of it where it is none as a whole."""
+    if reason is Reason.MALFORMED:
+        return row.value.decode(errors="backslashreplace")
+    return str(orjson.loads(row.value).get(str(reason), ""))
 
 
 def _compared(served: Snapshot, rows: _Rows, newest: Newest) -> Document:

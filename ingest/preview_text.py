@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from serving.database import Document
 
@@ -57,19 +57,17 @@ def in_words(preview: Document, passed: Sequence[str]) -> str:
             )
         )
     if preview["rejected"]:
-        parts.append(
-            "**Rejected rows**\n\n"
-            + _table(
-                ("reason", "rows", "it must be", "file and byte", "for example"),
-                (
-                    (one["reason"] if first else "", f"{one['rows']:,}" if first else "", one["rule"] if first else "",
-                     f"{example['file']} {example['byte']}", example["value"][:120])
-                    for one in preview["rejected"]
-                    for first, example in zip((True, *[False] * len(one["examples"])), one["examples"], strict=False)
-                ),
-            )
-        )  # fmt: skip
+        head = ("reason", "rows", "it must be", "for example it says", "in", "byte")
+        parts.append("**Rejected rows**\n\n" + _table(head, (line for one in preview["rejected"] for line in _rejected(one))))
     return "\n\n".join(parts)
+
+
+def _rejected(one: Document) -> Iterator[tuple[str, ...]]:
+    """A line for each example of a reason, the reason itself in the first."""
+    reason = (one["reason"], f"{one['rows']:,}", one["rule"])
+    for example in one["examples"]:
+        yield (*reason, example["says"][:80], f"{example['file']} {example['key']}", f"{example['byte']:,}")
+        reason = ("", "", "")
 
 
 def _counts(counts: Document) -> str:

@@ -224,7 +224,7 @@ def _wait_for_run(console: Console, airflow: Airflow, identity: str) -> None:
             time.sleep(0.25)
     if state != "success":
         raise CannotRun(
-            f"the ingestion has failed: {airflow.failure(identity)}\nAll attempts: {airflow.page(identity)} (clear the task there to go on)"
+            f"the run has failed: {airflow.failure(identity)}\nAll attempts: {airflow.page(identity)} (clear the task there to go on)"
         )
 
 
