@@ -52,6 +52,10 @@ def status(given: argparse.Namespace, console: Console) -> int:
     """Exit status 1 where something is not healthy."""
     with ThreadPoolExecutor() as pool:
         found = dict(zip(health.CHECKS, pool.map(lambda check: check(), health.CHECKS.values()), strict=True))
+    for program in stack.programs():
+        if program.name in found and program.state != "RUNNING":
+            # Its last heartbeat may be fresh yet.
+            found[program.name] = found[program.name]._replace(healthy=False, detail=f"{program.state.lower()} {program.detail}".strip())
     now: dict[str, Any] | None = None
     if found["mongodb"].healthy:
         with connect(within_seconds=5) as client:

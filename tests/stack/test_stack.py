@@ -252,6 +252,8 @@ def test_logs_of_every_program(stack: Stack) -> None:
 def test_runs_that_wait_for_the_stream_keep_none_from_sending(stack: Stack) -> None:
     server = supervised._server()
     server.supervisor.stopProcess("speed")
+    said = json.loads(stack.local("status", "--json", status=1))["speed"]
+    assert (said["healthy"], said["detail"][:7]) == (False, "stopped"), "whatever its last heartbeat says"
     runs = []
     for number in range(4):
         day = date(2024, 9, 1 + number)
