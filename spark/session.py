@@ -57,8 +57,11 @@ def session(name: str, *, memory: str, ui_port: int | None = None) -> SparkSessi
 
 
 def _scratch(name: str) -> Path:
-    """An empty folder for what Spark keeps on disk for a while. One that was killed has left it behind: its next start clears it away."""
-    folder = settings().home / "spark" / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
+    """An empty folder of this process's for what Spark keeps on disk for a while. Those of processes that were killed go."""
+    folder = settings().home / "spark"
+    for left in folder.glob("*-*"):
+        if not (Path("/proc") / left.name.rpartition("-")[2]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    mine = folder / f"{name}-{os.getpid()}"
+    mine.mkdir(parents=True, exist_ok=True)
+    return mine
