@@ -32,6 +32,7 @@ class Origin(NamedTuple):
     columns: tuple[str, ...]
     observed_at: datetime
     told_at: datetime
+    separator: str = ","
 
 
 def messages(chunk: bytes, start: int, origin: Origin) -> Iterator[Message]:
@@ -49,7 +50,7 @@ def messages(chunk: bytes, start: int, origin: Origin) -> Iterator[Message]:
     if origin.kind is Kind.PRODUCT:
         columns, stated = (*columns, DATE), [origin.observed_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")]
     key_at, width = columns.index(origin.kind.key), len(origin.columns)
-    for begin, end, fields in _records(chunk):
+    for begin, end, fields in _records(chunk, origin.separator):
         position = (events.POSITION, b"%d" % (start + begin))
         if len(fields) == width:
             try:
@@ -62,7 +63,7 @@ def messages(chunk: bytes, start: int, origin: Origin) -> Iterator[Message]:
         yield Message(None, _raw(chunk[begin:end]), [*common, as_csv, position])
 
 
-def _records(chunk: bytes) -> Iterator[Record]:
+def _records(chunk: bytes, separator: str) -> Iterator[Record]:
     """The chunk's records as `ingest.files.records` finds them, by their bytes in the chunk, and many times as fast: in memory.
 
     Fields are text; a byte that is not UTF-8 is half a surrogate pair in it, which no JSON can hold.
@@ -71,7 +72,7 @@ def _records(chunk: bytes) -> Iterator[Record]:
     lines = chunk.splitlines(keepends=True)  # of bytes, which end where csv.reader's do
     ends = list(accumulate(map(len, lines), initial=0))
     taken = 0
-    reader = csv.reader(map(bytes.decode, lines, repeat("utf-8"), repeat("surrogateescape")))
+    reader = csv.reader(map(bytes.decode, lines, repeat("utf-8"), repeat("surrogateescape")), delimiter=separator)
     for fields in reader:
         if fields:
             yield Record(ends[taken], ends[reader.line_num], fields)

@@ -86,7 +86,7 @@ class Stream:
         observed = transforms.observed(transforms.events(records), settings().category_topic)
         return (
             observed.writeStream.foreachBatch(self._micro_batch)
-            .option("checkpointLocation", checkpoint.as_uri())
+            .option("checkpointLocation", f"file://{checkpoint}")  # not as a URI: Hadoop takes what is escaped in one literally
             .trigger(processingTime=f"{settings().trigger_seconds} seconds")
             .start()
         )
