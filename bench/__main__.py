@@ -16,14 +16,15 @@ BENCHES = ("csv_to_kafka", "kafka_to_mongodb", "freshness", "api_posts")
 
 def table(lines: list[dict[str, Any]]) -> Iterator[str]:
     yield f"# Benchmarks of {datetime.now(UTC):%Y-%m-%d %H:%M} UTC\n"
-    yield "| what | unit | ours | theirs | ratio | spread of the ratio | rounds |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    yield "| what | unit | ours | theirs | ratio | spread of the ratio | rounds | CPU time of each, ours : theirs |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     for line in lines:
         for name, found in line.get("comparisons", {}).items():
             low, high = found["spread"]
+            cpu = f"{found['our_cpu_us']} : {found['their_cpu_us']} us" if "our_cpu_us" in found else ""
             yield (
                 f"| {line['bench']}: {name} | {line['unit']} | {found['ours']:,} | {found['theirs']:,} | {found['ratio']} "
-                f"| {low} to {high} | {found['rounds']} |"
+                f"| {low} to {high} | {found['rounds']} | {cpu} |"
             )
     yield "\n```"
     yield from map(json.dumps, lines)

@@ -2,8 +2,7 @@
 
 One API process on a broker of its own; loopback; clients in this process. Records of a generated catalog, so that none is like the
 next. It checks that Kafka holds exactly what has been acknowledged. What it should reach stands where other benchmarks have their
-peers. `api_cpu_...` is the API's own CPU time, which a busy machine changes less than it does the rates; `load` is the machine's when
-it started.
+peers. `api_cpu_...` is the API's own CPU time.
 """
 
 from __future__ import annotations
@@ -16,12 +15,11 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 
 import httpx
 from support.servers import free_ports
 
-from bench.sides import place, tell
+from bench.sides import cpu_seconds, place, tell
 from catalog.events import Event
 from catalog.observations import Rejection, product_observation
 from ingest.files import PRODUCT_COLUMNS
@@ -73,11 +71,6 @@ def healthy() -> bool:
         return False
 
 
-def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
-    fields = (Path("/proc") / str(process.pid) / "stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 async def posts(path: str, kind: str, bodies: AsyncIterator[bytes]) -> AsyncIterator[float]:
     """Posts one body after the other over one connection; the seconds each took. RuntimeError where an answer is not 201."""
     reader, writer = await asyncio.open_connection("127.0.0.1", settings().api_port)
@@ -112,16 +105,15 @@ async def run(path: str, kind: str, bodies: list[bytes], connections: int, secon
 
 
 def main() -> None:
-    load = os.getloadavg()[0]
     some = records(BATCHES * BATCH_RECORDS)
     batches = [b"\n".join(some[start : start + BATCH_RECORDS]) for start in range(0, len(some), BATCH_RECORDS)]
     with place() as here, api() as process:
         asyncio.run(run("/AmazonProduct", "application/json", some[:200], CONNECTIONS, SINGLE_SECONDS))
-        before = cpu_seconds(process)
+        before = cpu_seconds([process.pid])
         single, single_seconds = asyncio.run(run("/AmazonProduct", "application/json", some[:SINGLE_POSTS], CONNECTIONS, SINGLE_SECONDS))
-        between = cpu_seconds(process)
+        between = cpu_seconds([process.pid])
         batched, batch_seconds = asyncio.run(run("/AmazonProduct/batch", "application/x-ndjson", batches, 2, BATCH_SECONDS))
-        after = cpu_seconds(process)
+        after = cpu_seconds([process.pid])
         acknowledged = 200 + len(single) + len(batched) * BATCH_RECORDS
         found = sum(end for _, end in here.ends().items())
     if found != acknowledged:
@@ -144,7 +136,6 @@ def main() -> None:
         "api_cpu_us_per_batched_record": round((after - between) / len(batched) / BATCH_RECORDS * 1_000_000, 1),
         "acknowledged": acknowledged,
         "connections": CONNECTIONS,
-        "load": round(load, 1),
     }
     tell("api_posts", "records/s", comparisons, **figures)
 

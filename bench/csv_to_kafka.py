@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from typing import Any
 import httpx
 from support.servers import free_ports
 
-from bench.sides import in_turns, place, rate, tell
+from bench.sides import Measured, in_turns, measured, place, tell
 from ingest.files import PRODUCT_COLUMNS, Kind
 from ingest.generate import day_rows
 from ingest.plan import plan
@@ -106,14 +107,17 @@ def main() -> None:
             for row in rows:
                 http.post("/row", json=row).raise_for_status()
 
-        def our_rate(_: int) -> float:
-            return rate(len(ready), ours)
+        def own() -> list[int]:
+            return [os.getpid()]
+
+        def our_side(_: int) -> Measured:
+            return measured(len(ready), ours, own)
 
         ours()
         ready_made()
         comparisons = {
-            "ready": in_turns(given.rounds, our_rate, lambda _: rate(len(ready), ready_made)),
-            "post_per_row": in_turns(3, our_rate, lambda _: rate(len(rows), post_per_row)),
+            "ready": in_turns(given.rounds, our_side, lambda _: measured(len(ready), ready_made, own)),
+            "post_per_row": in_turns(3, our_side, lambda _: measured(len(rows), post_per_row, own)),
         }
         sent = (2 * given.rounds + 2 + 3) * len(ready) + 3 * len(rows)
         if (found := sum(end for key, end in here.ends().items() if key.topic == topic)) != sent:

@@ -9,6 +9,7 @@ a bulk of replacements by _id, both unordered.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import time
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from support.csvs import csv_bytes
 from support.places import Place
 from support.streams import Stream, stream
 
-from bench.sides import in_turns, place, rate, tell
+from bench.sides import Measured, in_turns, measured, place, session_of, tell
 from ingest.files import PRODUCT_COLUMNS, Kind
 from ingest.generate import day_rows
 from ingest.produce import produce
@@ -40,8 +41,8 @@ def day(products: int, seed: int, number: int) -> list[Message]:
     return list(messages(csv_bytes(list(rows.values())), 0, origin))[1:]
 
 
-def served(here: Place, running: Stream, events: Sequence[Message]) -> float:
-    """Events per second, from the stream's waking until the ledger has reached them."""
+def served(here: Place, running: Stream, events: Sequence[Message]) -> Measured:
+    """Measured from the stream's waking until the ledger has reached them."""
     running.signal(signal.SIGSTOP)
     produce(here.producer(), settings().product_topic, events, 60)
     ends = here.ends()
@@ -53,7 +54,13 @@ def served(here: Place, running: Stream, events: Sequence[Message]) -> float:
                 raise RuntimeError(f"the stream has ended:\n{running.text()[-5_000:]}")
             time.sleep(LOOK_EVERY_SECONDS)
 
-    return rate(len(events), wake)
+    return measured(len(events), wake, lambda: [*session_of(running.process.pid), *server(here)])
+
+
+def server(here: Place) -> list[int]:
+    """MongoDB's process, which works for both sides."""
+    process = here.servers.mongodb.process
+    return [process.pid] if process else []
 
 
 def main() -> None:
@@ -70,17 +77,20 @@ def main() -> None:
             keys = [(one.key or b"").decode() for one in day(given.products, seed, number)]
             return list(here.database.product.find({"_id": {"$in": keys}}))
 
-        def insert(seed: int) -> float:
-            some = documents(seed, 0)
-            return rate(len(some), lambda: peer.product.insert_many(some, ordered=False))
+        def plain() -> list[int]:
+            return [os.getpid(), *server(here)]
 
-        def replace(seed: int) -> float:
+        def insert(seed: int) -> Measured:
+            some = documents(seed, 0)
+            return measured(len(some), lambda: peer.product.insert_many(some, ordered=False), plain)
+
+        def replace(seed: int) -> Measured:
             some = documents(seed, 1)
 
             def write() -> None:
                 peer.product.bulk_write([ReplaceOne({"_id": one["_id"]}, one, upsert=True) for one in some], ordered=False)
 
-            return rate(len(some), write)
+            return measured(len(some), write, plain)
 
         for seed in range(1_000, 1_000 + WARMING):
             for number in range(2):

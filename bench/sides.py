@@ -10,17 +10,23 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from support.places import Place, a_place
 from support.servers import running_servers
 
 from settings import settings
 
-Side = Callable[[int], float]  # of a round's number: how fast it was
+
+class Measured(NamedTuple):
+    rate: float  # a second
+    cpu_us: float  # of CPU time for each
+
+
+Side = Callable[[int], Measured]  # of a round's number
 
 
 @contextmanager
@@ -36,28 +42,54 @@ def place() -> Iterator[Place]:
             yield found
 
 
-def rate(count: int, act: Callable[[], object]) -> float:
-    """How many a second."""
+def cpu_seconds(processes: Iterable[int]) -> float:
+    """CPU time that these processes have had. A busy machine changes it less than it does the rates."""
+    ticks = 0
+    for process in processes:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            ticks += sum(map(int, _stat(process)[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def session_of(leader: int) -> list[int]:
+    """The processes of a session."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if int(_stat(int(folder.name))[3]) == leader:
+                found.append(int(folder.name))
+    return found
+
+
+def _stat(process: int) -> list[str]:
+    """The fields of /proc/PID/stat from the state on."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+
+
+def measured(count: int, act: Callable[[], object], processes: Callable[[], Iterable[int]]) -> Measured:
+    """Does it, and says how fast so many were done. `processes` are those whose CPU time it costs."""
     gc.freeze()  # what has been made ready is not looked through again while something is measured
-    started = time.perf_counter()
+    cpu, started = cpu_seconds(processes()), time.perf_counter()
     act()
-    return count / (time.perf_counter() - started)
+    return Measured(count / (time.perf_counter() - started), (cpu_seconds(processes()) - cpu) / count * 1_000_000)
 
 
 def in_turns(rounds: int, ours: Side, theirs: Side) -> dict[str, Any]:
     """Measures both sides in each round. The ratio is the median of the rounds' ratios, the spread their lowest and highest."""
-    measured = [(ours(number), theirs(number)) for number in range(rounds)]
-    ratios = sorted(our / their for our, their in measured)
+    both = [(ours(number), theirs(number)) for number in range(rounds)]
+    ratios = sorted(our.rate / their.rate for our, their in both)
     return {
-        "ours": round(statistics.median(our for our, _ in measured)),
-        "theirs": round(statistics.median(their for _, their in measured)),
+        "ours": round(statistics.median(our.rate for our, _ in both)),
+        "theirs": round(statistics.median(their.rate for _, their in both)),
         "ratio": round(statistics.median(ratios), 3),
         "rounds": rounds,
         "spread": [round(ratios[0], 3), round(ratios[-1], 3)],
+        "our_cpu_us": round(statistics.median(our.cpu_us for our, _ in both), 1),
+        "their_cpu_us": round(statistics.median(their.cpu_us for _, their in both), 1),
     }
 
 
 def tell(bench: str, unit: str, comparisons: dict[str, dict[str, Any]], **more: Any) -> None:
     """Prints the one line: what was compared by name, and what else there is to say."""
-    line = {"bench": bench, "unit": unit, "comparisons": comparisons, **more, "cpus": os.cpu_count()}
+    line = {"bench": bench, "unit": unit, "comparisons": comparisons, **more, "cpus": os.cpu_count(), "load": round(os.getloadavg()[1], 1)}
     sys.stdout.write(json.dumps(line) + "\n")
