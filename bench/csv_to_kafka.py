@@ -77,7 +77,7 @@ def main() -> None:
         started = time.perf_counter()
         planned = plan(file, Kind.PRODUCT, OBSERVED_AT, settings().chunk_bytes)
         planning = planned.ingestion.rows / (time.perf_counter() - started)
-        origin = Origin(planned.ingestion.id, Kind.PRODUCT, planned.columns, OBSERVED_AT, OBSERVED_AT)
+        origin = Origin(planned.ingestion.id, Kind.PRODUCT, planned.layout.columns, OBSERVED_AT, OBSERVED_AT)
         size = planned.ingestion.bytes
         ready = [one for chunk in planned.chunks for one in messages(read_chunk(file, size, chunk), chunk.start, origin)]
         rows: list[dict[str, Any]] = []

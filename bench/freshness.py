@@ -29,7 +29,7 @@ from support.places import Place
 from support.streams import stream, wait_until_served
 
 from bench.sides import place, tell
-from catalog.marks import TideMark
+from catalog.marks import TideMark, TopicPartition
 from serving import offsets
 from serving.database import Document
 from serving.snapshot import snapshot
@@ -99,7 +99,7 @@ class Trace:
         """Moment of production and seconds until it was served, of every event produced since then."""
         found = []
         for partition, by_offset in self.produced.items():
-            ends = [dict(mark.items()).get((settings().product_topic, partition), 0) for _, mark in self.served]
+            ends = [mark[TopicPartition(settings().product_topic, partition)] for _, mark in self.served]
             for offset, moment in by_offset.items():
                 if moment >= since:
                     found.append((moment, self.served[bisect_right(ends, offset)][0] - moment))
