@@ -7,17 +7,14 @@ cells' differences and the offsets. Nothing else remembers progress, so it does 
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from py4j.protocol import Py4JError
 from pymongo import UpdateMany
 from pymongo.database import Database
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, Observation, Row
 from pyspark.sql import functions as F
 
@@ -31,11 +28,9 @@ from serving.views import LOOKED_AT_LATELY
 from spark import transforms
 from spark.log import identities
 from spark.products import DIMENSIONS, RESULT, ProductWriter
+from spark.tasks import fencing
 
 log = logging.getLogger(__name__)
-
-# How Spark tells of a task's exception.
-_FENCED = re.compile(rf"{re.escape(f'{Fenced.__module__}.{Fenced.__qualname__}')}: (.+)")
 
 
 class NewPartition(Exception):
@@ -102,12 +97,8 @@ class MicroBatches:
         observed = transforms.observed(transforms.events(kafka), self.category_topic).observe(observation, *self._metrics())
         states = transforms.with_contributions(transforms.newest(observed))
         summed = states.mapInArrow(writer, RESULT).groupBy(*DIMENSIONS).agg(*(F.sum(measure).alias(measure) for measure in MEASURES))
-        try:
+        with fencing():
             return summed.collect(), observation.get
-        except (PySparkException, Py4JError) as error:
-            if fenced := _FENCED.search(str(error)):
-                raise Fenced(fenced[1]) from error
-            raise
 
     def _metrics(self) -> list[Any]:
         """What one pass tells beside its result. Maxima are right also where Spark runs a task twice; the counts are for people."""
