@@ -23,6 +23,10 @@ def session(name: str, *, memory: str, ui_port: int | None = None) -> SparkSessi
         "spark.driver.extraJavaOptions": "-XX:-DontCompileHugeMethods",
         "spark.executor.extraJavaOptions": "-XX:-DontCompileHugeMethods",
         **SESSION_OPTIONS,
+        # Delta Lake's, which the raw history is in.
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.warehouse.dir": (settings().home / "warehouse").resolve().as_uri(),  # Spark makes it, and nothing is in it
         # What tasks write to MongoDB must be written by one attempt at a time, in the plan that was made.
         "spark.speculation": "false",
         "spark.sql.adaptive.enabled": "false",
@@ -37,6 +41,7 @@ def session(name: str, *, memory: str, ui_port: int | None = None) -> SparkSessi
     if settings().spark_master.startswith("local"):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # else its pages are there for everybody in the network
         options |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1", "spark.sql.shuffle.partitions": "2"}
+        options["spark.databricks.delta.snapshotPartitions"] = "2"  # by default fifty tasks read a table's log, however short it is
     if ui_port is not None:
         options["spark.ui.port"] = str(ui_port)
     jars = sorted(str(jar) for jar in (settings().jars / "spark").glob("*.jar"))

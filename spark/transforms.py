@@ -163,9 +163,43 @@ def _columns(*names: str) -> list[Column]:
 
 def newest(rows: DataFrame) -> DataFrame:
     """The row of the highest version of each kind and id. Repeats of one rejected source become one row."""
+    return _highest(rows)
+
+
+def states(rows: DataFrame) -> DataFrame:
+    """As newest(), but each rejected event keeps its row, because any of those of one source may be the one in quarantine."""
+    event = F.struct("topic", "version.partition", "version.offset")
+    return _highest(rows, F.when(F.col("kind") == REJECTION, event).alias("event"))
+
+
+def _highest(rows: DataFrame, *apart: Column) -> DataFrame:
     carried = [name for name in rows.columns if name not in ("kind", "id")]
     highest = F.max(F.struct("version", *(name for name in carried if name != "version"))).alias("row")
-    return rows.groupBy("kind", "id").agg(highest).select("kind", "id", *(F.col(f"row.{name}").alias(name) for name in carried))
+    found = rows.groupBy("kind", "id", *apart).agg(highest)
+    return found.select("kind", "id", *(F.col(f"row.{name}").alias(name) for name in carried))
+
+
+def cube(states: DataFrame, rules: Rules = RULES) -> DataFrame:
+    """The sums by cell of product states: category_id, price_level, isBestSeller, then the measures."""
+    products = with_contributions(states.where(F.col("kind") == PRODUCT), rules)
+    return products.groupBy("category_id", "price_level", "isBestSeller").agg(*(F.sum(measure).alias(measure) for measure in MEASURES))
+
+
+# The columns of states that cube() asks for.
+CUBED = (
+    *("kind", "id", "version", "topic", "category_id", "isBestSeller"),
+    *("price_cents", "list_price_cents", "stars_tenths", "reviews", "boughtInLastMonth"),
+)
+
+
+def sources(log: DataFrame) -> DataFrame:
+    """Ingestion and position of the events that name both; a row an event."""
+    told_with = F.col("told_with")
+    named = log.withColumn("told_with", C.header_values(F.col("headers"))).select(
+        C.header_name(told_with, headers.INGESTION).alias("ingestion"),
+        C.header_number(told_with, headers.POSITION).alias("position"),
+    )
+    return named.where(F.col("ingestion").isNotNull() & F.col("position").isNotNull())
 
 
 def with_contributions(states: DataFrame, rules: Rules = RULES) -> DataFrame:
