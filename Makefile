@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run start status stop logs clean test soak check format bench lock
+.PHONY: help run dry-run peek start status stop logs clean test soak check format bench lock
 
 VENV ?= .venv
 export VENV
@@ -8,11 +8,16 @@ ROWS ?= 20000
 DAYS ?= 3
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\nSettings are environment variables (TIDEMARK_...): see README.md.\n'
 
-run: $(VENV)/.run-ready ## Start everything, ingest a catalog, show the reports (PRODUCTS= CATEGORIES= OBSERVED_AT=, or ROWS= DAYS=)
-	@$(PY) -m local run --products "$(PRODUCTS)" --categories "$(CATEGORIES)" --observed-at "$(OBSERVED_AT)" --rows $(ROWS) --days $(DAYS)
+CATALOG = --products "$(PRODUCTS)" --categories "$(CATEGORIES)" --observed-at "$(OBSERVED_AT)" --columns "$(COLUMNS)" --rows $(ROWS) --days $(DAYS)
+
+run: $(VENV)/.run-ready ## Start everything, ingest a catalog, show the reports (PRODUCTS= CATEGORIES= OBSERVED_AT= COLUMNS=, or ROWS= DAYS=)
+	@$(PY) -m local run $(CATALOG)
+
+dry-run: $(VENV)/.run-ready ## Show what make run of the same would change, and send nothing
+	@$(PY) -m local dry-run $(CATALOG)
 
 start: $(VENV)/.run-ready ## Start everything
 	@$(PY) -m local start
@@ -22,6 +27,9 @@ status: $(VENV)/.run-ready ## Show health, lag and rows
 
 stop: $(VENV)/.run-ready ## Stop everything that make run started
 	@$(PY) -m local stop
+
+peek: $(VENV)/.run-ready ## Show the last events in Kafka and what validation says of each (KIND=product|category COUNT=5)
+	@$(PY) -m ingest.peek $(or $(KIND),product) --count $(or $(COUNT),5)
 
 logs: $(VENV)/.run-ready ## Follow the logs (PROGRAM=speed for one)
 	@$(PY) -m local logs --follow $(PROGRAM)

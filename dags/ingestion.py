@@ -3,6 +3,10 @@
 - *Every day*, when it has ended: the files that the settings' patterns find for it; without any the run is skipped.
 - *A range of days*: a backfill. Days that have a run are left out unless they are to be run again.
 - *By hand*: name files and dates. Without files give a day as the run's partition key.
+- *To see what it would do*: a dry run. Task `preview` tells it in its log and sends nothing.
+
+A run can hold for a person (see Required Actions) before anything is sent: always, or where a preview passes the thresholds in the
+settings. Files may be CSV, CSV in a zip archive, or gzip.
 
 Nothing is done twice: a file's content with its date is one ingestion, and its chunks that are done stay done. What cannot be
 read as what it should be (no header, no date) fails at once and sends nothing; what a server did not take is tried again.
@@ -15,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.providers.apache.kafka.hooks.produce import KafkaProducerHook
 from airflow.providers.mongo.hooks.mongo import MongoHook
 from airflow.providers.mongo.sensors.mongo import MongoSensor
+from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Asset, CronPartitionTimetable, ExceptionRetryPolicy, ObjectStoragePath, Param, RetryAction, RetryRule, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 
@@ -35,6 +40,20 @@ PARAMETERS = {
         description_md="When the catalog was like this: `2023-12-31`, or one date a product file in their order. None: the run's day",
         type="array",
         items={"type": "string", "pattern": jobs.MOMENT_PATTERN},
+    ),
+    "columns": Param(
+        None,
+        title="Columns that have other names",
+        description_md='By our name the file\'s: `{"price": "Price", "imgUrl": ""}`, empty where it has none. None: those of the settings',
+        type=["null", "object"],
+        additionalProperties={"type": "string"},
+    ),
+    "dry_run": Param(False, title="Dry run", description_md="Only tell what would change: nothing is sent", type="boolean"),
+    "hold": Param(
+        None,
+        title="Hold for approval",
+        description_md="Wait for a person before anything is sent. None: where a preview passes the settings' thresholds",
+        type=["null", "boolean"],
     ),
     "chunk_bytes": Param(None, title="Chunk size", description_md="Bytes. None: that of the settings", type=["null", "integer"], minimum=1),
 }
@@ -59,13 +78,27 @@ FAIL_AT_ONCE = RetryRule(list(jobs.FOR_GOOD), RetryAction.FAIL, reason="another 
     doc_md=__doc__,
 )
 def ingest() -> None:
-    @task(pool="ingest")
+    @task.branch(pool="ingest")
+    def preview(params: dict, dag_run, ti) -> str | None:
+        files = jobs.files_of(dag_run.partition_key, params, settings(), ObjectStoragePath)
+        with MongoHook(MONGODB_CONNECTION) as mongo:
+            ahead = jobs.look_ahead(tidemark(mongo.get_conn()), files, params, settings())
+        ti.xcom_push("preview", ahead.preview)
+        ti.xcom_push("words", ahead.words)
+        return ahead.step
+
+    @task(pool="ingest", trigger_rule="none_failed")
     def plan(params: dict, dag_run, ti) -> list[dict]:
         files = jobs.files_of(dag_run.partition_key, params, settings(), ObjectStoragePath)
         if not files:
             raise AirflowSkipException(f"the settings' patterns find no files for {dag_run.partition_key}")
         with MongoHook(MONGODB_CONNECTION) as mongo:
-            planned = jobs.plan(tidemark(mongo.get_conn()), files, params["chunk_bytes"] or settings().chunk_bytes)
+            planned = jobs.plan(
+                tidemark(mongo.get_conn()),
+                files,
+                params["chunk_bytes"] or settings().chunk_bytes,
+                jobs.columns(params, settings()),
+            )
         ti.xcom_push("ingestions", planned.ingestions)
         return planned.chunks
 
@@ -81,7 +114,11 @@ def ingest() -> None:
         with MongoHook(MONGODB_CONNECTION) as mongo:
             return jobs.reconcile(tidemark(mongo.get_conn()), identities)
 
+    looked = preview()
+    approve = ApprovalOperator(task_id=jobs.APPROVE, subject="Ingest these files?", body="{{ ti.xcom_pull('preview', key='words') }}")
     planned = plan()
+    looked >> [approve, planned]
+    approve >> planned
     reconciled = reconcile(planned["ingestions"])
     produce.expand(chunk=planned) >> reconciled
     MongoSensor(

@@ -82,7 +82,7 @@ class _Lines:
             yield line
 
 
-def records(raw: IO[bytes], start: int = 0, note: Callable[[str], object] | None = None) -> Iterator[Record]:
+def records(raw: IO[bytes], start: int = 0, note: Callable[[str], object] | None = None, separator: str = ",") -> Iterator[Record]:
     """Records of a binary file that is at byte `start`; empty lines are none. `note` is given every line, as Latin-1.
 
     Raises UnfitFile where a record is longer than MOST_RECORD_BYTES.
@@ -91,7 +91,7 @@ def records(raw: IO[bytes], start: int = 0, note: Callable[[str], object] | None
     text = io.TextIOWrapper(raw, encoding="latin-1", newline="")
     # One character more than a record may have: a file without line ends is refused, not read into memory.
     lines = _Lines(iter(partial(text.readline, MOST_RECORD_BYTES + 1), ""), start, start, note)
-    for fields in csv.reader(_without_bom(lines) if start == 0 else lines):
+    for fields in csv.reader(_without_bom(lines) if start == 0 else lines, delimiter=separator):
         if fields:
             yield Record(lines.ended, lines.taken, fields)
         lines.ended = lines.taken
@@ -100,22 +100,3 @@ def records(raw: IO[bytes], start: int = 0, note: Callable[[str], object] | None
 def _without_bom(lines: Iterable[str]) -> Iterator[str]:
     for number, line in enumerate(lines):
         yield line.removeprefix(BOM) if number == 0 else line
-
-
-def header(fields: list[str], kind: Kind) -> tuple[str, ...]:
-    """The columns of a file of that kind. UnfitFile where they are not; other columns may stand beside those needed."""
-    try:
-        columns = tuple(field.encode("latin-1").decode() for field in fields)
-    except UnicodeDecodeError:
-        raise UnfitFile("the header is not UTF-8: save the file as UTF-8") from None
-    if missing := [column for column in kind.columns if column not in columns]:
-        raise UnfitFile(
-            f"the first line is not the header of a {kind} file: column {', '.join(missing)} is missing "
-            f"(needed: {','.join(kind.columns)}; found: {','.join(columns)[:200]})"
-        )
-    if len(set(columns)) < len(columns):
-        twice = sorted({column for column in columns if columns.count(column) > 1})
-        raise UnfitFile(f"the header names column {', '.join(twice)} twice: rename or remove one")
-    if DATE in columns:
-        raise UnfitFile(f"the header has a column {DATE}, which the ingestion states: rename or remove it")
-    return columns

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -14,9 +15,13 @@ from confluent_kafka import Producer
 from pymongo.database import Database
 
 from catalog.observations import moment
+from ingest import archives
 from ingest.files import Kind, Readable, UnfitFile
+from ingest.layouts import AS_THEY_ARE, Columns, columns_of
 from ingest.plan import Planned
 from ingest.plan import plan as plan_file
+from ingest.preview import Told, beyond, preview
+from ingest.preview_text import in_words
 from ingest.produce import UnsafeProducer, produce_chunk, require_safe
 from ingest.records import Origin
 from serving import ingestions, ledger
@@ -26,6 +31,7 @@ from settings import Settings, settings
 log = logging.getLogger(__name__)
 
 MOMENT_PATTERN = "^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].+)?$"
+PLAN, APPROVE = "plan", "approve"  # steps of a run
 _WILDCARDS = frozenset("*?[")
 
 
@@ -55,6 +61,14 @@ class File(NamedTuple):
     kind: Kind
     path: Path
     observed_at: datetime
+
+
+class Ahead(NamedTuple):
+    """What a run is to do next (None: nothing), and why: a preview where one was made, also in words (Markdown)."""
+
+    step: str | None
+    preview: Document | None = None
+    words: str = ""
 
 
 class Plan(NamedTuple):
@@ -92,27 +106,63 @@ def files_of(day: str | None, parameters: Mapping[str, Any], of: Settings, paths
     return files
 
 
-def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int) -> Plan:
-    """Plans and registers all files, all of them before anything is produced. Raises UnfitFile."""
-    planned: dict[str, tuple[Path, Planned]] = {}
+def columns(parameters: Mapping[str, Any], of: Settings) -> Columns:
+    """What a run's files call our columns: as its parameters say, else as the settings do. Raises Unclear."""
+    try:
+        return columns_of(parameters.get("columns") or of.columns)
+    except ValueError as reason:
+        raise Unclear(f"columns: {reason}") from None
+
+
+def look_ahead(database: Database[Document], files: Sequence[File], parameters: Mapping[str, Any], of: Settings) -> Ahead:
+    """Previews the files where a run is only to try, or might have to wait for a person. Raises Unclear, UnfitFile."""
+    trial, hold = parameters.get("dry_run"), parameters.get("hold")
+    limits = (of.hold_rejected_share, of.hold_products_shift, of.hold_price_shift)
+    if not files or not (trial or hold or (hold is None and any(limit is not None for limit in limits))):
+        return Ahead(PLAN)
+    named = columns(parameters, of)
+    with ExitStack() as unpacked:
+        told = [
+            Told(unpacked.enter_context(archives.plain(path, kind, named, of.work)), kind, observed_at) for kind, path, observed_at in files
+        ]
+        found = preview(database, told, named)
+    passed = beyond(found["shifts"], of)
+    words = in_words(found, passed)
+    log.info("preview:\n%s", words)
+    if trial:
+        return Ahead(None, found, words)
+    return Ahead(APPROVE if hold or (passed and hold is None) else PLAN, found, words)
+
+
+def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int, named: Columns = AS_THEY_ARE) -> Plan:
+    """Plans and registers all files, all of them before anything is produced. What is compressed is unpacked. Raises UnfitFile."""
+    planned: dict[str, tuple[Path, str | None, Planned]] = {}
     for kind, path, observed_at in files:
-        found = plan_file(path, kind, observed_at, chunk_bytes)
-        ingestion = found.ingestion
-        log.info("%s: %d rows, %d bytes, %d chunks, as of %s", path, ingestion.rows, ingestion.bytes, len(found.chunks), observed_at)
-        if ingestion.id in planned:
-            log.warning("%s has the same content as %s: it is ingested once", path, planned[ingestion.id][0])
-        planned.setdefault(ingestion.id, (path, found))
+        with archives.plain(path, kind, named, settings().work) as file:
+            found = plan_file(file, kind, observed_at, chunk_bytes, named)
+            ingestion = found.ingestion
+            log.info("%s: %d rows, %d bytes, %d chunks, as of %s", file, ingestion.rows, ingestion.bytes, len(found.chunks), observed_at)
+            if ingestion.id in planned:
+                log.warning("%s has the same content as %s: it is ingested once", file, planned[ingestion.id][2].ingestion.file)
+                continue
+            member = None
+            if isinstance(file, archives.Unpacked):
+                member = file.member
+                file.local.rename(archives.kept(settings().work, ingestion.id))
+            planned[ingestion.id] = (path, member, found)
     to_do = []
-    for path, (ingestion, columns, chunks) in planned.values():
+    for path, member, (ingestion, layout, chunks) in planned.values():
         told_at = ingestions.register(database, ingestion, chunks)
         numbers = ingestions.chunks_to_do(database, ingestion.id)
-        log.info("%s is ingestion %s, told %s: %d chunks to do", path, ingestion.id, told_at, len(numbers))
+        log.info("%s is ingestion %s, told %s: %d chunks to do", ingestion.file, ingestion.id, told_at, len(numbers))
         to_do += [
             {
                 "ingestion": ingestion.id,
                 "number": number,
                 "file": str(path),
-                "columns": list(columns),
+                "member": member,
+                "columns": list(layout.columns),
+                "separator": layout.separator,
                 "label": f"{ingestion.name} {number + 1}",
             }
             for number in numbers
@@ -132,14 +182,17 @@ def produce(
     Raises UnsafeProducer, UnfitFile where the file is not the one planned, NotAcknowledged.
     """
     require_safe(configuration)
-    identity, number, file = chunk["ingestion"], chunk["number"], paths(chunk["file"])
+    identity, number = chunk["ingestion"], chunk["number"]
+    file: Readable = paths(chunk["file"])
+    if chunk["member"] is not None:
+        file = archives.Unpacked(file, chunk["member"], archives.kept(settings().work, identity))
     planned, done = ingestions.read_chunk(database, identity, number)
     if done:
         log.info("chunk %d of ingestion %s has been done", number, identity)
         return
     ingestion, told_at = ingestions.read(database, identity)
     kind = Kind(ingestion.kind)
-    origin = Origin(identity, kind, tuple(chunk["columns"]), ingestion.observed_at, told_at)
+    origin = Origin(identity, kind, tuple(chunk["columns"]), ingestion.observed_at, told_at, chunk["separator"])
     topic = settings().product_topic if kind is Kind.PRODUCT else settings().category_topic
     acknowledged = produce_chunk(producer(), topic, file, ingestion.bytes, planned, origin, settings().acknowledge_seconds)
     ingestions.finish_chunk(database, identity, number, acknowledged.events, acknowledged.ends)
@@ -147,13 +200,14 @@ def produce(
 
 
 def reconcile(database: Database[Document], identities: Sequence[str]) -> Document:
-    """Raises Incomplete unless every row of every ingestion is an acknowledged event.
+    """Raises Incomplete unless every row of every ingestion is an acknowledged event. What was unpacked for them goes.
 
     Returns the query of collection `state` that finds something once the stream has served them all.
     """
     for identity in identities:
         now = ingestions.reconcile(database, identity)
         log.info("ingestion %s: %d rows = %d events", identity, now.rows, now.acknowledged)
+        archives.kept(settings().work, identity).unlink(missing_ok=True)
     return ledger.reached(ingestions.ends(database, identities))
 
 

@@ -6,7 +6,8 @@ import hashlib
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from ingest.files import Kind, Readable, UnfitFile, header, records
+from ingest.files import Kind, Readable, UnfitFile, records
+from ingest.layouts import AS_THEY_ARE, Columns, Layout, beginning, header, layout, names
 from serving.ingestions import Chunk, Ingestion
 
 _DIGEST_AT_ONCE = 1 << 20  # bytes
@@ -14,7 +15,7 @@ _DIGEST_AT_ONCE = 1 << 20  # bytes
 
 class Planned(NamedTuple):
     ingestion: Ingestion
-    columns: tuple[str, ...]
+    layout: Layout
     chunks: list[Chunk]
 
 
@@ -47,22 +48,23 @@ class _Digests:
         self._pending, self._pending_bytes = [], 0
 
 
-def plan(file: Readable, kind: Kind, observed_at: datetime, chunk_bytes: int) -> Planned:
+def plan(file: Readable, kind: Kind, observed_at: datetime, chunk_bytes: int, named: Columns = AS_THEY_ARE) -> Planned:
     """Reads the whole file and plans chunks of about that size: each ends with the record that reaches it.
 
-    They follow one another from the header's end on; only empty lines may come after the last. The same file, kind and moment make
-    the same ingestion. Raises UnfitFile, naming the file, where it is empty, has no or a wrong header, or holds a record of more
-    than a MiB; OSError where it cannot be read.
+    They follow one another from the header's end on; only empty lines may come after the last. The same content, kind and moment make
+    the same ingestion, unless its columns are said to be others. Raises UnfitFile, naming the file, where it is empty, has no or a wrong
+    header, or holds a record of more than a MiB; OSError where it cannot be read.
     """
     digests = _Digests()
     chunks: list[Chunk] = []
     try:
+        separator = layout(beginning(file), kind, named).separator
         with file.open("rb") as raw:
-            found = records(raw, note=digests.add)
+            found = records(raw, note=digests.add, separator=separator)
             first = next(found, None)
             if first is None:
                 raise UnfitFile("it is empty: was it written to its end?")
-            columns = header(first.fields, kind)
+            columns = header(first.fields, kind, named)  # of the bytes whose digest is taken
             digests.end_chunk()
             rows, start = 0, first.end
 
@@ -84,7 +86,7 @@ def plan(file: Readable, kind: Kind, observed_at: datetime, chunk_bytes: int) ->
         raise UnfitFile(f"{file}: {reason}. Nothing of it has been sent") from None
     content = digests.whole.hexdigest()
     ingestion = Ingestion(
-        id=_identity(kind, observed_at, content),
+        id=_identity(kind, observed_at, content, columns if columns != names(first.fields) else ()),
         kind=str(kind),
         file=str(file),
         name=file.name,
@@ -93,9 +95,11 @@ def plan(file: Readable, kind: Kind, observed_at: datetime, chunk_bytes: int) ->
         content=content,
         observed_at=observed_at,
     )
-    return Planned(ingestion, columns, chunks)
+    return Planned(ingestion, Layout(separator, columns), chunks)
 
 
-def _identity(kind: Kind, observed_at: datetime, content: str) -> str:
+def _identity(kind: Kind, observed_at: datetime, content: str, renamed: tuple[str, ...]) -> str:
+    """Columns count where they are not those that the file itself names: read otherwise, the same rows say something else."""
     moment = observed_at.astimezone(UTC).isoformat(timespec="milliseconds")
-    return hashlib.sha256(f"{kind}\n{moment}\n{content}".encode()).hexdigest()[:24]
+    told = "\n".join((str(kind), moment, content, *renamed))
+    return hashlib.sha256(told.encode()).hexdigest()[:24]

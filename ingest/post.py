@@ -37,7 +37,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from catalog.observations import Reason, moment
 from catalog.rules import RULES
 from catalog.words import rule
-from ingest.files import DATE, Kind, Record, UnfitFile, header, records
+from ingest.archives import member
+from ingest.files import DATE, Kind, Record, UnfitFile, records
+from ingest.layouts import Columns, beginning, columns_in, layout, names
 from settings import in_words, settings
 
 ACCEPTED, STOPPED, REFUSED = 0, 1, 3
@@ -198,21 +200,21 @@ def _retry_after(answer: httpx.Response) -> float:
 class Posting:
     """A file on its way to the API, with what it keeps beside the file."""
 
-    def __init__(self, file: Path, kind: Kind, date: str | None, url: str) -> None:
+    def __init__(self, file: Path, kind: Kind, date: str | None, url: str, named: Columns) -> None:
         self.file, self.kind, self.date = file, kind, date
         self.path = "/AmazonProduct/batch" if kind is Kind.PRODUCT else "/Category/batch"
         self.progress_file, self.refused_file = Path(f"{file}.progress.json"), Path(f"{file}.refused.csv")
         with file.open("rb") as raw:
             content = hashlib.file_digest(raw, "sha256").hexdigest()
-            raw.seek(0)
-            first = next(records(raw), None)
-        if first is None:
-            raise UnfitFile("it is empty")
-        columns = header(first.fields, kind)
+        if member(file, kind, named) is not None:
+            raise UnfitFile("it is compressed: unpack it and post what is in it")
+        self._separator, columns = layout(beginning(file), kind, named)
+        with file.open("rb") as raw:
+            first = next(records(raw, separator=self._separator))
         self._skipped = len(REFUSED_COLUMNS) if columns[: len(REFUSED_COLUMNS)] == REFUSED_COLUMNS else 0
-        self.columns = columns[self._skipped :]
+        self.columns, self._names = columns[self._skipped :], names(first.fields)[self._skipped :]
         self.bytes = file.stat().st_size
-        self._of = {"sha256": content, "kind": str(kind), "date": date, "url": url}
+        self._of = {"sha256": content, "kind": str(kind), "date": date, "url": url, "columns": list(self.columns)}
         self.settled = Settled(self._of, first.end)
 
     @contextmanager
@@ -249,7 +251,7 @@ class Posting:
         with self.file.open("rb") as raw:
             raw.seek(self.settled.position)
             batch = Batch()
-            for row in records(raw, self.settled.position):
+            for row in records(raw, self.settled.position, separator=self._separator):
                 batch.end = row.end
                 fields = self._fields(row)
                 if isinstance(fields, Refusal):
@@ -311,7 +313,7 @@ class Posting:
             text = io.StringIO()
             writer = csv.writer(text, lineterminator="\n")
             if not out.tell():
-                writer.writerow(column.encode().decode("latin-1") for column in (*REFUSED_COLUMNS, *self.columns))
+                writer.writerow(column.encode().decode("latin-1") for column in (*REFUSED_COLUMNS, *self._names))
             for row, name, why in sorted(refusals):
                 writer.writerow([row.start, *(one.encode().decode("latin-1") for one in (name, why)), *row.fields[self._skipped :]])
             out.write(text.getvalue().encode("latin-1"))
@@ -376,6 +378,13 @@ def _count(text: str) -> int:
     return number
 
 
+def _columns(text: str) -> Columns:
+    try:
+        return columns_in(text)
+    except ValueError as reason:
+        raise argparse.ArgumentTypeError(str(reason)) from None
+
+
 def _url(text: str) -> str:
     try:
         url = httpx.URL(text)
@@ -395,6 +404,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("file", type=Path, help="CSV file with the Kaggle header")
     parser.add_argument("--kind", type=Kind, choices=list(Kind), required=True, help="what the file holds")
     parser.add_argument("--date", type=_date, help="when the products were like that; a CSV file does not say it")
+    parser.add_argument(
+        "--columns", type=_columns, default=settings().columns, help="columns that have other names in the file: price=Price,title=Name"
+    )
     parser.add_argument("--url", type=_url, default=settings().api_url, help="the API's address (default %(default)s)")
     parser.add_argument("--batch", type=_count, default=5_000, metavar="ROWS", help="rows a request (default %(default)s)")
     parser.add_argument(
@@ -411,7 +423,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _run(given: argparse.Namespace, console: Console) -> int:
     try:
-        posting = Posting(given.file, given.kind, given.date, given.url)
+        posting = Posting(given.file, given.kind, given.date, given.url, given.columns)
         with posting.alone(anew=given.again):
             now = posting.settled
             if now.finished:

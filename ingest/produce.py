@@ -94,7 +94,7 @@ def require_safe(configuration: Mapping[str, Any]) -> None:
 
 
 def read_chunk(file: Readable, file_bytes: int, chunk: Chunk) -> bytes:
-    """The chunk's bytes. UnfitFile where they are not those that were planned, or the file is not that long any more."""
+    """The chunk's bytes. UnfitFile, naming the file, where they are not those that were planned, or it is not that long any more."""
     try:
         with file.open("rb") as raw:
             length = raw.seek(0, io.SEEK_END)
@@ -102,6 +102,8 @@ def read_chunk(file: Readable, file_bytes: int, chunk: Chunk) -> bytes:
             content: bytes = raw.read(chunk.end - chunk.start)
     except FileNotFoundError:
         raise _changed(file, "it is gone") from None
+    except UnfitFile as reason:
+        raise UnfitFile(f"{file}: {reason}. Nothing of this chunk has been sent") from None
     if length != file_bytes:
         raise _changed(file, f"{length} bytes, not {file_bytes}")
     if hashlib.sha256(content).hexdigest() != chunk.content:

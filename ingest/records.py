@@ -31,6 +31,7 @@ class Origin(NamedTuple):
     columns: tuple[str, ...]
     observed_at: datetime
     told_at: datetime
+    separator: str = ","
 
 
 def messages(chunk: bytes, start: int, origin: Origin) -> Iterator[Message]:
@@ -47,7 +48,7 @@ def messages(chunk: bytes, start: int, origin: Origin) -> Iterator[Message]:
     date = origin.observed_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     key_at = origin.columns.index(origin.kind.key)
     of_product = origin.kind is Kind.PRODUCT
-    for record in records(io.BytesIO(chunk), start):
+    for record in records(io.BytesIO(chunk), start, separator=origin.separator):
         fields = _decoded(record.fields) if len(record.fields) == len(origin.columns) else None
         position = (events.POSITION, str(record.start).encode())
         if fields is None:

@@ -32,10 +32,12 @@ class _Admin(KafkaAdminClient):  # type: ignore[misc]
 
 
 @contextmanager
-def admin(within_seconds: float | None = None) -> Iterator[KafkaAdminClient]:
-    """A client for Kafka of the settings; KafkaError where it does not answer in that time, ANSWER_SECONDS unless told."""
+def admin(within_seconds: float | None = None, servers: str | None = None) -> Iterator[KafkaAdminClient]:
+    """A client for Kafka, that of the settings unless told; KafkaError where it does not answer in that time (ANSWER_SECONDS)."""
     seconds = ANSWER_SECONDS if within_seconds is None else within_seconds
-    client = _Admin(bootstrap_servers=settings().kafka.split(","), client_id="tidemark-ingest", bootstrap_timeout_ms=int(seconds * 1000))
+    client = _Admin(
+        bootstrap_servers=(servers or settings().kafka).split(","), client_id="tidemark-ingest", bootstrap_timeout_ms=int(seconds * 1000)
+    )
     try:
         yield client
     finally:

@@ -21,18 +21,24 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ingest.layouts import Columns, columns_in
 from local import health, job, stack
 from local.runs import Refused
 from serving.database import connect, tidemark
 from serving.status import state
-from settings import settings
+from settings import in_words, settings
 
 TAIL_BYTES = 4_000  # of each log
 WIDTH = 110  # columns, where output goes to no terminal
 
 
 def run(given: argparse.Namespace, console: Console) -> int:
-    job.run(console, _list(given.products), _list(given.categories), _list(given.observed_at), given.rows, given.days)
+    job.run(console, _catalog(given))
+    return 0
+
+
+def dry_run(given: argparse.Namespace, console: Console) -> int:
+    job.dry_run(console, _catalog(given))
     return 0
 
 
@@ -46,6 +52,10 @@ def status(given: argparse.Namespace, console: Console) -> int:
     """Exit status 1 where something is not healthy."""
     with ThreadPoolExecutor() as pool:
         found = dict(zip(health.CHECKS, pool.map(lambda check: check(), health.CHECKS.values()), strict=True))
+    for program in stack.programs():
+        if program.name in found and program.state != "RUNNING":
+            # Its last heartbeat may be fresh yet.
+            found[program.name] = found[program.name]._replace(healthy=False, detail=f"{program.state.lower()} {program.detail}".strip())
     now: dict[str, Any] | None = None
     if found["mongodb"].healthy:
         with connect(within_seconds=5) as client:
@@ -71,7 +81,7 @@ def clean(_: argparse.Namespace, console: Console) -> int:
         console.print("the stack is running: make stop first")
         return 1
     stack.end_leftovers()
-    for name in ("airflow", "catalogs", "kafka", "lake", "logs", "mongodb", "run", "speed", "warehouse"):
+    for name in ("airflow", "catalogs", "kafka", "lake", "logs", "mongodb", "run", "spark", "speed", "work"):
         shutil.rmtree(settings().home / name, ignore_errors=True)
     for name in ("supervisor.conf", "supervisor.pid", "supervisor.sock"):
         (settings().home / name).unlink(missing_ok=True)
@@ -151,6 +161,19 @@ def _show_status(console: Console, found: dict[str, health.Health], now: dict[st
         console.print(f"{name:>20}  {value}", highlight=False)
 
 
+def _catalog(given: argparse.Namespace) -> job.Catalog:
+    return job.Catalog(
+        _list(given.products), _list(given.categories), _list(given.observed_at), given.columns or {}, given.rows, given.days
+    )
+
+
+def _columns(text: str) -> Columns:
+    try:
+        return columns_in(text)
+    except ValueError as reason:
+        raise argparse.ArgumentTypeError(str(reason)) from None
+
+
 def _list(text: str | None) -> list[str]:
     return [one.strip() for one in (text or "").split(",") if one.strip()]
 
@@ -164,13 +187,18 @@ def _count(text: str) -> int:
 def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local", description="Tidemark on one machine.")
     commands = parser.add_subparsers(dest="command", required=True)
-    running = commands.add_parser("run", help="start everything, ingest a catalog, show the reports")
-    running.add_argument("--products", help="product files, comma between; none: a generated catalog")
-    running.add_argument("--categories", help="category files, comma between")
-    running.add_argument("--observed-at", help="when the catalog was like that: one date, or one a product file, comma between")
-    running.add_argument("--rows", type=_count, default=20_000, help="products of a generated catalog (default %(default)s)")
-    running.add_argument("--days", type=_count, default=3, help="days of a generated catalog (default %(default)s)")
-    running.set_defaults(act=run)
+    for name, does, act in (
+        ("run", "start everything, ingest a catalog, show the reports", run),
+        ("dry-run", "start everything, show what ingesting a catalog would change", dry_run),
+    ):
+        ingesting = commands.add_parser(name, help=does)
+        ingesting.add_argument("--products", help="product files, comma between; none: a generated catalog")
+        ingesting.add_argument("--categories", help="category files, comma between")
+        ingesting.add_argument("--observed-at", help="when the catalog was like that: one date, or one a product file, comma between")
+        ingesting.add_argument("--columns", type=_columns, help="columns that have other names in the files: price=Price,title=Name")
+        ingesting.add_argument("--rows", type=_count, default=20_000, help="products of a generated catalog (default %(default)s)")
+        ingesting.add_argument("--days", type=_count, default=3, help="days of a generated catalog (default %(default)s)")
+        ingesting.set_defaults(act=act)
     commands.add_parser("start", help="start everything").set_defaults(act=start)
     stating = commands.add_parser("status", help="health, lag, rows")
     stating.add_argument("--json", action="store_true", help="for programs")
@@ -193,10 +221,8 @@ def main() -> int:
         settings()
         return int(given.act(given, console))
     except ValidationError as error:
-        for one in error.errors():
-            console.print(
-                f"TIDEMARK_{'_'.join(map(str, one['loc'])).upper()}={one['input']}: {one['msg']}", markup=False, style="red", soft_wrap=True
-            )
+        for line in in_words(error):
+            console.print(line, markup=False, style="red", soft_wrap=True)
     except (job.CannotRun, Refused) as reason:
         console.print(str(reason), markup=False, style="red", soft_wrap=True)
     except (PyMongoError, httpx.HTTPError) as error:

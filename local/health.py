@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import httpx
-from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 from pymongo.errors import PyMongoError
 
+from ingest import topics
 from serving.database import connect, tidemark
 from serving.status import state
 from settings import settings
@@ -39,13 +39,7 @@ class Health(NamedTuple):
 def kafka() -> Health:
     url = ADDRESSES["kafka"]()
     try:
-        client = KafkaAdminClient(
-            bootstrap_servers=settings().kafka.split(","), client_id="tidemark-local", bootstrap_timeout_ms=int(TIMEOUT_SECONDS * 1000)
-        )
-        try:
-            there = {one["name"] for one in client.describe_topics(list(settings().topics)) if one.get("partitions")}
-        finally:
-            client.close()
+        there = topics.partitions(settings().topics, TIMEOUT_SECONDS)
     except (KafkaError, OSError) as error:
         return Health(False, url, f"does not answer: {error or type(error).__name__}")
     missing = [topic for topic in settings().topics if topic not in there]

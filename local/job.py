@@ -7,16 +7,20 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import httpx
 from pymongo.errors import PyMongoError
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.markup import escape
 
 from catalog.observations import moment
+from ingest import jobs
 from ingest.generate import write
+from ingest.layouts import Columns
 from local import health, prerequisites, reports, stack
-from local.runs import ENDED, Airflow
+from local.runs import ENDED, WAITING, Airflow
 from serving.database import connect, tidemark
 from serving.status import STALE_HEARTBEAT_SECONDS
 from settings import settings
@@ -86,14 +90,31 @@ def start(console: Console) -> None:
         _wait_for_dag(say, until)
 
 
-def run(console: Console, products: Sequence[str], categories: Sequence[str], observed_at: Sequence[str], rows: int, days: int) -> None:
+class Catalog(NamedTuple):
+    """What somebody wants to be ingested: files with their dates and columns, or none and the size of a generated catalog."""
+
+    products: Sequence[str]
+    categories: Sequence[str]
+    observed_at: Sequence[str]
+    columns: Columns
+    rows: int
+    days: int
+
+
+def dry_run(console: Console, catalog: Catalog) -> None:
+    """Shows what ingesting the files would change, and changes nothing. Raises CannotRun."""
+    conf = _conf(console, catalog)
+    start(console)
+    with Airflow() as airflow:
+        identity = airflow.trigger({**conf, "dry_run": True})
+        _wait_for_run(console, airflow, identity)
+        console.print(Markdown(airflow.result(identity, "preview", "words")))
+    console.print("\nNothing has been sent. make run with the same files ingests them", highlight=False)
+
+
+def run(console: Console, catalog: Catalog) -> None:
     """The whole job. Raises CannotRun where it does not come to its end; what has been ingested by then stays ingested."""
-    if products or categories:
-        conf = _given(console, products, categories, observed_at)
-    elif observed_at:
-        raise CannotRun("OBSERVED_AT is for files of yours: give PRODUCTS=a.csv too, or leave both")
-    else:
-        conf = _generated(console, rows, days)
+    conf = _conf(console, catalog)
     started = time.monotonic()
     start(console)
     console.print(f"Ingesting {', '.join(Path(one).name for one in (*conf['products'], *conf['categories']))}", highlight=False)
@@ -101,6 +122,8 @@ def run(console: Console, products: Sequence[str], categories: Sequence[str], ob
         identity = airflow.trigger(conf)
         console.print(f"  {airflow.page(identity)}", highlight=False)
         _wait_for_run(console, airflow, identity)
+        if any(task.name == jobs.PLAN and task.state == "skipped" for task in airflow.tasks(identity)):
+            raise CannotRun(f"nothing has been sent: it was not approved ({airflow.page(identity)})")
     console.print(f"Served after {time.monotonic() - started:.0f} s\n", highlight=False)
     with connect() as client:
         reports.show(console, tidemark(client))
@@ -120,6 +143,16 @@ def addresses() -> str:
             f"State, logs                   {settings().home}",
         )
     )
+
+
+def _conf(console: Console, catalog: Catalog) -> dict[str, Any]:
+    """The run's configuration. Raises CannotRun where it cannot be made."""
+    if catalog.products or catalog.categories:
+        given: dict[str, Any] = _given(console, catalog.products, catalog.categories, catalog.observed_at)
+        return {**given, "columns": dict(catalog.columns)} if catalog.columns else given
+    if catalog.observed_at or catalog.columns:
+        raise CannotRun("OBSERVED_AT and COLUMNS are for files of yours: give PRODUCTS=a.csv too, or leave all of them")
+    return _generated(console, catalog.rows, catalog.days)
 
 
 def _given(console: Console, products: Sequence[str], categories: Sequence[str], observed_at: Sequence[str]) -> dict[str, list[str]]:
@@ -191,7 +224,7 @@ def _wait_for_run(console: Console, airflow: Airflow, identity: str) -> None:
             time.sleep(0.25)
     if state != "success":
         raise CannotRun(
-            f"the ingestion has failed: {airflow.failure(identity)}\nAll attempts: {airflow.page(identity)} (clear the task there to go on)"
+            f"the run has failed: {airflow.failure(identity)}\nAll attempts: {airflow.page(identity)} (clear the task there to go on)"
         )
 
 
@@ -199,7 +232,12 @@ def _where_it_is(airflow: Airflow, identity: str, state: str) -> str:
     tasks = airflow.tasks(identity)
     if state == "queued":
         return "waiting for Airflow to start the run"
-    if not any(task.name == "plan" and task.state == "success" for task in tasks):
+    states = {task.name: task.state for task in tasks if task.map_index < 0}
+    if states.get(jobs.APPROVE) in WAITING:
+        return f"waiting for somebody to approve it: {airflow.page(identity)}/required_actions"
+    if states.get("preview") not in ENDED:
+        return "judging rows"
+    if states.get(jobs.PLAN) != "success":
         return "planning chunks"
     chunks = Counter(task.state for task in tasks if task.name == "produce" and task.map_index >= 0)
     sent = f"{chunks['success']} of {chunks.total()} chunks in Kafka" if chunks else "all of this has been sent before"

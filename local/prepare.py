@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from importlib.metadata import version
 
 from kafka.errors import KafkaError
@@ -82,6 +84,9 @@ def airflow() -> None:
     if stamp.exists() and stamp.read_text() == known and (settings().airflow_database_url or (folder / "airflow.db").exists()):
         return
     subprocess.run(airflow_command("db", "migrate"), check=True)
+    if not settings().airflow_database_url:
+        with closing(sqlite3.connect(folder / "airflow.db")) as database_file:
+            database_file.execute("PRAGMA journal_mode = WAL")  # which the file keeps: whoever reads keeps nobody from writing
     file = folder / "pools.json"
     file.write_text(pools)
     subprocess.run(airflow_command("pools", "import", str(file)), check=True)

@@ -9,12 +9,12 @@ import socket
 import subprocess
 from pathlib import Path
 
-from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 from pymongo.errors import PyMongoError
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from ingest import topics
 from serving.database import connect
 from settings import Settings
 
@@ -113,10 +113,10 @@ def _server_complaints(of: Settings) -> list[str]:
 
 def _wrong_with_kafka(servers: str) -> str | None:
     try:
-        KafkaAdminClient(bootstrap_servers=servers.split(","), bootstrap_timeout_ms=int(ANSWER_SECONDS * 1000)).close()
+        with topics.admin(ANSWER_SECONDS, servers):
+            return None
     except (KafkaError, OSError, ValueError) as error:
         return str(error)
-    return None
 
 
 def _wrong_with_mongodb(url: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -11,7 +12,9 @@ import httpx
 from settings import settings
 
 DAG = "ingest"
+ATTEMPTS = 30  # a second apart
 ENDED = frozenset({"success", "failed"})
+WAITING = frozenset({"awaiting_input", "deferred"})  # a task, for a person
 
 
 class Refused(Exception):
@@ -52,11 +55,15 @@ class Airflow:
         """Starts a run and returns its id. A run of a paused DAG would never begin, so it is refused."""
         if self._get(f"/dags/{dag}")["is_paused"]:
             raise Refused(f"DAG {dag} is paused: unpause it at {self.address}/dags/{dag}, or find out there why it is")
-        body = {"dag_run_id": f"run-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}", "logical_date": None, "conf": dict(conf)}
-        answer = self._http.post(f"/dags/{dag}/dagRuns", json=body)
-        if answer.is_error:
-            raise Refused(f"Airflow refuses the run: {answer.text[:1000]}")
-        return str(answer.json()["dag_run_id"])
+        identity = f"run-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+        for attempt in range(ATTEMPTS):
+            answer = self._http.post(f"/dags/{dag}/dagRuns", json={"dag_run_id": identity, "logical_date": None, "conf": dict(conf)})
+            if answer.is_success or (attempt and answer.status_code == httpx.codes.CONFLICT):  # an attempt before has made it
+                return identity
+            if not answer.is_server_error:  # which a busy machine's SQLite may be
+                break
+            time.sleep(1)
+        raise Refused(f"Airflow refuses the run: {answer.text[:1000]}")
 
     def state(self, run: str, dag: str = DAG) -> str:
         return str(self._get(f"/dags/{dag}/dagRuns/{run}")["state"])
@@ -64,6 +71,10 @@ class Airflow:
     def tasks(self, run: str, dag: str = DAG) -> list[Task]:
         found = self._get(f"/dags/{dag}/dagRuns/{run}/taskInstances?limit=1000")["task_instances"]
         return [Task(one["task_id"], one["map_index"], one["state"], one["try_number"]) for one in found]
+
+    def result(self, run: str, task: str, key: str, dag: str = DAG) -> Any:
+        """What a task has left for others (an XCom)."""
+        return self._get(f"/dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/{key}?deserialize=true")["value"]
 
     def failure(self, run: str, dag: str = DAG) -> str:
         """Which task failed and the last error in its log."""

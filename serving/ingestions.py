@@ -95,6 +95,12 @@ def read(database: Database[Document], ingestion: str) -> tuple[Ingestion, datet
     return Ingestion(found["_id"], *(found[name] for name in Ingestion._fields[1:])), found["told_at"]
 
 
+def told_at(database: Database[Document], ingestion: str) -> datetime | None:
+    """When an ingestion was registered; None where it has not been."""
+    found = database.ingestion.find_one({"_id": ingestion}, {"told_at": True})
+    return None if found is None else found["told_at"]
+
+
 def read_chunk(database: Database[Document], ingestion: str, number: int) -> tuple[Chunk, bool]:
     """A chunk of the plan and whether it is done; LookupError where there is none."""
     found = database.ingestion_chunk.find_one({"_id": _chunk_key(ingestion, number)})

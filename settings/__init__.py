@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
+Share = Annotated[float | None, Field(ge=0)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -53,8 +54,17 @@ class Settings(BaseSettings):
         "", description="where a scheduled day's product files are, e.g. /in/products_{day}.csv (glob, or an fsspec URL)"
     )
     categories_pattern: str = Field("", description="the same for category files")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description='columns by our name, where a file has others, e.g. {"price": "Price"}; empty name: it has none'
+    )
     chunk_bytes: int = Field(16 * 1024 * 1024, ge=1, description="size of a chunk, rounded up to the end of its last record")
     acknowledge_seconds: int = Field(60, ge=1, description="longest wait for Kafka to acknowledge what a chunk produced")
+
+    hold_rejected_share: Share = Field(
+        None, description="a run waits for a person where more of its rows are rejected, e.g. 0.01; empty never"
+    )
+    hold_products_shift: Share = Field(None, description="the same where it moves the number of products by more, e.g. 0.2")
+    hold_price_shift: Share = Field(None, description="the same where it moves the average price by more")
 
     # the HTTP API
     api_host: str = Field("127.0.0.1", description="address the HTTP API listens on; with any other, set an API key")
@@ -103,6 +113,11 @@ class Settings(BaseSettings):
     def jars(self) -> Path:
         """Folder of the jars that set-up fetched: kafka/ for the broker, spark/ for Spark's connectors. Part of the environment."""
         return Path(sys.prefix) / "share" / "tidemark" / "jars"
+
+    @property
+    def work(self) -> Path:
+        """Folder of what is needed for a while: compressed files are unpacked there."""
+        return self.home / "work"
 
     @cached_property
     def topics(self) -> tuple[str, str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+from pathlib import Path
 
 from pyspark.sql import SparkSession
 
@@ -14,19 +16,21 @@ from spark.transforms import SESSION_OPTIONS
 PACKAGES = ("org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0", "io.delta:delta-spark_4.2_2.13:4.4.0")
 
 
+_JAVA_OPTIONS = "-XX:-DontCompileHugeMethods"
+
+
 def session(name: str, *, memory: str, ui_port: int | None = None) -> SparkSession:
     """A session on the master of the settings; `memory` is the driver's heap (2g), without a port there are no Spark pages."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     options: dict[str, bool | float | int | str | None] = {
         "spark.driver.memory": memory,
         # Validation makes generated methods so long that the JVM would interpret them for ever.
-        "spark.driver.extraJavaOptions": "-XX:-DontCompileHugeMethods",
-        "spark.executor.extraJavaOptions": "-XX:-DontCompileHugeMethods",
+        "spark.driver.extraJavaOptions": _JAVA_OPTIONS,
+        "spark.executor.extraJavaOptions": _JAVA_OPTIONS,
         **SESSION_OPTIONS,
         # Delta Lake's, which the raw history is in.
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        "spark.sql.warehouse.dir": (settings().home / "warehouse").resolve().as_uri(),  # Spark makes it, and nothing is in it
         # What tasks write to MongoDB must be written by one attempt at a time, in the plan that was made.
         "spark.speculation": "false",
         "spark.sql.adaptive.enabled": "false",
@@ -40,10 +44,29 @@ def session(name: str, *, memory: str, ui_port: int | None = None) -> SparkSessi
     }
     if settings().spark_master.startswith("local"):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # else its pages are there for everybody in the network
-        options |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1", "spark.sql.shuffle.partitions": "2"}
-        options["spark.databricks.delta.snapshotPartitions"] = "2"  # by default fifty tasks read a table's log, however short it is
+        scratch = _scratch(name)
+        options |= {
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.sql.shuffle.partitions": "2",
+            "spark.local.dir": str(scratch),
+            "spark.sql.warehouse.dir": f"file://{scratch}/warehouse",  # Spark makes it, and nothing is in it
+            "spark.databricks.delta.snapshotPartitions": "2",  # by default fifty tasks read a table's log, however short it is
+            "spark.driver.extraJavaOptions": f'{_JAVA_OPTIONS} "-Djava.io.tmpdir={scratch}"',
+        }
     if ui_port is not None:
         options["spark.ui.port"] = str(ui_port)
     jars = sorted(str(jar) for jar in (settings().jars / "spark").glob("*.jar"))
     options |= {"spark.jars": ",".join(jars)} if jars else {"spark.jars.packages": ",".join(PACKAGES)}
     return SparkSession.builder.master(settings().spark_master).appName(name).config(map=options).getOrCreate()
+
+
+def _scratch(name: str) -> Path:
+    """An empty folder of this process's for what Spark keeps on disk for a while. Those of processes that were killed go."""
+    folder = settings().home / "spark"
+    for left in folder.glob("*-*"):
+        if not (Path("/proc") / left.name.rpartition("-")[2]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    mine = folder / f"{name}-{os.getpid()}"
+    mine.mkdir(parents=True, exist_ok=True)
+    return mine

@@ -83,7 +83,7 @@ class Stream:
         )
         return (
             records.writeStream.foreachBatch(self._micro_batch)
-            .option("checkpointLocation", checkpoint.as_uri())
+            .option("checkpointLocation", f"file://{checkpoint}")  # not as a URI: Hadoop takes what is escaped in one literally
             .trigger(processingTime=f"{settings().trigger_seconds} seconds")
             .start()
         )

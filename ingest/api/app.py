@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response, Security
 from fastapi.security import APIKeyHeader
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from ingest.api import document, measures
@@ -42,7 +43,7 @@ def application(of: Settings) -> FastAPI:
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(service.single.close(), service.batches.close())
 
-    app = FastAPI(title="Tidemark", summary="Products and categories in", description=document.DESCRIPTION, lifespan=lifespan)
+    app = FastAPIOffline(title="Tidemark", summary="Products and categories in", description=document.DESCRIPTION, lifespan=lifespan)
     app.add_middleware(measures.Measured)
     app.include_router(_looks())
     app.include_router(_posts(key=bool(of.api_key.get_secret_value())))

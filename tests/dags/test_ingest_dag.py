@@ -28,12 +28,18 @@ TAKEN = {
     "products": [[], ["/in/a.csv"], ["s3://bucket/a.csv", "/in/b c.csv"]],
     "categories": [[], ["/in/categories.csv"]],
     "observed_at": [[], ["2023-12-31"], ["2023-12-31T18:00:00Z", "2023-12-31 18:00"]],
+    "columns": [None, {}, {"price": "Price", "imgUrl": ""}],
+    "dry_run": [False, True],
+    "hold": [None, False, True],
     "chunk_bytes": [None, 1, 16_777_216],
 }
 REFUSED = {
     "products": ["/in/a.csv", [1], [""], None],
     "categories": ["/in/categories.csv", [None]],
     "observed_at": ["2023-12-31", ["yesterday"], ["31.12.2023"], ["2023-12-31x"]],
+    "columns": ["price=Price", {"price": None}, {"price": 1}],
+    "dry_run": [None, "yes", 1],
+    "hold": ["yes", 0],
     "chunk_bytes": [0, -1, 1.5, "1"],
 }
 
@@ -69,7 +75,7 @@ def test_it_is_partitioned_by_the_day_that_has_ended(dag: Any) -> None:
 
 def test_waiting_takes_one_worker_however_many_runs_wait(dag: Any) -> None:
     assert dag.get_task("served").pool == "served"
-    assert {dag.get_task(name).pool for name in ("plan", "produce")} == {"ingest"}
+    assert {dag.get_task(name).pool for name in ("preview", "plan", "produce")} == {"ingest"}
 
 
 def test_reconciling_tells_who_waits_for_products(dag: Any) -> None:
@@ -93,7 +99,7 @@ NOT_MENDED_BY_A_RETRY = (
 )
 
 
-@pytest.mark.parametrize("task", ["plan", "produce", "reconcile", "served"])
+@pytest.mark.parametrize("task", ["preview", "plan", "produce", "reconcile", "served"])
 def test_what_is_tried_again(dag: Any, task: str) -> None:
     from airflow.sdk import RetryAction
 
@@ -115,31 +121,33 @@ def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     settings.cache_clear()
 
 
-def _fails_at_once(**conf: object) -> None:
-    """At its first try, before anything is asked of Kafka or MongoDB, which are not there: that would be tried again."""
+def _fails_at_once(at: str, **conf: object) -> None:
+    """In that task, at its first try, before anything is asked of Kafka or MongoDB, which are not there: that would be tried again."""
     from airflow.dag_processing.dagbag import DagBag
 
     dag = DagBag(str(CHECKOUT / "dags" / "ingestion.py")).dags["ingest"]  # one of its own: a test run leaves its parameters in it
     run = dag.test(run_conf=conf)
     tasks = {task.task_id: (str(task.state), task.try_number) for task in run.get_task_instances()}
     assert str(run.state) == "failed"
-    assert tasks.pop("plan") == ("failed", 1)
-    assert {state for state, _ in tasks.values()} == {"upstream_failed"}
+    assert tasks.pop(at) == ("failed", 1)
+    before = {"preview": "success", "approve": "skipped"} if at == "plan" else {}
+    assert {name: state for name, (state, _) in tasks.items()} == {name: before.get(name, "upstream_failed") for name in tasks}
 
 
 @pytest.mark.airflow
 @pytest.mark.usefixtures("database", "unreachable")
 class TestRunsThatCannotBe:
     def test_a_run_by_hand_without_files(self) -> None:
-        _fails_at_once()
+        _fails_at_once("preview")
 
     def test_a_file_that_is_not_there(self) -> None:
-        _fails_at_once(products=["/none.csv"], observed_at=["2024-01-01"])
+        _fails_at_once("preview", products=["/none.csv"], observed_at=["2024-01-01"])
 
     def test_a_file_without_a_date(self, tmp_path: Path) -> None:
         _, day = write(10, 1, 1, tmp_path, date(2024, 1, 1))
-        _fails_at_once(products=[str(day)])
+        _fails_at_once("preview", products=[str(day)])
 
     def test_a_file_of_another_kind(self, tmp_path: Path) -> None:
         (tmp_path / "a.csv").write_text("id,category_name\n1,Luggage\n")
-        _fails_at_once(products=[str(tmp_path / "a.csv")], observed_at=["2024-01-01"])
+        _fails_at_once("preview", products=[str(tmp_path / "a.csv")], observed_at=["2024-01-01"], dry_run=True)
+        _fails_at_once("plan", products=[str(tmp_path / "a.csv")], observed_at=["2024-01-01"])

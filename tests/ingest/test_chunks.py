@@ -51,7 +51,7 @@ def check(content: bytes, kind: Kind, chunk_bytes: int) -> Planned:
     planned = plan(MemoryFile(content), kind, OBSERVED_AT, chunk_bytes)
     chunks = planned.chunks
 
-    assert list(planned.columns) == columns
+    assert list(planned.layout.columns) == columns
     assert [chunk.number for chunk in chunks] == list(range(len(chunks)))
     assert [chunk.start for chunk in chunks] == [header_end, *(chunk.end for chunk in chunks[:-1])]
     assert content[chunks[-1].end :].strip(b"\r\n") == b""

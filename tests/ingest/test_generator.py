@@ -62,7 +62,7 @@ def test_files_are_fit_and_begin_alike_whatever_the_rows(tmp_path: Path) -> None
     for name, content in files.items():
         kind = Kind.CATEGORY if name == "categories.csv" else Kind.PRODUCT
         planned = plan(MemoryFile(content), kind, OBSERVED_AT, 10_000)
-        assert planned.columns == (CATEGORY_COLUMNS if kind is Kind.CATEGORY else PRODUCT_COLUMNS)
+        assert planned.layout.columns == (CATEGORY_COLUMNS if kind is Kind.CATEGORY else PRODUCT_COLUMNS)
         assert content.endswith(b"\n")
         assert b"\r" not in content
     shorter = written(tmp_path / "b", rows=100)
@@ -119,7 +119,7 @@ def judged(rows: Rows) -> Counter[Reason | None]:
     """How many rows are rejected for each reason, none of the reasons being None."""
     content = csv_bytes(rows)
     planned = plan(MemoryFile(content), Kind.PRODUCT, OBSERVED_AT, 10**9)
-    origin = Origin(planned.ingestion.id, Kind.PRODUCT, planned.columns, OBSERVED_AT, TOLD_AT)
+    origin = Origin(planned.ingestion.id, Kind.PRODUCT, planned.layout.columns, OBSERVED_AT, TOLD_AT)
     (chunk,) = planned.chunks
     reasons: Counter[Reason | None] = Counter()
     for key, value, headers in messages(content[chunk.start : chunk.end], chunk.start, origin):

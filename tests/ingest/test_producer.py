@@ -117,7 +117,7 @@ def test_the_longest_record_is_an_event_however_it_is_escaped(place: Place) -> N
     planned = plan(MemoryFile(content), Kind.CATEGORY, OBSERVED_AT, 10**9)
     (chunk,) = planned.chunks
     assert chunk.end - chunk.start == MOST_RECORD_BYTES
-    origin = Origin(planned.ingestion.id, Kind.CATEGORY, planned.columns, OBSERVED_AT, TOLD_AT)
+    origin = Origin(planned.ingestion.id, Kind.CATEGORY, planned.layout.columns, OBSERVED_AT, TOLD_AT)
     done = produce_chunk(producer(), settings().category_topic, MemoryFile(content), len(content), chunk, origin, 30)
     assert done.events == 1
     (event,) = place.log()
@@ -164,7 +164,7 @@ def test_fewer_events_than_rows(place: Place) -> None:
     content = products(20)
     planned = plan(MemoryFile(content), Kind.PRODUCT, OBSERVED_AT, 10**9)
     (chunk,) = planned.chunks
-    origin = Origin("one", Kind.PRODUCT, planned.columns, OBSERVED_AT, TOLD_AT)
+    origin = Origin("one", Kind.PRODUCT, planned.layout.columns, OBSERVED_AT, TOLD_AT)
 
     def go(chunk: Chunk) -> Acknowledged:
         return produce_chunk(producer(), settings().product_topic, MemoryFile(content), len(content), chunk, origin, 20)

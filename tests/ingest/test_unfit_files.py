@@ -25,7 +25,7 @@ UNFIT = {
     "no header": (ROW * 2, "column asin, title, imgUrl, .* is missing .*found: B0T0000000,Lamp, 0,"),
     "a column is missing": (HEADER.replace(b",price", b"") + b"\n" + ROW, "column price is missing .*needed: asin,title"),
     "a column in other letters": (HEADER.replace(b"imgUrl", b"imgURL") + b"\n" + ROW, "column imgUrl is missing"),
-    "another separator": (HEADER.replace(b",", b";") + b"\n" + ROW, "column asin, title"),
+    "another separator": (HEADER.replace(b",", b":") + b"\n" + ROW, "column asin, title"),
     "categories": (categories(3), "not the header of a product file: column asin"),
     "a column twice": (HEADER + b",price,title\n" + ROW, "names column price, title twice: rename or remove"),
     "a date": (HEADER + b",date\n" + ROW, "has a column date, which the ingestion states: rename or remove"),

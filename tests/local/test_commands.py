@@ -65,6 +65,15 @@ def test_what_run_takes() -> None:
     assert commands._list(given.products) == ["a.csv", "b.csv"]
     assert commands._list(given.observed_at) == []
     assert (given.rows, given.days) == (7, 1)
+    given = commands._arguments(["dry-run", "--products", "a.csv", "--columns", "price=Price, title = Name"])
+    assert (given.act, given.columns) == (commands.dry_run, {"price": "Price", "title": "Name"})
+
+
+def test_columns_that_are_none_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for text, reason in (("prize=Price", "prize is no column of a catalog"), ("price", "names no column of the file")):
+        with pytest.raises(SystemExit):
+            commands._arguments(["run", "--columns", text])
+        assert reason in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["run", "--rows", "0"], ["run", "--days", "-1"], ["run", "--rows", "many"]])

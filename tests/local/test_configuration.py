@@ -107,7 +107,7 @@ def test_everything_lies_in_the_home_and_listens_on_loopback(configure) -> None:
     assert airflow["AIRFLOW__API__HOST"] == "127.0.0.1"
     assert airflow["AIRFLOW__API__PORT"] == str(of.airflow_port)
     assert Path(airflow["AIRFLOW_HOME"]).is_relative_to(of.home)
-    assert airflow["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == f"sqlite:///{of.home}/airflow/airflow.db"
+    assert airflow["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == f"sqlite:///{of.home}/airflow/airflow.db?timeout=60"
 
 
 def test_two_homes_share_nothing(configure, tmp_path: Path) -> None:

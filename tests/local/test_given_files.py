@@ -6,6 +6,7 @@ import io
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -88,9 +89,24 @@ def test_paths_are_made_absolute(console: Console, tmp_path: Path, monkeypatch: 
     assert job._given(console, ["1.csv", "~/1.csv"], [], ["2024-01-01"])["products"] == [str(tmp_path / "1.csv")] * 2
 
 
-def test_a_date_without_files(console: Console) -> None:
-    with pytest.raises(CannotRun, match="OBSERVED_AT is for files of yours"):
-        job.run(console, [], [], ["2024-01-01"], rows=10, days=1)
+@pytest.mark.parametrize("act", [job.run, job.dry_run])
+@pytest.mark.parametrize("said", [{"observed_at": ["2024-01-01"]}, {"columns": {"price": "Price"}}])
+def test_a_date_or_columns_without_files(console: Console, act: Any, said: dict[str, Any]) -> None:
+    nothing = job.Catalog(products=[], categories=[], observed_at=[], columns={}, rows=10, days=1)
+    with pytest.raises(CannotRun, match="OBSERVED_AT and COLUMNS are for files of yours"):
+        act(console, nothing._replace(**said))
+
+
+def test_columns_go_with_the_files(console: Console, tmp_path: Path) -> None:
+    one = _file(tmp_path, "1.csv")
+    catalog = job.Catalog([one], [], ["2024-01-01"], {"price": "Price"}, 10, 1)
+    assert job._conf(console, catalog) == {
+        "products": [one],
+        "categories": [],
+        "observed_at": ["2024-01-01"],
+        "columns": {"price": "Price"},
+    }
+    assert "columns" not in job._conf(console, catalog._replace(columns={}))
 
 
 def test_a_generated_catalog_has_a_date_a_file(console: Console, configure) -> None:

@@ -12,7 +12,7 @@ README = (CHECKOUT / "README.md").read_text()
 def test_every_setting_is_in_the_table_and_nothing_else() -> None:
     def row(name: str) -> str:
         field = Settings.model_fields[name]
-        default = ".tidemark" if name == "home" else str(field.default)
+        default = ".tidemark" if name == "home" else str(field.get_default(call_default_factory=True) or "")
         return f"| `TIDEMARK_{name.upper()}` | {f'`{default}` ' if default else ''}| {field.description} |"
 
     rows = [line for line in README.splitlines() if line.startswith("| `TIDEMARK_")]

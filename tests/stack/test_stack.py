@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+import zipfile
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from local import processes
 from local import stack as supervised
 from local.programs import PROGRAMS, marks
 from local.runs import Airflow, Refused
+
+SENDING = ("approve", "plan", "produce", "reconcile", "served")
+NOTHING_SENT = {name: {"skipped"} for name in SENDING} | {"preview": {"success"}}
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(900)]
 
@@ -42,7 +46,7 @@ def test_the_day_that_has_ended_is_run_by_the_scheduler(stack: Stack) -> None:
     (run,) = (one for one in stack.runs() if one["run_type"] == "scheduled")
     assert run["state"] == "success"
     assert [run["partition_key"]] * 2 == [one.day for one in stack.ingested]
-    assert stack.states(run["dag_run_id"]) == {name: {"success"} for name in ("plan", "produce", "reconcile", "served")}
+    assert stack.states(run["dag_run_id"]) == {name: {"success"} for name in ("preview", *SENDING)} | {"approve": {"skipped"}}
     assert stack.wrong() == []
 
 
@@ -95,7 +99,7 @@ def test_a_file_of_another_kind_fails_at_once_and_sends_nothing(stack: Stack) ->
     wrong.write_text("asin;title\nB0GOOD0001;a bag\n")
     ends = stack.log_ends()
     said = stack.local("run", "--products", str(wrong), "--observed-at", "2024-01-01", status=1)
-    assert "the ingestion has failed: task plan failed: UnfitFile" in said
+    assert "the run has failed: task plan failed: UnfitFile" in said
     assert f"{wrong}: the first line is not the header of a product file" in said
     assert "Nothing of it has been sent" in said
     run = next(one for one in stack.runs() if one["dag_run_id"] in said)
@@ -154,8 +158,60 @@ def test_a_day_without_files_is_skipped(stack: Stack) -> None:
     ends = stack.log_ends()
     run = stack.trigger("2020-02-02")
     assert stack.end_of(run) == "success"
-    assert stack.states(run) == {name: {"skipped"} for name in ("plan", "produce", "reconcile", "served")}
+    assert stack.states(run) == NOTHING_SENT
     assert stack.log_ends() == ends
+
+
+def test_a_dry_run_sends_nothing(stack: Stack) -> None:
+    """As somebody sees it, of an archive with other columns; then what it has promised happens."""
+    products, categories = stack.catalog("dry", rows=120, first=date(2024, 8, 3), seed=12)
+    text = products.read_text().replace("asin,title", "code,title", 1)
+    archive = stack.folder / "dry" / "archive.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
+        out.writestr("some/products.csv", text)
+        out.writestr("some/categories.csv", categories.read_bytes())
+    given = ("--products", str(archive), "--categories", str(archive), "--observed-at", "2024-08-03", "--columns", "asin=code")
+    ends, before = stack.log_ends(), stack.served_reports()
+    said = stack.local("dry-run", *given)
+    for word in ("rows in 2 files", "Products: ", "Categories that change most", "Nothing has been sent"):
+        assert word in said
+    (run,) = (one for one in stack.runs() if one["conf"].get("dry_run"))
+    assert stack.states(run["dag_run_id"]) == NOTHING_SENT
+    with Airflow() as airflow:
+        promised = airflow.result(run["dag_run_id"], "preview", "preview")
+    assert (stack.log_ends(), stack.served_reports()) == (ends, before)
+
+    stack.local("run", *given)
+    (summary,) = stack.served_reports()["report_summary"]
+    assert {name: summary[name] for name in ("products", "discounted")} == {
+        name: promised["after"][name] for name in ("products", "discounted")
+    }
+    assert summary["average_price"] == pytest.approx(promised["after"]["average_price"], rel=1e-12)
+    assert not list((stack.home / "work").iterdir())
+    # What stands in the archive is what a plain file says, but for the bytes before a row.
+    (stack.folder / "dry" / "as read.csv").write_text(text.replace("code,title", "asin,title", 1))
+    stack.took_as("2024-08-03", f"{archive}/some/products.csv", stack.folder / "dry" / "as read.csv", "product")
+    stack.took_as("2024-08-03", f"{archive}/some/categories.csv", categories, "category")
+    assert stack.wrong() == []
+
+
+def test_a_run_holds_for_a_person(stack: Stack) -> None:
+    """Rejected, it sends nothing; approved, it goes on. Whoever waits is told where to decide."""
+    products, _ = stack.catalog("held", rows=80, first=date(2024, 8, 4), seed=13)
+    conf = {"products": [str(products)], "observed_at": ["2024-08-04"], "hold": True}
+    ends = stack.log_ends()
+    run = stack.trigger(**conf)
+    stack.decide(run, "Reject")
+    assert stack.end_of(run) == "success"
+    assert stack.states(run) == NOTHING_SENT | {"approve": {"success"}}
+    assert stack.log_ends() == ends
+
+    run = stack.trigger(**conf)
+    body = stack.decide(run, "Approve")
+    assert " rows in 1 file**" in body
+    assert stack.end_of(run) == "success"
+    stack.took("2024-08-04", products=[products])
+    assert stack.wrong() == []
 
 
 def test_a_run_goes_on_without_whoever_started_it(stack: Stack) -> None:
@@ -196,6 +252,8 @@ def test_logs_of_every_program(stack: Stack) -> None:
 def test_runs_that_wait_for_the_stream_keep_none_from_sending(stack: Stack) -> None:
     server = supervised._server()
     server.supervisor.stopProcess("speed")
+    said = json.loads(stack.local("status", "--json", status=1))["speed"]
+    assert (said["healthy"], said["detail"][:7]) == (False, "stopped"), "whatever its last heartbeat says"
     runs = []
     for number in range(4):
         day = date(2024, 9, 1 + number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -74,12 +74,15 @@ def send_part(place: Place, file: jobs.File, chunk_bytes: int) -> None:
     produce(place.producer(), settings().product_topic, half, within_seconds=30)
 
 
-def wrong_reports(database: Database[Document], files: Sequence[CsvFile]) -> list[str]:
-    """What is wrong with the served reports and the quarantine, when the stream has served these files and nothing else."""
+def wrong_reports(database: Database[Document], files: Sequence[CsvFile], read_as: Mapping[str, str] | None = None) -> list[str]:
+    """What is wrong with the served reports and the quarantine, when the stream has served these files and nothing else.
+
+    `read_as` has the paths of files by the names of their ingestions, where these are others.
+    """
     truth = recompute_files(files)
     with snapshot(database) as now:
         found = [line for view, rows in reports(truth).items() for line in differences(view, rows, now.rows(view))]
-        paths = {one["_id"]: one["file"] for one in now.rows("ingestion")}
+        paths = {one["_id"]: (read_as or {}).get(one["file"], one["file"]) for one in now.rows("ingestion")}
         kept = {(paths[one["source"]["ingestion"]], one["source"]["position"], one["reason"]) for one in now.rows("quarantine")}
     expected = {(path, position, reason) for (path, position), reason in truth.rejections}
     return (

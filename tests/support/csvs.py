@@ -97,7 +97,7 @@ def expected(content: bytes, kind: Kind, identity: str) -> list[Message]:
 def sent(content: bytes, planned: Planned) -> list[Message]:
     """The events of all chunks of a plan, one chunk after another, each read on its own."""
     ingestion = planned.ingestion
-    origin = Origin(ingestion.id, Kind(ingestion.kind), planned.columns, ingestion.observed_at, TOLD_AT)
+    origin = Origin(ingestion.id, Kind(ingestion.kind), planned.layout.columns, ingestion.observed_at, TOLD_AT, planned.layout.separator)
     return [one for chunk in planned.chunks for one in messages(content[chunk.start : chunk.end], chunk.start, origin)]
 
 

@@ -42,11 +42,12 @@ RUN_SECONDS = 400.0  # on a machine with other things to do
 
 
 class Given(NamedTuple):
-    """A file that has been ingested, as somebody named it."""
+    """A file that has been ingested, as the ingestion is named, and the plain file that says the same."""
 
-    path: str
+    name: str
     kind: str
     day: str
+    path: str
 
 
 @dataclass
@@ -99,8 +100,12 @@ class Stack:
 
     def took(self, day: str, *, products: Iterable[Path] = (), categories: Iterable[Path] = ()) -> None:
         """Notes what has been ingested as of a day, for `wrong`."""
-        self.ingested |= {Given(str(path), "product", day) for path in products}
-        self.ingested |= {Given(str(path), "category", day) for path in categories}
+        self.ingested |= {Given(str(path), "product", day, str(path)) for path in products}
+        self.ingested |= {Given(str(path), "category", day, str(path)) for path in categories}
+
+    def took_as(self, day: str, name: str, path: Path, kind: str) -> None:
+        """Notes what has been ingested in another form, under that name, as the plain file that says the same."""
+        self.ingested.add(Given(name, kind, day, str(path)))
 
     def trigger(self, key: str | None = None, **conf: Any) -> str:
         """Starts a run of DAG `ingest`, of a day where one is named; its id."""
@@ -128,6 +133,21 @@ class Stack:
         for one in self.task_instances(run):
             found.setdefault(one["task_id"], set()).add(one["state"])
         return found
+
+    def decide(self, run: str, option: str) -> str:
+        """Waits until a run asks a person and answers; what it has asked, in Markdown."""
+        path = f"/dags/ingest/dagRuns/{run}/taskInstances/approve/-1/hitlDetails"
+
+        def asked() -> Document | None:
+            with Airflow() as airflow:
+                answer = airflow._http.get(path)
+                return answer.json() if answer.is_success else None
+
+        question = until(asked, f"run {run} asks a person", lambda: f"{self.states(run)}{self.logs()}")
+        with Airflow() as airflow:
+            answer = airflow._http.patch(path, json={"chosen_options": [option]})
+        assert answer.is_success, answer.text
+        return str(question["body"])
 
     def end_of(self, run: str) -> str:
         """Waits for the end of a run; its state."""
@@ -161,10 +181,12 @@ class Stack:
         with connect() as client:
             database = tidemark(client)
             told = {(one["file"], one["kind"], one["observed_at"].date().isoformat()): one["told_at"] for one in database.ingestion.find()}
-            wrong = [f"{one} has not been ingested" for one in self.ingested if one not in told]
-            wrong += [f"{one} has been ingested" for one in told if one not in self.ingested]
-            files = [CsvFile(one.path, one.kind, one.day, int(told[one].timestamp() * 1000)) for one in self.ingested if one in told]
-            return wrong + wrong_reports(database, files)
+            ours = {one[:3]: one for one in self.ingested}
+            wrong = [f"{one} has not been ingested" for one in ours.keys() - told.keys()]
+            wrong += [f"{one} has been ingested" for one in told.keys() - ours.keys()]
+            both = [(ours[key], told[key]) for key in ours.keys() & told.keys()]
+            files = [CsvFile(one.path, one.kind, one.day, int(when.timestamp() * 1000)) for one, when in both]
+            return wrong + wrong_reports(database, files, {one.name: one.path for one, _ in both})
 
 
 def until(look: Callable[[], Any], what: str, tell: Callable[[], str] = str, seconds: float = RUN_SECONDS) -> Any:

@@ -1,0 +1,97 @@
+"""A preview as people read it, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from serving.database import Document
+
+_FIGURES = {
+    "products": ("products", "{:,}"),
+    "average_price": ("average price", "${:,.2f}"),
+    "unpriced": ("price unknown", "{:,}"),
+    "average_stars": ("average stars", "{:.2f}"),
+    "discounted": ("discounted", "{:,}"),
+}
+
+
+def in_words(preview: Document, passed: Sequence[str]) -> str:
+    """`passed` are the thresholds that it passes, in words."""
+    files, products, categories = preview["files"], preview["products"], preview["categories"]
+    parts = [
+        f"**{preview['rows']:,} rows in {len(files)} {'file' if len(files) == 1 else 'files'}**",
+        _table(
+            ("file", "as of", "rows", "rejected", ""),
+            (
+                (
+                    one["file"],
+                    one["observed_at"][:10],
+                    f"{one['rows']:,}",
+                    f"{one['rejected']:,}",
+                    "ingested before" if one["ingested_before"] else "",
+                )
+                for one in files
+            ),
+        ),
+    ]
+    if any(products.values()):
+        parts.append(f"**Products:** {_counts(products)}")
+    if any(categories.values()):
+        parts.append(f"**Categories:** {_counts(categories)}")
+    parts += [f"**Passes a threshold:** {one}" for one in passed]
+    if behind := preview["events_behind"]:
+        parts.append(f"**Not counted:** {behind:,} events that are in Kafka and not served yet")
+    parts.append("**The catalog**\n\n" + _table(("", "served", "then", "change"), (_figure(name, preview) for name in _FIGURES)))
+    if preview["by_category"]:
+        parts.append(
+            "**Categories that change most**\n\n"
+            + _table(
+                ("category", "products", "then", "average price", "then"),
+                (
+                    (
+                        one["category_name"] or f"Unknown category {one['category_id']}",
+                        *(_shown(name, one[when][name]) for name in ("products", "average_price") for when in ("before", "after")),
+                    )
+                    for one in preview["by_category"]
+                ),
+            )
+        )
+    if preview["rejected"]:
+        head = ("reason", "rows", "it must be", "for example it says", "in", "byte")
+        parts.append("**Rejected rows**\n\n" + _table(head, (line for one in preview["rejected"] for line in _rejected(one))))
+    return "\n\n".join(parts)
+
+
+def _rejected(one: Document) -> Iterator[tuple[str, ...]]:
+    """A line for each example of a reason, the reason itself in the first."""
+    reason = (one["reason"], f"{one['rows']:,}", one["rule"])
+    for example in one["examples"]:
+        yield (*reason, example["says"][:80], f"{example['file']} {example['key']}", f"{example['byte']:,}")
+        reason = ("", "", "")
+
+
+def _counts(counts: Document) -> str:
+    return ", ".join(f"{number:,} {name}" for name, number in counts.items())
+
+
+def _figure(name: str, preview: Document) -> tuple[str, ...]:
+    before, after = preview["before"][name], preview["after"][name]
+    change = (
+        "" if before is None or after is None or before == after else f"{'+' if after > before else '-'}{_shown(name, abs(after - before))}"
+    )
+    share = f" ({(after - before) / before:+.1%})" if change and before else ""
+    return _FIGURES[name][0], _shown(name, before), _shown(name, after), change + share
+
+
+def _shown(name: str, value: float | None) -> str:
+    return "-" if value is None else _FIGURES[name][1].format(value)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(_cell(one) for one in line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """What stands in a catalog's text must not end a cell or be read as Markdown."""
+    return "".join(f"\\{one}" if one in "\\`*_{}[]<>|#" and text != "---" else one for one in " ".join(text.split()))

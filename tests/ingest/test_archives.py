@@ -1,0 +1,202 @@
+"""Zip archives and gzip files: what is in them is ingested as if it had been unpacked by hand, and nothing of that stays."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import subprocess
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from support.csvs import OBSERVED_AT, any_products, categories, products
+from support.places import Place
+
+from ingest import archives, jobs
+from ingest.files import Kind, UnfitFile
+from ingest.plan import plan
+from ingest.produce import RECOMMENDED
+from settings import settings
+
+
+def zipped(path: Path, compression: int = zipfile.ZIP_DEFLATED, **files: bytes) -> Path:
+    """Files by name, two underscores for a point."""
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in files.items():
+            archive.writestr(name.replace("__", "."), content)
+    return path
+
+
+def identity(path: Path, kind: Kind = Kind.PRODUCT) -> str:
+    """Of the ingestion that a file is."""
+    with archives.plain(path, kind, {}, path.parent / "work") as plain:
+        return plan(plain, kind, OBSERVED_AT, 1_000).ingestion.id
+
+
+def left(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.exists() else []
+
+
+def test_compressed_or_not_it_is_the_same_ingestion(tmp_path: Path) -> None:
+    content = products(40)
+    (tmp_path / "a.csv").write_bytes(content)
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(content))
+    (tmp_path / "named_otherwise").write_bytes(gzip.compress(content[:700]) + gzip.compress(content[700:]))  # as `cat a.gz b.gz` makes it
+    for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        zipped(tmp_path / f"{compression}.zip", compression, a__csv=content)
+    found = {identity(path) for path in tmp_path.iterdir() if path.is_file()}
+    assert len(found) == 1
+    assert left(tmp_path / "work") == []
+
+
+def test_the_file_of_an_archive_is_the_one_with_the_header(tmp_path: Path) -> None:
+    """As the archive of the catalog is published: both files in one."""
+    both = zipped(tmp_path / "archive.zip", amazon_products__csv=products(9), amazon_categories__csv=categories(5), README__md=b"# Hello\n")
+    assert archives.member(both, Kind.PRODUCT) == "amazon_products.csv"
+    assert archives.member(both, Kind.CATEGORY) == "amazon_categories.csv"
+    with archives.plain(both, Kind.PRODUCT, {}, tmp_path / "work") as plain:
+        assert (plain.name, str(plain)) == ("amazon_products.csv", f"{both}/amazon_products.csv")
+        assert plan(plain, Kind.PRODUCT, OBSERVED_AT, 1_000).ingestion.rows == 9
+
+
+def test_folders_and_what_macos_adds_are_not_looked_at(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.mkdir("data")
+        archive.writestr("data/products.csv", products(3))
+        archive.writestr("__MACOSX/data/._products.csv", products(3))
+    assert archives.member(tmp_path / "a.zip", Kind.PRODUCT) == "data/products.csv"
+
+
+def encrypted(folder: Path) -> bytes:
+    """An archive whose only file says of itself that it is."""
+    content = bytearray(zipped(folder / "plain.zip", a__csv=products(2)).read_bytes())
+    content[6] |= 1
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    return bytes(content)
+
+
+def of_an_unknown_method(folder: Path) -> bytes:
+    content = bytearray(zipped(folder / "plain.zip", a__csv=products(2)).read_bytes())
+    content[8] = content[content.index(b"PK\x01\x02") + 10] = 97
+    return bytes(content)
+
+
+UNFIT = {
+    "no product file": (
+        lambda folder: _read(zipped(folder / "x", a__csv=b"id,name\n1,x\n")),
+        "holds no product file: a.csv: .* column asin",
+    ),
+    "nothing": (lambda folder: _read(zipped(folder / "x")), "it holds no product file: it is empty"),
+    "two": (lambda folder: _read(zipped(folder / "x", a__csv=products(1), b__csv=products(2))), r"2 product files \(a.csv, b.csv\)"),
+    "encrypted": (encrypted, "it is encrypted: unpack it and name the file"),
+    "an unknown method": (of_an_unknown_method, "compressed in a way that is not known here .*: unpack it and name the file"),
+    "a zip cut short": (lambda folder: _read(zipped(folder / "x", a__csv=products(900)))[:-900], "it is damaged .*written to its end"),
+    "a gzip cut short": (lambda _: gzip.compress(products(900))[:-900], "it is damaged .*was it written to its end"),
+    "a gzip with a wrong checksum": (lambda _: gzip.compress(products(90))[:-8] + bytes(8), "it is damaged .*CRC"),
+    "gzip in name only": (lambda _: b"\x1f\x8bhello, this is not compressed at all", "it is damaged"),
+    "a gzip file of nothing": (lambda _: gzip.compress(b""), "it is empty: was it written to its end"),
+}
+
+
+def _read(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("what", UNFIT)
+def test_refused(what: str, tmp_path: Path) -> None:
+    make, reason = UNFIT[what]
+    (tmp_path / "a.packed").write_bytes(make(tmp_path))
+    with pytest.raises(UnfitFile, match=rf"^{tmp_path}/a.packed: .*{reason}.*Nothing of it has been sent$"):
+        identity(tmp_path / "a.packed")
+    assert left(tmp_path / "work") == []
+
+
+def test_what_a_killed_process_has_left_goes_after_a_day(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    for name, age in (("old.part", 90_000), ("new.part", 60), ("kept.csv", 90_000)):
+        (work / name).touch()
+        os.utime(work / name, (time.time() - age,) * 2)
+    (tmp_path / "a.gz").write_bytes(gzip.compress(products(3)))
+    identity(tmp_path / "a.gz")
+    assert {path.name for path in left(work)} == {"new.part", "kept.csv"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a file system")
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.gz").write_bytes(gzip.compress(products(30_000)))
+    small = tmp_path / "work"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        with pytest.raises(OSError, match=f"a.gz cannot be unpacked to {small}: No space left on device"):
+            identity(tmp_path / "a.gz")
+        assert left(small) == []
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+class Moved:
+    """Stands in for a worker on another machine: its work folder is empty."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self, path: str) -> Path:
+        self.times += 1
+        for unpacked in settings().work.iterdir():
+            unpacked.unlink()
+        return Path(path)
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("form", ["zip", "gz"])
+def test_chunk_by_chunk_to_kafka(place: Place, tmp_path: Path, form: str) -> None:
+    """Also where the work folder forgets what has been unpacked between two chunks. In the end it holds nothing."""
+    from random import Random
+
+    content = any_products(Random(8), 120)
+    path = tmp_path / f"a.{form}"
+    if form == "zip":
+        zipped(path, products__csv=content, categories__csv=categories(4))
+    else:
+        path.write_bytes(gzip.compress(content))
+    (tmp_path / "a.csv").write_bytes(content)
+    planned = jobs.plan(place.database, [jobs.File(Kind.PRODUCT, path, OBSERVED_AT)], 3_000)
+    assert len(planned.chunks) > 3
+    assert [one.name for one in left(settings().work)] == [f"{planned.ingestions[0]}.csv"]
+    producer, moved = place.producer(), Moved()
+    for chunk in planned.chunks:
+        jobs.produce(place.database, lambda: producer, RECOMMENDED, chunk, moved)
+    assert moved.times == len(planned.chunks)
+    jobs.reconcile(place.database, planned.ingestions)
+    assert left(settings().work) == []
+    assert jobs.plan(place.database, [jobs.File(Kind.PRODUCT, tmp_path / "a.csv", OBSERVED_AT)], 3_000) == (planned.ingestions, [])
+    assert sum(place.ends().values()) == place.database.ingestion.find_one({})["rows"]  # type: ignore[index]
+
+
+@pytest.mark.servers
+def test_an_archive_that_has_changed_is_not_produced(place: Place, tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", a__csv=products(20))
+    planned = jobs.plan(place.database, [jobs.File(Kind.PRODUCT, path, OBSERVED_AT)], 10**9)
+    for name, content, reason in (
+        ("a__csv", products(20, price="13.5"), "bytes .* are others"),
+        ("b__csv", products(20), "it holds no a.csv any more"),
+    ):
+        zipped(path, **{name: content})
+        archives.kept(settings().work, planned.ingestions[0]).unlink(missing_ok=True)
+        with pytest.raises(UnfitFile, match=f"{path}/a.csv.*{reason}"):
+            jobs.produce(place.database, place.producer, RECOMMENDED, planned.chunks[0], Path)
+    assert len(place.ends()) == 0
+
+
+def test_big_ones_tell_how_far_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(archives, "_PROGRESS_SECONDS", 0.0)
+    out = io.BytesIO()
+    with caplog.at_level("INFO"):
+        archives._copy(io.BytesIO(bytes(3 << 20)), out, "a.gz")
+    assert caplog.messages == ["a.gz: 1 MiB unpacked", "a.gz: 2 MiB unpacked", "a.gz: 3 MiB unpacked"]

@@ -1,0 +1,150 @@
+"""Separators, column orders and names: the same rows are the same events, whatever the layout."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.csvs import BOM, OBSERVED_AT, MemoryFile, product, sent
+
+from ingest.files import CATEGORY_COLUMNS, PRODUCT_COLUMNS, Kind, UnfitFile
+from ingest.layouts import AS_THEY_ARE, SEPARATORS, columns_in, columns_of, header, layout
+from ingest.plan import Planned, plan
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=12)
+
+
+def written(columns: tuple[str, ...], rows: list[list[str]], separator: str, line_end: str = "\n") -> bytes:
+    text = io.StringIO(newline="")
+    # All quoted: csv.writer quotes no carriage return that is none of its own line ends.
+    csv.writer(text, delimiter=separator, lineterminator=line_end, quoting=csv.QUOTE_ALL).writerows([columns, *rows])
+    return text.getvalue().encode()
+
+
+def planned(content: bytes, named: Mapping[str, str] = AS_THEY_ARE) -> Planned:
+    return plan(MemoryFile(content), Kind.PRODUCT, OBSERVED_AT, 300, named)
+
+
+def values(content: bytes, named: Mapping[str, str] = AS_THEY_ARE) -> list[tuple[bytes | None, Any]]:
+    """Keys and values of a file's events."""
+    return [(one.key, json.loads(one.value)) for one in sent(content, planned(content, named))]
+
+
+@given(
+    st.lists(st.lists(TEXTS, min_size=11, max_size=11), min_size=1, max_size=8),
+    st.permutations(PRODUCT_COLUMNS),
+    st.sampled_from(SEPARATORS),
+    st.booleans(),
+    st.dictionaries(st.sampled_from(PRODUCT_COLUMNS), st.uuids().map(str), max_size=11),
+    st.sampled_from(("\n", "\r\n", "\r")),
+)
+def test_any_layout_makes_the_same_events(
+    rows: list[list[str]], order: list[str], separator: str, bom: bool, named: dict[str, str], line_end: str
+) -> None:
+    as_kaggle = written(PRODUCT_COLUMNS, rows, ",")
+    at = [PRODUCT_COLUMNS.index(column) for column in order]
+    names = tuple(named.get(column, column) for column in order)
+    other = (BOM if bom else b"") + written(names, [[row[index] for index in at] for row in rows], separator, line_end)
+    assert values(other, named) == values(as_kaggle)
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+def test_the_separator_is_that_of_the_header(separator: str) -> None:
+    row = product(1)
+    row[1] = "a,b;c\td|e"
+    content = written(PRODUCT_COLUMNS, [row], separator)
+    assert layout(content, Kind.PRODUCT).separator == separator
+    assert values(content) == values(written(PRODUCT_COLUMNS, [row], ","))
+
+
+def test_a_row_of_another_length_goes_as_it_came() -> None:
+    content = written(PRODUCT_COLUMNS, [product(1)], ";") + b"one;two,three\r\n"
+    *_, last = sent(content, planned(content))
+    assert (last.key, last.value) == (None, b"one;two,three")
+
+
+def test_columns_beside_those_needed_are_kept() -> None:
+    content = written((*PRODUCT_COLUMNS, "größe", ""), [[*product(1), "12", "x"]], ";")
+    ((_, value),) = values(content)
+    assert (value["größe"], value[""]) == ("12", "x")
+
+
+def test_a_column_that_bears_one_of_our_names_and_is_another() -> None:
+    """`price` is what the file calls `now`; its own `price` is kept under another name."""
+    columns = (*PRODUCT_COLUMNS, "now")
+    content = written(columns, [[*product(1, price="7"), "5"]], ",")
+    ((_, value),) = values(content, {"price": "now"})
+    assert (value["price"], value["file:price"]) == ("5", "7")
+    swapped = {"price": "listPrice", "listPrice": "price"}
+    ((_, value),) = values(written(PRODUCT_COLUMNS, [product(1, price="7")], ","), swapped)
+    assert (value["price"], value["listPrice"]) == ("0.0", "7")
+
+
+def test_pictures_and_links_can_be_absent() -> None:
+    columns = tuple(one for one in PRODUCT_COLUMNS if one not in ("imgUrl", "productURL"))
+    row = [text for column, text in zip(PRODUCT_COLUMNS, product(1), strict=True) if column in columns]
+    content = written(columns, [row], ",")
+    with pytest.raises(UnfitFile, match="column imgUrl, productURL is missing"):
+        planned(content)
+    ((_, value),) = values(content, {"imgUrl": "", "productURL": ""})
+    assert set(value) == {*columns, "date"}
+    with pytest.raises(UnfitFile, match="no product can do without price: say which column of the file it is"):
+        planned(written(PRODUCT_COLUMNS, [product(1)], ","), {"price": ""})
+
+
+def test_told_with_other_columns_it_is_another_ingestion() -> None:
+    """Else nobody could mend a wrong mapping: the rows would count as sent."""
+    content = written((*PRODUCT_COLUMNS, "now"), [[*product(1), "5"]], ",")
+    first, mended = planned(content), planned(content, {"price": "now"})
+    assert first.ingestion.id != mended.ingestion.id
+    assert planned(content, {"price": "price"}).ingestion.id == first.ingestion.id
+    assert planned(content, {"price": "now", "title": "title"}).ingestion.id == mended.ingestion.id
+
+
+UNFIT = {
+    "names the columns as the separator that fits best has them": (
+        b"ASIN;Name;Price\nB0;Lamp;5\n",
+        {},
+        "column asin, title, .* is missing .*needed: asin,title,.*; found: ASIN,Name,Price.*Where the columns have other names, say which",
+    ),
+    "a mapped column that is not there": (written(PRODUCT_COLUMNS, [product(1)], ";"), {"price": "Preis"}, "column Preis is missing"),
+    "two columns of one name": (written((*PRODUCT_COLUMNS, "x", "x"), [[*product(1), "", ""]], "|"), {}, "names column x twice"),
+}
+
+
+@pytest.mark.parametrize("what", UNFIT)
+def test_refused(what: str) -> None:
+    content, named, reason = UNFIT[what]
+    with pytest.raises(UnfitFile, match=f"^memory/rows.csv: .*{reason}"):
+        planned(content, named)
+
+
+def test_a_mapping_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match="prize is no column of a catalog: those are asin, title"):
+        columns_of({"prize": "Price"})
+    with pytest.raises(ValueError, match="column Link of the file cannot be two columns of a product"):
+        columns_of({"imgUrl": "Link", "productURL": "Link"})
+    with pytest.raises(ValueError, match="column listPrice of the file cannot be two columns of a product: say of the other one too"):
+        columns_of({"price": "listPrice"})
+    assert columns_of({"imgUrl": "", "productURL": "", "id": "asin"})
+
+
+def test_columns_as_text() -> None:
+    assert columns_in("price=Preis, title = Product name ,imgUrl=") == {"price": "Preis", "title": "Product name", "imgUrl": ""}
+    assert columns_in("") == {}
+    with pytest.raises(ValueError, match="'price' names no column of the file: write price=Price"):
+        columns_in("price")
+
+
+def test_categories_have_layouts_too() -> None:
+    content = written(("Name", "Nummer"), [["Luggage", "104"]], "\t")
+    found = plan(MemoryFile(content), Kind.CATEGORY, OBSERVED_AT, 100, {"id": "Nummer", "category_name": "Name"})
+    (event,) = sent(content, found)
+    assert (event.key, json.loads(event.value)) == (b"104", {"id": "104", "category_name": "Luggage"})
+    assert header(["id", "category_name"], Kind.CATEGORY) == CATEGORY_COLUMNS

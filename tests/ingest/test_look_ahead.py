@@ -1,0 +1,78 @@
+"""When a run only tries, goes on or holds for a person: the run's word first, else the settings' thresholds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.csvs import OBSERVED_AT, csv_bytes, product
+from support.places import Place
+
+from ingest import jobs
+from ingest.files import Kind
+from ingest.preview_text import in_words
+from settings import Settings
+
+pytestmark = pytest.mark.servers
+
+FREE = Settings(hold_rejected_share=0.25)  # type: ignore[call-arg]
+STRICT = Settings(hold_rejected_share=0.24)  # type: ignore[call-arg]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[jobs.File]:
+    """Four rows, one of which is rejected."""
+    rows = [product(number) for number in range(4)]
+    rows[2][6] = "n/a | *dear*"
+    (tmp_path / "a.csv").write_bytes(csv_bytes(rows))
+    return [jobs.File(Kind.PRODUCT, tmp_path / "a.csv", OBSERVED_AT)]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "of", "step"),
+    [
+        ({}, FREE, jobs.PLAN),
+        ({}, STRICT, jobs.APPROVE),
+        ({"hold": False}, STRICT, jobs.PLAN),
+        ({"hold": True}, FREE, jobs.APPROVE),
+        ({"dry_run": True}, FREE, None),
+        ({"dry_run": True, "hold": True}, STRICT, None),
+    ],
+)
+def test_the_next_step(place: Place, files: list[jobs.File], parameters: dict[str, Any], of: Settings, step: str | None) -> None:
+    ahead = jobs.look_ahead(place.database, files, parameters, of)
+    assert ahead.step == step
+    if parameters.get("hold") is not False:
+        assert ahead.preview is not None
+        assert ahead.preview["shifts"] == {"rejected": 0.25, "products": None, "average_price": None}
+        assert ("25.0% of the rows are rejected (more than 24.0%)" in ahead.words) == (of is STRICT)
+    assert len(place.ends()) == place.database.ingestion.count_documents({}) == 0
+
+
+def test_without_thresholds_no_row_is_read(place: Place, tmp_path: Path) -> None:
+    nothing = [jobs.File(Kind.PRODUCT, tmp_path / "nothing.csv", OBSERVED_AT)]
+    assert jobs.look_ahead(place.database, nothing, {}, Settings()) == (jobs.PLAN, None, "")  # type: ignore[call-arg]
+    assert jobs.look_ahead(place.database, [], {"dry_run": True}, Settings()).step == jobs.PLAN  # type: ignore[call-arg]
+
+
+def test_in_words(place: Place, files: list[jobs.File]) -> None:
+    """What stands in a file is shown as it is, and neither ends a cell nor is read as Markdown."""
+    ahead = jobs.look_ahead(place.database, files, {"dry_run": True}, FREE)
+    assert ahead.words == in_words(ahead.preview or {}, [])
+    for text in (
+        "**4 rows in 1 file**",
+        "**Products:** 3 new, 0 changed, 0 unchanged, 0 older",
+        "| products | 0 | 3 | +3 |",
+        "| average price | - | $12.50 |  |",
+        r"| price | 1 | a number of dollars, 0 to 1000000 | n/a \| \*dear\* | a.csv B0T0000002 |",
+    ):
+        assert text in ahead.words
+
+
+def test_columns_of_the_run_go_before_those_of_the_settings() -> None:
+    of = Settings(columns={"price": "Price"})  # type: ignore[call-arg]
+    assert jobs.columns({}, of) == {"price": "Price"}
+    assert jobs.columns({"columns": {"title": "Name"}}, of) == {"title": "Name"}
+    with pytest.raises(jobs.Unclear, match="columns: prize is no column of a catalog"):
+        jobs.columns({"columns": {"prize": "Price"}}, of)

@@ -1,0 +1,115 @@
+"""`make peek`: the newest events of a topic, as they are, and what validation says of each."""
+
+from __future__ import annotations
+
+import pytest
+from confluent_kafka import Producer
+from support.places import Place
+from support.servers import free_ports
+
+from catalog.events import Event
+from ingest import peek
+from settings import settings
+
+PRODUCT = (
+    b'{"asin":"B0GOOD%04d","title":"T","stars":4,"reviews":1,"price":%d.5,"listPrice":0,"category_id":7,"isBestSeller":true,'
+    b'"boughtInLastMonth":0,"date":"2024-01-02T03:04:05Z"}'
+)
+
+
+def product(number: int) -> Event:
+    return Event("ingest-product", 0, 0, 0, b"B0GOOD%04d" % number, PRODUCT % (number, number), (("tide-source", b"csv"), ("odd", None)))
+
+
+@pytest.mark.servers
+def test_the_newest_events_of_all_partitions_oldest_first(place: Place) -> None:
+    for number in range(60):
+        place.send([product(number)])
+    found = peek.last(settings().product_topic, 25)
+    events = sorted(place.log(), key=lambda event: (event.timestamp, event.partition, event.offset))
+    assert found == events[-25:]
+    assert len({event.partition for event in found}) > 1
+    assert peek.last(settings().product_topic, 1_000) == events
+    assert peek.last(settings().category_topic, 5) == []
+
+
+@pytest.mark.servers
+def test_as_somebody_reads_it(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = [
+        (b"B0BAD00001", b'{"asin":"b0bad"}'),
+        (None, b"caf\xe9,[bold]"),
+        (b"k", None),
+        (b"B0LONG0001", b'{"title":"' + b"x" * 5_000 + b'"}'),
+    ]
+    place.send([product(3), *(Event("ingest-product", 0, 0, 0, key, value) for key, value in bad)])
+    assert peek.main(["product", "--count", "10"]) == 0
+    said = capsys.readouterr().out
+    for text in (
+        f"{settings().product_topic}/",
+        "key B0GOOD0003",
+        "  tide-source: csv",
+        "  odd: (none)",
+        "valid: product B0GOOD0003 as of 2024-01-02 03:04:05, in category 7, $0-5, best seller",
+        "rejected, asin: it must be text that matches [A-Z0-9]{10}",
+        r"caf\xe9,[bold]",
+        "rejected, malformed: it must be one JSON object in UTF-8",
+        "key (none)",
+        "... 4,012 characters more",
+    ):
+        assert text in said
+    assert said.count("rejected, ") == 4
+
+    place.send([Event("ingest-category", 0, 0, 0, b"7", b'{"id":7,"category_name":"Bags"}')])
+    assert peek.main(["category"]) == 0
+    assert "valid: category 7 is Bags" in capsys.readouterr().out
+
+
+@pytest.mark.servers
+def test_a_topic_without_events(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    assert peek.main(["category"]) == 0
+    assert capsys.readouterr().out == f"topic {settings().category_topic} holds no events\n"
+
+
+@pytest.mark.servers
+def test_markers_of_transactions_are_no_events(place: Place) -> None:
+    producer = Producer({"bootstrap.servers": settings().kafka, "transactional.id": "peek"})
+    producer.init_transactions()
+    producer.begin_transaction()
+    for number in range(3):
+        producer.produce(settings().product_topic, b"%d" % number, partition=0)
+    producer.commit_transaction()
+    # Offset 3 is the marker. It is among the newest two, and nobody waits for an event there.
+    assert [event.value for event in peek.last(settings().product_topic, 2)] == [b"2"]
+    assert [event.value for event in peek.last(settings().product_topic, 100)] == [b"0", b"1", b"2"]
+
+
+@pytest.mark.servers
+def test_a_topic_that_is_not_there(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("TIDEMARK_PRODUCT_TOPIC", "nothing")
+    settings.cache_clear()
+    assert peek.main([]) == 1
+    assert f"Kafka at {settings().kafka} has no topic nothing: make start creates it" in capsys.readouterr().out
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Said once, by us."""
+    (port,) = free_ports(1)
+    monkeypatch.setenv("TIDEMARK_KAFKA_PORT", str(port))
+    monkeypatch.setattr(peek, "ANSWER_SECONDS", 1.0)
+    settings.cache_clear()
+    assert peek.main([]) == 1
+    said = capfd.readouterr()
+    assert said.out.startswith(f"Kafka at 127.0.0.1:{port} does not answer (")
+    assert said.out.count("\n") == 1
+    assert said.err == ""
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "many", "100001"])
+def test_counts(count: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        peek._arguments(["--count", count])
+    assert "is not a whole number from 1 to 100000" in capsys.readouterr().err
