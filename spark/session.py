@@ -50,7 +50,7 @@ def session(name: str, *, memory: str, ui_port: int | None = None) -> SparkSessi
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.sql.shuffle.partitions": "2",
             "spark.local.dir": str(scratch),
-            "spark.sql.warehouse.dir": f"file://{scratch}/warehouse",  # Spark makes it, and nothing is in it
+            "spark.sql.warehouse.dir": f"file://{scratch.resolve()}/warehouse",  # Spark makes it, and nothing is in it
             "spark.databricks.delta.snapshotPartitions": "2",  # by default fifty tasks read a table's log, however short it is
             "spark.driver.extraJavaOptions": f'{_JAVA_OPTIONS} "-Djava.io.tmpdir={scratch}"',
         }
