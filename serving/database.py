@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC
-from typing import Any
+from typing import Any, TypeVar
 
 from pymongo import MongoClient, ReadPreference
+from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
@@ -13,6 +15,7 @@ from pymongo.write_concern import WriteConcern
 from settings import settings
 
 Document = dict[str, Any]
+_Answer = TypeVar("_Answer")
 
 
 def connect(url: str | None = None, *, within_seconds: float = 20) -> MongoClient[Document]:
@@ -29,3 +32,14 @@ def tidemark(client: MongoClient[Document], name: str | None = None) -> Database
         read_concern=ReadConcern("majority"),
         write_concern=WriteConcern("majority"),
     )
+
+
+def in_transaction(database: Database[Document], act: Callable[[ClientSession], _Answer]) -> _Answer:
+    """All that `act` does in the session, or nothing. It is called again where another transaction was in the way."""
+    with database.client.start_session() as session:
+        return session.with_transaction(
+            act,
+            read_concern=database.read_concern,
+            write_concern=database.write_concern,
+            read_preference=database.read_preference,
+        )

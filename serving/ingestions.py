@@ -14,7 +14,7 @@ from pymongo.database import Database
 
 from catalog.marks import TideMark
 from serving import offsets
-from serving.database import Document
+from serving.database import Document, in_transaction
 
 PLANNED, DONE = "planned", "done"
 
@@ -79,8 +79,7 @@ def register(database: Database[Document], ingestion: Ingestion, chunks: Iterabl
         told_at: datetime = before["told_at"]
         return told_at
 
-    with database.client.start_session() as session:
-        return session.with_transaction(transaction, read_concern=database.read_concern, write_concern=database.write_concern)
+    return in_transaction(database, transaction)
 
 
 def chunks_to_do(database: Database[Document], ingestion: str) -> list[int]:
@@ -141,6 +140,21 @@ def ends(database: Database[Document], identities: Iterable[str]) -> TideMark:
     """The lowest mark that reaches the newest event of each chunk that is done."""
     found = database.ingestion_chunk.find({"ingestion": {"$in": list(identities)}, "status": DONE}, {"ends": True})
     return reduce(TideMark.joined, (offsets.from_documents(one["ends"]) for one in found), TideMark())
+
+
+def to_reconcile(database: Database[Document], mark: TideMark) -> dict[str, int]:
+    """Rows by ingestion, of those all of whose events lie below the mark, and which have not been found in the raw history yet."""
+    found: dict[str, int] = {}
+    for one in database.ingestion.find({"reconciled": None}, {"rows": True, "chunks": True}):
+        done = list(database.ingestion_chunk.find({"ingestion": one["_id"], "status": DONE}, {"ends": True}))
+        if len(done) == one["chunks"] and all(mark.reaches(offsets.from_documents(chunk["ends"])) for chunk in done):
+            found[one["_id"]] = one["rows"]
+    return found
+
+
+def mark_reconciled(database: Database[Document], identities: Iterable[str]) -> None:
+    """Every row of these files has been found in the raw history."""
+    database.ingestion.update_many({"_id": {"$in": list(identities)}}, {"$set": {"reconciled": True}})
 
 
 def _chunk_key(ingestion: str, number: int) -> str:

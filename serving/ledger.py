@@ -20,7 +20,7 @@ from catalog.cube import MEASURES, Cell
 from catalog.marks import TideMark
 from catalog.versions import CategoryVersion
 from serving import offsets
-from serving.database import Document
+from serving.database import Document, in_transaction
 
 LEDGER = "ledger"
 
@@ -55,7 +55,8 @@ class Category(NamedTuple):
 class Ledger:
     """The ledger as read at one moment.
 
-    `committed` is the newest committed micro-batch's number by generation, `topics` ids by name, `rebuilding` a publication's number.
+    `committed` is the newest committed micro-batch's number by generation, `topics` ids by name, `rebuilding` a publication's number,
+    `rebuilds` how many have come to their end, `rules` the fingerprint of the stream that started last.
     """
 
     generation: int
@@ -63,6 +64,8 @@ class Ledger:
     committed: Mapping[int, int]
     topics: Mapping[str, str] = field(default_factory=dict)
     rebuilding: int | None = None
+    rebuilds: int = 0
+    rules: str | None = None
 
     def holds(self, tag: Tag) -> bool:
         """Is what bears this tag committed?"""
@@ -113,7 +116,7 @@ def read(database: Database[Document]) -> Ledger:
     document = database.state.find_one({"_id": LEDGER})
     if document is None:
         raise NotPrepared(f"database {database.name} holds no ledger: run `python -m serving.schema` first")
-    return _ledger(document)
+    return from_document(document)
 
 
 def reached(mark: TideMark) -> Document:
@@ -147,7 +150,7 @@ def start_generation(database: Database[Document], rules: str, topics: Mapping[s
     )
     if document is None:
         raise Fenced("another stream or a rebuild has started at the same moment")
-    return _ledger(document)
+    return from_document(document)
 
 
 def heartbeat(database: Database[Document], generation: int) -> None:
@@ -188,16 +191,12 @@ def commit(database: Database[Document], generation: int, batch: MicroBatch) -> 
             )
         if cells := [_increment(cell, difference) for cell, difference in batch.differences.items() if any(difference)]:
             database.speed_cell.bulk_write(cells, ordered=False, session=session)
-        if categories := [_replacement(number, category) for number, category in batch.categories.items()]:
+        if categories := [
+            ReplaceOne({"_id": number}, category_document(number, category), upsert=True) for number, category in batch.categories.items()
+        ]:
             database.category.bulk_write(categories, ordered=False, session=session)
 
-    with database.client.start_session() as session:
-        session.with_transaction(
-            transaction,
-            read_concern=database.read_concern,
-            write_concern=database.write_concern,
-            read_preference=database.read_preference,
-        )
+    in_transaction(database, transaction)
 
 
 def cell_key(cell: Iterable[Any]) -> Document:
@@ -206,13 +205,20 @@ def cell_key(cell: Iterable[Any]) -> Document:
     return {"category_id": category_id, "price_level": price_level, "is_best_seller": is_best_seller}
 
 
-def _ledger(document: Document) -> Ledger:
+def cell_of(document: Mapping[str, Any]) -> Cell:
+    """What cell_key() has made a document of."""
+    return Cell(document["category_id"], document["price_level"], document["is_best_seller"])
+
+
+def from_document(document: Document) -> Ledger:
     return Ledger(
         generation=document["generation"],
         offsets=offsets.from_documents(document["offsets"]),
         committed={int(generation): number for generation, number in document["committed"].items()},
         topics=document["topics"],
         rebuilding=document["rebuilding"],
+        rebuilds=document["rebuilds"],
+        rules=document["rules"],
     )
 
 
@@ -229,9 +235,5 @@ def _increment(cell: Cell, difference: Iterable[int]) -> UpdateOne:
     )
 
 
-def _replacement(number: int, category: Category) -> ReplaceOne[Document]:
-    return ReplaceOne(
-        {"_id": number},
-        {"_id": number, "category_name": category.name, "_tide": {"version": category.version._asdict()}},
-        upsert=True,
-    )
+def category_document(number: int, category: Category) -> Document:
+    return {"_id": number, "category_name": category.name, "_tide": {"version": category.version._asdict()}}

@@ -102,10 +102,31 @@ COLLECTIONS: tuple[Collection, ...] = (
     Collection("speed_cell", _object(_id=_CELL, **_MEASURES)),
     Collection(
         "publication",
-        _object(_id=_COUNT, mark=_OFFSETS, published_at=_DATE_OR_NULL, rules=_TEXT_OR_NULL),
+        _object(
+            _id=_COUNT,
+            mark=_OFFSETS,
+            published_at=_DATE_OR_NULL,
+            rules=_TEXT_OR_NULL,
+            optional={
+                "cut": {
+                    "bsonType": ["object", "null"],
+                    "required": ["served", "rebuilds"],
+                    "properties": {"served": _COUNT, "rebuilds": _COUNT},
+                },
+                "layers": {**_array(_COUNT), "bsonType": ["array", "null"]},
+                "since_full": _COUNT,
+                "newest_event": _DATE_OR_NULL,
+                "newest_observation": _DATE_OR_NULL,
+            },
+        ),
     ),
     Collection(
         "publication_cell",
+        _object(_id={"bsonType": "object"}, publication=_COUNT, cell=_CELL, **_MEASURES),
+        (IndexModel([("publication", ASCENDING)]),),
+    ),
+    Collection(
+        "cut_cell",
         _object(_id={"bsonType": "object"}, publication=_COUNT, cell=_CELL, **_MEASURES),
         (IndexModel([("publication", ASCENDING)]),),
     ),
@@ -143,6 +164,7 @@ COLLECTIONS: tuple[Collection, ...] = (
             observed_at=_DATE,
             told_at=_DATE,
             chunks=_COUNT,
+            optional={"reconciled": {"bsonType": "bool"}},
         ),
         (IndexModel([("told_at", DESCENDING)]),),
     ),

@@ -40,6 +40,7 @@ def state(database: Database[Document]) -> Document:
             },
             "log": {"offsets": log.get("offsets", []), "looked_at": log.get("looked_at"), "lag": _lag(ledger, log, freshness)},
             "quarantine": _counts(now, "quarantine", {"$match": {"status": "open"}}, {"$group": {"_id": "$reason", "n": {"$sum": 1}}}),
+            "verification": now.one("verification", {"$sort": {"at": -1}}),
             "ingestions": {
                 "served": _count(now, {"served": True}),
                 "under_way": _count(now, {"served": False}),

@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     product_partitions: int = Field(4, ge=1, description="partitions of the product topic when it is created")
     kafka_replication: int = Field(1, ge=1, description="replicas of a topic when it is created; 3 on a cluster")
     retention_days: int = Field(30, ge=1, description="how long new topics keep events; must outlast missed nights")
+    lake: str = Field("", description="where the raw history is kept: a folder, s3a://... or hdfs://...; empty is one under home")
 
     # ingestion
     products_pattern: str = Field(
@@ -78,6 +79,11 @@ class Settings(BaseSettings):
     max_events_per_batch: int = Field(200_000, ge=1, description="most events one micro-batch takes (Spark's maxOffsetsPerTrigger)")
     speed_memory: str = Field("2g", description="heap of the stream's Spark driver")
 
+    # the nightly batch
+    batch_memory: str = Field("3g", description="heap of a batch job's Spark driver")
+    full_every: int = Field(7, ge=1, description="every how many publications one is recomputed from the raw history")
+    keep_publications: int = Field(7, ge=1, description="how many publications are kept to go back to")
+
     # small print of the local stack
     airflow_parallelism: int = Field(3, ge=1, description="tasks that Airflow runs at once")
     mongodb_cache_gb: float = Field(2.0, ge=0.25, description="local MongoDB's cache")
@@ -97,6 +103,11 @@ class Settings(BaseSettings):
         """Where the HTTP API is reached from this machine."""
         host = "127.0.0.1" if self.api_host in ("0.0.0.0", "::") else self.api_host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.api_port}"
+
+    @cached_property
+    def lake_url(self) -> str:
+        """Where the raw history is kept: absolute where it is a folder. By default each database has its own."""
+        return self.lake if "://" in self.lake else str((Path(self.lake) if self.lake else self.home / "lake" / self.database).resolve())
 
     @property
     def jars(self) -> Path:

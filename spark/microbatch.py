@@ -7,7 +7,6 @@ cells' differences and the offsets. Nothing else remembers progress, so it does 
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,10 +14,8 @@ from datetime import UTC, datetime
 from functools import cache, cached_property
 from typing import Any
 
-from py4j.protocol import Py4JError
 from pymongo import UpdateMany
 from pymongo.database import Database
-from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, Observation, Row
 from pyspark.sql import functions as F
 
@@ -32,11 +29,9 @@ from serving.views import LOOKED_AT_LATELY
 from spark import transforms
 from spark.log import identities
 from spark.products import COLUMNS, DIMENSIONS, RESULT, ProductWriter
+from spark.tasks import fencing
 
 log = logging.getLogger(__name__)
-
-# How Spark tells of a task's exception.
-_FENCED = re.compile(rf"{re.escape(f'{Fenced.__module__}.{Fenced.__qualname__}')}: (.+)")
 
 
 class NewPartition(Exception):
@@ -105,12 +100,8 @@ class MicroBatches:
         seen = observed.observe(observation, *self._metrics)
         states = transforms.with_contributions(transforms.newest(seen)).select(*COLUMNS)
         summed = states.mapInArrow(writer, RESULT).groupBy(*DIMENSIONS).agg(*_sums())
-        try:
+        with fencing():
             return summed.collect(), observation.get
-        except (PySparkException, Py4JError) as error:
-            if fenced := _FENCED.search(str(error)):
-                raise Fenced(fenced[1]) from error
-            raise
 
     @cached_property
     def _metrics(self) -> list[Column]:

@@ -11,29 +11,24 @@ import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from operator import add, sub
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from bson import Binary
-from bson.datetime_ms import DatetimeMS
-from bson.int64 import Int64
-from pymongo import InsertOne, MongoClient, ReplaceOne
+from pymongo import InsertOne, ReplaceOne
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
 from catalog.cube import MEASURES, Cell
 from catalog.versions import CategoryVersion, Version
-from serving.database import Document, connect, tidemark
+from serving.database import Document, tidemark
 from serving.ledger import Category, Fenced, Ledger, Tag
-from serving.views import unknown_category
+from spark.documents import CONTRIBUTION, FIELDS, State, document_of, file_names, quarantine_record, states_of, versioned
+from spark.held import apply, as_read, held_by
+from spark.tasks import DOCUMENTS_AT_ONCE, DUPLICATE_KEY, client
 from spark.transforms import CATEGORY, PRODUCT
-
-_DUPLICATE_KEY = 11000  # MongoDB's error code
-_DOCUMENTS_AT_ONCE = 2_000  # one find and one bulk write
 
 # What a task returns, as Spark's schema: differences by cell (version columns null), and categories (measures null).
 RESULT = ", ".join(
@@ -63,36 +58,11 @@ Differences = dict[tuple[Any, ...], tuple[int, ...]]  # measures by cell
 _NOTHING = (0,) * len(MEASURES)
 
 
-# A product document's fields by the columns they come from, but for those that the writer works out.
-_FIELDS = {
-    "_id": "id",
-    "asin": "id",
-    **{name: name for name in ("title", "imgUrl", "productURL", "stars", "reviews", "price", "listPrice", "category_id", "isBestSeller")},
-    **{name: name for name in ("boughtInLastMonth", "price_level")},
-}
-_CONTRIBUTION = ("category_id", "price_level", "isBestSeller", *MEASURES)
-
 # What a task needs of transforms.with_contributions. A version comes in parts: a struct costs several times as much to hand over.
 COLUMNS = (
     *("kind", *(f"version.{part}" for part in Version._fields)),
-    *dict.fromkeys((*_FIELDS.values(), *_CONTRIBUTION, "category_name", "topic", "timestamp", "reason", "ingestion", "raw")),
+    *dict.fromkeys((*FIELDS.values(), *CONTRIBUTION, "category_name", "topic", "timestamp", "reason", "ingestion", "raw")),
 )
-
-
-class Held(NamedTuple):
-    """A product document's bookkeeping as read. `committed` holds version and contribution of its committed view, if it has one."""
-
-    tag: Tag
-    version: Document
-    committed: Document | None
-
-
-class State(NamedTuple):
-    """A product as its newest event says. The contribution is the cell's dimensions, then the measures."""
-
-    version: tuple[int, ...]
-    contribution: tuple[Any, ...]
-    fields: tuple[Any, ...]  # in the order of _FIELDS
 
 
 @dataclass(frozen=True)
@@ -110,7 +80,7 @@ class ProductWriter:
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Rows of COLUMNS to rows of RESULT. Raises Fenced where somebody newer is at work."""
-        database = tidemark(_client(self.url), self.database)
+        database = tidemark(client(self.url), self.database)
         differences: Differences = {}
         told: list[dict[str, Any]] = []
         with _no_search_for_cycles():
@@ -118,99 +88,45 @@ class ProductWriter:
                 others = rows.filter(pc.not_equal(rows.column("kind"), PRODUCT)).to_pylist()
                 told += [row for row in others if row["kind"] == CATEGORY]
                 self._quarantine(database, [row for row in others if row["reason"] is not None])
-                self._write(database.product, _states(rows.filter(pc.equal(rows.column("kind"), PRODUCT))), differences)
+                self._write(database.product, states_of(rows.filter(pc.equal(rows.column("kind"), PRODUCT))), differences)
         yield _result(differences, told)
 
     def _write(self, collection: Collection[Document], states: dict[str, State], differences: Differences) -> None:
         found = collection.find({"_id": {"$in": list(states)}}, {"_tide": True}) if states else ()
-        held = {document["_id"]: self._held(document["_tide"]) for document in found}
+        held = {document["_id"]: held_by(document["_tide"], self.ledger) for document in found}
         writes: list[InsertOne[Document] | ReplaceOne[Document]] = []
         for asin, state in states.items():
             now = held.get(asin)
             if now is not None and now.tag.generation > self.tag.generation:
                 raise Fenced(f"product {asin} bears generation {now.tag.generation}, this stream is generation {self.tag.generation}")
             base = now.committed if now is not None else None
-            if base is not None and tuple(base["version"].values()) >= state.version:
+            if base is not None and base.version >= state.version:
                 continue
             _count(differences, state.contribution, add)
             if base is not None:
-                _count(differences, tuple(base["contribution"]), sub)
-            if now is not None and now.tag == self.tag and tuple(now.version.values()) == state.version:
+                _count(differences, base.contribution, sub)
+            if now is not None and now.tag == self.tag and now.version == state.version:
                 continue  # an earlier attempt of this very task has written it
-            document = self._document(state, base)
+            before = base and {"version": versioned(base.version), "contribution": base.contribution}
+            document = document_of(state, self.categories.get(state.contribution[0]), self.tag, before)
             if now is None:
                 writes.append(InsertOne(document))
             else:
-                as_read = {"_id": asin, "_tide.tag": now.tag._asdict(), "_tide.version": now.version}
-                writes.append(ReplaceOne(as_read, document))
-        if writes:
-            self._apply(collection, writes)
-
-    def _apply(self, collection: Collection[Document], writes: list[InsertOne[Document] | ReplaceOne[Document]]) -> None:
-        """Inserts are inserts and replacements compare what was read: whoever loses a race has been succeeded."""
-        try:
-            done = collection.bulk_write(writes, ordered=False)
-        except BulkWriteError as error:
-            if all(one["code"] == _DUPLICATE_KEY for one in error.details["writeErrors"]) and error.details["writeErrors"]:
-                raise Fenced("a product was inserted by somebody else at the same time") from error
-            raise
-        if done.inserted_count + done.matched_count != len(writes):
-            raise Fenced("a product was replaced by somebody else at the same time")
-
-    def _held(self, tide: Document) -> Held:
-        tag, version = Tag(**tide["tag"]), tide["version"]
-        if self.ledger.has_forgotten(tag):
-            return Held(tag, version, None)
-        if self.ledger.holds(tag):
-            return Held(tag, version, {"version": version, "contribution": tide["contribution"]})
-        return Held(tag, version, tide["before"])
-
-    def _document(self, state: State, base: Document | None) -> Document:
-        document = dict(zip(_FIELDS, state.fields, strict=True))
-        category = self.categories.get(document["category_id"])
-        document["category_name"] = category.name if category else unknown_category(document["category_id"])
-        document["date"] = DatetimeMS(state.version[0])
-        document["_tide"] = {
-            "version": dict(zip(Version._fields, state.version, strict=True)),
-            "contribution": state.contribution,
-            "tag": self.tag._asdict(),
-            "before": base,
-            "category": category and category.version._asdict(),
-        }
-        return document
+                writes.append(ReplaceOne(as_read(asin, now.tag, now.version), document))
+        apply(collection, writes)
 
     def _quarantine(self, database: Database[Document], rows: list[dict[str, Any]]) -> None:
         """Insert-only: a record that is there, however it was treated since, stays as it is."""
         if not rows:
             return
-        from_files = {row["ingestion"] for row in rows} - {None}
-        named = database.ingestion.find({"_id": {"$in": list(from_files)}}, {"name": True}) if from_files else ()
-        files = {one["_id"]: one["name"] for one in named}
-        records = [
-            {
-                "_id": row["id"],
-                "topic": row["topic"],
-                "partition": row["partition"],
-                "offset": row["offset"],
-                "timestamp": DatetimeMS(row["timestamp"]),
-                "reason": row["reason"],
-                "raw": None if row["raw"] is None else Binary(row["raw"]),
-                "source": _source(row, files),
-                "status": "open",
-            }
-            for row in rows
-        ]
+        files = file_names(database, rows)
+        versioned_rows = ({**row, "version": {part: row[part] for part in Version._fields}} for row in rows)
+        records = [quarantine_record(row, files) for row in versioned_rows]
         try:
             database.quarantine.insert_many(records, ordered=False)
         except BulkWriteError as error:
-            if any(one["code"] != _DUPLICATE_KEY for one in error.details["writeErrors"]) or error.details["writeConcernErrors"]:
+            if any(one["code"] != DUPLICATE_KEY for one in error.details["writeErrors"]) or error.details["writeConcernErrors"]:
                 raise
-
-
-@cache
-def _client(url: str) -> MongoClient[Document]:
-    """One client a worker process."""
-    return connect(url)
 
 
 @contextmanager
@@ -226,35 +142,14 @@ def _no_search_for_cycles() -> Iterator[None]:
 def _slices(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Rows as many as one find's at once."""
     for batch in batches:
-        for start in range(0, batch.num_rows, _DOCUMENTS_AT_ONCE):
-            yield batch.slice(start, _DOCUMENTS_AT_ONCE)
-
-
-def _states(products: pa.RecordBatch) -> dict[str, State]:
-    """States by ASIN. Column by column, which is several times as fast as row by row."""
-
-    def rows(names: Iterable[str]) -> Iterator[tuple[Any, ...]]:
-        return zip(*(products.column(name).to_pylist() for name in names), strict=True)
-
-    states = map(State, rows(Version._fields), rows(_CONTRIBUTION), rows(_FIELDS.values()))
-    return dict(zip(products.column("id").to_pylist(), states, strict=True))
+        for start in range(0, batch.num_rows, DOCUMENTS_AT_ONCE):
+            yield batch.slice(start, DOCUMENTS_AT_ONCE)
 
 
 def _count(differences: Differences, contribution: tuple[Any, ...], sign: Callable[[int, int], int]) -> None:
     """Adds a contribution to its cell, or takes it back."""
     cell, measures = contribution[: len(Cell._fields)], contribution[len(Cell._fields) :]
     differences[cell] = tuple(map(sign, differences.get(cell, _NOTHING), measures))
-
-
-def _source(row: dict[str, Any], files: Mapping[str, str]) -> Document | str:
-    """Where a rejection came from; `files` are names by ingestion, which is registered before its first event is sent."""
-    if row["ingestion"] is None:
-        return "api"
-    return {
-        "ingestion": row["ingestion"],
-        "position": Int64(row["position"]),
-        "file": files.get(row["ingestion"]),
-    }
 
 
 def _result(differences: Differences, told: list[dict[str, Any]]) -> pa.RecordBatch:

@@ -28,6 +28,9 @@ def session(name: str, *, memory: str, ui_port: int | None = None) -> SparkSessi
         "spark.driver.extraJavaOptions": _JAVA_OPTIONS,
         "spark.executor.extraJavaOptions": _JAVA_OPTIONS,
         **SESSION_OPTIONS,
+        # Delta Lake's, which the raw history is in.
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         # What tasks write to MongoDB must be written by one attempt at a time, in the plan that was made.
         "spark.speculation": "false",
         "spark.sql.adaptive.enabled": "false",
@@ -47,6 +50,8 @@ def session(name: str, *, memory: str, ui_port: int | None = None) -> SparkSessi
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.sql.shuffle.partitions": "2",
             "spark.local.dir": str(scratch),
+            "spark.sql.warehouse.dir": f"file://{scratch.resolve()}/warehouse",  # Spark makes it, and nothing is in it
+            "spark.databricks.delta.snapshotPartitions": "2",  # by default fifty tasks read a table's log, however short it is
             "spark.driver.extraJavaOptions": f'{_JAVA_OPTIONS} "-Djava.io.tmpdir={scratch}"',
         }
     if ui_port is not None:

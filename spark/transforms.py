@@ -178,17 +178,52 @@ def _columns(*names: str) -> list[Column]:
     return [F.col(name) for name in names]
 
 
-def newest(rows: DataFrame) -> DataFrame:
-    """The row of the highest version of each kind and id. Repeats of one rejected source become one row."""
-    highest, carried = _highest(tuple(name for name in rows.columns if name not in ("kind", "id")))
-    return rows.groupBy("kind", "id").agg(highest).select("kind", "id", *carried)
+def newest(rows: DataFrame, *apart: str) -> DataFrame:
+    """The row of the highest version of each kind and id, and of each value of the columns named beside. Repeats of one rejected source
+    become one row.
+    """
+    return _highest(rows, *apart)
+
+
+def states(rows: DataFrame) -> DataFrame:
+    """As newest(), but each rejected event keeps its row, because any of those of one source may be the one in quarantine."""
+    event = F.struct("topic", "version.partition", "version.offset")
+    return _highest(rows, F.when(F.col("kind") == REJECTION, event).alias("event"))
+
+
+def _highest(rows: DataFrame, *apart: Column | str) -> DataFrame:
+    highest, carried = _rows_of(tuple(name for name in rows.columns if name not in ("kind", "id")))
+    return rows.groupBy("kind", "id", *apart).agg(highest).select("kind", "id", *carried)
 
 
 @lru_cache
-def _highest(names: tuple[str, ...]) -> tuple[Column, tuple[Column, ...]]:
+def _rows_of(names: tuple[str, ...]) -> tuple[Column, tuple[Column, ...]]:
     """The row of the highest version as a struct, and the columns of it."""
     highest = F.max(F.struct("version", *(name for name in names if name != "version"))).alias("row")
     return highest, tuple(F.col(f"row.{name}").alias(name) for name in names)
+
+
+def cube(states: DataFrame, rules: Rules = RULES) -> DataFrame:
+    """The sums by cell of product states: category_id, price_level, isBestSeller, then the measures."""
+    products = with_contributions(states.where(F.col("kind") == PRODUCT), rules)
+    return products.groupBy("category_id", "price_level", "isBestSeller").agg(*(F.sum(measure).alias(measure) for measure in MEASURES))
+
+
+# The columns of states that cube() asks for.
+CUBED = (
+    *("kind", "id", "version", "topic", "category_id", "isBestSeller"),
+    *("price_cents", "list_price_cents", "stars_tenths", "reviews", "boughtInLastMonth"),
+)
+
+
+def sources(log: DataFrame) -> DataFrame:
+    """Ingestion and position of the events that name both; a row an event."""
+    told_with = F.col("told_with")
+    named = log.withColumn("told_with", C.header_values(F.col("headers"))).select(
+        C.header_name(told_with, headers.INGESTION).alias("ingestion"),
+        C.header_number(told_with, headers.POSITION).alias("position"),
+    )
+    return named.where(F.col("ingestion").isNotNull() & F.col("position").isNotNull())
 
 
 def with_contributions(states: DataFrame, rules: Rules = RULES) -> DataFrame:

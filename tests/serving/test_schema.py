@@ -56,7 +56,18 @@ GOOD: dict[str, Document] = {
     },
     "category": {"_id": 1, "category_name": "Luggage", "_tide": {"version": CATEGORY_VERSION}},
     "speed_cell": {"_id": CELL, **SUMS},
-    "publication": {"_id": 1, "mark": [OFFSET], "published_at": NOW, "rules": "r"},
+    "publication": {
+        "_id": 1,
+        "mark": [OFFSET],
+        "published_at": NOW,
+        "rules": "r",
+        "cut": {"served": 0, "rebuilds": 0},
+        "layers": [1],
+        "since_full": 0,
+        "newest_event": NOW,
+        "newest_observation": None,
+    },
+    "cut_cell": {"_id": {}, "publication": 1, "cell": CELL, **SUMS},
     "publication_cell": {"_id": {}, "publication": 1, "cell": CELL, **SUMS},
     "state": {"_id": "served"},
     "history": {"_id": {}, "day": NOW, "cell": CELL, **SUMS},
@@ -82,6 +93,7 @@ GOOD: dict[str, Document] = {
         "observed_at": NOW,
         "told_at": NOW,
         "chunks": 1,
+        "reconciled": True,
     },
     "ingestion_chunk": {
         "_id": "i/0",
@@ -112,6 +124,10 @@ WRONG: list[tuple[str, str, Any]] = [
     ("speed_cell", "_id.category_id", 0),
     ("speed_cell", "_id.price_level", 5.0),
     ("publication", "mark", [{**OFFSET, "offset": -1}]),
+    ("publication", "layers", [-1]),
+    ("publication", "layers", {}),
+    ("publication", "cut", []),
+    ("cut_cell", "products", 1.0),
     ("quarantine", "status", "closed"),
     ("quarantine", "raw", "{}"),
     ("ingestion", "kind", "products"),
@@ -120,7 +136,14 @@ WRONG: list[tuple[str, str, Any]] = [
 ]
 
 MAY_BE_ANYTHING = {("verification", "_id")}
-MAY_BE_MISSING = {("product", "_tide.category"), ("ingestion_chunk", "acknowledged"), ("ingestion_chunk", "ends")}
+MAY_BE_MISSING = {
+    ("product", "_tide.category"),
+    ("ingestion_chunk", "acknowledged"),
+    ("ingestion_chunk", "ends"),
+    ("ingestion", "reconciled"),
+    # Number 0 was not cut from anything.
+    *(("publication", name) for name in ("cut", "layers", "since_full", "newest_event", "newest_observation")),
+}
 
 
 def paths(value: Any, prefix: str = "") -> Iterator[str]:

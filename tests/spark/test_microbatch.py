@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from pymongo.database import Database
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from support import broker
 from support.events import CATEGORIES, NOW, PRODUCTS, any_log
+from support.hands import Stream
 from support.load import updates
 from support.places import Place
 from support.recompute import differences, recompute, reports
@@ -25,50 +26,15 @@ from serving.database import Document
 from serving.ledger import Fenced, TopicsRecreated
 from serving.snapshot import snapshot
 from settings import settings
-from spark import transforms
-from spark.log import identities
-from spark.microbatch import MicroBatches, NewPartition
+from spark.microbatch import NewPartition
 
 pytestmark = pytest.mark.servers
 
 PARTITIONS = frozenset({*(TopicPartition(PRODUCTS, partition) for partition in range(3)), TopicPartition(CATEGORIES, 0)})
-KAFKA = (
-    "topic string, partition int, offset bigint, timestamp timestamp, key binary, value binary, "
-    "headers array<struct<key: string, value: binary>>"
-)
 
 
-def kafka(spark: SparkSession, events: Iterable[Event]) -> DataFrame:
-    """Events as Spark's source has them."""
-
-    def binary(value: bytes | None) -> bytearray | None:
-        return None if value is None else bytearray(value)
-
-    rows = [
-        (
-            *(event.topic, event.partition, event.offset, datetime.fromtimestamp(event.timestamp / 1000, UTC)),
-            *(binary(event.key), binary(event.value), [(name, binary(value)) for name, value in event.headers] or None),
-        )
-        for event in events
-    ]
-    return spark.createDataFrame(rows, KAFKA)
-
-
-class Stream:
-    """A generation that is driven by hand."""
-
-    def __init__(self, spark: SparkSession, database: Database[Document]) -> None:
-        own = ledger.start_generation(database, "rules", identities())
-        self.spark, self.generation, self.number = spark, own.generation, 0
-        self.batches = MicroBatches(database, settings().mongodb, own, PARTITIONS)
-
-    def run(self, events: Sequence[Event]) -> None:
-        self.batches.run(transforms.observed(transforms.events(kafka(self.spark, events)), CATEGORIES), self.number)
-        self.number += 1
-
-    def next(self, log: Iterable[Event], most: int) -> list[Event]:
-        """What it has not served, as many as that."""
-        return [event for event in log if not self.batches.offsets.covers(event)][:most]
+def start(spark: SparkSession, database: Database[Document]) -> Stream:
+    return Stream(spark, database, PARTITIONS, CATEGORIES, "rules")
 
 
 def wrong(database: Database[Document], log: Iterable[Event]) -> list[str]:
@@ -88,11 +54,11 @@ def test_streams_and_zombies_in_any_order(place: Place, spark: SparkSession) -> 
     """Zombies write ahead and are fenced; their successors look through what they have written, in other micro-batches."""
     random = Random(31)
     log = numbered([*updates(random, 250, keys=40), *any_log(random, 100)])
-    alive = [Stream(spark, place.database)]
+    alive = [start(spark, place.database)]
     fenced = 0
     for _ in range(7):
         if len(alive) == 1 and random.random() < 0.6:
-            alive.append(Stream(spark, place.database))
+            alive.append(start(spark, place.database))
         chosen = random.choice(alive)
         try:
             chosen.run(chosen.next(log, random.randint(20, 90)))
@@ -101,7 +67,7 @@ def test_streams_and_zombies_in_any_order(place: Place, spark: SparkSession) -> 
             alive.remove(chosen)
         assert wrong(place.database, log) == []
     assert fenced > 1
-    last = Stream(spark, place.database)
+    last = start(spark, place.database)
     last.run(last.next(log, len(log)))
     truth = recompute(log)
     assert wrong(place.database, log) == []
@@ -128,7 +94,7 @@ def names(database: Database[Document]) -> list[str]:
 
 def test_products_bear_the_newest_name_of_their_category(place: Place, spark: SparkSession) -> None:
     one, two, other = "B0T0000001", "B0T0000002", "B0T0000003"
-    stream = Stream(spark, place.database)
+    stream = start(spark, place.database)
     stream.run([product(0, 7, one), product(1, 8, other)])
     assert names(place.database) == ["Unknown category 7", "Unknown category 8"]
     stream.run([named(0, "Luggage", 5), product(2, 7, two)])  # five is stored as a short integer, the next as a long one
@@ -136,12 +102,12 @@ def test_products_bear_the_newest_name_of_their_category(place: Place, spark: Sp
     stream.run([named(1, "Bags", NOW), named(2, "older", 4), product(3, 7, other)])
     assert names(place.database) == ["Bags"] * 3
     # Late names change nothing, neither here nor in a successor.
-    successor = Stream(spark, place.database)
+    successor = start(spark, place.database)
     successor.run([named(3, "late", NOW - 1), product(4, 7, one)])
     assert names(place.database) == ["Bags"] * 3
     # A micro-batch renames the products and is fenced. In its successor's, the products come before the name.
-    zombie = Stream(spark, place.database)
-    last = Stream(spark, place.database)
+    zombie = start(spark, place.database)
+    last = start(spark, place.database)
     events = [product(5, 7, one), named(4, "Cases", NOW + 1)]
     with pytest.raises(Fenced):
         zombie.run(events)
@@ -152,8 +118,8 @@ def test_products_bear_the_newest_name_of_their_category(place: Place, spark: Sp
     assert names(place.database) == ["Cases"] * 3
     assert [one["category_name"] for one in place.database.category.find()] == ["Cases"]
     # A zombie knows of no newer name than the one it brings.
-    zombie = Stream(spark, place.database)
-    last = Stream(spark, place.database)
+    zombie = start(spark, place.database)
+    last = start(spark, place.database)
     last.run([named(6, "Trunks", NOW + 3)])
     with pytest.raises(Fenced):
         zombie.run([named(5, "Boxes", NOW + 2)])
@@ -168,12 +134,12 @@ def test_whoever_cannot_go_on_commits_nothing(place: Place, spark: SparkSession)
         assert (ledger.read(place.database), list(place.database.speed_cell.find())) == before
         return str(raised.value)
 
-    stream = Stream(spark, place.database)
+    stream = start(spark, place.database)
     stream.run([product(0, 7)])
     new = product(0, 7)._replace(partition=3)
     assert f"{PRODUCTS}/3 is new" in refused(stream, [product(1, 7), new], NewPartition)
     # The task itself meets its successor's document.
-    successor = Stream(spark, place.database)
+    successor = start(spark, place.database)
     successor.run([product(1, 7)])
     said = refused(stream, [product(2, 7)], Fenced)
     assert said == f"product B0T0000001 bears generation {successor.generation}, this stream is generation {stream.generation}"
@@ -195,7 +161,7 @@ def test_what_a_micro_batch_tells_of_itself(place: Place, spark: SparkSession) -
         looked_at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
         place.database.state.replace_one({"_id": "log_end"}, {"offsets": ends, "looked_at": looked_at}, upsert=True)
 
-    stream = Stream(spark, place.database)
+    stream = start(spark, place.database)
     look(seconds_ago=0)
     stream.run([product(0, 7), product(4, 7), Event(PRODUCTS, 0, 5, NOW, None, b"{}")])
     assert {name: progress()[name] for name in ("batch", "events", "rejected", "behind")} == {

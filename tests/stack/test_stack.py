@@ -37,7 +37,7 @@ def test_everything_is_healthy(stack: Stack) -> None:
     assert "healthy" in stack.local("status", status=0)
     for name, port in {"kafka": "kafka_port", "mongodb": "mongodb_port", "airflow": "airflow_port", "speed": "spark_ui_port"}.items():
         assert f"127.0.0.1:{stack.settings[port]}" in said[name]["url"]
-    assert set(state) == {"freshness", "summary", "stream", "log", "quarantine", "ingestions"}
+    assert set(state) == {"freshness", "summary", "stream", "log", "quarantine", "verification", "ingestions"}
     assert state["stream"]["alive"] is True
     assert httpx.get(said["speed"]["url"], follow_redirects=True).is_success
 

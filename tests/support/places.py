@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -90,6 +91,24 @@ class Place:
     def wrong_documents(self) -> list[str]:
         """What is wrong with products, categories and quarantine when the stream has served all there is."""
         truth = self.truth()
+        wrong = self._wrong_products(truth)
+        categories = {one["_id"]: one["category_name"] for one in self.database.category.find()}
+        wrong += [] if categories == truth.categories else [f"categories {categories} instead of {truth.categories}"]
+        # What mended rules accept stays to be seen, and is marked so.
+        rejections = {(one["_id"], one["reason"]) for one in self.database.quarantine.find({"status": {"$ne": "healed"}})}
+        # A source that comes twice is kept once, as it came first.
+        wrong += [f"quarantine: {one} should not be there" for one in sorted(rejections - truth.rejections)]
+        wrong += [
+            f"quarantine: {one} is missing"
+            for one in sorted({source for source, _ in truth.rejections - rejections} - dict(rejections).keys())
+        ]
+        return wrong
+
+    def wrong_products(self, below: TideMark) -> list[str]:
+        """What is wrong with products that should be those of a mark."""
+        return self._wrong_products(self.truth(below))
+
+    def _wrong_products(self, truth: Recomputed) -> list[str]:
         products = {one["_id"]: {key: value for key, value in one.items() if key != "_tide"} for one in self.database.product.find()}
         wrong = [f"product {asin}: missing" for asin in truth.products if asin not in products]
         wrong += [f"product {asin}: should not be there" for asin in products if asin not in truth.products]
@@ -98,15 +117,6 @@ class Place:
             for asin, one in truth.products.items()
             for name, value in one.items()
             if asin in products and products[asin].get(name) != value
-        ]
-        categories = {one["_id"]: one["category_name"] for one in self.database.category.find()}
-        wrong += [] if categories == truth.categories else [f"categories {categories} instead of {truth.categories}"]
-        rejections = {(one["_id"], one["reason"]) for one in self.database.quarantine.find()}
-        # A source that comes twice is kept once, as it came first.
-        wrong += [f"quarantine: {one} should not be there" for one in sorted(rejections - truth.rejections)]
-        wrong += [
-            f"quarantine: {one} is missing"
-            for one in sorted({source for source, _ in truth.rejections - rejections} - dict(rejections).keys())
         ]
         return wrong
 
@@ -130,6 +140,7 @@ def a_place(servers: Servers) -> Iterator[Place]:
         client.drop_database(database.name)
         with topics.admin() as admin:
             admin.delete_topics(list(settings().topics))
+        shutil.rmtree(settings().lake_url, ignore_errors=True)
     finally:
         client.close()
         for name in mine:

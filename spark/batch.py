@@ -1,0 +1,206 @@
+"""The batch layer's commands: `python -m spark.batch land|cut|recompute|verify|publish|nightly|rebuild|rollback|publications`.
+
+Each can be run again at any time. The log's last line says how it ended and, where it failed, what to do. Exit status 1 is a failure
+that may pass by itself, 2 one that would come again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pymongo.database import Database
+from pyspark.sql import SparkSession
+
+from catalog.rules import RULES
+from serving import ledger, publications, verifications
+from serving.database import Document, connect, tidemark
+from serving.lease import lease
+from serving.publications import NoPublication, OtherRules, Publication, StartAgain
+from serving.verifications import Drifted, NotVerified
+from settings import settings
+from spark import land, rebuild, recompute, verify
+from spark.lake import Lake, LostStates
+from spark.log import MissingOffsets, UnfitTopic
+from spark.recompute import Mode, NotLanded
+from spark.session import session
+
+FAILED, FAILED_FOR_GOOD = 1, 2
+LEASE, LEASE_SECONDS = "batch", 900.0
+
+# What another attempt would meet again.
+FOR_GOOD = (
+    *(StartAgain, OtherRules, NoPublication, NotVerified, NotLanded, Drifted, LostStates),
+    *(UnfitTopic, MissingOffsets, ledger.TopicsRecreated, ledger.NotPrepared),
+)
+
+log = logging.getLogger("tidemark.batch")
+
+
+@dataclass
+class Batch:
+    """What the commands work with; Spark is started where one needs it."""
+
+    database: Database[Document]
+    _spark: SparkSession | None = None
+    _lake: Lake | None = field(default=None)
+
+    @property
+    def spark(self) -> SparkSession:
+        if self._spark is None:
+            self._spark = session("tidemark-batch", memory=settings().batch_memory)
+        return self._spark
+
+    @property
+    def lake(self) -> Lake:
+        if self._lake is None:
+            self._lake = Lake(self.spark, settings().lake_url)
+        return self._lake
+
+    def land(self) -> None:
+        land.land(self.spark, self.lake)
+
+    def cut(self) -> int:
+        """The draft's number. A rebuild that was left is finished first: nothing else can go on."""
+        left = ledger.read(self.database).rebuilding
+        if left is not None:
+            log.warning("the rebuild of publication %d was left unfinished: it is finished first", left)
+            rebuild.rebuild(self.spark, self.lake, self.database, left)
+        draft = publications.cut(self.database, RULES.fingerprint())
+        log.info("publication %d is cut at %s", draft.number, draft.mark)
+        return draft.number
+
+    def recompute(self, number: int, mode: str) -> None:
+        recompute.recompute(self.lake, self.database, number, Mode(mode))
+        log.info("publication %d is recomputed", number)
+
+    def verify(self, number: int) -> dict[str, Any]:
+        """Drift and what people are told of it."""
+        found = verify.verify(self.spark, self.lake, self.database, number)
+        said = verifications.lines(found)
+        for line in said:
+            log.info("%s", line)
+        return {"number": number, "drift": found["drift"], "text": "\n".join(said)}
+
+    def publish(self, number: int, keep: int) -> None:
+        """With drift that is a rebuild."""
+        if publications.read(self.database, number).published_at is not None:
+            log.info("publication %d has been published before; served is %d", number, publications.served(self.database))
+            return
+        if verifications.read(self.database, number)["drift"]:
+            log.info("publication %d corrects the drift that was found", number)
+            rebuild.rebuild(self.spark, self.lake, self.database, number)
+        elif not publications.publish(self.database, number, RULES.fingerprint()):
+            log.info("nothing is new: publication %d stays served", publications.served(self.database))
+            return
+        if gone := publications.prune(self.database, keep):
+            log.info("publications %s are dropped, the newest %d are kept", ", ".join(map(str, gone)), keep)
+        log.info("publication %d is served", number)
+
+    def nightly(self, mode: str, on_drift: str, keep: int) -> None:
+        self.land()
+        number = self.cut()
+        self.recompute(number, mode)
+        found = self.verify(number)
+        if verifications.asks(verifications.read(self.database, number), on_drift):
+            raise Drifted(
+                f"publication {number} has {found['drift']} differences; the former one stays served. "
+                f"To correct them: `python -m spark.batch publish {number}`"
+            )
+        self.publish(number, keep)
+
+    def rebuild(self, number: int) -> None:
+        log.info("%s", rollback_in_words(self.database, publications.read(self.database, number)))
+        rebuild.rebuild(self.spark, self.lake, self.database, number)
+
+    def publications(self) -> str:
+        """A line a publication, the newest first."""
+        served = publications.served(self.database)
+        now = ledger.read(self.database).offsets
+        text = "\n".join(in_words(one, served, one.mark.behind(now)) for one in publications.listing(self.database))
+        sys.stdout.write(text + "\n")
+        return text
+
+
+def in_words(publication: Publication, served: int, back: int) -> str:
+    """`back` is how many offsets the stream would go back, if it were rebuilt."""
+    state = "served" if publication.number == served else "" if publication.published_at or not publication.number else "draft"
+    when = f"{publication.published_at:%Y-%m-%d %H:%M} UTC" if publication.published_at else "-"
+    rules, mark = publication.rules or "-", publication.mark
+    return f"{publication.number:>6}  {state:<6}  published {when}  {back:,} offsets back  rules {rules}  at {mark}"
+
+
+def rollback_in_words(database: Database[Document], publication: Publication) -> str:
+    """What a rebuild of a publication will change."""
+    now = ledger.read(database)
+    again = publication.mark.behind(now.offsets)
+    return (
+        f"served is publication {publications.served(database)} with the stream at {now.offsets}; it becomes publication "
+        f"{publication.number} at {publication.mark}: the stream stops, goes back {again:,} offsets and serves them again. In between the "
+        "reports are older; nothing is lost"
+    )
+
+
+def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m spark.batch", description="The batch layer's steps.")
+    parser.add_argument("--result", type=Path, help="file to write the command's result to, as JSON")
+    commands = parser.add_subparsers(dest="command", required=True)
+    mode = argparse.ArgumentParser(add_help=False)
+    mode.add_argument(
+        "--mode", choices=[one.value for one in Mode], default=Mode.AUTO.value, help="what is recomputed (default %(default)s)"
+    )
+    keep = argparse.ArgumentParser(add_help=False)
+    keep.add_argument("--keep", type=int, default=settings().keep_publications, help="publications that are kept (default %(default)s)")
+    number = argparse.ArgumentParser(add_help=False)
+    number.add_argument("number", type=int, help="the publication")
+    commands.add_parser("land", help="copy the log to the raw history")
+    commands.add_parser("cut", help="a draft of this moment; says its number")
+    commands.add_parser("recompute", parents=[number, mode], help="the draft's states and cube")
+    commands.add_parser("verify", parents=[number], help="compare the draft with what is served")
+    commands.add_parser("publish", parents=[number, keep], help="serve the draft; correct the drift that was found")
+    nightly = commands.add_parser("nightly", parents=[mode, keep], help="all of these, one after the other")
+    nightly.add_argument("--on-drift", choices=["correct", "ask", "fail"], default="correct", help="default %(default)s")
+    commands.add_parser("rebuild", aliases=["rollback"], parents=[number], help="bring everything to a publication: repair, rollback")
+    commands.add_parser("publications", help="list them")
+    return parser.parse_args(words)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
+    for noisy in ("py4j", "kafka", "pymongo"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    given = vars(_arguments(words))
+    command, result_file = given.pop("command"), given.pop("result")
+    command = "rebuild" if command == "rollback" else command
+    try:
+        with ExitStack() as stack:
+            database = tidemark(stack.enter_context(connect()))
+            ledger.read(database)
+            if command != "publications":
+                holder = f"{command} (process {os.getpid()} on {socket.gethostname()})"
+                stack.enter_context(lease(database, LEASE, holder, LEASE_SECONDS))
+            act: Callable[..., Any] = getattr(Batch(database), command)
+            result = act(**given)
+    except FOR_GOOD as reason:
+        log.error("%s: %s", command, reason)
+        return FAILED_FOR_GOOD
+    except Exception as error:
+        log.exception("%s has failed", command)
+        log.error("%s: %s; nothing is lost: run it again", command, str(error).partition("\n")[0] or type(error).__name__)
+        return FAILED
+    if result_file is not None:
+        result_file.write_text(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

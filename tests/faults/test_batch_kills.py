@@ -1,0 +1,130 @@
+"""The batch layer is killed at every step: no number is wrong meanwhile, and whoever runs it again comes to the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+
+import pytest
+from pyspark.sql import SparkSession
+from support import batch_faults
+from support.events import any_log
+from support.hands import serve
+from support.load import updates
+from support.places import Place
+
+from serving import ledger, publications, verifications
+from serving.ledger import Fenced
+from settings import CHECKOUT
+from spark.batch import Batch
+
+pytestmark = pytest.mark.servers
+
+SCRIPT = Path(batch_faults.__file__)
+
+
+def killed_at(point: str, *command: object) -> None:
+    """Runs a command that ends itself at a point."""
+    words = [sys.executable, str(SCRIPT), point, *map(str, command)]
+    environment = {**os.environ, "PYTHONPATH": f"{CHECKOUT}:{CHECKOUT / 'tests'}"}
+    done = subprocess.run(words, cwd=CHECKOUT, env=environment, capture_output=True, text=True, start_new_session=True, timeout=300)
+    assert done.returncode == -signal.SIGKILL, f"{point}: status {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+
+
+@pytest.fixture(autouse=True)
+def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody renews the lease of what was killed."""
+    monkeypatch.setattr("serving.lease.VALID_SECONDS", 1)
+
+
+def test_steps_of_publishing(place: Place, spark: SparkSession) -> None:
+    random, work = Random(101), Batch(place.database, spark)
+    place.send(updates(random, 150, keys=40))
+    stream = serve(place, spark)
+    for point in ("publish-in-transaction", "published"):
+        place.send(updates(random, 60, keys=40))
+        serve(place, spark, stream)
+        work.land()
+        number = work.cut()
+        work.recompute(number, "auto")
+        assert work.verify(number)["drift"] == 0
+        before = publications.served(place.database)
+        killed_at(point, "publish", number)
+        assert publications.served(place.database) == (number if point == "published" else before), point
+        assert place.wrong() == [], point
+        work.publish(number, 7)
+        assert publications.served(place.database) == number
+        assert place.wrong() == [], point
+
+
+REBUILD_POINTS = ("rebuild-begun", "products-removed", "products-written", "before-the-end", "end-in-transaction", "rebuilt")
+
+
+def _rebuild_killed(place: Place, spark: SparkSession, points: tuple[str, ...], random: Random) -> None:
+    work = Batch(place.database, spark)
+    place.send([*any_log(random, 150), *updates(random, 150, keys=40)])
+    serve(place, spark)
+    work.nightly("auto", "correct", 7)
+    first = publications.served(place.database)
+    for point in points:
+        place.send(updates(random, 60, keys=80))
+        stream = serve(place, spark)
+        place.database.product.delete_many({"_id": {"$lt": "B0T0000010"}})
+        killed_at(point, "rebuild", first)
+        rebuilding = ledger.read(place.database).rebuilding
+        assert rebuilding == (None if point == "rebuilt" else first), point
+        assert place.wrong() == [], point
+        place.send(updates(random, 20, keys=80))
+        with pytest.raises(Fenced):
+            stream.run(stream.next(place.log(), 20))
+        if rebuilding is not None:
+            with pytest.raises(Fenced, match="no stream runs until that is done"):
+                serve(place, spark)
+        # The next night finishes what was left, before anything else.
+        if rebuilding is not None:
+            work.cut()
+        assert ledger.read(place.database).rebuilding is None
+        serve(place, spark)
+        assert place.wrong() == [], point
+        assert place.wrong_documents() == [], point
+
+
+def test_steps_of_a_rebuild(place: Place, spark: SparkSession) -> None:
+    _rebuild_killed(place, spark, ("products-removed", "before-the-end", "end-in-transaction"), Random(102))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_every_step_of_a_rebuild(place: Place, spark: SparkSession) -> None:
+    _rebuild_killed(place, spark, REBUILD_POINTS * 3, Random(103))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_every_step_of_a_night(place: Place, spark: SparkSession) -> None:
+    """With a cell that is wrong each second time, so that the night ends in a rebuild."""
+    random, work = Random(104), Batch(place.database, spark)
+    place.send([*any_log(random, 150), *updates(random, 200, keys=40)])
+    serve(place, spark)
+    points = [point for point in batch_faults.POINTS if point not in REBUILD_POINTS]
+    for drifted in (False, True):
+        for point in [*points, *(REBUILD_POINTS if drifted else ())]:
+            if drifted and point.startswith("publish"):
+                continue
+            place.send(updates(random, 80, keys=40))
+            serve(place, spark)
+            if drifted:
+                place.database.product.delete_one({})
+            killed_at(point, "nightly")
+            assert place.wrong() == [], point
+            work.nightly("auto", "correct", 3)
+            newest = publications.listing(place.database)[0].number
+            assert verifications.read(place.database, newest)["counts"]["cell"] == 0, point
+            assert place.wrong() == [], point
+            serve(place, spark)
+            assert place.wrong() == [], point
+            assert place.wrong_documents() == [], point

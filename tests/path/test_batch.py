@@ -1,0 +1,303 @@
+"""The batch layer on real servers: it names what was altered, corrects it, and the stream goes on to the right reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import date
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import pytest
+from pyspark.sql import SparkSession
+from support import broker
+from support.catalogs import EVERY_KIND_OF_ROW, ingest, read
+from support.events import any_log
+from support.hands import serve, stream_of
+from support.load import updates
+from support.places import Place
+
+from catalog.marks import TideMark, TopicPartition
+from catalog.rules import RULES, Rules
+from ingest.files import Kind
+from ingest.generate import write
+from serving import ledger, publications, verifications
+from serving.database import Document
+from serving.ledger import Fenced
+from serving.publications import NoPublication, OtherRules, StartAgain
+from settings import settings
+from spark import batch, transforms
+from spark.batch import Batch
+from spark.log import MissingOffsets
+from spark.recompute import Mode
+
+pytestmark = pytest.mark.servers
+
+KEPT = 7
+
+
+@pytest.fixture
+def work(place: Place, spark: SparkSession) -> Batch:
+    return Batch(place.database, spark)
+
+
+def night(work: Batch, mode: Mode = Mode.AUTO) -> Document:
+    """One nightly run; its verification."""
+    work.nightly(mode.value, "correct", KEPT)
+    return verifications.read(work.database, max(one.number for one in publications.listing(work.database)))
+
+
+def named(verification: Document) -> dict[str, dict[str, str]]:
+    """What a verification names, by kind."""
+    found = {kind: {one["what"]: one["how"] for one in named} for kind, named in verification["named"].items() if named}
+    assert {kind: len(named) for kind, named in found.items()} == {kind: count for kind, count in verification["counts"].items() if count}
+    return found
+
+
+def test_made_up_drift_is_named_exactly_and_corrected(place: Place, spark: SparkSession, work: Batch) -> None:
+    random = Random(91)
+    place.send([*any_log(random, 300), *updates(random, 500, keys=80)])
+    stream = serve(place, spark)
+    assert named(night(work)) == {}
+    place.send(updates(random, 200, keys=80))
+    serve(place, spark, stream)
+    assert named(night(work)) == {}, "incremental"
+    assert place.wrong() == []
+
+    altered, deleted, moved = sorted(place.database.product.distinct("_id"))[3:6]
+    category = place.database.category.find_one({}, sort=[("_id", 1)])
+    record = place.database.quarantine.find_one({}, sort=[("_id", 1)])
+    cell = place.database.served_cell.find_one({})
+    assert category
+    assert record
+    assert cell
+    place.database.speed_cell.update_one({"_id": cell["_id"]}, {"$inc": {name: 0 for name in cell if name != "_id"}}, upsert=True)
+    place.database.speed_cell.update_one({"_id": cell["_id"]}, {"$inc": {"products": 1}})
+    before = place.database.product.find_one({"_id": altered}) or {}
+    place.database.product.update_one({"_id": altered}, {"$set": {"price": 1234.5}})
+    place.database.product.delete_one({"_id": deleted})
+    place.database.product.update_one({"_id": moved}, {"$set": {"_tide.version.told_at": 5}})
+    place.database.product.insert_one({**before, "_id": "B0MADEUP00", "asin": "B0MADEUP00"})
+    place.database.category.update_one({"_id": category["_id"]}, {"$set": {"category_name": "made up"}})
+    place.database.quarantine.delete_one({"_id": record["_id"]})
+    place.database.quarantine.insert_one({**record, "_id": "made up"})
+
+    found = named(night(work))
+    assert found["product"].pop(moved).startswith("version is (")
+    assert found["category"].pop(str(category["_id"])).startswith("Category(name='made up'")
+    assert found == {
+        "cell": found["cell"],
+        "product": {
+            altered: f"price is 1234.5 instead of {before['price']!r}",
+            deleted: "missing",
+            "B0MADEUP00": "should not be there",
+        },
+        "category": {},
+        "quarantine": {record["_id"]: "missing", "made up": f"should not be there: {record['reason']}"},
+    }
+    (where,) = found["cell"]
+    dimensions = cell["_id"]
+    assert where == f"category {dimensions['category_id']}, level {dimensions['price_level']}, best seller {dimensions['is_best_seller']}"
+    assert place.wrong() == []
+    place.send(updates(random, 100, keys=80))
+    serve(place, spark)
+    assert place.wrong() == []
+    assert place.wrong_documents() == []
+    assert named(night(work, Mode.FULL)) == {}
+    assert place.wrong() == []
+    assert place.wrong_documents() == []
+
+
+def test_what_is_lost_is_rebuilt_and_the_stream_goes_on(place: Place, spark: SparkSession, work: Batch) -> None:
+    _lose(place, spark, work, ["product", "speed_cell", "category", "quarantine"])
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_whatever_is_lost(place: Place, spark: SparkSession, work: Batch) -> None:
+    _lose(place, spark, work, ["product"], ["speed_cell"], ["product", "speed_cell"], ["category"], ["quarantine"])
+
+
+def _lose(place: Place, spark: SparkSession, work: Batch, *losses: list[str]) -> None:
+    random = Random(92)
+    place.send([*any_log(random, 200), *updates(random, 300, keys=60)])
+    serve(place, spark)
+    night(work)
+    first = publications.served(place.database)
+    for lost in losses:
+        place.send(updates(random, 100, keys=60))
+        stream = serve(place, spark)
+        for collection in lost:
+            place.database[collection].delete_many({})
+        work.rebuild(first)
+        with pytest.raises(Fenced):
+            stream.run(stream.next(place.log(), 10))
+        assert place.wrong() == [], lost
+        # Prices change and categories move while it catches up.
+        place.send(updates(random, 150, keys=60))
+        serve(place, spark)
+        assert place.wrong() == [], lost
+        assert place.wrong_documents() == [], lost
+    assert named(night(work)) == {}
+
+
+def test_rollback_and_back_again(place: Place, spark: SparkSession, work: Batch) -> None:
+    random = Random(93)
+    marks = [TideMark()]
+    for _ in range(2):
+        place.send([*any_log(random, 60), *updates(random, 100, keys=40)])
+        serve(place, spark)
+        assert named(night(work)) == {}
+        marks.append(ledger.read(place.database).offsets)
+    for number in (1, 2, 0):
+        said = batch.rollback_in_words(place.database, publications.read(place.database, number))
+        assert f"it becomes publication {number} " in said
+        work.rebuild(number)
+        assert ledger.read(place.database).offsets == marks[number]
+        assert publications.served(place.database) == number
+        assert place.wrong() == []
+        assert place.wrong_products(marks[number]) == []
+    # A night after a rollback goes on from what is served, whatever other publications there are.
+    work.rebuild(1)
+    serve(place, spark)
+    assert named(night(work, Mode.INCREMENTAL)) == {}
+    assert place.wrong() == []
+    assert place.wrong_documents() == []
+    assert "served" in work.publications()
+
+
+def test_an_old_publish_and_two_runs_at_once(place: Place, spark: SparkSession, work: Batch) -> None:
+    random = Random(94)
+    place.send(updates(random, 100, keys=20))
+    stream = serve(place, spark)
+    work.land()
+    one = work.cut()
+    place.send(updates(random, 100, keys=20))
+    serve(place, spark, stream)
+    work.land()
+    two = work.cut()
+    for number in (two, one):
+        work.recompute(number, "auto")
+        assert work.verify(number)["drift"] == 0
+    work.recompute(two, "full")
+    assert work.verify(two)["drift"] == 0, "each can be run again"
+    work.publish(two, KEPT)
+    with pytest.raises(NoPublication, match="starts again at cut"):
+        work.publish(one, KEPT)
+    assert place.wrong() == []
+    assert named(night(work)) == {}
+    # What was published before changes nothing, a week later or at once; one that was dropped is named.
+    place.send(updates(random, 50, keys=20))
+    serve(place, spark, stream)
+    night(work)
+    now = list(place.database.state.find({"_id": {"$ne": "lease batch"}}))
+    work.publish(two, KEPT)
+    assert work.verify(two)["drift"] == 0
+    assert list(place.database.state.find({"_id": {"$ne": "lease batch"}})) == now
+    assert place.wrong() == []
+
+
+def test_the_stream_is_ahead_when_it_is_verified(place: Place, spark: SparkSession, work: Batch) -> None:
+    """What the stream has done since the cut, committed or not, is no drift; nor is a name it has told since."""
+    random = Random(95)
+    place.send([*any_log(random, 100), *updates(random, 200, keys=30)])
+    stream = serve(place, spark)
+    work.land()
+    number = work.cut()
+    place.send([*any_log(random, 200), *updates(random, 300, keys=60)])
+    stream.run(stream.next(place.log(), 250))
+    zombie = stream
+    stream = stream_of(place, spark)
+    with pytest.raises(Fenced):
+        zombie.run(zombie.next(place.log(), 100))  # written ahead, and never committed
+    work.recompute(number, "auto")
+    stream.run(stream.next(place.log(), 30))
+    assert work.verify(number)["text"] == f"publication {number}: no drift"
+    work.publish(number, KEPT)
+    assert place.wrong() == []
+    serve(place, spark, stream)
+    assert place.wrong() == []
+    assert place.wrong_documents() == []
+    # A rebuild that began after the cut makes it void.
+    work.land()
+    number = work.cut()
+    work.recompute(number, "auto")
+    work.rebuild(1)
+    with pytest.raises(StartAgain, match="a rebuild has begun since"):
+        work.verify(number)
+
+
+@contextmanager
+def rules_of(rules: Rules, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The stream goes by other rules."""
+    with monkeypatch.context() as patch:
+        patch.setattr(transforms, "observed", partial(transforms.observed, rules=rules))
+        yield
+
+
+def test_mended_rules_heal_history(place: Place, spark: SparkSession, work: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They accept what was rejected, reject what was accepted, and name what had no name."""
+    random = Random(96)
+    former = replace(RULES, edition=0, most_dollars=200, most_name=11, asin="[A-Za-z0-9]{9,10}")
+    place.send([*any_log(random, 400), *updates(random, 600, keys=80)])
+    with rules_of(former, monkeypatch):
+        stream = stream_of(place, spark, former.fingerprint())
+        stream.run(stream.next(place.log(), 10_000))
+    assert place.wrong() != [], "these rules make no difference"
+    work.land()
+    with pytest.raises(OtherRules, match="restart the stream with the new rules"):
+        work.cut()
+    place.send(updates(random, 100, keys=80))
+    serve(place, spark)
+    found = night(work)
+    assert {kind for kind, count in found["counts"].items() if count} >= {"cell", "product", "quarantine"}
+    assert place.wrong() == []
+    assert place.wrong_documents() == []
+    assert place.database.quarantine.count_documents({"status": "healed"}) > 0
+    place.send(updates(random, 100, keys=80))
+    serve(place, spark)
+    assert named(night(work)) == {}
+    assert place.wrong() == []
+    assert place.wrong_documents() == []
+
+
+def test_every_row_of_a_file_is_accounted_for(place: Place, spark: SparkSession, work: Batch, tmp_path: Path) -> None:
+    categories, day = write(120, 1, seed=3, out=tmp_path, first_day=date(2024, 1, 1))
+    bad = tmp_path / "bad.csv"
+    bad.write_bytes(EVERY_KIND_OF_ROW)
+    files = [read(categories, Kind.CATEGORY, "2024-01-01"), read(day, Kind.PRODUCT, "2024-01-01"), read(bad, Kind.PRODUCT, "2024-01-02")]
+    ingest(place, files, chunk_bytes=2_000)
+    # Rows that come twice, as a chunk that is repeated brings them, count once.
+    place.send([event._replace(topic="ingest-product") for event in place.log() if event.topic == settings().product_topic][:50])
+    serve(place, spark)
+    place.database.ingestion.update_one({"file": str(bad)}, {"$inc": {"rows": 1}})
+    found = night(work)
+    assert found["reconciled"] == 2
+    (wrong,) = named(found)["ingestion"].values()
+    assert wrong == "19 of 20 rows are in the raw history"
+    place.database.ingestion.update_one({"file": str(bad)}, {"$inc": {"rows": -1}})
+    found = night(work)
+    assert (found["reconciled"], found["drift"]) == (1, 0)
+    assert night(work)["reconciled"] == 0, "each is accounted for once"
+
+
+def test_what_a_rebuild_needs_is_asked_for_before_anything_is_changed(place: Place, spark: SparkSession, work: Batch) -> None:
+    random = Random(97)
+    place.send(updates(random, 200, keys=20))
+    serve(place, spark)
+    night(work)
+    place.send(updates(random, 200, keys=20))
+    serve(place, spark)
+    before = list(place.database.state.find({"_id": {"$ne": "lease batch"}}))
+    first = TopicPartition(settings().product_topic, 0)
+    broker.forget(*first, below=place.ends()[first])
+    with pytest.raises(MissingOffsets, match="have left the log"):
+        work.rebuild(1)
+    with pytest.raises(NoPublication, match="no publication 9"):
+        work.rebuild(9)
+    place.database.publication.update_one({"_id": 1}, {"$set": {"rules": "older"}})
+    with pytest.raises(OtherRules, match="made by rules older"):
+        work.rebuild(1)
+    assert list(place.database.state.find({"_id": {"$ne": "lease batch"}})) == before

@@ -1,0 +1,269 @@
+"""Cutting, publishing, pruning and the ends of a rebuild: what moves together, and who is refused."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from catalog.cube import MEASURES, Cell
+from catalog.marks import TideMark, TopicPartition
+from catalog.versions import CategoryVersion
+from serving import lease, ledger, publications, rebuilds, verifications
+from serving.database import Document
+from serving.ledger import Category, Fenced, MicroBatch, Tag
+from serving.publications import NoPublication, OtherRules, Result, StartAgain
+from serving.verifications import Differences, Drifted, Kind, NotVerified
+
+pytestmark = pytest.mark.servers
+
+P0 = TopicPartition("products", 0)
+A, B, C = Cell(1, 5, True), Cell(1, None, False), Cell(2, 300, False)
+
+
+def sums(products: int) -> tuple[int, ...]:
+    return (products,) * len(MEASURES)
+
+
+class Stream:
+    """Micro-batches of a stream that counts products in cells."""
+
+    def __init__(self, database: Database[Document], rules: str = "r") -> None:
+        self.database = database
+        self.own = ledger.start_generation(database, rules, {})
+        self.number = 0
+
+    def commit(self, offset: int, cells: Mapping[Cell, int]) -> None:
+        batch = MicroBatch(self.number, TideMark({P0: offset}), {cell: sums(products) for cell, products in cells.items()})
+        ledger.commit(self.database, self.own.generation, batch)
+        self.number += 1
+
+
+def served(database: Database[Document]) -> dict[Cell, int]:
+    """Products by cell, as readers see them."""
+    found = database.served_cell.find()
+    return {Cell(**one["_id"]): one["products"] for one in found}
+
+
+def made(database: Database[Document], cells: Mapping[Cell, int], rules: str = "r", **more: Any) -> int:
+    """A draft that has been recomputed to these products by cell."""
+    number = publications.cut(database, rules).number
+    result = Result({cell: sums(products) for cell, products in cells.items()}, layers=(1,), since_full=0, **more)
+    publications.complete(database, number, result)
+    return number
+
+
+def refused(act: Callable[[], object], error: type[Exception], *said: str) -> None:
+    with pytest.raises(error) as raised:
+        act()
+    assert [text for text in said if text not in str(raised.value)] == [], str(raised.value)
+
+
+def test_a_draft_holds_the_ledger_and_the_cells_of_one_moment(database: Database[Document]) -> None:
+    """While a stream commits: offset n is n products."""
+    stream, ended = Stream(database), threading.Event()
+
+    def go_on() -> None:
+        offset = 0
+        while not ended.is_set():
+            offset += 1
+            stream.commit(offset, {A: 1, B: 0})
+
+    with ThreadPoolExecutor(1) as pool:
+        going = pool.submit(go_on)
+        try:
+            drafts = [publications.cut(database, "r") for _ in range(20)]
+        finally:
+            ended.set()
+        going.result()
+    assert len({draft.mark for draft in drafts}) > 10
+    for draft in drafts:
+        assert publications.cut_cells(database, draft.number) == ({A: sums(draft.mark[P0])} if draft.mark else {})
+        assert publications.read(database, draft.number) == draft
+    assert [draft.number for draft in drafts] == list(range(1, 21))
+
+
+def test_publishing_changes_no_number_that_readers_see(database: Database[Document]) -> None:
+    stream = Stream(database)
+    stream.commit(10, {A: 3, B: 2, C: 1})
+    number = made(database, {A: 3, B: 2, C: 1})
+    stream.commit(12, {A: -1, C: 4})
+    before = served(database)
+    assert before == {A: 2, B: 2, C: 5}
+    assert publications.publish(database, number, "r") is True
+    assert (served(database), publications.served(database)) == (before, number)
+    assert {Cell(**one["_id"]): one["products"] for one in database.speed_cell.find()} == {A: -1, C: 4}, "a cell of nothing is no cell"
+    published = publications.read(database, number)
+    assert published.published_at is not None
+    stream.commit(15, {B: -2})
+    assert served(database) == {A: 2, C: 5}
+    # Again, at once or after others: nothing is done.
+    assert publications.publish(database, number, "r") is False
+    second = made(database, {A: 2, C: 5})
+    assert publications.publish(database, second, "r") is True
+    assert publications.publish(database, number, "r") is False
+    assert publications.read(database, number) == published
+    assert (served(database), publications.served(database)) == ({A: 2, C: 5}, second)
+
+
+def test_two_runs_at_once_and_one_that_comes_late(database: Database[Document]) -> None:
+    stream = Stream(database)
+    stream.commit(1, {A: 1})
+    early = made(database, {A: 1})
+    stream.commit(2, {A: 1})
+    late = made(database, {A: 2})
+    assert publications.publish(database, late, "r")
+    refused(lambda: publications.publish(database, early, "r"), StartAgain, "cut from publication 0, served is 2", "start again at cut")
+    assert served(database) == {A: 2}
+
+
+def test_publishing_and_committing_at_the_same_time(database: Database[Document]) -> None:
+    """Neither is in the other's way for good, and nothing is lost."""
+    stream, ended, committed = Stream(database), threading.Event(), [0]
+    cells = [Cell(number, 5, True) for number in range(1, 300)]
+
+    def go_on() -> None:
+        while not ended.is_set():
+            committed[0] += 1
+            stream.commit(committed[0], dict.fromkeys(cells, 1))
+
+    with ThreadPoolExecutor(1) as pool:
+        going = pool.submit(go_on)
+        try:
+            for _ in range(5):
+                number = publications.cut(database, "r").number
+                mark = publications.read(database, number).mark[P0]
+                publications.complete(database, number, Result(dict.fromkeys(cells, sums(mark)), (1,), 0))
+                assert publications.publish(database, number, "r")
+        finally:
+            ended.set()
+        going.result()
+    assert served(database) == dict.fromkeys(cells, committed[0])
+    assert committed[0] > 5
+
+
+def test_what_keeps_a_draft_from_being_published(database: Database[Document]) -> None:
+    refused(lambda: publications.cut(database, "r"), OtherRules, "no stream has started")
+    stream = Stream(database)
+    refused(lambda: publications.cut(database, "new"), OtherRules, "the stream goes by rules r, the batch by new: restart the stream")
+    stream.commit(3, {A: 3})
+    bare = publications.cut(database, "r").number
+    refused(lambda: publications.publish(database, bare, "r"), NoPublication, f"run `recompute {bare}` first")
+    number = made(database, {A: 3})
+    refused(lambda: publications.publish(database, number, "new"), StartAgain, "cut under rules r, in force are new")
+    refused(lambda: publications.publish(database, 77, "r"), NoPublication, "no publication 77")
+    other = Stream(database, "new")
+    refused(lambda: publications.publish(database, number, "r"), OtherRules, "the stream goes by rules new, the batch by r")
+    stream = Stream(database)
+    own = rebuilds.begin(database, publications.read(database, 0))
+    refused(lambda: publications.publish(database, number, "r"), Fenced, "publication 0 is being rebuilt")
+    refused(lambda: publications.cut(database, "r"), Fenced, "publication 0 is being rebuilt")
+    rebuilds.end(database, own, publications.read(database, 0), {})
+    refused(lambda: publications.publish(database, number, "r"), StartAgain, "rebuilt since", "start again at cut")
+    assert (served(database), publications.served(database), other.own.generation) == ({}, 0, 2)
+
+
+def test_a_rebuild_from_its_begin_to_its_end(database: Database[Document]) -> None:
+    stream = Stream(database)
+    stream.commit(5, {A: 5})
+    when = datetime(2024, 1, 1, tzinfo=UTC)
+    number = made(database, {A: 4, B: 1}, newest_event=when)
+    stream.commit(7, {C: 2})
+    publication = publications.read(database, number)
+    own = rebuilds.begin(database, publication)
+    assert (own.generation, own.rebuilding, rebuilds.tag(own)) == (stream.own.generation + 1, number, Tag(own.generation, 0))
+    refused(lambda: stream.commit(9, {C: 9}), Fenced, f"rebuilding publication {number}")
+    refused(lambda: Stream(database), Fenced, "no stream runs until that is done")
+    refused(lambda: rebuilds.begin(database, publications.read(database, 0)), Fenced, f"rebuild {number}`")
+    # The same one again, as after a crash: who came before is fenced.
+    again = rebuilds.begin(database, publication)
+    refused(lambda: rebuilds.end(database, own, publication, {}), Fenced, "succeeded by another")
+    assert served(database) == {A: 5, C: 2}, "until the end everybody sees what was served"
+    category = Category("Luggage", CategoryVersion(1, 2, 3, 4))
+    database.category.insert_one({"_id": 9, "category_name": "gone", "_tide": {"version": category.version._asdict()}})
+    rebuilds.end(database, again, publication, {7: category})
+    now = ledger.read(database)
+    assert (now.offsets, now.committed, now.rebuilding, now.rebuilds) == (publication.mark, {again.generation: 0}, None, 1)
+    assert now.holds(rebuilds.tag(again))
+    assert now.has_forgotten(Tag(stream.own.generation, 0))
+    assert (served(database), publications.served(database)) == ({A: 4, B: 1}, number)
+    assert [(one["_id"], one["category_name"]) for one in database.category.find()] == [(7, "Luggage")]
+    assert (database.state.find_one({"_id": "ledger"}) or {})["newest_event"] == when
+    assert publications.read(database, number).published_at is not None
+    refused(lambda: rebuilds.end(database, again, publication, {}), Fenced, "succeeded by another")
+    Stream(database).commit(9, {C: 1})
+    assert served(database) == {A: 4, B: 1, C: 1}
+
+
+def test_what_is_kept(database: Database[Document]) -> None:
+    stream = Stream(database)
+    numbers = []
+    for offset in range(1, 6):
+        stream.commit(offset, {A: 1})
+        numbers.append(made(database, {A: offset}))
+        publications.publish(database, numbers[-1], "r")
+    abandoned = made(database, {A: 5})
+    own = rebuilds.begin(database, publications.read(database, 2))
+    assert publications.prune(database, 1) == [4, 3, 1]
+    rebuilds.end(database, own, publications.read(database, 2), {})
+    assert publications.prune(database, 1) == [], "the served one and the newest one stay, and a draft that may yet be published"
+    assert [one.number for one in publications.listing(database)] == [abandoned, 5, 2, 0]
+    assert set(database.publication_cell.distinct("publication")) == {2, 5, abandoned}
+    refused(lambda: rebuilds.begin(database, replace(publications.read(database, 5), number=4)), NoPublication, "has been dropped")
+    assert ledger.read(database).rebuilding is None
+    stream = Stream(database)
+    stream.commit(6, {A: 4})
+    newest = made(database, {A: 6})
+    assert newest == 7, "no number is used twice"
+    publications.publish(database, newest, "r")
+    assert publications.prune(database, 1) == [abandoned, 5, 2]
+    assert served(database) == {A: 6}
+    assert database.cut_cell.distinct("publication") == [7]
+
+
+def test_verifications(database: Database[Document]) -> None:
+    Stream(database)
+    draft = publications.cut(database, "r")
+    refused(lambda: verifications.read(database, draft.number), NotVerified, f"verify {draft.number}`")
+    cells = verifications.of_cells({A: sums(1), B: sums(0)}, {A: sums(1), C: sums(2)})
+    assert cells == Differences(1, [("category 2, level 300, best seller False", f"{sums(2)} instead of None")])
+    many = verifications.first((f"B{number:09d}", "$title: missing") for number in range(250))
+    assert (many.total, len(many.named)) == (250, 100)
+    found = dict.fromkeys(Kind, Differences(0, []))
+    clean = verifications.store(database, draft, found, reconciled=3)
+    assert verifications.lines(clean) == [f"publication {draft.number}: no drift"]
+    assert [verifications.asks(clean, on_drift) for on_drift in ("correct", "ask", "fail")] == [False] * 3
+    kept = verifications.store(database, draft, {**found, Kind.CELL: cells, Kind.PRODUCT: many}, reconciled=3)
+    assert kept == verifications.read(database, draft.number)
+    assert (kept["drift"], kept["counts"]["product"], kept["reconciled"]) == (251, 250, 3)
+    lines = verifications.lines(kept)
+    assert lines[-1] == f"publication {draft.number}: 251 differences (1 cell, 250 product)"
+    assert "product B000000009: $title: missing" in lines
+    assert any("240 more differences of this kind" in line for line in lines)
+    assert [verifications.asks(kept, on_drift) for on_drift in ("correct", "ask")] == [False, True]
+    refused(lambda: verifications.asks(kept, "fail"), Drifted, "251 differences", f"rebuild {draft.number}`")
+
+
+def test_a_lease_has_one_holder_and_ends_with_it(database: Database[Document], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "VALID_SECONDS", 2)
+    monkeypatch.setattr(lease, "RENEW_EVERY_SECONDS", 0.3)
+    monkeypatch.setattr(lease, "LOOK_EVERY_SECONDS", 0.05)
+    with lease.lease(database, "batch", "one", within_seconds=1):
+        time.sleep(3)  # longer than it is valid: it is renewed
+        with pytest.raises(lease.Busy, match="one has been at work since 20"), lease.lease(database, "batch", "two", within_seconds=0.2):
+            pass
+        with lease.lease(database, "another", "two", within_seconds=0):
+            pass
+    with lease.lease(database, "batch", "two", within_seconds=0):
+        pass
+    assert lease._take(database, "batch", "killed")
+    started = time.monotonic()
+    with lease.lease(database, "batch", "three", within_seconds=30):
+        assert time.monotonic() - started > 1

@@ -1,0 +1,88 @@
+"""The batch layer's commands as people and DAGs run them: what they say last, how they end, and what they leave behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+from support.broker import wait_for
+from support.environment import setting
+from support.load import updates
+from support.places import Place
+
+from local import processes
+from serving import ledger, publications
+from settings import CHECKOUT
+from spark import batch, job
+
+pytestmark = pytest.mark.servers
+
+
+def last_line(caplog: pytest.LogCaptureFixture) -> str:
+    return caplog.records[-1].getMessage()
+
+
+def test_what_would_come_again_and_what_may_pass(place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    with setting(database="not_prepared"):
+        assert batch.main(["cut"]) == job.FAILED_FOR_GOOD
+    assert "run `python -m serving.schema` first" in last_line(caplog)
+    assert batch.main(["cut"]) == job.FAILED_FOR_GOOD
+    assert last_line(caplog) == "cut: no stream has started on this database yet: start it (make start)"
+    assert batch.main(["publish", "9"]) == job.FAILED_FOR_GOOD
+    assert "there is no publication 9" in last_line(caplog)
+    ledger.start_generation(place.database, batch.RULES.fingerprint(), {})
+    assert batch.main(["cut"]) == 0
+    assert batch.main(["publish", "1"]) == job.FAILED_FOR_GOOD
+    assert "run `python -m spark.batch verify 1` first" in last_line(caplog)
+    monkeypatch.setattr(publications, "cut", lambda *_: 1 / 0)
+    assert batch.main(["cut"]) == batch.FAILED
+    assert last_line(caplog) == "cut: division by zero; nothing is lost: run it again"
+
+
+def test_one_command_at_a_time(place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "LEASE_SECONDS", 0.5)
+    with batch.lease(place.database, batch.LEASE, "another run", 0):
+        assert batch.main(["cut"]) == batch.FAILED
+    assert "another run has been at work since" in caplog.text
+
+
+def test_a_job_is_a_process_whose_result_and_last_line_come_back(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    assert job.run("publications").split()[:2] == ["0", "served"]
+    with pytest.raises(job.JobFailedForGood, match="no stream has started on this database yet: start it"):
+        job.run("cut")
+    ledger.start_generation(place.database, batch.RULES.fingerprint(), {})
+    caplog.set_level("INFO")
+    assert job.run("cut") == 1
+    assert "publication 1 is cut at TideMark()" in caplog.text
+    with setting(mongodb_url="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100"), pytest.raises(job.JobFailed, match="run it again"):
+        job.run("cut")
+
+
+def test_a_job_dies_with_whoever_runs_it(place: Place, tmp_path: Path) -> None:
+    """kill -9, which nobody can answer: neither Python nor its JVM goes on."""
+    place.send(updates(Random(111), 10, keys=5))
+    mark = {"TIDEMARK_TEST_JOB": str(tmp_path)}
+    command = [sys.executable, "-c", "from spark import job; job.run('land')"]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), **mark}
+    parent = subprocess.Popen(command, cwd=CHECKOUT, env=environment, start_new_session=True)
+    wait_for(lambda: len(processes.marked(mark)) >= 3, 90)  # itself, the job, its JVM
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    started = time.monotonic()
+    wait_for(lambda: not processes.marked(mark), 60)
+    assert time.monotonic() - started < 30
+    assert (place.database.state.find_one({"_id": "ledger"}) or {})["rebuilding"] is None
+
+
+def test_results_are_json(place: Place, tmp_path: Path) -> None:
+    ledger.start_generation(place.database, batch.RULES.fingerprint(), {})
+    file = tmp_path / "result"
+    assert batch.main(["--result", str(file), "cut"]) == 0
+    assert json.loads(file.read_text()) == 1

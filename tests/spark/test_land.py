@@ -1,0 +1,143 @@
+"""The raw history: what lands, and what is refused."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from random import Random
+
+import pytest
+from confluent_kafka import Producer
+from pyspark.sql import SparkSession
+from support import broker
+from support.events import any_log
+from support.hands import kafka
+from support.load import updates
+from support.places import Place
+
+from catalog.events import Event
+from catalog.marks import TideMark, TopicPartition
+from serving.ledger import TopicsRecreated
+from settings import settings
+from spark.lake import Lake
+from spark.land import land
+from spark.log import MissingOffsets
+from spark.transforms import events
+
+pytestmark = pytest.mark.servers
+
+Row = tuple[object, ...]
+
+
+@pytest.fixture
+def lake(place: Place, spark: SparkSession) -> Lake:
+    return Lake(spark, settings().lake_url)
+
+
+def landed(lake: Lake, end: TideMark) -> list[Row]:
+    """The events of the table below a mark, each a row as often as it is there."""
+    return sorted(
+        (
+            *(row["topic"], row["partition"], row["offset"], row["timestamp"]),
+            *(None if row[name] is None else bytes(row[name]) for name in ("key", "value")),
+            tuple((one["key"], None if one["value"] is None else bytes(one["value"])) for one in row["headers"] or ()),
+        )
+        for row in lake.events(TideMark(), end).collect()
+    )
+
+
+def sent(place: Place) -> list[Row]:
+    return sorted(tuple(event) for event in place.log())
+
+
+def test_what_is_landed_is_what_kafka_holds_and_nothing_twice(place: Place, spark: SparkSession, lake: Lake) -> None:
+    place.send(any_log(Random(71), 300))
+    ends = place.ends()
+    assert land(spark, lake, most=40) == ends
+    assert landed(lake, ends) == sent(place)
+    landing = lake.landed().landing
+    assert landing > 1, "it was not landed in parts"
+    assert land(spark, lake) == ends
+    assert lake.landed().landing == landing, "there was nothing to land"
+    place.send(any_log(Random(72), 100))
+    assert land(spark, Lake(spark, settings().lake_url)) == place.ends()
+    assert landed(lake, place.ends()) == sent(place)
+    # Between marks are the events at or beyond one and below the other.
+    between = lake.events(ends, place.ends()).select("topic", "partition", "offset").collect()
+    assert sorted(map(tuple, between)) == [row[:3] for row in sent(place) if not ends.covers(Event(*row[:3], 0, None, None))]
+
+
+def test_who_comes_late_with_another_range_lands_nothing(place: Place, spark: SparkSession, lake: Lake) -> None:
+    place.send(any_log(Random(73), 60))
+    log, before = place.log(), lake.landed()
+    land(spark, lake)
+    now = lake.landed()
+    lake.append(events(kafka(spark, log[:30])), before.landing + 1)
+    lake.append(events(kafka(spark, log)), now.landing)
+    assert lake.landed() == now
+    assert landed(lake, place.ends()) == sent(place)
+
+
+def test_several_land_at_the_same_time(place: Place, spark: SparkSession, lake: Lake) -> None:
+    place.send(any_log(Random(74), 300))
+    failures: list[BaseException] = []
+
+    def one() -> None:
+        try:
+            land(spark, Lake(spark, settings().lake_url), most=30)
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=one) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert lake.landed().mark == place.ends()
+    assert landed(lake, place.ends()) == sent(place)
+
+
+def test_offsets_that_have_left_the_log_are_named_and_the_rest_stays(place: Place, spark: SparkSession, lake: Lake) -> None:
+    place.send(updates(Random(75), 200, keys=50))
+    first = TopicPartition(settings().product_topic, 0)
+    broker.forget(*first, below=5)
+    refused(lambda: land(spark, lake), MissingOffsets, f"{first.topic}/0: offsets 0 to 4 have left the log")
+    assert lake.landed().mark == TideMark(), "there is a gap"
+
+
+def test_a_gap_after_a_landing(place: Place, spark: SparkSession, lake: Lake) -> None:
+    first = TopicPartition(settings().product_topic, 0)
+    place.send(updates(Random(76), 200, keys=50))
+    land(spark, lake)
+    before, rows = lake.landed(), sent(place)
+    place.send(updates(Random(77), 200, keys=50))
+    broker.forget(*first, below=before.mark[first] + 3)
+    said = f"{first.topic}/0: offsets {before.mark[first]} to {before.mark[first] + 2} have left the log"
+    refused(lambda: land(spark, lake), MissingOffsets, said)
+    assert landed(lake, before.mark) == rows
+    assert lake.landed() == before
+    broker.recreate(settings().product_topic)
+    refused(lambda: land(spark, lake), TopicsRecreated, "the raw history holds events of id")
+    assert lake.landed() == before
+
+
+@pytest.mark.soak  # Spark waits two minutes for what is not there
+def test_offsets_without_events_end_a_landing(place: Place, spark: SparkSession, lake: Lake) -> None:
+    """A transaction's end takes an offset that no reader sees."""
+    producer = Producer({"bootstrap.servers": settings().kafka, "transactional.id": "t"})
+    producer.init_transactions()
+    for _ in range(3):
+        producer.begin_transaction()
+        producer.produce(settings().category_topic, b"{}")
+        producer.commit_transaction()
+    land(spark, lake, most=1)
+    category = TopicPartition(settings().category_topic, 0)
+    assert (lake.landed().mark[category], place.ends()[category]) == (5, 6)
+    assert [row[2] for row in landed(lake, place.ends())] == [0, 2, 4]
+
+
+def refused(act: Callable[[], object], error: type[Exception], said: str) -> None:
+    with pytest.raises(error) as raised:
+        act()
+    assert said in str(raised.value)

@@ -1,0 +1,195 @@
+"""Recomputation on generated events of every kind: whatever way it takes, it is what the contract says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+from pyspark.sql import SparkSession
+from support.environment import setting
+from support.events import CATEGORIES, PRODUCTS, any_log
+from support.hands import kafka
+from support.load import updates
+from support.places import Place
+from support.recompute import MEASURES, Recomputed
+from support.recompute import recompute as oracle
+from support.states import numbered
+
+from catalog.events import Event
+from catalog.marks import TideMark, TopicPartition
+from catalog.rules import RULES
+from serving import offsets, publications
+from serving.database import Document
+from serving.publications import NoPublication, Publication, StartAgain
+from settings import settings
+from spark import recompute as module
+from spark.lake import Lake
+from spark.recompute import Mode, NotLanded, recompute
+from spark.transforms import events
+from spark.verify import names, products, rejections
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture
+def lake(place: Place, spark: SparkSession) -> Lake:
+    return Lake(spark, settings().lake_url)
+
+
+@pytest.fixture(autouse=True)
+def usual_topics(place: Place):
+    with setting(product_topic=PRODUCTS, category_topic=CATEGORIES):
+        yield
+
+
+def end_of(log: Sequence[Event]) -> TideMark:
+    return TideMark({(event.topic, event.partition): event.offset + 1 for event in sorted(log, key=lambda event: event.offset)})
+
+
+def draft_at(database: Database[Document], mark: TideMark, rules: str = RULES.fingerprint()) -> int:
+    """A draft of a stream that has come to that mark."""
+    database.state.update_one({"_id": "ledger"}, {"$set": {"offsets": offsets.to_documents(mark), "rules": rules}})
+    return publications.cut(database, rules).number
+
+
+def serve(database: Database[Document], number: int) -> None:
+    """As if nothing had been in the speed layer."""
+    assert publications.publish(database, number, RULES.fingerprint())
+
+
+def wrong(lake: Lake, database: Database[Document], publication: Publication, truth: Recomputed) -> list[str]:
+    """What a publication holds, against the recomputation."""
+    cells = {tuple(cell): dict(zip(MEASURES, sums, strict=True)) for cell, sums in publications.cells(database, publication.number).items()}
+    found = {row["id"]: row.asDict() for row in products(lake, publication).collect()}
+    sources = {(row["id"], one["reason"]) for row in rejections(lake, publication).collect() for one in row["events"]}
+    told = {number: category.name for number, category in names(lake, publication).items()}
+    expected = {asin: dict(truth.products[asin]) for asin in truth.products}
+    return [
+        *([] if cells == truth.cube else [f"cells {cells} instead of {truth.cube}"]),
+        *([] if found.keys() == expected.keys() else [f"products {sorted(found)} instead of {sorted(expected)}"]),
+        *(
+            f"{asin}: {name}"
+            for asin, one in expected.items()
+            for name in (
+                "title",
+                "imgUrl",
+                "productURL",
+                "stars",
+                "reviews",
+                "price",
+                "listPrice",
+                "category_id",
+                "isBestSeller",
+                "price_level",
+            )
+            if found[asin][name] != one[name]
+        ),
+        *([] if sources == truth.rejections else [f"rejections {sources ^ truth.rejections}"]),
+        *([] if told == truth.categories else [f"categories {told}"]),
+    ]
+
+
+def test_days_one_after_another_and_all_at_once(place: Place, spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Days of every kind of event; layers are written together on the way; each day is also recomputed from the raw history."""
+    monkeypatch.setattr(module, "MOST_LAYERS", 2)
+    random = Random(81)
+    log = numbered([event for _ in range(4) for event in (*any_log(random, 120), *updates(random, 80, keys=30))])
+    cuts = [0, 200, 330, 600, len(log)]
+    layers = []
+    for landing, (start, end) in enumerate(pairwise(cuts), 1):
+        lake.append(events(kafka(spark, log[start:end])), landing)
+        truth = oracle(log[:end])
+        number = draft_at(place.database, end_of(log[:end]))
+        one = recompute(lake, place.database, number, Mode.INCREMENTAL)
+        assert wrong(lake, place.database, one, truth) == []
+        assert one.since_full == (landing - 1 if landing > 1 else 0)
+        layers.append(len(one.layers or ()))
+        again = draft_at(place.database, end_of(log[:end]))
+        full = recompute(lake, place.database, again, Mode.FULL)
+        assert wrong(lake, place.database, full, truth) == []
+        assert publications.cells(place.database, number) == publications.cells(place.database, again)
+        assert (full.newest_event, full.newest_observation) == (one.newest_event, one.newest_observation)
+        assert full.since_full == 0
+        serve(place.database, number)
+    assert layers == [1, 2, 1, 2]
+    assert lake.layers() >= {layer for one in publications.listing(place.database) for layer in one.layers or ()}
+
+
+def test_the_moments_of_the_newest(place: Place, spark: SparkSession, lake: Lake) -> None:
+    log = numbered(updates(Random(82), 50, keys=5))
+    log = [event._replace(timestamp=1_700_000_000_000 + event.offset) for event in log]
+    lake.append(events(kafka(spark, log)), 1)
+    one = recompute(lake, place.database, draft_at(place.database, end_of(log)))
+    assert one.newest_event is not None
+    assert one.newest_observation is not None
+    assert round(one.newest_event.timestamp() * 1000) == 1_700_000_000_000 + log[-1].offset
+    assert one.newest_observation == max(product["date"] for product in oracle(log).products.values())
+
+
+def test_only_what_lies_below_the_mark_counts(place: Place, spark: SparkSession, lake: Lake) -> None:
+    log = numbered(any_log(Random(83), 200))
+    lake.append(events(kafka(spark, log)), 1)
+    one = recompute(lake, place.database, draft_at(place.database, end_of(log[:120])))
+    assert wrong(lake, place.database, one, oracle(log[:120])) == []
+    serve(place.database, one.number)
+    # Nothing new: the states are those of the served one.
+    two = recompute(lake, place.database, draft_at(place.database, end_of(log[:120])))
+    assert two.layers == one.layers
+    assert wrong(lake, place.database, two, oracle(log[:120])) == []
+    assert publications.publish(place.database, two.number, RULES.fingerprint()) is False, "nothing is new"
+    assert publications.served(place.database) == one.number
+
+
+def test_when_all_is_made_of_the_raw_history(place: Place, spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = numbered(updates(Random(84), 120, keys=20))
+    lake.append(events(kafka(spark, log)), 1)
+    ends = [end_of(log[: 20 * count]) for count in range(1, 7)]
+
+    def since_full(number: int, **rules: Any) -> int:
+        return recompute(lake, place.database, number, **rules).since_full
+
+    with setting(full_every="3"):
+        found = []
+        for end in ends[:5]:
+            number = draft_at(place.database, end)
+            found.append(since_full(number))
+            serve(place.database, number)
+    assert found == [0, 1, 2, 0, 1]
+    # Other rules than those of the served one.
+    other = replace(RULES, edition=99)
+    number = draft_at(place.database, ends[5], other.fingerprint())
+    with pytest.raises(StartAgain, match="was cut under rules"):
+        recompute(lake, place.database, number)
+    assert since_full(number, rules=other) == 0
+    assert wrong(lake, place.database, publications.read(place.database, number), oracle(log)) == []
+    # Lost layers.
+    number = draft_at(place.database, ends[5])
+    lake.drop_layers(set(publications.read(place.database, publications.served(place.database)).layers or ()))
+    assert since_full(number) == 0
+    assert wrong(lake, place.database, publications.read(place.database, number), oracle(log)) == []
+
+
+def test_what_cannot_be_recomputed(place: Place, spark: SparkSession, lake: Lake) -> None:
+    log = numbered(updates(Random(85), 20, keys=5))
+    lake.append(events(kafka(spark, log[:10])), 1)
+    number = draft_at(place.database, end_of(log))
+    with pytest.raises(NotLanded, match="run `land` first"):
+        recompute(lake, place.database, number)
+    with pytest.raises(NoPublication, match="no publication 99"):
+        recompute(lake, place.database, 99)
+    lake.append(events(kafka(spark, log[10:])), 2)
+    one = recompute(lake, place.database, number)
+    assert recompute(lake, place.database, number) == one, "once is enough"
+
+
+def test_no_events_are_an_empty_publication(place: Place, spark: SparkSession, lake: Lake) -> None:
+    one = recompute(lake, place.database, draft_at(place.database, TideMark()))
+    assert wrong(lake, place.database, one, oracle([])) == []
+    assert (one.layers, one.newest_event) == ((), None)
+    assert asdict(one)["mark"] == TideMark()
+    assert TopicPartition(PRODUCTS, 0) not in one.mark

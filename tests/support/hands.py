@@ -1,0 +1,82 @@
+"""The stream driven by hand: micro-batches of a test's own choosing, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from pymongo.database import Database
+from pyspark.sql import DataFrame, SparkSession
+from support.places import Place
+
+from catalog.events import Event
+from catalog.marks import TopicPartition
+from catalog.rules import RULES
+from serving import ledger
+from serving.database import Document
+from settings import settings
+from spark import transforms
+from spark.log import identities, look
+from spark.microbatch import MicroBatches
+
+KAFKA = (
+    "topic string, partition int, offset bigint, timestamp timestamp, key binary, value binary, "
+    "headers array<struct<key: string, value: binary>>"
+)
+
+
+def kafka(spark: SparkSession, events: Iterable[Event]) -> DataFrame:
+    """Events as Spark's source has them."""
+
+    def binary(value: bytes | None) -> bytearray | None:
+        return None if value is None else bytearray(value)
+
+    rows = [
+        (
+            *(event.topic, event.partition, event.offset, datetime.fromtimestamp(event.timestamp / 1000, UTC)),
+            *(binary(event.key), binary(event.value), [(name, binary(value)) for name, value in event.headers] or None),
+        )
+        for event in events
+    ]
+    return spark.createDataFrame(rows, KAFKA)
+
+
+class Stream:
+    """A generation that is driven by hand."""
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        database: Database[Document],
+        partitions: frozenset[TopicPartition],
+        category_topic: str,
+        rules: str = RULES.fingerprint(),
+    ) -> None:
+        own = ledger.start_generation(database, rules, identities())
+        self.spark, self.generation, self.number = spark, own.generation, 0
+        self._category_topic = category_topic
+        self.batches = MicroBatches(database, settings().mongodb, own, partitions)
+
+    def run(self, events: Sequence[Event]) -> None:
+        self.batches.run(transforms.observed(transforms.events(kafka(self.spark, events)), self._category_topic), self.number)
+        self.number += 1
+
+    def next(self, log: Iterable[Event], most: int) -> list[Event]:
+        """What it has not served, as many as that, in the order of each partition's offsets."""
+        left = [event for event in log if not self.batches.offsets.covers(event)]
+        return sorted(left, key=lambda event: (event.partition, event.offset))[:most]
+
+
+def stream_of(place: Place, spark: SparkSession, rules: str = RULES.fingerprint()) -> Stream:
+    """A generation on the place's own topics."""
+    return Stream(spark, place.database, frozenset(look().ends), settings().category_topic, rules)
+
+
+def serve(place: Place, spark: SparkSession, stream: Stream | None = None) -> Stream:
+    """All there is in the log, by a new generation unless there is one, in two micro-batches."""
+    stream = stream or stream_of(place, spark)
+    log = place.log()
+    half = len(stream.next(log, len(log))) // 2 + 1
+    while events := stream.next(log, half):
+        stream.run(events)
+    return stream
