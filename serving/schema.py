@@ -136,6 +136,7 @@ COLLECTIONS: tuple[Collection, ...] = (
         _object(_id={"bsonType": "object"}, day=_DATE, cell=_CELL, **_MEASURES),
         (IndexModel([("day", ASCENDING)]),),
     ),
+    Collection("history_day", _object(_id=_DATE, landing=_COUNT, rules=_TEXT, digest=_TEXT, computed_at=_DATE)),
     Collection(
         "quarantine",
         _object(

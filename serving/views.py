@@ -82,7 +82,7 @@ def _category_name(id_field: str) -> list[Stage]:
     ]
 
 
-def _named_cells(*further: str) -> list[Stage]:
+def _named_cells() -> list[Stage]:
     """Cells with their dimensions, names and labels. They are grouped first, because a join for each cell takes seconds."""
     return [
         {"$group": {"_id": "$_id.category_id", "cells": {"$push": "$$ROOT"}}},
@@ -91,7 +91,6 @@ def _named_cells(*further: str) -> list[Stage]:
         {
             "$project": {
                 "_id": False,
-                **{field: f"$cells.{field}" for field in further},
                 "category_id": "$_id",
                 "category_name": True,
                 "price_level": "$cells._id.price_level",
@@ -194,13 +193,49 @@ REPORT_SUMMARY = View(
     ],
 )
 
+_HISTORY_NAME: Stage = {
+    "$let": {
+        "vars": {"known": {"$first": "$_known"}},
+        "in": {
+            "$let": {
+                "vars": {"at": {"$indexOfArray": [{"$ifNull": ["$$known.ids", []]}, "$cell.category_id"]}},
+                "in": {
+                    "$cond": [
+                        {"$gte": ["$$at", 0]},
+                        {"$arrayElemAt": ["$$known.names", "$$at"]},
+                        {"$concat": [unknown_category(0)[:-1], {"$toString": "$cell.category_id"}]},
+                    ]
+                },
+            }
+        },
+    }
+}
+
+# Nothing is grouped, so that MongoDB moves a filter of days before the names: it reads all of them once and keeps them.
 REPORT_HISTORY = View(
     "report_history",
     "history",
     [
         {"$match": {"products": {"$ne": 0}}},
-        {"$set": {"_id": "$cell"}},
-        *_named_cells("day"),
+        {
+            "$lookup": {
+                "from": "category",
+                "pipeline": [{"$group": {"_id": None, "ids": {"$push": "$_id"}, "names": {"$push": "$category_name"}}}],
+                "as": "_known",
+            }
+        },
+        {
+            "$project": {
+                "_id": False,
+                "day": True,
+                "category_id": "$cell.category_id",
+                "category_name": _HISTORY_NAME,
+                "price_level": "$cell.price_level",
+                "is_best_seller": "$cell.is_best_seller",
+                **_MEASURES,
+            }
+        },
+        {"$set": {"label": _LABEL}},
     ],
 )
 

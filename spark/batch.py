@@ -1,4 +1,4 @@
-"""The batch layer's commands: `python -m spark.batch land|cut|recompute|verify|publish|nightly|rebuild|rollback|publications`.
+"""The batch layer's commands: `python -m spark.batch land|cut|recompute|verify|publish|nightly|history|rebuild|publications`.
 
 Each can be run again at any time. The log's last line says how it ended and, where it failed, what to do. Exit status 1 is a failure
 that may pass by itself, 2 one that would come again.
@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,14 @@ from pymongo.database import Database
 from pyspark.sql import SparkSession
 
 from catalog.rules import RULES
+from serving import history as days
 from serving import ledger, publications, verifications
 from serving.database import Document, connect, tidemark
 from serving.lease import lease
 from serving.publications import NoPublication, OtherRules, Publication, StartAgain
 from serving.verifications import Drifted, NotVerified
 from settings import settings
-from spark import land, rebuild, recompute, verify
+from spark import history, land, rebuild, recompute, verify
 from spark.lake import Lake, LostStates
 from spark.log import MissingOffsets, UnfitTopic
 from spark.recompute import Mode, NotLanded
@@ -40,6 +42,7 @@ LEASE, LEASE_SECONDS = "batch", 900.0
 # What another attempt would meet again.
 FOR_GOOD = (
     *(StartAgain, OtherRules, NoPublication, NotVerified, NotLanded, Drifted, LostStates),
+    *(days.NoDay, days.NotOver),
     *(UnfitTopic, MissingOffsets, ledger.TopicsRecreated, ledger.NotPrepared),
 )
 
@@ -118,6 +121,20 @@ class Batch:
             )
         self.publish(number, keep)
 
+    def history(self, first: date | None, last: date | None, changed_up_to: date | None) -> dict[str, int]:
+        """How many days were written, and how many stayed as they were."""
+        if changed_up_to is not None:
+            days.require_over(changed_up_to, datetime.now(UTC))
+            done = history.refresh(self.lake, self.database, changed_up_to)
+        elif first is not None:
+            last = last or first
+            days.require_over(last, datetime.now(UTC))
+            done = history.compute(self.lake, self.database, first, last)
+        else:
+            raise days.NoDay("say which days: --first DAY and --last DAY, or --changed-up-to DAY")
+        log.info("history: %s", ", ".join(f"{number} days {what}" for what, number in done.items()) or "no days")
+        return {str(what): number for what, number in done.items()}
+
     def rebuild(self, number: int) -> None:
         log.info("%s", rollback_in_words(self.database, publications.read(self.database, number)))
         rebuild.rebuild(self.spark, self.lake, self.database, number)
@@ -169,6 +186,10 @@ def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     commands.add_parser("publish", parents=[number, keep], help="serve the draft; correct the drift that was found")
     nightly = commands.add_parser("nightly", parents=[mode, keep], help="all of these, one after the other")
     nightly.add_argument("--on-drift", choices=["correct", "ask", "fail"], default="correct", help="default %(default)s")
+    past = commands.add_parser("history", help="the cube of each of some days, in one pass")
+    past.add_argument("--first", type=date.fromisoformat, metavar="DAY", help="the first day, such as 2023-12-31")
+    past.add_argument("--last", type=date.fromisoformat, metavar="DAY", help="the last one, included (default: the first)")
+    past.add_argument("--changed-up-to", type=date.fromisoformat, metavar="DAY", help="that day, and every day before it that has changed")
     commands.add_parser("rebuild", aliases=["rollback"], parents=[number], help="bring everything to a publication: repair, rollback")
     commands.add_parser("publications", help="list them")
     return parser.parse_args(words)

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 _EVENTS = """topic STRING, partition INT, offset BIGINT, timestamp BIGINT, key BINARY, value BINARY,
     headers ARRAY<STRUCT<key: STRING, value: BINARY>>, landing BIGINT"""
 # Statistics by file of these alone: they say which files a mark needs, and those of values would be large.
-_EVENT_PROPERTIES = {"delta.appendOnly": "true", "delta.dataSkippingStatsColumns": "topic,partition,offset,timestamp"}
+_EVENT_PROPERTIES = {"delta.appendOnly": "true", "delta.dataSkippingStatsColumns": "topic,partition,offset,timestamp,landing"}
 _TOPIC_ID = "tidemark.topic."  # a table property for each topic
 
 _LANDING = "tidemark-landing"  # whose numbers Delta keeps beside the table: a number is written once
@@ -89,6 +89,10 @@ class Lake:
     def events(self, start: TideMark, end: TideMark) -> DataFrame:
         """The events at or beyond one mark and below another."""
         return self._read(self._events).where(_between(start, end)).drop("landing")
+
+    def landings(self, after: int, until: int) -> DataFrame:
+        """The events that the landings after one and up to another have brought."""
+        return self._read(self._events).where((F.col("landing") > after) & (F.col("landing") <= until)).drop("landing")
 
     def topics(self) -> dict[str, str]:
         """Kafka's ids of the topics whose events have been landed, by name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -113,6 +114,17 @@ def test_history_is_the_cube_of_each_day(database: Database[Document]) -> None:
     for day, recomputed in days.items():
         recomputed.categories = days[max(days)].categories  # everyone, history too, shows the newest name
         assert differences("report_cube", reports(recomputed)["report_cube"], found[day]) == []
+
+
+def test_a_filter_of_days_reads_those_days_only(database: Database[Document]) -> None:
+    """However long the history is."""
+    for number in range(50):
+        remember(database, MOMENT + timedelta(days=number), {(number % 7 + 1, 5, False): cell()})
+    wanted = {"$match": {"day": {"$gte": MOMENT, "$lt": MOMENT + timedelta(days=2)}}}
+    plan = database.command("explain", {"aggregate": "report_history", "pipeline": [wanted], "cursor": {}}, verbosity="executionStats")
+    assert '"IXSCAN"' in json.dumps(plan, default=str)
+    first = plan["stages"][0]["$cursor"]["executionStats"] if "stages" in plan else plan["executionStats"]
+    assert first["totalDocsExamined"] == 2
 
 
 FRESHNESS = {

@@ -71,6 +71,7 @@ GOOD: dict[str, Document] = {
     "publication_cell": {"_id": {}, "publication": 1, "cell": CELL, **SUMS},
     "state": {"_id": "served"},
     "history": {"_id": {}, "day": NOW, "cell": CELL, **SUMS},
+    "history_day": {"_id": NOW, "landing": 1, "rules": "r", "digest": "00", "computed_at": NOW},
     "quarantine": {
         "_id": "t/0/0",
         "topic": "t",

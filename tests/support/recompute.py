@@ -348,8 +348,8 @@ def _judged_category(text: Mapping[str, str | None]) -> tuple[int, str]:
 # ---------------------------------------------------------------------------------------------------------------- events
 
 
-def recompute(events: Iterable[Event], category_topic: str = "ingest-category") -> Recomputed:
-    """From raw events; every topic but the category topic holds products."""
+def recompute(events: Iterable[Event], category_topic: str = "ingest-category", before: int = NO_LIMIT) -> Recomputed:
+    """From raw events; every topic but the category topic holds products. Of these only what was observed before that millisecond."""
     log = list(events)
     products: list[tuple[tuple[int, ...], str, Facts]] = []
     names: list[tuple[tuple[int, ...], int, str]] = []
@@ -365,7 +365,8 @@ def recompute(events: Iterable[Event], category_topic: str = "ingest-category") 
                 names.append((told, *_judged_category(text)))
             else:
                 asin, facts = _judged_product(text, timestamp + DAY, index)
-                products.append(((facts.moment, *told), asin, facts))
+                if facts.moment < before:
+                    products.append(((facts.moment, *told), asin, facts))
         except Rejected as rejected:
             rejections.add((_source(topic, partition, offset, position, last), str(rejected)))
     products.sort(key=lambda one: one[0])

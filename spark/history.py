@@ -1,0 +1,125 @@
+"""History from the raw events: any range of days in one pass, by the transforms that the stream has.
+
+What a product was on a day is its highest version among those observed by the day's end. So each product changes the cube only on
+days on which it was observed, by its state then less its state before; summed up from the first day on, these changes are the days.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+
+from pymongo.database import Database
+from pyspark.sql import Column, DataFrame, Row, Window
+from pyspark.sql import functions as F
+
+from catalog.cube import MEASURES, Cell
+from catalog.marks import TideMark
+from catalog.rules import DAY_MS, RULES, Rules
+from serving import history
+from serving.database import Document
+from serving.history import Put, Searched, days, end_of, start_of
+from serving.publications import Cells
+from settings import settings
+from spark import transforms
+from spark.lake import Lake, Landed
+
+log = logging.getLogger(__name__)
+
+_DIMENSIONS = ("category_id", "price_level", "isBestSeller")
+_SUMMED = (*_DIMENSIONS, *MEASURES)
+
+
+def compute(lake: Lake, database: Database[Document], first: date, last: date, rules: Rules = RULES) -> Counter[Put]:
+    """Computes the days from the first to the last, both included; how many were written, and how many were not and why."""
+    landed = lake.landed()
+    done: Counter[Put] = Counter()
+    with lake.tasks_for(TideMark().behind(landed.mark)):
+        for day, cells in _days(lake, landed, first, last, rules):
+            put = history.put(database, day, landed.landing, rules.fingerprint(), cells)
+            done[put] += 1
+            log.info("%s: %d cells, %s", day, len(cells), put)
+    return done
+
+
+def refresh(lake: Lake, database: Database[Document], last: date, rules: Rules = RULES) -> Counter[Put]:
+    """Computes up to that day what is not as the raw history has it: days that are missing, of other rules, or that something landed
+    since then was observed by; the last one in any case. Days after it that are held are brought to the same.
+    """
+    landed, fingerprint = lake.landed(), rules.fingerprint()
+    before = history.searched(database, fingerprint)
+    oldest = _oldest(lake, before.landing, landed.landing, rules)
+    first = min((one for one in (before.first_day, oldest and oldest.date()) if one is not None), default=None)
+    held = history.labels(database)
+    stale = {day for day in days(min(first or last, last), last) if day not in held} | {last}
+    stale |= {
+        day
+        for day, label in held.items()
+        if label.rules != fingerprint or label.landing < before.landing or (oldest is not None and oldest < end_of(day))
+    }
+    done = compute(lake, database, min(stale), max(stale), rules)
+    history.confirm(database, held.keys() - stale, landed.landing, fingerprint)
+    history.remember(database, Searched(landed.landing, fingerprint, first))
+    return done
+
+
+def _oldest(lake: Lake, after: int, until: int, rules: Rules) -> datetime | None:
+    """The oldest moment at which a product was observed by events of the landings after one and up to another."""
+    rows = transforms.observed(lake.landings(after, until), settings().category_topic, rules)
+    milliseconds = rows.where(F.col("kind") == transforms.PRODUCT).agg(F.min("version.observed_at")).collect()[0][0]
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _days(lake: Lake, landed: Landed, first: date, last: date, rules: Rules) -> Iterator[tuple[date, Cells]]:
+    """Each day's cube. A day whose cube is that of the day before is there like any other."""
+    changes = _changes(lake, landed, first, last, rules)
+    # One task merges what is few by then: a global sort would run everything twice, to find out about the days first.
+    rows = iter(changes.coalesce(1).sortWithinPartitions("day").toLocalIterator())
+    cube: dict[Cell, list[int]] = {}
+    row = next(rows, None)
+    for number, day in enumerate(days(first, last)):
+        while row is not None and row["day"] == number:
+            _add(cube, row)
+            row = next(rows, None)
+        yield day, {cell: tuple(sums) for cell, sums in cube.items()}
+
+
+def _add(cube: dict[Cell, list[int]], row: Row) -> None:
+    """A cell whose sums have become 0 is no cell."""
+    cell = Cell(row["category_id"], row["price_level"], row["isBestSeller"])
+    sums = [before + row[measure] for before, measure in zip(cube.get(cell, [0] * len(MEASURES)), MEASURES, strict=True)]
+    if any(sums):
+        cube[cell] = sums
+    else:
+        cube.pop(cell, None)
+
+
+def _changes(lake: Lake, landed: Landed, first: date, last: date, rules: Rules) -> DataFrame:
+    """How the sums of cells change from day to day: the day's number, the cell's dimensions, the measures.
+
+    Day 0 is the first one, with all that was observed before it.
+    """
+    observed = transforms.observed(lake.events(TideMark(), landed.mark), settings().category_topic, rules).select(*transforms.CUBED)
+    moment = F.col("version.observed_at")
+    seen = observed.where((F.col("kind") == transforms.PRODUCT) & (moment < _milliseconds(end_of(last))))
+    day = F.floor((moment - _milliseconds(start_of(first))) / DAY_MS)
+    daily = transforms.newest(seen.withColumn("day", F.greatest(F.lit(0), day).cast("int")), "day")
+    states = transforms.with_contributions(daily, rules)
+    before = F.lag(F.struct(*_SUMMED)).over(Window.partitionBy("id").orderBy("day"))
+    both = states.select("day", F.struct(*_SUMMED).alias("now"), before.alias("before"))
+    change = F.array(F.col("now"), _taken_back("before"))
+    changed = both.select("day", F.explode(change).alias("cell")).where(F.col("cell").isNotNull()).select("day", "cell.*")
+    return changed.groupBy("day", *_DIMENSIONS).agg(*(F.sum(measure).alias(measure) for measure in MEASURES))
+
+
+def _taken_back(name: str) -> Column:
+    """A state with its measures negated; null where there is none."""
+    state = F.col(name)
+    dimensions = [state[one].alias(one) for one in _DIMENSIONS]
+    return F.when(state.isNotNull(), F.struct(*dimensions, *((-state[measure]).alias(measure) for measure in MEASURES)))
+
+
+def _milliseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)

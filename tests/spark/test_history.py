@@ -1,0 +1,239 @@
+"""History from generated events of every kind: each day is the cube of what was observed before its end, whatever way it came about."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from random import Random
+
+import pytest
+from pymongo.database import Database
+from pyspark.sql import SparkSession
+from support.environment import setting
+from support.events import CATEGORIES, NOW, PRODUCTS, any_log
+from support.hands import kafka
+from support.load import updates
+from support.places import Place
+from support.recompute import MEASURES, differences, recompute, reports
+from support.states import numbered
+
+from catalog.cube import Cell
+from catalog.events import Event
+from catalog.rules import RULES
+from serving import history
+from serving.database import Document
+from serving.history import Label, NotOver, Put, days
+from serving.snapshot import snapshot
+from settings import settings
+from spark.history import compute, refresh
+from spark.lake import Lake
+from spark.transforms import events
+
+pytestmark = pytest.mark.servers
+
+FIRST, LAST = date(2023, 10, 27), date(2023, 11, 6)  # of the days that the load is mostly about
+
+
+@pytest.fixture
+def lake(place: Place, spark: SparkSession) -> Lake:
+    return Lake(spark, settings().lake_url)
+
+
+@pytest.fixture(autouse=True)
+def usual_topics(place: Place):
+    with setting(product_topic=PRODUCTS, category_topic=CATEGORIES):
+        yield
+
+
+def some_events(seed: int, count: int = 300, keys: int = 40) -> list[Event]:
+    """Of every kind, and many that are seen on one of a few days."""
+    random = Random(seed)
+    few_days = [replace_date(event, random) for event in updates(random, count, keys)]
+    return [*any_log(random, count // 3), *few_days]
+
+
+def replace_date(event: Event, random: Random) -> Event:
+    """The same, seen within the days above, often on the last or first millisecond of one."""
+    edge = random.choice(("T00:00:00Z", "T23:59:59.999Z", "T12:00:00Z"))
+    day = FIRST + timedelta(days=random.randrange((LAST - FIRST).days + 1))
+    value = event.value or b""
+    at = value.find(b'"date": "')
+    return event if at < 0 else event._replace(timestamp=NOW, value=value[: at + 9] + f"{day}{edge}".encode() + b'"}')
+
+
+def within_days(log: Sequence[Event]) -> list[Event]:
+    """Without the events that are of other days, or say of none."""
+    those = [b'"date": "%s' % str(day).encode() for day in days(FIRST, LAST)]
+    return [event for event in log if any(day in (event.value or b"") for day in those)]
+
+
+def land(spark: SparkSession, lake: Lake, log: Sequence[Event], landing: int) -> None:
+    lake.append(events(kafka(spark, log)), landing)
+
+
+def wrong(database: Database[Document], log: Sequence[Event], those: Sequence[date]) -> list[str]:
+    """What is wrong with days, as the view shows them. There are to be no others."""
+    held = history.labels(database)
+    found = [f"{day} is there" for day in held.keys() - {*those}] + [f"{day} is missing" for day in {*those} - held.keys()]
+    newest_names = recompute(log).categories
+    for day in those:
+        truth = recompute(log, before=round(history.end_of(day).timestamp() * 1000))
+        truth.categories = newest_names
+        # The categories of cells, not of names told: those come from the view's join.
+        rows = [
+            {key: value for key, value in one.items() if key != "day"}
+            for one in database.report_history.find({"day": history.start_of(day)})
+        ]
+        named = {one["_id"]: one["category_name"] for one in database.category.find()}
+        expected = [
+            one | {"category_name": named.get(one["category_id"], f"Unknown category {one['category_id']}")}
+            for one in reports(truth)["report_cube"]
+        ]
+        found += [f"{day}: {line}" for line in differences("report_cube", expected, rows)]
+    return found
+
+
+def test_a_range_is_its_days_one_by_one(place: Place, spark: SparkSession, lake: Lake) -> None:
+    """In one pass, backwards one by one, and again: days in which nothing happens among them, and days before everything."""
+    log = numbered(some_events(31))
+    land(spark, lake, log, 1)
+    those = list(days(FIRST - timedelta(days=3), LAST + timedelta(days=2)))
+    assert compute(lake, place.database, those[0], those[-1]) == {Put.WRITTEN: len(those)}
+    assert wrong(place.database, log, those) == []
+    assert len({label.digest for label in history.labels(place.database).values()}) > (LAST - FIRST).days, "each day is another"
+    place.database.history_day.delete_many({})
+    place.database.history.delete_many({})
+    for day in reversed(those[::8]):
+        compute(lake, place.database, day, day)
+    assert wrong(place.database, log, those[::8]) == []
+    empty = date(1994, 12, 31)
+    assert compute(lake, place.database, empty, empty) == {Put.WRITTEN: 1}
+    assert place.database.history.count_documents({"day": history.start_of(empty)}) == 0
+    assert empty in history.labels(place.database)
+    assert compute(lake, place.database, LAST, FIRST) == {}
+
+
+def test_nothing_landed_yet(place: Place, lake: Lake) -> None:
+    assert refresh(lake, place.database, FIRST) == {Put.WRITTEN: 1}
+    assert wrong(place.database, [], [FIRST]) == []
+
+
+def test_every_night_redoes_what_has_changed_and_nothing_else(place: Place, spark: SparkSession, lake: Lake) -> None:
+    """Missing days, a late file, one that changes nothing, days after the night's own."""
+    first = numbered(within_days(some_events(32)))
+    land(spark, lake, first, 1)
+    refresh(lake, place.database, LAST)
+    those = list(days(FIRST, LAST))
+    assert wrong(place.database, first, those) == []
+    assert {label.landing for label in history.labels(place.database).values()} == {1}
+
+    # A file about a day in the middle, told later; then the same once more, which changes no cell.
+    day = date(2023, 11, 2)
+    late = [
+        event._replace(value=(event.value or b"").replace(b'"price": "', b'"price": "1'))
+        for event in first
+        if b"2023-11-02" in (event.value or b"")
+    ]
+    log = numbered([*first, *late])
+    land(spark, lake, log[len(first) :], 2)
+    done = refresh(lake, place.database, LAST)
+    assert wrong(place.database, log, those) == []
+    assert done[Put.WRITTEN] >= 1
+    assert done.total() == (LAST - day).days + 1, "days before it are left alone"
+    labels = history.labels(place.database)
+    assert {label.landing for label in labels.values()} == {2}, "and known to be right"
+    again = numbered([*log, *late])
+    land(spark, lake, again[len(log) :], 3)
+    assert refresh(lake, place.database, LAST)[Put.WRITTEN] == 0
+    assert wrong(place.database, again, those) == []
+
+    # A night that comes late itself, and finds days after its own.
+    older = numbered([*again, *late[:1]])
+    land(spark, lake, older[len(again) :], 4)
+    refresh(lake, place.database, date(2023, 11, 3))
+    assert wrong(place.database, older, those) == []
+    place.database.history_day.delete_one({"_id": history.start_of(date(2023, 10, 29))})
+    place.database.history.delete_many({"day": history.start_of(date(2023, 10, 29))})
+    assert refresh(lake, place.database, LAST)[Put.WRITTEN] == 1
+    assert wrong(place.database, older, those) == []
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_seeded_nights(place: Place, spark: SparkSession, lake: Lake) -> None:
+    """Landings of anything, nights and backfills of any days between, in any order: all that is held by the end is right."""
+    random = Random(33)
+    log: list[Event] = []
+    for landing in range(1, 16):
+        before = len(log)
+        log = numbered([*log, *some_events(random.randrange(10**6), count=90, keys=15)])
+        land(spark, lake, log[before:], landing)
+        if random.random() < 0.5:
+            day = FIRST + timedelta(days=random.randrange(8))
+            compute(lake, place.database, day, day + timedelta(days=random.randrange(3)))
+        if random.random() < 0.6 or landing == 15:
+            refresh(lake, place.database, FIRST + timedelta(days=landing))
+    held = sorted(history.labels(place.database))
+    assert held[0] < FIRST
+    assert held == list(days(held[0], held[-1]))
+    assert wrong(place.database, log, [*held[:2], *held[-30:]]) == []
+
+
+def test_other_rules_redo_all_days(place: Place, spark: SparkSession, lake: Lake) -> None:
+    log = numbered(within_days(some_events(34)))
+    land(spark, lake, log, 1)
+    refresh(lake, place.database, LAST)
+    mended = replace(RULES, edition=RULES.edition + 1)
+    assert refresh(lake, place.database, LAST, mended).total() == (LAST - FIRST).days + 1
+    assert {label.rules for label in history.labels(place.database).values()} == {mended.fingerprint()}
+    assert wrong(place.database, log, list(days(FIRST, LAST))) == []
+
+
+def test_an_older_landing_never_wins(place: Place) -> None:
+    """Whoever has computed longer, and what it was made of."""
+    new = {Cell(1, 5, False): (3,) * len(MEASURES)}
+    day = FIRST
+    assert history.put(place.database, day, 7, "r", new) is Put.WRITTEN
+    before = history.labels(place.database)
+    assert history.put(place.database, day, 6, "r", {}) is Put.OLDER
+    assert history.labels(place.database) == before == {day: Label(7, "r", before[day].digest)}
+    assert place.database.history.count_documents({}) == 1
+    assert history.put(place.database, day, 8, "r", new) is Put.SAME
+    assert history.put(place.database, day, 9, "r", {}) is Put.WRITTEN
+    assert place.database.history.count_documents({}) == 0
+
+
+def test_a_day_that_has_not_ended() -> None:
+    day = date(2023, 11, 1)
+    history.require_over(day, datetime(2023, 11, 2, tzinfo=UTC))
+    with pytest.raises(NotOver, match="2023-11-01 has not ended: its history can be computed from 2023-11-02 00:00 UTC on"):
+        history.require_over(day, datetime(2023, 11, 1, 23, 59, 59, tzinfo=UTC))
+
+
+def test_readers_of_a_day_never_see_half_of_it(place: Place, spark: SparkSession, lake: Lake) -> None:
+    """While it is replaced again and again."""
+    day, cells = date(2023, 11, 1), [Cell(number, 5, False) for number in range(1, 400)]
+    ended = threading.Event()
+
+    def write() -> None:
+        landing = 0
+        while not ended.is_set():
+            landing += 1
+            history.put(place.database, day, landing, "r", {cell: (landing,) * len(MEASURES) for cell in cells})
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    try:
+        seen = set()
+        for _ in range(40):
+            with snapshot(place.database) as now:
+                found = Counter(one["products"] for one in now.rows("report_history", {"$match": {"day": history.start_of(day)}}))
+            assert list(found.values()) in ([], [len(cells)])
+            seen |= found.keys()
+    finally:
+        ended.set()
+        writing.join()
+    assert len(seen) > 1
