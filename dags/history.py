@@ -21,6 +21,12 @@ DAY = {"type": ["null", "string"], "format": "date"}
 PARAMETERS = {
     "first_day": Param(None, title="First day", description_md="Of a range to be computed in one pass. None: the run's own day", **DAY),
     "last_day": Param(None, title="Last day", description_md="Included. None: the first day", **DAY),
+    "changed": Param(
+        False,
+        title="What has changed",
+        description_md="The last of these days, and every day before it that something landed since has changed. So it is every night",
+        type="boolean",
+    ),
 }
 
 FAIL_AT_ONCE = RetryRule([job.JobFailedForGood, days.NotOver, days.NoDay], RetryAction.FAIL, reason="another attempt would end the same")
@@ -45,9 +51,8 @@ FAIL_AT_ONCE = RetryRule([job.JobFailedForGood, days.NotOver, days.NoDay], Retry
 def history() -> None:
     @task
     def ask(params: dict, dag_run) -> list[str]:
-        return days.asked(
-            dag_run.partition_key, params["first_day"], params["last_day"], dag_run.start_date, nightly=dag_run.run_type == "scheduled"
-        )
+        changed = params["changed"] or dag_run.run_type == "scheduled"
+        return days.asked(dag_run.partition_key, params["first_day"], params["last_day"], dag_run.start_date, changed=changed)
 
     @task(pool="spark")
     def land() -> None:

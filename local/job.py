@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,8 @@ from ingest import jobs
 from ingest.generate import write
 from ingest.layouts import Columns
 from local import health, prerequisites, reports, stack
-from local.runs import ENDED, WAITING, Airflow
+from local.runs import DAG, ENDED, HISTORY, NIGHTLY, WAITING, Airflow
+from serving import history, ledger, publications, verifications
 from serving.database import connect, tidemark
 from serving.status import STALE_HEARTBEAT_SECONDS
 from settings import settings
@@ -124,10 +125,37 @@ def run(console: Console, catalog: Catalog) -> None:
         _wait_for_run(console, airflow, identity)
         if any(task.name == jobs.PLAN and task.state == "skipped" for task in airflow.tasks(identity)):
             raise CannotRun(f"nothing has been sent: it was not approved ({airflow.page(identity)})")
-    console.print(f"Served after {time.monotonic() - started:.0f} s\n", highlight=False)
+        console.print(f"Served after {time.monotonic() - started:.0f} s", highlight=False)
+        verified = _batch(console, airflow, _last_day(conf["observed_at"]))
+    console.print()
     with connect() as client:
         reports.show(console, tidemark(client))
+    for line in verified:
+        console.print(line, highlight=False, markup=False)
     console.print(addresses(), soft_wrap=True)
+
+
+def _last_day(observed_at: Sequence[str]) -> date:
+    """The newest day of the files that has ended."""
+    newest = max(datetime.fromtimestamp((moment(text) or 0) / 1000, UTC).date() for text in observed_at)
+    return min(newest, datetime.now(UTC).date() - timedelta(days=1))
+
+
+def _batch(console: Console, airflow: Airflow, last: date) -> list[str]:
+    """A night's work by hand, where something is new since the last one: the nightly run, and the history up to a day. Returns what the
+    verification says.
+    """
+    with connect() as client:
+        database = tidemark(client)
+        served = publications.read(database, publications.served(database))
+        if served.mark.reaches(ledger.read(database).offsets) and last in history.labels(database):
+            console.print("Nothing is new since the last nightly run", highlight=False)
+        else:
+            for dag, conf in ((NIGHTLY, {}), (HISTORY, {"last_day": last.isoformat(), "changed": True})):
+                identity = airflow.trigger(conf, dag)
+                console.print(f"  {airflow.page(identity, dag)}", highlight=False)
+                _wait_for_run(console, airflow, identity, dag)
+        return verifications.lines(verifications.read(database, publications.served(database)))
 
 
 def addresses() -> str:
@@ -199,23 +227,23 @@ def _generated(console: Console, rows: int, days: int) -> dict[str, list[str]]:
 
 def _wait_for_dag(say: Callable[[str], None], until: float) -> None:
     with Airflow() as airflow:
-        while not airflow.knows():
+        while not all(airflow.knows(dag) for dag in (DAG, NIGHTLY, HISTORY)):
             say("waiting for Airflow to read the DAGs")
             if errors := airflow.import_errors():
                 raise CannotRun(f"Airflow cannot read the DAGs: {'; '.join(errors)}")
             if time.monotonic() > until:
-                raise CannotRun("Airflow does not know DAG ingest: see make logs")
+                raise CannotRun("Airflow does not know all DAGs: see make logs")
             time.sleep(0.5)
 
 
-def _wait_for_run(console: Console, airflow: Airflow, identity: str) -> None:
+def _wait_for_run(console: Console, airflow: Airflow, identity: str, dag: str = DAG) -> None:
     """Airflow may be away for a while, in which supervisor starts it again."""
     state, heard = "", time.monotonic()
     with Progress(console) as say:
         while state not in ENDED:
             try:
-                state = airflow.state(identity)
-                say(_where_it_is(airflow, identity, state))
+                state = airflow.state(identity, dag)
+                say(_where_it_is(airflow, identity, state) if dag == DAG else _at_which_task(airflow, identity, dag))
                 heard = time.monotonic()
             except httpx.TransportError as error:
                 if time.monotonic() - heard > SILENCE_SECONDS:
@@ -224,7 +252,8 @@ def _wait_for_run(console: Console, airflow: Airflow, identity: str) -> None:
             time.sleep(0.25)
     if state != "success":
         raise CannotRun(
-            f"the run has failed: {airflow.failure(identity)}\nAll attempts: {airflow.page(identity)} (clear the task there to go on)"
+            f"the run has failed: {airflow.failure(identity, dag)}\n"
+            f"All attempts: {airflow.page(identity, dag)} (clear the task there to go on)"
         )
 
 
@@ -243,6 +272,15 @@ def _where_it_is(airflow: Airflow, identity: str, state: str) -> str:
     sent = f"{chunks['success']} of {chunks.total()} chunks in Kafka" if chunks else "all of this has been sent before"
     retried = chunks["up_for_retry"] + chunks["failed"]
     return sent + (f", {retried} chunks to be tried again" if retried else "") + _where_the_stream_is()
+
+
+def _at_which_task(airflow: Airflow, identity: str, dag: str) -> str:
+    tasks = airflow.tasks(identity, dag)
+    waiting = [task for task in tasks if task.state in WAITING]
+    if waiting:
+        return f"waiting for somebody to approve it: {airflow.page(identity, dag)}/required_actions"
+    done = sum(task.state in ("success", "skipped") for task in tasks)
+    return f"{dag}: {done} of {len(tasks)} tasks are done" + "".join(f", at {task.name}" for task in tasks if task.state == "running")
 
 
 def _where_the_stream_is() -> str:

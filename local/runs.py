@@ -11,7 +11,7 @@ import httpx
 
 from settings import settings
 
-DAG = "ingest"
+DAG, NIGHTLY, HISTORY = "ingest", "nightly_batch", "history"
 ATTEMPTS = 30  # a second apart
 ENDED = frozenset({"success", "failed"})
 WAITING = frozenset({"awaiting_input", "deferred"})  # a task, for a person

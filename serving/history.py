@@ -58,20 +58,20 @@ class Put(StrEnum):
     OLDER = "older"  # than those that are there, which stay
 
 
-def asked(key: str | None, first: str | None, last: str | None, as_of: datetime, *, nightly: bool) -> list[str]:
-    """What a run is about, as words of the command `history`: the range that it names, else the day of its partition key, and at night
-    also what else has changed. Days are written YYYY-MM-DD. Raises NoDay, NotOver for a day that had not ended at that moment.
+def asked(key: str | None, first: str | None, last: str | None, as_of: datetime, *, changed: bool) -> list[str]:
+    """What a run is about, as words of the command `history`: the range that it names, else the day of its partition key (YYYY-MM-DD).
+    `changed`: the last of these days, and every day before that has changed.
+
+    Raises NoDay, NotOver for a day that had not ended at that moment.
     """
-    if first is None and last is None and key is not None:
-        require_over(_day(key), as_of)
-        return ["--changed-up-to", key] if nightly else ["--first", key, "--last", key]
-    if first is None:
+    first = first or last or key
+    last = last or first
+    if first is None or last is None:
         raise NoDay("a run by hand says which days: give the first and the last one, or a day as its partition key (YYYY-MM-DD)")
-    last = first if last is None else last
     if _day(last) < _day(first):
         raise NoDay(f"the last day, {last}, comes before the first, {first}")
     require_over(_day(last), as_of)
-    return ["--first", first, "--last", last]
+    return ["--changed-up-to", last] if changed else ["--first", first, "--last", last]
 
 
 def _day(text: str) -> date:
