@@ -13,8 +13,8 @@ help: ## Show this
 
 CATALOG = --products "$(PRODUCTS)" --categories "$(CATEGORIES)" --observed-at "$(OBSERVED_AT)" --columns "$(COLUMNS)" --rows $(ROWS) --days $(DAYS)
 
-run: $(VENV)/.run-ready ## Start everything, ingest a catalog, show the reports (PRODUCTS= CATEGORIES= OBSERVED_AT= COLUMNS=, or ROWS= DAYS=)
-	@$(PY) -m local run $(CATALOG)
+run: $(VENV)/.run-ready ## Start everything, ingest a catalog, show the reports (PRODUCTS= CATEGORIES= OBSERVED_AT= COLUMNS=, or ROWS= DAYS=; BATCH=no: no nightly run)
+	@$(PY) -m local run $(CATALOG) --batch $(or $(BATCH),yes)
 
 dry-run: $(VENV)/.run-ready ## Show what make run of the same would change, and send nothing
 	@$(PY) -m local dry-run $(CATALOG)

@@ -55,6 +55,7 @@ FAIL_AT_ONCE = RetryRule([job.JobFailedForGood, verifications.Drifted], RetryAct
         "retries": 3,
         "retry_delay": timedelta(seconds=30),
         "retry_policy": ExceptionRetryPolicy([FAIL_AT_ONCE]),
+        "priority_weight": 10,  # what is served goes before what is past
     },
     tags=["tidemark", "batch"],
     doc_md=__doc__,

@@ -33,7 +33,7 @@ WIDTH = 110  # columns, where output goes to no terminal
 
 
 def run(given: argparse.Namespace, console: Console) -> int:
-    job.run(console, _catalog(given))
+    job.run(console, _catalog(given), batch=given.batch == "yes")
     return 0
 
 
@@ -199,6 +199,8 @@ def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         ingesting.add_argument("--rows", type=_count, default=20_000, help="products of a generated catalog (default %(default)s)")
         ingesting.add_argument("--days", type=_count, default=3, help="days of a generated catalog (default %(default)s)")
         ingesting.set_defaults(act=act)
+        if act is run:
+            ingesting.add_argument("--batch", choices=["yes", "no"], default="yes", help="end with a nightly run and the history")
     commands.add_parser("start", help="start everything").set_defaults(act=start)
     stating = commands.add_parser("status", help="health, lag, rows")
     stating.add_argument("--json", action="store_true", help="for programs")

@@ -113,8 +113,11 @@ def dry_run(console: Console, catalog: Catalog) -> None:
     console.print("\nNothing has been sent. make run with the same files ingests them", highlight=False)
 
 
-def run(console: Console, catalog: Catalog) -> None:
-    """The whole job. Raises CannotRun where it does not come to its end; what has been ingested by then stays ingested."""
+def run(console: Console, catalog: Catalog, *, batch: bool = True) -> None:
+    """The whole job, with a night's work at its end unless told otherwise.
+
+    Raises CannotRun where it does not come to its end; what has been ingested by then stays ingested.
+    """
     conf = _conf(console, catalog)
     started = time.monotonic()
     start(console)
@@ -126,7 +129,7 @@ def run(console: Console, catalog: Catalog) -> None:
         if any(task.name == jobs.PLAN and task.state == "skipped" for task in airflow.tasks(identity)):
             raise CannotRun(f"nothing has been sent: it was not approved ({airflow.page(identity)})")
         console.print(f"Served after {time.monotonic() - started:.0f} s", highlight=False)
-        verified = _batch(console, airflow, _last_day(conf["observed_at"]))
+        verified = _batch(console, airflow, _last_day(conf["observed_at"])) if batch else []
     console.print()
     with connect() as client:
         reports.show(console, tidemark(client))

@@ -18,6 +18,7 @@ from local import processes
 from local import stack as supervised
 from local.programs import PROGRAMS, marks
 from local.runs import Airflow, Refused
+from serving.database import connect, tidemark
 
 SENDING = ("approve", "plan", "produce", "reconcile", "served")
 NOTHING_SENT = {name: {"skipped"} for name in SENDING} | {"preview": {"success"}}
@@ -61,6 +62,10 @@ def test_make_run(stack: Stack) -> None:
     (summary,) = stack.served_reports()["report_summary"]
     for text in ("Served after", f"│ {summary['products']:,} ", "Products by price level", "The 10 largest categories", "Freshness"):
         assert text in said
+    assert "no drift" in said
+    assert stack.wrong_history([*days, "2023-12-31"]) == []
+    with connect() as client:
+        assert tidemark(client).report_freshness.find_one({}, {"_id": False, "publication": True, "drift": True})["drift"] == 0
     assert f"http://127.0.0.1:{stack.settings['airflow_port']}" in said
 
 
@@ -70,6 +75,7 @@ def test_make_run_again_is_quick_and_changes_nothing(stack: Stack) -> None:
     said = stack.local("run", "--rows", "400", "--days", "2")
     assert time.monotonic() - started < 60
     assert "Served after" in said
+    assert "Nothing is new since the last nightly run" in said
     assert stack.served_reports() == before
     assert stack.log_ends() == ends
 
@@ -80,7 +86,9 @@ def test_make_run_with_files(stack: Stack) -> None:
     odd = stack.folder / "given" / "every kind of row.csv"
     odd.write_bytes(EVERY_KIND_OF_ROW)
     days = ["2024-06-30", "2024-06-01", "2024-05-31"]
-    stack.local("run", "--products", f"{new},{old},{odd}", "--categories", str(categories), "--observed-at", ",".join(days))
+    stack.local(
+        "run", "--products", f"{new},{old},{odd}", "--categories", str(categories), "--observed-at", ",".join(days), "--batch", "no"
+    )
     for path, day in zip((new, old, odd), days, strict=True):
         stack.took(day, products=[path])
     stack.took(days[0], categories=[categories])
@@ -89,7 +97,9 @@ def test_make_run_with_files(stack: Stack) -> None:
 
 @pytest.mark.skipif(not SAMPLE_PRODUCTS.exists(), reason=f"there are no real products in {SAMPLE_PRODUCTS.parent}")
 def test_make_run_with_real_products(stack: Stack) -> None:
-    stack.local("run", "--products", str(SAMPLE_PRODUCTS), "--categories", str(SAMPLE_CATEGORIES), "--observed-at", "2023-12-31")
+    stack.local(
+        "run", "--products", str(SAMPLE_PRODUCTS), "--categories", str(SAMPLE_CATEGORIES), "--observed-at", "2023-12-31", "--batch", "no"
+    )
     stack.took("2023-12-31", products=[SAMPLE_PRODUCTS], categories=[SAMPLE_CATEGORIES])
     assert stack.wrong() == []
 
@@ -181,7 +191,7 @@ def test_a_dry_run_sends_nothing(stack: Stack) -> None:
         promised = airflow.result(run["dag_run_id"], "preview", "preview")
     assert (stack.log_ends(), stack.served_reports()) == (ends, before)
 
-    stack.local("run", *given)
+    stack.local("run", *given, "--batch", "no")
     (summary,) = stack.served_reports()["report_summary"]
     assert {name: summary[name] for name in ("products", "discounted")} == {
         name: promised["after"][name] for name in ("products", "discounted")

@@ -21,7 +21,7 @@ from kafka.errors import KafkaError
 from pymongo.errors import PyMongoError
 from support.catalogs import wrong_reports
 from support.environment import setting
-from support.recompute import CsvFile
+from support.recompute import CsvFile, differences, recompute_files, reports
 from support.servers import free_ports
 
 from catalog.marks import TideMark
@@ -175,6 +175,16 @@ class Stack:
     def generation(self) -> int:
         with connect() as client:
             return ledger.read(tidemark(client)).generation
+
+    def wrong_history(self, days: Iterable[str]) -> list[str]:
+        """What is wrong with the history of days (YYYY-MM-DD), given all that has been ingested."""
+        found = []
+        with connect() as client, snapshot(tidemark(client)) as now:
+            for day in days:
+                files = [CsvFile(one.path, one.kind, one.day, 0) for one in self.ingested if one.kind == "category" or one.day <= day]
+                rows = now.rows("report_history", {"$match": {"day": datetime.fromisoformat(f"{day}T00:00:00+00:00")}}, {"$unset": "day"})
+                found += [f"{day}: {line}" for line in differences("report_cube", reports(recompute_files(files))["report_cube"], rows)]
+        return found
 
     def wrong(self) -> list[str]:
         """What is wrong with the served reports, given all that has been ingested; its order is what MongoDB was told."""
