@@ -17,7 +17,7 @@ from serving import ingestions, ledger, publications, verifications
 from serving.database import Document
 from serving.ledger import Category, Ledger
 from serving.publications import Cells, Publication, StartAgain
-from serving.verifications import Differences, Kind
+from serving.verifications import Differences, Kind, NotVerified
 from settings import settings
 from spark import transforms
 from spark.compare import DIFFERENCE, FOUND, At, ProductComparer, ProductFinder, QuarantineComparer, QuarantineFinder, Range, ranges
@@ -37,12 +37,18 @@ PRODUCT_COLUMNS = (
 def verify(spark: SparkSession, lake: Lake, database: Database[Document], number: int) -> Document:
     """Verifies a draft and keeps what it finds; returns the verification.
 
-    Raises StartAgain where a rebuild has begun since the cut, NoPublication, NotVerified, LostStates.
+    Raises StartAgain where a rebuild has begun since the cut, NoPublication, LostStates.
     """
     draft = publications.read(database, number)
     if draft.cut is None or draft.published_at is not None:
+        try:
+            found_before = verifications.read(database, number)
+        except NotVerified:
+            raise StartAgain(
+                f"publication {number} is served or has been, by a rebuild, without having been verified: start again at cut"
+            ) from None
         log.info("publication %d has been published before: what follows was found then", number)
-        return verifications.read(database, number)
+        return found_before
     lake.require_layers(draft.states())
     # Read first: what is committed later lies beyond the mark.
     own = ledger.read(database)
