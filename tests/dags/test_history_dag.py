@@ -1,0 +1,51 @@
+"""DAG `history`: what it takes, when it gives up, and who may work at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from serving.history import NoDay, NotOver
+from spark import job
+
+
+@pytest.fixture
+def dag(bag: Any) -> Any:
+    return bag.dags["history"]
+
+
+TAKEN = {"first_day": [None, "2024-02-29"], "last_day": [None, "1995-01-01"], "changed": [False, True]}
+REFUSED = {"first_day": ["29.02.2024", "2023-02-29", 20240229], "last_day": ["yesterday"], "changed": [None, "yes"]}
+
+
+def test_parameters(dag: Any) -> None:
+    from airflow.sdk.exceptions import ParamValidationError
+
+    assert set(dag.params) == set(TAKEN) == set(REFUSED)
+    dag.params.validate()
+    for name, values in TAKEN.items():
+        assert [dag.params.get_param(name).resolve(value) for value in values] == values
+    for name, values in REFUSED.items():
+        for value in values:
+            with pytest.raises(ParamValidationError):
+                dag.params.get_param(name).resolve(value)
+
+
+def test_it_is_partitioned_by_the_day_that_has_ended(dag: Any) -> None:
+    assert (type(dag.timetable).__name__, dag.catchup) == ("CronPartitionTimetable", False)
+
+
+def test_spark_jobs_are_limited_by_their_pool_and_what_is_served_goes_first(bag: Any, dag: Any) -> None:
+    assert {task.task_id for task in dag.tasks if task.pool == "spark"} == {"land", "compute"}
+    nightly = min(task.priority_weight for task in bag.dags["nightly_batch"].tasks)
+    assert nightly > max(task.priority_weight for task in dag.tasks)
+
+
+def test_what_is_tried_again(dag: Any) -> None:
+    from airflow.sdk import RetryAction
+
+    policy = dag.get_task("compute").retry_policy
+    for_good = (job.JobFailedForGood("no such layer"), NotOver("today"), NoDay("none"))
+    assert {policy.evaluate(error, 1, 3).action for error in for_good} == {RetryAction.FAIL}
+    assert {policy.evaluate(error, 1, 3).action for error in (job.JobFailed("MongoDB is down"), OSError())} == {RetryAction.DEFAULT}

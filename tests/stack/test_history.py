@@ -1,0 +1,49 @@
+"""The history through Airflow, as somebody backfills it: a range of days, a late file in between, the same again, and a day to come."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import pytest
+from support.stacks import Stack, until
+
+from local.runs import HISTORY, Airflow
+
+pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak, pytest.mark.timeout(3600)]
+
+
+def backfill(stack: Stack, first: date, last: date) -> list[str]:
+    """The states in which the runs of a range of days have ended."""
+    with Airflow() as airflow:
+        body = {"dag_id": HISTORY, "from_date": f"{first}T03:00:00Z", "to_date": f"{last}T03:00:00Z", "reprocess_behavior": "completed"}
+        answer = airflow._http.post("/backfills", json=body)
+        assert answer.is_success, answer.text
+        made = answer.json()["id"]
+
+    def ended() -> list[str] | None:
+        with Airflow() as airflow:
+            runs = [one for one in airflow._get(f"/dags/{HISTORY}/dagRuns?limit=500")["dag_runs"] if one.get("backfill_id") == made]
+        found = [one["state"] for one in runs]
+        return found if len(found) == (last - first).days + 1 and set(found) <= {"success", "failed"} else None
+
+    return until(ended, "the backfill has ended", stack.logs, seconds=1_500)  # type: ignore[no-any-return]
+
+
+def test_a_range_of_days_a_late_file_and_the_same_again(stack: Stack) -> None:
+    first = date(2022, 3, 1)
+    days = [first + timedelta(days=number) for number in range(4)]
+    *products, categories = stack.catalog("history", rows=150, first=first, days=4, seed=31)
+    order = [3, 0, 1]  # the third day's file is late
+    given = ",".join(str(products[number]) for number in order), ",".join(str(days[number]) for number in order)
+    stack.local("run", "--products", given[0], "--categories", str(categories), "--observed-at", given[1], "--batch", "no")
+    for number in order:
+        stack.took(str(days[number]), products=[products[number]])
+    stack.took(str(days[3]), categories=[categories])
+    texts = [str(day) for day in days]
+    assert backfill(stack, days[0], days[-1]) == ["success"] * 4
+    assert stack.wrong_history(texts) == []
+
+    stack.local("run", "--products", str(products[2]), "--observed-at", texts[2], "--batch", "no")
+    stack.took(texts[2], products=[products[2]])
+    assert backfill(stack, days[2], days[3]) == ["success"] * 2
+    assert stack.wrong_history(texts) == []
