@@ -6,6 +6,7 @@ import ctypes
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ FAILED_FOR_GOOD = 2  # the command's exit status where another attempt would end
 STOP_SECONDS = 10.0
 
 _PR_SET_PDEATHSIG = 1
+_STAMP = re.compile(r"^\S+ \S+ (INFO|WARNING|ERROR) ")  # when and how grave, as spark.batch logs it
 
 log = logging.getLogger("tidemark.batch")
 
@@ -60,13 +62,13 @@ def run(command: str, *arguments: object) -> Any:
 
 
 def _log_lines(process: subprocess.Popen[str]) -> str:
-    """Passes the process's lines on; returns the last."""
+    """Passes the process's lines on; returns what the last one says."""
     last = ""
     assert process.stdout is not None
     for line in process.stdout:
         last = line.rstrip() or last
         log.info("%s", line.rstrip())
-    return last
+    return _STAMP.sub("", last)
 
 
 def _die_with_parent() -> None:

@@ -55,7 +55,7 @@ def test_one_command_at_a_time(place: Place, caplog: pytest.LogCaptureFixture, m
 
 def test_a_job_is_a_process_whose_result_and_last_line_come_back(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     assert job.run("publications").split()[:2] == ["0", "served"]
-    with pytest.raises(job.JobFailedForGood, match="no stream has started on this database yet: start it"):
+    with pytest.raises(job.JobFailedForGood, match=r"^cut: no stream has started on this database yet: start it"):
         job.run("cut")
     ledger.start_generation(place.database, batch.RULES.fingerprint(), {})
     caplog.set_level("INFO")
