@@ -35,12 +35,6 @@ def killed_at(point: str, *command: object) -> None:
     assert done.returncode == -signal.SIGKILL, f"{point}: status {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
 
 
-@pytest.fixture(autouse=True)
-def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody renews the lease of what was killed."""
-    monkeypatch.setattr("serving.lease.VALID_SECONDS", 1)
-
-
 def test_steps_of_publishing(place: Place, spark: SparkSession) -> None:
     random, work = Random(101), Batch(place.database, spark)
     place.send(updates(random, 150, keys=40))

@@ -60,10 +60,12 @@ def unchanged(database: Database[Document], action: Callable[[], object], error:
 
 def test_a_start_takes_the_next_generation_and_writes_down_what_it_works_by(database: Database[Document]) -> None:
     assert ledger.read(database) == Ledger(0, TideMark(), {}, {})
-    assert ledger.start_generation(database, "rules", {"ingest.product": "id-1"}) == Ledger(1, TideMark(), {}, {"ingest.product": "id-1"})
+    assert ledger.start_generation(database, "rules", {"ingest.product": "id-1"}) == Ledger(
+        1, TideMark(), {}, {"ingest.product": "id-1"}, rules="rules"
+    )
     ledger.commit(database, 1, batch(0))
-    assert ledger.start_generation(database, "newer rules", TOPICS) == Ledger(2, TideMark({P0: 1}), {1: 0}, TOPICS)
-    assert ledger.read(database) == Ledger(2, TideMark({P0: 1}), {1: 0}, TOPICS)
+    assert ledger.start_generation(database, "newer rules", TOPICS) == Ledger(2, TideMark({P0: 1}), {1: 0}, TOPICS, rules="newer rules")
+    assert ledger.read(database) == Ledger(2, TideMark({P0: 1}), {1: 0}, TOPICS, rules="newer rules")
     document = database.state.find_one({"_id": "ledger"}) or {}
     assert document["rules"] == "newer rules"
     assert timedelta(0) <= datetime.now(UTC) - document["started_at"] < timedelta(seconds=30)
@@ -223,7 +225,7 @@ def test_a_lost_message_is_made_good(
         ledger.commit(far, generation, batch(number))
     assert losing.lost == {command: 3}
     assert cells(database) == {HERE: 3, THERE: -3}
-    assert ledger.read(database) == Ledger(generation, TideMark({P0: 3}), {generation: 2}, TOPICS)
+    assert ledger.read(database) == Ledger(generation, TideMark({P0: 3}), {generation: 2}, TOPICS, rules="rules")
 
 
 def test_a_commit_nobody_heard_of_is_not_counted_again(database: Database[Document], far: Database[Document], losing: Proxy) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pymongo.collection import Collection
 
-from serving import publications, rebuilds
+from serving import lease, publications, rebuilds
 from spark import batch, land, rebuild, recompute, verify
 from spark.lake import Lake
 
@@ -80,5 +80,6 @@ POINTS: dict[str, Callable[[], None]] = {
 
 
 if __name__ == "__main__":
+    lease.VALID_SECONDS = 1  # nobody renews what was killed
     POINTS[sys.argv[1]]()
     sys.exit(batch.main(sys.argv[2:]))
