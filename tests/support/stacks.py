@@ -29,7 +29,7 @@ from ingest import topics, watch
 from ingest.generate import write
 from local import processes, stack
 from local.programs import marks
-from local.runs import ENDED, Airflow
+from local.runs import ENDED, WAITING, Airflow
 from serving import ledger, offsets
 from serving.database import Document, connect, tidemark
 from serving.snapshot import snapshot
@@ -139,6 +139,8 @@ class Stack:
         path = f"/dags/ingest/dagRuns/{run}/taskInstances/approve/-1/hitlDetails"
 
         def asked() -> Document | None:
+            if not WAITING & self.states(run).get("approve", set()):  # the question is there before the task waits for its answer
+                return None
             with Airflow() as airflow:
                 answer = airflow._http.get(path)
                 return answer.json() if answer.is_success else None
