@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -227,8 +228,9 @@ def test_readers_of_a_day_never_see_half_of_it(place: Place, spark: SparkSession
     writing = threading.Thread(target=write)
     writing.start()
     try:
-        seen = set()
-        for _ in range(40):
+        seen: set[int] = set()
+        until = time.monotonic() + 120
+        while len(seen) < 5 and time.monotonic() < until:
             with snapshot(place.database) as now:
                 found = Counter(one["products"] for one in now.rows("report_history", {"$match": {"day": history.start_of(day)}}))
             assert list(found.values()) in ([], [len(cells)])
