@@ -17,6 +17,7 @@ from pymongo.database import Database
 from catalog.observations import moment
 from ingest import archives
 from ingest.files import Kind, Readable, UnfitFile
+from ingest.kinds import topic_of
 from ingest.layouts import AS_THEY_ARE, Columns, columns_of
 from ingest.plan import Planned
 from ingest.plan import plan as plan_file
@@ -193,7 +194,7 @@ def produce(
     ingestion, told_at = ingestions.read(database, identity)
     kind = Kind(ingestion.kind)
     origin = Origin(identity, kind, tuple(chunk["columns"]), ingestion.observed_at, told_at, chunk["separator"])
-    topic = settings().product_topic if kind is Kind.PRODUCT else settings().category_topic
+    topic = topic_of(kind, settings())
     acknowledged = produce_chunk(producer(), topic, file, ingestion.bytes, planned, origin, settings().acknowledge_seconds)
     ingestions.finish_chunk(database, identity, number, acknowledged.events, acknowledged.ends)
     log.info("chunk %d of %s: %d events acknowledged", number, file, acknowledged.events)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -98,3 +99,11 @@ def columns_in(text: str) -> Columns:
     if wrong := [ours for ours, sign, _ in pairs if not sign]:
         raise ValueError(f"'{wrong[0]}' names no column of the file: write price=Price,title=Name")
     return columns_of({ours.strip(): theirs.strip() for ours, _, theirs in pairs})
+
+
+def columns_argument(text: str) -> Columns:
+    """columns_in() as a command's argument takes it: what is wrong is told as argparse tells it."""
+    try:
+        return columns_in(text)
+    except ValueError as reason:
+        raise argparse.ArgumentTypeError(str(reason)) from None

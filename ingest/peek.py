@@ -14,9 +14,10 @@ from rich.console import Console
 
 from catalog.cube import cell_of, label
 from catalog.events import Event
-from catalog.observations import CategoryObservation, ProductObservation, Rejection, category_observation, product_observation
+from catalog.observations import CategoryObservation, ProductObservation, Rejection
 from catalog.words import rule
 from ingest.files import Kind
+from ingest.kinds import judge_of, topic_of
 from settings import in_words, settings
 
 ANSWER_SECONDS = 10.0
@@ -50,7 +51,7 @@ def last(topic: str, count: int) -> list[Event]:
 
 def judged(event: Event, kind: Kind) -> str:
     """What validation says of an event, in words."""
-    match product_observation(event) if kind is Kind.PRODUCT else category_observation(event):
+    match judge_of(kind)(event):
         case Rejection(reason=reason):
             return f"rejected, {reason}: it must be {rule(reason)}"
         case ProductObservation() as one:
@@ -134,7 +135,7 @@ def _count(text: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     given, console = _arguments(arguments), Console(highlight=False, soft_wrap=True)
     try:
-        topic = settings().product_topic if given.kind is Kind.PRODUCT else settings().category_topic
+        topic = topic_of(given.kind, settings())
         events = last(topic, given.count)
     except ValidationError as error:
         for line in in_words(error):

@@ -39,7 +39,7 @@ from catalog.rules import RULES
 from catalog.words import rule
 from ingest.archives import member
 from ingest.files import DATE, Kind, Record, UnfitFile, records
-from ingest.layouts import Columns, beginning, columns_in, layout, names
+from ingest.layouts import Columns, beginning, columns_argument, layout, names
 from settings import in_words, settings
 
 ACCEPTED, STOPPED, REFUSED = 0, 1, 3
@@ -378,13 +378,6 @@ def _count(text: str) -> int:
     return number
 
 
-def _columns(text: str) -> Columns:
-    try:
-        return columns_in(text)
-    except ValueError as reason:
-        raise argparse.ArgumentTypeError(str(reason)) from None
-
-
 def _url(text: str) -> str:
     try:
         url = httpx.URL(text)
@@ -405,7 +398,10 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--kind", type=Kind, choices=list(Kind), required=True, help="what the file holds")
     parser.add_argument("--date", type=_date, help="when the products were like that; a CSV file does not say it")
     parser.add_argument(
-        "--columns", type=_columns, default=settings().columns, help="columns that have other names in the file: price=Price,title=Name"
+        "--columns",
+        type=columns_argument,
+        default=settings().columns,
+        help="columns that have other names in the file: price=Price,title=Name",
     )
     parser.add_argument("--url", type=_url, default=settings().api_url, help="the API's address (default %(default)s)")
     parser.add_argument("--batch", type=_count, default=5_000, metavar="ROWS", help="rows a request (default %(default)s)")

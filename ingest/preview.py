@@ -17,9 +17,10 @@ import orjson
 from pymongo.database import Database
 
 from catalog.events import Event
-from catalog.observations import CategoryObservation, ProductObservation, Reason, Rejection, category_observation, product_observation
+from catalog.observations import CategoryObservation, ProductObservation, Reason, Rejection
 from catalog.words import rule
 from ingest.files import Kind, Readable
+from ingest.kinds import judge_of, topic_of
 from ingest.layouts import AS_THEY_ARE, Columns
 from ingest.newest import Newest
 from ingest.plan import plan
@@ -112,9 +113,8 @@ class _Rows:
 
     def _product(self, told: Told, row: Message) -> ProductObservation | None:
         """None for a category, which is kept here, and for a rejected row, which is counted."""
-        topic = settings().product_topic if told.kind is Kind.PRODUCT else settings().category_topic
-        event = Event(topic, 0, 0, time.time_ns() // 1_000_000, row.key, row.value, tuple(row.headers))  # type: ignore[arg-type]
-        found = product_observation(event) if told.kind is Kind.PRODUCT else category_observation(event)
+        event = Event(topic_of(told.kind, settings()), 0, 0, time.time_ns() // 1_000_000, row.key, row.value, tuple(row.headers))  # type: ignore[arg-type]
+        found = judge_of(told.kind)(event)
         match found:
             case ProductObservation():
                 return found

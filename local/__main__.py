@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ingest.layouts import Columns, columns_in
+from ingest.layouts import columns_argument
 from local import health, job, stack
 from local.runs import Refused
 from serving.database import connect, tidemark
@@ -167,13 +167,6 @@ def _catalog(given: argparse.Namespace) -> job.Catalog:
     )
 
 
-def _columns(text: str) -> Columns:
-    try:
-        return columns_in(text)
-    except ValueError as reason:
-        raise argparse.ArgumentTypeError(str(reason)) from None
-
-
 def _list(text: str | None) -> list[str]:
     return [one.strip() for one in (text or "").split(",") if one.strip()]
 
@@ -195,7 +188,9 @@ def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         ingesting.add_argument("--products", help="product files, comma between; none: a generated catalog")
         ingesting.add_argument("--categories", help="category files, comma between")
         ingesting.add_argument("--observed-at", help="when the catalog was like that: one date, or one a product file, comma between")
-        ingesting.add_argument("--columns", type=_columns, help="columns that have other names in the files: price=Price,title=Name")
+        ingesting.add_argument(
+            "--columns", type=columns_argument, help="columns that have other names in the files: price=Price,title=Name"
+        )
         ingesting.add_argument("--rows", type=_count, default=20_000, help="products of a generated catalog (default %(default)s)")
         ingesting.add_argument("--days", type=_count, default=3, help="days of a generated catalog (default %(default)s)")
         ingesting.set_defaults(act=act)

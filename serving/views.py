@@ -65,6 +65,11 @@ def unknown_category(category_id: int) -> str:
     return f"Unknown category {category_id}"
 
 
+def _unknown(id_field: str) -> Stage:
+    """The same of the id in a field."""
+    return {"$concat": [unknown_category(0)[:-1], {"$toString": f"${id_field}"}]}
+
+
 def _category_name(id_field: str) -> list[Stage]:
     """Joins category_name to documents that are few: one for a category."""
     return [
@@ -74,7 +79,7 @@ def _category_name(id_field: str) -> list[Stage]:
                 "category_name": {
                     "$ifNull": [
                         {"$first": "$_category.category_name"},
-                        {"$concat": [unknown_category(0)[:-1], {"$toString": f"${id_field}"}]},
+                        _unknown(id_field),
                     ]
                 }
             }
@@ -203,7 +208,7 @@ _HISTORY_NAME: Stage = {
                     "$cond": [
                         {"$gte": ["$$at", 0]},
                         {"$arrayElemAt": ["$$known.names", "$$at"]},
-                        {"$concat": [unknown_category(0)[:-1], {"$toString": "$cell.category_id"}]},
+                        _unknown("cell.category_id"),
                     ]
                 },
             }

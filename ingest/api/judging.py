@@ -12,13 +12,12 @@ from catalog.observations import (
     ProductObservation,
     Reason,
     Rejection,
-    category_observation,
     decoder,
-    product_observation,
 )
 from catalog.words import rule
 from ingest.api.bodies import MOST_RECORDS, Form, NoBatch, records
 from ingest.files import MOST_RECORD_BYTES, Kind
+from ingest.kinds import judge_of
 from ingest.records import Headers, Message
 
 _LONGEST_NAME = 100  # characters of a field's name in an answer
@@ -74,8 +73,7 @@ class Judge:
         if len(record) > MOST_RECORD_BYTES:
             return Unfit("", f"at most {MOST_RECORD_BYTES} bytes")
         event = Event(self._kind, 0, 0, self._now, None, record, _AS_STORED)
-        observe = product_observation if self._kind is Kind.PRODUCT else category_observation
-        seen = observe(event, reader=self._reader)
+        seen = judge_of(self._kind)(event, reader=self._reader)
         if self._twice:
             name, self._twice = self._twice, ""
             return Unfit(name, "given once, not twice")

@@ -13,6 +13,7 @@ from ingest.api import document
 from ingest.api.bodies import Room
 from ingest.api.sending import BatchSender, SingleSender
 from ingest.files import Kind
+from ingest.kinds import topic_of
 from settings import Settings
 
 log = logging.getLogger("tidemark.api")
@@ -34,7 +35,7 @@ class Service:
         self._complained_at, self._unsaid = float("-inf"), 0
 
     def topic(self, kind: Kind) -> str:
-        return self.of.product_topic if kind is Kind.PRODUCT else self.of.category_topic
+        return topic_of(kind, self.of)
 
     def complain(self, reason: str) -> None:
         """Says in the log what fails again and again, but not each time."""

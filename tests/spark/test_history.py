@@ -13,8 +13,7 @@ from random import Random
 import pytest
 from pymongo.database import Database
 from pyspark.sql import SparkSession
-from support.environment import setting
-from support.events import CATEGORIES, NOW, PRODUCTS, any_log
+from support.events import NOW, any_log
 from support.hands import kafka
 from support.load import updates
 from support.places import Place
@@ -28,25 +27,13 @@ from serving import history
 from serving.database import Document
 from serving.history import Label, NotOver, Put, days
 from serving.snapshot import snapshot
-from settings import settings
 from spark.history import compute, refresh
 from spark.lake import Lake
 from spark.transforms import events
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("usual_topics")]
 
 FIRST, LAST = date(2023, 10, 27), date(2023, 11, 6)  # of the days that the load is mostly about
-
-
-@pytest.fixture
-def lake(place: Place, spark: SparkSession) -> Lake:
-    return Lake(spark, settings().lake_url)
-
-
-@pytest.fixture(autouse=True)
-def usual_topics(place: Place):
-    with setting(product_topic=PRODUCTS, category_topic=CATEGORIES):
-        yield
 
 
 def some_events(seed: int, count: int = 300, keys: int = 40) -> list[Event]:

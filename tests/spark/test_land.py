@@ -29,11 +29,6 @@ pytestmark = pytest.mark.servers
 Row = tuple[object, ...]
 
 
-@pytest.fixture
-def lake(place: Place, spark: SparkSession) -> Lake:
-    return Lake(spark, settings().lake_url)
-
-
 def landed(lake: Lake, end: TideMark) -> list[Row]:
     """The events of the table below a mark, each a row as often as it is there."""
     return sorted(

@@ -12,7 +12,7 @@ import pytest
 from pymongo.database import Database
 from pyspark.sql import SparkSession
 from support.environment import setting
-from support.events import CATEGORIES, PRODUCTS, any_log
+from support.events import PRODUCTS, any_log
 from support.hands import kafka
 from support.load import updates
 from support.places import Place
@@ -26,25 +26,13 @@ from catalog.rules import RULES
 from serving import offsets, publications
 from serving.database import Document
 from serving.publications import NoPublication, Publication, StartAgain
-from settings import settings
 from spark import recompute as module
 from spark.lake import Lake
 from spark.recompute import Mode, NotLanded, recompute
 from spark.transforms import events
 from spark.verify import names, products, rejections
 
-pytestmark = pytest.mark.servers
-
-
-@pytest.fixture
-def lake(place: Place, spark: SparkSession) -> Lake:
-    return Lake(spark, settings().lake_url)
-
-
-@pytest.fixture(autouse=True)
-def usual_topics(place: Place):
-    with setting(product_topic=PRODUCTS, category_topic=CATEGORIES):
-        yield
+pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("usual_topics")]
 
 
 def end_of(log: Sequence[Event]) -> TideMark:
