@@ -6,7 +6,7 @@ name or a quarantine record that is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -23,6 +23,8 @@ from spark.held import Held, held_by
 from spark.tasks import client, slices
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_SCANNED_AT_ONCE = 5_000  # documents of a scan that are compared at once
 
 DIFFERENCE = "id string, how string"  # as Spark's schema
 _DIFFERENCE_ARROW = pa.schema([("id", pa.string()), ("how", pa.string())])
@@ -161,8 +163,6 @@ class QuarantineFinder:
 
 QUARANTINE_FIELDS = {"topic": True, "partition": True, "offset": True, "reason": True, "status": True}
 
-Task = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
-
 
 def ranges(collection: Collection[Document], count: int) -> list[Range]:
     """Ranges of keys that hold about as many documents each, by a sample; together all keys."""
@@ -188,9 +188,6 @@ def _scanned(collection: Collection[Document], batches: Iterable[pa.RecordBatch]
                     yield some
                     some = []
             yield some
-
-
-_SCANNED_AT_ONCE = 5_000
 
 
 def _unlike(name: str, found: object, expected: object) -> list[str]:
