@@ -1,6 +1,7 @@
 """DAG `history`: the cube of everything observed before the end of each day, recomputed from the raw history. `report_history` shows it.
 
-- *Every day* at 03:00 UTC, when it has ended: the day, and every day before it that something landed since then has changed.
+- *Every day* at 03:00 UTC, when it has ended: the day, and every day before it on which something was observed that has landed since
+  then, or that this has changed. Nights that were missed are made up for; a gap of more than a month without observations stays one.
 - *A range of days*: a backfill. Each run computes its own day; in any order, again, several at once. Days before anything was observed
   are empty, a day that has not ended is refused.
 - *A long range in one pass*: a run by hand with its first and last day.
@@ -10,7 +11,7 @@ Each task can be retried or cleared on its own. What an older landing has made n
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from airflow.sdk import CronPartitionTimetable, ExceptionRetryPolicy, Param, RetryAction, RetryRule, dag, task
 
@@ -35,7 +36,7 @@ FAIL_AT_ONCE = RetryRule([job.JobFailedForGood, days.NotOver, days.NoDay], Retry
 @dag(
     dag_id="history",
     schedule=CronPartitionTimetable("0 3 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
-    start_date=datetime(1995, 1, 1, tzinfo=UTC),  # with one, the newest day's run is made at once, not at the next night
+    # No start_date: with one, a new installation would begin with yesterday's run, beside its first files.
     catchup=False,
     max_active_runs=32,  # the pool says how much is done at once
     params=PARAMETERS,

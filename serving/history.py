@@ -7,9 +7,10 @@ rules. The newest landing wins, whoever writes last.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from itertools import pairwise
 from typing import NamedTuple
 
 from bson.int64 import Int64
@@ -24,6 +25,9 @@ from serving.publications import Cells
 
 HISTORY = "history"  # of `state`
 _CELLS_AT_ONCE = 5_000
+# Of days on which nothing was observed: nights that were missed are made up for. A catalog of years ago must not become a
+# thousand equal days, which anybody who wants them can still ask for.
+_LONGEST_GAP_DAYS = 31
 
 
 class NotOver(Exception):
@@ -43,11 +47,11 @@ class Label(NamedTuple):
 
 
 class Searched(NamedTuple):
-    """Up to which landing the raw history has been searched, by those rules, for its first day (None: nothing observed yet)."""
+    """Up to which landing the raw history has been searched, by those rules, for the days on which something was observed."""
 
     landing: int
     rules: str
-    first_day: date | None
+    observed: frozenset[date]
 
 
 class Put(StrEnum):
@@ -101,6 +105,18 @@ def days(first: date, last: date) -> Iterator[date]:
     return (first + timedelta(days=number) for number in range((last - first).days + 1))
 
 
+def due(held: Collection[date], observed: Collection[date], last: date) -> set[date]:
+    """Which days up to the last should be there: that one, those on which something was observed, and what lies between them and
+    those that are held, where the gap is no longer than a month.
+    """
+    wanted = {last, *(day for day in observed if day <= last)}
+    known = sorted(wanted | {day for day in held if day <= last})
+    for before, after in pairwise(known):
+        if (after - before).days - 1 <= _LONGEST_GAP_DAYS:
+            wanted.update(days(before, after))
+    return wanted
+
+
 def labels(database: Database[Document]) -> dict[date, Label]:
     """Of all days that are held."""
     return {one["_id"].date(): Label(one["landing"], one["rules"], one["digest"]) for one in database.history_day.find()}
@@ -143,15 +159,15 @@ def searched(database: Database[Document], rules: str) -> Searched:
     """How far the raw history has been searched by these rules."""
     found = database.state.find_one({"_id": HISTORY, "rules": rules})
     if found is None:
-        return Searched(0, rules, None)
-    return Searched(found["landing"], rules, found["first_day"] and found["first_day"].date())
+        return Searched(0, rules, frozenset())
+    return Searched(found["landing"], rules, frozenset(moment.date() for moment in found["observed"]))
 
 
 def remember(database: Database[Document], now: Searched) -> None:
     """Keeps how far it has been searched. All days held are to be labelled so far before."""
-    first = now.first_day and start_of(now.first_day)
+    observed = [start_of(day) for day in sorted(now.observed)]
     database.state.update_one(
-        {"_id": HISTORY}, {"$set": {"landing": Int64(now.landing), "rules": now.rules, "first_day": first}}, upsert=True
+        {"_id": HISTORY}, {"$set": {"landing": Int64(now.landing), "rules": now.rules, "observed": observed}}, upsert=True
     )
 
 

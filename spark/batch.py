@@ -22,6 +22,7 @@ from typing import Any
 from pymongo.database import Database
 from pyspark.sql import SparkSession
 
+from catalog.marks import TideMark
 from catalog.rules import RULES
 from serving import history as days
 from serving import ledger, publications, verifications
@@ -60,7 +61,8 @@ class Batch:
     @property
     def spark(self) -> SparkSession:
         if self._spark is None:
-            self._spark = session("tidemark-batch", memory=settings().batch_memory)
+            events = TideMark().behind(ledger.read(self.database).offsets)
+            self._spark = session("tidemark-batch", memory=settings().batch_memory, events=events)
         return self._spark
 
     @property

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from collections.abc import Collection, Iterator
+from datetime import date, datetime, timedelta
 
 from pymongo.database import Database
 from pyspark.sql import Column, DataFrame, Row, Window
@@ -34,53 +34,57 @@ _SUMMED = (*_DIMENSIONS, *MEASURES)
 
 def compute(lake: Lake, database: Database[Document], first: date, last: date, rules: Rules = RULES) -> Counter[Put]:
     """Computes the days from the first to the last, both included; how many were written, and how many were not and why."""
-    landed = lake.landed()
+    return _compute(lake, lake.landed(), database, {*days(first, last)}, rules)
+
+
+def refresh(lake: Lake, database: Database[Document], last: date, rules: Rules = RULES) -> Counter[Put]:
+    """Computes what is not as the raw history has it: days up to the last that are due and missing, and days that are held of other
+    rules, or from before something landed that was observed by them; the last one in any case.
+    """
+    landed, fingerprint = lake.landed(), rules.fingerprint()
+    before = history.searched(database, fingerprint)
+    new = _observed(lake, before.landing, landed.landing, rules)
+    observed = before.observed | new
+    held = history.labels(database)
+    stale = {last} | {
+        day for day, label in held.items() if label.rules != fingerprint or label.landing < before.landing or (new and min(new) <= day)
+    }
+    done = _compute(lake, landed, database, stale | (history.due(held, observed, last) - held.keys()), rules)
+    history.confirm(database, held.keys() - stale, landed.landing, fingerprint)
+    history.remember(database, Searched(landed.landing, fingerprint, observed))
+    return done
+
+
+def _compute(lake: Lake, landed: Landed, database: Database[Document], wanted: Collection[date], rules: Rules) -> Counter[Put]:
     done: Counter[Put] = Counter()
     with lake.tasks_for(TideMark().behind(landed.mark)):
-        for day, cells in _days(lake, landed, first, last, rules):
+        for day, cells in _days(lake, landed, wanted, rules):
             put = history.put(database, day, landed.landing, rules.fingerprint(), cells)
             done[put] += 1
             log.info("%s: %d cells, %s", day, len(cells), put)
     return done
 
 
-def refresh(lake: Lake, database: Database[Document], last: date, rules: Rules = RULES) -> Counter[Put]:
-    """Computes up to that day what is not as the raw history has it: days that are missing, of other rules, or that something landed
-    since then was observed by; the last one in any case. Days after it that are held are brought to the same.
-    """
-    landed, fingerprint = lake.landed(), rules.fingerprint()
-    before = history.searched(database, fingerprint)
-    oldest = _oldest(lake, before.landing, landed.landing, rules)
-    first = min((one for one in (before.first_day, oldest and oldest.date()) if one is not None), default=None)
-    held = history.labels(database)
-    stale = {day for day in days(min(first or last, last), last) if day not in held} | {last}
-    stale |= {
-        day
-        for day, label in held.items()
-        if label.rules != fingerprint or label.landing < before.landing or (oldest is not None and oldest < end_of(day))
-    }
-    done = compute(lake, database, min(stale), max(stale), rules)
-    history.confirm(database, held.keys() - stale, landed.landing, fingerprint)
-    history.remember(database, Searched(landed.landing, fingerprint, first))
-    return done
-
-
-def _oldest(lake: Lake, after: int, until: int, rules: Rules) -> datetime | None:
-    """The oldest moment at which a product was observed by events of the landings after one and up to another."""
+def _observed(lake: Lake, after: int, until: int, rules: Rules) -> frozenset[date]:
+    """The days on which products were observed by events of the landings after one and up to another."""
     rows = transforms.observed(lake.landings(after, until), settings().category_topic, rules)
-    milliseconds = rows.where(F.col("kind") == transforms.PRODUCT).agg(F.min("version.observed_at")).collect()[0][0]
-    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
+    number = F.floor(F.col("version.observed_at") / DAY_MS)
+    found = rows.where(F.col("kind") == transforms.PRODUCT).select(number.alias("day")).distinct().collect()
+    return frozenset(date(1970, 1, 1) + timedelta(days=row["day"]) for row in found)
 
 
-def _days(lake: Lake, landed: Landed, first: date, last: date, rules: Rules) -> Iterator[tuple[date, Cells]]:
-    """Each day's cube. A day whose cube is that of the day before is there like any other."""
+def _days(lake: Lake, landed: Landed, wanted: Collection[date], rules: Rules) -> Iterator[tuple[date, Cells]]:
+    """The cube of each of these days, in their order. A day whose cube is that of the day before is there like any other."""
+    if not wanted:
+        return
+    first, last = min(wanted), max(wanted)
     changes = _changes(lake, landed, first, last, rules)
     # One task merges what is few by then: a global sort would run everything twice, to find out about the days first.
     rows = iter(changes.coalesce(1).sortWithinPartitions("day").toLocalIterator())
     cube: dict[Cell, list[int]] = {}
     row = next(rows, None)
-    for number, day in enumerate(days(first, last)):
-        while row is not None and row["day"] == number:
+    for day in sorted(wanted):
+        while row is not None and row["day"] <= (day - first).days:
             _add(cube, row)
             row = next(rows, None)
         yield day, {cell: tuple(sums) for cell, sums in cube.items()}

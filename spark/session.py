@@ -16,17 +16,25 @@ from spark.transforms import SESSION_OPTIONS
 PACKAGES = ("org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0", "io.delta:delta-spark_4.2_2.13:4.4.0")
 
 
+# Validation makes generated methods so long that the JVM would interpret them for ever.
 _JAVA_OPTIONS = "-XX:-DontCompileHugeMethods"
+# Half a minute of CPU goes into the best machine code, which a short job ends without having used.
+_SHORT_JOB = "-XX:TieredStopAtLevel=1"
+_SHORT_JOB_EVENTS = 2_000_000
 
 
-def session(name: str, *, memory: str, ui_port: int | None = None) -> SparkSession:
-    """A session on the master of the settings; `memory` is the driver's heap (2g), without a port there are no Spark pages."""
+def session(name: str, *, memory: str, ui_port: int | None = None, events: int | None = None) -> SparkSession:
+    """A session on the master of the settings; `memory` is the driver's heap (2g), without a port there are no Spark pages.
+
+    `events` is about how many it will go through, None no end of them.
+    """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    short = events is not None and events < _SHORT_JOB_EVENTS
+    java_options = f"{_JAVA_OPTIONS} {_SHORT_JOB}" if short else _JAVA_OPTIONS
     options: dict[str, bool | float | int | str | None] = {
         "spark.driver.memory": memory,
-        # Validation makes generated methods so long that the JVM would interpret them for ever.
-        "spark.driver.extraJavaOptions": _JAVA_OPTIONS,
-        "spark.executor.extraJavaOptions": _JAVA_OPTIONS,
+        "spark.driver.extraJavaOptions": java_options,
+        "spark.executor.extraJavaOptions": java_options,
         **SESSION_OPTIONS,
         # Delta Lake's, which the raw history is in.
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -52,7 +60,7 @@ def session(name: str, *, memory: str, ui_port: int | None = None) -> SparkSessi
             "spark.local.dir": str(scratch),
             "spark.sql.warehouse.dir": f"file://{scratch.resolve()}/warehouse",  # Spark makes it, and nothing is in it
             "spark.databricks.delta.snapshotPartitions": "2",  # by default fifty tasks read a table's log, however short it is
-            "spark.driver.extraJavaOptions": f'{_JAVA_OPTIONS} "-Djava.io.tmpdir={scratch}"',
+            "spark.driver.extraJavaOptions": f'{java_options} "-Djava.io.tmpdir={scratch}"',
         }
     if ui_port is not None:
         options["spark.ui.port"] = str(ui_port)

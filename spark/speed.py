@@ -80,6 +80,8 @@ class Stream:
             .option("maxOffsetsPerTrigger", settings().max_events_per_batch)
             .option("failOnDataLoss", "true")
             .option("includeHeaders", "true")
+            # Spark asks for what is there. A broker that kept an older request of the same consumer for news would keep it waiting.
+            .option("kafka.fetch.max.wait.ms", "10")
             .load()
         )
         # Judged here, Spark takes the judging's many columns in once, not in every micro-batch.

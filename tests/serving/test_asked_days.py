@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from serving.history import NoDay, NotOver, asked
+from serving.history import NoDay, NotOver, asked, due
 
 NOW = datetime(2024, 3, 1, 3, 0, 1, tzinfo=UTC)
 
@@ -41,3 +41,16 @@ def test_asked(key: str | None, first: str | None, last: str | None, changed: bo
 def test_refused(key: str | None, first: str | None, last: str | None, error: type[Exception], reason: str) -> None:
     with pytest.raises(error, match=reason):
         asked(key, first, last, NOW, changed=True)
+
+
+def test_days_that_are_due() -> None:
+    start, last = date(2024, 1, 1), date(2024, 2, 10)
+
+    def after(*numbers: int) -> set[date]:
+        return {start + timedelta(days=number) for number in numbers}
+
+    assert due([], [], last) == {last}
+    assert due([], after(0, 3), last) == after(0, 1, 2, 3, 40), "a gap of 36 days stays one"
+    assert due([], after(8, 50), last) == after(*range(8, 41)), "one of 31 does not, and what is newer has a night of its own"
+    assert due(after(20), after(0), last) == after(*range(41)), "a day that is held ends a gap"
+    assert due(after(0, 40), [], last) == after(40)
