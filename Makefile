@@ -38,7 +38,9 @@ clean: $(VENV)/.run-ready ## Stop everything and delete all state: topics, datab
 	@$(PY) -m local stop
 	@$(PY) -m local clean
 
-test: $(VENV)/.dev-ready check ## Check and test everything
+test: $(VENV)/.dev-ready $(VENV)/.superset-ready check ## Check and test everything
+	@$(MAKE) --no-print-directory -C superset/connector test PY=$(abspath $(VENV))/superset/bin/python \
+		MONGOPIPE_MONGOD=$$($(PY) -c 'from local.programs import mongod; print(mongod())')
 	$(PY) -m pytest -m "not soak"
 
 soak: $(VENV)/.dev-ready ## The long forms of the proofs: kills, random schedules, a full-size catalog
@@ -61,6 +63,8 @@ lock: $(VENV)/.dev-ready ## Resolve requirements*.txt and the jars anew
 	$(VENV)/bin/uv pip compile requirements.txt --quiet --python-version 3.11 --generate-hashes -o requirements.lock
 	$(VENV)/bin/uv pip compile requirements-dev.txt --quiet --python-version 3.11 --generate-hashes -o requirements-dev.lock
 	$(VENV)/bin/uv pip compile requirements-setup.txt --quiet --python-version 3.11 --generate-hashes -o requirements-setup.lock
+	$(VENV)/bin/uv pip compile superset/requirements.txt --quiet --python-version 3.11 --generate-hashes -o superset/requirements.lock
+	$(VENV)/bin/uv pip compile superset/requirements-dev.txt --quiet --python-version 3.11 --generate-hashes -o superset/requirements-dev.lock
 	$(PY) -m local.jars --lock
 
 $(VENV)/.run-ready: requirements.lock requirements-setup.lock local/jars.lock local/setup.sh
@@ -69,4 +73,8 @@ $(VENV)/.run-ready: requirements.lock requirements-setup.lock local/jars.lock lo
 
 $(VENV)/.dev-ready: requirements-dev.lock $(VENV)/.run-ready
 	@sh local/setup.sh dev
+	@touch $@
+
+$(VENV)/.superset-ready: superset/requirements.lock superset/requirements-dev.lock superset/connector/pyproject.toml $(VENV)/.run-ready
+	@sh local/setup.sh superset
 	@touch $@

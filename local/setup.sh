@@ -1,6 +1,6 @@
 #!/bin/sh
 # Brings the environment: prerequisites checked first, then Python packages by hash, Kafka's and Spark's jars by hash.
-# Usage: sh local/setup.sh run|dev      (dev adds what `make check` and `make test` need)
+# Usage: sh local/setup.sh run|dev|superset   (dev adds what `make check` and `make test` need; superset is an environment of its own)
 set -eu
 cd "$(dirname "$0")/.."
 VENV=${VENV:-.venv}
@@ -48,6 +48,15 @@ if [ ! -x "$VENV/bin/python" ]; then
 fi
 if [ ! -x "$VENV/bin/uv" ]; then
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-setup.lock
+fi
+if [ "$1" = superset ]; then
+    SUPERSET=$VENV/superset
+    [ -x "$SUPERSET/bin/python" ] || "$PYTHON" -m venv --without-pip "$SUPERSET"
+    step "installing Superset's Python packages (a minute or two the first time)"
+    "$VENV/bin/uv" pip install --python "$SUPERSET/bin/python" --require-hashes -r superset/requirements.lock
+    "$VENV/bin/uv" pip install --python "$SUPERSET/bin/python" --require-hashes -r superset/requirements-dev.lock
+    "$VENV/bin/uv" pip install --python "$SUPERSET/bin/python" --no-deps --no-build-isolation --editable superset/connector
+    exit
 fi
 step "installing Python packages (a minute or two the first time)"
 "$VENV/bin/uv" pip install --python "$VENV/bin/python" --require-hashes --compile-bytecode -r requirements.lock

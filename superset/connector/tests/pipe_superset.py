@@ -1,0 +1,128 @@
+"""A real Superset for the tests: its own home, its web server, and a client that has logged in."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+
+_START_SECONDS = 180
+_ADMIN = "admin"
+
+
+class Superset:
+    """Superset's HTTP API. What fails raises with what Superset said."""
+
+    def __init__(self, url: str, password: str, process: int) -> None:
+        self.url, self.process = url, process
+        self._http = requests.Session()
+        self._http.post(f"{url}/login/", data={"username": _ADMIN, "password": password}, timeout=120).raise_for_status()
+
+    def get(self, path: str, **parameters: str) -> dict[str, Any]:
+        return self._answer(self._http.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=120))
+
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        return self._answer(self._http.post(f"{self.url}/api/v1/{path}", json=body, timeout=120))
+
+    def chart(self, dataset: int, *queries: Mapping[str, Any], result_type: str = "full", **form_data: Any) -> list[dict[str, Any]]:
+        """The answers to a chart's queries, as the browser asks for them."""
+        body = {
+            "datasource": {"id": dataset, "type": "table"},
+            "force": True,
+            "queries": [{"row_limit": 10_000, **query} for query in queries],
+            "form_data": {"datasource": f"{dataset}__table", **form_data},
+            "result_format": "json",
+            "result_type": result_type,
+        }
+        found: list[dict[str, Any]] = self.post("chart/data", body)["result"]
+        for one in found:
+            if one.get("error"):
+                raise AssertionError(f"{one['error']}\n{one.get('query')}")
+        return found
+
+    def samples(self, dataset: int, rows: int, filters: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+        """Rows as they are, as drilling to detail shows them."""
+        parameters: dict[str, str | int] = {"datasource_type": "table", "datasource_id": dataset, "per_page": rows, "page": 1}
+        path = f"{self.url}/datasource/samples"
+        found: dict[str, Any] = self._answer(self._http.post(path, params=parameters, json={"filters": [*filters]}, timeout=120))["result"]
+        return found
+
+    def sql(self, database: int, text: str, **more: Any) -> dict[str, Any]:
+        """What SQL Lab answers."""
+        return self.post("sqllab/execute/", {"database_id": database, "sql": text, "runAsync": False, "queryLimit": 1_000, **more})
+
+    def add_database(self, url: str) -> int:
+        return int(self.post("database/", {"database_name": f"mongo {secrets.token_hex(4)}", "sqlalchemy_uri": url})["id"])
+
+    def add_dataset(self, database: int, table: str, sql: str | None = None) -> int:
+        more = {"sql": sql} if sql else {}
+        return int(self.post("dataset/", {"database": database, "table_name": table, **more})["id"])
+
+    @staticmethod
+    def _answer(answer: requests.Response) -> dict[str, Any]:
+        if not answer.ok:
+            raise AssertionError(f"{answer.status_code} {answer.url}: {answer.text[:2_000]}")
+        found: dict[str, Any] = answer.json()
+        return found
+
+
+@contextmanager
+def superset(home: Path) -> Iterator[Superset]:
+    """Starts one in an empty folder; leaves nothing running."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    password = secrets.token_urlsafe(12)
+    configuration = home / "superset_config.py"
+    configuration.write_text(
+        f"SECRET_KEY = {secrets.token_urlsafe(42)!r}\n"
+        f"SQLALCHEMY_DATABASE_URI = 'sqlite:///{home}/superset.db?timeout=60'\n"
+        "FEATURE_FLAGS = {'ESTIMATE_QUERY_COST': True, 'DRILL_BY': True, 'DRILL_TO_DETAIL': True}\n"
+        "TALISMAN_ENABLED = False\n"
+        "WTF_CSRF_ENABLED = False\n"
+    )
+    environment = {
+        **os.environ,
+        "SUPERSET_CONFIG_PATH": str(configuration),
+        "SUPERSET_HOME": str(home),
+        "FLASK_APP": "superset.app:create_app()",
+    }
+    program = str(Path(sys.executable).with_name("superset"))
+    administrator = ("--username", _ADMIN, "--firstname", "A", "--lastname", "A", "--email", "a@example.com", "--password", password)
+    log = home / "log"
+    with log.open("ab") as output:
+        for words in (("db", "upgrade"), ("fab", "create-admin", *administrator), ("init",)):
+            if subprocess.run([program, *words], env=environment, stdout=output, stderr=output, check=False).returncode:
+                raise AssertionError(f"superset {words[0]} failed:\n{log.read_text()[-5_000:]}")
+        command = [str(Path(sys.executable).with_name("gunicorn")), "--worker-class", "gthread", "--threads", "16", "--timeout", "300"]
+        command += ["--bind", f"127.0.0.1:{port}", "superset.app:create_app()"]
+        server = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _wait(url, server, log)
+            yield Superset(url, password, server.pid)
+        finally:
+            server.terminate()
+            server.wait(60)
+
+
+def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    until = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            if requests.get(f"{url}/health", timeout=5).ok:
+                return
+        except requests.RequestException:  # not there yet, or still loading
+            pass
+        if server.poll() is not None or time.monotonic() > until:
+            raise AssertionError(f"Superset does not answer:\n{log.read_text()[-5_000:]}")
+        time.sleep(0.3)
