@@ -22,9 +22,11 @@ def backfill(stack: Stack, first: date, last: date) -> list[str]:
 
     def ended() -> list[str] | None:
         with Airflow() as airflow:
-            runs = [one for one in airflow._get(f"/dags/{HISTORY}/dagRuns?limit=500")["dag_runs"] if one.get("backfill_id") == made]
-        found = [one["state"] for one in runs]
-        return found if len(found) == (last - first).days + 1 and set(found) <= {"success", "failed"} else None
+            if airflow._get(f"/backfills/{made}")["completed_at"] is None:
+                return None
+            runs = airflow._get(f"/dags/{HISTORY}/dagRuns?limit=500&order_by=id")["dag_runs"]
+        of_days = {one["partition_key"]: one["state"] for one in runs if one["run_type"] == "backfill"}
+        return [state for day, state in of_days.items() if str(first) <= day <= str(last)]
 
     return until(ended, "the backfill has ended", stack.logs, seconds=1_500)  # type: ignore[no-any-return]
 
