@@ -60,11 +60,9 @@ bench: $(VENV)/.dev-ready ## Measure everything side by side with others (ONLY="
 	@$(PY) -m bench $(ONLY)
 
 lock: $(VENV)/.dev-ready ## Resolve requirements*.txt and the jars anew
-	$(VENV)/bin/uv pip compile requirements.txt --quiet --python-version 3.11 --generate-hashes -o requirements.lock
-	$(VENV)/bin/uv pip compile requirements-dev.txt --quiet --python-version 3.11 --generate-hashes -o requirements-dev.lock
-	$(VENV)/bin/uv pip compile requirements-setup.txt --quiet --python-version 3.11 --generate-hashes -o requirements-setup.lock
-	$(VENV)/bin/uv pip compile superset/requirements.txt --quiet --python-version 3.11 --generate-hashes -o superset/requirements.lock
-	$(VENV)/bin/uv pip compile superset/requirements-dev.txt --quiet --python-version 3.11 --generate-hashes -o superset/requirements-dev.lock
+	@for of in requirements requirements-dev requirements-setup superset/requirements superset/requirements-dev; do \
+		$(VENV)/bin/uv pip compile $$of.txt --quiet --python-version 3.11 --generate-hashes -o $$of.lock || exit; \
+	done
 	$(PY) -m local.jars --lock
 
 $(VENV)/.run-ready: requirements.lock requirements-setup.lock local/jars.lock local/setup.sh

@@ -28,6 +28,13 @@ def _mongod() -> str:
     return str(found)
 
 
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @contextmanager
 def server() -> Iterator[str]:
     """The URL of a server, without a database: mongodb://host:port"""
@@ -35,9 +42,7 @@ def server() -> Iterator[str]:
     if given:
         yield given.rstrip("/")
         return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     folder = tempfile.mkdtemp(prefix="mongopipe-")
     arguments = ["--dbpath", folder, "--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket", "--replSet", "mongopipe"]
     with Path(folder, "mongod.log").open("wb") as log:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from pipe_server import free_port
 
 _START_SECONDS = 180
 _ADMIN = "admin"
@@ -22,8 +22,8 @@ _ADMIN = "admin"
 class Superset:
     """Superset's HTTP API. What fails raises with what Superset said."""
 
-    def __init__(self, url: str, password: str, process: int) -> None:
-        self.url, self.process = url, process
+    def __init__(self, url: str, password: str) -> None:
+        self.url = url
         self._http = requests.Session()
         self._http.post(f"{url}/login/", data={"username": _ADMIN, "password": password}, timeout=120).raise_for_status()
 
@@ -33,20 +33,20 @@ class Superset:
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return self._answer(self._http.post(f"{self.url}/api/v1/{path}", json=body, timeout=120))
 
-    def chart(self, dataset: int, *queries: Mapping[str, Any], result_type: str = "full", **form_data: Any) -> list[dict[str, Any]]:
-        """The answers to a chart's queries, as the browser asks for them."""
+    def chart(self, dataset: int, query: Mapping[str, Any], **form_data: Any) -> dict[str, Any]:
+        """The answer to a chart's query, as the browser asks for it."""
         body = {
             "datasource": {"id": dataset, "type": "table"},
             "force": True,
-            "queries": [{"row_limit": 10_000, **query} for query in queries],
+            "queries": [{"row_limit": 10_000, **query}],
             "form_data": {"datasource": f"{dataset}__table", **form_data},
             "result_format": "json",
-            "result_type": result_type,
+            "result_type": "full",
         }
-        found: list[dict[str, Any]] = self.post("chart/data", body)["result"]
-        for one in found:
-            if one.get("error"):
-                raise AssertionError(f"{one['error']}\n{one.get('query')}")
+        found: dict[str, Any]
+        (found,) = self.post("chart/data", body)["result"]
+        if found.get("error"):
+            raise AssertionError(f"{found['error']}\n{found.get('query')}")
         return found
 
     def samples(self, dataset: int, rows: int, filters: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
@@ -78,9 +78,7 @@ class Superset:
 @contextmanager
 def superset(home: Path) -> Iterator[Superset]:
     """Starts one in an empty folder; leaves nothing running."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     password = secrets.token_urlsafe(12)
     configuration = home / "superset_config.py"
     configuration.write_text(
@@ -109,7 +107,7 @@ def superset(home: Path) -> Iterator[Superset]:
         try:
             url = f"http://127.0.0.1:{port}"
             _wait(url, server, log)
-            yield Superset(url, password, server.pid)
+            yield Superset(url, password)
         finally:
             server.terminate()
             server.wait(60)
