@@ -52,7 +52,7 @@ def test_publication_and_speed_cells_add_up_to_all_events(database: Database[Doc
     publish(database, 1, recompute(events[:100]).cube)  # an older one, which nobody must see
     publish(database, 2, below.cube)
     stream(database, moved)
-    name_categories(database, all_of_them)
+    name_categories(database, all_of_them.categories)
     assert wrong(database, all_of_them) == []
     # The states reach what the views must get right.
     assert min(measures["products"] for measures in moved.values()) < 0 < max(measures["products"] for measures in moved.values())

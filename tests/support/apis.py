@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 from support.environment import setting
 from support.servers import Server, free_ports
 
 from ingest import topics
 from local.programs import PROGRAMS
-from settings import CHECKOUT, settings
+from settings import CHECKOUT
 
 START_SECONDS = 90
 
@@ -49,8 +48,8 @@ def wait_for_kafka(kafka: Server) -> None:
     until = time.monotonic() + START_SECONDS
     while True:
         try:
-            KafkaAdminClient(bootstrap_servers=settings().kafka, bootstrap_timeout_ms=2_000).close()
-            return
+            with topics.admin(within_seconds=2):
+                return
         except (KafkaError, OSError):
             if time.monotonic() > until:
                 raise RuntimeError(f"Kafka has not started:\n{kafka.log.read_text(errors='replace')[-3000:]}") from None

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 from pymongo.errors import PyMongoError
 
+from ingest import topics
 from local.prepare import replica_set
 from local.programs import PROGRAMS, Program
 from serving.database import connect
@@ -105,10 +105,10 @@ def _wait_for(answers: Callable[[], bool], name: str, server: Server) -> None:
 
 def _kafka_answers() -> bool:
     try:
-        KafkaAdminClient(bootstrap_servers=settings().kafka, bootstrap_timeout_ms=2_000).close()
+        with topics.admin(within_seconds=2):
+            return True
     except (KafkaError, OSError):
         return False
-    return True
 
 
 def _mongodb_answers() -> bool:

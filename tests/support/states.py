@@ -8,7 +8,7 @@ from itertools import count
 
 from bson.int64 import Int64
 from pymongo.database import Database
-from support.recompute import MEASURES, Cell, Recomputed
+from support.recompute import MEASURES, Cell
 
 from catalog.events import Event
 from catalog.marks import TideMark
@@ -56,11 +56,11 @@ def remember(database: Database[Document], day: datetime, cube: Cube) -> None:
     )
 
 
-def name_categories(database: Database[Document], recomputed: Recomputed) -> None:
+def name_categories(database: Database[Document], names: Mapping[int, str]) -> None:
     version = {"told_at": 0, "position": 0, "partition": 0, "offset": 0}
-    if recomputed.categories:
+    if names:
         database.category.insert_many(
-            {"_id": number, "category_name": name, "_tide": {"version": version}} for number, name in recomputed.categories.items()
+            {"_id": number, "category_name": name, "_tide": {"version": version}} for number, name in names.items()
         )
 
 

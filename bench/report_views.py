@@ -1,0 +1,93 @@
+"""How long the live report views take to answer: `python -m bench.report_views`. Prints one line of JSON.
+
+Ours are the views that every reader asks, worked out at each question from the served publication and the speed cells. They are held
+against a limit in seconds; a round is a number of questions by one reader, one after the other, each read to its last row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from itertools import chain
+from random import Random
+from typing import Any
+
+from pymongo.database import Database
+from support.states import name_categories, publish, stream
+
+from bench.sides import place, tell
+from catalog.cube import MEASURES
+from serving.database import Document
+
+VIEWS = ("report_cube", "report_category", "report_price_level", "report_summary")
+LIMIT_SECONDS = 0.1  # of the 95th of a hundred
+CATEGORIES, LEVELS = 248, 61
+SPEED_SHARE = 0.2  # of the cells, that the stream has changed since the publication
+
+
+def fill(database: Database[Document], cells: int, random: Random) -> None:
+    """A publication of so many cells, and speed cells on top of it."""
+    all_cells = [
+        (category, level, best)
+        for category in range(1, CATEGORIES + 1)
+        for level in (None, *range(0, (LEVELS - 1) * 5, 5))
+        for best in (False, True)
+    ]
+    there = random.sample(all_cells, cells)
+    publish(database, 1, {cell: dict.fromkeys(MEASURES, random.randrange(100, 1_000)) for cell in there})
+    stream(database, {cell: dict.fromkeys(MEASURES, random.randrange(1, 100)) for cell in there[: int(cells * SPEED_SHARE)]})
+    name_categories(database, {number: f"Category {number}" for number in range(1, CATEGORIES + 1)})
+
+
+def asked(database: Database[Document], view: str, times: int) -> list[float]:
+    """Seconds of each of so many questions."""
+    found = []
+    for _ in range(times):
+        started = time.perf_counter()
+        rows = database[view].find(batch_size=20_000).to_list()
+        found.append(time.perf_counter() - started)
+        if not rows:
+            raise RuntimeError(f"{view} is empty")
+    return found
+
+
+def p95(seconds: list[float]) -> float:
+    return statistics.quantiles(seconds, n=20)[18]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.report_views")
+    parser.add_argument("--cells", type=int, default=15_000)
+    parser.add_argument("--times", type=int, default=100, help="questions of a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    seconds: dict[str, list[list[float]]] = {view: [] for view in VIEWS}
+    with place() as here:
+        fill(here.database, given.cells, Random(1))
+        for view in VIEWS:
+            asked(here.database, view, 10)
+        for _ in range(given.rounds):
+            for view in VIEWS:
+                seconds[view].append(asked(here.database, view, given.times))
+    comparisons: dict[str, dict[str, Any]] = {
+        f"{view} p95": {
+            "ours": round(statistics.median(map(p95, rounds)), 4),
+            "theirs": LIMIT_SECONDS,
+            "ratio": round(statistics.median(map(p95, rounds)) / LIMIT_SECONDS, 3),
+            "rounds": given.rounds,
+            "spread": [round(edge(map(p95, rounds)) / LIMIT_SECONDS, 3) for edge in (min, max)],
+        }
+        for view, rounds in seconds.items()
+    }
+    tell(
+        "report_views",
+        "seconds",
+        comparisons,
+        cells=given.cells,
+        p50={view: round(statistics.median(chain.from_iterable(rounds)), 4) for view, rounds in seconds.items()},
+    )
+
+
+if __name__ == "__main__":
+    main()
