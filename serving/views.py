@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from catalog.cube import MEASURES
+from catalog.cube import MEASURES, label
 from catalog.rules import RULES
 
 Stage = dict[str, Any]
@@ -33,26 +33,20 @@ _AVERAGE_PRICE = _quotient("price_cents", "priced", 100)
 _AVERAGE_STARS = _quotient("stars_tenths", "rated", 10)
 
 _LABEL: Stage = {
-    "$switch": {
-        "branches": [
-            {"case": {"$eq": ["$price_level", None]}, "then": "unknown"},
-            {
-                "case": {"$gte": ["$price_level", RULES.top_level_dollars]},
-                "then": {"$concat": [{"$literal": "$"}, {"$toString": "$price_level"}, "+"]},
-            },
-        ],
-        "default": {
-            "$concat": [
-                {"$literal": "$"},
-                {"$toString": "$price_level"},
-                "-",
-                {"$toString": {"$add": ["$price_level", RULES.level_dollars]}},
+    "$cond": [
+        {"$eq": ["$price_level", None]},
+        label(None),
+        # Looked up: to write each row's text anew takes several times as long.
+        {
+            "$arrayElemAt": [
+                {"$literal": [label(level) for level in range(0, RULES.top_level_dollars + 1, RULES.level_dollars)]},
+                {"$divide": ["$price_level", RULES.level_dollars]},
             ]
         },
-    }
+    ]
 }
 
-_BEST_SELLERS: Stage = {"$sum": {"$cond": ["$_id.is_best_seller", "$products", 0]}}
+_BEST_SELLERS: Stage = {"$sum": {"$cond": ["$cell.is_best_seller", "$products", 0]}}
 
 _SHARE: list[Stage] = [
     {"$setWindowFields": {"output": {"_all": {"$sum": "$products"}}}},
@@ -107,27 +101,33 @@ def _named_cells() -> list[Stage]:
     ]
 
 
-SERVED_CELL = View(
-    "served_cell",
+# The cells of the served publication and of the speed layer, one after the other. What sums them by something coarser than a cell
+# starts here: to make cells of them first takes longer than all the rest.
+SERVED_PART = View(
+    "served_part",
     "state",
     [
         {"$match": {"_id": "served"}},
-        {"$lookup": {"from": "publication_cell", "localField": "publication", "foreignField": "publication", "as": "cell"}},
-        {"$unwind": "$cell"},
-        {"$project": {"_id": "$cell.cell", **{measure: f"$cell.{measure}" for measure in MEASURES}}},
-        {"$unionWith": {"coll": "speed_cell", "pipeline": [{"$project": _MEASURES}]}},
-        {"$group": {"_id": "$_id", **_SUMS}},
-        {"$match": {"products": {"$ne": 0}}},
+        {"$lookup": {"from": "publication_cell", "localField": "publication", "foreignField": "publication", "as": "part"}},
+        {"$unwind": "$part"},
+        {"$replaceWith": "$part"},
+        {"$unionWith": {"coll": "speed_cell", "pipeline": [{"$project": {"cell": "$_id", **_MEASURES}}]}},
     ],
 )
+
+# Where no products are left there is no cell, no level and no category.
+_SOME_PRODUCTS: Stage = {"$match": {"products": {"$ne": 0}}}
+
+SERVED_CELL = View("served_cell", SERVED_PART.name, [{"$group": {"_id": "$cell", **_SUMS}}, _SOME_PRODUCTS])
 
 REPORT_CUBE = View("report_cube", SERVED_CELL.name, _named_cells())
 
 REPORT_PRICE_LEVEL = View(
     "report_price_level",
-    SERVED_CELL.name,
+    SERVED_PART.name,
     [
-        {"$group": {"_id": "$_id.price_level", "products": {"$sum": "$products"}}},
+        {"$group": {"_id": "$cell.price_level", "products": {"$sum": "$products"}}},
+        _SOME_PRODUCTS,
         *_SHARE,
         {"$set": {"price_level": "$_id"}},
         {"$project": {"_id": False, "price_level": True, "label": _LABEL, "products": True, "share": True}},
@@ -136,9 +136,10 @@ REPORT_PRICE_LEVEL = View(
 
 REPORT_CATEGORY = View(
     "report_category",
-    SERVED_CELL.name,
+    SERVED_PART.name,
     [
-        {"$group": {"_id": "$_id.category_id", **_SUMS, "best_sellers": _BEST_SELLERS}},
+        {"$group": {"_id": "$cell.category_id", **_SUMS, "best_sellers": _BEST_SELLERS}},
+        _SOME_PRODUCTS,
         *_SHARE,
         *_category_name("_id"),
         {
@@ -166,9 +167,10 @@ REPORT_SUMMARY = View(
         {"$match": {"_id": "served"}},
         {
             "$lookup": {
-                "from": SERVED_CELL.name,
+                "from": SERVED_PART.name,
                 "pipeline": [
-                    {"$group": {"_id": "$_id.category_id", **_SUMS, "best_sellers": _BEST_SELLERS}},
+                    {"$group": {"_id": "$cell.category_id", **_SUMS, "best_sellers": _BEST_SELLERS}},
+                    _SOME_PRODUCTS,
                     {"$group": {"_id": None, **_SUMS, "best_sellers": {"$sum": "$best_sellers"}, "categories": {"$sum": 1}}},
                 ],
                 "as": "total",
@@ -221,7 +223,7 @@ REPORT_HISTORY = View(
     "report_history",
     "history",
     [
-        {"$match": {"products": {"$ne": 0}}},
+        _SOME_PRODUCTS,
         {
             "$lookup": {
                 "from": "category",
@@ -362,6 +364,7 @@ INGESTION_PROGRESS = View(
 
 # In the order in which they can be created: a view follows what it is a view on.
 VIEWS: tuple[View, ...] = (
+    SERVED_PART,
     SERVED_CELL,
     REPORT_CUBE,
     REPORT_PRICE_LEVEL,

@@ -106,7 +106,7 @@ def test_history_is_the_cube_of_each_day(database: Database[Document]) -> None:
         day = MOMENT.replace(hour=0) + timedelta(days=number)
         days[day] = recompute(numbered([*any_log(random, 300), *updates(random, 100, keys=30)]))
         remember(database, day, {**days[day].cube, (77, 5, False): cell()})
-    name_categories(database, days[day])
+    name_categories(database, days[day].categories)
     found: dict[datetime, list[Document]] = {}
     for one in database.report_history.find():
         found.setdefault(one.pop("day"), []).append(one)
