@@ -101,9 +101,10 @@ class Reflection:
         return Table(name, unambiguous(fields), is_view, schema.get("description"))
 
     def _sampled(self, name: str, size: int) -> list[Field]:
-        with translated():
-            documents = list(self._database[name].aggregate([{"$sample": {"size": size}}], allowDiskUse=True))
-        return list(sampled(documents))
+        """Of so many documents, of all for 0; one after the other, none is kept."""
+        stages = [{"$sample": {"size": size}}] if size else []
+        with translated(), self._database[name].aggregate(stages, allowDiskUse=True) as documents:
+            return list(sampled(documents))
 
 
 def unambiguous(fields: Iterable[Field]) -> tuple[Field, ...]:

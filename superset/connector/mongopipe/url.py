@@ -17,7 +17,7 @@ class Options:
     """What mongopipe itself can be told.
 
     `max_time_ms`: how long a query may run on the server, 0 for no limit. `batch_size`: documents a round trip. `sample_size`: documents
-    looked at to find a collection's columns where it has no $jsonSchema. `schema_seconds`: how long found columns are remembered.
+    looked at to find a collection's columns where it has no $jsonSchema, 0 for all. `schema_seconds`: how long columns are remembered.
     `snapshot`: read at one moment where the server can (replica sets and sharded clusters).
     """
 

@@ -16,22 +16,23 @@ import requests
 from pipe_server import free_port
 
 _START_SECONDS = 180
+_ANSWER_SECONDS = 600
 _ADMIN = "admin"
 
 
 class Superset:
-    """Superset's HTTP API. What fails raises with what Superset said."""
+    """Superset's HTTP API. What fails raises with what Superset said. `process` is the leader of its processes."""
 
-    def __init__(self, url: str, password: str) -> None:
-        self.url = url
+    def __init__(self, url: str, password: str, process: int) -> None:
+        self.url, self.process = url, process
         self._http = requests.Session()
-        self._http.post(f"{url}/login/", data={"username": _ADMIN, "password": password}, timeout=120).raise_for_status()
+        self._http.post(f"{url}/login/", data={"username": _ADMIN, "password": password}, timeout=_ANSWER_SECONDS).raise_for_status()
 
     def get(self, path: str, **parameters: str) -> dict[str, Any]:
-        return self._answer(self._http.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=120))
+        return self._answer(self._http.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=_ANSWER_SECONDS))
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        return self._answer(self._http.post(f"{self.url}/api/v1/{path}", json=body, timeout=120))
+        return self._answer(self._http.post(f"{self.url}/api/v1/{path}", json=body, timeout=_ANSWER_SECONDS))
 
     def chart(self, dataset: int, query: Mapping[str, Any], **form_data: Any) -> dict[str, Any]:
         """The answer to a chart's query, as the browser asks for it."""
@@ -53,7 +54,9 @@ class Superset:
         """Rows as they are, as drilling to detail shows them."""
         parameters: dict[str, str | int] = {"datasource_type": "table", "datasource_id": dataset, "per_page": rows, "page": 1}
         path = f"{self.url}/datasource/samples"
-        found: dict[str, Any] = self._answer(self._http.post(path, params=parameters, json={"filters": [*filters]}, timeout=120))["result"]
+        found: dict[str, Any] = self._answer(
+            self._http.post(path, params=parameters, json={"filters": [*filters]}, timeout=_ANSWER_SECONDS)
+        )["result"]
         return found
 
     def sql(self, database: int, text: str, **more: Any) -> dict[str, Any]:
@@ -101,13 +104,13 @@ def superset(home: Path) -> Iterator[Superset]:
         for words in (("db", "upgrade"), ("fab", "create-admin", *administrator), ("init",)):
             if subprocess.run([program, *words], env=environment, stdout=output, stderr=output, check=False).returncode:
                 raise AssertionError(f"superset {words[0]} failed:\n{log.read_text()[-5_000:]}")
-        command = [str(Path(sys.executable).with_name("gunicorn")), "--worker-class", "gthread", "--threads", "16", "--timeout", "300"]
+        command = [str(Path(sys.executable).with_name("gunicorn")), "--worker-class", "gthread", "--threads", "16", "--timeout", "600"]
         command += ["--bind", f"127.0.0.1:{port}", "superset.app:create_app()"]
         server = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
         try:
             url = f"http://127.0.0.1:{port}"
             _wait(url, server, log)
-            yield Superset(url, password)
+            yield Superset(url, password, server.pid)
         finally:
             server.terminate()
             server.wait(60)

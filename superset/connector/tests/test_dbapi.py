@@ -16,6 +16,7 @@ from pymongo import MongoClient
 from pymongo.monitoring import CommandListener
 
 import mongopipe
+from mongopipe.kinds import Kind
 
 pytestmark = pytest.mark.server
 
@@ -275,3 +276,20 @@ def test_explain_and_estimate(cursor: mongopipe.Cursor) -> None:
     assert "price_1" in text
     assert cursor.estimate("SELECT COUNT(*) FROM item WHERE price = 3")["Indexes"] == "price_1"
     assert cursor.estimate("SELECT COUNT(*) FROM item")["Documents in it"] == 120
+
+
+def test_types_of_few_documents_are_found_where_all_are_looked_at(server_url: str, mongo: MongoClient[dict[str, object]]) -> None:
+    rare = mongo[DATABASE].rare
+    rare.drop()
+    rare.insert_many([{"_id": number, "x": number} for number in range(20_000)])
+    rare.insert_one({"_id": -1, "x": "text", "y": 1})
+    try:
+        with mongopipe.connect(f"{server_url}/{DATABASE}", sample_size=10, schema_seconds=0) as some:
+            assert [each.name for each in some.reflection.table("rare").fields] == ["_id", "x"]
+        with mongopipe.connect(f"{server_url}/{DATABASE}", sample_size=0, schema_seconds=0) as all_of_them:
+            found = {each.name: each.kind for each in all_of_them.reflection.table("rare").fields}
+            assert found == {"_id": Kind.INTEGER, "x": Kind.MIXED, "y": Kind.INTEGER}
+            with pytest.raises(mongopipe.ProgrammingError, match="SUM needs a number, not MIXED"):
+                all_of_them.cursor().execute("SELECT SUM(x) FROM rare")
+    finally:
+        rare.drop()

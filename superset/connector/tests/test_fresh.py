@@ -1,0 +1,74 @@
+"""In environments of their own: the README's commands end in a chart's data, the dialect's tests pass with SQLAlchemy 2.0 as well."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pipe_server import free_port
+from pymongo import MongoClient
+
+pytestmark = [pytest.mark.server, pytest.mark.fresh, pytest.mark.timeout(1800)]
+
+CONNECTOR = Path(__file__).resolve().parent.parent
+DATABASE = "mongopipe_readme"
+LEFT_BEHIND = shutil.ignore_patterns("__pycache__", ".*cache", "build", "*.egg-info", "superset-env", "superset-home")
+
+
+def commands() -> str:
+    """The block that starts with nothing."""
+    found = re.search(r"<!-- try -->\n```sh\n(.*?)```", (CONNECTOR / "README.md").read_text(), re.DOTALL)
+    assert found, "README.md has no commands to try"
+    return found[1]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the connector, as somebody has it who has just got it."""
+    return Path(shutil.copytree(CONNECTOR, tmp_path / "connector", ignore=LEFT_BEHIND))
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | more
+
+
+def test_from_nothing_to_a_chart(server_url: str, folder: Path, tmp_path: Path) -> None:
+    mine = environment(MONGODB=f"{server_url.removeprefix('mongodb://')}/{DATABASE}", PORT=str(free_port()), PASSWORD="a-password")
+    with MongoClient[dict[str, object]](server_url) as client:
+        client.drop_database(DATABASE)
+        prices = [("Toys", 5), ("Toys", 7.5), ("Tools", 20), ("Tools", None)]
+        client[DATABASE].product.insert_many([{"category": category, "price": price} for category, price in prices])
+        said, log = tmp_path / "said", tmp_path / "log"
+        with said.open("wb") as output, log.open("wb") as errors:
+            shell = subprocess.Popen(["sh", "-euc", commands()], cwd=folder, env=mine, stdout=output, stderr=errors, start_new_session=True)
+            try:
+                status = shell.wait(1_500)
+            finally:
+                os.killpg(shell.pid, signal.SIGTERM)  # Superset goes on when the shell has ended
+        client.drop_database(DATABASE)
+    assert status == 0, log.read_text()[-5_000:]
+    rows = ast.literal_eval(said.read_text().splitlines()[-1])
+    assert sorted(rows, key=lambda row: row["category"]) == [{"category": "Tools", "average": 20.0}, {"category": "Toys", "average": 6.25}]
+
+
+@pytest.mark.parametrize(("where", "tests"), [(".", "tests/test_dialect.py"), ("compliance", "test_sqlalchemy_suite.py")])
+def test_sqlalchemy_2(server_url: str, folder: Path, where: str, tests: str) -> None:
+    python = str(folder / "environment" / "bin" / "python")
+    packages = ["sqlalchemy>=2,<2.1", "duckdb", "hypothesis", "pytest", "pytest-timeout", "."]
+    for command in ([sys.executable, "-m", "venv", "environment"], [python, "-m", "pip", "install", "--quiet", *packages]):
+        subprocess.run(command, cwd=folder, env=environment(), check=True)
+    done = subprocess.run(
+        [python, "-m", "pytest", "-q", tests],
+        cwd=folder / where,
+        env=environment(MONGOPIPE_TEST_URL=server_url),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-5_000:]
