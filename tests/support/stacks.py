@@ -29,7 +29,7 @@ from ingest import topics, watch
 from ingest.generate import write
 from local import processes, stack
 from local.programs import marks
-from local.runs import ENDED, WAITING, Airflow
+from local.runs import DAG, ENDED, WAITING, Airflow
 from serving import ledger, offsets
 from serving.database import Document, connect, tidemark
 from serving.snapshot import snapshot
@@ -122,44 +122,47 @@ class Stack:
             found: list[Document] = airflow._get("/dags/ingest/dagRuns?limit=200")["dag_runs"]
             return found
 
-    def task_instances(self, run: str) -> list[Document]:
+    def task_instances(self, run: str, dag: str = DAG) -> list[Document]:
         with Airflow() as airflow:
-            found: list[Document] = airflow._get(f"/dags/ingest/dagRuns/{run}/taskInstances?limit=1000")["task_instances"]
+            found: list[Document] = airflow._get(f"/dags/{dag}/dagRuns/{run}/taskInstances?limit=1000")["task_instances"]
             return found
 
-    def states(self, run: str) -> dict[str, set[str | None]]:
+    def states(self, run: str, dag: str = DAG) -> dict[str, set[str | None]]:
         """By task its states; those of all its chunks."""
         found: dict[str, set[str | None]] = {}
-        for one in self.task_instances(run):
+        for one in self.task_instances(run, dag):
             found.setdefault(one["task_id"], set()).add(one["state"])
         return found
 
-    def decide(self, run: str, option: str) -> str:
-        """Waits until a run asks a person and answers; what it has asked, in Markdown."""
-        path = f"/dags/ingest/dagRuns/{run}/taskInstances/approve/-1/hitlDetails"
+    def asks(self, run: str, dag: str = DAG) -> str:
+        """Waits until a run asks a person; what it asks, in Markdown."""
 
         def asked() -> Document | None:
-            if not WAITING & self.states(run).get("approve", set()):  # the question is there before the task waits for its answer
+            if not WAITING & self.states(run, dag).get("approve", set()):  # the question is there before the task waits for its answer
                 return None
             with Airflow() as airflow:
-                answer = airflow._http.get(path)
+                answer = airflow._http.get(_question(run, dag))
                 return answer.json() if answer.is_success else None
 
-        question = until(asked, f"run {run} asks a person", lambda: f"{self.states(run)}{self.logs()}")
-        with Airflow() as airflow:
-            answer = airflow._http.patch(path, json={"chosen_options": [option]})
-        assert answer.is_success, answer.text
-        return str(question["body"])
+        return str(until(asked, f"run {run} asks a person", lambda: f"{self.states(run, dag)}{self.logs()}")["body"])
 
-    def end_of(self, run: str) -> str:
+    def decide(self, run: str, option: str, dag: str = DAG) -> str:
+        """Waits until a run asks a person and answers; what it has asked."""
+        question = self.asks(run, dag)
+        with Airflow() as airflow:
+            answer = airflow._http.patch(_question(run, dag), json={"chosen_options": [option]})
+        assert answer.is_success, answer.text
+        return question
+
+    def end_of(self, run: str, dag: str = DAG) -> str:
         """Waits for the end of a run; its state."""
 
         def ended() -> str | None:
             with Airflow() as airflow:
-                state = airflow.state(run)
+                state = airflow.state(run, dag)
             return state if state in ENDED else None
 
-        return until(ended, f"run {run} ends", lambda: f"{self.states(run)}{self.logs()}")
+        return until(ended, f"run {run} ends", lambda: f"{self.states(run, dag)}{self.logs()}")
 
     def failure(self, run: str) -> str:
         """What a failed run says of it, and the stack's logs."""
@@ -199,6 +202,11 @@ class Stack:
             both = [(ours[key], told[key]) for key in ours.keys() & told.keys()]
             files = [CsvFile(one.path, one.kind, one.day, int(when.timestamp() * 1000)) for one, when in both]
             return wrong + wrong_reports(database, files, {one.name: one.path for one, _ in both})
+
+
+def _question(run: str, dag: str) -> str:
+    """Where a run's question to a person is, and its answer goes."""
+    return f"/dags/{dag}/dagRuns/{run}/taskInstances/approve/-1/hitlDetails"
 
 
 def until(look: Callable[[], Any], what: str, tell: Callable[[], str] = str, seconds: float = RUN_SECONDS) -> Any:

@@ -1,0 +1,60 @@
+"""Nights of the whole stack in which the stream's numbers have been made wrong, and a person is asked what is to be done."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+from support.stacks import Stack
+
+from local.runs import NIGHTLY, Airflow
+from serving import publications
+from serving.database import connect, tidemark
+
+pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak, pytest.mark.timeout(3600)]
+
+ALTERED = "altered behind the stream's back"
+
+
+def served() -> int:
+    with connect() as client:
+        return publications.served(tidemark(client))
+
+
+def title(asin: str) -> str:
+    with connect() as client:
+        product = tidemark(client).product.find_one({"_id": asin})
+    assert product is not None
+    return str(product["title"])
+
+
+def night(**conf: str) -> str:
+    with Airflow() as airflow:
+        return airflow.trigger(conf, NIGHTLY)
+
+
+def test_a_person_is_asked(stack: Stack) -> None:
+    """Refused, the former publication stays served and the wrong product with it; approved, all is right."""
+    products, categories = stack.catalog("asked", rows=150, first=date(2024, 3, 1), seed=41)
+    stack.local("run", "--products", str(products), "--categories", str(categories), "--observed-at", "2024-03-01")
+    stack.took("2024-03-01", products=[products], categories=[categories])
+    before = served()
+    with connect() as client:
+        one = tidemark(client).product.find_one_and_update({}, {"$set": {"title": ALTERED}})
+    assert one is not None
+
+    run = night(on_drift="ask")
+    assert one["_id"] in stack.asks(run, NIGHTLY)
+    assert served() == before
+    stack.decide(run, "Reject", NIGHTLY)
+    assert stack.end_of(run, NIGHTLY) == "success"
+    assert stack.states(run, NIGHTLY)["publish"] == {"skipped"}
+    assert served() == before
+    assert title(one["_id"]) == ALTERED
+
+    run = night(on_drift="ask")
+    stack.decide(run, "Approve", NIGHTLY)
+    assert stack.end_of(run, NIGHTLY) == "success"
+    assert served() > before
+    assert title(one["_id"]) == one["title"]
+    assert stack.wrong() == []
