@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run dry-run peek start status stop logs clean test soak check format bench lock
+.PHONY: help run dry-run peek start status stop superset-import superset-export logs clean test soak check format bench lock
 
 VENV ?= .venv
 export VENV
@@ -31,6 +31,12 @@ stop: $(VENV)/.run-ready ## Stop everything that make run started
 peek: $(VENV)/.run-ready ## Show the last events in Kafka and what validation says of each (KIND=product|category COUNT=5)
 	@$(PY) -m ingest.peek $(or $(KIND),product) --count $(or $(COUNT),5)
 
+superset-import: $(VENV)/.run-ready ## Bring the files of superset/assets to Superset again, over what has been changed there
+	@$(PY) -m local dashboards import --overwrite
+
+superset-export: $(VENV)/.run-ready ## Write the dashboards as they are in Superset to the files of superset/assets
+	@$(PY) -m local dashboards export
+
 logs: $(VENV)/.run-ready ## Follow the logs (PROGRAM=speed for one)
 	@$(PY) -m local logs --follow $(PROGRAM)
 
@@ -38,7 +44,7 @@ clean: $(VENV)/.run-ready ## Stop everything and delete all state: topics, datab
 	@$(PY) -m local stop
 	@$(PY) -m local clean
 
-test: $(VENV)/.dev-ready $(VENV)/.superset-ready check ## Check and test everything
+test: check ## Check and test everything
 	@$(MAKE) --no-print-directory -C superset/connector test PY=$(abspath $(VENV))/superset/bin/python \
 		MONGOPIPE_MONGOD=$$($(PY) -c 'from local.programs import mongod; print(mongod())')
 	$(PY) -m pytest -m "not soak"
@@ -65,14 +71,10 @@ lock: $(VENV)/.dev-ready ## Resolve requirements*.txt and the jars anew
 	done
 	$(PY) -m local.jars --lock
 
-$(VENV)/.run-ready: requirements.lock requirements-setup.lock local/jars.lock local/setup.sh
+$(VENV)/.run-ready: requirements.lock requirements-setup.lock local/jars.lock local/setup.sh superset/requirements.lock superset/connector/pyproject.toml
 	@sh local/setup.sh run
 	@touch $@
 
-$(VENV)/.dev-ready: requirements-dev.lock $(VENV)/.run-ready
+$(VENV)/.dev-ready: requirements-dev.lock superset/requirements-dev.lock $(VENV)/.run-ready
 	@sh local/setup.sh dev
-	@touch $@
-
-$(VENV)/.superset-ready: superset/requirements.lock superset/requirements-dev.lock superset/connector/pyproject.toml $(VENV)/.run-ready
-	@sh local/setup.sh superset
 	@touch $@

@@ -1,4 +1,4 @@
-"""The local stack's commands: `python -m local run|start|status|stop|clean|logs`."""
+"""The local stack's commands: `python -m local run|dry-run|start|status|stop|clean|dashboards|logs`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -23,10 +24,11 @@ from rich.table import Table
 
 from ingest.layouts import columns_argument
 from local import health, job, stack
+from local.programs import base_environment, known_accounts, superset_command, superset_environment
 from local.runs import Refused
 from serving.database import connect, tidemark
 from serving.status import state
-from settings import in_words, settings
+from settings import CHECKOUT, in_words, settings
 
 TAIL_BYTES = 4_000  # of each log
 WIDTH = 110  # columns, where output goes to no terminal
@@ -56,12 +58,18 @@ def status(given: argparse.Namespace, console: Console) -> int:
         if program.name in found and program.state != "RUNNING":
             # Its last heartbeat may be fresh yet.
             found[program.name] = found[program.name]._replace(healthy=False, detail=f"{program.state.lower()} {program.detail}".strip())
+    if found["superset"].healthy:
+        logins = ", ".join(f"{name} / {password}" for name, password in known_accounts().items())
+        found["superset"] = found["superset"]._replace(detail=logins)
     now: dict[str, Any] | None = None
     if found["mongodb"].healthy:
         with connect(within_seconds=5) as client:
             now = state(tidemark(client))
     if given.json:
-        servers = {name: one._asdict() for name, one in found.items()}
+        servers: dict[str, dict[str, Any]] = {name: one._asdict() for name, one in found.items()}
+        servers["superset"]["accounts"] = known_accounts()
+        if known := next(iter(known_accounts().items()), None):
+            servers["superset"] |= dict(zip(("username", "password"), known, strict=True))
         sys.stdout.write(json.dumps({**servers, "state": now}, indent=2) + "\n")
     else:
         _show_status(console, found, now)
@@ -81,12 +89,23 @@ def clean(_: argparse.Namespace, console: Console) -> int:
         console.print("the stack is running: make stop first")
         return 1
     stack.end_leftovers()
-    for name in ("airflow", "catalogs", "kafka", "lake", "logs", "mongodb", "run", "spark", "speed", "work"):
+    for name in ("airflow", "catalogs", "kafka", "lake", "logs", "mongodb", "run", "spark", "speed", "superset", "work"):
         shutil.rmtree(settings().home / name, ignore_errors=True)
     for name in ("supervisor.conf", "supervisor.pid", "supervisor.sock"):
         (settings().home / name).unlink(missing_ok=True)
     console.print(f"{settings().home} is clean")
     return 0
+
+
+def dashboards(given: argparse.Namespace, console: Console) -> int:
+    """Between Superset and the files of superset/assets."""
+    if not health.superset().healthy:
+        console.print(f"Superset at {settings().superset_url} does not answer: make start")
+        return 1
+    words = superset_command(
+        "python", str(CHECKOUT / "superset" / "transfer.py"), given.what, *(["--overwrite"] if given.overwrite else [])
+    )
+    return subprocess.run(words, env={**base_environment(), **superset_environment()}).returncode
 
 
 def logs(given: argparse.Namespace, console: Console) -> int:
@@ -202,6 +221,10 @@ def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     stating.set_defaults(act=status)
     commands.add_parser("stop", help="stop everything").set_defaults(act=stop)
     commands.add_parser("clean", help="delete all state of a stopped stack").set_defaults(act=clean)
+    moving = commands.add_parser("dashboards", help="bring the dashboards' files to Superset, or write them from it")
+    moving.add_argument("what", choices=["import", "export"])
+    moving.add_argument("--overwrite", action="store_true", help="import over what has been changed in Superset, too")
+    moving.set_defaults(act=dashboards)
     logging_ = commands.add_parser("logs", help="the newest lines of all logs")
     logging_.add_argument("program", nargs="?", help="of that program alone")
     logging_.add_argument("--follow", action="store_true", help="go on until interrupted")

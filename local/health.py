@@ -24,6 +24,7 @@ ADDRESSES: dict[str, Callable[[], str]] = {
     "mongodb": lambda: re.sub(r"//[^/]*@", "//...@", settings().mongodb),
     "airflow": lambda: f"http://127.0.0.1:{settings().airflow_port}",
     "api": lambda: settings().api_url,
+    "superset": lambda: settings().superset_url,
     "speed": lambda: f"http://127.0.0.1:{settings().spark_ui_port}",
 }
 
@@ -106,4 +107,20 @@ def api() -> Health:
         return Health(False, url, "answers, but is another program: choose another port with TIDEMARK_API_PORT")
 
 
-CHECKS: dict[str, Callable[[], Health]] = {"kafka": kafka, "mongodb": mongodb, "airflow": airflow, "api": api, "speed": speed}
+def superset() -> Health:
+    url = ADDRESSES["superset"]()
+    try:
+        httpx.get(f"{url}/health", timeout=TIMEOUT_SECONDS).raise_for_status()
+    except httpx.HTTPError as error:
+        return Health(False, url, f"does not answer: {error}")
+    return Health(True, url)
+
+
+CHECKS: dict[str, Callable[[], Health]] = {
+    "kafka": kafka,
+    "mongodb": mongodb,
+    "airflow": airflow,
+    "api": api,
+    "speed": speed,
+    "superset": superset,
+}

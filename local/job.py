@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from ingest import jobs
 from ingest.generate import write
 from ingest.layouts import Columns
 from local import health, prerequisites, reports, stack
+from local.programs import known_accounts
 from local.runs import DAG, ENDED, HISTORY, NIGHTLY, WAITING, Airflow
 from serving import history, ledger, publications, verifications
 from serving.database import connect, tidemark
@@ -30,6 +31,8 @@ START_SECONDS = 600.0
 SILENCE_SECONDS = 180.0  # of Airflow's API in the middle of a run
 FIRST_DAY = date(2024, 1, 1)  # of generated catalogs
 SEED = 1
+SHOWING = ("superset",)  # takes long to start, and nothing is ingested through it
+CATALOG = "/superset/dashboard/tidemark-catalog/"  # of Superset's pages
 
 
 class CannotRun(Exception):
@@ -66,8 +69,8 @@ class Progress:
             self._console.print(f"  {line}", highlight=False, markup=False)
 
 
-def start(console: Console) -> None:
-    """Starts the stack and returns when all of it is healthy and Airflow knows the DAG. Raises CannotRun."""
+def start(console: Console, *, later: Collection[str] = ()) -> None:
+    """Starts the stack and returns when all of it is healthy, but for the servers named, and Airflow knows the DAG. Raises CannotRun."""
     if not stack.is_running():
         if stack.end_leftovers():
             console.print("ended what a former stack had left behind")
@@ -78,17 +81,22 @@ def start(console: Console) -> None:
         stack.start()
     except RuntimeError as error:
         raise CannotRun(str(error)) from error
-    missing = dict(health.CHECKS)
     until = time.monotonic() + START_SECONDS
     with Progress(console) as say:
-        while missing:
-            say(f"starting: waiting for {', '.join(missing)}")
-            for name in [name for name, check in missing.items() if check().healthy]:
-                del missing[name]
-                console.print(f"  {name} is up", highlight=False)
-            if missing and time.monotonic() > until:
-                raise CannotRun(_what_is_missing(missing))
+        _wait_until_healthy(console, say, health.CHECKS.keys() - set(later), until)
         _wait_for_dag(say, until)
+
+
+def _wait_until_healthy(console: Console, say: Progress, names: Collection[str], until: float) -> None:
+    """Says of each server when it is up. Raises CannotRun."""
+    missing = {name: check for name, check in health.CHECKS.items() if name in names}
+    while missing:
+        say(f"starting: waiting for {', '.join(missing)}")
+        for name in [name for name, check in missing.items() if check().healthy]:
+            del missing[name]
+            console.print(f"  {name} is up", highlight=False)
+        if missing and time.monotonic() > until:
+            raise CannotRun(_what_is_missing(missing))
 
 
 class Catalog(NamedTuple):
@@ -120,7 +128,7 @@ def run(console: Console, catalog: Catalog, *, batch: bool = True) -> None:
     """
     conf = _conf(console, catalog)
     started = time.monotonic()
-    start(console)
+    start(console, later=SHOWING)
     console.print(f"Ingesting {', '.join(Path(one).name for one in (*conf['products'], *conf['categories']))}", highlight=False)
     with Airflow() as airflow:
         identity = airflow.trigger(conf)
@@ -130,6 +138,8 @@ def run(console: Console, catalog: Catalog, *, batch: bool = True) -> None:
             raise CannotRun(f"nothing has been sent: it was not approved ({airflow.page(identity)})")
         console.print(f"Served after {time.monotonic() - started:.0f} s", highlight=False)
         verified = _batch(console, airflow, _last_day(conf["observed_at"])) if batch else []
+    with Progress(console) as say:
+        _wait_until_healthy(console, say, SHOWING, time.monotonic() + START_SECONDS)
     console.print()
     with connect() as client:
         reports.show(console, tidemark(client))
@@ -164,8 +174,10 @@ def _batch(console: Console, airflow: Airflow, last: date) -> list[str]:
 def addresses() -> str:
     """Where everything can be looked at."""
     pages = {name: address() for name, address in health.ADDRESSES.items()}
+    logins = ", ".join(f"{name} / {password}" for name, password in known_accounts().items())
     return "\n".join(
         (
+            f"Superset (the dashboards)     {pages['superset']}{CATALOG}  {logins}".rstrip(),
             f"Airflow (runs, backfills)     {pages['airflow']}",
             f"API (posts, its documents)    {pages['api']}/docs",
             f"Spark (the stream)            {pages['speed']}",

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from local import processes
 from local.programs import Program, base_environment, marks, started_here
@@ -14,6 +15,7 @@ from settings import settings
 
 LOOK_EVERY_SECONDS = 1.0
 SAY_EVERY_SECONDS = 30.0
+RETRY_SECONDS = 10.0
 
 log = logging.getLogger("tidemark.launch")
 
@@ -31,12 +33,23 @@ def wait_for_needs(program: Program) -> None:
 
 def _follow_predecessor(program: Program) -> None:
     """Ends what the program's predecessor has left behind if it was killed, and remembers this process for its successor."""
-    file = settings().home / "run" / f"{program.name}.pid"
+    file = _pid_file(program)
     group = int(file.read_text()) if file.exists() else None  # supervisor makes each program the leader of a group
     if processes.end(marks(program.name), group=group):
         log.info("%s: ended what its predecessor had left behind", program.name)
     file.parent.mkdir(exist_ok=True)
     file.write_text(str(os.getpid()))
+
+
+def _pid_file(program: Program) -> Path:
+    return settings().home / "run" / f"{program.name}.pid"
+
+
+def _pause(program: Program) -> None:
+    """One that ends when it is done, and has failed, is not tried again at once: supervisor would do nothing else."""
+    file = _pid_file(program)
+    if program.once and file.exists():
+        time.sleep(max(0.0, RETRY_SECONDS - (time.time() - file.stat().st_mtime)))
 
 
 def main() -> None:
@@ -45,6 +58,7 @@ def main() -> None:
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     program = next(one for one in started_here() if one.name == sys.argv[1])
     environment = {**base_environment(), **program.environment(), **marks(program.name)}
+    _pause(program)
     _follow_predecessor(program)
     wait_for_needs(program)
     for preparation in program.before:

@@ -1,4 +1,5 @@
-"""What the servers need once: `python -m local.prepare servers` (replica set, collections, topics) or `airflow` (database, pools)."""
+"""What the servers need once: `python -m local.prepare servers` (replica set, collections, topics), `airflow` (database, pools) or
+`superset` (database, accounts)."""
 
 from __future__ import annotations
 
@@ -17,10 +18,10 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
 from ingest import topics
-from local.programs import airflow_command, airflow_environment
+from local.programs import airflow_command, airflow_environment, superset_accounts, superset_command, superset_environment
 from serving import schema
 from serving.database import Document, connect, tidemark
-from settings import settings
+from settings import CHECKOUT, settings
 
 POOLS = {
     "ingest": {"slots": 2, "description": "chunks that are read and produced at once"},
@@ -93,10 +94,28 @@ def airflow() -> None:
     stamp.write_text(known)
 
 
+def superset() -> None:
+    """Brings Superset's database and accounts to what they should be; remembered, because it takes half a minute.
+
+    Raises subprocess.CalledProcessError.
+    """
+    environment = superset_environment()
+    files = (CHECKOUT / "superset" / "prepare.py", CHECKOUT / "superset" / "requirements.lock")
+    parts = [*(file.read_text() for file in files), *(environment[name] for name in ("SUPERSET_DATABASE_URL", "SUPERSET_SECRET_KEY"))]
+    known = hashlib.sha256("\n".join([*parts, *superset_accounts().values()]).encode()).hexdigest()
+    folder = settings().home / "superset"
+    stamp = folder / ".prepared"
+    if stamp.exists() and stamp.read_text() == known and (settings().superset_database_url or (folder / "superset.db").exists()):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(superset_command("python", str(files[0])), check=True)
+    stamp.write_text(known)
+
+
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    {"servers": servers, "airflow": airflow}[sys.argv[1]]()
+    {"servers": servers, "airflow": airflow, "superset": superset}[sys.argv[1]]()
     return 0
 
 

@@ -30,6 +30,7 @@ _PORTS = {
     "airflow_port": "Airflow",
     "spark_ui_port": "the stream's Spark pages",
     "api_port": "the HTTP API",
+    "superset_port": "Superset",
 }
 
 
@@ -51,7 +52,7 @@ def local_ports(of: Settings) -> dict[str, int]:
 
 def complaints(of: Settings) -> list[str]:
     """What stands in the way, each with what to do; empty where nothing does. For a stack that is not running yet."""
-    return [*_java_complaints(), *_home_complaints(of.home), *_port_complaints(of), *_server_complaints(of)]
+    return [*_java_complaints(), *_home_complaints(of.home), *_port_complaints(of), *_secret_complaints(of), *_server_complaints(of)]
 
 
 def _java_complaints() -> list[str]:
@@ -87,6 +88,15 @@ def _port_complaints(of: Settings) -> list[str]:
         elif _taken(port):
             found.append(f"port {port} ({_PORTS[name]}) is taken by another program: stop it, or choose another with {variable}=PORT")
     return found
+
+
+def _secret_complaints(of: Settings) -> list[str]:
+    """What others in the network reach has no password that everybody knows."""
+    if of.superset_host in ("127.0.0.1", "localhost", "::1"):
+        return []
+    secrets = ("superset_password", "superset_viewer_password", "superset_secret_key")
+    missing = [f"TIDEMARK_{name.upper()}" for name in secrets if not getattr(of, name).get_secret_value()]
+    return [f"Superset is to listen on {of.superset_host}: set {', '.join(missing)}"] if missing else []
 
 
 def _taken(port: int) -> bool:

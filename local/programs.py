@@ -111,9 +111,9 @@ def _mongodb() -> list[str]:
     ]
 
 
-def _secret(name: str) -> str:
+def _secret(owner: str, name: str) -> str:
     """A secret of this installation, made once, readable by its owner only."""
-    file = _home("airflow", f".{name}")
+    file = _home(owner, f".{name}")
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_suffix(f".{os.getpid()}")
@@ -144,8 +144,8 @@ def airflow_environment() -> dict[str, str]:
         "AIRFLOW__API__PORT": str(of.airflow_port),
         "AIRFLOW__API__BASE_URL": address,
         "AIRFLOW__API__WORKERS": "1",
-        "AIRFLOW__API__SECRET_KEY": _secret("api-secret"),
-        "AIRFLOW__API_AUTH__JWT_SECRET": _secret("jwt-secret"),
+        "AIRFLOW__API__SECRET_KEY": _secret("airflow", "api-secret"),
+        "AIRFLOW__API_AUTH__JWT_SECRET": _secret("airflow", "jwt-secret"),
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "15",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
         "AIRFLOW__LOGGING__DAG_PROCESSOR_LOG_TARGET": "stdout",  # its own files would grow for ever, supervisor's rotate
@@ -184,6 +184,62 @@ def _airflow(name: str, *more: str, stop_seconds: int = 30) -> Program:
     )
 
 
+def superset_accounts() -> dict[str, str]:
+    """Password by account."""
+    of = settings()
+    return {
+        "admin": of.superset_password.get_secret_value() or "admin",
+        "viewer": of.superset_viewer_password.get_secret_value() or "viewer",
+    }
+
+
+def known_accounts() -> dict[str, str]:
+    """Those whose password everybody knows: none has been given."""
+    given = {"admin": settings().superset_password, "viewer": settings().superset_viewer_password}
+    return {name: password for name, password in superset_accounts().items() if not given[name].get_secret_value()}
+
+
+def superset_environment() -> dict[str, str]:
+    """What Superset, its preparation and the transfer of its dashboards are told; they run in an environment of their own."""
+    of, passwords = settings(), superset_accounts()
+    return {
+        "PYTHONPATH": "",
+        "SCARF_ANALYTICS": "false",  # nobody is told that it is used
+        "SUPERSET_CONFIG_PATH": str(CHECKOUT / "superset" / "superset_config.py"),
+        "FLASK_APP": "superset.app:create_app()",
+        "SUPERSET_HOME": str(_home("superset").resolve()),
+        "SUPERSET_SECRET_KEY": of.superset_secret_key.get_secret_value() or _secret("superset", "secret-key"),
+        "SUPERSET_DATABASE_URL": of.superset_database_url or f"sqlite:///{_home('superset', 'superset.db').resolve()}?timeout=60",
+        "SUPERSET_CACHE_URL": of.superset_cache_url,
+        "SUPERSET_LIVE_SECONDS": str(of.superset_live_seconds),
+        "SUPERSET_PASSWORD": passwords["admin"],
+        "SUPERSET_VIEWER_PASSWORD": passwords["viewer"],
+        "SUPERSET_URL": of.superset_url,
+        "SUPERSET_MONGODB_URL": of.superset_mongodb_url or of.mongodb,
+        "SUPERSET_MONGODB_DATABASE": of.database,
+    }
+
+
+def superset_command(program: str, *arguments: str) -> list[str]:
+    """A program of Superset's environment."""
+    return [str(Path(sys.prefix) / "superset" / "bin" / program), *arguments]
+
+
+def _superset() -> list[str]:
+    # Many threads: few would let pages wait for their parts while charts are slow.
+    web = ("--worker-class", "gthread", "--threads", "24", "--timeout", "120", "--keep-alive", "30", "--no-control-socket")
+    address = f"{settings().superset_host}:{settings().superset_port}"
+    return superset_command("gunicorn", *web, "--bind", address, "superset.app:create_app()")
+
+
+def _prepare_superset() -> list[str]:
+    return [PYTHON, "-m", "local.prepare", "superset"]
+
+
+def _import_dashboards() -> list[str]:
+    return superset_command("python", str(CHECKOUT / "superset" / "transfer.py"), "import")
+
+
 PROGRAMS: tuple[Program, ...] = (
     Program("kafka", _kafka, before=(_format_kafka,), stop_seconds=60),
     Program("mongodb", _mongodb, stop_seconds=60),
@@ -202,6 +258,8 @@ PROGRAMS: tuple[Program, ...] = (
     _airflow("scheduler", "--skip-serve-logs", stop_seconds=20),
     _airflow("dag-processor"),
     _airflow("triggerer", "--skip-serve-logs"),
+    Program("superset", _superset, before=(_prepare_superset,), environment=superset_environment, with_children=True),
+    Program("dashboards", _import_dashboards, needs=(health.mongodb, health.superset), environment=superset_environment, once=True),
 )
 
 

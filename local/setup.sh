@@ -1,6 +1,6 @@
 #!/bin/sh
 # Brings the environment: prerequisites checked first, then Python packages by hash, Kafka's and Spark's jars by hash.
-# Usage: sh local/setup.sh run|dev|superset   (dev adds what `make check` and `make test` need; superset is an environment of its own)
+# Usage: sh local/setup.sh run|dev   (dev adds what `make check` and `make test` need)
 set -eu
 cd "$(dirname "$0")/.."
 VENV=${VENV:-.venv}
@@ -49,19 +49,27 @@ fi
 if [ ! -x "$VENV/bin/uv" ]; then
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-setup.lock
 fi
-if [ "$1" = superset ]; then
-    SUPERSET=$VENV/superset
+install() { # an environment's python and a lock file
+    "$VENV/bin/uv" pip install --python "$1" --require-hashes --compile-bytecode -r "$2"
+}
+
+SUPERSET=$VENV/superset
+case $1 in
+run)
+    step "installing Python packages (a minute or two the first time)"
+    install "$VENV/bin/python" requirements.lock
+    MONGOD=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib") + "/fiftyone/db/bin/mongod")')
+    [ ! -f "$MONGOD" ] || chmod +x "$MONGOD"
+    step "installing Superset's, which has an environment of its own (a minute or two the first time)"
     [ -x "$SUPERSET/bin/python" ] || "$PYTHON" -m venv --without-pip "$SUPERSET"
-    step "installing Superset's Python packages (a minute or two the first time)"
-    "$VENV/bin/uv" pip install --python "$SUPERSET/bin/python" --require-hashes -r superset/requirements.lock
-    "$VENV/bin/uv" pip install --python "$SUPERSET/bin/python" --require-hashes -r superset/requirements-dev.lock
+    install "$SUPERSET/bin/python" superset/requirements.lock
     "$VENV/bin/uv" pip install --python "$SUPERSET/bin/python" --no-deps --no-build-isolation --editable superset/connector
-    exit
-fi
-step "installing Python packages (a minute or two the first time)"
-"$VENV/bin/uv" pip install --python "$VENV/bin/python" --require-hashes --compile-bytecode -r requirements.lock
-[ "$1" != dev ] || "$VENV/bin/uv" pip install --python "$VENV/bin/python" --require-hashes --compile-bytecode -r requirements-dev.lock
-MONGOD=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib") + "/fiftyone/db/bin/mongod")')
-[ ! -f "$MONGOD" ] || chmod +x "$MONGOD"
-step "checking Kafka's and Spark's jars (fetched the first time)"
-"$VENV/bin/python" -m local.jars
+    step "checking Kafka's and Spark's jars (fetched the first time)"
+    "$VENV/bin/python" -m local.jars
+    ;;
+dev)
+    step "installing what checks and tests need"
+    install "$VENV/bin/python" requirements-dev.lock
+    install "$SUPERSET/bin/python" superset/requirements-dev.lock
+    ;;
+esac

@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     airflow_port: Port = Field(8080, description="Airflow's pages and REST API")
     spark_ui_port: Port = Field(4040, description="the stream's Spark pages")
     api_port: Port = Field(8000, description="the HTTP API")
+    superset_port: Port = Field(8088, description="Superset's pages")
 
     # what is read and written
     database: str = Field("tidemark", description="MongoDB database")
@@ -84,6 +85,16 @@ class Settings(BaseSettings):
     full_every: int = Field(7, ge=1, description="every how many publications one is recomputed from the raw history")
     keep_publications: int = Field(7, ge=1, description="how many publications are kept to go back to")
 
+    # the dashboards
+    superset_host: str = Field("127.0.0.1", description="address Superset listens on; with any other, give passwords and the secret key")
+    superset_password: SecretStr = Field(SecretStr(""), description="of Superset's account admin; empty is admin")
+    superset_viewer_password: SecretStr = Field(SecretStr(""), description="of its account viewer, who changes nothing; empty is viewer")
+    superset_secret_key: SecretStr = Field(SecretStr(""), description="what Superset signs sessions with; empty makes one under home")
+    superset_database_url: str = Field("", description="Superset's metadata database; empty is SQLite under home")
+    superset_cache_url: str = Field("", description="Redis for the answers of charts; empty keeps them in files under home")
+    superset_mongodb_url: str = Field("", description="MongoDB as Superset reads it, of a read-only user; empty is that of the rest")
+    superset_live_seconds: int = Field(5, ge=1, description="how long the answer of a chart over the live reports is kept")
+
     # small print of the local stack
     airflow_parallelism: int = Field(3, ge=1, description="tasks that Airflow runs at once")
     mongodb_cache_gb: float = Field(2.0, ge=0.25, description="local MongoDB's cache")
@@ -101,8 +112,12 @@ class Settings(BaseSettings):
     @cached_property
     def api_url(self) -> str:
         """Where the HTTP API is reached from this machine."""
-        host = "127.0.0.1" if self.api_host in ("0.0.0.0", "::") else self.api_host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.api_port}"
+        return f"http://{_reached(self.api_host)}:{self.api_port}"
+
+    @cached_property
+    def superset_url(self) -> str:
+        """Where Superset is reached from this machine."""
+        return f"http://{_reached(self.superset_host)}:{self.superset_port}"
 
     @cached_property
     def lake_url(self) -> str:
@@ -123,6 +138,12 @@ class Settings(BaseSettings):
     def topics(self) -> tuple[str, str]:
         """Product topic and category topic."""
         return self.product_topic, self.category_topic
+
+
+def _reached(host: str) -> str:
+    """How a URL on this machine names the address that a server listens on."""
+    host = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    return f"[{host}]" if ":" in host else host
 
 
 @lru_cache(maxsize=1)

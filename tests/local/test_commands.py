@@ -105,8 +105,9 @@ def test_status_for_programs_of_a_stopped_stack(say: Say) -> None:
     status, text = say("status", "--json")
     said = json.loads(text)
     assert status == 1
-    assert list(said) == ["kafka", "mongodb", "airflow", "api", "speed", "state"]
+    assert list(said) == ["kafka", "mongodb", "airflow", "api", "speed", "superset", "state"]
     assert said.pop("state") is None
+    assert said["superset"]["accounts"] == {"admin": "admin", "viewer": "viewer"}
     for one in said.values():
         assert one["healthy"] is False
         assert one["url"]

@@ -40,7 +40,7 @@ def test_every_program_is_started_and_started_again(configure, tmp_path: Path) -
     found = processes_of(read_by_supervisor(stack.configuration(), tmp_path))
     assert sorted(found) == sorted(NAMES)
     assert all(process.autostart for process in found.values())
-    assert [name for name, process in found.items() if process.autorestart is not RestartUnconditionally] == ["prepare"]
+    assert {name for name, process in found.items() if process.autorestart is not RestartUnconditionally} == {"prepare", "dashboards"}
 
 
 def test_logs_rotate(configure, tmp_path: Path) -> None:

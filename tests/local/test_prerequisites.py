@@ -62,7 +62,9 @@ def _listening(port: int, address: str = "127.0.0.1") -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("setting", ["kafka_port", "kafka_controller_port", "mongodb_port", "airflow_port", "spark_ui_port"])
+@pytest.mark.parametrize(
+    "setting", ["kafka_port", "kafka_controller_port", "mongodb_port", "airflow_port", "spark_ui_port", "superset_port"]
+)
 def test_a_taken_port(configure, setting: str) -> None:
     of = configure()
     port = getattr(of, setting)
@@ -71,6 +73,13 @@ def test_a_taken_port(configure, setting: str) -> None:
     assert f"port {port} " in said
     assert f"taken by another program: stop it, or choose another with TIDEMARK_{setting.upper()}=PORT" in said
     assert complaints(of) == []
+
+
+def test_superset_for_others_needs_secrets(configure) -> None:
+    (said,) = complaints(configure(superset_host="0.0.0.0", superset_password="given"))
+    assert said == "Superset is to listen on 0.0.0.0: set TIDEMARK_SUPERSET_VIEWER_PASSWORD, TIDEMARK_SUPERSET_SECRET_KEY"
+    given = {"superset_password": "a", "superset_viewer_password": "b", "superset_secret_key": "c" * 42}
+    assert complaints(configure(superset_host="0.0.0.0", **given)) == []
 
 
 def test_a_port_taken_on_all_interfaces(configure) -> None:
@@ -141,7 +150,7 @@ def _wait_for_mongodb(port: int) -> None:
 
 def test_ports_of_the_users_servers_are_not_ours(configure) -> None:
     of = configure(kafka_bootstrap_servers="kafka.example:9092", mongodb_url="mongodb://mongodb.example/?replicaSet=theirs")
-    assert set(prerequisites.local_ports(of)) == {"airflow_port", "spark_ui_port", "api_port"}
+    assert set(prerequisites.local_ports(of)) == {"airflow_port", "spark_ui_port", "api_port", "superset_port"}
 
 
 @pytest.mark.parametrize(

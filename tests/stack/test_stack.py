@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from support.catalogs import EVERY_KIND_OF_ROW, SAMPLE_CATEGORIES, SAMPLE_PRODUCTS
+from support.pages import Pages
 from support.stacks import PORTS, Stack, kill_chunk, kill_program, until
 
 from local import processes
@@ -32,8 +33,9 @@ def test_everything_is_healthy(stack: Stack) -> None:
         return said if all(one["healthy"] for name, one in said.items() if name != "state") else None
 
     said = until(healthy, "everything is healthy", lambda: stack.local("status", status=None))
-    assert list(said) == ["kafka", "mongodb", "airflow", "api", "speed", "state"]
+    assert list(said) == ["kafka", "mongodb", "airflow", "api", "speed", "superset", "state"]
     state = said.pop("state")
+    assert {name: said["superset"][name] for name in ("username", "password")} == {"username": "admin", "password": "admin"}
     assert all(one["healthy"] is True for one in said.values())
     assert "healthy" in stack.local("status", status=0)
     for name, port in {"kafka": "kafka_port", "mongodb": "mongodb_port", "airflow": "airflow_port", "speed": "spark_ui_port"}.items():
@@ -257,6 +259,61 @@ def test_another_stack_is_told_at_once_which_ports_are_taken(stack: Stack) -> No
 def test_logs_of_every_program(stack: Stack) -> None:
     said = stack.local("logs")
     assert {line.split("|")[0].strip() for line in said.splitlines()} == {"supervisor", *(program.name for program in PROGRAMS)}
+
+
+def test_dashboards_show_the_reports(stack: Stack) -> None:
+    """To the account that changes nothing, to the last product."""
+    viewer = Pages("viewer")
+    until(lambda: "Catalog" in viewer.dashboards(), "the dashboards have been imported", stack.logs)
+    served = stack.served_reports()
+    (summary,) = served["report_summary"]
+    for chart, measure in {
+        "Products": "products",
+        "Average price": "average_price",
+        "Average stars": "average_stars",
+        "Best sellers": "best_sellers",
+        "Categories": "categories",
+    }.items():
+        (row,) = viewer.rows(chart)
+        assert list(row.values()) == [pytest.approx(summary[measure], rel=1e-12)], chart
+    levels = {row["label"]: row["products_sum"] for row in viewer.rows("Products by price level")}
+    assert levels == {one["label"]: one["products"] for one in served["report_price_level"]}
+    assert next(iter(levels)) == "unknown"
+    categories = {row["category_name"]: row for row in viewer.rows("Categories in numbers")}
+    assert categories.keys() == {one["category_name"] for one in served["report_category"]}
+    for one in served["report_category"]:
+        row = categories[one["category_name"]]
+        assert (row["products_sum"], row["best_sellers"]) == (one["products"], one["best_sellers"])
+        assert row["average_price"] == pytest.approx(one["average_price"], rel=1e-12)
+    (fresh,) = viewer.rows("Freshness")
+    assert (fresh["events_behind"], fresh["drift"]) == (0, 0)
+
+
+def test_a_viewer_changes_nothing(stack: Stack) -> None:
+    viewer = Pages("viewer")
+    chart, dashboard = viewer.charts()["Products"], viewer.dashboards()["Catalog"]
+    tries = (
+        ("PUT", f"/chart/{chart}", {"slice_name": "mine"}),
+        ("DELETE", f"/chart/{chart}", {}),
+        ("PUT", f"/dashboard/{dashboard}", {"dashboard_title": "mine"}),
+        ("POST", "/dashboard/", {"dashboard_title": "mine"}),
+        ("POST", "/chart/", {"slice_name": "mine", "viz_type": "table", "datasource_id": 1, "datasource_type": "table"}),
+        ("POST", "/dataset/", {"database": 1, "table_name": "product"}),
+        ("POST", "/sqllab/execute/", {"database_id": 1, "sql": "SELECT 1"}),
+    )
+    assert {path: viewer.status_of(method, path, body) for method, path, body in tries} == {path: 403 for _, path, _ in tries}
+
+
+def test_what_a_person_changes_in_superset_stays(stack: Stack) -> None:
+    assert stack.local("dashboards", "import").strip() == "nothing is to be imported"
+    assert stack.local("dashboards", "export") == "", "the files are as Superset writes them"
+    admin = Pages("admin")
+    chart = admin.charts()["Products"]
+    assert admin.status_of("PUT", f"/chart/{chart}", {"description": "how many there are"}) == 200
+    assert "kept as it was changed in Superset: chart Products\n" in stack.local("dashboards", "import")
+    assert admin.get(f"/chart/{chart}")["result"]["description"] == "how many there are"
+    assert "imported: chart Products\n" in stack.local("dashboards", "import", "--overwrite")
+    assert admin.get(f"/chart/{chart}")["result"]["description"] is None
 
 
 def test_runs_that_wait_for_the_stream_keep_none_from_sending(stack: Stack) -> None:

@@ -1,0 +1,79 @@
+"""What Superset needs before it starts: its database at this version, roles, and the two accounts. Idempotent; runs in its environment.
+
+The administrator's password is SUPERSET_PASSWORD, that of `viewer`, who changes nothing, SUPERSET_VIEWER_PASSWORD. Both are set anew each
+time, so that what the environment says is what holds.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from flask_migrate import upgrade
+from superset.app import create_app
+
+ADMINISTRATOR, VIEWER = "admin", "viewer"
+
+# What a viewer may do, of what Superset's own role Gamma may: see dashboards and their charts, filter, drill, and take rows away.
+_READ = {"can_read", "can_get", "can_get_drill_info", "can_drill", "can_view_chart_as_table", "can_view_query", "can_csv", "can_userinfo"}
+_MORE = {
+    ("menu_access", "Dashboards"),
+    ("menu_access", "Charts"),
+    ("can_dashboard", "Superset"),
+    ("can_dashboard_permalink", "Superset"),
+    ("can_explore", "Superset"),
+    ("can_explore_json", "Superset"),
+    ("can_fetch_datasource_metadata", "Superset"),
+    ("can_language_pack", "Superset"),
+    ("can_log", "Superset"),
+    ("can_slice", "Superset"),
+    ("can_recent_activity", "Log"),
+    ("can_external_metadata", "Datasource"),
+    ("can_time_range", "Api"),
+    ("can_query", "Api"),
+    ("can_query_form_data", "Api"),
+    # Where Superset keeps which filters somebody has set, and links to them.
+    ("can_write", "DashboardFilterStateRestApi"),
+    ("can_write", "DashboardPermalinkRestApi"),
+    ("can_write", "ExploreFormDataRestApi"),
+    ("can_write", "ExplorePermalinkRestApi"),
+}
+_ALL_DATASETS = "all_datasource_access"
+
+
+def _account(security: Any, name: str, role: Any, password: str) -> None:
+    user = security.find_user(name)
+    if user is None:
+        security.add_user(name, name.capitalize(), "Tidemark", f"{name}@tidemark.localdomain", role, password=password)
+        return
+    user.roles = [role]
+    security.reset_password(user.id, password)
+
+
+def _viewers_role(security: Any) -> Any:
+    role = security.find_role("Viewer") or security.add_role("Viewer")
+    named = {(one.permission.name, one.view_menu.name): one for one in security.find_role("Gamma").permissions}
+    role.permissions = [one for name, one in named.items() if name[0] in _READ or name in _MORE]
+    role.permissions.append(security.find_permission_view_menu(_ALL_DATASETS, _ALL_DATASETS))
+    security.session.commit()
+    return role
+
+
+def main() -> int:
+    app = create_app()
+    with app.app_context():
+        upgrade(directory=str(Path(app.root_path) / "migrations"))
+        from superset import appbuilder, security_manager
+
+        appbuilder.add_permissions(update_perms=True)
+        security_manager.sync_role_definitions()
+        _account(security_manager, ADMINISTRATOR, security_manager.find_role("Admin"), os.environ["SUPERSET_PASSWORD"])
+        _account(security_manager, VIEWER, _viewers_role(security_manager), os.environ["SUPERSET_VIEWER_PASSWORD"])
+    sys.stdout.write("Superset's database and accounts are ready\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

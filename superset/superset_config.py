@@ -1,0 +1,111 @@
+"""Superset's configuration, all of it from the environment; no secret has a default.
+
+SUPERSET_SECRET_KEY signs sessions and seals the passwords that are kept. SUPERSET_DATABASE_URL is where Superset keeps what it knows,
+SUPERSET_CACHE_URL a Redis for what charts have been answered (empty: files under SUPERSET_HOME), SUPERSET_LIVE_SECONDS how old an
+answer over the live reports may be.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+
+def _given(name: str) -> str:
+    if value := os.environ.get(name):
+        return value
+    sys.exit(f"Superset cannot start: {name} is not set")
+
+
+_HOME = Path(_given("SUPERSET_HOME"))
+
+SECRET_KEY = _given("SUPERSET_SECRET_KEY")
+SQLALCHEMY_DATABASE_URI = _given("SUPERSET_DATABASE_URL")
+
+# Answers -------------------------------------------------------------------------------------------------------------------
+
+# Charts over the live reports; those over the history say themselves how long theirs keep.
+_LIVE_SECONDS = int(os.environ.get("SUPERSET_LIVE_SECONDS") or 5)
+
+
+def _cache(prefix: str, seconds: int) -> dict[str, object]:
+    common = {"CACHE_KEY_PREFIX": f"tidemark-{prefix}-", "CACHE_DEFAULT_TIMEOUT": seconds}
+    if url := os.environ.get("SUPERSET_CACHE_URL"):
+        return {**common, "CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": url}
+    return {**common, "CACHE_TYPE": "FileSystemCache", "CACHE_DIR": str(_HOME / "cache" / prefix), "CACHE_THRESHOLD": 5_000}
+
+
+CACHE_CONFIG = _cache("meta", 300)
+DATA_CACHE_CONFIG = _cache("data", _LIVE_SECONDS)
+
+# Whoever looks ---------------------------------------------------------------------------------------------------------------
+
+WTF_CSRF_ENABLED = True
+RATELIMIT_ENABLED = True
+SESSION_COOKIE_SAMESITE = "Lax"
+# Its pages load nothing from elsewhere but the products' pictures, which come from the shop's own servers.
+TALISMAN_ENABLED = True
+TALISMAN_CONFIG = {
+    "content_security_policy": {
+        "base-uri": ["'self'"],
+        "default-src": ["'self'"],
+        "img-src": ["'self'", "blob:", "data:", "https:"],
+        "worker-src": ["'self'", "blob:"],
+        "connect-src": ["'self'"],
+        "object-src": "'none'",
+        "style-src": ["'self'", "'unsafe-inline'"],
+        "script-src": ["'self'", "'strict-dynamic'"],
+    },
+    "content_security_policy_nonce_in": ["script-src"],
+    "force_https": False,
+    "session_cookie_secure": False,
+}
+
+# What there is to do ---------------------------------------------------------------------------------------------------------
+
+FEATURE_FLAGS = {
+    "DRILL_BY": True,
+    "DRILL_TO_DETAIL": True,
+    "DASHBOARD_RBAC": False,
+    "ESTIMATE_QUERY_COST": True,
+    "ALERT_REPORTS": False,
+    "EMBEDDED_SUPERSET": False,
+}
+ROW_LIMIT = 10_000
+SAMPLES_ROW_LIMIT = 1_000
+SQL_MAX_ROW = 100_000
+SQLLAB_DEFAULT_DBID = None
+SUPERSET_WEBSERVER_TIMEOUT = 120
+
+# How it looks ----------------------------------------------------------------------------------------------------------------
+
+APP_NAME = "Tidemark"
+LOGO_TARGET_PATH = "/superset/dashboard/tidemark-catalog/"
+_LOGO = (
+    "%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 150 28'%3E"
+    "%3Cpath d='M2 16q4-5 8 0t8 0 8 0' fill='none' stroke='%230b6e75' stroke-width='3' stroke-linecap='round'/%3E"
+    "%3Cpath d='M2 23q4-5 8 0t8 0 8 0' fill='none' stroke='%230b6e75' stroke-opacity='.45' stroke-width='3' stroke-linecap='round'/%3E"
+    "%3Cpath d='M3 6h22' stroke='%23c77700' stroke-width='3' stroke-linecap='round'/%3E"
+    "%3Ctext x='36' y='20' font-family='Inter,Helvetica,Arial,sans-serif' font-size='18' font-weight='600' fill='%231d3b40'%3E"
+    "Tidemark%3C/text%3E"
+    "%3C/svg%3E"
+)
+THEME_DEFAULT = {
+    "algorithm": "default",
+    "token": {
+        "brandAppName": APP_NAME,
+        "brandLogoAlt": APP_NAME,
+        "brandLogoUrl": f"data:image/svg+xml,{_LOGO}",
+        "brandLogoHref": LOGO_TARGET_PATH,
+        "brandLogoHeight": "28px",
+        "brandLogoMargin": "12px 0",
+        "brandIconMaxWidth": 150,
+        "colorPrimary": "#0b6e75",
+        "colorLink": "#0b6e75",
+        "colorSuccess": "#2e7d4f",
+        "colorWarning": "#c77700",
+        "colorError": "#b3261e",
+        "fontFamily": "Inter, Helvetica, Arial, sans-serif",
+        "borderRadius": 6,
+    },
+}
+THEME_DARK = None  # one look

@@ -1,0 +1,297 @@
+"""Dashboards as files: `python superset/transfer.py import|export`, in Superset's environment, over its API.
+
+*Import* brings the files of assets/ into a running Superset. What a person has changed there since the last import is kept and named,
+unless `--overwrite` is given; what is not of these files is never touched. *Export* writes what is there now into the files.
+
+SUPERSET_URL, SUPERSET_PASSWORD (of `admin`), SUPERSET_MONGODB_URL and SUPERSET_HOME, where it is remembered what was imported, are the
+environment's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import re
+import sys
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import requests
+import yaml
+
+ASSETS = Path(__file__).parent / "assets"
+KINDS = ("databases", "datasets", "charts", "dashboards")
+MONGODB_IN_FILES = "mongopipe://127.0.0.1:27017/tidemark"  # what the files have in the place of the environment's address
+ANSWER_SECONDS, START_SECONDS = 120, 300
+
+Content = dict[str, Any]
+
+
+class Refused(Exception):
+    """Superset says no."""
+
+
+class Asset(NamedTuple):
+    """A database, dataset, chart or dashboard: its file's path under the folder of assets, and what is in it."""
+
+    path: str
+    content: Content
+
+    @property
+    def uuid(self) -> str:
+        return str(self.content["uuid"])
+
+    @property
+    def name(self) -> str:
+        named_by = ("dashboard_title", "slice_name", "table_name", "database_name")
+        return f"{self.path.partition('/')[0].removesuffix('s')} {next(self.content[key] for key in named_by if key in self.content)}"
+
+    def digest(self) -> str:
+        """The same for the same content, whatever numbers a Superset gives. Of a database it is its name alone: its password is hidden."""
+        return _digest({"database_name": self.content["database_name"]} if "database_name" in self.content else portable(self.content))
+
+    def source(self) -> str:
+        """A digest of all of it, as a file and the environment have it."""
+        return _digest(self.content)
+
+
+def _digest(content: Content) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+class Superset:
+    """The API of a running one, as its administrator."""
+
+    def __init__(self, url: str, password: str) -> None:
+        self._url, self._http = f"{url}/api/v1", requests.Session()
+        login = {"username": "admin", "password": password, "provider": "db", "refresh": False}
+        token = self._answer(self._http.post(f"{self._url}/security/login", json=login, timeout=ANSWER_SECONDS)).json()["access_token"]
+        self._http.headers.update({"Authorization": f"Bearer {token}", "Referer": url})
+        answer = self._answer(self._http.get(f"{self._url}/security/csrf_token/", timeout=ANSWER_SECONDS))
+        self._http.headers["X-CSRFToken"] = answer.json()["result"]
+
+    def assets(self) -> dict[str, Asset]:
+        """All there are, by uuid."""
+        return {
+            asset.uuid: asset
+            for asset in _unzipped(self._answer(self._http.get(f"{self._url}/assets/export/", timeout=ANSWER_SECONDS)).content)
+        }
+
+    def bring(self, assets: Mapping[str, Asset]) -> None:
+        """Imports assets, over those that are there."""
+        files = {"bundle": ("assets.zip", _zipped(assets.values()), "application/zip")}
+        self._answer(self._http.post(f"{self._url}/assets/import/", files=files, timeout=ANSWER_SECONDS))
+
+    @staticmethod
+    def _answer(answer: requests.Response) -> requests.Response:
+        if not answer.ok:
+            raise Refused(f"Superset answers {answer.status_code} to {answer.request.method} {answer.url}: {answer.text[:2_000]}")
+        return answer
+
+
+class Memory:
+    """What was imported, by uuid: the digest of the file, and of what Superset made of it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, list[str]] = json.loads(path.read_text()) if path.exists() else {}
+
+    def changed_there(self, there: Asset) -> bool:
+        """Has somebody changed it since? What was never imported from here has been made by somebody else."""
+        return self._known.get(there.uuid, ["", ""])[1] != there.digest()
+
+    def changed_here(self, here: Asset) -> bool:
+        return self._known.get(here.uuid, ["", ""])[0] != here.source()
+
+    def keep(self, here: Mapping[str, Asset], there: Mapping[str, Asset]) -> None:
+        self._known |= {uuid: [here[uuid].source(), there[uuid].digest()] for uuid in here.keys() & there.keys()}
+        unfinished = self._path.with_suffix(".part")
+        unfinished.write_text(json.dumps(self._known, indent=1))
+        unfinished.rename(self._path)
+
+
+def bring(superset: Superset, memory: Memory, shipped: Mapping[str, Asset], *, overwrite: bool) -> Iterator[str]:
+    """Imports what has changed in the files; says what it does and what it leaves."""
+    there = superset.assets()
+    differing = {uuid for uuid, asset in shipped.items() if uuid in there and there[uuid].digest() != asset.digest()}
+    kept = {uuid for uuid in differing if memory.changed_there(there[uuid]) and not overwrite}
+    hidden = {uuid for uuid, asset in shipped.items() if "sqlalchemy_uri" in asset.content}  # nobody can see whether these differ
+    changed = {uuid for uuid in differing | hidden if memory.changed_here(shipped[uuid]) or overwrite} - kept
+    todo = changed | (shipped.keys() - there.keys())
+    for uuid in kept:
+        yield f"kept as it was changed in Superset: {there[uuid].name}"
+    if not todo:
+        yield "nothing else is to be imported" if kept else "nothing is to be imported"
+        return
+    # Superset wants all that one refers to in one bundle; what is to stay goes in as it is there.
+    superset.bring({uuid: there[uuid] if uuid in there and uuid not in todo else asset for uuid, asset in shipped.items()})
+    now = superset.assets()
+    memory.keep({uuid: asset for uuid, asset in shipped.items() if uuid not in kept}, now)
+    for uuid in sorted(todo, key=lambda one: shipped[one].path):
+        yield f"imported: {shipped[uuid].name}"
+
+
+def take(superset: Superset, shipped: Mapping[str, Asset], folder: Path) -> Iterator[str]:
+    """Writes what is there of the shipped dashboards into the files, with charts and datasets that have been added to them."""
+    there = superset.assets()
+    wanted = {uuid for uuid in shipped if uuid in there}
+    for asset in list(there.values()):
+        if asset.uuid in wanted and asset.path.startswith("dashboards/"):
+            wanted |= {place["meta"]["uuid"] for place in asset.content["position"].values() if _is_chart(place)}
+    wanted |= {there[uuid].content["dataset_uuid"] for uuid in wanted if "dataset_uuid" in there[uuid].content}
+    for uuid in sorted(wanted, key=lambda one: there[one].path):
+        asset = there[uuid]
+        path = folder / (shipped[uuid].path if uuid in shipped else _plain(asset))
+        text = yaml.safe_dump(_with_address(portable(asset.content), MONGODB_IN_FILES), sort_keys=False, allow_unicode=True, width=140)
+        if not path.exists() or path.read_text() != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            yield f"written: {path.relative_to(folder)}"
+    for uuid in shipped.keys() - there.keys():
+        yield f"not in Superset any more: {shipped[uuid].path}"
+
+
+def shipped(folder: Path, mongodb: str) -> dict[str, Asset]:
+    """The assets of the files, for the database at that address."""
+    found = {}
+    for kind in KINDS:
+        for path in sorted((folder / kind).rglob("*.yaml")):
+            asset = Asset(str(path.relative_to(folder)), _with_address(yaml.safe_load(path.read_text()), mongodb))
+            found[asset.uuid] = asset
+    return found
+
+
+def mongopipe_url(mongodb: str, database: str) -> str:
+    """MongoDB's own URL as one of the connector's, with the database in it."""
+    scheme, rest = re.sub(r"^mongodb", "mongopipe", mongodb).split("://", 1)
+    hosts, _, options = rest.partition("/")
+    return f"{scheme}://{hosts}/{database}{'?' if '?' in options else ''}{options.partition('?')[2]}"
+
+
+def portable(content: Content) -> Content:
+    """An asset without what is one Superset's own: numbers of charts and datasets, and the colours that pages note as they are seen.
+
+    Charts of a dashboard get numbers by the order of their uuids; an import gives them those of its Superset.
+    """
+    if "dashboard_title" in content:
+        charts = sorted((place["meta"]["uuid"], place["meta"]["chartId"]) for place in content["position"].values() if _is_chart(place))
+        numbers = {old: new for new, (_, old) in enumerate(charts, 1)}
+        metadata = {name: value for name, value in content["metadata"].items() if name not in _SEEN}
+        return {**content, "position": _renumbered(content["position"], numbers), "metadata": _renumbered(metadata, numbers)}
+    if "slice_name" in content:
+        params = {name: value for name, value in content["params"].items() if name != "datasource"}
+        return {**content, "params": params, "query_context": _without_dataset(content["query_context"])}
+    return content
+
+
+_SEEN = ("label_colors", "shared_label_colors", "map_label_colors", "color_scheme_domain", "color_namespace")
+_NUMBERS_OF_CHARTS = ("excluded", "chartsInScope", "timed_refresh_immune_slices")
+_BY_NUMBER_OF_CHART = ("chart_configuration", "expanded_slices")
+
+
+def _renumbered(value: Any, numbers: Mapping[int, int]) -> Any:
+    """Numbers of charts exchanged, wherever a dashboard has them; those of charts that it does not have go."""
+    if isinstance(value, list):
+        return [_renumbered(one, numbers) for one in value]
+    if not isinstance(value, dict):
+        return value
+    found = {}
+    for name, one in value.items():
+        if name in _NUMBERS_OF_CHARTS and isinstance(one, list):
+            found[name] = sorted(numbers[number] for number in one if number in numbers)
+        elif name in _BY_NUMBER_OF_CHART and isinstance(one, dict):
+            known = {numbers[int(key)]: inner for key, inner in one.items() if key.isdigit() and int(key) in numbers}
+            found[name] = {str(number): _renumbered(known[number], numbers) for number in sorted(known)}
+        elif name == "chartId" or (name == "id" and isinstance(one, int)):
+            found[name] = numbers.get(one, 0)
+        else:
+            found[name] = _renumbered(one, numbers)
+    return found
+
+
+def _without_dataset(text: str | None) -> str | None:
+    """A chart's query without the number of its dataset, which an import puts there."""
+    if not text:
+        return text
+    context = json.loads(text)
+    context["datasource"] = {"id": 0, "type": "table"}
+    for name in ("datasource", "slice_id", "dashboardId"):
+        context.get("form_data", {}).pop(name, None)
+    return json.dumps(context)
+
+
+def _with_address(content: Content, url: str) -> Content:
+    return {**content, "sqlalchemy_uri": url} if "sqlalchemy_uri" in content else content
+
+
+def _is_chart(place: object) -> bool:
+    return isinstance(place, dict) and place.get("type") == "CHART"
+
+
+def _plain(asset: Asset) -> str:
+    """The path of a new asset's file, without the number that Superset gives it."""
+    return re.sub(r"_\d+\.yaml$", ".yaml", asset.path)
+
+
+def _zipped(assets: Any) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as bundle:
+        bundle.writestr(
+            "assets/metadata.yaml", yaml.safe_dump({"version": "1.0.0", "type": "assets", "timestamp": "2024-01-01T00:00:00+00:00"})
+        )
+        for asset in assets:
+            bundle.writestr(f"assets/{asset.path}", yaml.safe_dump(asset.content, sort_keys=False))
+    return packed.getvalue()
+
+
+def _unzipped(packed: bytes) -> Iterator[Asset]:
+    with zipfile.ZipFile(io.BytesIO(packed)) as bundle:
+        for name in bundle.namelist():
+            path = name.partition("/")[2]
+            if path.startswith(tuple(f"{kind}/" for kind in KINDS)):
+                yield Asset(path, yaml.safe_load(bundle.read(name)))
+
+
+def _wait(url: str) -> None:
+    until = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            if requests.get(f"{url}/health", timeout=5).ok:
+                return
+        except requests.RequestException:
+            pass
+        if time.monotonic() > until:
+            raise Refused(f"Superset at {url} does not answer")
+        time.sleep(0.5)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="transfer.py", description="Dashboards as files.")
+    parser.add_argument("what", choices=["import", "export"])
+    parser.add_argument("--overwrite", action="store_true", help="also what has been changed in Superset")
+    given = parser.parse_args()
+    url = os.environ["SUPERSET_URL"]
+    files = shipped(ASSETS, mongopipe_url(os.environ["SUPERSET_MONGODB_URL"], os.environ["SUPERSET_MONGODB_DATABASE"]))
+    try:
+        _wait(url)
+        superset = Superset(url, os.environ["SUPERSET_PASSWORD"])
+        if given.what == "import":
+            said = bring(superset, Memory(Path(os.environ["SUPERSET_HOME"]) / "imported.json"), files, overwrite=given.overwrite)
+        else:
+            said = take(superset, files, ASSETS)
+        for line in said:
+            sys.stdout.write(f"{line}\n")
+    except (Refused, requests.RequestException) as error:
+        sys.stdout.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""Dashboards as files: whose change wins, and what a file says of a Superset."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from settings import CHECKOUT
+
+_SPEC = importlib.util.spec_from_file_location("transfer", CHECKOUT / "superset" / "transfer.py")
+assert _SPEC is not None
+assert _SPEC.loader is not None
+transfer: Any = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(transfer)
+
+
+class Pretended:
+    """A Superset that keeps what it is told, with a number of its own on every chart."""
+
+    def __init__(self) -> None:
+        self.there: dict[str, Any] = {}
+
+    def assets(self) -> dict[str, Any]:
+        return dict(self.there)
+
+    def bring(self, assets: dict[str, Any]) -> None:
+        for uuid, asset in assets.items():
+            params = {**asset.content["params"], "datasource": "7__table"}
+            self.there[uuid] = asset._replace(content={**asset.content, "params": params})
+
+    def change(self, uuid: str, **fields: str) -> None:
+        asset = self.there[uuid]
+        self.there[uuid] = asset._replace(content={**asset.content, **fields})
+
+
+def chart(uuid: str, **fields: object) -> Any:
+    return transfer.Asset(f"charts/{uuid}.yaml", {"uuid": uuid, "slice_name": uuid, "params": {}, "query_context": None, **fields})
+
+
+@pytest.fixture
+def said(tmp_path: Path) -> Any:
+    there = Pretended()
+
+    def bring(*files: Any, overwrite: bool = False) -> list[str]:
+        memory = transfer.Memory(tmp_path / "imported.json")
+        return list(transfer.bring(there, memory, {one.uuid: one for one in files}, overwrite=overwrite))
+
+    bring.superset = there  # type: ignore[attr-defined]
+    return bring
+
+
+def test_what_has_changed_in_the_files_is_brought(said: Any) -> None:
+    assert said(chart("a"), chart("b")) == ["imported: chart a", "imported: chart b"]
+    assert said(chart("a"), chart("b")) == ["nothing is to be imported"]
+    assert said(chart("a"), chart("b", description="new")) == ["imported: chart b"]
+    assert said.superset.there["b"].content["description"] == "new"
+    del said.superset.there["a"]
+    assert said(chart("a"), chart("b", description="new")) == ["imported: chart a"]
+
+
+def test_what_a_person_has_changed_stays_until_it_is_overwritten(said: Any) -> None:
+    said(chart("a"), chart("b"))
+    said.superset.change("a", description="mine")
+    assert said(chart("a"), chart("b")) == ["kept as it was changed in Superset: chart a", "nothing else is to be imported"]
+    assert said(chart("a", description="ours"), chart("b", description="new")) == [
+        "kept as it was changed in Superset: chart a",
+        "imported: chart b",
+    ]
+    assert said.superset.there["a"].content["description"] == "mine"
+    assert said(chart("a", description="ours"), chart("b", description="new"), overwrite=True) == ["imported: chart a"]
+    assert said.superset.there["a"].content["description"] == "ours"
+
+
+def test_what_is_there_as_the_file_has_it_is_nobodys_change(said: Any) -> None:
+    said(chart("a"))
+    said.superset.change("a", description="exported since")
+    assert said(chart("a", description="exported since")) == ["nothing is to be imported"]
+
+
+def test_another_address_of_mongodb_is_brought(said: Any) -> None:
+    def database(url: str) -> Any:
+        return transfer.Asset("databases/Tidemark.yaml", {"uuid": "d", "database_name": "Tidemark", "params": {}, "sqlalchemy_uri": url})
+
+    assert said(database("mongopipe://a/x")) == ["imported: database Tidemark"]
+    said.superset.change("d", sqlalchemy_uri="mongopipe://hidden")
+    assert said(database("mongopipe://a/x")) == ["nothing is to be imported"]
+    assert said(database("mongopipe://b/x")) == ["imported: database Tidemark"]
+
+
+def test_a_dashboards_file_has_no_number_of_one_superset() -> None:
+    def dashboard(*numbers: int) -> dict[str, Any]:
+        first, second = numbers
+        return {
+            "dashboard_title": "Catalog",
+            "position": {
+                "VERSION": "v2",
+                "CHART-1": {"type": "CHART", "meta": {"uuid": "b", "chartId": first}},
+                "CHART-2": {"type": "CHART", "meta": {"uuid": "a", "chartId": second}},
+            },
+            "metadata": {
+                "native_filter_configuration": [{"id": "NATIVE_FILTER-x", "scope": {"excluded": [first, 99]}}],
+                "chart_configuration": {str(first): {"id": first, "crossFilters": {"chartsInScope": [second]}}},
+                "shared_label_colors": [str(first)],
+            },
+        }
+
+    assert transfer.portable(dashboard(12, 3)) == transfer.portable(dashboard(5, 8))
+    found = transfer.portable(dashboard(12, 3))
+    assert [found["position"][name]["meta"]["chartId"] for name in ("CHART-1", "CHART-2")] == [2, 1]
+    assert found["metadata"] == {
+        "native_filter_configuration": [{"id": "NATIVE_FILTER-x", "scope": {"excluded": [2]}}],
+        "chart_configuration": {"2": {"id": 2, "crossFilters": {"chartsInScope": [1]}}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("mongodb", "connector"),
+    [
+        ("mongodb://127.0.0.1:27017/?replicaSet=tidemark", "mongopipe://127.0.0.1:27017/shop?replicaSet=tidemark"),
+        ("mongodb://a:1,b:2", "mongopipe://a:1,b:2/shop"),
+        ("mongodb+srv://me:secret@cluster.example/", "mongopipe+srv://me:secret@cluster.example/shop"),
+    ],
+)
+def test_urls(mongodb: str, connector: str) -> None:
+    assert transfer.mongopipe_url(mongodb, "shop") == connector

@@ -1,0 +1,40 @@
+"""Superset's API as one of its accounts uses it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from settings import settings
+
+Rows = list[dict[str, Any]]
+
+
+class Pages:
+    def __init__(self, account: str) -> None:
+        self._http = httpx.Client(base_url=f"{settings().superset_url}/api/v1", timeout=120)
+        login = {"username": account, "password": account, "provider": "db"}
+        token = self._http.post("/security/login", json=login).raise_for_status().json()["access_token"]
+        self._http.headers |= {"Authorization": f"Bearer {token}", "Referer": settings().superset_url}
+        self._http.headers["X-CSRFToken"] = self.get("/security/csrf_token/")["result"]
+
+    def get(self, path: str) -> Any:
+        return self._http.get(path).raise_for_status().json()
+
+    def status_of(self, method: str, path: str, body: dict[str, Any]) -> int:
+        return self._http.request(method, path, json=body).status_code
+
+    def charts(self) -> dict[str, int]:
+        """Ids of all charts by name."""
+        return {one["slice_name"]: one["id"] for one in self.get("/chart/?q=(page_size:100)")["result"]}
+
+    def dashboards(self) -> dict[str, int]:
+        return {one["dashboard_title"]: one["id"] for one in self.get("/dashboard/?q=(page_size:100)")["result"]}
+
+    def rows(self, chart: str) -> Rows:
+        """What a chart shows, without Superset's cache."""
+        (found,) = self.get(f"/chart/{self.charts()[chart]}/data/?force=true")["result"]
+        assert not found.get("error"), found["error"]
+        rows: Rows = found["data"]
+        return rows
