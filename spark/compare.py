@@ -102,8 +102,8 @@ class ProductComparer:
 class ProductFinder:
     """Ranges of keys to rows of FOUND: all products there are.
 
-    `counts` says whether a document should have a state below the mark: its committed view lies there, or what it bears was written by
-    a stream that a rebuild has put an end to.
+    `counts` says whether a document should have a state below the mark: its committed view lies there, or what a stray task of a stream
+    that a rebuild has put an end to has written. Of what lies beyond the mark the stream that is at work now will tell by itself.
     """
 
     at: At
@@ -114,9 +114,9 @@ class ProductFinder:
             yield pa.RecordBatch.from_pylist([self._row(one["_id"], held_by(one["_tide"], self.at.ledger)) for one in some], _FOUND_ARROW)
 
     def _row(self, asin: str, held: Held) -> dict[str, Any]:
-        view = held.committed.version if held.committed else None
-        below = view is not None and not self.at.is_beyond(self.at.product_topic, view[3], view[4])
-        counts = below or self.at.ledger.has_forgotten(held.tag)
+        stray = held.version if self.at.ledger.has_forgotten(held.tag) else None
+        view = held.committed.version if held.committed else stray
+        counts = view is not None and not self.at.is_beyond(self.at.product_topic, view[3], view[4])
         return {"id": asin, **held.tag._asdict(), "version": list(held.version), "counts": counts}
 
 

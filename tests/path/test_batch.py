@@ -114,6 +114,21 @@ def test_what_is_lost_is_rebuilt_and_the_stream_goes_on(place: Place, spark: Spa
     _lose(place, spark, work, ["product", "speed_cell", "category", "quarantine"])
 
 
+def test_what_a_former_stream_writes_after_a_rebuild_is_no_drift_of_ours(place: Place, spark: SparkSession, work: Batch) -> None:
+    """Products that a rollback has removed come again with events that are served again: whose write is there meanwhile does not matter."""
+    place.send(updates(Random(94), 120, keys=30))
+    former = stream_of(place, spark)
+    work.rebuild(0)
+    with pytest.raises(Fenced):
+        former.run(former.next(place.log(), 120))
+    assert place.database.product.count_documents({}) > 0
+    assert named(night(work)) == {}
+    serve(place, spark)
+    assert place.wrong() == []
+    assert place.wrong_documents() == []
+    assert named(night(work)) == {}
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_whatever_is_lost(place: Place, spark: SparkSession, work: Batch) -> None:

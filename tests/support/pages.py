@@ -16,7 +16,7 @@ class Pages:
         self._http = httpx.Client(base_url=f"{settings().superset_url}/api/v1", timeout=120)
         login = {"username": account, "password": account, "provider": "db"}
         token = self._http.post("/security/login", json=login).raise_for_status().json()["access_token"]
-        self._http.headers |= {"Authorization": f"Bearer {token}", "Referer": settings().superset_url}
+        self._http.headers.update({"Authorization": f"Bearer {token}", "Referer": settings().superset_url})
         self._http.headers["X-CSRFToken"] = self.get("/security/csrf_token/")["result"]
 
     def get(self, path: str) -> Any:
