@@ -70,12 +70,7 @@ def airflow() -> Health:
 
 def airflow_api() -> Health:
     """Airflow's API alone, which its other processes need."""
-    url = ADDRESSES["airflow"]()
-    try:
-        httpx.get(f"{url}/api/v2/version", timeout=TIMEOUT_SECONDS).raise_for_status()
-    except httpx.HTTPError as error:
-        return Health(False, url, f"does not answer: {error}")
-    return Health(True, url)
+    return _answering("airflow", "/api/v2/version")
 
 
 def brief(error: Exception) -> str:
@@ -108,9 +103,14 @@ def api() -> Health:
 
 
 def superset() -> Health:
-    url = ADDRESSES["superset"]()
+    return _answering("superset", "/health")
+
+
+def _answering(name: str, path: str) -> Health:
+    """Does a server answer to a page that asks for nothing?"""
+    url = ADDRESSES[name]()
     try:
-        httpx.get(f"{url}/health", timeout=TIMEOUT_SECONDS).raise_for_status()
+        httpx.get(f"{url}{path}", timeout=TIMEOUT_SECONDS).raise_for_status()
     except httpx.HTTPError as error:
         return Health(False, url, f"does not answer: {error}")
     return Health(True, url)
