@@ -184,19 +184,20 @@ def _airflow(name: str, *more: str, stop_seconds: int = 30) -> Program:
     )
 
 
-def superset_accounts() -> dict[str, str]:
-    """Password by account."""
+def _given_passwords() -> dict[str, str]:
+    """Of Superset's accounts; empty where none has been given."""
     of = settings()
-    return {
-        "admin": of.superset_password.get_secret_value() or "admin",
-        "viewer": of.superset_viewer_password.get_secret_value() or "viewer",
-    }
+    return {"admin": of.superset_password.get_secret_value(), "viewer": of.superset_viewer_password.get_secret_value()}
+
+
+def superset_accounts() -> dict[str, str]:
+    """Password by account; it is the account's name where none has been given."""
+    return {name: given or name for name, given in _given_passwords().items()}
 
 
 def known_accounts() -> dict[str, str]:
     """Those whose password everybody knows: none has been given."""
-    given = {"admin": settings().superset_password, "viewer": settings().superset_viewer_password}
-    return {name: password for name, password in superset_accounts().items() if not given[name].get_secret_value()}
+    return {name: name for name, given in _given_passwords().items() if not given}
 
 
 def superset_environment() -> dict[str, str]:

@@ -16,7 +16,6 @@ import json
 import os
 import re
 import sys
-import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,7 +27,7 @@ import yaml
 ASSETS = Path(__file__).parent / "assets"
 KINDS = ("databases", "datasets", "charts", "dashboards")
 MONGODB_IN_FILES = "mongopipe://127.0.0.1:27017/tidemark"  # what the files have in the place of the environment's address
-ANSWER_SECONDS, START_SECONDS = 120, 300
+ANSWER_SECONDS = 120
 
 Content = dict[str, Any]
 
@@ -258,29 +257,14 @@ def _unzipped(packed: bytes) -> Iterator[Asset]:
                 yield Asset(path, yaml.safe_load(bundle.read(name)))
 
 
-def _wait(url: str) -> None:
-    until = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            if requests.get(f"{url}/health", timeout=5).ok:
-                return
-        except requests.RequestException:
-            pass
-        if time.monotonic() > until:
-            raise Refused(f"Superset at {url} does not answer")
-        time.sleep(0.5)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="transfer.py", description="Dashboards as files.")
     parser.add_argument("what", choices=["import", "export"])
     parser.add_argument("--overwrite", action="store_true", help="also what has been changed in Superset")
     given = parser.parse_args()
-    url = os.environ["SUPERSET_URL"]
     files = shipped(ASSETS, mongopipe_url(os.environ["SUPERSET_MONGODB_URL"], os.environ["SUPERSET_MONGODB_DATABASE"]))
     try:
-        _wait(url)
-        superset = Superset(url, os.environ["SUPERSET_PASSWORD"])
+        superset = Superset(os.environ["SUPERSET_URL"], os.environ["SUPERSET_PASSWORD"])
         if given.what == "import":
             said = bring(superset, Memory(Path(os.environ["SUPERSET_HOME"]) / "imported.json"), files, overwrite=given.overwrite)
         else:

@@ -9,6 +9,7 @@ from support.places import Place
 from support.servers import free_ports
 
 from catalog.events import Event
+from catalog.marks import TopicPartition
 from ingest import peek
 from settings import settings
 
@@ -79,7 +80,9 @@ def test_markers_of_transactions_are_no_events(place: Place) -> None:
     for number in range(3):
         producer.produce(settings().product_topic, b"%d" % number, partition=0)
     producer.commit_transaction()
-    broker.wait_for(lambda: broker.end(settings().product_topic, 0) == 4)  # the marker comes after the commit is acknowledged
+    broker.wait_for(
+        lambda: place.ends()[TopicPartition(settings().product_topic, 0)] == 4
+    )  # the marker comes after the commit is acknowledged
     # Offset 3 is the marker. It is among the newest two, and nobody waits for an event there.
     assert [event.value for event in peek.last(settings().product_topic, 2)] == [b"2"]
     assert [event.value for event in peek.last(settings().product_topic, 100)] == [b"0", b"1", b"2"]

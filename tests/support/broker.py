@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from kafka import TopicPartition
-from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
+from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError
 from support.servers import Servers
 
@@ -81,13 +81,6 @@ def add_partitions(topic: str, count: int) -> None:
     with topics.admin() as client:
         client.create_partitions({topic: count})
     wait_for(lambda: described()[topic].partitions == count)
-
-
-def end(topic: str, partition: int) -> int:
-    """The offset that the partition's next record gets."""
-    key = TopicPartition(topic, partition)
-    with topics.admin() as client:
-        return int(client.list_partition_offsets({key: OffsetSpec.LATEST})[key].offset)
 
 
 def forget(topic: str, partition: int, below: int) -> None:
