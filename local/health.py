@@ -11,12 +11,15 @@ from kafka.errors import KafkaError
 from pymongo.errors import PyMongoError
 
 from ingest import topics
+from local import loopback
 from serving.database import connect, tidemark
 from serving.status import state
 from settings import settings
 
 TIMEOUT_SECONDS = 5.0
 AIRFLOW_TIMEOUT_SECONDS = 15.0  # its API serves others meanwhile
+
+_HTTP = loopback.client(timeout=TIMEOUT_SECONDS)
 
 # Where each server is, as it may be shown.
 ADDRESSES: dict[str, Callable[[], str]] = {
@@ -60,7 +63,7 @@ def mongodb() -> Health:
 def airflow() -> Health:
     url = ADDRESSES["airflow"]()
     try:
-        said = httpx.get(f"{url}/api/v2/monitor/health", timeout=AIRFLOW_TIMEOUT_SECONDS).raise_for_status().json()
+        said = _HTTP.get(f"{url}/api/v2/monitor/health", timeout=AIRFLOW_TIMEOUT_SECONDS).raise_for_status().json()
     except (httpx.HTTPError, ValueError) as error:
         return Health(False, url, f"does not answer: {error}")
     parts = {name: (said.get(name) or {}).get("status") for name in ("metadatabase", "scheduler", "dag_processor", "triggerer")}
@@ -94,7 +97,7 @@ def speed() -> Health:
 def api() -> Health:
     url = ADDRESSES["api"]()
     try:
-        said = httpx.get(f"{url}/health", timeout=TIMEOUT_SECONDS).json()
+        said = _HTTP.get(f"{url}/health").json()
         return Health(bool(said["healthy"]), url, str(said["detail"]))
     except httpx.HTTPError as error:
         return Health(False, url, f"does not answer: {error}")
@@ -110,7 +113,7 @@ def _answering(name: str, path: str) -> Health:
     """Does a server answer to a page that asks for nothing?"""
     url = ADDRESSES[name]()
     try:
-        httpx.get(f"{url}{path}", timeout=TIMEOUT_SECONDS).raise_for_status()
+        _HTTP.get(f"{url}{path}").raise_for_status()
     except httpx.HTTPError as error:
         return Health(False, url, f"does not answer: {error}")
     return Health(True, url)

@@ -28,6 +28,7 @@ from serving.status import STALE_HEARTBEAT_SECONDS
 from settings import settings
 
 START_SECONDS = 600.0
+LOOK_EVERY_SECONDS = 0.5  # at servers that start
 SILENCE_SECONDS = 180.0  # of Airflow's API in the middle of a run
 FIRST_DAY = date(2024, 1, 1)  # of generated catalogs
 SEED = 1
@@ -95,8 +96,13 @@ def _wait_until_healthy(console: Console, say: Progress, names: Collection[str],
         for name in [name for name, check in missing.items() if check().healthy]:
             del missing[name]
             console.print(f"  {name} is up", highlight=False)
-        if missing and time.monotonic() > until:
+        if not missing:
+            return
+        if not stack.is_running():
+            raise CannotRun("the stack has been stopped meanwhile: make run starts it again and goes on")
+        if time.monotonic() > until:
             raise CannotRun(_what_is_missing(missing))
+        time.sleep(LOOK_EVERY_SECONDS)
 
 
 class Catalog(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from local import loopback
 from settings import settings
 
 DAG, NIGHTLY, HISTORY = "ingest", "nightly_batch", "history"
@@ -33,10 +34,9 @@ class Airflow:
 
     def __init__(self) -> None:
         self.address = f"http://127.0.0.1:{settings().airflow_port}"
-        token = httpx.get(f"{self.address}/auth/token", timeout=30)
-        token.raise_for_status()
-        headers = {"Authorization": f"Bearer {token.json()['access_token']}"}
-        self._http = httpx.Client(base_url=f"{self.address}/api/v2", headers=headers, timeout=30)
+        self._http = loopback.client(f"{self.address}/api/v2", timeout=30)
+        token = self._http.get(f"{self.address}/auth/token").raise_for_status().json()["access_token"]
+        self._http.headers["Authorization"] = f"Bearer {token}"
 
     def __enter__(self) -> Airflow:
         return self

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
-
+from local import loopback
 from settings import settings
 
 Rows = list[dict[str, Any]]
@@ -13,7 +12,7 @@ Rows = list[dict[str, Any]]
 
 class Pages:
     def __init__(self, account: str) -> None:
-        self._http = httpx.Client(base_url=f"{settings().superset_url}/api/v1", timeout=120)
+        self._http = loopback.client(f"{settings().superset_url}/api/v1", timeout=120)
         login = {"username": account, "password": account, "provider": "db"}
         token = self._http.post("/security/login", json=login).raise_for_status().json()["access_token"]
         self._http.headers.update({"Authorization": f"Bearer {token}", "Referer": settings().superset_url})
