@@ -147,11 +147,20 @@ class Stack:
         return str(until(asked, f"run {run} asks a person", lambda: f"{self.states(run, dag)}{self.logs()}")["body"])
 
     def decide(self, run: str, option: str, dag: str = DAG) -> str:
-        """Waits until a run asks a person and answers; what it has asked."""
+        """Waits until a run asks a person, answers until the answer is taken, and returns what it has asked.
+
+        Whoever answers before Airflow's scheduler has seen the end of the process that asked is asked again.
+        """
         question = self.asks(run, dag)
-        with Airflow() as airflow:
-            answer = airflow._http.patch(_question(run, dag), json={"chosen_options": [option]})
-        assert answer.is_success, answer.text
+
+        def taken() -> bool:
+            states = self.states(run, dag)["approve"]
+            if WAITING & states:
+                with Airflow() as airflow:
+                    airflow._http.patch(_question(run, dag), json={"chosen_options": [option]})
+            return bool(ENDED & states)
+
+        until(taken, f"run {run} has taken the answer", lambda: f"{self.states(run, dag)}{self.logs()}")
         return question
 
     def end_of(self, run: str, dag: str = DAG) -> str:
