@@ -18,6 +18,7 @@ from pymongo.errors import OperationFailure
 
 from catalog.cube import MEASURES
 from serving.database import Document, connect, tidemark
+from serving.operations import OPERATIONS
 from serving.views import VIEWS
 
 Schema = dict[str, Any]
@@ -150,7 +151,11 @@ COLLECTIONS: tuple[Collection, ...] = (
             source={"bsonType": ["object", "string"]},
             status={"enum": ["open", "replayed", "discarded", "healed"]},
         ),
-        (IndexModel([("status", ASCENDING), ("reason", ASCENDING)]), IndexModel([("timestamp", DESCENDING)])),
+        (
+            IndexModel([("status", ASCENDING), ("reason", ASCENDING)]),
+            IndexModel([("timestamp", DESCENDING)]),
+            IndexModel([("source.ingestion", ASCENDING)]),
+        ),
     ),
     Collection(
         "ingestion",
@@ -195,7 +200,7 @@ def prepare(database: Database[Document]) -> None:
         validation = {"validator": {"$jsonSchema": collection.schema}, "validationLevel": "strict", "validationAction": "error"}
         _create_or_modify(database, collection.name, present, validation)
         _index(database[collection.name], collection.indexes)
-    for view in VIEWS:
+    for view in (*VIEWS, *OPERATIONS):
         _create_or_modify(database, view.name, present, {"viewOn": view.on, "pipeline": view.pipeline})
     _insert_once(database, "publication", {"_id": 0, "mark": [], "published_at": None, "rules": None})
     _insert_once(database, "state", {"_id": "served", "publication": 0})

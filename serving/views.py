@@ -16,9 +16,6 @@ class View(NamedTuple):
     pipeline: list[Stage]
 
 
-# Of the document that says where the log ends. Where this is false, nobody knows how far behind the stream is.
-LOOKED_AT_LATELY: Stage = {"$gte": ["$looked_at", {"$subtract": ["$$NOW", 60_000]}]}
-
 _SUMS: Stage = {measure: {"$sum": f"${measure}"} for measure in MEASURES}
 _MEASURES: Stage = dict.fromkeys(MEASURES, True)
 
@@ -246,122 +243,6 @@ REPORT_HISTORY = View(
     ],
 )
 
-
-def _offset_in(offsets: str, of: str) -> Stage:
-    """The offset that an array of offsets names for the partition of the variable `of`; 0 where it names none."""
-    same = {"$and": [{"$eq": ["$$own.topic", f"$${of}.topic"]}, {"$eq": ["$$own.partition", f"$${of}.partition"]}]}
-    found = {"$first": {"$filter": {"input": {"$ifNull": [offsets, []]}, "as": "own", "cond": same}}}
-    return {"$ifNull": [{"$let": {"vars": {"found": found}, "in": "$$found.offset"}}, 0]}
-
-
-REPORT_FRESHNESS = View(
-    "report_freshness",
-    "state",
-    [
-        {"$match": {"_id": "ledger"}},
-        {"$lookup": {"from": "state", "pipeline": [{"$match": {"_id": "served"}}], "as": "served"}},
-        {"$set": {"publication": {"$first": "$served.publication"}}},
-        {"$lookup": {"from": "publication", "localField": "publication", "foreignField": "_id", "as": "published"}},
-        {
-            "$lookup": {
-                "from": "state",
-                "pipeline": [
-                    {"$match": {"_id": "log_end"}},
-                    {"$match": {"$expr": LOOKED_AT_LATELY}},
-                ],
-                "as": "log",
-            }
-        },
-        {"$lookup": {"from": "verification", "pipeline": [{"$sort": {"at": -1}}, {"$limit": 1}], "as": "verified"}},
-        {
-            "$lookup": {
-                "from": "quarantine",
-                "pipeline": [{"$match": {"status": "open"}}, {"$count": "records"}],
-                "as": "quarantine",
-            }
-        },
-        {"$set": {"log": {"$first": "$log"}}},
-        {
-            "$project": {
-                "_id": False,
-                "publication": True,
-                "mark": {"$first": "$published.mark"},
-                "published_at": {"$first": "$published.published_at"},
-                "newest_observation": {"$ifNull": ["$newest_observation", None]},
-                "newest_event": {"$ifNull": ["$newest_event", None]},
-                "heartbeat": {"$ifNull": ["$heartbeat", None]},
-                "seconds_since_heartbeat": {
-                    "$cond": [
-                        {"$ifNull": ["$heartbeat", False]},
-                        {"$divide": [{"$subtract": ["$$NOW", "$heartbeat"]}, 1000]},
-                        None,
-                    ]
-                },
-                "events_behind": {
-                    "$cond": [
-                        {"$ifNull": ["$log", False]},
-                        {
-                            "$sum": {
-                                "$map": {
-                                    "input": {"$ifNull": ["$log.offsets", []]},
-                                    "as": "end",
-                                    "in": {"$max": [0, {"$subtract": ["$$end.offset", _offset_in("$offsets", "end")]}]},
-                                }
-                            }
-                        },
-                        None,
-                    ]
-                },
-                "looked_at": {"$ifNull": ["$log.looked_at", None]},
-                "drift": {"$ifNull": [{"$first": "$verified.drift"}, None]},
-                "quarantined": {"$ifNull": [{"$first": "$quarantine.records"}, 0]},
-                "rules": {"$ifNull": ["$rules", None]},
-            }
-        },
-    ],
-)
-
-INGESTION_PROGRESS = View(
-    "ingestion_progress",
-    "ingestion",
-    [
-        {"$lookup": {"from": "ingestion_chunk", "localField": "_id", "foreignField": "ingestion", "as": "chunk"}},
-        {"$lookup": {"from": "state", "pipeline": [{"$match": {"_id": "ledger"}}], "as": "ledger"}},
-        {"$set": {"offsets": {"$first": "$ledger.offsets"}}},
-        {
-            "$project": {
-                "kind": True,
-                "file": True,
-                "name": True,
-                "bytes": True,
-                "rows": True,
-                "observed_at": True,
-                "told_at": True,
-                "chunks": True,
-                "done": {"$size": {"$filter": {"input": "$chunk", "as": "one", "cond": {"$eq": ["$$one.status", "done"]}}}},
-                "acknowledged": {"$sum": "$chunk.acknowledged"},
-                "reached": {
-                    "$allElementsTrue": {
-                        "$map": {
-                            "input": {
-                                "$reduce": {
-                                    "input": "$chunk",
-                                    "initialValue": [],
-                                    "in": {"$concatArrays": ["$$value", {"$ifNull": ["$$this.ends", []]}]},
-                                }
-                            },
-                            "as": "end",
-                            "in": {"$gte": [_offset_in("$offsets", "end"), "$$end.offset"]},
-                        }
-                    }
-                },
-            }
-        },
-        {"$set": {"served": {"$and": ["$reached", {"$eq": ["$done", "$chunks"]}]}}},
-        {"$unset": "reached"},
-    ],
-)
-
 # In the order in which they can be created: a view follows what it is a view on.
 VIEWS: tuple[View, ...] = (
     SERVED_PART,
@@ -371,6 +252,4 @@ VIEWS: tuple[View, ...] = (
     REPORT_CATEGORY,
     REPORT_SUMMARY,
     REPORT_HISTORY,
-    REPORT_FRESHNESS,
-    INGESTION_PROGRESS,
 )

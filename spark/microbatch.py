@@ -25,7 +25,7 @@ from catalog.versions import CategoryVersion
 from serving import ledger, offsets
 from serving.database import Document
 from serving.ledger import Category, Fenced, Ledger, MicroBatch, Tag
-from serving.views import LOOKED_AT_LATELY
+from serving.operations import LOOKED_AT_LATELY
 from spark import transforms
 from spark.log import identities
 from spark.products import COLUMNS, DIMENSIONS, RESULT, ProductWriter

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any
 
 import pytest
 from pymongo.database import Database
@@ -15,11 +14,8 @@ from support.load import updates
 from support.recompute import MEASURES, Cell, Recomputed, differences, recompute, reports
 from support.states import difference, name_categories, numbered, publish, remember, stream
 
-from catalog.marks import TideMark, TopicPartition
-from serving import ingestions, ledger
+from catalog.marks import TopicPartition
 from serving.database import Document
-from serving.ingestions import Chunk, Ingestion
-from serving.ledger import MicroBatch
 from serving.snapshot import snapshot
 
 pytestmark = pytest.mark.servers
@@ -125,89 +121,3 @@ def test_a_filter_of_days_reads_those_days_only(database: Database[Document]) ->
     assert '"IXSCAN"' in json.dumps(plan, default=str)
     first = plan["stages"][0]["$cursor"]["executionStats"] if "stages" in plan else plan["executionStats"]
     assert first["totalDocsExamined"] == 2
-
-
-FRESHNESS = {
-    *("publication", "mark", "published_at", "newest_observation", "newest_event", "heartbeat", "seconds_since_heartbeat"),
-    *("events_behind", "looked_at", "drift", "quarantined", "rules"),
-}
-
-
-def freshness(database: Database[Document]) -> Document:
-    (found,) = database.report_freshness.find()
-    assert found.keys() == FRESHNESS
-    return found
-
-
-def test_freshness_before_anything_has_happened(database: Database[Document]) -> None:
-    assert freshness(database) == {**dict.fromkeys(FRESHNESS), "publication": 0, "mark": [], "quarantined": 0}
-
-
-def test_freshness(database: Database[Document]) -> None:
-    mark = TideMark({P0: 3})
-    publish(database, 4, {}, mark=mark, at=MOMENT)
-    generation = ledger.start_generation(database, "these rules", {"products": "id"}).generation
-    times = {"newest_event": MOMENT, "newest_observation": MOMENT - timedelta(days=1)}
-    ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 10, P1: 5}), {}, **times))
-    for at, drift in ((MOMENT, 5), (MOMENT + timedelta(days=1), 2), (MOMENT - timedelta(days=1), 7)):
-        database.verification.insert_one({"at": at, "drift": drift})
-    for number, status in enumerate(("open", "open", "replayed", "discarded", "healed")):
-        record = {
-            "topic": "products",
-            "partition": 0,
-            "offset": number,
-            "timestamp": MOMENT,
-            "reason": "asin",
-            "raw": None,
-            "source": "api",
-        }
-        database.quarantine.insert_one({"_id": str(number), "status": status, **record})
-    found = freshness(database)
-    assert found["publication"] == 4
-    assert found["mark"] == [{"topic": "products", "partition": 0, "offset": 3}]
-    assert (found["published_at"], found["newest_event"], found["newest_observation"]) == (MOMENT, MOMENT, MOMENT - timedelta(days=1))
-    assert (found["drift"], found["quarantined"], found["rules"]) == (2, 2, "these rules")
-    assert found["heartbeat"] == (database.state.find_one({"_id": "ledger"}) or {})["heartbeat"]
-    assert 0 <= found["seconds_since_heartbeat"] < 30
-    database.state.update_one({"_id": "ledger"}, {"$set": {"heartbeat": datetime.now(UTC) - timedelta(seconds=1000)}})
-    assert 999 < freshness(database)["seconds_since_heartbeat"] < 1030
-
-
-def test_how_far_behind_is_known_only_where_somebody_has_looked_within_a_minute(database: Database[Document]) -> None:
-    generation = ledger.start_generation(database, "rules", {}).generation
-    ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 10, P1: 5}), {}))
-    ends = [
-        {"topic": "products", "partition": 0, "start": 0, "offset": 12},  # 2 behind
-        {"topic": "products", "partition": 1, "start": 0, "offset": 4},  # looked at before the stream went on
-        {"topic": "products", "partition": 2, "start": 0, "offset": 7},  # a new partition
-        {"topic": "others", "partition": 0, "start": 0, "offset": 1},
-    ]
-    for seconds, behind in ((0, 10), (50, 10), (70, None)):
-        looked_at = (datetime.now(UTC) - timedelta(seconds=seconds)).replace(microsecond=0)
-        database.state.replace_one({"_id": "log_end"}, {"offsets": ends, "looked_at": looked_at}, upsert=True)
-        found = freshness(database)
-        assert (found["events_behind"], found["looked_at"]) == (behind, looked_at if behind is not None else None)
-
-
-def test_an_ingestion_is_served_once_the_stream_has_reached_the_ends_of_all_its_chunks(database: Database[Document]) -> None:
-    plan = [Chunk(0, 0, 50, 4, "00"), Chunk(1, 50, 90, 3, "01")]
-    told_at = ingestions.register(database, Ingestion("i", "product", "/in/a.csv", "a.csv", 90, 7, "02", MOMENT), plan)
-    generation = ledger.start_generation(database, "rules", {}).generation
-
-    def progress() -> dict[str, Any]:
-        (found,) = database.ingestion_progress.find()
-        return found
-
-    assert progress() == {
-        **{"_id": "i", "kind": "product", "file": "/in/a.csv", "name": "a.csv", "bytes": 90, "rows": 7},
-        **{"observed_at": MOMENT, "told_at": told_at, "chunks": 2, "done": 0, "acknowledged": 0, "served": False},
-    }
-    ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 4}), {}))
-    ingestions.finish_chunk(database, "i", 0, 4, TideMark({P0: 4}))
-    assert (progress()["done"], progress()["acknowledged"], progress()["served"]) == (1, 4, False)
-    ingestions.finish_chunk(database, "i", 1, 3, TideMark({P0: 5, P1: 2}))
-    assert (progress()["done"], progress()["acknowledged"], progress()["served"]) == (2, 7, False)
-    ledger.commit(database, generation, MicroBatch(1, TideMark({P0: 9}), {}))
-    assert not progress()["served"]
-    ledger.commit(database, generation, MicroBatch(2, TideMark({P0: 9, P1: 2}), {}))
-    assert progress()["served"]

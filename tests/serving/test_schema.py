@@ -16,6 +16,7 @@ from pymongo.errors import WriteError
 from catalog.cube import MEASURES
 from serving import schema
 from serving.database import Document
+from serving.operations import OPERATIONS
 from serving.views import VIEWS
 
 pytestmark = pytest.mark.servers
@@ -205,7 +206,7 @@ def test_each_collection_has_a_validator_that_takes_what_is_right_and_nothing_el
 
 def test_the_views_are_those_of_the_contract(database: Database[Document]) -> None:
     there = {one["name"] for one in database.list_collections(filter={"type": "view"})}
-    assert there == {view.name for view in VIEWS}
+    assert there == {view.name for view in (*VIEWS, *OPERATIONS)}
     assert there >= {
         *("report_cube", "report_price_level", "report_category", "report_summary", "report_history", "report_freshness"),
         "ingestion_progress",

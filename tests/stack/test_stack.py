@@ -344,7 +344,7 @@ def test_chunks_and_streams_that_are_killed(stack: Stack) -> None:
     """A chunk's task and its worker, then the stream: both start again by themselves, and nothing is lost or doubled."""
     products, _ = stack.catalog("killed", rows=2_000, first=date(2024, 10, 1), seed=9)
     generation = stack.generation()
-    run = stack.trigger(products=[str(products)], observed_at=["2024-10-01"], chunk_bytes=25_000)
+    run = stack.trigger(products=[str(products)], observed_at=["2024-10-01"], chunk_bytes=12_000)
     killed = kill_chunk(stack, run, kept=2)
     kill_program("speed")
     assert stack.end_of(run) == "success"

@@ -703,6 +703,9 @@ def same(expected: object, actual: object) -> bool:
     return expected == actual
 
 
+SHOWN = 20  # of what is wrong with a view
+
+
 def differences(view: str, expected: Iterable[Document], actual: Iterable[Document]) -> list[str]:
     """What is wrong with a view's documents, a line each; empty where they are the expected ones."""
     key = KEYS[view]
@@ -733,4 +736,4 @@ def differences(view: str, expected: Iterable[Document], actual: Iterable[Docume
                 for name in one
                 if name in other and not same(one[name], other[name])
             ]
-    return wrong
+    return wrong if len(wrong) <= SHOWN else [*wrong[:SHOWN], f"and {len(wrong) - SHOWN} more"]

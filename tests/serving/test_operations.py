@@ -1,0 +1,175 @@
+"""The views of how all of it runs, of states made by hand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+from support.states import publish
+
+from catalog.marks import TideMark, TopicPartition
+from serving import ingestions, ledger
+from serving.database import Document
+from serving.ingestions import Chunk, Ingestion
+from serving.ledger import MicroBatch
+
+pytestmark = pytest.mark.servers
+
+MOMENT = datetime(2023, 10, 31, 12, tzinfo=UTC)
+P0, P1 = TopicPartition("products", 0), TopicPartition("products", 1)
+
+FRESHNESS = {
+    *("publication", "mark", "published_at", "newest_observation", "newest_event", "heartbeat", "seconds_since_heartbeat"),
+    *("events_behind", "looked_at", "drift", "quarantined", "rules"),
+}
+
+
+def freshness(database: Database[Document]) -> Document:
+    (found,) = database.report_freshness.find()
+    assert found.keys() == FRESHNESS
+    return found
+
+
+def test_freshness_before_anything_has_happened(database: Database[Document]) -> None:
+    assert freshness(database) == {**dict.fromkeys(FRESHNESS), "publication": 0, "mark": [], "quarantined": 0}
+
+
+def test_freshness(database: Database[Document]) -> None:
+    mark = TideMark({P0: 3})
+    publish(database, 4, {}, mark=mark, at=MOMENT)
+    generation = ledger.start_generation(database, "these rules", {"products": "id"}).generation
+    times = {"newest_event": MOMENT, "newest_observation": MOMENT - timedelta(days=1)}
+    ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 10, P1: 5}), {}, **times))
+    for at, drift in ((MOMENT, 5), (MOMENT + timedelta(days=1), 2), (MOMENT - timedelta(days=1), 7)):
+        database.verification.insert_one({"at": at, "drift": drift})
+    for number, status in enumerate(("open", "open", "replayed", "discarded", "healed")):
+        record = {
+            "topic": "products",
+            "partition": 0,
+            "offset": number,
+            "timestamp": MOMENT,
+            "reason": "asin",
+            "raw": None,
+            "source": "api",
+        }
+        database.quarantine.insert_one({"_id": str(number), "status": status, **record})
+    found = freshness(database)
+    assert found["publication"] == 4
+    assert found["mark"] == [{"topic": "products", "partition": 0, "offset": 3}]
+    assert (found["published_at"], found["newest_event"], found["newest_observation"]) == (MOMENT, MOMENT, MOMENT - timedelta(days=1))
+    assert (found["drift"], found["quarantined"], found["rules"]) == (2, 2, "these rules")
+    assert found["heartbeat"] == (database.state.find_one({"_id": "ledger"}) or {})["heartbeat"]
+    assert 0 <= found["seconds_since_heartbeat"] < 30
+    database.state.update_one({"_id": "ledger"}, {"$set": {"heartbeat": datetime.now(UTC) - timedelta(seconds=1000)}})
+    assert 999 < freshness(database)["seconds_since_heartbeat"] < 1030
+
+
+def test_how_far_behind_is_known_only_where_somebody_has_looked_within_a_minute(database: Database[Document]) -> None:
+    generation = ledger.start_generation(database, "rules", {}).generation
+    ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 10, P1: 5}), {}))
+    ends = [
+        {"topic": "products", "partition": 0, "start": 0, "offset": 12},  # 2 behind
+        {"topic": "products", "partition": 1, "start": 0, "offset": 4},  # looked at before the stream went on
+        {"topic": "products", "partition": 2, "start": 0, "offset": 7},  # a new partition
+        {"topic": "others", "partition": 0, "start": 0, "offset": 1},
+    ]
+    for seconds, behind in ((0, 10), (50, 10), (70, None)):
+        looked_at = (datetime.now(UTC) - timedelta(seconds=seconds)).replace(microsecond=0)
+        database.state.replace_one({"_id": "log_end"}, {"offsets": ends, "looked_at": looked_at}, upsert=True)
+        found = freshness(database)
+        assert (found["events_behind"], found["looked_at"]) == (behind, looked_at if behind is not None else None)
+
+
+def test_an_ingestion_is_served_once_the_stream_has_reached_the_ends_of_all_its_chunks(database: Database[Document]) -> None:
+    plan = [Chunk(0, 0, 50, 4, "00"), Chunk(1, 50, 90, 3, "01")]
+    told_at = ingestions.register(database, Ingestion("i", "product", "/in/a.csv", "a.csv", 90, 7, "02", MOMENT), plan)
+    generation = ledger.start_generation(database, "rules", {}).generation
+
+    def progress() -> dict[str, Any]:
+        (found,) = database.ingestion_progress.find()
+        return found
+
+    assert progress() == {
+        **{"_id": "i", "kind": "product", "file": "/in/a.csv", "name": "a.csv", "bytes": 90, "rows": 7},
+        **{"observed_at": MOMENT, "told_at": told_at, "chunks": 2, "done": 0, "acknowledged": 0, "served": False},
+    }
+    ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 4}), {}))
+    ingestions.finish_chunk(database, "i", 0, 4, TideMark({P0: 4}))
+    assert (progress()["done"], progress()["acknowledged"], progress()["served"]) == (1, 4, False)
+    ingestions.finish_chunk(database, "i", 1, 3, TideMark({P0: 5, P1: 2}))
+    assert (progress()["done"], progress()["acknowledged"], progress()["served"]) == (2, 7, False)
+    ledger.commit(database, generation, MicroBatch(1, TideMark({P0: 9}), {}))
+    assert not progress()["served"]
+    ledger.commit(database, generation, MicroBatch(2, TideMark({P0: 9, P1: 2}), {}))
+    assert progress()["served"]
+
+
+def test_rows_of_a_file_are_accepted_or_rejected_once_all_are_served(database: Database[Document]) -> None:
+    generation = ledger.start_generation(database, "rules", {}).generation
+    for name, ends in (("served", 5), ("under way", 9)):
+        ingestions.register(database, Ingestion(name, "product", f"/in/{name}", name, 90, 4, "02", MOMENT), [Chunk(0, 0, 90, 4, "00")])
+        ingestions.finish_chunk(database, name, 0, 4, TideMark({P0: ends}))
+        for position in range(3):
+            quarantine(database, f"{name} {position}", "stars", {"ingestion": name, "position": position, "file": name})
+    quarantine(database, "another", "asin", "api")
+    ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 5}), {}))
+    found = {one["name"]: one for one in database.report_ingestion.find()}
+    told = {name: (one["file_rows"], one["sent"], one["accepted"], one["rejected"]) for name, one in found.items()}
+    assert told == {"served": (4, 4, 1, 3), "under way": (4, 4, None, None)}
+
+
+def test_rejections_say_where_they_came_from(database: Database[Document]) -> None:
+    quarantine(database, "a", "stars", {"ingestion": "i", "position": 17, "file": "a.csv"})
+    quarantine(database, "b", "asin", "api")
+    found = {one["id"]: (one["reason"], one["file"], one["ingestion"], one["position"]) for one in database.report_quarantine.find()}
+    assert found == {"a": ("stars", "a.csv", "i", 17), "b": ("asin", "by the API", None, None)}
+
+
+def test_how_far_each_layer_has_come_in_each_partition(database: Database[Document]) -> None:
+    assert list(database.report_partition.find()) == []
+    publish(database, 1, {}, mark=TideMark({P0: 3}), at=MOMENT)
+    generation = ledger.start_generation(database, "rules", {}).generation
+    ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 10, P1: 5}), {}))
+    ends = [{"topic": of.topic, "partition": of.partition, "start": 0, "offset": end} for of, end in ((P0, 12), (P1, 4))]
+    database.state.replace_one({"_id": "log_end"}, {"offsets": ends, "looked_at": MOMENT}, upsert=True)
+    found = {one["partition"]: (one["log_end"], one["served"], one["published"], one["behind"]) for one in database.report_partition.find()}
+    assert found == {0: (12, 10, 3, 2), 1: (4, 5, 0, 0)}
+
+
+def test_publications_with_what_their_verification_has_found(database: Database[Document]) -> None:
+    publish(database, 1, {}, mark=TideMark({P0: 3}), at=MOMENT)
+    publish(database, 2, {}, mark=TideMark({P0: 7, P1: 4}), at=MOMENT)
+    database.publication.insert_one({"_id": 3, "mark": [], "published_at": None, "rules": "r"})  # a draft
+    database.verification.insert_one({"_id": 2, "at": MOMENT, "drift": 5})
+    told = ("events", "mark", "is_served", "drift")
+    found = {one["publication"]: tuple(one[name] for name in told) for one in database.report_publication.find({"publication": {"$gt": 0}})}
+    assert found == {1: (3, "products/0:3", False, None), 2: (11, "products/0:7, products/1:4", True, 5)}
+
+
+def test_what_the_newest_verification_names(database: Database[Document]) -> None:
+    products = [{"what": "B1", "how": "b"}, {"what": "B2", "how": "c"}]
+    named = {"cell": [{"what": "category 1", "how": "a"}], "product": products, "category": []}
+    database.verification.insert_one({"_id": 2, "at": MOMENT - timedelta(days=1), "drift": 1, "named": {"cell": products}})
+    database.verification.insert_one({"_id": 1, "at": MOMENT, "drift": 3, "named": named})
+    found = [(one["publication"], one["kind"], one["what"], one["how"]) for one in database.report_drift.find()]
+    assert found == [(1, "cell", "category 1", "a"), (1, "product", "B1", "b"), (1, "product", "B2", "c")]
+
+
+def test_days_between_that_have_not_been_computed_say_so(database: Database[Document]) -> None:
+    assert list(database.report_day.find()) == []
+    first = MOMENT.replace(hour=0)
+    for number in (0, 1, 3):
+        label = {"landing": 1, "rules": "r", "digest": "d", "computed_at": MOMENT}
+        database.history_day.insert_one({"_id": first + timedelta(days=number), **label})
+    found = {one["day"]: (one["is_computed"], one["computed_at"]) for one in database.report_day.find()}
+    computed = (True, MOMENT)
+    assert found == dict(
+        zip([first + timedelta(days=number) for number in range(4)], [computed, computed, (False, None), computed], strict=True)
+    )
+
+
+def quarantine(database: Database[Document], identity: str, reason: str, source: str | Document) -> None:
+    place = {"topic": "products", "partition": 0, "offset": 0, "timestamp": MOMENT}
+    database.quarantine.insert_one({"_id": identity, "status": "open", "reason": reason, "raw": None, "source": source, **place})
