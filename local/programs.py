@@ -204,7 +204,7 @@ def superset_environment() -> dict[str, str]:
     """What Superset, its preparation and the transfer of its dashboards are told; they run in an environment of their own."""
     of, passwords = settings(), superset_accounts()
     return {
-        "PYTHONPATH": "",
+        "PYTHONPATH": str(CHECKOUT / "superset"),
         "SCARF_ANALYTICS": "false",  # nobody is told that it is used
         "SUPERSET_CONFIG_PATH": str(CHECKOUT / "superset" / "superset_config.py"),
         "FLASK_APP": "superset.app:create_app()",

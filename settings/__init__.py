@@ -93,7 +93,7 @@ class Settings(BaseSettings):
     superset_database_url: str = Field("", description="Superset's metadata database; empty is SQLite under home")
     superset_cache_url: str = Field("", description="Redis for the answers of charts; empty keeps them in files under home")
     superset_mongodb_url: str = Field("", description="MongoDB as Superset reads it, of a read-only user; empty is that of the rest")
-    superset_live_seconds: int = Field(5, ge=1, description="how long the answer of a chart over the live reports is kept")
+    superset_live_seconds: int = Field(2, ge=1, description="how long the answer of a chart over the live reports is kept")
 
     # small print of the local stack
     airflow_parallelism: int = Field(3, ge=1, description="tasks that Airflow runs at once")

@@ -2,12 +2,14 @@
 
 SUPERSET_SECRET_KEY signs sessions and seals the passwords that are kept. SUPERSET_DATABASE_URL is where Superset keeps what it knows,
 SUPERSET_CACHE_URL a Redis for what charts have been answered (empty: files under SUPERSET_HOME), SUPERSET_LIVE_SECONDS how old an
-answer over the live reports may be.
+answer over the live reports may be. SUPERSET_MONGODB_URL and SUPERSET_MONGODB_DATABASE are where the reports are.
 """
 
 import os
 import sys
 from pathlib import Path
+
+import history_version as history
 
 
 def _given(name: str) -> str:
@@ -23,8 +25,9 @@ SQLALCHEMY_DATABASE_URI = _given("SUPERSET_DATABASE_URL")
 
 # Answers -------------------------------------------------------------------------------------------------------------------
 
-# Charts over the live reports; those over the history say themselves how long theirs keep.
-_LIVE_SECONDS = int(os.environ.get("SUPERSET_LIVE_SECONDS") or 5)
+# Charts over the live reports. Answers over the history keep for a day, under a name that changes with the history.
+_LIVE_SECONDS = int(os.environ.get("SUPERSET_LIVE_SECONDS") or 2)
+JINJA_CONTEXT_ADDONS = {"history_version": history.version}
 
 
 def _cache(prefix: str, seconds: int) -> dict[str, object]:
@@ -35,20 +38,22 @@ def _cache(prefix: str, seconds: int) -> dict[str, object]:
 
 
 CACHE_CONFIG = _cache("meta", 300)
-DATA_CACHE_CONFIG = _cache("data", _LIVE_SECONDS)
+DATA_CACHE_CONFIG = {**_cache("data", _LIVE_SECONDS), "CACHE_TYPE": "shared_cache.SharedCache"}
+DASHBOARD_AUTO_REFRESH_MODE = "fetch"  # a page that refreshes itself asks for answers no newer than that either
 
 # Whoever looks ---------------------------------------------------------------------------------------------------------------
 
 WTF_CSRF_ENABLED = True
 RATELIMIT_ENABLED = True
 SESSION_COOKIE_SAMESITE = "Lax"
-# Its pages load nothing from elsewhere but the products' pictures, which come from the shop's own servers.
+# Its pages load nothing from elsewhere but the products' pictures: from the shop's own servers, or those that SUPERSET_PICTURES_FROM names.
+_PICTURES = os.environ.get("SUPERSET_PICTURES_FROM") or "https://m.media-amazon.com https://images-na.ssl-images-amazon.com"
 TALISMAN_ENABLED = True
 TALISMAN_CONFIG = {
     "content_security_policy": {
         "base-uri": ["'self'"],
         "default-src": ["'self'"],
-        "img-src": ["'self'", "blob:", "data:", "https:"],
+        "img-src": ["'self'", "blob:", "data:", *_PICTURES.split()],
         "worker-src": ["'self'", "blob:"],
         "connect-src": ["'self'"],
         "object-src": "'none'",
@@ -67,6 +72,7 @@ FEATURE_FLAGS = {
     "DRILL_TO_DETAIL": True,
     "DASHBOARD_RBAC": False,
     "ESTIMATE_QUERY_COST": True,
+    "ENABLE_TEMPLATE_PROCESSING": True,
     "ALERT_REPORTS": False,
     "EMBEDDED_SUPERSET": False,
 }

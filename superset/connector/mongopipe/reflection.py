@@ -16,6 +16,7 @@ from bson.binary import Binary
 from bson.datetime_ms import DatetimeMS
 from pymongo.database import Database
 
+from mongopipe import view_fields
 from mongopipe.errors import ProgrammingError, translated
 from mongopipe.kinds import BSON_KINDS, Kind, common
 from mongopipe.schema import Field, Table
@@ -98,13 +99,27 @@ class Reflection:
                 fields = [*(each for each in self._sampled(name, 1) if each.path == ("_id",)), *fields]
         else:
             fields = self._sampled(name, self._sample_size)
+        if is_view:
+            fields = [*fields, *(each for each in self._named(entry) if not any(_overlap(each.path, other.path) for other in fields))]
         return Table(name, unambiguous(fields), is_view, schema.get("description"))
+
+    def _named(self, view: Document) -> list[Field]:
+        """The fields that a view's pipeline names, which no document of the sample may have."""
+        options = view["options"]
+        below = self.table(options["viewOn"]).fields if options["viewOn"] in self._entries() else ()
+        return view_fields.after(options.get("pipeline", ()), below)
 
     def _sampled(self, name: str, size: int) -> list[Field]:
         """Of so many documents, of all for 0; one after the other, none is kept."""
         stages = [{"$sample": {"size": size}}] if size else []
         with translated(), self._database[name].aggregate(stages, allowDiskUse=True) as documents:
             return list(sampled(documents))
+
+
+def _overlap(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Is one the other, or within it?"""
+    length = min(len(one), len(other))
+    return one[:length] == other[:length]
 
 
 def unambiguous(fields: Iterable[Field]) -> tuple[Field, ...]:

@@ -1,0 +1,86 @@
+"""A cache in front of which one asks while the others wait: many viewers of one live chart cost MongoDB one query.
+
+Who finds no answer is the one that asks, until it puts the answer there or its request ends. Who comes meanwhile waits for that. The
+configuration is that of Flask-Caching's Redis (where there is CACHE_REDIS_URL) or its files.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from flask import Flask, g, has_request_context
+from flask_caching.backends.base import BaseCache
+from flask_caching.backends.filesystemcache import FileSystemCache
+from flask_caching.backends.rediscache import RedisCache
+
+# One whose process has died holds the others up for no longer; nobody waits longer than that, and whoever has waited asks too.
+WAIT_SECONDS = 60
+LOOK_EVERY_SECONDS = 0.02
+_ASKED = "tidemark_asked"  # of a request: the keys for which it is the one that asks
+
+
+class SharedCache(BaseCache):  # type: ignore[misc]
+    def __init__(self, answers: BaseCache, seconds: int) -> None:
+        super().__init__(seconds)
+        self._answers = answers
+        self._claiming = threading.Lock()  # files do not claim atomically; within a process this does
+
+    @classmethod
+    def factory(cls, app: Flask, config: dict[str, Any], args: list[Any], options: dict[str, Any]) -> SharedCache:
+        kind = RedisCache if config.get("CACHE_REDIS_URL") else FileSystemCache
+        made = cls(kind.factory(app, config, args, options), config["CACHE_DEFAULT_TIMEOUT"])
+        app.teardown_request(lambda _: made.give_up())
+        return made
+
+    def get(self, key: str) -> Any:
+        until = time.monotonic() + WAIT_SECONDS
+        while (found := self._answers.get(key)) is None and has_request_context() and not self._claims(key):
+            if time.monotonic() > until:
+                break
+            time.sleep(LOOK_EVERY_SECONDS)
+        return found
+
+    def set(self, key: str, value: Any, timeout: int | None = None) -> bool | None:
+        done: bool | None = self._answers.set(key, value, timeout)
+        self._give_up(key)
+        return done
+
+    def add(self, key: str, value: Any, timeout: int | None = None) -> bool:
+        return bool(self._answers.add(key, value, timeout))
+
+    def has(self, key: str) -> bool:
+        return bool(self._answers.has(key))
+
+    def delete(self, key: str) -> bool:
+        return bool(self._answers.delete(key))
+
+    def clear(self) -> bool:
+        return bool(self._answers.clear())
+
+    def give_up(self) -> None:
+        """At the end of a request that has asked and has no answer: another may try."""
+        for key in list(g.get(_ASKED, ())):
+            self._give_up(key)
+
+    def _claims(self, key: str) -> bool:
+        asked: set[str] = g.setdefault(_ASKED, set())
+        if key in asked:
+            return True
+        with self._claiming:
+            # What has been answered between the look and the claim is found by looking once more.
+            claimed = self._answers.get(key) is None and self._answers.add(_claim(key), True, WAIT_SECONDS)
+        if claimed:
+            asked.add(key)
+        return bool(claimed)
+
+    def _give_up(self, key: str) -> None:
+        asked: set[str] = g.get(_ASKED, set()) if has_request_context() else set()
+        if key in asked:
+            asked.discard(key)
+            self._answers.delete(_claim(key))
+
+
+def _claim(key: str) -> str:
+    return f"asked-{key}"
