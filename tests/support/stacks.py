@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 
 import httpx
 from kafka.errors import KafkaError
+from pymongo.database import Database
 from pymongo.errors import PyMongoError
 from support.catalogs import wrong_reports
 from support.environment import setting
-from support.recompute import CsvFile, differences, recompute_files, reports
+from support.recompute import CsvFile, Recomputed, differences, recompute_files, reports
 from support.servers import free_ports
 
 from catalog.marks import TideMark
@@ -39,6 +40,8 @@ PORTS = ("kafka_port", "kafka_controller_port", "mongodb_port", "airflow_port", 
 REPORTS = ("report_cube", "report_price_level", "report_category", "report_summary")
 SHELL = ("PATH", "HOME", "USER", "LANG", "TERM", "TMPDIR", "JAVA_HOME", "JAVA_TOOL_OPTIONS", "http_proxy", "https_proxy", "no_proxy")
 RUN_SECONDS = 400.0  # on a machine with other things to do
+
+Told = dict[tuple[str, str, str], datetime]
 
 
 class Given(NamedTuple):
@@ -204,13 +207,25 @@ class Stack:
         """What is wrong with the served reports, given all that has been ingested; its order is what MongoDB was told."""
         with connect() as client:
             database = tidemark(client)
-            told = {(one["file"], one["kind"], one["observed_at"].date().isoformat()): one["told_at"] for one in database.ingestion.find()}
-            ours = {one[:3]: one for one in self.ingested}
+            told, ours = _told(database), {one[:3]: one for one in self.ingested}
             wrong = [f"{one} has not been ingested" for one in ours.keys() - told.keys()]
             wrong += [f"{one} has been ingested" for one in told.keys() - ours.keys()]
-            both = [(ours[key], told[key]) for key in ours.keys() & told.keys()]
-            files = [CsvFile(one.path, one.kind, one.day, int(when.timestamp() * 1000)) for one, when in both]
-            return wrong + wrong_reports(database, files, {one.name: one.path for one, _ in both})
+            known = {one.name: one.path for key, one in ours.items() if key in told}
+            return wrong + wrong_reports(database, self._files(told), known)
+
+    def recomputed(self) -> Recomputed:
+        """What all that has been ingested comes to."""
+        with connect() as client:
+            return recompute_files(self._files(_told(tidemark(client))))
+
+    def _files(self, told: Told) -> list[CsvFile]:
+        ours = [(one, told[one[:3]]) for one in self.ingested if one[:3] in told]
+        return [CsvFile(one.path, one.kind, one.day, int(when.timestamp() * 1000)) for one, when in ours]
+
+
+def _told(database: Database[Document]) -> Told:
+    """When each file was told of, by path, kind and day."""
+    return {(one["file"], one["kind"], one["observed_at"].date().isoformat()): one["told_at"] for one in database.ingestion.find()}
 
 
 def _question(run: str, dag: str) -> str:

@@ -1,0 +1,249 @@
+"""The dashboards in a browser, as the account sees them that changes nothing. Numbers are those of the files that have been ingested."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+from support.browser import Dashboard, dashboard, open_browser
+from support.environment import setting
+from support.pages import Pages
+from support.recompute import Recomputed
+from support.stacks import Stack, until
+
+from local import health
+from serving.database import connect, tidemark
+from settings import settings
+
+pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(900)]
+
+CATALOG, PRODUCTS, TRENDS, PIPELINE = "tidemark-catalog", "tidemark-products", "tidemark-trends", "tidemark-pipeline"
+# Where all is well these say that there is nothing.
+EMPTY = {"Differences of the last verification", "Days that are not computed"}
+DAYS = ["2024-01-01", "2024-01-02"]
+
+
+@pytest.fixture(scope="module")
+def page(started: Stack) -> Iterator[Page]:
+    """Of a stack that has done a night's work."""
+    with setting(**started.settings):
+        started.local("run", "--rows", "400", "--days", "2")
+        folder = started.home / "catalogs" / "400-rows-2-days"
+        for day in DAYS:
+            started.took(day, products=[folder / f"products_{day}.csv"])
+        started.took(DAYS[-1], categories=[folder / "categories.csv"])
+        assert health.superset().healthy
+        until(lambda: len(Pages("viewer").dashboards()) == 4, "the dashboards have been imported", started.logs)
+        with open_browser("viewer") as opened:
+            yield opened
+
+
+def products(of: Recomputed, **dimensions: Any) -> int:
+    """How many there are of these dimensions."""
+    names = ("category_id", "price_level", "is_best_seller")
+    cells = ((dict(zip(names, cell, strict=True)), sums["products"]) for cell, sums in of.cube.items())
+    return sum(count for cell, count in cells if dimensions.items() <= cell.items())
+
+
+def shows(dashboard: Dashboard, chart: str, number: int) -> None:
+    expect(dashboard.number(chart)).to_have_text(f"{number:,}")
+
+
+def a_category(of: Recomputed) -> tuple[int, str]:
+    """One of several products in several price levels, whose name no other has."""
+    alone = [number for number, name in of.categories.items() if list(of.categories.values()).count(name) == 1]
+    number = max(alone, key=lambda one: len({level for category, level, _ in of.cube if category == one}))
+    return number, of.categories[number]
+
+
+@pytest.mark.parametrize("slug", [CATALOG, PRODUCTS, TRENDS, PIPELINE])
+def test_every_chart_is_drawn_and_nothing_can_be_edited(stack: Stack, page: Page, slug: str) -> None:
+    opened = dashboard(page, slug)
+    for name in opened.charts():
+        opened.wait_until_drawn(name, may_be_empty=name in EMPTY)
+    assert page.get_by_text("Edit dashboard").count() == 0
+
+
+def test_the_catalog_in_numbers(stack: Stack, page: Page) -> None:
+    truth, opened = stack.recomputed(), dashboard(page, CATALOG)
+    shows(opened, "Products", products(truth))
+    shows(opened, "Best sellers", products(truth, is_best_seller=True))
+    shows(opened, "Categories", len({category for category, _, _ in truth.cube}))
+    cents, priced = (sum(sums[name] for sums in truth.cube.values()) for name in ("price_cents", "priced"))
+    expect(opened.number("Average price")).to_have_text(f"${cents / priced / 100:,.2f}")
+
+
+def test_filters_change_every_chart(stack: Stack, page: Page) -> None:
+    truth, opened = stack.recomputed(), dashboard(page, CATALOG)
+    number, name = a_category(truth)
+    opened.choose("category", name)
+    shows(opened, "Products", products(truth, category_id=number))
+    shows(opened, "Categories", 1)
+    expect(opened.chart("Categories in numbers").locator("tbody tr")).to_have_count(1)
+    assert opened.column("Categories in numbers", "Category") == [name]
+    level = next(level for category, level, _ in truth.cube if category == number and level is not None)
+    label = "$300+" if level == 300 else f"${level}-{level + 5}"
+    opened.choose("level", label)
+    shows(opened, "Products", products(truth, category_id=number, price_level=level))
+    expect(opened.chart("Price levels in numbers").locator("tbody tr")).to_have_count(1)
+    assert opened.column("Price levels in numbers", "Products") == [str(products(truth, category_id=number, price_level=level))]
+
+
+def test_a_click_on_a_category_filters_the_other_charts(stack: Stack, page: Page) -> None:
+    truth, opened = stack.recomputed(), dashboard(page, CATALOG)
+    cell = opened.chart("Categories in numbers").locator("tbody tr td").first
+    cell.wait_for()
+    name = cell.inner_text().strip()
+    cell.click()
+    shows(opened, "Products", sum(products(truth, category_id=number) for number in _named(truth, name)))
+
+
+def test_a_link_leads_to_the_products_of_a_category_and_of_a_level(stack: Stack, page: Page) -> None:
+    truth = stack.recomputed()
+    for chart, row in (("Categories in numbers", 1), ("Price levels in numbers", 0), ("Price levels in numbers", 2)):
+        opened = dashboard(page, CATALOG)
+        shown = opened.chart(chart).locator("tbody tr").nth(row)
+        shown.wait_for()
+        name = shown.locator("td").first.inner_text().strip()
+        shown.locator("a").click()
+        page.wait_for_url(f"**/{PRODUCTS}/**")
+        level = None if name == "unknown" else 300 if name == "$300+" else int(name[1:].partition("-")[0]) if name[:1] == "$" else 0
+        expected = (
+            sum(products(truth, category_id=number) for number in _named(truth, name))
+            if chart.startswith("Categories")
+            else products(truth, price_level=level)
+        )
+        shows(Dashboard(page), "Products found", expected)
+
+
+def test_products_by_asin_by_price_and_one_by_one(stack: Stack, page: Page) -> None:
+    truth, opened = stack.recomputed(), dashboard(page, PRODUCTS)
+    asin = sorted(truth.products)[3]
+    opened.choose("asin", asin)
+    shows(opened, "Products found", 1)
+    expect(opened.chart("Products one by one").locator("tbody tr")).to_have_count(1)
+    assert opened.column("Products one by one", "ASIN") == [asin]
+    assert opened.column("Products one by one", "Title") == [str(truth.products[asin]["title"]).strip()]
+    link = opened.chart("Products one by one").locator("tbody a")
+    assert link.get_attribute("href") == truth.products[asin]["productURL"]
+
+    opened = dashboard(page, PRODUCTS)
+    opened.between("price", 20, 40)
+    shows(opened, "Products found", sum(20 <= one["price"] <= 40 for one in truth.products.values()))
+
+
+def test_from_a_number_to_the_documents_behind_it(stack: Stack, page: Page) -> None:
+    truth, opened = stack.recomputed(), dashboard(page, PRODUCTS)
+    number, name = a_category(truth)
+    opened.choose("category", name)
+    expected = products(truth, category_id=number)
+    shows(opened, "Products found", expected)
+    opened.chart("Products found").locator("button[aria-label='More Options']").click()
+    page.get_by_text("Drill to detail", exact=True).first.click()
+    drilled = page.locator("[role=dialog]")
+    expect(drilled.get_by_text(re.compile(rf"^{expected} rows?$"))).to_be_visible()
+    titles = {one["title"] for one in truth.products.values() if one["category_id"] == number}
+    expect(drilled.get_by_text(sorted(titles)[0], exact=True).first).to_be_visible()
+    page.keyboard.press("Escape")
+
+
+def test_every_row_of_a_file_is_accounted_for(stack: Stack, page: Page) -> None:
+    opened = dashboard(page, PIPELINE)
+    found = [opened.column("Files", title) for title in ("File", "Rows", "Accepted", "Rejected")]
+    assert len(found[0]) == len(found[1]) > 0
+    for name, rows, accepted, rejected in zip(*found, strict=True):
+        assert int(rows) == int(accepted) + int(rejected), name
+    truth = stack.recomputed()
+    shows(opened, "In quarantine", len(truth.rejections))
+    shows(opened, "Drift", 0)
+
+
+def test_what_moved_between_the_first_day_and_the_last(stack: Stack) -> None:
+    viewer = Pages("viewer")
+    with connect() as client:
+        cells = list(tidemark(client).report_history.find())
+    first, last = min(one["day"] for one in cells), max(one["day"] for one in cells)
+    assert first < last
+    for chart, name in (("Categories that moved most", "category_name"), ("Price levels that moved most", "label")):
+        sums: dict[str, list[int]] = {}
+        for one in cells:
+            of = sums.setdefault(one[name], [0, 0])
+            of[0] += one["products"] * (one["day"] == first)
+            of[1] += one["products"] * (one["day"] == last)
+        shown = {row[name]: [row["products_then"], row["products_now"], row["moved"]] for row in viewer.rows(chart)}
+        assert shown == {of: [then, now, now - then] for of, (then, now) in sums.items() if then or now}, chart
+
+
+def test_many_viewers_of_one_chart_cost_one_query(stack: Stack) -> None:
+    viewer = Pages("viewer")
+    chart = viewer.charts()["Products by price level"]
+
+    def queries() -> int:
+        """How many MongoDB has been asked while twelve looked at once, after what is kept had grown old."""
+        time.sleep(settings().superset_live_seconds + 1)
+        with connect() as client, ThreadPoolExecutor(12) as pool:
+            database = tidemark(client)
+            database.drop_collection("system.profile")
+            database.command("profile", 2)
+            try:
+                answers = list(pool.map(lambda _: viewer.get(f"/chart/{chart}/data/")["result"][0]["data"], range(12)))
+            finally:
+                database.command("profile", 0)
+            assert answers.count(answers[0]) == 12
+            asked = database["system.profile"].count_documents({"command.aggregate": "report_cube"})
+            database.drop_collection("system.profile")
+            return asked
+
+    # A machine that is too busy to begin all of them while the answer is fresh may ask once more.
+    until(lambda: queries() == 1, "twelve viewers cost one query", seconds=60)
+
+
+def test_an_answer_over_the_history_is_kept_until_the_history_changes(stack: Stack) -> None:
+    viewer = Pages("viewer")
+    chart = viewer.charts()["Categories that moved most"]
+
+    def answer() -> tuple[bool, set[str]]:
+        found = viewer.get(f"/chart/{chart}/data/")["result"][0]
+        return bool(found["is_cached"]), {row["category_name"] for row in found["data"]}
+
+    number, name = a_category(stack.recomputed())
+    until(lambda: answer()[0], "the answer is kept")
+    assert name in answer()[1]
+    renamed = f"{name}, renamed"
+    try:
+        post("/Category", {"id": number, "category_name": renamed})
+        until(lambda: renamed in answer()[1], "the category has its new name")
+        assert name not in answer()[1]
+    finally:
+        post("/Category", {"id": number, "category_name": name})
+    until(lambda: name in answer()[1], "the category has its old name again")
+
+
+def test_an_open_page_shows_what_is_posted(stack: Stack, page: Page) -> None:
+    opened = dashboard(page, CATALOG)
+    before = products(stack.recomputed())
+    shows(opened, "Products", before)
+    post(
+        "/AmazonProduct",
+        {
+            **{"asin": "B0VIEWED01", "title": "A lamp", "imgUrl": None, "productURL": None, "stars": 4, "reviews": 1, "price": 12.5},
+            **{"listPrice": 0, "category_id": 1, "isBestSeller": False, "boughtInLastMonth": 0, "date": datetime.now(UTC).isoformat()},
+        },
+    )
+    shows(opened, "Products", before + 1)
+
+
+def post(path: str, record: dict[str, Any]) -> None:
+    answer = httpx.post(f"{settings().api_url}{path}", json=record, timeout=60)
+    assert answer.status_code == 201, answer.text
+
+
+def _named(of: Recomputed, name: str) -> set[int]:
+    return {number for number, found in of.categories.items() if found == name}

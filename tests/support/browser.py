@@ -1,0 +1,114 @@
+"""Superset's pages as somebody sees them, in Chromium."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import Locator, Page, expect, sync_playwright
+
+from settings import settings
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+SECONDS = 90.0  # that a page may take on a busy machine
+CHART = "[data-test=chart-grid-component]"
+# What a chart draws: a number, rows of a table, or a picture.
+MARKS = ".header-line, table tbody tr, canvas"
+NOTHING = "No results were returned for this query"
+
+
+def browser() -> str:
+    """The path of a browser. Skips the test where there is none, but not in CI, which must have one."""
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        told = f"there is no browser ({', '.join(BROWSERS)}): apt install chromium"
+        if os.environ.get("CI") == "true":
+            pytest.fail(told)
+        pytest.skip(told)
+    return found
+
+
+class Dashboard:
+    """An open dashboard."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    def charts(self) -> list[str]:
+        """The names of its charts, once there are any."""
+        self.page.locator(CHART).first.wait_for()
+        return [str(one.get_attribute("data-test-chart-name")) for one in self.page.locator(CHART).all()]
+
+    def chart(self, name: str) -> Locator:
+        return self.page.locator(f'{CHART}[data-test-chart-name="{name}"]')
+
+    def wait_until_drawn(self, name: str, *, may_be_empty: bool = False) -> None:
+        """Fails where a chart shows an error, or nothing."""
+        chart = self.chart(name)
+        chart.scroll_into_view_if_needed()
+        nothing = chart.get_by_text(NOTHING)
+        drawn = chart.locator(MARKS).first
+        expect(drawn.or_(nothing).or_(chart.locator("[role=alert]")).first).to_be_visible()
+        assert chart.locator("[role=alert]").count() == 0, f"{name}: {chart.inner_text()}"
+        assert may_be_empty or nothing.count() == 0, f"{name} shows nothing"
+
+    def number(self, name: str) -> Locator:
+        """The figure that a chart of one figure shows."""
+        return self.chart(name).locator(".header-line")
+
+    def column(self, chart: str, title: str) -> list[str]:
+        """What the rows of a table show in a column, of the page that is seen."""
+        table = self.chart(chart).locator("table")
+        table.locator("tbody tr").first.wait_for()
+        titles = [one.inner_text().strip() for one in table.locator("thead th").all()]
+        cells = table.locator(f"tbody tr td:nth-child({titles.index(title) + 1})")
+        return [one.inner_text().strip() for one in cells.all()]
+
+    def choose(self, name: str, value: str) -> None:
+        """Chooses a value in a filter of that id and applies it."""
+        identity = f"NATIVE_FILTER-{name}"
+        self.page.locator(f"[data-test={identity}] .ant-select-selector").click()
+        self.page.keyboard.type(value)
+        self.page.locator(f'.ant-select-dropdown:visible .ant-select-item-option[title="{value}"]').first.click()
+        self.page.keyboard.press("Escape")
+        self.apply()
+
+    def between(self, name: str, low: float, high: float) -> None:
+        """Sets the ends of a range, a filter of that id, and applies it."""
+        fields = self.page.locator("form", has=self.page.locator(f"#filter-name-NATIVE_FILTER-{name}")).locator("input")
+        for number, value in enumerate((low, high)):
+            fields.nth(number).fill(str(value))
+            fields.nth(number).press("Tab")
+        self.apply()
+
+    def apply(self) -> None:
+        self.page.locator("[data-test=filter-bar__apply-button]").click()
+
+
+@contextmanager
+def open_browser(account: str) -> Iterator[Page]:
+    """A page of somebody who has logged in."""
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=browser(), args=["--no-sandbox"])
+        try:
+            page = running.new_page(base_url=settings().superset_url, viewport={"width": 1500, "height": 1400})
+            page.set_default_timeout(SECONDS * 1000)
+            expect.set_options(timeout=SECONDS * 1000)
+            page.goto("/login/")
+            page.fill("#username", account)
+            page.fill("input[type=password]", account)
+            page.click("button[type=submit]")
+            page.wait_for_url(lambda url: "/login" not in url)
+            yield page
+        finally:
+            running.close()
+
+
+def dashboard(page: Page, slug: str) -> Dashboard:
+    page.goto(f"/superset/dashboard/{slug}/")
+    opened = Dashboard(page)
+    opened.charts()
+    return opened
