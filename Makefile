@@ -4,6 +4,9 @@
 VENV ?= .venv
 export VENV
 PY := $(VENV)/bin/python
+# The connector's own targets, with the stack's Superset and MongoDB.
+CONNECTOR = $(MAKE) --no-print-directory -C superset/connector PY=$(abspath $(VENV))/superset/bin/python \
+	MONGOPIPE_MONGOD=$$($(PY) -c 'from local.programs import mongod; print(mongod())')
 ROWS ?= 20000
 DAYS ?= 3
 
@@ -45,11 +48,11 @@ clean: $(VENV)/.run-ready ## Stop everything and delete all state: topics, datab
 	@$(PY) -m local clean
 
 test: check ## Check and test everything
-	@$(MAKE) --no-print-directory -C superset/connector test PY=$(abspath $(VENV))/superset/bin/python \
-		MONGOPIPE_MONGOD=$$($(PY) -c 'from local.programs import mongod; print(mongod())')
+	@$(CONNECTOR) test
 	$(PY) -m pytest -m "not soak"
 
 soak: $(VENV)/.dev-ready ## The long forms of the proofs: kills, random schedules, a full-size catalog
+	@$(CONNECTOR) fresh fuzz mutants
 	$(PY) -m pytest -m soak -s
 
 check: $(VENV)/.dev-ready ## Format, lint, types, import contracts
@@ -64,6 +67,7 @@ format: $(VENV)/.dev-ready ## Format the code
 
 bench: $(VENV)/.dev-ready ## Measure everything side by side with others (ONLY="freshness" for one)
 	@$(PY) -m bench $(ONLY)
+	@[ -n "$(ONLY)" ] || $(CONNECTOR) bench
 
 lock: $(VENV)/.dev-ready ## Resolve requirements*.txt and the jars anew
 	@for of in requirements requirements-dev requirements-setup superset/requirements superset/requirements-dev; do \

@@ -213,6 +213,7 @@ def superset_environment() -> dict[str, str]:
         "SUPERSET_DATABASE_URL": of.superset_database_url or f"sqlite:///{_home('superset', 'superset.db').resolve()}?timeout=60",
         "SUPERSET_CACHE_URL": of.superset_cache_url,
         "SUPERSET_LIVE_SECONDS": str(of.superset_live_seconds),
+        "SUPERSET_PICTURES_FROM": of.superset_pictures_from,
         "SUPERSET_PASSWORD": passwords["admin"],
         "SUPERSET_VIEWER_PASSWORD": passwords["viewer"],
         "SUPERSET_URL": of.superset_url,
@@ -237,8 +238,11 @@ def _prepare_superset() -> list[str]:
     return [PYTHON, "-m", "local.prepare", "superset"]
 
 
-def _import_dashboards() -> list[str]:
-    return superset_command("python", str(CHECKOUT / "superset" / "transfer.py"), "import")
+def _superset_script(name: str, *arguments: str) -> list[str]:
+    return superset_command("python", str(CHECKOUT / "superset" / name), *arguments)
+
+
+_SUPERSET = (health.mongodb, health.superset)
 
 
 PROGRAMS: tuple[Program, ...] = (
@@ -260,7 +264,8 @@ PROGRAMS: tuple[Program, ...] = (
     _airflow("dag-processor"),
     _airflow("triggerer", "--skip-serve-logs"),
     Program("superset", _superset, before=(_prepare_superset,), environment=superset_environment, with_children=True),
-    Program("dashboards", _import_dashboards, needs=(health.mongodb, health.superset), environment=superset_environment, once=True),
+    Program("dashboards", partial(_superset_script, "transfer.py", "import"), needs=_SUPERSET, environment=superset_environment, once=True),
+    Program("warm", partial(_superset_script, "warm.py"), needs=_SUPERSET, environment=superset_environment),
 )
 
 

@@ -93,6 +93,10 @@ class Settings(BaseSettings):
     superset_database_url: str = Field("", description="Superset's metadata database; empty is SQLite under home")
     superset_cache_url: str = Field("", description="Redis for the answers of charts; empty keeps them in files under home")
     superset_mongodb_url: str = Field("", description="MongoDB as Superset reads it, of a read-only user; empty is that of the rest")
+    superset_pictures_from: str = Field(
+        "https://m.media-amazon.com https://images-na.ssl-images-amazon.com",
+        description="from where Superset's pages may load pictures of products, separated by spaces",
+    )
     superset_live_seconds: int = Field(2, ge=1, description="how long the answer of a chart over the live reports is kept")
 
     # small print of the local stack

@@ -2,7 +2,8 @@
 
 SUPERSET_SECRET_KEY signs sessions and seals the passwords that are kept. SUPERSET_DATABASE_URL is where Superset keeps what it knows,
 SUPERSET_CACHE_URL a Redis for what charts have been answered (empty: files under SUPERSET_HOME), SUPERSET_LIVE_SECONDS how old an
-answer over the live reports may be. SUPERSET_MONGODB_URL and SUPERSET_MONGODB_DATABASE are where the reports are.
+answer over the live reports may be. SUPERSET_MONGODB_URL and SUPERSET_MONGODB_DATABASE are where the reports are,
+SUPERSET_PICTURES_FROM the addresses that pages may load pictures of products from, separated by spaces.
 """
 
 import os
@@ -46,14 +47,13 @@ DASHBOARD_AUTO_REFRESH_MODE = "fetch"  # a page that refreshes itself asks for a
 WTF_CSRF_ENABLED = True
 RATELIMIT_ENABLED = True
 SESSION_COOKIE_SAMESITE = "Lax"
-# Its pages load nothing from elsewhere but the products' pictures: from the shop's own servers, or those that SUPERSET_PICTURES_FROM names.
-_PICTURES = os.environ.get("SUPERSET_PICTURES_FROM") or "https://m.media-amazon.com https://images-na.ssl-images-amazon.com"
+# Its pages load nothing from elsewhere but the products' pictures.
 TALISMAN_ENABLED = True
 TALISMAN_CONFIG = {
     "content_security_policy": {
         "base-uri": ["'self'"],
         "default-src": ["'self'"],
-        "img-src": ["'self'", "blob:", "data:", *_PICTURES.split()],
+        "img-src": ["'self'", "blob:", "data:", *os.environ.get("SUPERSET_PICTURES_FROM", "").split()],
         "worker-src": ["'self'", "blob:"],
         "connect-src": ["'self'"],
         "object-src": "'none'",

@@ -17,23 +17,19 @@ import os
 import re
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import requests
 import yaml
+from superset_client import Client, Refused
 
 ASSETS = Path(__file__).parent / "assets"
 KINDS = ("databases", "datasets", "charts", "dashboards")
 MONGODB_IN_FILES = "mongopipe://127.0.0.1:27017/tidemark"  # what the files have in the place of the environment's address
-ANSWER_SECONDS = 120
 
 Content = dict[str, Any]
-
-
-class Refused(Exception):
-    """Superset says no."""
 
 
 class Asset(NamedTuple):
@@ -64,36 +60,6 @@ def _digest(content: Content) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-class Superset:
-    """The API of a running one, as its administrator."""
-
-    def __init__(self, url: str, password: str) -> None:
-        self._url, self._http = f"{url}/api/v1", requests.Session()
-        login = {"username": "admin", "password": password, "provider": "db", "refresh": False}
-        token = self._answer(self._http.post(f"{self._url}/security/login", json=login, timeout=ANSWER_SECONDS)).json()["access_token"]
-        self._http.headers.update({"Authorization": f"Bearer {token}", "Referer": url})
-        answer = self._answer(self._http.get(f"{self._url}/security/csrf_token/", timeout=ANSWER_SECONDS))
-        self._http.headers["X-CSRFToken"] = answer.json()["result"]
-
-    def assets(self) -> dict[str, Asset]:
-        """All there are, by uuid."""
-        return {
-            asset.uuid: asset
-            for asset in _unzipped(self._answer(self._http.get(f"{self._url}/assets/export/", timeout=ANSWER_SECONDS)).content)
-        }
-
-    def bring(self, assets: Mapping[str, Asset]) -> None:
-        """Imports assets, over those that are there."""
-        files = {"bundle": ("assets.zip", _zipped(assets.values()), "application/zip")}
-        self._answer(self._http.post(f"{self._url}/assets/import/", files=files, timeout=ANSWER_SECONDS))
-
-    @staticmethod
-    def _answer(answer: requests.Response) -> requests.Response:
-        if not answer.ok:
-            raise Refused(f"Superset answers {answer.status_code} to {answer.request.method} {answer.url}: {answer.text[:2_000]}")
-        return answer
-
-
 class Memory:
     """What was imported, by uuid: the digest of the file, and of what Superset made of it."""
 
@@ -115,6 +81,21 @@ class Memory:
         unfinished.rename(self._path)
 
 
+class Superset:
+    """The assets of a running one."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def assets(self) -> dict[str, Asset]:
+        """All there are, by uuid."""
+        return {asset.uuid: asset for asset in _unzipped(self._client.get("/assets/export/").content)}
+
+    def bring(self, assets: Iterable[Asset]) -> None:
+        """Imports assets, over those that are there."""
+        self._client.post("/assets/import/", files={"bundle": ("assets.zip", _zipped(assets), "application/zip")})
+
+
 def bring(superset: Superset, memory: Memory, shipped: Mapping[str, Asset], *, overwrite: bool) -> Iterator[str]:
     """Imports what has changed in the files; says what it does and what it leaves."""
     there = superset.assets()
@@ -129,7 +110,7 @@ def bring(superset: Superset, memory: Memory, shipped: Mapping[str, Asset], *, o
         yield "nothing else is to be imported" if kept else "nothing is to be imported"
         return
     # Superset wants all that one refers to in one bundle; what is to stay goes in as it is there.
-    superset.bring({uuid: there[uuid] if uuid in there and uuid not in todo else asset for uuid, asset in shipped.items()})
+    superset.bring(there[uuid] if uuid in there and uuid not in todo else asset for uuid, asset in shipped.items())
     now = superset.assets()
     memory.keep({uuid: asset for uuid, asset in shipped.items() if uuid not in kept}, now)
     for uuid in sorted(todo, key=lambda one: shipped[one].path):
@@ -238,7 +219,7 @@ def _plain(asset: Asset) -> str:
     return re.sub(r"_\d+\.yaml$", ".yaml", asset.path)
 
 
-def _zipped(assets: Any) -> bytes:
+def _zipped(assets: Iterable[Asset]) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as bundle:
         bundle.writestr(
@@ -264,7 +245,7 @@ def main() -> int:
     given = parser.parse_args()
     files = shipped(ASSETS, mongopipe_url(os.environ["SUPERSET_MONGODB_URL"], os.environ["SUPERSET_MONGODB_DATABASE"]))
     try:
-        superset = Superset(os.environ["SUPERSET_URL"], os.environ["SUPERSET_PASSWORD"])
+        superset = Superset(Client(os.environ["SUPERSET_URL"], "admin", os.environ["SUPERSET_PASSWORD"]))
         if given.what == "import":
             said = bring(superset, Memory(Path(os.environ["SUPERSET_HOME"]) / "imported.json"), files, overwrite=given.overwrite)
         else:

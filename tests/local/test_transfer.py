@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from settings import CHECKOUT
-
-_SPEC = importlib.util.spec_from_file_location("transfer", CHECKOUT / "superset" / "transfer.py")
-assert _SPEC is not None
-assert _SPEC.loader is not None
-transfer: Any = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(transfer)
+import transfer
 
 
 class Pretended:
@@ -26,10 +19,10 @@ class Pretended:
     def assets(self) -> dict[str, Any]:
         return dict(self.there)
 
-    def bring(self, assets: dict[str, Any]) -> None:
-        for uuid, asset in assets.items():
+    def bring(self, assets: Iterable[Any]) -> None:
+        for asset in assets:
             params = {**asset.content["params"], "datasource": "7__table"}
-            self.there[uuid] = asset._replace(content={**asset.content, "params": params})
+            self.there[asset.uuid] = asset._replace(content={**asset.content, "params": params})
 
     def change(self, uuid: str, **fields: str) -> None:
         asset = self.there[uuid]

@@ -1,0 +1,37 @@
+"""Superset's API, as one of its accounts uses it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import requests
+
+ANSWER_SECONDS = 120
+
+
+class Refused(Exception):
+    """Superset says no."""
+
+
+class Client:
+    """Logged in. All methods raise Refused where Superset says no, requests.RequestException where it does not answer."""
+
+    def __init__(self, url: str, account: str, password: str) -> None:
+        self._url, self._http = f"{url}/api/v1", requests.Session()
+        self._http.trust_env = False  # a page of this machine, or of this network
+        self._http.headers.update({"Referer": url})
+        login = {"username": account, "password": password, "provider": "db", "refresh": False}
+        self._http.headers.update({"Authorization": f"Bearer {self.post('/security/login', json=login).json()['access_token']}"})
+        self._http.headers.update({"X-CSRFToken": self.get("/security/csrf_token/").json()["result"]})
+
+    def get(self, path: str) -> requests.Response:
+        return self._answer(self._http.get(f"{self._url}{path}", timeout=ANSWER_SECONDS))
+
+    def post(self, path: str, **given: Any) -> requests.Response:
+        return self._answer(self._http.post(f"{self._url}{path}", timeout=ANSWER_SECONDS, **given))
+
+    @staticmethod
+    def _answer(answer: requests.Response) -> requests.Response:
+        if not answer.ok:
+            raise Refused(f"Superset answers {answer.status_code} to {answer.request.method} {answer.url}: {answer.text[:2_000]}")
+        return answer

@@ -1,0 +1,45 @@
+"""Asks the charts of dashboard Trends when the history has changed, so that the first to look finds answers: `python superset/warm.py`.
+
+Runs until it is stopped. SUPERSET_URL, SUPERSET_VIEWER_PASSWORD, SUPERSET_MONGODB_URL and SUPERSET_MONGODB_DATABASE are the
+environment's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import history_version
+import requests
+from pymongo.errors import PyMongoError
+from superset_client import Client, Refused
+
+DASHBOARD = "tidemark-trends"
+LOOK_EVERY_SECONDS = 10.0
+
+
+def warm(superset: Client) -> int:
+    """Asks all of them; how many."""
+    charts = superset.get(f"/dashboard/{DASHBOARD}/charts").json()["result"]
+    for chart in charts:
+        superset.get(f"/chart/{chart['id']}/data/")
+    return len(charts)
+
+
+def main() -> None:
+    known = ""
+    while True:
+        try:
+            found = history_version.version()
+            if found != known:
+                charts = warm(Client(os.environ["SUPERSET_URL"], "viewer", os.environ["SUPERSET_VIEWER_PASSWORD"]))
+                sys.stdout.write(f"history {found}: {charts} charts\n")
+                known = found
+        except (Refused, requests.RequestException, PyMongoError) as error:
+            sys.stdout.write(f"{error}\n")  # they are asked by whoever looks
+        time.sleep(LOOK_EVERY_SECONDS)
+
+
+if __name__ == "__main__":
+    main()
