@@ -16,9 +16,11 @@ from superset.app import create_app
 
 ADMINISTRATOR, VIEWER = "admin", "viewer"
 
-# What a viewer may do, of what Superset's own role Gamma may: see dashboards and their charts, filter, drill, and take rows away.
+# What a viewer may do: see dashboards and their charts, filter, drill, and take rows away. Of what Superset's own role Gamma may, this;
 _READ = {"can_read", "can_get", "can_get_drill_info", "can_drill", "can_view_chart_as_table", "can_view_query", "can_csv", "can_userinfo"}
+# and of everything there is, this.
 _MORE = {
+    ("all_datasource_access", "all_datasource_access"),
     ("menu_access", "Dashboards"),
     ("menu_access", "Charts"),
     ("can_dashboard", "Superset"),
@@ -31,6 +33,7 @@ _MORE = {
     ("can_slice", "Superset"),
     ("can_recent_activity", "Log"),
     ("can_external_metadata", "Datasource"),
+    ("can_samples", "Datasource"),
     ("can_time_range", "Api"),
     ("can_query", "Api"),
     ("can_query_form_data", "Api"),
@@ -40,7 +43,6 @@ _MORE = {
     ("can_write", "ExploreFormDataRestApi"),
     ("can_write", "ExplorePermalinkRestApi"),
 }
-_ALL_DATASETS = "all_datasource_access"
 
 
 def _account(security: Any, name: str, role: Any, password: str) -> None:
@@ -54,9 +56,10 @@ def _account(security: Any, name: str, role: Any, password: str) -> None:
 
 def _viewers_role(security: Any) -> Any:
     role = security.find_role("Viewer") or security.add_role("Viewer")
-    named = {(one.permission.name, one.view_menu.name): one for one in security.find_role("Gamma").permissions}
-    role.permissions = [one for name, one in named.items() if name[0] in _READ or name in _MORE]
-    role.permissions.append(security.find_permission_view_menu(_ALL_DATASETS, _ALL_DATASETS))
+    role.permissions = [one for one in security.find_role("Gamma").permissions if one.permission.name in _READ]
+    role.permissions += [
+        found for name in sorted(_MORE) if (found := security.find_permission_view_menu(*name)) not in (None, *role.permissions)
+    ]
     security.session.commit()
     return role
 
