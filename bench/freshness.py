@@ -21,14 +21,13 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count, islice
 from random import Random
-from typing import Any
 
 from confluent_kafka import KafkaError, Message
 from pymongo.database import Database
 from support.places import Place
 from support.streams import stream, wait_until_served
 
-from bench.sides import place, tell
+from bench.sides import against_limit, place, tell
 from catalog.marks import TideMark, TopicPartition
 from serving import offsets
 from serving.database import Document
@@ -153,16 +152,7 @@ def main() -> None:
         minutes[int((moment - ages[0][0]) // 60)].append(age)
     rounds = [percentiles(one) for one in minutes.values() if len(one) > given.rate]
     whole = percentiles([age for _, age in ages])
-    comparisons: dict[str, dict[str, Any]] = {
-        name: {
-            "ours": round(whole[name], 3),
-            "theirs": limit,
-            "ratio": round(whole[name] / limit, 3),
-            "rounds": len(rounds),
-            "spread": [round(edge(one[name] / limit for one in rounds), 3) for edge in (min, max)],
-        }
-        for name, limit in LIMITS.items()
-    }
+    comparisons = {name: against_limit(limit, [one[name] for one in rounds], whole[name]) for name, limit in LIMITS.items()}
     more = {"p99": round(whole["p99"], 3), "most": round(whole["most"], 3), "events": len(ages), "cells": cells}
     tell("freshness", "seconds", comparisons, **more)
 

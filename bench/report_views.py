@@ -11,12 +11,11 @@ import statistics
 import time
 from itertools import chain
 from random import Random
-from typing import Any
 
 from pymongo.database import Database
 from support.states import name_categories, publish, stream
 
-from bench.sides import place, tell
+from bench.sides import against_limit, p95, place, tell
 from catalog.cube import MEASURES
 from serving.database import Document
 
@@ -52,10 +51,6 @@ def asked(database: Database[Document], view: str, times: int) -> list[float]:
     return found
 
 
-def p95(seconds: list[float]) -> float:
-    return statistics.quantiles(seconds, n=20)[18]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.report_views")
     parser.add_argument("--cells", type=int, default=15_000)
@@ -70,16 +65,7 @@ def main() -> None:
         for _ in range(given.rounds):
             for view in VIEWS:
                 seconds[view].append(asked(here.database, view, given.times))
-    comparisons: dict[str, dict[str, Any]] = {
-        f"{view} p95": {
-            "ours": round(statistics.median(map(p95, rounds)), 4),
-            "theirs": LIMIT_SECONDS,
-            "ratio": round(statistics.median(map(p95, rounds)) / LIMIT_SECONDS, 3),
-            "rounds": given.rounds,
-            "spread": [round(edge(map(p95, rounds)) / LIMIT_SECONDS, 3) for edge in (min, max)],
-        }
-        for view, rounds in seconds.items()
-    }
+    comparisons = {f"{view} p95": against_limit(LIMIT_SECONDS, [p95(one) for one in rounds]) for view, rounds in seconds.items()}
     tell(
         "report_views",
         "seconds",

@@ -10,7 +10,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,6 +87,22 @@ def in_turns(rounds: int, ours: Side, theirs: Side) -> dict[str, Any]:
         "our_cpu_us": round(statistics.median(our.cpu_us for our, _ in both), 1),
         "their_cpu_us": round(statistics.median(their.cpu_us for _, their in both), 1),
     }
+
+
+def against_limit(limit: float, rounds: Sequence[float], whole: float | None = None) -> dict[str, Any]:
+    """A comparison of seconds with a limit: `whole` is what all rounds come to, where that is not their median."""
+    ours = statistics.median(rounds) if whole is None else whole
+    return {
+        "ours": round(ours, 4),
+        "theirs": limit,
+        "ratio": round(ours / limit, 3),
+        "rounds": len(rounds),
+        "spread": [round(edge(rounds) / limit, 3) for edge in (min, max)],
+    }
+
+
+def p95(seconds: Sequence[float]) -> float:
+    return statistics.quantiles(seconds, n=20)[18]
 
 
 def tell(bench: str, unit: str, comparisons: dict[str, dict[str, Any]], **more: Any) -> None:

@@ -21,12 +21,19 @@ class Pages:
     def get(self, path: str) -> Any:
         return self._http.get(path).raise_for_status().json()
 
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        return self._http.post(path, json=body).raise_for_status().json()
+
     def status_of(self, method: str, path: str, body: dict[str, Any]) -> int:
         return self._http.request(method, path, json=body).status_code
 
     def charts(self) -> dict[str, int]:
         """Ids of all charts by name."""
         return {one["slice_name"]: one["id"] for one in self.get("/chart/?q=(page_size:100)")["result"]}
+
+    def charts_of(self, dashboard: str) -> list[str]:
+        """The names of a dashboard's charts."""
+        return [one["slice_name"] for one in self.get(f"/dashboard/{dashboard}/charts")["result"]]
 
     def dashboards(self) -> dict[str, int]:
         return {one["dashboard_title"]: one["id"] for one in self.get("/dashboard/?q=(page_size:100)")["result"]}

@@ -1,0 +1,102 @@
+"""How long Superset takes to show the dashboards over a full-size catalog: `python -m bench.dashboards`. Prints one line of JSON.
+
+A whole stack of its own serves a generated catalog, as `make run` brings it. `catalog` are all charts of dashboard Catalog, and
+`explorer` the table of dashboard Products with filters of category and price, each asked through Superset's API without its cache, one
+after the other; they are held against limits for the 95th of a hundred. `browser` is from the first painted pixel of dashboard Catalog
+to its last chart, in Chromium. A round of it is a new page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from support.browser import dashboard, open_browser
+from support.pages import Pages
+from support.stacks import Stack, prepared_stack
+
+from bench.sides import against_limit, p95, tell
+from serving.database import connect, tidemark
+
+CATALOG, EXPLORER = "tidemark-catalog", "tidemark-products"
+CHART_SECONDS, TABLE_SECONDS, BROWSER_SECONDS = 0.3, 1.0, 4.0
+
+
+def say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def serve(made: Stack, rows: int, batch: str) -> None:
+    made.settings["mongodb_cache_gb"] = os.environ["TIDEMARK_MONGODB_CACHE_GB"] = "2.0"
+    with made.command("run", "--rows", str(rows), "--days", "1", "--batch", batch, PYTHONUNBUFFERED="1") as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            say(line.rstrip())
+    if running.returncode:
+        raise RuntimeError("the catalog has not been served")
+
+
+def asked(ask: Callable[[], object], times: int) -> list[float]:
+    """Seconds of each of so many questions, after some that bring all into memory."""
+    found = []
+    for number in range(times + 3):
+        started = time.perf_counter()
+        ask()
+        if number >= 3:
+            found.append(time.perf_counter() - started)
+    return found
+
+
+def explorer(viewer: Pages) -> list[tuple[str, dict[str, Any]]]:
+    """The table's queries as the page asks them, with a category and a range of prices chosen."""
+    with connect() as client:
+        (largest,) = tidemark(client).report_category.find().sort("products", -1).limit(1)
+    chart = viewer.get(f"/chart/{viewer.charts()['Products one by one']}")["result"]
+    context = json.loads(chart["query_context"])
+    named = {"col": "category_name", "op": "IN", "val": [largest["category_name"]]}
+    prices = [{"col": "price", "op": ">=", "val": 10}, {"col": "price", "op": "<=", "val": 30}]
+    queries = [{**query, "filters": [named, *prices]} for query in context["queries"]]
+    return [("explorer", {**context, "queries": queries, "force": True})]
+
+
+def first_paint_to_last_chart() -> float:
+    with open_browser("viewer") as page:
+        opened = dashboard(page, CATALOG)
+        for name in opened.charts():
+            opened.wait_until_drawn(name)
+        drawn = page.evaluate("performance.now()")
+        painted = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        return float(drawn - painted) / 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.dashboards")
+    parser.add_argument("--rows", type=int, default=1_426_337)
+    parser.add_argument("--times", type=int, default=50, help="questions of each chart")
+    parser.add_argument("--rounds", type=int, default=5, help="pages opened")
+    parser.add_argument("--batch", choices=["yes", "no"], default="yes", help="a nightly run and the history before")
+    given = parser.parse_args()
+    with prepared_stack() as made:
+        serve(made, given.rows, given.batch)
+        viewer = Pages("viewer")
+        comparisons: dict[str, dict[str, Any]] = {}
+        for name in viewer.charts_of(CATALOG):
+            seconds = asked(lambda name=name: viewer.rows(name), given.times)  # type: ignore[misc]
+            comparisons[f"{name} p95"] = against_limit(CHART_SECONDS, [p95(seconds)])
+            say(f"{name}: median {statistics.median(seconds):.3f} s, p95 {p95(seconds):.3f} s")
+        for name, context in explorer(viewer):
+            seconds = asked(lambda context=context: viewer.post("/chart/data", context), given.times)  # type: ignore[misc]
+            comparisons[f"{name} p95"] = against_limit(TABLE_SECONDS, [p95(seconds)])
+        pages = [first_paint_to_last_chart() for _ in range(given.rounds)]
+        comparisons["first paint to last chart"] = against_limit(BROWSER_SECONDS, pages)
+    tell("dashboards", "s", comparisons, reach=dict.fromkeys(comparisons, 1), rows=given.rows)
+
+
+if __name__ == "__main__":
+    main()
