@@ -128,7 +128,10 @@ def take(superset: Superset, shipped: Mapping[str, Asset], folder: Path) -> Iter
     for uuid in sorted(wanted, key=lambda one: there[one].path):
         asset = there[uuid]
         path = folder / (shipped[uuid].path if uuid in shipped else _plain(asset))
-        text = yaml.safe_dump(_with_address(portable(asset.content), MONGODB_IN_FILES), sort_keys=False, allow_unicode=True, width=140)
+        content = _with_address(portable(asset.content), MONGODB_IN_FILES)
+        if "table_name" in content and uuid in shipped:
+            content = in_order(content, shipped[uuid].content)
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=140)
         if not path.exists() or path.read_text() != text:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
@@ -167,7 +170,18 @@ def portable(content: Content) -> Content:
     if "slice_name" in content:
         params = {name: value for name, value in content["params"].items() if name != "datasource"}
         return {**content, "params": params, "query_context": _without_dataset(content["query_context"])}
+    if "table_name" in content:
+        return in_order(content, {})
     return content
+
+
+def in_order(dataset: Content, like: Content) -> Content:
+    """A dataset with columns and metrics in the order of another's, which people see when they drill; the rest behind them by name."""
+    found = dict(dataset)
+    for parts, name in (("columns", "column_name"), ("metrics", "metric_name")):
+        known = {one[name]: place for place, one in enumerate(like.get(parts, ()))}
+        found[parts] = sorted(dataset.get(parts, ()), key=lambda one: (known.get(one[name], len(known)), one[name]))
+    return found
 
 
 _SEEN = ("label_colors", "shared_label_colors", "map_label_colors", "color_scheme_domain", "color_namespace")

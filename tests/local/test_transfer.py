@@ -109,6 +109,18 @@ def test_a_dashboards_file_has_no_number_of_one_superset() -> None:
     }
 
 
+def test_a_dataset_is_the_same_in_any_order_and_its_file_keeps_the_order_that_it_has() -> None:
+    def dataset(*columns: str) -> dict[str, Any]:
+        return {"table_name": "product", "columns": [{"column_name": name} for name in columns], "metrics": [{"metric_name": "count"}]}
+
+    def digest(*columns: str) -> str:
+        return str(transfer.Asset("datasets/product.yaml", dataset(*columns)).digest())
+
+    assert digest("title", "asin") == digest("asin", "title") != digest("asin")
+    ordered = transfer.in_order(dataset("a", "asin", "b", "title"), dataset("title", "gone", "asin"))
+    assert [one["column_name"] for one in ordered["columns"]] == ["title", "asin", "a", "b"]
+
+
 @pytest.mark.parametrize(
     ("mongodb", "connector"),
     [
