@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 _EVENTS = """topic STRING, partition INT, offset BIGINT, timestamp BIGINT, key BINARY, value BINARY,
     headers ARRAY<STRUCT<key: STRING, value: BINARY>>, landing BIGINT"""
 # Statistics by file of these alone: they say which files a mark needs, and those of values would be large.
+_STATE_PROPERTIES = {"delta.dataSkippingNumIndexedCols": "0"}  # a layer is read whole: a tenth of writing it would go into statistics
 _EVENT_PROPERTIES = {"delta.appendOnly": "true", "delta.dataSkippingStatsColumns": "topic,partition,offset,timestamp,landing"}
 _TOPIC_ID = "tidemark.topic."  # a table property for each topic
 
@@ -108,7 +109,8 @@ class Lake:
 
     def write_layer(self, layer: int, states: DataFrame) -> None:
         """Writes a layer whose number nobody else has."""
-        states.withColumn("layer", F.lit(layer).cast("bigint")).write.format("delta").partitionBy("layer").mode("append").save(self._states)
+        rows = states.withColumn("layer", F.lit(layer).cast("bigint")).write.format("delta").options(**_STATE_PROPERTIES)
+        rows.partitionBy("layer").mode("append").save(self._states)
 
     def layers(self) -> set[int]:
         """The layers there are. One without any state is none."""
