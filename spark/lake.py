@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 
 _EVENTS = """topic STRING, partition INT, offset BIGINT, timestamp BIGINT, key BINARY, value BINARY,
     headers ARRAY<STRUCT<key: STRING, value: BINARY>>, landing BIGINT"""
-# Statistics by file of these alone: they say which files a mark needs, and those of values would be large.
 _STATE_PROPERTIES = {"delta.dataSkippingNumIndexedCols": "0"}  # a layer is read whole: a tenth of writing it would go into statistics
+# Statistics by file of these alone: they say which files a mark needs, and those of values would be large.
 _EVENT_PROPERTIES = {"delta.appendOnly": "true", "delta.dataSkippingStatsColumns": "topic,partition,offset,timestamp,landing"}
 _TOPIC_ID = "tidemark.topic."  # a table property for each topic
 
