@@ -49,6 +49,7 @@ clean: $(VENV)/.run-ready ## Stop everything and delete all state: topics, datab
 
 test: check ## Check and test everything
 	@$(CONNECTOR) test
+	$(VENV)/superset/bin/python -m pytest superset/tests
 	$(PY) -m pytest -m "not soak"
 
 soak: $(VENV)/.dev-ready ## The long forms of the proofs: kills, random schedules, a full-size catalog

@@ -1,0 +1,98 @@
+"""Of those who look for an answer at once, one asks. Runs in Superset's environment."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import shared_cache
+from flask import Flask
+from flask_caching import Cache
+
+VIEWERS = 12
+
+
+class Charts:
+    """An application whose requests answer from the cache, or ask `asking` and keep what it says."""
+
+    def __init__(self, folder: Path, asking: Callable[[], str]) -> None:
+        self.app = Flask("charts")
+        config = {"CACHE_TYPE": "shared_cache.SharedCache", "CACHE_DIR": str(folder), "CACHE_DEFAULT_TIMEOUT": 30}
+        self.cache = Cache(self.app, config=config)
+        self.asked = 0
+        self._counting = threading.Lock()
+
+        @self.app.get("/<chart>")
+        def answer(chart: str) -> str:
+            if found := self.cache.get(chart):
+                return str(found)
+            with self._counting:
+                self.asked += 1
+            said = asking()
+            self.cache.set(chart, said)
+            return said
+
+    def look(self, chart: str) -> tuple[int, str]:
+        with self.app.test_client() as client:
+            answer = client.get(f"/{chart}")
+            return answer.status_code, answer.text
+
+
+def slowly() -> str:
+    time.sleep(0.3)
+    return "an answer"
+
+
+def test_one_asks_and_the_others_wait(tmp_path: Path) -> None:
+    charts = Charts(tmp_path, slowly)
+    with ThreadPoolExecutor(VIEWERS) as pool:
+        answers = list(pool.map(charts.look, ["a"] * VIEWERS))
+    assert answers == [(200, "an answer")] * VIEWERS
+    assert charts.asked == 1
+
+
+def test_nobody_waits_for_another_chart(tmp_path: Path) -> None:
+    charts = Charts(tmp_path, slowly)
+    with ThreadPoolExecutor(VIEWERS) as pool:
+        list(pool.map(charts.look, ["a", "b", "c"] * (VIEWERS // 3)))
+    assert charts.asked == 3
+
+
+def test_where_who_asks_fails_another_asks(tmp_path: Path) -> None:
+    failures = iter([True, True, False])
+
+    def asking() -> str:
+        time.sleep(0.1)
+        if next(failures):
+            raise RuntimeError("MongoDB does not answer")
+        return "an answer"
+
+    charts = Charts(tmp_path, asking)
+    with ThreadPoolExecutor(VIEWERS) as pool:
+        answers = list(pool.map(charts.look, ["a"] * VIEWERS))
+    assert sorted(status for status, _ in answers) == [200] * (VIEWERS - 2) + [500] * 2
+    assert charts.asked == 3
+
+
+def test_who_has_died_holds_nobody_up_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_cache, "WAIT_SECONDS", 1)
+    charts = Charts(tmp_path, slowly)
+    with charts.app.test_request_context():
+        assert charts.cache.get("a") is None  # and never says more
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(charts.look, "a").result() == (200, "an answer")
+
+
+def test_outside_of_a_request_it_is_a_cache_like_any(tmp_path: Path) -> None:
+    charts = Charts(tmp_path, slowly)
+    with charts.app.app_context():
+        assert charts.cache.get("a") is None
+        assert charts.cache.get("a") is None
+        charts.cache.set("a", 1)
+        assert charts.cache.get("a") == 1
+        charts.cache.delete("a")
+        assert not charts.cache.has("a")
