@@ -3,7 +3,8 @@
 A whole stack of its own serves a generated catalog, as `make run` brings it. `catalog` are all charts of dashboard Catalog, and
 `explorer` the table of dashboard Products with filters of category and price, each asked through Superset's API without its cache, one
 after the other; they are held against limits for the 95th of a hundred. `browser` is from the first painted pixel of dashboard Catalog
-to its last chart, in Chromium. A round of it is a new page.
+to its last chart, in Chromium; a round of it is a new page. `post` is from a post to the API to its number in an open page that nobody
+touches.
 """
 
 from __future__ import annotations
@@ -15,17 +16,21 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
+from playwright.sync_api import expect
 from support.browser import dashboard, open_browser
 from support.pages import Pages
 from support.stacks import Stack, prepared_stack
 
 from bench.sides import against_limit, p95, tell
+from local import loopback
 from serving.database import connect, tidemark
+from settings import settings
 
 CATALOG, EXPLORER = "tidemark-catalog", "tidemark-products"
-CHART_SECONDS, TABLE_SECONDS, BROWSER_SECONDS = 0.3, 1.0, 4.0
+CHART_SECONDS, TABLE_SECONDS, BROWSER_SECONDS, POST_SECONDS = 0.3, 1.0, 4.0, 10.0
 
 
 def say(text: str) -> None:
@@ -75,6 +80,23 @@ def first_paint_to_last_chart() -> float:
         return float(drawn - painted) / 1000
 
 
+def post_to_page(rounds: int) -> list[float]:
+    """Seconds of each of so many posts of new products."""
+    found = []
+    with open_browser("viewer") as page, loopback.client(settings().api_url, timeout=60) as api:
+        number = dashboard(page, CATALOG).number("Products")
+        number.wait_for()
+        for one in range(rounds):
+            before = int(number.inner_text().replace(",", ""))
+            product = {"asin": f"B0BENCH{one:03}", "title": "A lamp", "stars": 4, "reviews": 1, "price": 12.5, "listPrice": 0}
+            more = {"category_id": 1, "isBestSeller": False, "boughtInLastMonth": 0, "date": datetime.now(UTC).isoformat()}
+            started = time.perf_counter()
+            api.post("/AmazonProduct", json=product | more).raise_for_status()
+            expect(number).to_have_text(f"{before + 1:,}")
+            found.append(time.perf_counter() - started)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.dashboards")
     parser.add_argument("--rows", type=int, default=1_426_337)
@@ -95,6 +117,7 @@ def main() -> None:
             comparisons[f"{name} p95"] = against_limit(TABLE_SECONDS, [p95(seconds)])
         pages = [first_paint_to_last_chart() for _ in range(given.rounds)]
         comparisons["first paint to last chart"] = against_limit(BROWSER_SECONDS, pages)
+        comparisons["post to page"] = against_limit(POST_SECONDS, post_to_page(given.rounds))
     tell("dashboards", "s", comparisons, reach=dict.fromkeys(comparisons, 1), rows=given.rows)
 
 

@@ -56,9 +56,14 @@ def shows(dashboard: Dashboard, chart: str, number: int) -> None:
     expect(dashboard.number(chart)).to_have_text(f"{number:,}")
 
 
+def plain(text: str) -> bool:
+    """Does a page show it as it is?"""
+    return " ".join(text.split()) == text and not set(text) & set("<>&")
+
+
 def a_category(of: Recomputed) -> tuple[int, str]:
     """One of several products in several price levels, whose name no other has."""
-    alone = [number for number, name in of.categories.items() if list(of.categories.values()).count(name) == 1]
+    alone = [number for number, name in of.categories.items() if list(of.categories.values()).count(name) == 1 and plain(name)]
     number = max(alone, key=lambda one: len({level for category, level, _ in of.cube if category == one}))
     return number, of.categories[number]
 
@@ -125,12 +130,12 @@ def test_a_link_leads_to_the_products_of_a_category_and_of_a_level(stack: Stack,
 
 def test_products_by_asin_by_price_and_one_by_one(stack: Stack, page: Page) -> None:
     truth, opened = stack.recomputed(), dashboard(page, PRODUCTS)
-    asin = sorted(truth.products)[3]
+    asin = next(asin for asin in sorted(truth.products)[3:] if truth.products[asin]["productURL"] and plain(truth.products[asin]["title"]))
     opened.choose("asin", asin)
     shows(opened, "Products found", 1)
     expect(opened.chart("Products one by one").locator("tbody tr")).to_have_count(1)
     assert opened.column("Products one by one", "ASIN") == [asin]
-    assert opened.column("Products one by one", "Title") == [str(truth.products[asin]["title"]).strip()]
+    assert opened.column("Products one by one", "Title") == [truth.products[asin]["title"]]
     link = opened.chart("Products one by one").locator("tbody a")
     assert link.get_attribute("href") == truth.products[asin]["productURL"]
 
