@@ -53,12 +53,14 @@ def recompute(lake: Lake, database: Database[Document], number: int, mode: Mode 
     log.info("publication %d at %s: %s", number, draft.mark, f"from publication {base.number}" if base else "from the raw history")
     with lake.tasks_for(start.behind(draft.mark) + (TideMark().behind(start) if base else 0)):
         layers = _layers(lake, database, base, start, draft.mark, rules)
+        # The newest moment of observation is that of some product's state.
+        cube = transforms.cube(lake.states(layers, *transforms.CUBED), rules, F.max("version.observed_at").alias("newest")).collect()
         result = Result(
-            cells={_cell(row): tuple(row[measure] for measure in MEASURES) for row in _cube(lake, layers, rules)},
+            cells={_cell(row): tuple(row[measure] for measure in MEASURES) for row in cube},
             layers=layers,
             since_full=base.since_full + 1 if base else 0,
             newest_event=_newest(_newest_event(lake, start, draft.mark), base.newest_event if base else None),
-            newest_observation=_newest_observation(lake, layers),
+            newest_observation=_moment(max((row["newest"] for row in cube), default=None)),
         )
     publications.complete(database, number, result)
     _drop_unneeded(lake, database)
@@ -95,10 +97,6 @@ def _layers(
     return (*kept, *({layer} & lake.layers()))
 
 
-def _cube(lake: Lake, layers: tuple[int, ...], rules: Rules) -> list[Row]:
-    return transforms.cube(lake.states(layers, *transforms.CUBED), rules).collect()
-
-
 def _cell(row: Row) -> Cell:
     return Cell(row["category_id"], row["price_level"], row["isBestSeller"])
 
@@ -106,12 +104,6 @@ def _cell(row: Row) -> Cell:
 def _newest_event(lake: Lake, start: TideMark, end: TideMark) -> datetime | None:
     """Kafka's time of the newest event between two marks."""
     return _moment(lake.events(start, end).agg(F.max("timestamp")).collect()[0][0])
-
-
-def _newest_observation(lake: Lake, layers: tuple[int, ...]) -> datetime | None:
-    """The newest moment of observation, which is that of some product's state."""
-    products = lake.states(layers, "kind", "id", "version", "topic").where(F.col("kind") == transforms.PRODUCT)
-    return _moment(products.agg(F.max("version.observed_at")).collect()[0][0])
 
 
 def _moment(milliseconds: int | None) -> datetime | None:

@@ -203,10 +203,11 @@ def _rows_of(names: tuple[str, ...]) -> tuple[Column, tuple[Column, ...]]:
     return highest, tuple(F.col(f"row.{name}").alias(name) for name in names)
 
 
-def cube(states: DataFrame, rules: Rules = RULES) -> DataFrame:
-    """The sums by cell of product states: category_id, price_level, isBestSeller, then the measures."""
+def cube(states: DataFrame, rules: Rules = RULES, *beside: Column) -> DataFrame:
+    """The sums by cell of product states: category_id, price_level, isBestSeller, the measures, and other aggregates beside them."""
     products = with_contributions(states.where(F.col("kind") == PRODUCT), rules)
-    return products.groupBy("category_id", "price_level", "isBestSeller").agg(*(F.sum(measure).alias(measure) for measure in MEASURES))
+    sums = (F.sum(measure).alias(measure) for measure in MEASURES)
+    return products.groupBy("category_id", "price_level", "isBestSeller").agg(*sums, *beside)
 
 
 # The columns of states that cube() asks for.
