@@ -6,6 +6,7 @@ percentiles, no ranks or frames of peers.
 """
 
 from mongopipe.translate.optimise.distinct_measures import distinct_measures
+from mongopipe.translate.optimise.drop_orders import drop_orders
 from mongopipe.translate.optimise.join_behind_group import join_behind_group
 from mongopipe.translate.optimise.peers import peers
 from mongopipe.translate.optimise.percentiles import percentiles
@@ -15,7 +16,7 @@ from mongopipe.translate.optimise.unique_groups import unique_groups
 from mongopipe.translate.plans import Plan
 
 LOWERINGS = (unique_groups, percentiles, distinct_measures, peers)
-RULES = (push_filters, join_behind_group, push_limits)
+RULES = (push_filters, join_behind_group, drop_orders, push_limits)
 
 
 def optimise(plan: Plan) -> Plan:
