@@ -13,6 +13,7 @@ from playwright.sync_api import Locator, Page, expect, sync_playwright
 from settings import settings
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+LOGINS = 3  # that are tried
 SECONDS = 90.0  # that a page may take on a busy machine
 CHART = "[data-test=chart-grid-component]"
 # What a chart draws: a number, rows of a table, or a picture.
@@ -97,14 +98,23 @@ def open_browser(account: str) -> Iterator[Page]:
             page = running.new_page(base_url=settings().superset_url, viewport={"width": 1500, "height": 1400})
             page.set_default_timeout(SECONDS * 1000)
             expect.set_options(timeout=SECONDS * 1000)
-            page.goto("/login/")
-            page.fill("#username", account)
-            page.fill("input[type=password]", account)
-            page.click("button[type=submit]")
-            page.wait_for_url(lambda url: "/login" not in url)
+            _log_in(page, account)
             yield page
         finally:
             running.close()
+
+
+def _log_in(page: Page, account: str) -> None:
+    """A form that is sent before its page is ready is sent in vain."""
+    for _ in range(LOGINS):
+        page.goto("/login/", wait_until="networkidle")
+        page.fill("#username", account)
+        page.fill("input[type=password]", account)
+        page.click("button[type=submit]")
+        page.wait_for_load_state("networkidle")
+        if page.request.get("/api/v1/me/").ok:
+            return
+    raise AssertionError(f"{account} cannot log in: {page.url}")
 
 
 def dashboard(page: Page, slug: str) -> Dashboard:
