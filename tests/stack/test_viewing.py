@@ -18,6 +18,7 @@ from support.pages import Pages
 from support.recompute import Recomputed
 from support.stacks import Stack, until
 
+from catalog.cube import label
 from local import health
 from serving.database import connect, tidemark
 from settings import settings
@@ -27,6 +28,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(900)
 CATALOG, PRODUCTS, TRENDS, PIPELINE = "tidemark-catalog", "tidemark-products", "tidemark-trends", "tidemark-pipeline"
 # Where all is well these say that there is nothing.
 EMPTY = {"Differences of the last verification", "Days that are not computed"}
+PAGE_ROWS = 20  # of a drilled table
 DAYS = ["2024-01-01", "2024-01-02"]
 
 
@@ -156,6 +158,24 @@ def test_from_a_number_to_the_documents_behind_it(stack: Stack, page: Page) -> N
     expect(drilled.get_by_text(re.compile(rf"^{expected} rows?$"))).to_be_visible()
     titles = {one["title"] for one in truth.products.values() if one["category_id"] == number}
     until(lambda: any(title in drilled.inner_text() for title in titles), "documents are shown", lambda: str(drilled.inner_text()))
+    page.keyboard.press("Escape")
+
+
+def test_from_a_category_to_its_price_levels(stack: Stack, page: Page) -> None:
+    truth, opened = stack.recomputed(), dashboard(page, CATALOG)
+    cell = opened.chart("Categories in numbers").locator("tbody tr td").first
+    cell.wait_for()
+    of = _named(truth, cell.inner_text().strip())
+    cell.click(button="right")
+    page.get_by_text("Drill by", exact=True).last.hover()
+    page.locator(".ant-popover, .ant-dropdown-menu-submenu-popup").get_by_text("Price level", exact=True).last.click()
+    drilled = page.locator("[role=dialog]").last
+    drilled.locator("tbody tr").first.wait_for()
+    shown = [[cell.inner_text().strip() for cell in row.locator("td").all()[:2]] for row in drilled.locator("tbody tr").all()]
+    levels = {level for category, level, _ in truth.cube if category in of}
+    expected = {label(level): sum(products(truth, category_id=number, price_level=level) for number in of) for level in levels}
+    assert {(name, int(count)) for name, count in shown} <= set(expected.items())
+    assert len(shown) == min(PAGE_ROWS, sum(count > 0 for count in expected.values()))
     page.keyboard.press("Escape")
 
 
