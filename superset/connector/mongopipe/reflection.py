@@ -110,8 +110,11 @@ class Reflection:
         return view_fields.after(options.get("pipeline", ()), below)
 
     def _sampled(self, name: str, size: int) -> list[Field]:
-        """Of so many documents, of all for 0; one after the other, none is kept."""
-        stages = [{"$sample": {"size": size}}] if size else []
+        """Of so many documents, of all for 0; one after the other, none is kept.
+
+        Sorted, because the order of columns follows from that of documents: `SELECT *` is the same each time.
+        """
+        stages = [{"$sample": {"size": size}}, {"$sort": {"_id": 1}}] if size else []
         with translated(), self._database[name].aggregate(stages, allowDiskUse=True) as documents:
             return list(sampled(documents))
 

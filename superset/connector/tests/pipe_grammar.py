@@ -760,7 +760,7 @@ class Grammar:
             text += f" LIMIT {self.rng.randint(1, 30)}"
             if self.chance(0.3):
                 self.mark("offset")
-                text += f" OFFSET {self.rng.randint(1, 5)}"
+                text += f" OFFSET {self.rng.randint(1, 15)}"
         return text, keys, children
 
     def _names(self, count: int) -> list[str]:
