@@ -36,7 +36,9 @@ DAYS = ["2024-01-01", "2024-01-02"]
 def page(started: Stack) -> Iterator[Page]:
     """Of a stack that has done a night's work."""
     with setting(**started.settings):
-        started.local("run", "--rows", "400", "--days", "2")
+        with connect() as client:
+            has_history = tidemark(client).report_day.count_documents({}) > 0
+        started.local("run", "--rows", "400", "--days", "2", "--batch", "no" if has_history else "yes")
         folder = started.home / "catalogs" / "400-rows-2-days"
         for day in DAYS:
             started.took(day, products=[folder / f"products_{day}.csv"])
