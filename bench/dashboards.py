@@ -13,10 +13,10 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from playwright.sync_api import expect
@@ -24,17 +24,14 @@ from support.browser import dashboard, open_browser
 from support.pages import Pages
 from support.stacks import Stack, prepared_stack
 
-from bench.sides import against_limit, p95, tell
+from bench.sides import against_limit, asked, p95, say, tell
 from local import loopback
 from serving.database import connect, tidemark
 from settings import settings
 
-CATALOG, EXPLORER = "tidemark-catalog", "tidemark-products"
+CATALOG = "tidemark-catalog"
+WARMING = 3  # questions that bring all into memory
 CHART_SECONDS, TABLE_SECONDS, BROWSER_SECONDS, POST_SECONDS = 0.3, 1.0, 4.0, 10.0
-
-
-def say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
 
 
 def serve(made: Stack, rows: int, batch: str) -> None:
@@ -47,18 +44,7 @@ def serve(made: Stack, rows: int, batch: str) -> None:
         raise RuntimeError("the catalog has not been served")
 
 
-def asked(ask: Callable[[], object], times: int) -> list[float]:
-    """Seconds of each of so many questions, after some that bring all into memory."""
-    found = []
-    for number in range(times + 3):
-        started = time.perf_counter()
-        ask()
-        if number >= 3:
-            found.append(time.perf_counter() - started)
-    return found
-
-
-def explorer(viewer: Pages) -> list[tuple[str, dict[str, Any]]]:
+def explorer(viewer: Pages) -> dict[str, Any]:
     """The table's queries as the page asks them, with a category and a range of prices chosen."""
     with connect() as client:
         (largest,) = tidemark(client).report_category.find().sort("products", -1).limit(1)
@@ -67,7 +53,7 @@ def explorer(viewer: Pages) -> list[tuple[str, dict[str, Any]]]:
     named = {"col": "category_name", "op": "IN", "val": [largest["category_name"]]}
     prices = [{"col": "price", "op": ">=", "val": 10}, {"col": "price", "op": "<=", "val": 30}]
     queries = [{**query, "filters": [named, *prices]} for query in context["queries"]]
-    return [("explorer", {**context, "queries": queries, "force": True})]
+    return {**context, "queries": queries, "force": True}
 
 
 def first_paint_to_last_chart() -> float:
@@ -108,13 +94,16 @@ def main() -> None:
         serve(made, given.rows, given.batch)
         viewer = Pages("viewer")
         comparisons: dict[str, dict[str, Any]] = {}
-        for name in viewer.charts_of(CATALOG):
-            seconds = asked(lambda name=name: viewer.rows(name), given.times)  # type: ignore[misc]
-            comparisons[f"{name} p95"] = against_limit(CHART_SECONDS, [p95(seconds)])
+        filtered = explorer(viewer)
+        asking: dict[str, tuple[Callable[[], object], float]] = {
+            name: (partial(viewer.rows, name), CHART_SECONDS) for name in viewer.charts_of(CATALOG)
+        }
+        asking["explorer"] = partial(viewer.post, "/chart/data", filtered), TABLE_SECONDS
+        for name, (ask, limit) in asking.items():
+            asked(ask, WARMING)
+            seconds = asked(ask, given.times)
+            comparisons[f"{name} p95"] = against_limit(limit, [p95(seconds)])
             say(f"{name}: median {statistics.median(seconds):.3f} s, p95 {p95(seconds):.3f} s")
-        for name, context in explorer(viewer):
-            seconds = asked(lambda context=context: viewer.post("/chart/data", context), given.times)  # type: ignore[misc]
-            comparisons[f"{name} p95"] = against_limit(TABLE_SECONDS, [p95(seconds)])
         pages = [first_paint_to_last_chart() for _ in range(given.rounds)]
         comparisons["first paint to last chart"] = against_limit(BROWSER_SECONDS, pages)
         comparisons["post to page"] = against_limit(POST_SECONDS, post_to_page(given.rounds))

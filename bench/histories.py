@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from itertools import islice
 from pyspark.sql import SparkSession
 from support.places import Place
 
-from bench.sides import place, session_of
+from bench.sides import place, say, session_of
 from catalog.marks import TideMark
 from catalog.rules import RULES
 from ingest.files import PRODUCT_COLUMNS, Kind
@@ -76,9 +75,3 @@ def draft_at(here: Place, mark: TideMark) -> int:
 def everything() -> list[int]:
     """This process and its JVM. Of the servers, which others keep, none works while raw events are read."""
     return session_of(os.getsid(0))
-
-
-def say(line: str) -> None:
-    """Progress, beside the one line of JSON."""
-    sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {line}\n")
-    sys.stderr.flush()

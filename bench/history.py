@@ -11,8 +11,8 @@ from datetime import date, timedelta
 
 from pymongo.database import Database
 
-from bench.histories import FIRST_DAY, days_landed, everything, say, spark_and_place
-from bench.sides import Measured, in_turns, measured, tell
+from bench.histories import FIRST_DAY, days_landed, everything, spark_and_place
+from bench.sides import Measured, in_turns, measured, say, tell
 from catalog.marks import TideMark
 from serving.database import Document
 from serving.history import days, labels

@@ -17,8 +17,8 @@ import duckdb
 from pyspark.sql import SparkSession
 from support.places import Place
 
-from bench.histories import days_landed, draft_at, everything, land_day, say, spark_and_place
-from bench.sides import Measured, in_turns, measured, tell
+from bench.histories import days_landed, draft_at, everything, land_day, spark_and_place
+from bench.sides import Measured, in_turns, measured, say, tell
 from catalog.cube import Cell
 from catalog.marks import TideMark
 from catalog.rules import RULES

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,8 +102,24 @@ def against_limit(limit: float, rounds: Sequence[float], whole: float | None = N
     }
 
 
+def asked(ask: Callable[[], object], times: int) -> list[float]:
+    """Seconds of each of so many questions, one after the other."""
+    found = []
+    for _ in range(times):
+        started = time.perf_counter()
+        ask()
+        found.append(time.perf_counter() - started)
+    return found
+
+
 def p95(seconds: Sequence[float]) -> float:
     return statistics.quantiles(seconds, n=20)[18]
+
+
+def say(line: str) -> None:
+    """Progress, beside the one line of JSON."""
+    sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {line}\n")
+    sys.stderr.flush()
 
 
 def tell(bench: str, unit: str, comparisons: dict[str, dict[str, Any]], **more: Any) -> None:

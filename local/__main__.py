@@ -24,11 +24,11 @@ from rich.table import Table
 
 from ingest.layouts import columns_argument
 from local import health, job, stack
-from local.programs import base_environment, known_accounts, superset_command, superset_environment
+from local.programs import base_environment, known_accounts, superset_environment, superset_script
 from local.runs import Refused
 from serving.database import connect, tidemark
 from serving.status import state
-from settings import CHECKOUT, in_words, settings
+from settings import in_words, settings
 
 TAIL_BYTES = 4_000  # of each log
 WIDTH = 110  # columns, where output goes to no terminal
@@ -102,9 +102,7 @@ def dashboards(given: argparse.Namespace, console: Console) -> int:
     if not health.superset().healthy:
         console.print(f"Superset at {settings().superset_url} does not answer: make start")
         return 1
-    words = superset_command(
-        "python", str(CHECKOUT / "superset" / "transfer.py"), given.what, *(["--overwrite"] if given.overwrite else [])
-    )
+    words = superset_script("transfer.py", given.what, *(["--overwrite"] if given.overwrite else []))
     return subprocess.run(words, env={**base_environment(), **superset_environment()}).returncode
 
 

@@ -238,7 +238,8 @@ def _prepare_superset() -> list[str]:
     return [PYTHON, "-m", "local.prepare", "superset"]
 
 
-def _superset_script(name: str, *arguments: str) -> list[str]:
+def superset_script(name: str, *arguments: str) -> list[str]:
+    """A script of folder superset/, in Superset's environment."""
     return superset_command("python", str(CHECKOUT / "superset" / name), *arguments)
 
 
@@ -264,8 +265,8 @@ PROGRAMS: tuple[Program, ...] = (
     _airflow("dag-processor"),
     _airflow("triggerer", "--skip-serve-logs"),
     Program("superset", _superset, before=(_prepare_superset,), environment=superset_environment, with_children=True),
-    Program("dashboards", partial(_superset_script, "transfer.py", "import"), needs=_SUPERSET, environment=superset_environment, once=True),
-    Program("warm", partial(_superset_script, "warm.py"), needs=_SUPERSET, environment=superset_environment),
+    Program("dashboards", partial(superset_script, "transfer.py", "import"), needs=_SUPERSET, environment=superset_environment, once=True),
+    Program("warm", partial(superset_script, "warm.py"), needs=_SUPERSET, environment=superset_environment),
 )
 
 

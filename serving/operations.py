@@ -15,12 +15,17 @@ def _offset_in(offsets: str, of: str) -> Stage:
     return {"$ifNull": [{"$let": {"vars": {"found": found}, "in": "$$found.offset"}}, 0]}
 
 
+def _of_state(document: str) -> Stage:
+    """Joins one document of the collection `state` under its own name, as an array of one."""
+    return {"$lookup": {"from": "state", "pipeline": [{"$match": {"_id": document}}], "as": document}}
+
+
 REPORT_FRESHNESS = View(
     "report_freshness",
     "state",
     [
         {"$match": {"_id": "ledger"}},
-        {"$lookup": {"from": "state", "pipeline": [{"$match": {"_id": "served"}}], "as": "served"}},
+        _of_state("served"),
         {"$set": {"publication": {"$first": "$served.publication"}}},
         {"$lookup": {"from": "publication", "localField": "publication", "foreignField": "_id", "as": "published"}},
         {
@@ -87,7 +92,7 @@ INGESTION_PROGRESS = View(
     "ingestion",
     [
         {"$lookup": {"from": "ingestion_chunk", "localField": "_id", "foreignField": "ingestion", "as": "chunk"}},
-        {"$lookup": {"from": "state", "pipeline": [{"$match": {"_id": "ledger"}}], "as": "ledger"}},
+        _of_state("ledger"),
         {"$set": {"offsets": {"$first": "$ledger.offsets"}}},
         {
             "$project": {
@@ -159,8 +164,8 @@ REPORT_PARTITION = View(
     "state",
     [
         {"$match": {"_id": "log_end"}},
-        {"$lookup": {"from": "state", "pipeline": [{"$match": {"_id": "ledger"}}], "as": "ledger"}},
-        {"$lookup": {"from": "state", "pipeline": [{"$match": {"_id": "served"}}], "as": "served"}},
+        _of_state("ledger"),
+        _of_state("served"),
         {"$set": {"ledger": {"$first": "$ledger"}, "served": {"$first": "$served"}}},
         {"$lookup": {"from": "publication", "localField": "served.publication", "foreignField": "_id", "as": "published"}},
         {"$set": {"published": {"$first": "$published"}}},
@@ -203,7 +208,7 @@ REPORT_PUBLICATION = View(
     "publication",
     [
         {"$match": {"published_at": {"$ne": None}}},
-        {"$lookup": {"from": "state", "pipeline": [{"$match": {"_id": "served"}}], "as": "served"}},
+        _of_state("served"),
         {"$lookup": {"from": "verification", "localField": "_id", "foreignField": "_id", "as": "verified"}},
         {"$set": {"verified": {"$first": "$verified"}}},
         {
