@@ -41,7 +41,22 @@ class Query:
 
 _FAMILIES = {
     "arithmetic": ["+", "-", "*", "%", "/", "/ exact", "negate"],
-    "numeric function": ["abs", "sign", "sqrt", "power", "ln", "log10", "exp", "floor", "ceil", "round", "trunc", "floor of /", "greatest"],
+    "numeric function": [
+        "abs",
+        "sign",
+        "sqrt",
+        "power",
+        "ln",
+        "log10",
+        "exp",
+        "floor",
+        "ceil",
+        "round",
+        "round to tenths",
+        "trunc",
+        "floor of /",
+        "greatest",
+    ],
     "string function": [
         "lower",
         "upper",
@@ -302,8 +317,7 @@ class Grammar:
         e = self.expr
 
         def rounded(depth: int) -> Node:
-            places = self.rng.choice(["", ", 0", ", 1"])
-            return form("num", f"ROUND({{0}}{places})", e("num", depth), lite=None if places == ", 1" else "same")
+            return form("num", f"ROUND({{0}}{self.rng.choice(['', ', 0'])})", e("num", depth))
 
         def floor_division(depth: int) -> Node:
             name = self.rng.choice(["FLOOR", "CEIL", "ROUND"])
@@ -333,6 +347,8 @@ class Grammar:
     def _apx(self) -> list[tuple[str, Builder]]:
         return [
             ("/", lambda d: form("apx", "({0} / {1})", self.number(d), self.number(d), lite=None)),
+            # No double is a tenth, and a decimal is: what is computed further from it differs in the last place.
+            ("round to tenths", lambda d: form("apx", "ROUND({0}, 1)", self.expr("num", d), lite=None)),
             ("sqrt", lambda d: form("apx", "SQRT(ABS({0}))", self.number(d), lite=None)),
             ("power", lambda d: form("apx", "POWER(ABS({0}), 2)", self.number(d), lite=None)),
             ("ln", lambda d: form("apx", "LN(ABS({0}) + 1)", self.number(d), lite=None)),
