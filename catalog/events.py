@@ -62,9 +62,13 @@ class Event(NamedTuple):
         return self.number(POSITION) or 0
 
     @property
+    def ingestion(self) -> str | None:
+        """Of what came from a file, and says from where in it."""
+        return None if self.number(POSITION) is None else self.name(INGESTION)
+
+    @property
     def source(self) -> str:
         """What makes a repeated event recognisable: `ingestion:position`, else the event replayed, else its own coordinates."""
-        ingestion, position = self.name(INGESTION), self.number(POSITION)
-        if ingestion is not None and position is not None:
-            return f"{ingestion}:{position}"
+        if self.ingestion is not None:
+            return f"{self.ingestion}:{self.position}"
         return self.name(REPLAY_OF) or f"{self.topic}/{self.partition}/{self.offset}"

@@ -30,6 +30,7 @@ _Answer = TypeVar("_Answer")
 class Reason(StrEnum):
     """Why an event is no observation: the field whose rule it breaks, in the order the rules are tried."""
 
+    WITHDRAWN = "withdrawn"
     MALFORMED = "malformed"
     ASIN = "asin"
     TITLE = "title"
@@ -165,6 +166,8 @@ def category_observation(event: Event, rules: Rules = RULES, reader: json.JSONDe
 
 def _record(event: Event, rules: Rules, reader: json.JSONDecoder | None) -> dict[str, Any]:
     """The event's value as a JSON object, its numbers as text."""
+    if rules.withdrawn and event.ingestion in rules.withdrawn:
+        raise _Broken(Reason.WITHDRAWN)
     value = event.value
     if value is None or len(value) > rules.most_bytes or event.header(FORMAT) == "csv":
         raise _Broken(Reason.MALFORMED)

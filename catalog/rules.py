@@ -61,6 +61,7 @@ class Rules:
     """
 
     edition: int = 1  # raise it when the code that applies the rules changes what they mean
+    withdrawn: tuple[str, ...] = ()  # ingestions whose events are rejected, whatever they say; in order
     most_bytes: int = MOST_MESSAGE_BYTES  # of an event's value as it is read; a longer one is malformed
     deepest_nesting: int = 100  # levels of a JSON value; a deeper one is malformed
     longest_key: int = 50_000  # of a JSON object, in UTF-16 code units: Spark's parser takes none that is longer

@@ -11,6 +11,8 @@ from catalog.rules import DAY_MS, RULES, Rules
 def rule(reason: Reason, rules: Rules = RULES) -> str:
     """What the rule of that reason asks for, with the bounds in force."""
     match reason:
+        case Reason.WITHDRAWN:
+            return "a row of a file that has not been withdrawn"
         case Reason.MALFORMED:
             return (
                 f"one JSON object in UTF-8 of at most {rules.most_bytes} bytes, without NaN or infinities, "

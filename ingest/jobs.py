@@ -25,7 +25,7 @@ from ingest.preview import Told, beyond, preview
 from ingest.preview_text import in_words
 from ingest.produce import UnsafeProducer, produce_chunk, require_safe
 from ingest.records import Origin
-from serving import ingestions, ledger
+from serving import ingestions, ledger, withdrawals
 from serving.database import Document
 from settings import Settings, settings
 
@@ -42,7 +42,7 @@ class Unclear(Exception):
 
 # What another attempt would meet again.
 FOR_GOOD: tuple[type[Exception], ...] = (
-    *(Unclear, UnfitFile, UnsafeProducer, LookupError),
+    *(Unclear, UnfitFile, UnsafeProducer, LookupError, withdrawals.Withdrawn),
     *(FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError),
 )
 
@@ -136,7 +136,10 @@ def look_ahead(database: Database[Document], files: Sequence[File], parameters: 
 
 
 def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int, named: Columns = AS_THEY_ARE) -> Plan:
-    """Plans and registers all files, all of them before anything is produced. What is compressed is unpacked. Raises UnfitFile."""
+    """Plans and registers all files, all of them before anything is produced. What is compressed is unpacked.
+
+    Raises UnfitFile, Withdrawn where one has been withdrawn.
+    """
     planned: dict[str, tuple[Path, str | None, Planned]] = {}
     for kind, path, observed_at in files:
         with archives.plain(path, kind, named, settings().work) as file:
@@ -151,6 +154,7 @@ def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int, 
                 member = file.member
                 file.local.rename(archives.kept(settings().work, ingestion.id))
             planned[ingestion.id] = (path, member, found)
+    withdrawals.require_none(database, planned)
     to_do = []
     for path, member, (ingestion, layout, chunks) in planned.values():
         told_at = ingestions.register(database, ingestion, chunks)

@@ -104,6 +104,7 @@ INGESTION_PROGRESS = View(
                 "observed_at": True,
                 "told_at": True,
                 "chunks": True,
+                "withdrawn": {"$ifNull": ["$withdrawn", None]},
                 "done": {"$size": {"$filter": {"input": "$chunk", "as": "one", "cond": {"$eq": ["$$one.status", "done"]}}}},
                 "acknowledged": {"$sum": "$chunk.acknowledged"},
                 "reached": {
@@ -138,7 +139,8 @@ REPORT_INGESTION = View(
                 "from": "quarantine",
                 "localField": "_id",
                 "foreignField": "source.ingestion",
-                "pipeline": [{"$count": "records"}],
+                # What mended rules take, and what has been sent again as it should be, is accepted.
+                "pipeline": [{"$match": {"status": {"$in": ["open", "discarded"]}}}, {"$count": "records"}],
                 "as": "quarantine",
             }
         },
@@ -153,6 +155,7 @@ REPORT_INGESTION = View(
                 "accepted": {"$cond": ["$served", {"$subtract": ["$rows", "$rejected"]}, None]},
                 "rejected": {"$cond": ["$served", "$rejected", None]},
                 "served": True,
+                "withdrawn_at": {"$ifNull": ["$withdrawn.at", None]},
             }
         },
     ],

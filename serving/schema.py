@@ -170,7 +170,14 @@ COLLECTIONS: tuple[Collection, ...] = (
             observed_at=_DATE,
             told_at=_DATE,
             chunks=_COUNT,
-            optional={"reconciled": {"bsonType": "bool"}},
+            optional={
+                "reconciled": {"bsonType": "bool"},
+                "withdrawn": {
+                    "bsonType": ["object", "null"],
+                    "required": ["by", "at", "reason"],
+                    "properties": {"by": _TEXT, "at": _DATE, "reason": _TEXT},
+                },
+            },
         ),
         (IndexModel([("told_at", DESCENDING)]),),
     ),
@@ -204,6 +211,7 @@ def prepare(database: Database[Document]) -> None:
         _create_or_modify(database, view.name, present, {"viewOn": view.on, "pipeline": view.pipeline})
     _insert_once(database, "publication", {"_id": 0, "mark": [], "published_at": None, "rules": None})
     _insert_once(database, "state", {"_id": "served", "publication": 0})
+    _insert_once(database, "state", {"_id": "control", "restarts": 0, "pause": None, "stopped_at": None})
     _insert_once(
         database,
         "state",

@@ -25,6 +25,7 @@ def state(database: Database[Document]) -> Document:
             raise LookupError(f"database {database.name} is not prepared: run `python -m serving.schema`")
         ledger = now.one("state", {"$match": {"_id": "ledger"}}) or {}
         log = now.one("state", {"$match": {"_id": "log_end"}}) or {}
+        wanted = now.one("state", {"$match": {"_id": "control"}}) or {}
         beat = freshness["seconds_since_heartbeat"]
         found = {
             "freshness": freshness,
@@ -37,6 +38,11 @@ def state(database: Database[Document]) -> Document:
                 "committed_at": ledger.get("committed_at"),
                 "offsets": ledger.get("offsets", []),
                 "last_micro_batch": ledger.get("progress"),
+                "control": {
+                    "paused": wanted.get("pause") is not None,
+                    **{name: (wanted.get("pause") or {}).get(name) for name in ("by", "since", "reason")},
+                    "stopped_at": wanted.get("stopped_at"),
+                },
             },
             "log": {"offsets": log.get("offsets", []), "looked_at": log.get("looked_at"), "lag": _lag(ledger, log, freshness)},
             "quarantine": _counts(now, "quarantine", {"$match": {"status": "open"}}, {"$group": {"_id": "$reason", "n": {"$sum": 1}}}),

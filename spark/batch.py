@@ -1,4 +1,4 @@
-"""The batch layer's commands: `python -m spark.batch land|cut|recompute|verify|publish|nightly|history|rebuild|publications`.
+"""The batch layer's commands: `python -m spark.batch land|cut|recompute|verify|publish|nightly|history|rebuild|foresee|publications`.
 
 Each can be run again at any time. The log's last line says how it ended and, where it failed, what to do. Exit status 1 is a failure
 that may pass by itself, 2 one that would come again.
@@ -23,15 +23,15 @@ from pymongo.database import Database
 from pyspark.sql import SparkSession
 
 from catalog.marks import TideMark
-from catalog.rules import RULES
+from catalog.rules import Rules
 from serving import history as days
-from serving import ledger, publications, verifications
+from serving import ledger, publications, verifications, withdrawals
 from serving.database import Document, connect, tidemark
 from serving.lease import lease
 from serving.publications import NoPublication, OtherRules, Publication, StartAgain
 from serving.verifications import Drifted, NotVerified
 from settings import settings
-from spark import history, land, rebuild, recompute, verify
+from spark import foresight, history, land, rebuild, recompute, verify
 from spark.lake import Lake, LostStates
 from spark.log import MissingOffsets, UnfitTopic
 from spark.recompute import Mode, NotLanded
@@ -44,6 +44,7 @@ LEASE, LEASE_SECONDS = "batch", 900.0
 FOR_GOOD = (
     *(StartAgain, OtherRules, NoPublication, NotVerified, NotLanded, Drifted, LostStates),
     *(days.NoDay, days.NotOver),
+    *(withdrawals.NoIngestion, withdrawals.NotWithdrawn),
     *(UnfitTopic, MissingOffsets, ledger.TopicsRecreated, ledger.NotPrepared),
 )
 
@@ -57,6 +58,10 @@ class Batch:
     database: Database[Document]
     _spark: SparkSession | None = None
     _lake: Lake | None = field(default=None)
+    rules: Rules = field(init=False)  # in force when the command began
+
+    def __post_init__(self) -> None:
+        self.rules = withdrawals.in_force(self.database)
 
     @property
     def spark(self) -> SparkSession:
@@ -79,13 +84,13 @@ class Batch:
         left = ledger.read(self.database).rebuilding
         if left is not None:
             log.warning("the rebuild of publication %d was left unfinished: it is finished first", left)
-            rebuild.rebuild(self.spark, self.lake, self.database, left)
-        draft = publications.cut(self.database, RULES.fingerprint())
+            rebuild.rebuild(self.spark, self.lake, self.database, left, self.rules)
+        draft = publications.cut(self.database, self.rules.fingerprint())
         log.info("publication %d is cut at %s", draft.number, draft.mark)
         return draft.number
 
     def recompute(self, number: int, mode: str) -> None:
-        recompute.recompute(self.lake, self.database, number, Mode(mode))
+        recompute.recompute(self.lake, self.database, number, Mode(mode), self.rules)
         log.info("publication %d is recomputed", number)
 
     def verify(self, number: int) -> dict[str, Any]:
@@ -103,8 +108,8 @@ class Batch:
             return
         if verifications.read(self.database, number)["drift"]:
             log.info("publication %d corrects the drift that was found", number)
-            rebuild.rebuild(self.spark, self.lake, self.database, number)
-        elif not publications.publish(self.database, number, RULES.fingerprint()):
+            rebuild.rebuild(self.spark, self.lake, self.database, number, self.rules)
+        elif not publications.publish(self.database, number, self.rules.fingerprint()):
             log.info("nothing is new: publication %d stays served", publications.served(self.database))
             return
         if gone := publications.prune(self.database, keep):
@@ -127,11 +132,11 @@ class Batch:
         """How many days were written, and how many stayed as they were."""
         if changed_up_to is not None:
             days.require_over(changed_up_to, datetime.now(UTC))
-            done = history.refresh(self.lake, self.database, changed_up_to)
+            done = history.refresh(self.lake, self.database, changed_up_to, self.rules)
         elif first is not None:
             last = last or first
             days.require_over(last, datetime.now(UTC))
-            done = history.compute(self.lake, self.database, first, last)
+            done = history.compute(self.lake, self.database, first, last, self.rules)
         else:
             raise days.NoDay("say which days: --first DAY and --last DAY, or --changed-up-to DAY")
         log.info("history: %s", ", ".join(f"{number} days {what}" for what, number in done.items()) or "no days")
@@ -139,7 +144,19 @@ class Batch:
 
     def rebuild(self, number: int) -> None:
         log.info("%s", rollback_in_words(self.database, publications.read(self.database, number)))
-        rebuild.rebuild(self.spark, self.lake, self.database, number)
+        rebuild.rebuild(self.spark, self.lake, self.database, number, self.rules)
+
+    def foresee(self, ingestion: str, take_back: bool) -> str:
+        """What the reports become when an ingestion is withdrawn, or a withdrawal is taken back; says it in Markdown."""
+        withdrawn = withdrawals.of(self.database, ingestion)
+        if take_back and withdrawn is None:
+            raise withdrawals.NotWithdrawn(f"ingestion {ingestion} is not withdrawn: there is nothing to take back")
+        self.land()
+        rules = withdrawals.changed(self.rules, ingestion, take_back=take_back)
+        found = foresight.foresee(self.lake, self.database, rules)
+        for line in found.splitlines():
+            log.info("%s", line)
+        return found
 
     def publications(self) -> str:
         """A line a publication, the newest first."""
@@ -193,6 +210,9 @@ def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     past.add_argument("--last", type=date.fromisoformat, metavar="DAY", help="the last one, included (default: the first)")
     past.add_argument("--changed-up-to", type=date.fromisoformat, metavar="DAY", help="that day, and every day before it that has changed")
     commands.add_parser("rebuild", aliases=["rollback"], parents=[number], help="bring everything to a publication: repair, rollback")
+    ahead = commands.add_parser("foresee", help="what the reports become when an ingestion is withdrawn")
+    ahead.add_argument("ingestion", help="its id")
+    ahead.add_argument("--take-back", action="store_true", help="when its withdrawal is taken back")
     commands.add_parser("publications", help="list them")
     return parser.parse_args(words)
 

@@ -12,6 +12,7 @@ from bson.int64 import Int64
 from pymongo.database import Database
 
 from catalog.cube import MEASURES
+from catalog.observations import Reason
 from catalog.versions import Version
 from serving.database import Document
 from serving.ledger import Category, Tag
@@ -96,7 +97,8 @@ def quarantine_record(row: Row, files: Mapping[str, str]) -> Document:
         "reason": row["reason"],
         "raw": None if row["raw"] is None else Binary(row["raw"]),
         "source": _source(row, files),
-        "status": "open",
+        # Somebody has decided on those already.
+        "status": "discarded" if row["reason"] == Reason.WITHDRAWN else "open",
     }
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateOne
 from pymongo.collection import Collection
 
+from catalog.observations import Reason
 from serving.database import Document, tidemark
 from serving.ledger import Category, Fenced, Tag
 from spark.documents import document_of, file_names, quarantine_record, state_of, version_of
@@ -89,6 +90,13 @@ class QuarantineRestorer(Restorer):
             records = [quarantine_record(row, files) for row in rows]
             for record in records:
                 status, identity = record.pop("status"), record.pop("_id")
+                # What a withdrawal has discarded is open again where that has been taken back. Before the reason, by which it is known.
+                if status == "open":
+                    quarantine.update_one(
+                        {"_id": identity, "reason": Reason.WITHDRAWN, "status": "discarded"}, {"$set": {"status": status}}
+                    )
+                else:
+                    quarantine.update_one({"_id": identity, "status": "open"}, {"$set": {"status": status}})
                 # In two steps, each of which is right by itself: an update cannot say which status it keeps.
                 quarantine.update_one({"_id": identity}, {"$set": record, "$setOnInsert": {"status": status}}, upsert=True)
                 quarantine.update_one({"_id": identity, "status": "healed"}, {"$set": {"status": status}})

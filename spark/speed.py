@@ -1,6 +1,7 @@
 """The speed layer's entry point: `python -m spark.speed` follows the log until it is told to stop (SIGTERM) or is fenced.
 
-Each start takes a new generation and a new, throw-away Spark checkpoint, and reads on from the ledger's offsets.
+Each start takes a new generation and a new, throw-away Spark checkpoint, and reads on from the ledger's offsets. Where it is paused, or
+told to start anew (serving/control.py), it ends with status 0, to be started again by whoever keeps it up.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from catalog.marks import TideMark
-from catalog.rules import RULES
-from serving import ledger
+from catalog.rules import Rules
+from serving import control, ledger, withdrawals
+from serving.control import Control
 from serving.database import Document, connect, tidemark
 from settings import settings
 from spark import transforms
@@ -37,26 +39,40 @@ class Stream:
     """One generation of the stream, from the ledger's offsets until it is told to stop."""
 
     def __init__(
-        self, spark: SparkSession, database: Database[Document], found: Log, own: ledger.Ledger, told_to_stop: threading.Event
+        self,
+        spark: SparkSession,
+        database: Database[Document],
+        found: Log,
+        own: ledger.Ledger,
+        rules: Rules,
+        wanted: Control,
+        told_to_stop: threading.Event,
     ) -> None:
         self._spark = spark
         self._database = database
         self._log = found
         self._own = own
         self._batches = MicroBatches(database, settings().mongodb, own, frozenset(found.ends))
+        self._rules = rules
+        self._wanted = wanted
+        self._last: TideMark | None = None  # where the log ended when somebody paused the stream who lets it serve what is there
         self._told_to_stop = told_to_stop
         self._at_work = threading.Lock()  # held while a micro-batch runs, so that an end falls between two
         self._ended = False
         self._failure: BaseException | None = None
 
     def run(self) -> None:
-        """Until told to stop. Raises what ended it otherwise: Fenced, NewPartition, or what Spark, Kafka and MongoDB raise."""
+        """Until told to stop, paused, or told to start anew.
+
+        Raises what ended it otherwise: Fenced, NewPartition, or what Spark, Kafka and MongoDB raise.
+        """
         checkpoint = _fresh_folder(settings().home / "speed", f"generation-{self._own.generation}")
         query = self._query(self._own.offsets, checkpoint)
         log.info("generation %d follows %s from %s", self._own.generation, ", ".join(settings().topics), self._own.offsets)
         try:
             while not self._told_to_stop.is_set() and not query.awaitTermination(HEARTBEAT_SECONDS):
-                self._beat()
+                if self._is_over(self._beat()):
+                    break
         except StreamingQueryException as error:
             failure = self._failure or error
             if not isinstance(failure, ledger.Fenced | NewPartition):
@@ -85,7 +101,7 @@ class Stream:
             .load()
         )
         # Judged here, Spark takes the judging's many columns in once, not in every micro-batch.
-        observed = transforms.observed(transforms.events(records), settings().category_topic)
+        observed = transforms.observed(transforms.events(records), settings().category_topic, self._rules)
         return (
             observed.writeStream.foreachBatch(self._micro_batch)
             .option("checkpointLocation", f"file://{checkpoint}")  # not as a URI: Hadoop takes what is escaped in one literally
@@ -103,25 +119,60 @@ class Stream:
                 self._failure = failure
                 raise
 
-    def _beat(self) -> None:
+    def _beat(self) -> Control | None:
+        """Says that the stream lives, and asks what is wanted of it; None where MongoDB does not answer."""
         try:
             ledger.heartbeat(self._database, self._own.generation)
+            return control.read(self._database)
         except PyMongoError as error:
             # The heartbeat's age shows it; a micro-batch that cannot do without MongoDB fails by itself.
             log.warning("no heartbeat: %s", error)
+            return None
+
+    def _is_over(self, wanted: Control | None) -> bool:
+        """Is this stream not wanted any more?"""
+        if wanted is None:
+            return False
+        if wanted.restarts != self._wanted.restarts:
+            log.info("told to start anew")
+            return True
+        if wanted.pause is None or not wanted.pause.drain:
+            self._last = None
+            return wanted.pause is not None
+        self._last = self._last or TideMark(look().ends)
+        return self._batches.offsets.reaches(self._last)
 
 
 def follow(database: Database[Document], told_to_stop: threading.Event) -> None:
-    """Runs generation after generation: a new one where partitions have been added. Raises what ended the last one otherwise."""
+    """Runs generation after generation: a new one where partitions have been added. Waits first while the stream is paused.
+
+    Returns when told to stop, or when another process is to go on. Raises what ended the last generation otherwise.
+    """
+    wanted = _wait_while_paused(database, told_to_stop)
     _ready(database)  # before Spark, whose start takes longest
     spark = session("tidemark-speed", memory=settings().speed_memory, ui_port=settings().spark_ui_port)
     while not told_to_stop.is_set():
         found = _ready(database)
-        own = ledger.start_generation(database, RULES.fingerprint(), found.identities)
+        rules = withdrawals.in_force(database)
+        own = ledger.start_generation(database, rules.fingerprint(), found.identities)
         try:
-            Stream(spark, database, found, own, told_to_stop).run()
+            Stream(spark, database, found, own, rules, wanted, told_to_stop).run()
         except NewPartition as reason:
             log.info("%s", reason)
+        else:
+            control.mark_stopped(database)
+            return
+
+
+def _wait_while_paused(database: Database[Document], told_to_stop: threading.Event) -> Control:
+    """What is wanted when the wait is over. Asked before the rules are: who changes those asks for a new start afterwards."""
+    said: Control | None = None
+    while (wanted := control.read(database)).pause is not None and not told_to_stop.wait(HEARTBEAT_SECONDS):
+        if said is None:
+            said = wanted
+            log.info("%s; `python -m serving.control resume` lets it go on", control.in_words(wanted))
+            control.mark_stopped(database)
+    return wanted
 
 
 def _ready(database: Database[Document]) -> Log:

@@ -149,8 +149,10 @@ def _read(rules: Rules) -> tuple[Column, ...]:
 @lru_cache
 def _reason(rules: Rules) -> Column:
     """The first rule that fails; null for an observation."""
+    withdrawn = F.col("ingestion").isin(*rules.withdrawn) if rules.withdrawn else F.lit(False)
     return (
-        F.when(F.col("malformed"), Reason.MALFORMED.value)
+        F.when(withdrawn, Reason.WITHDRAWN.value)
+        .when(F.col("malformed"), Reason.MALFORMED.value)
         .when(F.col("of_category"), _category_reason(rules))
         .otherwise(_product_reason(rules))
     )

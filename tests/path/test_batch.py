@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
-from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -20,7 +17,7 @@ from support.load import updates
 from support.places import Place
 
 from catalog.marks import TideMark, TopicPartition
-from catalog.rules import RULES, Rules
+from catalog.rules import RULES
 from ingest.files import Kind
 from ingest.generate import write
 from serving import ledger, publications, verifications
@@ -28,7 +25,7 @@ from serving.database import Document
 from serving.ledger import Fenced
 from serving.publications import NoPublication, OtherRules, StartAgain
 from settings import settings
-from spark import batch, transforms
+from spark import batch
 from spark.batch import Batch
 from spark.log import MissingOffsets
 from spark.recompute import Mode
@@ -244,22 +241,13 @@ def test_the_stream_is_ahead_when_it_is_verified(place: Place, spark: SparkSessi
         work.verify(number)
 
 
-@contextmanager
-def rules_of(rules: Rules, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The stream goes by other rules."""
-    with monkeypatch.context() as patch:
-        patch.setattr(transforms, "observed", partial(transforms.observed, rules=rules))
-        yield
-
-
-def test_mended_rules_heal_history(place: Place, spark: SparkSession, work: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mended_rules_heal_history(place: Place, spark: SparkSession, work: Batch) -> None:
     """They accept what was rejected, reject what was accepted, and name what had no name."""
     random = Random(96)
     former = replace(RULES, edition=0, most_dollars=200, most_name=11, asin="[A-Za-z0-9]{9,10}")
     place.send([*any_log(random, 400), *updates(random, 600, keys=80)])
-    with rules_of(former, monkeypatch):
-        stream = stream_of(place, spark, former.fingerprint())
-        stream.run(stream.next(place.log(), 10_000))
+    stream = stream_of(place, spark, former)
+    stream.run(stream.next(place.log(), 10_000))
     assert place.wrong() != [], "these rules make no difference"
     work.land()
     with pytest.raises(OtherRules, match="restart the stream with the new rules"):

@@ -17,6 +17,7 @@ from support.environment import setting
 from support.load import updates
 from support.places import Place
 
+from catalog.rules import RULES
 from local import processes
 from serving import ledger, publications
 from settings import CHECKOUT
@@ -37,7 +38,7 @@ def test_what_would_come_again_and_what_may_pass(place: Place, caplog: pytest.Lo
     assert last_line(caplog) == "cut: no stream has started on this database yet: start it (make start)"
     assert batch.main(["publish", "9"]) == job.FAILED_FOR_GOOD
     assert "there is no publication 9" in last_line(caplog)
-    ledger.start_generation(place.database, batch.RULES.fingerprint(), {})
+    ledger.start_generation(place.database, RULES.fingerprint(), {})
     assert batch.main(["cut"]) == 0
     assert batch.main(["publish", "1"]) == job.FAILED_FOR_GOOD
     assert "run `python -m spark.batch verify 1` first" in last_line(caplog)
@@ -57,7 +58,7 @@ def test_a_job_is_a_process_whose_result_and_last_line_come_back(place: Place, c
     assert job.run("publications").split()[:2] == ["0", "served"]
     with pytest.raises(job.JobFailedForGood, match=r"^cut: no stream has started on this database yet: start it"):
         job.run("cut")
-    ledger.start_generation(place.database, batch.RULES.fingerprint(), {})
+    ledger.start_generation(place.database, RULES.fingerprint(), {})
     caplog.set_level("INFO")
     assert job.run("cut") == 1
     assert "publication 1 is cut at TideMark()" in caplog.text
@@ -82,7 +83,7 @@ def test_a_job_dies_with_whoever_runs_it(place: Place, tmp_path: Path) -> None:
 
 
 def test_results_are_json(place: Place, tmp_path: Path) -> None:
-    ledger.start_generation(place.database, batch.RULES.fingerprint(), {})
+    ledger.start_generation(place.database, RULES.fingerprint(), {})
     file = tmp_path / "result"
     assert batch.main(["--result", str(file), "cut"]) == 0
     assert json.loads(file.read_text()) == 1

@@ -19,10 +19,10 @@ from support.places import Place
 from support.streams import Stream, served, stream, wait_until_served
 
 from catalog.events import Event
-from catalog.marks import TopicPartition
+from catalog.marks import TideMark, TopicPartition
 from catalog.rules import RULES
 from ingest.produce import RECOMMENDED
-from serving import ledger
+from serving import control, ledger
 from settings import settings
 
 pytestmark = pytest.mark.servers
@@ -127,3 +127,36 @@ def test_what_cannot_run_says_why_in_its_last_line_and_changes_nothing(place: Pl
     assert f"{products}/1: offsets 0 to 6 have left the log (retention)" in refused()
     ledger.start_generation(place.database, "rules", {products: "another id"})
     assert f"cannot run: topic {products} has id" in refused()
+
+
+def test_a_pause_and_a_new_start(place: Place) -> None:
+    """It serves what is there, ends, waits without Spark while it is paused, and ends to be started anew."""
+    place.send(updates(Random(53), 3_000, keys=200))
+    with stream(TIDEMARK_MAX_EVENTS_PER_BATCH="300") as running:
+        while served(place.database) == TideMark():
+            time.sleep(0.1)
+        control.tell(place.database, "pause", "", "somebody", drain=True)
+        assert running.wait(120) == 0
+        assert served(place.database).reaches(place.ends()), "it has not served what was there"
+        assert last_line(running).endswith(f"generation 1 has stopped at {served(place.database)}")
+        control.wait(place.database, "pause", 1, 0)
+    place.send(updates(Random(54), 300, keys=200))
+    with stream() as running:
+        while "paused by somebody since" not in running.text():
+            assert running.process.poll() is None
+            time.sleep(0.1)
+        assert ledger.read(place.database).generation == 1, "it has begun"
+        control.resume(place.database)
+        wait_until_served(place, running)
+        before = ledger.read(place.database)
+        control.restart(place.database)
+        assert running.wait(60) == 0
+        assert "told to start anew" in running.text()
+    place.send(updates(Random(55), 300, keys=200))
+    with stream() as running:
+        wait_until_served(place, running)
+        assert ledger.read(place.database).generation == before.generation + 1
+        control.tell(place.database, "pause", "", "somebody", drain=False)
+        assert running.wait(60) == 0
+    assert place.wrong() == []
+    assert place.wrong_documents() == []

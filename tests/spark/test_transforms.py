@@ -16,7 +16,7 @@ from support.recompute import recompute
 from catalog.cube import MEASURES, cell_of, contribution_of
 from catalog.events import MOST_NAME_CHARACTERS, Event
 from catalog.observations import CategoryObservation, ProductObservation, Rejection, category_observation, product_observation
-from catalog.rules import RULES
+from catalog.rules import RULES, Rules
 from spark import transforms
 
 pytestmark = pytest.mark.servers
@@ -35,8 +35,8 @@ def as_row(event: Event) -> tuple[Any, ...]:
     return (event.topic, event.partition, event.offset, event.timestamp, binary(event.key), binary(event.value), headers)
 
 
-def by_catalog(event: Event) -> tuple[Any, ...]:
-    seen = category_observation(event) if event.topic == CATEGORIES else product_observation(event)
+def by_catalog(event: Event, rules: Rules = RULES) -> tuple[Any, ...]:
+    seen = category_observation(event, rules) if event.topic == CATEGORIES else product_observation(event, rules)
     match seen:
         case Rejection():
             return ("rejection", event.source, seen.reason.value, event.value)
@@ -64,9 +64,9 @@ def by_spark(row: Row) -> tuple[Any, ...]:
             )
 
 
-def observed(spark: SparkSession, events: Iterable[Event]) -> list[Row]:
+def observed(spark: SparkSession, events: Iterable[Event], rules: Rules = RULES) -> list[Row]:
     log = spark.createDataFrame([as_row(event) for event in events], SCHEMA)
-    return transforms.with_contributions(transforms.observed(log, CATEGORIES)).orderBy("version.offset").collect()
+    return transforms.with_contributions(transforms.observed(log, CATEGORIES, rules)).orderBy("version.offset").collect()
 
 
 def compare(spark: SparkSession, seed: int, length: int) -> None:
@@ -82,6 +82,16 @@ def compare(spark: SparkSession, seed: int, length: int) -> None:
 
 def test_each_event_is_judged_as_in_the_catalog(spark: SparkSession) -> None:
     compare(spark, seed=1, length=4_000)
+
+
+def test_what_is_withdrawn_is_rejected_whatever_it_says(spark: SparkSession) -> None:
+    rules, log = Rules(withdrawn=("a1", "ü")), list(any_log(Random(8), 2_000))
+    found = [by_spark(row) for row in observed(spark, log, rules)]
+    assert found == [by_catalog(event, rules) for event in log]
+    rejections = {row[1:3] for row in found if row[0] == "rejection"}
+    assert rejections == recompute(log, withdrawn=rules.withdrawn).rejections
+    sources = {source.partition(":")[0] for source, reason in rejections if reason == "withdrawn"}
+    assert sources == {"a1", "ü"}
 
 
 @pytest.mark.soak

@@ -11,8 +11,8 @@ from support.places import Place
 
 from catalog.events import Event
 from catalog.marks import TopicPartition
-from catalog.rules import RULES
-from serving import ledger
+from catalog.rules import RULES, Rules
+from serving import ledger, withdrawals
 from serving.database import Document
 from settings import settings
 from spark import transforms
@@ -50,15 +50,17 @@ class Stream:
         database: Database[Document],
         partitions: frozenset[TopicPartition],
         category_topic: str,
-        rules: str = RULES.fingerprint(),
+        rules: Rules = RULES,
     ) -> None:
-        own = ledger.start_generation(database, rules, identities())
+        own = ledger.start_generation(database, rules.fingerprint(), identities())
+        self._rules = rules
         self.spark, self.generation, self.number = spark, own.generation, 0
         self._category_topic = category_topic
         self.batches = MicroBatches(database, settings().mongodb, own, partitions)
 
     def run(self, events: Sequence[Event]) -> None:
-        self.batches.run(transforms.observed(transforms.events(kafka(self.spark, events)), self._category_topic), self.number)
+        observed = transforms.observed(transforms.events(kafka(self.spark, events)), self._category_topic, self._rules)
+        self.batches.run(observed, self.number)
         self.number += 1
 
     def next(self, log: Iterable[Event], most: int) -> list[Event]:
@@ -67,9 +69,9 @@ class Stream:
         return sorted(left, key=lambda event: (event.partition, event.offset))[:most]
 
 
-def stream_of(place: Place, spark: SparkSession, rules: str = RULES.fingerprint()) -> Stream:
-    """A generation on the place's own topics."""
-    return Stream(spark, place.database, frozenset(look().ends), settings().category_topic, rules)
+def stream_of(place: Place, spark: SparkSession, rules: Rules | None = None) -> Stream:
+    """A generation on the place's own topics, by the rules in force or by others."""
+    return Stream(spark, place.database, frozenset(look().ends), settings().category_topic, rules or withdrawals.in_force(place.database))
 
 
 def serve(place: Place, spark: SparkSession, stream: Stream | None = None) -> Stream:

@@ -78,7 +78,8 @@ class Place:
             return offsets.from_documents(watch.look(client))
 
     def truth(self, below: TideMark | None = None) -> Recomputed:
-        return recompute(self.log(below), settings().category_topic)
+        withdrawn = self.database.ingestion.distinct("_id", {"withdrawn": {"$ne": None}})
+        return recompute(self.log(below), settings().category_topic, withdrawn=withdrawn)
 
     def wrong(self) -> list[str]:
         """What is wrong with the served reports, against a recomputation from the events below the ledger's offsets, at one snapshot."""

@@ -34,7 +34,7 @@ import re
 import sys
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
@@ -348,8 +348,13 @@ def _judged_category(text: Mapping[str, str | None]) -> tuple[int, str]:
 # ---------------------------------------------------------------------------------------------------------------- events
 
 
-def recompute(events: Iterable[Event], category_topic: str = "ingest-category", before: int = NO_LIMIT) -> Recomputed:
-    """From raw events; every topic but the category topic holds products. Of these only what was observed before that millisecond."""
+def recompute(
+    events: Iterable[Event], category_topic: str = "ingest-category", before: int = NO_LIMIT, withdrawn: Collection[str] = ()
+) -> Recomputed:
+    """From raw events; every topic but the category topic holds products. Of these only what was observed before that millisecond.
+
+    `withdrawn` are ingestions that do not count.
+    """
     log = list(events)
     products: list[tuple[tuple[int, ...], str, Facts]] = []
     names: list[tuple[tuple[int, ...], int, str]] = []
@@ -360,6 +365,8 @@ def recompute(events: Iterable[Event], category_topic: str = "ingest-category", 
         told_at = _counted(last.get("tide-told-at"))
         told = (timestamp if told_at is None else told_at, position or 0, partition, offset)
         try:
+            if position is not None and _plain(last.get("tide-ingestion")) in withdrawn:
+                raise Rejected("withdrawn")
             text = _texts(value, last)
             if topic == category_topic:
                 names.append((told, *_judged_category(text)))

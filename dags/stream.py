@@ -1,0 +1,71 @@
+"""DAG `stream`: pauses the stream, lets it go on, or starts it anew with the code and the rules in force.
+
+- *Pause* before work on its servers: it serves first what the log holds (or stops at once), and stays stopped, also over restarts of the
+  machine, until it is resumed. Nothing is lost: events wait in Kafka, for as long as that keeps them.
+- *Restart* after new code has been brought to its machine. What it had in hand is served.
+
+Each run ends when the stream has done so. Where it fails the stream does not answer, or nobody keeps it up: its log says why.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.providers.mongo.hooks.mongo import MongoHook
+from airflow.sdk import ExceptionRetryPolicy, Param, RetryAction, RetryRule, dag, task
+
+from ingest.connections import MONGODB_CONNECTION
+from serving import control
+from serving.database import tidemark
+
+PATIENCE_SECONDS = 900
+
+PARAMETERS = {
+    "action": Param(
+        "pause",
+        title="What it is to do",
+        description_md="Pause it until it is resumed, or start it anew",
+        enum=["pause", "resume", "restart"],
+        type="string",
+    ),
+    "reason": Param("", title="Reason", description_md="Of a pause, for whoever finds it", type="string"),
+    "drain": Param(
+        True,
+        title="Serve first what is there",
+        description_md="Of a pause: what the log holds by then. Else it stops at once",
+        type="boolean",
+    ),
+}
+
+FAIL_AT_ONCE = RetryRule([control.NotDone], RetryAction.FAIL, reason="somebody has to look at the stream")
+
+
+@dag(
+    dag_id="stream",
+    schedule=None,
+    max_active_runs=1,
+    params=PARAMETERS,
+    default_args={
+        "owner": "tidemark",
+        "retries": 3,
+        "retry_delay": timedelta(seconds=10),
+        "retry_policy": ExceptionRetryPolicy([FAIL_AT_ONCE]),
+    },
+    tags=["tidemark", "operation"],
+    doc_md=__doc__,
+)
+def stream() -> None:
+    @task
+    def tell(params: dict, dag_run) -> int:
+        with MongoHook(MONGODB_CONNECTION) as mongo:
+            return control.tell(tidemark(mongo.get_conn()), **params, by=dag_run.triggering_user_name or "Airflow")
+
+    @task(pool="served")
+    def wait(generation: int, params: dict) -> None:
+        with MongoHook(MONGODB_CONNECTION) as mongo:
+            control.wait(tidemark(mongo.get_conn()), params["action"], generation, PATIENCE_SECONDS)
+
+    wait(tell())
+
+
+stream()

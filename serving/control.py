@@ -1,0 +1,175 @@
+"""What people want of the stream: that it pauses, goes on, or starts anew with the code and the rules in force.
+
+Document `control` of collection `state`. The stream looks at it every second. To end and to be started again by whoever keeps it up
+(supervisor, a cluster) is all that it has to do: a start takes whatever code and rules there are, and waits while it is paused.
+
+`python -m serving.control pause|resume|restart|show` does the same as DAG `stream`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from pymongo import ReturnDocument
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+
+from serving import ledger
+from serving.database import Document, connect, tidemark
+from serving.ledger import NotPrepared
+
+CONTROL = "control"
+LOOK_SECONDS = 0.5
+
+
+class NotDone(Exception):
+    """The stream has not done what it was told to within the time."""
+
+
+class Pause(NamedTuple):
+    """Who paused the stream, since when, and why. `drain`: it serves first what the log held at that moment."""
+
+    by: str
+    since: datetime
+    reason: str
+    drain: bool
+
+
+class Control(NamedTuple):
+    """`restarts` counts how often the stream was told to start anew. `stopped_at` is when a paused one has come to its end."""
+
+    restarts: int
+    pause: Pause | None
+    stopped_at: datetime | None
+
+
+def read(database: Database[Document]) -> Control:
+    """Raises NotPrepared."""
+    found = _there(database.state.find_one({"_id": CONTROL}), database)
+    pause = found["pause"]
+    return Control(found["restarts"], pause and Pause(**pause), found["stopped_at"])
+
+
+def pause(database: Database[Document], by: str, reason: str = "", *, drain: bool = True) -> Pause:
+    """Pauses the stream. One that is paused stays so by whom and since when it is. Returns the pause that is in force."""
+    wanted = {"by": {"$literal": by}, "since": "$$NOW", "reason": {"$literal": reason}, "drain": {"$literal": drain}}
+    database.state.update_one({"_id": CONTROL, "pause": None}, [{"$set": {"pause": wanted, "stopped_at": None}}])
+    now = read(database).pause
+    assert now is not None
+    return now
+
+
+def resume(database: Database[Document]) -> None:
+    database.state.update_one({"_id": CONTROL}, {"$set": {"pause": None, "stopped_at": None}})
+
+
+def restart(database: Database[Document], session: ClientSession | None = None) -> int:
+    """Tells the stream to start anew; returns how often that has been said. A paused one stays paused."""
+    found = database.state.find_one_and_update(
+        {"_id": CONTROL}, {"$inc": {"restarts": 1}}, return_document=ReturnDocument.AFTER, session=session
+    )
+    return int(_there(found, database)["restarts"])
+
+
+def mark_stopped(database: Database[Document]) -> None:
+    """A paused stream says that it has come to its end."""
+    database.state.update_one({"_id": CONTROL, "pause": {"$ne": None}, "stopped_at": None}, {"$currentDate": {"stopped_at": True}})
+
+
+def _there(found: Document | None, database: Database[Document]) -> Document:
+    if found is None:
+        raise NotPrepared(f"database {database.name} is not prepared: run `python -m serving.schema` first")
+    return found
+
+
+def tell(database: Database[Document], action: str, reason: str, by: str, *, drain: bool) -> int:
+    """Tells the stream to `pause`, `resume` or `restart`; returns the generation above which it has done so, for wait()."""
+    before = ledger.read(database).generation
+    match action:
+        case "pause":
+            pause(database, by, reason, drain=drain)
+        case "resume":
+            # One that has not come to its end goes on as the generation that it is.
+            before -= read(database).stopped_at is None
+            resume(database)
+        case "restart":
+            restart(database)
+        case _:
+            raise ValueError(f"{action} is nothing that the stream does: pause, resume or restart")
+    return before
+
+
+def wait(database: Database[Document], action: str, generation: int, seconds: float) -> None:
+    """Until the stream has done what tell() has told it. Raises NotDone where it has not within so many seconds."""
+    if action == "pause":
+        await_stopped(database, seconds)
+    else:
+        await_started(database, generation, seconds)
+
+
+def await_stopped(database: Database[Document], seconds: float) -> None:
+    """Until the paused stream has come to its end. Raises NotDone where it has not within so many seconds, or is resumed meanwhile."""
+
+    def done() -> bool:
+        now = read(database)
+        if now.pause is None:
+            raise NotDone("the stream has been resumed meanwhile")
+        return now.stopped_at is not None
+
+    _wait(done, seconds, "the stream has not come to its end, where it says that it is paused")
+
+
+def await_started(database: Database[Document], above: int, seconds: float) -> None:
+    """Until a stream of a generation above that one is at work. Raises NotDone where none is within so many seconds, or it is paused."""
+
+    def done() -> bool:
+        now = read(database)
+        if now.pause is not None:
+            raise NotDone(f"{in_words(now)}: it starts when it is resumed")
+        return ledger.read(database).generation > above
+
+    _wait(done, seconds, "no stream has started")
+
+
+def _wait(done: Callable[[], bool], seconds: float, otherwise: str) -> None:
+    until = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > until:
+            raise NotDone(f"{otherwise} within {seconds:.0f} s: see its log, and whether anybody keeps it up")
+        time.sleep(LOOK_SECONDS)
+
+
+def in_words(now: Control) -> str:
+    if now.pause is None:
+        return "the stream is wanted to run"
+    reason = f": {now.pause.reason}" if now.pause.reason else ""
+    return f"paused by {now.pause.by} since {now.pause.since:%Y-%m-%d %H:%M:%S} UTC{reason}"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m serving.control", description="Pauses the stream, lets it go on, or starts it anew.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    pausing = commands.add_parser("pause", help="let it serve what the log holds, then stop it until it is resumed")
+    pausing.add_argument("--reason", default="", help="for whoever finds it paused")
+    pausing.add_argument("--at-once", action="store_true", help="after the micro-batch that is under way; what it has not served waits")
+    commands.add_parser("resume", help="let it go on where it was")
+    commands.add_parser("restart", help="start it anew, with the code and the rules in force")
+    commands.add_parser("show", help="say what is wanted of it")
+    given = parser.parse_args(words)
+    with connect() as client:
+        database = tidemark(client)
+        if given.command != "show":
+            asked = {"reason": "", "at_once": False, **vars(given)}
+            tell(database, asked["command"], asked["reason"], getpass.getuser(), drain=not asked["at_once"])
+        sys.stdout.write(f"{in_words(read(database))}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""What withdrawing an ingestion does to the rules, and that the stream is told."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from pymongo.database import Database
+
+from catalog.rules import RULES
+from serving import control, ingestions, ledger, withdrawals
+from serving.database import Document
+from serving.ingestions import Chunk, Ingestion
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture
+def registered(database: Database[Document]) -> Database[Document]:
+    for identity in ("b", "a"):
+        file = Ingestion(identity, "product", f"/in/{identity}.csv", f"{identity}.csv", 9, 1, "00", datetime(2024, 1, 2, tzinfo=UTC))
+        ingestions.register(database, file, [Chunk(0, 0, 9, 1, "00")])
+    return database
+
+
+def test_it_is_a_rule_and_the_former_rules_come_back(registered: Database[Document]) -> None:
+    assert withdrawals.in_force(registered).fingerprint() == RULES.fingerprint()
+    first = withdrawals.withdraw(registered, "b", "ann", "wrong date")
+    assert withdrawals.withdraw(registered, "b", "bob", "again") == first
+    assert (first.by, first.reason) == ("ann", "wrong date")
+    assert withdrawals.in_force(registered).withdrawn == ("b",)
+    withdrawals.withdraw(registered, "a", "$ann", "$where")
+    of_both = withdrawals.in_force(registered)
+    assert of_both.withdrawn == ("a", "b")
+    assert withdrawals.changed(of_both, "a", take_back=True).withdrawn == ("b",)
+    assert withdrawals.changed(of_both, "c", take_back=False).withdrawn == ("a", "b", "c")
+    assert control.read(registered).restarts == 2, "a second time changes nothing"
+    for identity in ("a", "b", "a"):
+        withdrawals.restore(registered, identity)
+    assert withdrawals.in_force(registered).fingerprint() == RULES.fingerprint()
+    assert control.read(registered).restarts == 4
+
+
+def test_what_is_not_there_is_refused_with_what_is(registered: Database[Document]) -> None:
+    withdrawals.withdraw(registered, "a", "ann", "wrong date")
+    with pytest.raises(
+        withdrawals.NoIngestion, match=r"there is no ingestion x; those there are:\n(.|\n)*a  a.csv  1 rows of 2024-01-02 00:00"
+    ):
+        withdrawals.withdraw(registered, "x", "ann", "")
+    assert "withdrawn by ann" in withdrawals.listing(registered)
+    withdrawals.require_none(registered, ["b", "x"])
+    with pytest.raises(withdrawals.Withdrawn, match=r"a.csv as of 2024-01-02 00:00 is ingestion a, which ann has withdrawn .*wrong date"):
+        withdrawals.require_none(registered, ["b", "a"])
+
+
+def test_whether_the_stream_obeys(registered: Database[Document]) -> None:
+    ledger.start_generation(registered, RULES.fingerprint(), {})
+    withdrawals.await_obeyed(registered, 0)
+    withdrawals.withdraw(registered, "a", "ann", "")
+    with pytest.raises(control.NotDone, match="no stream has started within 0 s"):
+        withdrawals.await_obeyed(registered, 0)
+    control.pause(registered, "ann")
+    with pytest.raises(control.NotDone, match=r"paused by ann since .*: it starts when it is resumed"):
+        withdrawals.await_obeyed(registered, 60)
+    control.resume(registered)
+    ledger.start_generation(registered, withdrawals.in_force(registered).fingerprint(), {})
+    withdrawals.await_obeyed(registered, 0)
