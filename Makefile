@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run dry-run peek start status stop superset-import superset-export logs clean test soak check format bench lock
+.PHONY: help run dry-run peek start status stop pause resume restart superset-import superset-export logs clean test soak check format bench lock
 
 VENV ?= .venv
 export VENV
@@ -33,6 +33,15 @@ stop: $(VENV)/.run-ready ## Stop everything that make run started
 
 peek: $(VENV)/.run-ready ## Show the last events in Kafka and what validation says of each (KIND=product|category COUNT=5)
 	@$(PY) -m ingest.peek $(or $(KIND),product) --count $(or $(COUNT),5)
+
+pause: $(VENV)/.run-ready ## Stop the stream until make resume, when it has served what is there (REASON=)
+	@$(PY) -m serving.control pause --reason "$(REASON)"
+
+resume: $(VENV)/.run-ready ## Let the paused stream go on where it was
+	@$(PY) -m serving.control resume
+
+restart: $(VENV)/.run-ready ## Start the stream anew, with the code as it is
+	@$(PY) -m serving.control restart
 
 superset-import: $(VENV)/.run-ready ## Bring the files of superset/assets to Superset again, over what has been changed there
 	@$(PY) -m local dashboards import --overwrite

@@ -88,6 +88,9 @@ def speed() -> Health:
             now = state(tidemark(client))
     except (PyMongoError, LookupError) as error:
         return Health(False, url, f"unknown: MongoDB says {brief(error)}")
+    if (wanted := now["stream"]["control"])["paused"]:
+        why = f" ({wanted['reason']})" if wanted["reason"] else ""
+        return Health(True, url, f"paused by {wanted['by']} since {wanted['since'][:19]}{why}")
     if now["stream"]["alive"]:
         return Health(True, url)
     beat = now["freshness"]["seconds_since_heartbeat"]

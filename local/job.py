@@ -22,7 +22,7 @@ from ingest.layouts import Columns
 from local import health, prerequisites, reports, stack
 from local.programs import known_accounts
 from local.runs import DAG, ENDED, HISTORY, NIGHTLY, WAITING, Airflow
-from serving import history, ledger, publications, verifications
+from serving import control, history, ledger, publications, verifications
 from serving.database import connect, tidemark
 from serving.status import STALE_HEARTBEAT_SECONDS
 from settings import settings
@@ -135,6 +135,7 @@ def run(console: Console, catalog: Catalog, *, batch: bool = True) -> None:
     conf = _conf(console, catalog)
     started = time.monotonic()
     start(console, later=SHOWING)
+    _require_stream()
     console.print(f"Ingesting {', '.join(Path(one).name for one in (*conf['products'], *conf['categories']))}", highlight=False)
     with Airflow() as airflow:
         identity = airflow.trigger(conf)
@@ -152,6 +153,14 @@ def run(console: Console, catalog: Catalog, *, batch: bool = True) -> None:
     for line in verified:
         console.print(line, highlight=False, markup=False)
     console.print(addresses(), soft_wrap=True)
+
+
+def _require_stream() -> None:
+    """Raises CannotRun where the stream is paused: nothing would be served."""
+    with connect() as client:
+        wanted = control.read(tidemark(client))
+    if wanted.pause is not None:
+        raise CannotRun(f"the stream is {control.in_words(wanted)}. make resume lets it go on")
 
 
 def _last_day(observed_at: Sequence[str]) -> date:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from pymongo import ReturnDocument
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
+from pymongo.errors import PyMongoError
 
 from serving import ledger
 from serving.database import Document, connect, tidemark
@@ -162,12 +163,16 @@ def main(words: Sequence[str] | None = None) -> int:
     commands.add_parser("restart", help="start it anew, with the code and the rules in force")
     commands.add_parser("show", help="say what is wanted of it")
     given = parser.parse_args(words)
-    with connect() as client:
-        database = tidemark(client)
-        if given.command != "show":
-            asked = {"reason": "", "at_once": False, **vars(given)}
-            tell(database, asked["command"], asked["reason"], getpass.getuser(), drain=not asked["at_once"])
-        sys.stdout.write(f"{in_words(read(database))}\n")
+    asked = {"reason": "", "at_once": False, **vars(given)}
+    try:
+        with connect() as client:
+            database = tidemark(client)
+            if asked["command"] != "show":
+                tell(database, asked["command"], asked["reason"], getpass.getuser(), drain=not asked["at_once"])
+            sys.stdout.write(f"{in_words(read(database))}\n")
+    except (NotPrepared, PyMongoError) as reason:
+        sys.stderr.write(f"{reason}\n")
+        return 1
     return 0
 
 

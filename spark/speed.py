@@ -170,7 +170,7 @@ def _wait_while_paused(database: Database[Document], told_to_stop: threading.Eve
     while (wanted := control.read(database)).pause is not None and not told_to_stop.wait(HEARTBEAT_SECONDS):
         if said is None:
             said = wanted
-            log.info("%s; `python -m serving.control resume` lets it go on", control.in_words(wanted))
+            log.info("%s; `make resume` or DAG stream lets it go on", control.in_words(wanted))
             control.mark_stopped(database)
     return wanted
 

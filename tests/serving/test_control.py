@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from pymongo.database import Database
+from support.environment import setting
+from support.places import Place
 
 from serving import control, ledger
 from serving.control import NotDone
@@ -60,7 +62,8 @@ def test_who_resumes_one_that_has_not_stopped_waits_for_nothing(database: Databa
     assert control.read(database) == (0, None, None)
 
 
-def test_the_command(database: Database[Document], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    database = place.database
     assert control.main(["pause", "--reason", "lunch", "--at-once"]) == 0
     assert capsys.readouterr().out.endswith("UTC: lunch\n")
     pause = control.read(database).pause
@@ -69,3 +72,6 @@ def test_the_command(database: Database[Document], capsys: pytest.CaptureFixture
     assert control.main(["resume"]) == control.main(["restart"]) == control.main(["show"]) == 0
     assert capsys.readouterr().out == "the stream is wanted to run\n" * 3
     assert control.read(database).restarts == 1
+    with setting(database="not_prepared"):
+        assert control.main(["pause"]) == 1
+    assert "run `python -m serving.schema` first" in capsys.readouterr().err
