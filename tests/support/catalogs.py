@@ -83,7 +83,8 @@ def wrong_reports(database: Database[Document], files: Sequence[CsvFile], read_a
     with snapshot(database) as now:
         found = [line for view, rows in reports(truth).items() for line in differences(view, rows, now.rows(view))]
         paths = {one["_id"]: (read_as or {}).get(one["file"], one["file"]) for one in now.rows("ingestion")}
-        kept = {(paths[one["source"]["ingestion"]], one["source"]["position"], one["reason"]) for one in now.rows("quarantine")}
+        rejected = {"$match": {"status": {"$ne": "healed"}, "reason": {"$ne": "withdrawn"}}}
+        kept = {(paths[one["source"]["ingestion"]], one["source"]["position"], one["reason"]) for one in now.rows("quarantine", rejected)}
     expected = {(path, position, reason) for (path, position), reason in truth.rejections}
     return (
         found

@@ -224,8 +224,9 @@ class Stack:
 
 
 def _told(database: Database[Document]) -> Told:
-    """When each file was told of, by path, kind and day."""
-    return {(one["file"], one["kind"], one["observed_at"].date().isoformat()): one["told_at"] for one in database.ingestion.find()}
+    """When each file that counts was told of, by path, kind and day."""
+    found = database.ingestion.find({"withdrawn": None})
+    return {(one["file"], one["kind"], one["observed_at"].date().isoformat()): one["told_at"] for one in found}
 
 
 def _question(run: str, dag: str) -> str:
