@@ -123,6 +123,3 @@ def test_a_category_file_is_withdrawn(place: Place, spark: SparkSession, tmp_pat
     assert "category" in night(place, spark)
     assert all_wrong(place) == []
     assert {one["_id"]: one["category_name"] for one in place.database.category.find()} == {1: "Bags", 2: "Lamps"}
-    withdrawals.restore(place.database, wrong)
-    night(place, spark)
-    assert all_wrong(place) == []
