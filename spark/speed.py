@@ -6,6 +6,7 @@ told to start anew (serving/control.py), it ends with status 0, to be started ag
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import signal
@@ -19,7 +20,7 @@ from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from catalog.marks import TideMark
+from catalog.marks import TideMark, TopicPartition
 from catalog.rules import Rules
 from serving import control, ledger, withdrawals
 from serving.control import Control
@@ -71,7 +72,7 @@ class Stream:
         log.info("generation %d follows %s from %s", self._own.generation, ", ".join(settings().topics), self._own.offsets)
         try:
             while not self._told_to_stop.is_set() and not query.awaitTermination(HEARTBEAT_SECONDS):
-                if self._is_over(self._beat()):
+                if self._is_over(self._beat(), query):
                     break
         except StreamingQueryException as error:
             failure = self._failure or error
@@ -129,7 +130,7 @@ class Stream:
             log.warning("no heartbeat: %s", error)
             return None
 
-    def _is_over(self, wanted: Control | None) -> bool:
+    def _is_over(self, wanted: Control | None, query: StreamingQuery) -> bool:
         """Is this stream not wanted any more?"""
         if wanted is None:
             return False
@@ -140,7 +141,14 @@ class Stream:
             self._last = None
             return wanted.pause is not None
         self._last = self._last or TideMark(look().ends)
-        return self._batches.offsets.reaches(self._last)
+        return self._batches.offsets.joined(_gone_by(query)).reaches(self._last)
+
+
+def _gone_by(query: StreamingQuery) -> TideMark:
+    """How far Spark has come with micro-batches that have ended. What no event stands at, as transactions leave it, counts."""
+    progress = query.lastProgress
+    ends = json.loads((progress["sources"][0]["endOffset"] if progress else None) or "{}")
+    return TideMark({TopicPartition(topic, int(partition)): offset for topic, those in ends.items() for partition, offset in those.items()})
 
 
 def follow(database: Database[Document], told_to_stop: threading.Event) -> None:
