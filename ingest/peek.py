@@ -10,17 +10,22 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from pydantic import ValidationError
+from pymongo.errors import PyMongoError
 from rich.console import Console
 
 from catalog.cube import cell_of, label
 from catalog.events import Event
 from catalog.observations import CategoryObservation, ProductObservation, Rejection
+from catalog.rules import RULES, Rules
 from catalog.words import rule
 from ingest.files import Kind
 from ingest.kinds import judge_of, topic_of
+from serving import withdrawals
+from serving.database import connect, tidemark
 from settings import in_words, settings
 
 ANSWER_SECONDS = 10.0
+MONGODB_SECONDS = 3.0
 MOST_CHARACTERS = 1_000  # of a value
 
 
@@ -49,9 +54,19 @@ def last(topic: str, count: int) -> list[Event]:
     return sorted(found, key=lambda event: (event.timestamp, event.partition, event.offset))[-count:]
 
 
-def judged(event: Event, kind: Kind) -> str:
+def rules_in_force(console: Console) -> Rules:
+    """The rules of the code and what is withdrawn; without that, and saying so, where MongoDB does not answer."""
+    try:
+        with connect(within_seconds=MONGODB_SECONDS) as client:
+            return withdrawals.in_force(tidemark(client))
+    except PyMongoError:
+        console.print("MongoDB does not answer: whether a file has been withdrawn is not known", style="yellow")
+        return RULES
+
+
+def judged(event: Event, kind: Kind, rules: Rules) -> str:
     """What validation says of an event, in words."""
-    match judge_of(kind)(event):
+    match judge_of(kind)(event, rules):
         case Rejection(reason=reason):
             return f"rejected, {reason}: it must be {rule(reason)}"
         case ProductObservation() as one:
@@ -104,7 +119,7 @@ def _text(value: bytes | None) -> str:
     return "(none)" if value is None else value.decode(errors="backslashreplace")
 
 
-def _show(console: Console, event: Event, kind: Kind) -> None:
+def _show(console: Console, event: Event, kind: Kind, rules: Rules) -> None:
     moment = datetime.fromtimestamp(event.timestamp / 1000, UTC).isoformat(timespec="milliseconds")
     console.print(f"{event.topic}/{event.partition}/{event.offset}  {moment}  key {_text(event.key)}", style="bold", markup=False)
     for name, content in event.headers:
@@ -113,7 +128,7 @@ def _show(console: Console, event: Event, kind: Kind) -> None:
     console.print(f"  {value[:MOST_CHARACTERS]}", markup=False)
     if len(value) > MOST_CHARACTERS:
         console.print(f"  ... {len(value) - MOST_CHARACTERS:,} characters more", markup=False)
-    words = judged(event, kind)
+    words = judged(event, kind, rules)
     console.print(f"  {words}\n", style="green" if words.startswith("valid") else "red", markup=False)
 
 
@@ -144,8 +159,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NotReadable as reason:
         console.print(str(reason), style="red", markup=False)
         return 1
+    rules = rules_in_force(console)
     for event in events:
-        _show(console, event, given.kind)
+        _show(console, event, given.kind, rules)
     if not events:
         console.print(f"topic {topic} holds no events")
     return 0

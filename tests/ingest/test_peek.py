@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from confluent_kafka import Producer
 from support import broker
@@ -11,6 +13,8 @@ from support.servers import free_ports
 from catalog.events import Event
 from catalog.marks import TopicPartition
 from ingest import peek
+from serving import ingestions, withdrawals
+from serving.ingestions import Chunk, Ingestion
 from settings import settings
 
 PRODUCT = (
@@ -64,6 +68,19 @@ def test_as_somebody_reads_it(place: Place, capsys: pytest.CaptureFixture[str]) 
     place.send([Event("ingest-category", 0, 0, 0, b"7", b'{"id":7,"category_name":"Bags"}')])
     assert peek.main(["category"]) == 0
     assert "valid: category 7 is Bags" in capsys.readouterr().out
+
+
+@pytest.mark.servers
+def test_what_is_withdrawn_is_said_to_be(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    file = Ingestion("a", "product", "/in/a.csv", "a.csv", 9, 1, "00", datetime(2024, 1, 2, tzinfo=UTC))
+    ingestions.register(place.database, file, [Chunk(0, 0, 9, 1, "00")])
+    withdrawals.withdraw(place.database, "a", "somebody", "")
+    good = product(3)
+    place.send([good._replace(headers=(("tide-ingestion", b"a"), ("tide-position", b"0"))), good])
+    assert peek.main(["product"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("rejected, withdrawn: it must be a row of a file that has not been withdrawn") == 1
+    assert said.count("valid: ") == 1
 
 
 @pytest.mark.servers
