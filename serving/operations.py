@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from serving.quarantine import HEALED, REPLAYED
 from serving.views import Stage, View
 
 # Of the document that says where the log ends. Where this is false, nobody knows how far behind the stream is.
@@ -128,7 +129,8 @@ INGESTION_PROGRESS = View(
     ],
 )
 
-# `accepted` and `rejected` add up to the rows; both are known when all of the file has been served.
+# `accepted` and `rejected` add up to the rows; both are known when all of the file has been served. A row is one or the other, however
+# many events tell of it: once it is replayed, or the rules are mended, it is accepted.
 REPORT_INGESTION = View(
     "report_ingestion",
     INGESTION_PROGRESS.name,
@@ -138,7 +140,7 @@ REPORT_INGESTION = View(
                 "from": "quarantine",
                 "localField": "_id",
                 "foreignField": "source.ingestion",
-                "pipeline": [{"$count": "records"}],
+                "pipeline": [{"$match": {"status": {"$nin": [REPLAYED, HEALED]}}}, {"$count": "records"}],
                 "as": "quarantine",
             }
         },
