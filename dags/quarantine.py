@@ -12,19 +12,28 @@ from airflow.sdk import Asset, ExceptionRetryPolicy, Param, RetryAction, RetryRu
 from catalog.observations import Reason
 from ingest import quarantine_jobs as jobs
 from ingest.connections import KAFKA_CONNECTION, MONGODB_CONNECTION
+from ingest.jobs import MOMENT_PATTERN
 from serving.database import tidemark
 
 PRODUCTS = Asset(name="products", uri="tidemark://products", group="tidemark")
 
 TEXT = {"type": ["null", "string"]}
-SELECTION = {
-    "reason": Param(None, title="Reason", description_md="None: any", examples=[str(one) for one in Reason], **TEXT),
-    "file": Param(None, title="File", description_md="Its name, path or URL; `api`: what came by no file. None: any", **TEXT),
-    "since": Param(
-        None, title="Since", description_md="What Kafka has from that moment on. None: from the first", format="date-time", **TEXT
-    ),
-    "until": Param(None, title="Until", description_md="What Kafka had before that moment. None: all", format="date-time", **TEXT),
-}
+MOMENT = {**TEXT, "format": "date-time", "pattern": MOMENT_PATTERN}
+
+
+def parameters(**own: Param) -> dict[str, Param]:
+    """A DAG's own, and what both have."""
+    return {
+        **own,
+        "reason": Param(None, title="Reason", description_md="None: any", examples=[str(one) for one in Reason], **TEXT),
+        "file": Param(None, title="File", description_md="Its name, path or URL; `api`: what came by no file. None: any", **TEXT),
+        "since": Param(None, title="Since", description_md="What Kafka has from that moment on. None: from the first", **MOMENT),
+        "until": Param(None, title="Until", description_md="What Kafka had before that moment. None: to the last", **MOMENT),
+        "dry_run": Param(False, title="Dry run", description_md="Only show the preview: nothing is done", type="boolean"),
+        "hold": Param(True, title="Hold for approval", description_md="Show the preview and wait for a person", type="boolean"),
+    }
+
+
 PATCH = Param(
     None,
     title="Patch",
@@ -33,10 +42,6 @@ PATCH = Param(
     additionalProperties={"type": "string"},
 )
 WHY = Param("", title="Why", description_md="For whoever finds these records later", type="string")
-STEPS = {
-    "dry_run": Param(False, title="Dry run", description_md="Only show the preview: nothing is done", type="boolean"),
-    "hold": Param(True, title="Hold for approval", description_md="Show the preview and wait for a person", type="boolean"),
-}
 
 FAIL_AT_ONCE = RetryRule(list(jobs.FOR_GOOD), RetryAction.FAIL, reason="another attempt would end the same")
 EVERY_DAG = {
@@ -53,6 +58,24 @@ EVERY_DAG = {
 WORDS = "{{ ti.xcom_pull('preview', key='words') }}"
 
 
+REPLAY = """Sends records of the quarantine again that are valid now: by the rules in force, or with a patch.
+
+Press it when the rules have been mended, or when one field of many records is to get a value. It first shows how many records there
+are, how many would be valid and what the others say, and waits for a person (see Required Actions). What is not valid stays; so does
+a row that has another number of fields than its file's header, which no patch can mend. A record of a withdrawn ingestion is not
+replayed: take the withdrawal back.
+
+If a run fails clear its task, or start another with the same patch: what is sent twice counts once.
+"""
+DISCARD = """Says of records of the quarantine that nothing is to be done about them, and why. They are open no more, and nothing is sent.
+
+Press it for what will never be valid: test rows, a file that was none. It first shows which records there are and waits for a person
+(see Required Actions). Look whether some would be valid now: those are better replayed. The events stay in the raw history.
+
+If a run fails clear its task: what is discarded stays so.
+"""
+
+
 @task.branch(task_id="preview", pool="ingest")
 def look(step: str, params: dict, ti) -> str | None:
     with MongoHook(MONGODB_CONNECTION) as mongo:
@@ -62,17 +85,8 @@ def look(step: str, params: dict, ti) -> str | None:
     return ahead.step
 
 
-@dag(dag_id="replay_quarantine", params={**SELECTION, "patch": PATCH, **STEPS}, **EVERY_DAG)
+@dag(dag_id="replay_quarantine", doc_md=REPLAY, params=parameters(patch=PATCH), **EVERY_DAG)
 def replay_quarantine() -> None:
-    """Sends records of the quarantine again that are valid now: by the rules in force, or with a patch.
-
-    Press it when the rules have been mended, or when one field of many records is to get a value. It first shows how many records there
-    are, how many would be valid and what the others say, and waits for a person (see Required Actions). What is not valid stays, as does
-    what a file does not give its fields of. A record of a withdrawn ingestion is not replayed: take the withdrawal back.
-
-    If a run fails clear its task, or start another with the same patch: what is sent twice counts once.
-    """
-
     @task(pool="ingest", outlets=[PRODUCTS], trigger_rule="none_failed_min_one_success")
     def send(params: dict, dag_run, ti) -> dict:
         kafka = KafkaProducerHook(KAFKA_CONNECTION)
@@ -87,16 +101,8 @@ def replay_quarantine() -> None:
     approve >> sent
 
 
-@dag(dag_id="discard_quarantine", params={"why": WHY, **SELECTION, **STEPS}, **EVERY_DAG)
+@dag(dag_id="discard_quarantine", doc_md=DISCARD, params=parameters(why=WHY), **EVERY_DAG)
 def discard_quarantine() -> None:
-    """Says of records of the quarantine that nothing is to be done about them, and why. They are open no more, and nothing is sent.
-
-    Press it for what will never be valid: test rows, a file that was none. It first shows which records there are and waits for a person
-    (see Required Actions). Look whether some would be valid now: those are better replayed. The events stay in the raw history.
-
-    If a run fails clear its task: what is discarded stays so.
-    """
-
     @task(trigger_rule="none_failed_min_one_success")
     def discard(params: dict, dag_run, ti) -> int:
         mark = ti.xcom_pull(task_ids="preview", key="mark")

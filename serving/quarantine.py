@@ -22,6 +22,7 @@ OPEN, REPLAYED, DISCARDED, HEALED = STATUSES = ("open", "replayed", "discarded",
 BY_API = "api"  # the source of what came from no file
 
 WITHDRAWN = "withdrawn"  # the reason of what a person has taken back
+IN_ORDER = ("topic", "partition", "offset")  # of the log
 _RECORDS_AT_ONCE, _BYTES_AT_ONCE = 1_000, 16 * 1024 * 1024
 
 
@@ -83,11 +84,12 @@ def count(database: Database[Document], query: Document) -> dict[str, int]:
 def records(database: Database[Document], query: Document) -> Iterator[list[Document]]:
     """The records of a query, each once, in lists that memory can hold. Those that were given out may be marked meanwhile.
 
-    All say `told_at` and `position`, also those that were written before records did.
+    They come in the order of the log, which decides between what one moment tells of a product: so it does between replays, also of a run
+    that is repeated. All say `told_at` and `position`, also those that were written before records did.
     """
     some: list[Document] = []
     size = 0
-    for one in database.quarantine.find(query, batch_size=_RECORDS_AT_ONCE):
+    for one in database.quarantine.find(query, batch_size=_RECORDS_AT_ONCE).sort(IN_ORDER):
         some.append(one)
         size += len(one["raw"] or b"")
         if len(some) == _RECORDS_AT_ONCE or size >= _BYTES_AT_ONCE:

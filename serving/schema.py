@@ -160,6 +160,7 @@ COLLECTIONS: tuple[Collection, ...] = (
         ),
         (
             IndexModel([("status", ASCENDING), ("reason", ASCENDING)]),
+            IndexModel([("status", ASCENDING), *((name, ASCENDING) for name in quarantine.IN_ORDER)]),
             IndexModel([("timestamp", DESCENDING)]),
             IndexModel([("source.ingestion", ASCENDING)]),
         ),
