@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 import pytest
+from support.parameters import assert_takes
 from support.places import Place
 from support.quarantined import quarantined
 
@@ -53,17 +54,7 @@ def test_a_person_is_asked_between_preview_and_act(bag: Any, dag_id: str, last: 
 
 @pytest.mark.parametrize("dag_id", TAKEN)
 def test_parameters(bag: Any, dag_id: str) -> None:
-    from airflow.sdk.exceptions import ParamValidationError
-
-    dag = bag.dags[dag_id]
-    assert set(dag.params) == set(TAKEN[dag_id]) == set(REFUSED[dag_id])
-    dag.params.validate()
-    for name, values in TAKEN[dag_id].items():
-        assert [dag.params.get_param(name).resolve(value) for value in values] == values
-    for name, values in REFUSED[dag_id].items():
-        for value in values:
-            with pytest.raises(ParamValidationError):
-                dag.params.get_param(name).resolve(value)
+    assert_takes(bag.dags[dag_id], TAKEN[dag_id], REFUSED[dag_id])
 
 
 def assert_tried_again(policy: Any) -> None:

@@ -22,7 +22,7 @@ from ingest.files import Kind
 from ingest.produce import RECOMMENDED, NotAcknowledged, UnsafeProducer
 from ingest.quarantine_jobs import APPROVE, DISCARD, SEND, Sent
 from serving.database import Document
-from serving.lease import lease
+from serving.lease import Busy, lease
 from serving.publications import OtherRules
 from serving.quarantine import Unclear
 from settings import settings
@@ -228,7 +228,7 @@ def test_as_a_command(filled: Place, caplog: pytest.LogCaptureFixture) -> None:
 
 def test_two_runs_at_once_wait_for_each_other(filled: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "_LEASE_SECONDS", 0.5)
-    with lease(filled.database, "quarantine", "another run", 1), pytest.raises(jobs.Busy, match="another run has been at work since"):
+    with lease(filled.database, "quarantine", "another run", 1), pytest.raises(Busy, match="another run has been at work since"):
         send(filled, patch={"price": "0"})
     assert replays(filled) == []
     assert send(filled, patch={"price": "0"}).replayed == 5

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
-from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -15,12 +12,12 @@ from pyspark.sql import SparkSession
 from support import broker
 from support.catalogs import EVERY_KIND_OF_ROW, ingest, read
 from support.events import any_log
-from support.hands import serve, stream_of
+from support.hands import rules_of, serve, stream_of
 from support.load import updates
 from support.places import Place
 
 from catalog.marks import TideMark, TopicPartition
-from catalog.rules import RULES, Rules
+from catalog.rules import RULES
 from ingest.files import Kind
 from ingest.generate import write
 from serving import ledger, publications, verifications
@@ -28,7 +25,7 @@ from serving.database import Document
 from serving.ledger import Fenced
 from serving.publications import NoPublication, OtherRules, StartAgain
 from settings import settings
-from spark import batch, transforms
+from spark import batch
 from spark.batch import Batch
 from spark.log import MissingOffsets
 from spark.recompute import Mode
@@ -242,14 +239,6 @@ def test_the_stream_is_ahead_when_it_is_verified(place: Place, spark: SparkSessi
     work.rebuild(1)
     with pytest.raises(StartAgain, match="a rebuild has begun since"):
         work.verify(number)
-
-
-@contextmanager
-def rules_of(rules: Rules, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The stream goes by other rules."""
-    with monkeypatch.context() as patch:
-        patch.setattr(transforms, "observed", partial(transforms.observed, rules=rules))
-        yield
 
 
 def test_mended_rules_heal_history(place: Place, spark: SparkSession, work: Batch, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,7 +13,7 @@ from confluent_kafka import Producer
 from pyspark.sql import SparkSession
 from support.catalogs import EVERY_KIND_OF_ROW, ingest, read
 from support.events import any_log
-from support.hands import serve, stream_of
+from support.hands import rules_of, serve, stream_of
 from support.load import updates
 from support.places import Place
 
@@ -28,7 +25,6 @@ from ingest.produce import RECOMMENDED
 from serving import publications, verifications
 from serving.database import Document
 from settings import settings
-from spark import transforms
 from spark.batch import Batch
 
 pytestmark = pytest.mark.servers
@@ -127,14 +123,6 @@ def test_replays_of_every_kind(place: Place, spark: SparkSession, work: Batch, t
     rejected = [one for one in again if one["status"] != "replayed" and isinstance(one["source"], dict)]
     ours = [one for one in rejected if one["source"]["ingestion"] == accepted["ingestion"]]
     assert (accepted["accepted"], accepted["rejected"]) == (accepted["file_rows"] - len(ours), len(ours)) == (17, 3)
-
-
-@contextmanager
-def rules_of(rules: Rules, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The stream goes by other rules."""
-    with monkeypatch.context() as patch:
-        patch.setattr(transforms, "observed", partial(transforms.observed, rules=rules))
-        yield
 
 
 def test_rules_are_mended_after_a_replay(place: Place, spark: SparkSession, work: Batch, monkeypatch: pytest.MonkeyPatch) -> None:

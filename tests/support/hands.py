@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 
+import pytest
 from pymongo.database import Database
 from pyspark.sql import DataFrame, SparkSession
 from support.places import Place
 
 from catalog.events import Event
 from catalog.marks import TopicPartition
-from catalog.rules import RULES
+from catalog.rules import RULES, Rules
 from serving import ledger
 from serving.database import Document
 from settings import settings
@@ -80,3 +83,11 @@ def serve(place: Place, spark: SparkSession, stream: Stream | None = None) -> St
     while events := stream.next(log, half):
         stream.run(events)
     return stream
+
+
+@contextmanager
+def rules_of(rules: Rules, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The stream goes by other rules."""
+    with monkeypatch.context() as patch:
+        patch.setattr(transforms, "observed", partial(transforms.observed, rules=rules))
+        yield
