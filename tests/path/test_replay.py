@@ -30,7 +30,7 @@ from spark.batch import Batch
 pytestmark = pytest.mark.servers
 
 EVERY_FIELD = {
-    **{"asin": "B0MENDED00", "title": "Mended", "stars": "4.5", "reviews": "1", "boughtInLastMonth": "50", "price": "12.34"},
+    **{"asin": "B0MENDED00", "title": "Mended", "stars": "3.5", "reviews": "1", "boughtInLastMonth": "50", "price": "12.34"},
     **{"listPrice": "20", "category_id": "5", "isBestSeller": "True", "date": "2023-05-05", "id": "11", "category_name": "Mended"},
 }
 
@@ -84,7 +84,7 @@ def test_replays_of_every_kind(place: Place, spark: SparkSession, work: Batch, t
     ingest(place, [file], chunk_bytes=1_000)
     stream = serve(place, spark)
     first = replay(place, reason="price", patch={"price": "7.77"})
-    assert first.replayed > 5
+    assert min(first) > 2
     assert replay(place, reason="price", patch={"price": "8.88"}).replayed == 0
     serve(place, spark, stream)
     assert_exact(place)
@@ -122,46 +122,44 @@ def test_replays_of_every_kind(place: Place, spark: SparkSession, work: Batch, t
     accepted = place.database.report_ingestion.find_one({"name": "bad.csv"}) or {}
     rejected = [one for one in again if one["status"] != "replayed" and isinstance(one["source"], dict)]
     ours = [one for one in rejected if one["source"]["ingestion"] == accepted["ingestion"]]
-    assert (accepted["accepted"], accepted["rejected"]) == (accepted["file_rows"] - len(ours), len(ours)) == (17, 3)
+    assert (accepted["accepted"], accepted["rejected"]) == (accepted["file_rows"] - len(ours), len(ours)) == (16, 3)
 
 
 def test_rules_are_mended_after_a_replay(place: Place, spark: SparkSession, work: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     """An original that is an observation after all, replays that are rejections after all, and one that stays as it was."""
     usual = {**EVERY_FIELD, "category_id": "7"}
 
-    def product(asin: str, price: str) -> Event:
-        return Event("ingest-product", 0, 0, 0, asin.encode(), json.dumps({**usual, "asin": asin, "price": price}).encode())
+    def product(asin: str, **fields: str) -> Event:
+        return Event("ingest-product", 0, 0, 0, asin.encode(), json.dumps({**usual, "asin": asin, **fields}).encode())
 
-    place.send([product("B0ACCEPTED", "2"), product("B0REJECTED", "n/a"), product("B0STAYS000", "n/a"), product("B0OPEN0000", "n/a")])
-    former = replace(RULES, edition=0, most_dollars=2_000_000, number=RULES.number.replace(" *([+-]?)([0-9]+)", " *([+-]?)([013-9]+)"))
+    place.send([product("B0ACCEPTED", stars="5"), *(product(asin, price="n/a") for asin in ("B0REJECTED", "B0STAYS000", "B0OPEN0000"))])
+    former = replace(RULES, edition=0, most_dollars=2_000_000, most_stars=4)
     with rules_of(former, monkeypatch):
         stream = serve(place, spark, stream_of(place, spark, former.fingerprint()))
-        assert place.database.quarantine.count_documents({"reason": "price"}) == 4
         by_asin = {json.loads(one["raw"])["asin"]: one["_id"] for one in records(place)}
 
-        def mend(asin: str, price: str) -> None:
+        def mend(asin: str, **patch: str) -> None:
             others = {"_id": {"$ne": by_asin[asin]}, "status": "open"}
             place.database.quarantine.update_many(others, {"$set": {"status": "healed"}})
-            assert replay(place, former, patch={"price": price}) == jobs.Sent(1, 0)
+            assert replay(place, former, patch=patch) == jobs.Sent(1, 0)
             place.database.quarantine.update_many({"status": "healed"}, {"$set": {"status": "open"}})
 
-        mend("B0ACCEPTED", "3")
-        mend("B0REJECTED", "1500000")
-        mend("B0STAYS000", "5")
+        mend("B0ACCEPTED", stars="3")
+        mend("B0REJECTED", price="1500000")
+        mend("B0STAYS000", price="5")
         serve(place, spark, stream)
-    assert {one["_id"]: one["price"] for one in place.database.product.find()} == {
-        **{"B0ACCEPTED": 3, "B0REJECTED": 1_500_000, "B0STAYS000": 5}
-    }
+    told = {one["_id"]: (one["stars"], one["price"]) for one in place.database.product.find()}
+    assert told == {"B0ACCEPTED": (3, 12.34), "B0REJECTED": (3.5, 1_500_000), "B0STAYS000": (3.5, 5)}
     serve(place, spark)  # by the rules in force
     found, _ = night(work)
     assert found["quarantine"] == {
-        by_asin["B0ACCEPTED"]: "should not be there: price",
+        by_asin["B0ACCEPTED"]: "should not be there: stars",
         by_asin["B0REJECTED"]: "replayed, but the replay is a rejection",
     }
     assert_exact(place)
     status = {json.loads(one["raw"])["asin"]: one["status"] for one in records(place)}
     assert status == {"B0ACCEPTED": "healed", "B0REJECTED": "open", "B0STAYS000": "replayed", "B0OPEN0000": "open"}
-    assert (place.database.product.find_one({"_id": "B0ACCEPTED"}) or {})["price"] == 3, "of one moment what was told last"
+    assert (place.database.product.find_one({"_id": "B0ACCEPTED"}) or {})["stars"] == 3, "of one moment what was told last"
     assert night(work)[0] == {}
 
     # It is open again, and is replayed again; so is what was made to look open.
