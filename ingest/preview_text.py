@@ -20,7 +20,7 @@ def in_words(preview: Document, passed: Sequence[str]) -> str:
     files, products, categories = preview["files"], preview["products"], preview["categories"]
     parts = [
         f"**{preview['rows']:,} rows in {len(files)} {'file' if len(files) == 1 else 'files'}**",
-        _table(
+        table(
             ("file", "as of", "rows", "rejected", ""),
             (
                 (
@@ -41,11 +41,11 @@ def in_words(preview: Document, passed: Sequence[str]) -> str:
     parts += [f"**Passes a threshold:** {one}" for one in passed]
     if behind := preview["events_behind"]:
         parts.append(f"**Not counted:** {behind:,} events that are in Kafka and not served yet")
-    parts.append("**The catalog**\n\n" + _table(("", "served", "then", "change"), (_figure(name, preview) for name in _FIGURES)))
+    parts.append("**The catalog**\n\n" + table(("", "served", "then", "change"), (_figure(name, preview) for name in _FIGURES)))
     if preview["by_category"]:
         parts.append(
             "**Categories that change most**\n\n"
-            + _table(
+            + table(
                 ("category", "products", "then", "average price", "then"),
                 (
                     (
@@ -58,7 +58,7 @@ def in_words(preview: Document, passed: Sequence[str]) -> str:
         )
     if preview["rejected"]:
         head = ("reason", "rows", "it must be", "for example it says", "in", "byte")
-        parts.append("**Rejected rows**\n\n" + _table(head, (line for one in preview["rejected"] for line in _rejected(one))))
+        parts.append("**Rejected rows**\n\n" + table(head, (line for one in preview["rejected"] for line in _rejected(one))))
     return "\n\n".join(parts)
 
 
@@ -87,7 +87,8 @@ def _shown(name: str, value: float | None) -> str:
     return "-" if value is None else _FIGURES[name][1].format(value)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose cells hold any text."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(_cell(one) for one in line)} |" for line in lines)
 

@@ -7,7 +7,7 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -59,6 +59,9 @@ _REMEDIES = {
     KafkaError.UNKNOWN_TOPIC_OR_PART: "run `python -m ingest.topics`",
     KafkaError._UNKNOWN_TOPIC: "run `python -m ingest.topics`",
 }
+
+
+Note = Callable[[int, Kafka], object]
 
 
 class UnsafeProducer(Exception):
@@ -121,11 +124,11 @@ def _changed(file: Readable, how: str) -> UnfitFile:
 class _Acknowledgements:
     """What Kafka says of each message, in whatever thread asks the producer."""
 
-    def __init__(self, topic: str) -> None:
+    def __init__(self, topic: str, note: Note | None) -> None:
         self.numbers: list[int] = []  # of what is acknowledged
         self.failures: list[str] = []
         self.unplaced = 0
-        self._topic = topic
+        self._topic, self._note = topic, note
         self._ends: dict[int, int] = {}  # by partition
         self._looked_at, self._newest = 0, time.monotonic()
         self._lock = threading.Lock()
@@ -144,6 +147,8 @@ class _Acknowledgements:
             self.numbers.append(number)
             if offset >= self._ends.get(partition, 0):
                 self._ends[partition] = offset + 1
+            if self._note is not None:
+                self._note(number, message)
 
     @property
     def all(self) -> int:
@@ -163,13 +168,13 @@ class _Acknowledgements:
         return TideMark({TopicPartition(self._topic, partition): end for partition, end in self._ends.items()})
 
 
-def produce(producer: Producer, topic: str, some: Iterable[Message], within_seconds: float) -> Acknowledged:
-    """Sends all messages and waits until Kafka has acknowledged each of them.
+def produce(producer: Producer, topic: str, some: Iterable[Message], within_seconds: float, note: Note | None = None) -> Acknowledged:
+    """Sends all messages and waits until Kafka has acknowledged each of them. `note` is given each that it has, with its number.
 
     Raises NotAcknowledged where Kafka has no such topic or refuses a message, or where nothing is heard of it for `within_seconds`.
     """
     _require_topic(producer, topic, within_seconds)
-    heard = _Acknowledgements(topic)
+    heard = _Acknowledgements(topic, note)
     sent, told = 0, time.monotonic()
 
     def wait(seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from serving.quarantine import HEALED, REPLAYED
 from serving.views import Stage, View
 
 # Of the document that says where the log ends. Where this is false, nobody knows how far behind the stream is.
@@ -129,7 +130,8 @@ INGESTION_PROGRESS = View(
     ],
 )
 
-# `accepted` and `rejected` add up to the rows; both are known when all of the file has been served.
+# `accepted` and `rejected` add up to the rows; both are known when all of the file has been served. A row is one or the other, however
+# many events tell of it: once it is replayed, or the rules are mended, it is accepted.
 REPORT_INGESTION = View(
     "report_ingestion",
     INGESTION_PROGRESS.name,
@@ -140,7 +142,7 @@ REPORT_INGESTION = View(
                 "localField": "_id",
                 "foreignField": "source.ingestion",
                 # What mended rules take, and what has been sent again as it should be, is accepted.
-                "pipeline": [{"$match": {"status": {"$in": ["open", "discarded"]}}}, {"$count": "records"}],
+                "pipeline": [{"$match": {"status": {"$nin": [REPLAYED, HEALED]}}}, {"$count": "records"}],
                 "as": "quarantine",
             }
         },

@@ -17,6 +17,7 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from catalog.cube import MEASURES
+from serving import quarantine
 from serving.database import Document, connect, tidemark
 from serving.operations import OPERATIONS
 from serving.views import VIEWS
@@ -149,10 +150,17 @@ COLLECTIONS: tuple[Collection, ...] = (
             reason=_TEXT,
             raw={"bsonType": ["binData", "null"]},
             source={"bsonType": ["object", "string"]},
-            status={"enum": ["open", "replayed", "discarded", "healed"]},
+            status={"enum": list(quarantine.STATUSES)},
+            optional={
+                "told_at": _WHOLE,
+                "position": _WHOLE,
+                "replayed": _object(at=_DATE, by=_TEXT, patch={"bsonType": "object"}, topic=_TEXT, partition=_COUNT, offset=_COUNT),
+                "discarded": _object(at=_DATE, by=_TEXT, why=_TEXT),
+            },
         ),
         (
             IndexModel([("status", ASCENDING), ("reason", ASCENDING)]),
+            IndexModel([("status", ASCENDING), *((name, ASCENDING) for name in quarantine.IN_ORDER)]),
             IndexModel([("timestamp", DESCENDING)]),
             IndexModel([("source.ingestion", ASCENDING)]),
         ),

@@ -16,6 +16,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 
 from catalog.marks import TideMark, TopicPartition
+from serving import quarantine
 from serving.database import Document, tidemark
 from serving.ledger import Category, Ledger
 from spark.documents import Row, contribution_of, product_fields, state_of, version_of
@@ -25,6 +26,8 @@ from spark.tasks import client, slices
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _SCANNED_AT_ONCE = 5_000  # documents of a scan that are compared at once
+
+Event = tuple[str, int, int]  # topic, partition, offset
 
 DIFFERENCE = "id string, how string"  # as Spark's schema
 _DIFFERENCE_ARROW = pa.schema([("id", pa.string()), ("how", pa.string())])
@@ -127,15 +130,15 @@ class QuarantineComparer:
     at: At
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        quarantine = self.at.open().quarantine
+        records = self.at.open().quarantine
         for rows in slices(batches):
-            found = _by_id(quarantine, rows, QUARANTINE_FIELDS)
+            found = _by_id(records, rows, QUARANTINE_FIELDS)
             yield _differences((row["id"], self._difference(row, found.get(row["id"]))) for row in rows)
 
     def _difference(self, row: Row, record: Document | None) -> str | None:
         if record is None:
             return "missing"
-        if record["status"] == "healed":
+        if record["status"] == quarantine.HEALED:
             return "healed, but it is a rejection"
         event = record["topic"], record["partition"], record["offset"]
         if self.at.is_beyond(*event):
@@ -143,7 +146,19 @@ class QuarantineComparer:
         reasons = {(one["topic"], one["partition"], one["offset"]): one["reason"] for one in row["events"]}
         if event not in reasons:
             return f"of event {'/'.join(map(str, event))}, which is no rejection"
-        return "; ".join(_unlike("reason", record["reason"], reasons[event])) or None
+        return "; ".join(_unlike("reason", record["reason"], reasons[event]) + self._of_replay(record, reasons)) or None
+
+    def _of_replay(self, record: Document, rejected: Mapping[Event, str]) -> list[str]:
+        """What was replayed is settled as long as the replay is an observation. Its rejection has no record of its own: one source, one."""
+        event = quarantine.replay_of(record)
+        if event is None or self.at.is_beyond(*event):
+            return []
+        match record["status"], event in rejected:
+            case quarantine.REPLAYED, True:
+                return ["replayed, but the replay is a rejection"]
+            case quarantine.OPEN, False:
+                return ["open, but its replay is an observation"]
+        return []
 
 
 @dataclass(frozen=True)
@@ -157,11 +172,11 @@ class QuarantineFinder:
             yield _differences(
                 (one["_id"], f"should not be there: {one['reason']}")
                 for one in some
-                if one["status"] != "healed" and not self.at.is_beyond(one["topic"], one["partition"], one["offset"])
+                if one["status"] != quarantine.HEALED and not self.at.is_beyond(one["topic"], one["partition"], one["offset"])
             )
 
 
-QUARANTINE_FIELDS = {"topic": True, "partition": True, "offset": True, "reason": True, "status": True}
+QUARANTINE_FIELDS = dict.fromkeys(("topic", "partition", "offset", "reason", "status", "replayed"), True)
 
 
 def ranges(collection: Collection[Document], count: int) -> list[Range]:

@@ -16,6 +16,7 @@ from catalog.observations import Reason
 from catalog.versions import Version
 from serving.database import Document
 from serving.ledger import Category, Tag
+from serving.quarantine import DISCARDED, OPEN
 from serving.views import unknown_category
 
 Row = Mapping[str, Any]
@@ -87,18 +88,20 @@ def document_of(state: State, category: Category | None, tag: Tag, before: Docum
 
 
 def quarantine_record(row: Row, files: Mapping[str, str]) -> Document:
-    """The record of a rejection; `files` are names by ingestion."""
+    """The record of a rejection; `files` are names by ingestion. `told_at` (milliseconds) and `position` are what a replay keeps of it."""
     return {
         "_id": row["id"],
         "topic": row["topic"],
         "partition": row["version"]["partition"],
         "offset": row["version"]["offset"],
         "timestamp": DatetimeMS(row["timestamp"]),
+        "told_at": Int64(row["version"]["told_at"]),
+        "position": Int64(row["version"]["position"]),
         "reason": row["reason"],
         "raw": None if row["raw"] is None else Binary(row["raw"]),
         "source": _source(row, files),
         # Somebody has decided on those already.
-        "status": "discarded" if row["reason"] == Reason.WITHDRAWN else "open",
+        "status": DISCARDED if row["reason"] == Reason.WITHDRAWN else OPEN,
     }
 
 

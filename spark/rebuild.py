@@ -78,7 +78,7 @@ def _restore(
     at = At(settings().mongodb, database.name, own, publication.mark, *settings().topics)
     states, rejected = products(lake, publication), rejections(lake, publication)
     surplus = products_there(spark, database, at).join(states.select("id"), "id", "left_anti")
-    wrong = rejected.mapInArrow(QuarantineComparer(at), DIFFERENCE).select("id")
+    wrong = rejected.join(rejected.mapInArrow(QuarantineComparer(at), DIFFERENCE).select("id"), "id")
     healed = records_there(spark, database, at).join(rejected.select("id"), "id", "left_anti").select("id")
     return Rebuilt(
         products_removed=_count(surplus.mapInArrow(ProductRemover(*whose), DONE)),

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateOne
 from pymongo.collection import Collection
 
-from catalog.observations import Reason
+from serving import quarantine
 from serving.database import Document, tidemark
 from serving.ledger import Category, Fenced, Tag
 from spark.documents import document_of, file_names, quarantine_record, state_of, version_of
@@ -81,26 +81,17 @@ class ProductRemover(Restorer):
 
 @dataclass(frozen=True)
 class QuarantineRestorer(Restorer):
-    """Rows of rejections that are not in quarantine as they should be. What people have said of a record stays."""
+    """Rows of rejections that are not in quarantine as they should be, each with its source's `events`.
+
+    What people have done about a record stays, but for a replay that is a rejection itself: then there is something to be done again.
+    """
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        quarantine = self.collection("quarantine")
+        records = self.collection("quarantine")
         for rows in slices(batches):
-            files = file_names(quarantine.database, rows)
-            records = [quarantine_record(row, files) for row in rows]
-            for record in records:
-                status, identity = record.pop("status"), record.pop("_id")
-                # What a withdrawal has discarded is open again where that has been taken back. Before the reason, by which it is known.
-                if status == "open":
-                    quarantine.update_one(
-                        {"_id": identity, "reason": Reason.WITHDRAWN, "status": "discarded"}, {"$set": {"status": status}}
-                    )
-                else:
-                    quarantine.update_one({"_id": identity, "status": "open"}, {"$set": {"status": status}})
-                # In two steps, each of which is right by itself: an update cannot say which status it keeps.
-                quarantine.update_one({"_id": identity}, {"$set": record, "$setOnInsert": {"status": status}}, upsert=True)
-                quarantine.update_one({"_id": identity, "status": "healed"}, {"$set": {"status": status}})
-            yield _done(len(records))
+            files = file_names(records.database, rows)
+            quarantine.restore(records, ((quarantine_record(row, files), row["events"]) for row in rows))
+            yield _done(len(rows))
 
 
 @dataclass(frozen=True)
@@ -109,7 +100,7 @@ class QuarantineHealer(Restorer):
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for rows in slices(batches):
-            healed = [UpdateOne({"_id": row["id"]}, {"$set": {"status": "healed"}}) for row in rows]
+            healed = [UpdateOne({"_id": row["id"]}, {"$set": {"status": quarantine.HEALED}}) for row in rows]
             if healed:
                 self.collection("quarantine").bulk_write(healed, ordered=False)
             yield _done(len(healed))

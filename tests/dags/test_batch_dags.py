@@ -10,6 +10,7 @@ import pytest
 from pyspark.sql import SparkSession
 from support.hands import serve
 from support.load import updates
+from support.parameters import assert_takes
 from support.places import Place
 
 from ingest import connections
@@ -30,17 +31,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("dag_id", TAKEN)
 def test_parameters(bag: Any, dag_id: str) -> None:
-    from airflow.sdk.exceptions import ParamValidationError
-
-    dag = bag.dags[dag_id]
-    assert set(dag.params) == set(TAKEN[dag_id]) == set(REFUSED[dag_id])
-    dag.params.validate()
-    for name, values in TAKEN[dag_id].items():
-        assert [dag.params.get_param(name).resolve(value) for value in values] == values
-    for name, values in REFUSED[dag_id].items():
-        for value in values:
-            with pytest.raises(ParamValidationError):
-                dag.params.get_param(name).resolve(value)
+    assert_takes(bag.dags[dag_id], TAKEN[dag_id], REFUSED[dag_id])
 
 
 def test_every_night_and_no_day_of_its_own(bag: Any) -> None:

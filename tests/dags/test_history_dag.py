@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support.parameters import assert_takes
 
 from serving.history import NoDay, NotOver
 from spark import job
@@ -20,16 +21,7 @@ REFUSED = {"first_day": ["29.02.2024", "2023-02-29", 20240229], "last_day": ["ye
 
 
 def test_parameters(dag: Any) -> None:
-    from airflow.sdk.exceptions import ParamValidationError
-
-    assert set(dag.params) == set(TAKEN) == set(REFUSED)
-    dag.params.validate()
-    for name, values in TAKEN.items():
-        assert [dag.params.get_param(name).resolve(value) for value in values] == values
-    for name, values in REFUSED.items():
-        for value in values:
-            with pytest.raises(ParamValidationError):
-                dag.params.get_param(name).resolve(value)
+    assert_takes(dag, TAKEN, REFUSED)
 
 
 def test_it_is_partitioned_by_the_day_that_has_ended(dag: Any) -> None:

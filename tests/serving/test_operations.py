@@ -108,16 +108,20 @@ def test_an_ingestion_is_served_once_the_stream_has_reached_the_ends_of_all_its_
 
 def test_rows_of_a_file_are_accepted_or_rejected_once_all_are_served(database: Database[Document]) -> None:
     generation = ledger.start_generation(database, "rules", {}).generation
-    for name, ends in (("served", 5), ("under way", 9)):
+    for name, ends in (("served", 5), ("under way", 9), ("mended", 5)):
         ingestions.register(database, Ingestion(name, "product", f"/in/{name}", name, 90, 4, "02", MOMENT), [Chunk(0, 0, 90, 4, "00")])
         ingestions.finish_chunk(database, name, 0, 4, TideMark({P0: ends}))
-        for position in range(3):
+        for position in range(3 if name != "mended" else 0):
             quarantine(database, f"{name} {position}", "stars", {"ingestion": name, "position": position, "file": name})
     quarantine(database, "another", "asin", "api")
+    # What is mended, by a replay or by other rules, is accepted; what is discarded was rejected all the same.
+    for number, status in enumerate(("replayed", "healed", "discarded")):
+        quarantine(database, status, "stars", {"ingestion": "mended", "position": number, "file": "mended"})
+        database.quarantine.update_one({"_id": status}, {"$set": {"status": status}})
     ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 5}), {}))
     found = {one["name"]: one for one in database.report_ingestion.find()}
     told = {name: (one["file_rows"], one["sent"], one["accepted"], one["rejected"]) for name, one in found.items()}
-    assert told == {"served": (4, 4, 1, 3), "under way": (4, 4, None, None)}
+    assert told == {"served": (4, 4, 1, 3), "under way": (4, 4, None, None), "mended": (4, 4, 3, 1)}
 
 
 def test_rejections_say_where_they_came_from(database: Database[Document]) -> None:

@@ -83,6 +83,10 @@ GOOD: dict[str, Document] = {
         "raw": Binary(b"{}"),
         "source": "api",
         "status": "open",
+        "told_at": 17,
+        "position": 0,
+        "replayed": {"at": NOW, "by": "a run", "patch": {}, "topic": "t", "partition": 0, "offset": 1},
+        "discarded": {"at": NOW, "by": "a run", "why": "test"},
     },
     "ingestion": {
         "_id": "i",
@@ -132,6 +136,8 @@ WRONG: list[tuple[str, str, Any]] = [
     ("cut_cell", "products", 1.0),
     ("quarantine", "status", "closed"),
     ("quarantine", "raw", "{}"),
+    ("quarantine", "replayed.offset", -1),
+    ("quarantine", "discarded.why", None),
     ("ingestion", "kind", "products"),
     ("ingestion_chunk", "status", "sent"),
     ("verification", "drift", -1),
@@ -143,6 +149,7 @@ MAY_BE_MISSING = {
     ("ingestion_chunk", "acknowledged"),
     ("ingestion_chunk", "ends"),
     ("ingestion", "reconciled"),
+    *(("quarantine", name) for name in ("told_at", "position", "replayed", "discarded")),
     # Number 0 was not cut from anything.
     *(("publication", name) for name in ("cut", "layers", "since_full", "newest_event", "newest_observation")),
 }

@@ -266,7 +266,10 @@ def test_the_quarantine_is_insert_only(database: Database[Document]) -> None:
     def rejected(offset: int, value: bytes | None, *headers: tuple[str, bytes]) -> Event:
         return Event(PRODUCTS, 2, offset, NOW, None, value, headers)
 
-    known, unknown = (("tide-ingestion", b"i1"), ("tide-position", b"50")), (("tide-ingestion", b"i2"), ("tide-position", b"60"))
+    known, unknown = (
+        (("tide-ingestion", b"i1"), ("tide-position", b"50")),
+        (("tide-ingestion", b"i2"), ("tide-position", b"60"), ("tide-told-at", b"4")),
+    )
     events = (rejected(1, b"\xff\0"), rejected(2, None), rejected(3, b"{}", *known), rejected(4, b"{}", *unknown))
     write(database, (1, 0), NOTHING, *events, told(1))
     found = {one["_id"]: one for one in database.quarantine.find()}
@@ -278,6 +281,7 @@ def test_the_quarantine_is_insert_only(database: Database[Document]) -> None:
         "i2:60": ("asin", b"{}", {"ingestion": "i2", "position": 60, "file": None}),
     }
     assert found["i1:50"]["timestamp"].timestamp() * 1000 == NOW
+    assert {(one["told_at"], one["position"]) for one in found.values()} == {(NOW, 0), (NOW, 50), (4, 60)}
     assert {(one["topic"], one["partition"]) for one in found.values()} == {(PRODUCTS, 2)}
     database.quarantine.update_one({"_id": "i1:50"}, {"$set": {"status": "discarded"}})
     before = list(database.quarantine.find().sort("_id"))

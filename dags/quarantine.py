@@ -1,0 +1,119 @@
+"""DAGs `replay_quarantine` and `discard_quarantine`: what is to become of the records that could not be understood."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.providers.apache.kafka.hooks.produce import KafkaProducerHook
+from airflow.providers.mongo.hooks.mongo import MongoHook
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import Asset, ExceptionRetryPolicy, Param, RetryAction, RetryRule, dag, task
+
+from catalog.observations import Reason
+from ingest import quarantine_jobs as jobs
+from ingest.connections import KAFKA_CONNECTION, MONGODB_CONNECTION
+from ingest.jobs import MOMENT_PATTERN
+from serving.database import tidemark
+
+PRODUCTS = Asset(name="products", uri="tidemark://products", group="tidemark")
+
+TEXT = {"type": ["null", "string"]}
+MOMENT = {**TEXT, "format": "date-time", "pattern": MOMENT_PATTERN}
+
+
+def parameters(**own: Param) -> dict[str, Param]:
+    """A DAG's own, and what both have."""
+    return {
+        **own,
+        "reason": Param(None, title="Reason", description_md="None: any", examples=[str(one) for one in Reason], **TEXT),
+        "file": Param(None, title="File", description_md="Its name, path or URL; `api`: what came by no file. None: any", **TEXT),
+        "since": Param(None, title="Since", description_md="What Kafka has from that moment on. None: from the first", **MOMENT),
+        "until": Param(None, title="Until", description_md="What Kafka had before that moment. None: to the last", **MOMENT),
+        "dry_run": Param(False, title="Dry run", description_md="Only show the preview: nothing is done", type="boolean"),
+        "hold": Param(True, title="Hold for approval", description_md="Show the preview and wait for a person", type="boolean"),
+    }
+
+
+PATCH = Param(
+    None,
+    title="Patch",
+    description_md='Texts for fields, put in only where the field breaks its rule: `{"price": "0"}`. None: records go as they came',
+    type=["null", "object"],
+    additionalProperties={"type": "string"},
+)
+WHY = Param("", title="Why", description_md="For whoever finds these records later", type="string")
+
+FAIL_AT_ONCE = RetryRule(list(jobs.FOR_GOOD), RetryAction.FAIL, reason="another attempt would end the same")
+EVERY_DAG = {
+    "schedule": None,
+    "max_active_runs": 1,
+    "default_args": {
+        "owner": "tidemark",
+        "retries": 3,
+        "retry_delay": timedelta(seconds=10),
+        "retry_policy": ExceptionRetryPolicy([FAIL_AT_ONCE]),
+    },
+    "tags": ["tidemark", "quarantine"],
+}
+WORDS = "{{ ti.xcom_pull('preview', key='words') }}"
+
+
+REPLAY = """Sends records of the quarantine again that are valid now: by the rules in force, or with a patch.
+
+Press it when the rules have been mended, or when one field of many records is to get a value. It first shows how many records there
+are, how many would be valid and what the others say, and waits for a person (see Required Actions). What is not valid stays; so does
+a row that has another number of fields than its file's header, which no patch can mend. A record of a withdrawn ingestion is not
+replayed: take the withdrawal back.
+
+If a run fails clear its task, or start another with the same patch: what is sent twice counts once.
+"""
+DISCARD = """Says of records of the quarantine that nothing is to be done about them, and why. They are open no more, and nothing is sent.
+
+Press it for what will never be valid: test rows, a file that was none. It first shows which records there are and waits for a person
+(see Required Actions). Look whether some would be valid now: those are better replayed. The events stay in the raw history.
+
+If a run fails clear its task: what is discarded stays so.
+"""
+
+
+@task.branch(task_id="preview", pool="ingest")
+def look(step: str, params: dict, ti) -> str | None:
+    with MongoHook(MONGODB_CONNECTION) as mongo:
+        ahead = jobs.look_ahead(tidemark(mongo.get_conn()), params, step)
+    ti.xcom_push("words", ahead.words)
+    ti.xcom_push("mark", ahead.preview["mark"])
+    return ahead.step
+
+
+@dag(dag_id="replay_quarantine", doc_md=REPLAY, params=parameters(patch=PATCH), **EVERY_DAG)
+def replay_quarantine() -> None:
+    @task(pool="ingest", outlets=[PRODUCTS], trigger_rule="none_failed_min_one_success")
+    def send(params: dict, dag_run, ti) -> dict:
+        kafka = KafkaProducerHook(KAFKA_CONNECTION)
+        configuration = kafka.get_connection(KAFKA_CONNECTION).extra_dejson
+        mark = ti.xcom_pull(task_ids="preview", key="mark")
+        with MongoHook(MONGODB_CONNECTION) as mongo:
+            database = tidemark(mongo.get_conn())
+            return jobs.send(database, kafka.get_producer, configuration, params, mark, dag_run.run_id)._asdict()
+
+    looked, approve, sent = look(jobs.SEND), ApprovalOperator(task_id=jobs.APPROVE, subject="Replay these records?", body=WORDS), send()
+    looked >> [approve, sent]
+    approve >> sent
+
+
+@dag(dag_id="discard_quarantine", doc_md=DISCARD, params=parameters(why=WHY), **EVERY_DAG)
+def discard_quarantine() -> None:
+    @task(trigger_rule="none_failed_min_one_success")
+    def discard(params: dict, dag_run, ti) -> int:
+        mark = ti.xcom_pull(task_ids="preview", key="mark")
+        with MongoHook(MONGODB_CONNECTION) as mongo:
+            return jobs.discard(tidemark(mongo.get_conn()), params, mark, dag_run.run_id)
+
+    looked = look(jobs.DISCARD)
+    approve, discarded = ApprovalOperator(task_id=jobs.APPROVE, subject="Discard these records?", body=WORDS), discard()
+    looked >> [approve, discarded]
+    approve >> discarded
+
+
+replay_quarantine()
+discard_quarantine()

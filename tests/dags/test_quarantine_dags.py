@@ -1,0 +1,116 @@
+"""DAGs `replay_quarantine` and `discard_quarantine`: what they take, when they give up, and runs through Airflow on real servers."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import pytest
+from support.parameters import assert_takes
+from support.places import Place
+from support.quarantined import quarantined
+
+from catalog.events import Event
+from ingest import connections
+from ingest.produce import NotAcknowledged, UnsafeProducer
+from serving.lease import Busy
+from serving.publications import OtherRules
+from serving.quarantine import Unclear
+from settings import CHECKOUT
+
+SELECTION = {
+    "reason": [None, "price", "another"],
+    "file": [None, "a.csv", "api"],
+    "since": [None, "2023-12-31T18:00:00Z"],
+    "until": [None, "2023-12-31T18:00:00+01:00"],
+    "dry_run": [False, True],
+    "hold": [True, False],
+}
+TAKEN = {
+    "replay_quarantine": {**SELECTION, "patch": [None, {}, {"price": "0", "title": ""}]},
+    "discard_quarantine": {**SELECTION, "why": ["", "test rows"]},
+}
+OF_SELECTION = {
+    **{"reason": [5, ["price"]], "file": [["a.csv"]], "since": ["yesterday", 5], "until": ["31.12.2023"]},
+    **{"dry_run": [None, "yes"], "hold": [None, 1]},
+}
+REFUSED = {
+    "replay_quarantine": {**OF_SELECTION, "patch": ["price=0", {"price": 0}, {"price": None}]},
+    "discard_quarantine": {**OF_SELECTION, "why": [None, 5]},
+}
+
+
+@pytest.mark.parametrize(("dag_id", "last"), [("replay_quarantine", "send"), ("discard_quarantine", "discard")])
+def test_a_person_is_asked_between_preview_and_act(bag: Any, dag_id: str, last: str) -> None:
+    dag = bag.dags[dag_id]
+    assert dag.schedule is None
+    assert dag.params["hold"] is True, "a run waits unless told otherwise"
+    assert {task.task_id for task in dag.tasks} == {"preview", "approve", last}
+    assert dag.get_task(last).upstream_task_ids == {"preview", "approve"}
+    assert dag.get_task("approve").upstream_task_ids == {"preview"}
+    assert_tried_again(dag.get_task(last).retry_policy)
+
+
+@pytest.mark.parametrize("dag_id", TAKEN)
+def test_parameters(bag: Any, dag_id: str) -> None:
+    assert_takes(bag.dags[dag_id], TAKEN[dag_id], REFUSED[dag_id])
+
+
+def assert_tried_again(policy: Any) -> None:
+    from airflow.sdk import RetryAction
+
+    for_good = (Unclear("no such file"), OtherRules("restart"), UnsafeProducer("acks is 1"))
+    assert {policy.evaluate(error, 1, 3).action for error in for_good} == {RetryAction.FAIL}
+    passing = (NotAcknowledged("Kafka is down"), Busy("another run"), OSError())
+    assert {policy.evaluate(error, 1, 3).action for error in passing} == {RetryAction.DEFAULT}
+
+
+def test_sending_tells_who_waits_for_products(bag: Any) -> None:
+    assert [asset.name for asset in bag.dags["replay_quarantine"].get_task("send").outlets] == ["products"]
+
+
+@pytest.fixture
+def connected(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Airflow's connections are to this place's servers; some records are in quarantine."""
+    for name, value in connections.environment().items():
+        monkeypatch.setitem(os.environ, name, value)
+    usual = {"asin": "B0T0000001", "title": "Bag", "stars": "4", "reviews": "0", "price": "n/a", "listPrice": "0", "category_id": "1"}
+    value = {**usual, "isBestSeller": "False", "boughtInLastMonth": "0", "date": "2024-01-01"}
+    place.send([Event("ingest-product", 0, 0, 0, None, json.dumps(value).encode()), Event("ingest-product", 0, 0, 0, None, b"nothing")])
+    quarantined(place)
+    return place
+
+
+def _run(dag_id: str, **conf: object) -> tuple[str, dict[str, tuple[str, int]]]:
+    """A run of the DAG in this process; its state, and each task's with the number of its tries."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    run = DagBag(str(CHECKOUT / "dags" / "quarantine.py")).dags[dag_id].test(run_conf=conf)
+    return str(run.state), {one.task_id: (str(one.state), one.try_number) for one in run.get_task_instances()}
+
+
+@pytest.mark.airflow
+@pytest.mark.servers
+@pytest.mark.usefixtures("database")
+class TestRuns:
+    def test_a_replay_of_what_is_not_held_and_a_discard_of_the_rest(self, connected: Place) -> None:
+        state, tasks = _run("replay_quarantine", patch={"price": "5"}, dry_run=True)
+        assert (state, tasks["preview"][0], tasks["send"][0]) == ("success", "success", "skipped")
+        assert sum(connected.ends().values()) == 2
+        state, tasks = _run("replay_quarantine", patch={"price": "5"}, hold=False)
+        assert (state, tasks["approve"][0], tasks["send"][0]) == ("success", "skipped", "success")
+        (replay,) = (event for event in connected.log() if event.header("tide-source") == "replay")
+        assert json.loads(replay.value or b"")["price"] == "5"
+        state, tasks = _run("discard_quarantine", why="test rows", hold=False)
+        assert (state, tasks["approve"][0], tasks["discard"][0]) == ("success", "skipped", "success")
+        found = {one["reason"]: one for one in connected.database.quarantine.find()}
+        assert (found["price"]["status"], found["malformed"]["status"]) == ("replayed", "discarded")
+        assert found["price"]["replayed"]["by"].startswith("manual__")
+        assert found["malformed"]["discarded"]["why"] == "test rows"
+
+    def test_what_cannot_be_done_fails_at_once(self, connected: Place) -> None:
+        state, tasks = _run("replay_quarantine", reason="withdrawn")
+        assert (state, tasks["preview"]) == ("failed", ("failed", 1))
+        state, tasks = _run("discard_quarantine", hold=False)
+        assert (state, tasks["preview"]) == ("failed", ("failed", 1))

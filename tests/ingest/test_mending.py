@@ -1,0 +1,181 @@
+"""Records judged again: what a replay is, of events of every kind, and what stays."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+from typing import Any
+
+import pytest
+from support.events import NOW, PRODUCTS, any_event
+from support.quarantined import record_of
+
+from catalog.events import Event
+from catalog.observations import ProductObservation, Rejection, category_observation, product_observation
+from catalog.rules import DAY_MS, RULES
+from ingest.mending import FIELDS, Left, Mended, mend, patch_of
+from serving.database import Document
+from serving.quarantine import Unclear
+from settings import settings
+
+EVERY_FIELD = {
+    **{"asin": "B0MENDED00", "title": "", "stars": "0", "reviews": "0", "boughtInLastMonth": "0", "price": "0", "listPrice": "0"},
+    **{"category_id": "999", "isBestSeller": "False", "date": "2023-01-01", "id": "999", "category_name": "Mended"},
+}
+LATER = NOW + 5 * DAY_MS
+
+
+def replay_of(mended: Mended, timestamp: int = LATER) -> Event:
+    """The event as Kafka holds it."""
+    headers = tuple((name, value) for name, value in mended.message.headers if isinstance(value, bytes))
+    return Event(mended.topic, 7, 123_456, timestamp, mended.message.key, mended.message.value, headers)
+
+
+def judged(event: Event) -> Any:
+    return (category_observation if event.topic == settings().category_topic else product_observation)(event)
+
+
+def rejected(value: bytes | None, *headers: tuple[str, bytes], timestamp: int = NOW) -> Document:
+    record = record_of(Event(PRODUCTS, 1, 5, timestamp, None, value, headers))
+    assert record is not None
+    return record
+
+
+def product(**fields: Any) -> bytes:
+    usual = {**EVERY_FIELD, "asin": "B0T0000001", "title": "Bag", "price": "5.00"}
+    return json.dumps({name: value for name, value in (usual | fields).items() if name not in ("id", "category_name")}).encode()
+
+
+def test_every_field_can_be_patched() -> None:
+    assert set(FIELDS) == EVERY_FIELD.keys()
+
+
+def test_a_replay_is_an_observation_of_the_same_source_and_version_and_nothing_but_what_was_wrong_is_another() -> None:
+    """Of events of every kind, as they come, from files, the API and elsewhere."""
+    random, seen = Random(31), {"mended": 0, "patched": 0, "malformed": 0}
+    for offset in range(6_000):
+        event = any_event(random, offset)
+        record = record_of(event)
+        if record is None:
+            continue
+        mended = mend(record, EVERY_FIELD, LATER, settings())
+        if isinstance(mended, Left):
+            assert mended.reason == "malformed"
+            seen["malformed"] += 1
+            continue
+        again = replay_of(mended)
+        observation = judged(again)
+        assert not isinstance(observation, Rejection)
+        assert (again.source, again.told_at, again.position) == (event.source, event.told_at, event.position)
+        assert again.header("tide-source") == "replay"
+        assert again.header("tide-replay-of")
+        key = observation.asin if isinstance(observation, ProductObservation) else str(observation.id)
+        assert again.key == key.encode()
+        assert isinstance(judged(again._replace(headers=())), type(observation)), "the value alone says all"
+        before, after = (json.loads(value or b"", parse_float=str, parse_int=str) for value in (event.value, again.value))
+        assert {name: value for name, value in after.items() if name not in mended.patch} == {
+            name: value for name, value in before.items() if name not in mended.patch
+        }
+        assert mended.patch == {name: EVERY_FIELD[name] for name in mended.patch}
+        assert (again.value == event.value) or mended.patch
+        seen["mended"] += 1
+        seen["patched"] += bool(mended.patch)
+    assert min(seen.values()) > 100
+
+
+def test_a_replay_of_a_replay_has_the_first_source() -> None:
+    replay = (("tide-source", b"replay"), ("tide-replay-of", b"elsewhere/3/4"), ("tide-told-at", b"17"))
+    mended = mend(rejected(product(price="none"), *replay), {"price": "0"}, LATER, settings())
+    assert isinstance(mended, Mended)
+    assert (replay_of(mended).source, replay_of(mended).told_at) == ("elsewhere/3/4", 17)
+
+
+def test_what_it_says_of_its_original() -> None:
+    of_file = mend(rejected(product(price="?"), ("tide-ingestion", b"i"), ("tide-position", b"60")), {"price": "1"}, LATER, settings())
+    assert isinstance(of_file, Mended)
+    assert dict(of_file.message.headers) == {
+        **{"tide-source": b"replay", "tide-format": b"json", "tide-ingestion": b"i", "tide-position": b"60"},
+        **{"tide-told-at": str(NOW).encode(), "tide-replay-of": f"{PRODUCTS}/1/5".encode()},
+    }
+    of_api = mend(rejected(product(price="?"), ("tide-source", b"api")), {"price": "1"}, LATER, settings())
+    assert isinstance(of_api, Mended)
+    assert dict(of_api.message.headers) == {
+        **{"tide-source": b"replay", "tide-format": b"json"},
+        **{"tide-told-at": str(NOW).encode(), "tide-replay-of": f"{PRODUCTS}/1/5".encode()},
+    }
+
+
+def test_a_patch_replaces_only_what_breaks_a_rule_and_only_once() -> None:
+    patch = {"price": "7", "title": "Box"}
+    wrong_price = mend(rejected(product(price="n/a")), patch, LATER, settings())
+    assert isinstance(wrong_price, Mended)
+    assert (json.loads(wrong_price.message.value)["title"], wrong_price.patch) == ("Bag", {"price": "7"})
+    both = mend(rejected(product(price="n/a", title=5)), patch, LATER, settings())
+    assert isinstance(both, Mended)
+    assert both.patch == {"title": "Box", "price": "7"}
+    another = mend(rejected(product(price="n/a", stars="6")), patch, LATER, settings())
+    assert another == Left("stars", "a number 0 to 5", "6", f"{PRODUCTS}/1/5")
+    worse = mend(rejected(product(price="n/a")), {"price": "-1"}, LATER, settings())
+    assert worse == Left("price", "a number of dollars, 0 to 1000000", "-1", f"{PRODUCTS}/1/5")
+
+
+def test_numbers_stay_as_they_were_written() -> None:
+    digits = b'"stars": 4.4500000000000000000000000001, "more": [1e400, 9007199254740993, {"a": -0.0}]'
+    value = product(price="n/a").replace(b'"stars": "0"', digits).replace(b'"reviews": "0"', b'"reviews": ' + b"1" * 5_000)
+    mended = mend(rejected(value), {"price": "0", "reviews": "3"}, LATER, settings())
+    assert isinstance(mended, Mended)
+    for kept in (b"4.4500000000000000000000000001", b"[1e400,9007199254740993,{", b"-0.0"):
+        assert kept in mended.message.value
+    stays = mend(rejected(value), {"price": "0"}, LATER, settings())
+    assert isinstance(stays, Left)
+    assert stays.says == "1" * 5_000
+
+
+def test_what_was_ahead_of_its_time_is_valid_when_that_has_come() -> None:
+    record = rejected(product(date="2023-11-17T22:13:20Z"))  # three days after NOW
+    assert isinstance(mend(record, {}, NOW + 2 * DAY_MS - 1, settings()), Left)
+    mended = mend(record, {}, NOW + 2 * DAY_MS, settings())
+    assert isinstance(mended, Mended)
+    assert mended.message.value == record["raw"]
+    assert not mended.stands(NOW + 2 * DAY_MS - 1), "Kafka's clock is behind"
+    assert mended.stands(NOW + 2 * DAY_MS)
+    # What was valid when it came is so for ever, whatever a clock says.
+    past = mend(rejected(product(date="2023-11-15T22:13:20Z", price="?")), {"price": "1"}, 0, settings())
+    assert isinstance(past, Mended)
+    assert past.moment == NOW
+
+
+@pytest.mark.parametrize("value", [None, b"", b"B0FIELDS01,one too few", b"[]", b"\xff", b" " * RULES.most_bytes])
+def test_what_has_no_fields_stays(value: bytes | None) -> None:
+    left = mend(rejected(value), EVERY_FIELD, LATER, settings())
+    assert isinstance(left, Left)
+    assert left.reason == "malformed"
+    assert len(left.says) <= 100
+
+
+def test_what_is_too_long_to_be_sent_stays() -> None:
+    padded = product(price="?")[:-1] + b" " * (RULES.most_bytes - 2_000) + b"}"
+    left = mend(rejected(padded), {}, LATER, settings())
+    assert isinstance(left, Left)
+    mended = mend(rejected(padded), {"price": "1"}, LATER, settings())
+    assert isinstance(mended, Mended), "written anew it is short"
+    wordy = product(price="?", more="x" * (RULES.most_bytes - 2_000))
+    assert mend(rejected(wordy), {"price": "1"}, LATER, settings()) == Left(
+        "price", f"an event of at most {RULES.most_bytes} bytes", "", f"{PRODUCTS}/1/5"
+    )
+
+
+def test_a_record_of_another_topic_stays() -> None:
+    left = mend({**rejected(b""), "topic": "former"}, {}, LATER, settings())
+    assert left == Left("malformed", "of a topic of the settings (ingest-product, ingest-category)", "former", "former/1/5")
+
+
+def test_patches_that_are_taken_and_refused() -> None:
+    assert patch_of(None) == patch_of([]) == patch_of({}) == {}
+    assert patch_of(["price=0", "title=a=b", "stars="]) == {"price": "0", "title": "a=b", "stars": ""}
+    assert patch_of({"id": "5"}) == {"id": "5"}
+    for wrong in (["price"], ["colour=red"], {"malformed": "x"}, {"": "x"}, {"imgUrl": ""}):
+        with pytest.raises(Unclear, match="price"):
+            patch_of(wrong)
+    with pytest.raises(Unclear, match="title is not UTF-8"):
+        patch_of({"title": "\ud800"})

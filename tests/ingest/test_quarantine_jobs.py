@@ -1,0 +1,234 @@
+"""Records replayed and discarded on real servers: what is sent, what is marked, and what happens when it is done again."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from support.catalogs import EVERY_KIND_OF_ROW, ingest, read
+from support.places import Place
+from support.quarantined import quarantined
+from support.servers import free_ports
+
+from catalog.events import Event
+from ingest import quarantine_jobs as jobs
+from ingest import replay
+from ingest.files import Kind
+from ingest.produce import RECOMMENDED, NotAcknowledged, UnsafeProducer
+from ingest.quarantine_jobs import APPROVE, DISCARD, SEND, Sent
+from serving.database import Document
+from serving.lease import Busy, lease
+from serving.publications import OtherRules
+from serving.quarantine import Unclear
+from settings import settings
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture
+def filled(place: Place, tmp_path: Path) -> Place:
+    """A file with every kind of row, and some events that came by no file, in quarantine."""
+    bad = tmp_path / "bad.csv"
+    bad.write_bytes(EVERY_KIND_OF_ROW)
+    ingest(place, [read(bad, Kind.PRODUCT, "2024-01-02")], chunk_bytes=1_000)
+    place.send(Event("ingest-product", 0, 0, 0, None, product(number)) for number in range(3))
+    place.send([Event("ingest-category", 0, 0, 0, None, b'{"id": "x", "category_name": "Luggage"}')])
+    quarantined(place)
+    return place
+
+
+def product(number: int, **fields: Any) -> bytes:
+    usual = {"asin": f"B0API{number:05d}", "title": "by API", "stars": 4.50, "reviews": 3, "price": "n/a", "listPrice": 0, "category_id": 7}
+    return json.dumps({**usual, "isBestSeller": True, "boughtInLastMonth": 50, "date": "2024-01-01", **fields}).encode()
+
+
+def send(place: Place, mark: list[Document] | None = None, by: str = "a run", **parameters: Any) -> Sent:
+    ahead = jobs.look_ahead(place.database, {**parameters, "hold": False}, SEND)
+    assert ahead.preview is not None
+    configuration = {"bootstrap.servers": settings().kafka, **RECOMMENDED}
+    return jobs.send(place.database, lambda: Producer(configuration), configuration, parameters, mark or ahead.preview["mark"], by)
+
+
+def statuses(place: Place) -> dict[str, int]:
+    return {one["_id"]: one["n"] for one in place.database.quarantine.aggregate([{"$sortByCount": "$status"}, {"$set": {"n": "$count"}}])}
+
+
+def replays(place: Place) -> list[Event]:
+    return [event for event in place.log() if event.header("tide-source") == "replay"]
+
+
+def test_a_preview_changes_nothing_and_says_what_would_happen(filled: Place) -> None:
+    before = filled.ends(), list(filled.database.quarantine.find().sort("_id"))
+    ahead = jobs.look_ahead(filled.database, {"patch": {"price": "0"}}, SEND)
+    assert (filled.ends(), list(filled.database.quarantine.find().sort("_id"))) == before
+    assert ahead.step == APPROVE
+    found = json.loads(json.dumps(ahead.preview))
+    assert (found["records"], found["valid"], found["patched"]) == (len(before[1]), 5, 5)
+    assert {one["reason"]: (one["records"], one["valid"]) for one in found["reasons"]}["price"] == (5, 5)
+    left = {one["reason"]: one for one in found["left"]}
+    assert left["stars"] == {
+        **{"reason": "stars", "rule": "a number 0 to 5", "records": 1},
+        "examples": [{"where": left["stars"]["examples"][0]["where"], "says": "5.06"}],
+    }
+    assert left["stars"]["examples"][0]["where"].startswith("bad.csv byte ")
+    assert (left["malformed"]["records"], len(left["malformed"]["examples"])) == (3, 3)
+    for said in ("5 of them valid now", "| price | 5 | 5 |", "| stars | 1 | a number 0 to 5 | 5.06 | bad.csv byte "):
+        assert said in ahead.words
+    step = partial(jobs.look_ahead, filled.database)
+    assert step({"reason": "price"}, SEND).step is None, "nothing would be sent"
+    assert step({"patch": {"price": "0"}, "hold": False}, SEND).step == SEND
+    assert step({"patch": {"price": "0"}, "dry_run": True}, SEND).step is None
+    assert step({"reason": "price", "why": "test"}, DISCARD).step == APPROVE
+    assert step({"reason": "title", "why": "test"}, DISCARD).step is None
+
+
+def test_what_is_valid_is_sent_once_and_marked(filled: Place) -> None:
+    records = {one["_id"]: one for one in filled.database.quarantine.find()}
+    assert send(filled, by="first", reason="price", patch={"price": "0"}) == Sent(5, 0)
+    sent = {event.source: event for event in replays(filled)}
+    assert sent.keys() == {one for one, record in records.items() if record["reason"] == "price"}
+    assert {json.loads(event.value or b"")["price"] for event in sent.values()} == {"0"}
+    for one in filled.database.quarantine.find({"status": "replayed"}):
+        event, mark = sent[one["_id"]], one.pop("replayed")
+        assert (mark["by"], mark["patch"]) == ("first", {"price": "0"})
+        assert (mark["topic"], mark["partition"], mark["offset"]) == (event.topic, event.partition, event.offset)
+        assert event.told_at == one["told_at"]
+        assert {**one, "status": "open"} == records[one["_id"]]
+    assert statuses(filled) == {"replayed": 5, "open": len(records) - 5}
+    # Again, with the same mark or another, by a patch of any kind: what is replayed is not open any more.
+    quarantined(filled)
+    assert send(filled, by="second", reason="price", patch={"price": "1"}) == Sent(0, 0)
+    assert len(replays(filled)) == 5
+
+
+def test_a_run_that_ends_between_acknowledgement_and_mark_is_repeated_without_harm(filled: Place) -> None:
+    """Kafka has all, MongoDB knows of nothing: the same sources come again, with the same content and version but for their offsets."""
+    send(filled, patch={"price": "0"})
+    filled.database.quarantine.update_many({}, {"$set": {"status": "open"}, "$unset": {"replayed": True}})
+    assert send(filled, patch={"price": "0"}).replayed == 5
+    first, second = ({event.source: event for event in some} for some in (replays(filled)[::-1], replays(filled)))
+    assert len(replays(filled)) == 10
+    for source, event in second.items():
+        assert first[source]._replace(offset=0, timestamp=0) == event._replace(offset=0, timestamp=0)
+    for one in filled.database.quarantine.find({"status": "replayed"}):
+        assert one["replayed"]["offset"] == max(event.offset for event in replays(filled) if event.source == one["_id"])
+
+
+def test_only_what_the_preview_has_shown_is_sent(filled: Place) -> None:
+    ahead = jobs.look_ahead(filled.database, {}, SEND)
+    assert ahead.preview is not None
+    filled.send([Event("ingest-product", 0, 0, 0, None, product(77))])
+    quarantined(filled)
+    assert send(filled, ahead.preview["mark"], patch={"price": "0"}).replayed == 5
+    assert send(filled, patch={"price": "0"}).replayed == 1
+
+
+def test_what_is_valid_without_a_patch_goes_as_it_came(filled: Place) -> None:
+    """As when the rules have been mended: these records were made by others."""
+    filled.send([Event("ingest-product", 0, 0, 0, None, value := product(1, price=12.50))])
+    (event,) = filled.log()[-1:] if filled.log()[-1].value == value else [one for one in filled.log() if one.value == value]
+    place = {"topic": event.topic, "partition": event.partition, "offset": event.offset, "told_at": event.timestamp, "position": 0}
+    record = {"timestamp": datetime.fromtimestamp(event.timestamp / 1000, UTC), "reason": "price", "raw": value, "source": "api"}
+    filled.database.quarantine.insert_one({"_id": event.source, **place, **record, "status": "open"})
+    quarantined(filled)
+    assert send(filled, patch={"price": "0", "id": "5"}).replayed == 7
+    assert [one.value for one in replays(filled) if one.source == event.source] == [value]
+    mark = filled.database.quarantine.find_one({"_id": event.source}) or {}
+    assert mark["replayed"]["patch"] == {}
+    (category,) = (one for one in replays(filled) if one.topic == settings().category_topic)
+    assert (category.key, json.loads(category.value or b"")) == (b"5", {"id": "5", "category_name": "Luggage"})
+
+
+def test_kafkas_clock_has_the_last_word(filled: Place) -> None:
+    """By MongoDB's clock a day has come that by Kafka's has not: what is rejected again is not marked, and is sent when that has come."""
+    far = product(5, price=1, date=(datetime.now(UTC) + timedelta(hours=30)).isoformat())
+    filled.send([Event("ingest-product", 0, 0, 0, None, far)])
+    quarantined(filled)
+    record = filled.database.quarantine.find_one({"reason": "date"}) or {}
+    moved = {"timestamp": record["timestamp"] + timedelta(days=1)}
+    filled.database.quarantine.update_one({"_id": record["_id"]}, {"$set": moved})
+    ahead = jobs.look_ahead(filled.database, {"reason": "date"}, SEND)
+    assert ahead.preview is not None
+    assert ahead.preview["valid"] == 1
+    assert send(filled, reason="date") == Sent(0, 1)
+    assert len(replays(filled)) == 1
+    assert (filled.database.quarantine.find_one({"_id": record["_id"]}) or {})["status"] == "open"
+
+
+def test_nothing_is_sent_where_the_stream_goes_by_other_rules(filled: Place) -> None:
+    filled.database.state.update_one({"_id": "ledger"}, {"$set": {"rules": "former"}})
+    for act in (lambda: send(filled, patch={"price": "0"}), lambda: jobs.look_ahead(filled.database, {}, SEND)):
+        with pytest.raises(OtherRules, match="restart the stream with the new rules first"):
+            act()
+    assert replays(filled) == []
+
+
+def test_nothing_is_marked_that_kafka_has_not_acknowledged(filled: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead = jobs.look_ahead(filled.database, {}, SEND)
+    assert ahead.preview is not None
+    elsewhere = {"bootstrap.servers": f"127.0.0.1:{free_ports(1)[0]}", **RECOMMENDED, "log_level": 0}
+    monkeypatch.setenv("TIDEMARK_ACKNOWLEDGE_SECONDS", "1")
+    settings.cache_clear()
+    with pytest.raises(NotAcknowledged):
+        jobs.send(filled.database, lambda: Producer(elsewhere), elsewhere, {"patch": {"price": "0"}}, ahead.preview["mark"], "a run")
+    with pytest.raises(UnsafeProducer):
+        jobs.send(filled.database, lambda: Producer({}), {**RECOMMENDED, "acks": 1}, {"patch": {"price": "0"}}, [], "a run")
+    assert statuses(filled).keys() == {"open"}
+
+
+WRONG = [
+    ({"reason": "colour"}, "no rule has the reason 'colour'; there are malformed, asin"),
+    ({"reason": "withdrawn"}, "take the withdrawal back"),
+    ({"file": "none.csv"}, "has been ingested"),
+    ({"since": "yesterday"}, "'yesterday' is no moment"),
+    ({"patch": {"colour": "red"}}, "a patch replaces one of"),
+]
+
+
+@pytest.mark.parametrize(("parameters", "said"), WRONG)
+def test_what_cannot_be_done_says_so(place: Place, parameters: dict[str, Any], said: str) -> None:
+    with pytest.raises(Unclear, match=said):
+        jobs.look_ahead(place.database, parameters, SEND)
+    with pytest.raises(Unclear, match="say why"):
+        jobs.look_ahead(place.database, {"why": " "}, DISCARD)
+
+
+def test_discarding_sends_nothing(filled: Place) -> None:
+    before = filled.ends()
+    ahead = jobs.look_ahead(filled.database, {"reason": "malformed", "why": "test rows"}, DISCARD)
+    assert ahead.preview is not None
+    for expected in (3, 0):
+        assert jobs.discard(filled.database, {"reason": "malformed", "why": "test rows"}, ahead.preview["mark"], "a run") == expected
+    assert {one["discarded"]["why"] for one in filled.database.quarantine.find({"status": "discarded"})} == {"test rows"}
+    assert statuses(filled)["discarded"] == 3
+    assert send(filled, patch={"price": "0"}).replayed == 5
+    assert filled.ends() != before
+    assert len(replays(filled)) == 5
+
+
+def test_as_a_command(filled: Place, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    price = ["--reason", "price", "--patch", "price=0"]
+    assert replay.main([*price, "--preview"]) == 0
+    assert "5 of them valid now" in caplog.text
+    assert replays(filled) == []
+    assert replay.main(price) == 0
+    assert len(replays(filled)) == 5
+    assert replay.main(["--reason", "stars", "--file", "bad.csv", "--discard", "not worth it"]) == 0
+    assert statuses(filled)["discarded"] == 1
+    caplog.clear()
+    assert replay.main(["--file", "none.csv"]) == 1
+    assert caplog.records[-1].message.startswith("no file 'none.csv' has been ingested")
+
+
+def test_two_runs_at_once_wait_for_each_other(filled: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "_LEASE_SECONDS", 0.5)
+    with lease(filled.database, "quarantine", "another run", 1), pytest.raises(Busy, match="another run has been at work since"):
+        send(filled, patch={"price": "0"})
+    assert replays(filled) == []
+    assert send(filled, patch={"price": "0"}).replayed == 5

@@ -1,0 +1,171 @@
+"""The quarantine on the whole path: replays are in the reports as the recomputation has them, and marks outlive nights and rebuilds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from pyspark.sql import SparkSession
+from support.catalogs import EVERY_KIND_OF_ROW, ingest, read
+from support.events import any_log
+from support.hands import serve, stream_of
+from support.load import updates
+from support.places import Place
+
+from catalog.events import Event
+from catalog.rules import RULES, Rules
+from ingest import quarantine_jobs as jobs
+from ingest.files import Kind
+from ingest.produce import RECOMMENDED
+from serving import publications, verifications
+from serving.database import Document
+from settings import settings
+from spark.batch import Batch
+
+pytestmark = pytest.mark.servers
+
+EVERY_FIELD = {
+    **{"asin": "B0MENDED00", "title": "Mended", "stars": "3.5", "reviews": "1", "boughtInLastMonth": "50", "price": "12.34"},
+    **{"listPrice": "20", "category_id": "5", "isBestSeller": "True", "date": "2023-05-05", "id": "11", "category_name": "Mended"},
+}
+
+
+@pytest.fixture
+def work(place: Place, spark: SparkSession) -> Batch:
+    return Batch(place.database, spark)
+
+
+def replay(place: Place, rules: Rules | None = None, **parameters: Any) -> jobs.Sent:
+    ahead = jobs.look_ahead(place.database, parameters, jobs.SEND, rules)
+    assert ahead.preview is not None
+    configuration = {"bootstrap.servers": settings().kafka, **RECOMMENDED}
+    mark = ahead.preview["mark"]
+    sent = jobs.send(place.database, lambda: Producer(configuration), configuration, parameters, mark, "a run", rules)
+    assert sent == jobs.Sent(ahead.preview["valid"], ahead.preview["records"] - ahead.preview["valid"])
+    return sent
+
+
+def night(work: Batch) -> tuple[dict[str, dict[str, str]], int]:
+    """What it has found different by kind, and how many ingestions it has reconciled."""
+    work.nightly("auto", "correct", 7)
+    found = verifications.read(work.database, max(one.number for one in publications.listing(work.database)))
+    return {kind: {one["what"]: one["how"] for one in named} for kind, named in found["named"].items() if named}, found["reconciled"]
+
+
+def records(place: Place) -> list[Document]:
+    return list(place.database.quarantine.find().sort("_id"))
+
+
+def states(place: Place) -> list[Document]:
+    """Products and categories but for the bookkeeping, and the reports' cells."""
+    found = [*place.database.product.find().sort("_id"), *place.database.category.find().sort("_id")]
+    return [{name: one[name] for name in one if name != "_tide"} for one in found] + sorted(
+        place.database.report_cube.find(), key=lambda one: json.dumps(one, sort_keys=True)
+    )
+
+
+def assert_exact(place: Place) -> None:
+    assert place.wrong() == []
+    assert place.wrong_documents() == []
+
+
+def test_replays_of_every_kind(place: Place, spark: SparkSession, work: Batch, tmp_path: Path) -> None:
+    """Some mended by one field, then the rest by all, then all of it again: the reports are those of a recomputation each time."""
+    bad = tmp_path / "bad.csv"
+    bad.write_bytes(EVERY_KIND_OF_ROW)
+    file = read(bad, Kind.PRODUCT, "2024-01-02")
+    random = Random(131)
+    place.send([*any_log(random, 500), *updates(random, 300, keys=60)])
+    ingest(place, [file], chunk_bytes=1_000)
+    stream = serve(place, spark)
+    first = replay(place, reason="price", patch={"price": "7.77"})
+    assert min(first) > 2
+    assert replay(place, reason="price", patch={"price": "8.88"}).replayed == 0
+    serve(place, spark, stream)
+    assert_exact(place)
+    assert {one["price"] for one in place.database.product.find({"price": {"$in": [7.77, 8.88]}})} == {7.77}
+
+    second = replay(place, patch=EVERY_FIELD)
+    assert second.replayed > 20
+    serve(place, spark, stream)
+    assert_exact(place)
+    assert {one["reason"] for one in records(place) if one["status"] == "open"} == {"malformed"}
+    found, reconciled = night(work)
+    assert (found, reconciled) == ({}, 1), "a source counts once, however many events tell of it"
+
+    # A run that was cut off before it marked anything: all is sent again, and nothing changes.
+    marked, told = records(place), states(place)
+    place.database.quarantine.update_many({}, {"$set": {"status": "open"}, "$unset": {"replayed": True}})
+    assert replay(place, reason="price", patch={"price": "7.77"}) == first
+    assert replay(place, patch=EVERY_FIELD) == second
+    serve(place, spark, stream)
+    assert_exact(place)
+    assert states(place) == told
+    again = records(place)
+    assert [(one["_id"], one["status"]) for one in again] == [(one["_id"], one["status"]) for one in marked]
+    ends = place.ends()
+    ingest(place, [file], chunk_bytes=1_000)
+    assert place.ends() == ends, "the file is ingested once"
+
+    # A rebuild goes back before all of it; events and replays are served again, and the marks are there.
+    work.rebuild(0)
+    serve(place, spark)
+    assert_exact(place)
+    assert records(place) == again
+    assert night(work) == ({}, 0)
+    assert records(place) == again
+    accepted = place.database.report_ingestion.find_one({"name": "bad.csv"}) or {}
+    rejected = [one for one in again if one["status"] != "replayed" and isinstance(one["source"], dict)]
+    ours = [one for one in rejected if one["source"]["ingestion"] == accepted["ingestion"]]
+    assert (accepted["accepted"], accepted["rejected"]) == (accepted["file_rows"] - len(ours), len(ours)) == (16, 3)
+
+
+def test_rules_are_mended_after_a_replay(place: Place, spark: SparkSession, work: Batch) -> None:
+    """An original that is an observation after all, replays that are rejections after all, and one that stays as it was."""
+    usual = {**EVERY_FIELD, "category_id": "7"}
+
+    def product(asin: str, **fields: str) -> Event:
+        return Event("ingest-product", 0, 0, 0, asin.encode(), json.dumps({**usual, "asin": asin, **fields}).encode())
+
+    place.send([product("B0ACCEPTED", stars="5"), *(product(asin, price="n/a") for asin in ("B0REJECTED", "B0STAYS000", "B0OPEN0000"))])
+    former = replace(RULES, edition=0, most_dollars=2_000_000, most_stars=4)
+    stream = serve(place, spark, stream_of(place, spark, former))
+    by_asin = {json.loads(one["raw"])["asin"]: one["_id"] for one in records(place)}
+
+    def mend(asin: str, **patch: str) -> None:
+        others = {"_id": {"$ne": by_asin[asin]}, "status": "open"}
+        place.database.quarantine.update_many(others, {"$set": {"status": "healed"}})
+        assert replay(place, former, patch=patch) == jobs.Sent(1, 0)
+        place.database.quarantine.update_many({"status": "healed"}, {"$set": {"status": "open"}})
+
+    mend("B0ACCEPTED", stars="3")
+    mend("B0REJECTED", price="1500000")
+    mend("B0STAYS000", price="5")
+    serve(place, spark, stream)
+    told = {one["_id"]: (one["stars"], one["price"]) for one in place.database.product.find()}
+    assert told == {"B0ACCEPTED": (3, 12.34), "B0REJECTED": (3.5, 1_500_000), "B0STAYS000": (3.5, 5)}
+    serve(place, spark)  # by the rules in force
+    found, _ = night(work)
+    assert found["quarantine"] == {
+        by_asin["B0ACCEPTED"]: "should not be there: stars",
+        by_asin["B0REJECTED"]: "replayed, but the replay is a rejection",
+    }
+    assert_exact(place)
+    status = {json.loads(one["raw"])["asin"]: one["status"] for one in records(place)}
+    assert status == {"B0ACCEPTED": "healed", "B0REJECTED": "open", "B0STAYS000": "replayed", "B0OPEN0000": "open"}
+    assert (place.database.product.find_one({"_id": "B0ACCEPTED"}) or {})["stars"] == 3, "of one moment what was told last"
+    assert night(work)[0] == {}
+
+    # It is open again, and is replayed again; so is what was made to look open.
+    assert replay(place, patch={"price": "6"}) == jobs.Sent(2, 0)
+    serve(place, spark)
+    place.database.quarantine.update_one({"_id": by_asin["B0STAYS000"]}, {"$set": {"status": "open"}})
+    found, _ = night(work)
+    assert found == {"quarantine": {by_asin["B0STAYS000"]: "open, but its replay is an observation"}}
+    assert_exact(place)
+    assert [one["status"] for one in records(place)].count("replayed") == 3

@@ -1,0 +1,185 @@
+"""Records of the quarantine: which are meant, how they are marked, and what a rebuild makes of the marks."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from catalog.marks import TideMark, TopicPartition
+from serving import ingestions, quarantine
+from serving.database import Document
+from serving.ingestions import Chunk, Ingestion
+from serving.quarantine import Replayed, Selection, Unclear
+
+pytestmark = pytest.mark.servers
+
+MOMENT = datetime(2023, 10, 31, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+SERVED = TideMark({TopicPartition("products", 0): 100, TopicPartition("categories", 0): 5})
+
+
+def record_of(identity: str, **fields: Any) -> Document:
+    place = {"topic": "products", "partition": 0, "offset": 7, "timestamp": MOMENT, "told_at": 17, "position": 0}
+    return {"_id": identity, **place, "reason": "price", "raw": b"{}", "source": "api", "status": "open", **fields}
+
+
+def insert(database: Database[Document], identity: str, **fields: Any) -> Document:
+    record = record_of(identity, **fields)
+    database.quarantine.insert_one(record)
+    return record
+
+
+def meant(database: Database[Document], below: TideMark = SERVED, **by: Any) -> set[str]:
+    query = quarantine.selected(database, Selection(**by), below)
+    found = {one["_id"] for some in quarantine.records(database, query) for one in some}
+    assert sum(quarantine.count(database, query).values()) == len(found)
+    return found
+
+
+def test_which_records_are_meant(database: Database[Document]) -> None:
+    for name in ("b.csv", "c.csv"):
+        ingestions.register(database, Ingestion(name, "product", f"/in/{name}", name, 90, 4, "02", MOMENT), [Chunk(0, 0, 90, 4, "00")])
+    insert(database, "a", timestamp=MOMENT - HOUR)
+    insert(database, "b", reason="stars", source={"ingestion": "b.csv", "position": 5, "file": "b.csv"})
+    insert(database, "category", topic="categories", offset=4, reason="id", timestamp=MOMENT + HOUR)
+    for status in ("replayed", "discarded", "healed"):
+        insert(database, status, status=status)
+    insert(database, "withdrawn", reason="withdrawn")
+    insert(database, "not served", offset=100)
+    insert(database, "of another partition", partition=1, offset=0)
+    assert meant(database) == {"a", "b", "category"}
+    assert meant(database, TideMark()) == set()
+    assert meant(database, reason="price") == {"a"}
+    assert meant(database, reason="title") == set()
+    assert meant(database, file="b.csv") == meant(database, file="/in/b.csv") == {"b"}
+    assert meant(database, file="c.csv") == set()
+    assert meant(database, file="api") == {"a", "category"}
+    assert meant(database, since=MOMENT) == {"b", "category"}
+    assert meant(database, until=MOMENT) == {"a"}
+    assert meant(database, since=MOMENT, until=MOMENT + HOUR, reason="stars") == {"b"}
+
+
+def test_what_cannot_be_meant(database: Database[Document]) -> None:
+    with pytest.raises(Unclear, match="take the withdrawal back"):
+        quarantine.selected(database, Selection(reason="withdrawn"), SERVED)
+    with pytest.raises(Unclear, match=r"no file 'none\.csv' has been ingested"):
+        quarantine.selected(database, Selection(file="none.csv"), SERVED)
+    with pytest.raises(Unclear, match="the second is to be the later one"):
+        quarantine.selected(database, Selection(since=MOMENT, until=MOMENT), SERVED)
+
+
+def test_records_come_in_lists_that_memory_can_hold(database: Database[Document]) -> None:
+    for number in range(40):
+        insert(database, f"large {number}", raw=b"x" * 1_000_000)
+    query = quarantine.selected(database, Selection(), SERVED)
+    lists = list(quarantine.records(database, query))
+    assert max(len(some) for some in lists) == 17
+    database.quarantine.delete_many({})
+    database.quarantine.insert_many([record_of(str(number)) for number in range(2_500)])
+    seen: list[str] = []
+    for some in quarantine.records(database, query):
+        assert len(some) <= 1_000
+        seen += [one["_id"] for one in some]
+        quarantine.mark_replayed(database, [Replayed(one["_id"], {}, "products", 0, 9) for one in some], "a run")
+    assert sorted(seen) == sorted(str(number) for number in range(2_500)), "each once, marked or not"
+    assert meant(database) == set()
+
+
+def test_records_come_in_the_order_of_the_log(database: Database[Document]) -> None:
+    order = [("categories", 0, 4), ("products", 0, 9), ("products", 0, 10), ("products", 2, 3), ("products", 10, 1)]
+    for topic, partition, offset in reversed(order):
+        insert(database, f"{topic}/{partition}/{offset}", topic=topic, partition=partition, offset=offset)
+    query = quarantine.selected(database, Selection(), TideMark({TopicPartition(*one[:2]): 11 for one in order}))
+    (some,) = quarantine.records(database, query)
+    assert [(one["topic"], one["partition"], one["offset"]) for one in some] == order
+
+
+def test_records_written_before_they_said_when_they_were_told(database: Database[Document]) -> None:
+    told_at = ingestions.register(database, Ingestion("i", "product", "/in/a", "a", 90, 4, "02", MOMENT), [Chunk(0, 0, 90, 4, "00")])
+    insert(database, "file", source={"ingestion": "i", "position": 5, "file": "a"})
+    insert(database, "unknown", source={"ingestion": "?", "position": 6, "file": None})
+    insert(database, "api")
+    insert(database, "newer", told_at=3, position=4)
+    database.quarantine.update_many({"_id": {"$ne": "newer"}}, {"$unset": {"told_at": True, "position": True}})
+    query = quarantine.selected(database, Selection(), SERVED)
+    found = {one["_id"]: (one["told_at"], one["position"]) for some in quarantine.records(database, query) for one in some}
+    registered, stored = (int(moment.timestamp() * 1000) for moment in (told_at, MOMENT))
+    assert found == {"file": (registered, 5), "unknown": (stored, 6), "api": (stored, 0), "newer": (3, 4)}
+
+
+def test_marks_are_made_once(database: Database[Document]) -> None:
+    for identity in ("a", "b", "c"):
+        insert(database, identity)
+    done = [Replayed("a", {"price": "$0"}, "products", 1, 8), Replayed("b", {}, "products", 2, 9)]
+    assert quarantine.mark_replayed(database, done, "the $run") == 2
+    before = list(database.quarantine.find().sort("_id"))
+    mark = before[0]["replayed"]
+    assert {name: value for name, value in mark.items() if name != "at"} == {
+        **{"by": "the $run", "patch": {"price": "$0"}, "topic": "products", "partition": 1, "offset": 8}
+    }
+    assert abs(mark["at"] - datetime.now(UTC)) < HOUR
+    assert [one["status"] for one in before] == ["replayed", "replayed", "open"]
+    assert [quarantine.replay_of(one) for one in before] == [("products", 1, 8), ("products", 2, 9), None]
+    assert quarantine.mark_replayed(database, [done[0]._replace(offset=99)], "another") == 0
+    assert quarantine.mark_replayed(database, [], "another") == 0
+    assert list(database.quarantine.find().sort("_id")) == before
+    query = quarantine.selected(database, Selection(), SERVED)
+    assert quarantine.discard(database, query, "$test rows", "a run") == 1
+    assert quarantine.discard(database, query, "again", "another") == 0
+    found = database.quarantine.find_one({"_id": "c"}) or {}
+    assert (found["status"], found["discarded"]["why"], found["discarded"]["by"]) == ("discarded", "$test rows", "a run")
+
+
+class TestRestore:
+    """Event 7 of partition 0 is the original, event 8 of partition 1 its replay."""
+
+    ORIGINAL, REPLAY = ({"topic": "products", "partition": partition, "offset": offset} for partition, offset in ((0, 7), (1, 8)))
+
+    def restored(self, database: Database[Document], record: Document, *rejected: Document) -> Document:
+        events = [{**one, "reason": "price"} for one in rejected]
+        quarantine.restore(database.quarantine, [({**record, "reason": "$price"}, events)])
+        found = database.quarantine.find_one({"_id": record["_id"]})
+        assert found is not None
+        fields = {**record, "reason": "$price"}
+        del fields["status"]
+        assert {name: found[name] for name in fields} == fields
+        return found
+
+    def test_what_is_not_there_is_new(self, database: Database[Document]) -> None:
+        record = insert(database, "a")
+        database.quarantine.delete_many({})
+        assert self.restored(database, record, self.ORIGINAL)["status"] == "open"
+        withdrawn = {**record, "_id": "w", "status": "discarded"}
+        assert self.restored(database, withdrawn, self.ORIGINAL)["status"] == "discarded"
+
+    @pytest.mark.parametrize("status", quarantine.STATUSES)
+    def test_a_replay_that_is_an_observation_settles_it(self, database: Database[Document], status: str) -> None:
+        record = insert(database, "a")
+        quarantine.mark_replayed(database, [Replayed("a", {"price": "0"}, "products", 1, 8)], "a run")
+        marked = database.quarantine.find_one({}) or {}
+        database.quarantine.update_one({}, {"$set": {"status": status}})
+        found = self.restored(database, record, self.ORIGINAL)
+        assert (found["status"], found["replayed"]) == ("replayed", marked["replayed"])
+
+    @pytest.mark.parametrize("status", quarantine.STATUSES)
+    def test_a_replay_that_is_a_rejection_itself_does_not(self, database: Database[Document], status: str) -> None:
+        record = insert(database, "a")
+        quarantine.mark_replayed(database, [Replayed("a", {"price": "0"}, "products", 1, 8)], "a run")
+        database.quarantine.update_one({}, {"$set": {"status": status}})
+        found = self.restored(database, record, self.ORIGINAL, self.REPLAY)
+        assert (found["status"], found["replayed"]["patch"]) == ("open", {"price": "0"})
+
+    @pytest.mark.parametrize("status", ["discarded", "healed"])
+    def test_what_was_discarded_stays_so(self, database: Database[Document], status: str) -> None:
+        record = insert(database, "a")
+        quarantine.discard(database, {"_id": "a"}, "test rows", "a run")
+        database.quarantine.update_one({}, {"$set": {"status": status}})
+        found = self.restored(database, record, self.ORIGINAL)
+        assert (found["status"], found["discarded"]["why"]) == ("discarded", "test rows")
+
+    def test_what_was_healed_is_open_again(self, database: Database[Document]) -> None:
+        record = insert(database, "a", status="healed")
+        assert self.restored(database, {**record, "status": "open"}, self.ORIGINAL)["status"] == "open"

@@ -1,0 +1,44 @@
+"""A quarantine without a stream: the rejections in the log as a stream leaves them, judged by catalog/."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC
+
+import bson
+from bson.codec_options import CodecOptions
+from support.places import Place
+
+from catalog.events import INGESTION, POSITION, Event
+from catalog.observations import Rejection, category_observation, product_observation
+from catalog.rules import RULES
+from serving import offsets
+from serving.database import Document
+from settings import settings
+from spark.documents import file_names, quarantine_record
+
+_IN_UTC: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
+
+
+def record_of(event: Event, files: dict[str, str] | None = None) -> Document | None:
+    """An event's quarantine record as MongoDB gives it back; None where it is an observation."""
+    seen = (category_observation if event.topic == settings().category_topic else product_observation)(event)
+    if not isinstance(seen, Rejection):
+        return None
+    row = {
+        **{"id": event.source, "topic": event.topic, "timestamp": event.timestamp, "reason": str(seen.reason), "raw": event.value},
+        "ingestion": event.name(INGESTION) if event.number(POSITION) is not None else None,
+        "version": {"told_at": event.told_at, "position": event.position, "partition": event.partition, "offset": event.offset},
+    }
+    return bson.decode(bson.encode(quarantine_record(row, files or {})), _IN_UTC)
+
+
+def quarantined(place: Place, events: Iterable[Event] | None = None) -> list[Document]:
+    """Takes in what is in the log; the ledger says so. Returns all records."""
+    found = list(place.log() if events is None else events)
+    files = file_names(place.database, [{"ingestion": event.name(INGESTION)} for event in found])
+    for record in filter(None, (record_of(event, files) for event in found)):
+        place.database.quarantine.update_one({"_id": record.pop("_id")}, {"$setOnInsert": record}, upsert=True)
+    served = {"offsets": offsets.to_documents(place.ends()), "rules": RULES.fingerprint()}
+    place.database.state.update_one({"_id": "ledger"}, {"$set": served})
+    return list(place.database.quarantine.find().sort("_id"))
