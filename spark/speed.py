@@ -23,7 +23,7 @@ from catalog.rules import RULES
 from serving import ledger
 from serving.database import Document, connect, tidemark
 from settings import settings
-from spark import transforms
+from spark import measures, transforms
 from spark.log import Log, MissingOffsets, UnfitTopic, look
 from spark.microbatch import MicroBatches, NewPartition
 from spark.session import session
@@ -118,6 +118,7 @@ def follow(database: Database[Document], told_to_stop: threading.Event) -> None:
     while not told_to_stop.is_set():
         found = _ready(database)
         own = ledger.start_generation(database, RULES.fingerprint(), found.identities)
+        measures.GENERATION.set(own.generation)
         try:
             Stream(spark, database, found, own, told_to_stop).run()
         except NewPartition as reason:
@@ -147,6 +148,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: told_to_stop.set())
     with connect() as client:
+        measures.serve(tidemark(client))
         try:
             follow(tidemark(client), told_to_stop)
         except ledger.Fenced as reason:
