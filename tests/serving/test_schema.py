@@ -114,6 +114,7 @@ GOOD: dict[str, Document] = {
         "ends": [OFFSET],
     },
     "verification": {"_id": 1, "at": NOW, "drift": 0},
+    "alert": {"_id": "drift", "text": "2 differences", "began_at": NOW, "ended_at": None, "calm_since": None, "told": {"mail": True}},
 }
 
 # Values of the right sort that are wrong all the same.
@@ -141,6 +142,8 @@ WRONG: list[tuple[str, str, Any]] = [
     ("ingestion", "kind", "products"),
     ("ingestion_chunk", "status", "sent"),
     ("verification", "drift", -1),
+    ("alert", "_id", "anything"),
+    ("alert", "told", {"mail": "yes"}),
 ]
 
 MAY_BE_ANYTHING = {("verification", "_id")}
@@ -150,6 +153,7 @@ MAY_BE_MISSING = {
     ("ingestion_chunk", "ends"),
     ("ingestion", "reconciled"),
     *(("quarantine", name) for name in ("told_at", "position", "replayed", "discarded")),
+    ("alert", "told.mail"),
     # Number 0 was not cut from anything.
     *(("publication", name) for name in ("cut", "layers", "since_full", "newest_event", "newest_observation")),
 }
