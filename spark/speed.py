@@ -20,8 +20,9 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from catalog.marks import TideMark
 from catalog.rules import RULES
-from serving import ledger
+from serving import ledger, notes
 from serving.database import Document, connect, tidemark
+from serving.notes import Work
 from settings import settings
 from spark import transforms
 from spark.log import Log, MissingOffsets, UnfitTopic, look
@@ -48,6 +49,7 @@ class Stream:
         self._at_work = threading.Lock()  # held while a micro-batch runs, so that an end falls between two
         self._ended = False
         self._failure: BaseException | None = None
+        self._noted = Work()
 
     def run(self) -> None:
         """Until told to stop. Raises what ended it otherwise: Fenced, NewPartition, or what Spark, Kafka and MongoDB raise."""
@@ -57,6 +59,7 @@ class Stream:
         try:
             while not self._told_to_stop.is_set() and not query.awaitTermination(HEARTBEAT_SECONDS):
                 self._beat()
+                self._note_work()
         except StreamingQueryException as error:
             failure = self._failure or error
             if not isinstance(failure, ledger.Fenced | NewPartition):
@@ -69,6 +72,7 @@ class Stream:
             shutil.rmtree(checkpoint, ignore_errors=True)
         if self._failure is not None:
             raise self._failure
+        self._note_work()
         log.info("generation %d has stopped at %s", self._own.generation, self._batches.offsets)
 
     def _query(self, start: TideMark, checkpoint: Path) -> StreamingQuery:
@@ -109,6 +113,18 @@ class Stream:
         except PyMongoError as error:
             # The heartbeat's age shows it; a micro-batch that cannot do without MongoDB fails by itself.
             log.warning("no heartbeat: %s", error)
+
+    def _note_work(self) -> None:
+        """For those who look at it: nothing relies on it."""
+        done = self._batches.work
+        if done == self._noted:
+            return
+        try:
+            notes.worked(self._database, done.since(self._noted))
+        except PyMongoError as error:
+            log.warning("what was done in this minute is not noted: %s", error)
+        else:
+            self._noted = done
 
 
 def follow(database: Database[Document], told_to_stop: threading.Event) -> None:
