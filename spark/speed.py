@@ -22,9 +22,10 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from catalog.marks import TideMark, TopicPartition
 from catalog.rules import Rules
-from serving import control, ledger, withdrawals
+from serving import control, ledger, notes, withdrawals
 from serving.control import Control
 from serving.database import Document, connect, tidemark
+from serving.notes import Work
 from settings import settings
 from spark import measures, transforms
 from spark.log import Log, MissingOffsets, UnfitTopic, look
@@ -61,6 +62,7 @@ class Stream:
         self._at_work = threading.Lock()  # held while a micro-batch runs, so that an end falls between two
         self._ended = False
         self._failure: BaseException | None = None
+        self._noted = Work()
 
     def run(self) -> None:
         """Until told to stop, paused, or told to start anew.
@@ -72,7 +74,9 @@ class Stream:
         log.info("generation %d follows %s from %s", self._own.generation, ", ".join(settings().topics), self._own.offsets)
         try:
             while not self._told_to_stop.is_set() and not query.awaitTermination(HEARTBEAT_SECONDS):
-                if self._is_over(self._beat(), query):
+                wanted = self._beat()
+                self._note_work()
+                if self._is_over(wanted, query):
                     break
         except StreamingQueryException as error:
             failure = self._failure or error
@@ -84,6 +88,7 @@ class Stream:
                 self._ended = True
             query.stop()  # without the lock: it waits for a micro-batch that waits for the lock
             shutil.rmtree(checkpoint, ignore_errors=True)
+            self._note_work()
         if self._failure is not None:
             raise self._failure
         log.info("generation %d has stopped at %s", self._own.generation, self._batches.offsets)
@@ -142,6 +147,18 @@ class Stream:
             return wanted.pause is not None
         self._last = self._last or TideMark(look().ends)
         return self._batches.offsets.joined(_gone_by(query)).reaches(self._last)
+
+    def _note_work(self) -> None:
+        """For those who look at it: nothing relies on it."""
+        done = self._batches.work
+        if done == self._noted:
+            return
+        try:
+            notes.worked(self._database, done.since(self._noted))
+        except PyMongoError as error:
+            log.warning("what was done in this minute is not noted: %s", error)
+        else:
+            self._noted = done
 
 
 def _gone_by(query: StreamingQuery) -> TideMark:

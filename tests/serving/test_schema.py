@@ -115,6 +115,7 @@ GOOD: dict[str, Document] = {
     },
     "verification": {"_id": 1, "at": NOW, "drift": 0},
     "alert": {"_id": "drift", "text": "2 differences", "began_at": NOW, "ended_at": None, "calm_since": None, "told": {"mail": True}},
+    "stream_minute": {"_id": NOW, "minute": NOW, "micro_batches": 1, "events": 1, "rejected": 0, "busy_milliseconds": 1},
 }
 
 # Values of the right sort that are wrong all the same.
@@ -144,6 +145,7 @@ WRONG: list[tuple[str, str, Any]] = [
     ("verification", "drift", -1),
     ("alert", "_id", "anything"),
     ("alert", "told", {"mail": "yes"}),
+    ("stream_minute", "events", 1.0),
 ]
 
 MAY_BE_ANYTHING = {("verification", "_id")}
@@ -252,6 +254,8 @@ def test_what_is_older_is_brought_to_the_code(database: Database[Document]) -> N
     database.product.drop_index("price_1")
     database.product.create_index("price", name="by_price")  # another name, but the same
     database.product.create_index("title", name="of_a_user")
+    database.stream_minute.drop_index("minute_1")
+    database.stream_minute.create_index("minute", expireAfterSeconds=1)  # the same, but for another time
     schema.prepare(database)
     found = everything(database)
     indexes = found["product"][2]
