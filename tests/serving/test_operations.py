@@ -93,7 +93,7 @@ def test_an_ingestion_is_served_once_the_stream_has_reached_the_ends_of_all_its_
 
     assert progress() == {
         **{"_id": "i", "kind": "product", "file": "/in/a.csv", "name": "a.csv", "bytes": 90, "rows": 7},
-        **{"observed_at": MOMENT, "told_at": told_at, "chunks": 2, "done": 0, "acknowledged": 0, "served": False},
+        **{"observed_at": MOMENT, "told_at": told_at, "chunks": 2, "done": 0, "acknowledged": 0, "served": False, "withdrawn": None},
     }
     ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 4}), {}))
     ingestions.finish_chunk(database, "i", 0, 4, TideMark({P0: 4}))
