@@ -18,6 +18,7 @@ from pymongo.errors import OperationFailure
 
 from catalog.cube import MEASURES
 from serving.database import Document, connect, tidemark
+from serving.notes import KEPT_SECONDS
 from serving.operations import OPERATIONS
 from serving.views import VIEWS
 
@@ -197,6 +198,11 @@ COLLECTIONS: tuple[Collection, ...] = (
         (IndexModel([("ingestion", ASCENDING), ("number", ASCENDING)], unique=True),),
     ),
     Collection("verification", _object(at=_DATE, drift=_COUNT), (IndexModel([("at", DESCENDING)]),)),
+    Collection(
+        "stream_minute",
+        _object(_id=_DATE, minute=_DATE, micro_batches=_COUNT, events=_COUNT, rejected=_COUNT, busy_milliseconds=_COUNT),
+        (IndexModel([("minute", ASCENDING)], expireAfterSeconds=KEPT_SECONDS),),
+    ),
 )
 
 
@@ -238,14 +244,14 @@ def _create_or_modify(database: Database[Document], name: str, present: Mapping[
 
 def _index(collection: MongoCollection[Document], wanted: Iterable[IndexModel]) -> None:
     """Creates the indexes that are missing, in place of those that have a wanted one's name or fields and are otherwise; leaves others."""
-    there = {name: (list(one["key"]), one.get("unique", False)) for name, one in collection.index_information().items()}
+    there = {name: (list(one["key"]), *_kind(one)) for name, one in collection.index_information().items()}
     missing = []
     for index in wanted:
-        name, fields, unique = index.document["name"], list(index.document["key"].items()), index.document.get("unique", False)
-        if (fields, unique) in there.values():
+        name, fields = index.document["name"], list(index.document["key"].items())
+        if (fields, *_kind(index.document)) in there.values():
             continue
         missing.append(index)
-        for former in (former for former, (of, _) in there.items() if former == name or of == fields):
+        for former in (former for former, (of, *_) in there.items() if former == name or of == fields):
             try:
                 collection.drop_index(former)
             except OperationFailure as failure:
@@ -253,6 +259,11 @@ def _index(collection: MongoCollection[Document], wanted: Iterable[IndexModel]) 
                     raise
     if missing:
         collection.create_indexes(missing)
+
+
+def _kind(index: Mapping[str, Any]) -> tuple[bool, int | None]:
+    """Whether an index is unique, and for how many seconds it lets documents live."""
+    return index.get("unique", False), index.get("expireAfterSeconds")
 
 
 def _insert_once(database: Database[Document], collection: str, document: Document) -> None:

@@ -1,4 +1,4 @@
-"""The whole state as one JSON-able document: marks, lag, drift, freshness, quarantine, ingestions. Everyone who shows it shows this one."""
+"""The whole state as one JSON-able document: marks, lag, rates, drift, quarantine, ingestions. Everyone who shows it shows this one."""
 
 from __future__ import annotations
 
@@ -9,25 +9,31 @@ from pymongo.database import Database
 
 from serving import offsets
 from serving.database import Document
+from serving.ledger import NotPrepared
+from serving.notes import LANDED
 from serving.snapshot import Snapshot, snapshot
 
 STALE_HEARTBEAT_SECONDS = 30.0
+RATES_SECONDS = 60 * 60  # of the past that have their rates
+NEWEST = 10  # publications and ingestions that are listed
 
 
 def state(database: Database[Document]) -> Document:
-    """The state at one moment. Moments are ISO 8601 texts in UTC, offsets arrays of {topic, partition, offset}.
+    """The state at one moment, `at` by MongoDB's clock. Moments are ISO 8601 texts in UTC, offsets arrays of {topic, partition, offset}.
 
-    Lag is null, not 0, where nobody has looked at the log within a minute.
+    Raises NotPrepared. Lag is null, not 0, where nobody has looked at the log within a minute.
     """
     with snapshot(database) as now:
         freshness = now.one("report_freshness")
         if freshness is None:
-            raise LookupError(f"database {database.name} is not prepared: run `python -m serving.schema`")
-        ledger = now.one("state", {"$match": {"_id": "ledger"}}) or {}
+            raise NotPrepared(f"database {database.name} is not prepared: run `python -m serving.schema`")
+        ledger = now.one("state", {"$match": {"_id": "ledger"}}, {"$set": {"at": "$$NOW"}}) or {}
         log = now.one("state", {"$match": {"_id": "log_end"}}) or {}
         wanted = now.one("state", {"$match": {"_id": "control"}}) or {}
+        landed = now.one("state", {"$match": {"_id": LANDED}}) or {}
         beat = freshness["seconds_since_heartbeat"]
         found = {
+            "at": ledger.get("at"),
             "freshness": freshness,
             "summary": now.one("report_summary"),
             "stream": {
@@ -45,12 +51,13 @@ def state(database: Database[Document]) -> Document:
                 },
             },
             "log": {"offsets": log.get("offsets", []), "looked_at": log.get("looked_at"), "lag": _lag(ledger, log, freshness)},
-            "quarantine": _counts(now, "quarantine", {"$match": {"status": "open"}}, {"$group": {"_id": "$reason", "n": {"$sum": 1}}}),
+            "raw_history": {"offsets": landed.get("offsets", []), "landed_at": landed.get("landed_at")},
+            "partitions": now.rows("report_partition", {"$sort": {"topic": 1, "partition": 1}}),
+            "rates": _rates(now),
+            "quarantine": _counts(now, "quarantine", "$reason", {"$match": {"status": "open"}}),
             "verification": now.one("verification", {"$sort": {"at": -1}}),
-            "ingestions": {
-                "served": _count(now, {"served": True}),
-                "under_way": _count(now, {"served": False}),
-            },
+            "publications": now.rows("report_publication", {"$sort": {"publication": -1}}, {"$limit": NEWEST}),
+            "ingestions": _ingestions(now),
         }
     return _json(found)  # type: ignore[no-any-return]
 
@@ -66,13 +73,25 @@ def _lag(ledger: Document, log: Document, freshness: Document) -> list[Document]
     ]
 
 
-def _counts(now: Snapshot, collection: str, *stages: Document) -> dict[str, int]:
-    return {one["_id"]: one["n"] for one in now.rows(collection, *stages, {"$sort": {"_id": 1}})}
+def _rates(now: Snapshot) -> list[Document]:
+    """What the stream has done in each minute of the last hour, by MongoDB's clock. Minutes in which it did nothing are left out."""
+    lately = {"$gte": ["$minute", {"$subtract": ["$$NOW", RATES_SECONDS * 1000]}]}
+    return now.rows("stream_minute", {"$match": {"$expr": lately}}, {"$sort": {"minute": 1}}, {"$unset": "_id"})
 
 
-def _count(now: Snapshot, match: Document) -> int:
-    found = now.one("ingestion_progress", {"$match": match}, {"$count": "n"})
-    return found["n"] if found else 0
+def _ingestions(now: Snapshot) -> Document:
+    """How many are served and under way, and the newest of them."""
+    served = _counts(now, "ingestion_progress", "$served")
+    # First which they are: the view works out much of each.
+    newest = now.rows("ingestion", {"$sort": {"told_at": -1}}, {"$limit": NEWEST}, {"$project": {"_id": True}})
+    shown = now.rows("report_ingestion", {"$match": {"ingestion": {"$in": [one["_id"] for one in newest]}}}, {"$sort": {"told_at": -1}})
+    return {"served": served.get(True, 0), "under_way": served.get(False, 0), "newest": shown}
+
+
+def _counts(now: Snapshot, collection: str, by: str, *stages: Document) -> dict[Any, int]:
+    """How many documents there are by the value of a field."""
+    found = now.rows(collection, *stages, {"$group": {"_id": by, "n": {"$sum": 1}}}, {"$sort": {"_id": 1}})
+    return {one["_id"]: one["n"] for one in found}
 
 
 def _json(value: Any) -> Any:

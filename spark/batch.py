@@ -25,7 +25,7 @@ from pyspark.sql import SparkSession
 from catalog.marks import TideMark
 from catalog.rules import Rules
 from serving import history as days
-from serving import ledger, publications, verifications, withdrawals
+from serving import ledger, notes, publications, verifications, withdrawals
 from serving.database import Document, connect, tidemark
 from serving.lease import lease
 from serving.publications import NoPublication, OtherRules, Publication, StartAgain
@@ -77,7 +77,7 @@ class Batch:
         return self._lake
 
     def land(self) -> None:
-        land.land(self.spark, self.lake)
+        notes.landed(self.database, land.land(self.spark, self.lake))
 
     def cut(self) -> int:
         """The draft's number. A rebuild that was left is finished first: nothing else can go on."""

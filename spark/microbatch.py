@@ -25,6 +25,7 @@ from catalog.versions import CategoryVersion
 from serving import ledger, offsets
 from serving.database import Document
 from serving.ledger import Category, Fenced, Ledger, MicroBatch, Tag
+from serving.notes import Work
 from serving.operations import LOOKED_AT_LATELY
 from spark import transforms
 from spark.log import identities
@@ -51,6 +52,7 @@ class MicroBatches:
     partitions: frozenset[TopicPartition]
     offsets: TideMark = field(init=False)
     categories: dict[int, Category] = field(init=False)
+    work: Work = field(default_factory=Work)
 
     def __post_init__(self) -> None:
         self.offsets = self.ledger.offsets
@@ -87,6 +89,7 @@ class MicroBatches:
         self.categories |= categories
         self.ledger = replace(self.ledger, offsets=reached, committed={**self.ledger.committed, self.ledger.generation: number})
         seconds = time.monotonic() - started
+        self.work = self.work.plus(Work(1, seen["events"], seen["rejected"], round(seconds * 1000)))
         log.info(
             "micro-batch %d of generation %d: %d events (%d rejected) in %.2f s, %.0f/s, %s behind",
             number, self.ledger.generation, seen["events"], seen["rejected"], seconds, seen["events"] / seconds,

@@ -22,9 +22,10 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from catalog.marks import TideMark, TopicPartition
 from catalog.rules import Rules
-from serving import control, ledger, withdrawals
+from serving import control, ledger, notes, withdrawals
 from serving.control import Control
 from serving.database import Document, connect, tidemark
+from serving.notes import Work
 from settings import settings
 from spark import transforms
 from spark.log import Log, MissingOffsets, UnfitTopic, look
@@ -61,6 +62,7 @@ class Stream:
         self._at_work = threading.Lock()  # held while a micro-batch runs, so that an end falls between two
         self._ended = False
         self._failure: BaseException | None = None
+        self._noted = Work()
 
     def run(self) -> None:
         """Until told to stop, paused, or told to start anew.
@@ -72,7 +74,9 @@ class Stream:
         log.info("generation %d follows %s from %s", self._own.generation, ", ".join(settings().topics), self._own.offsets)
         try:
             while not self._told_to_stop.is_set() and not query.awaitTermination(HEARTBEAT_SECONDS):
-                if self._is_over(self._beat(), query):
+                wanted = self._beat()
+                self._note_work()
+                if self._is_over(wanted, query):
                     break
         except StreamingQueryException as error:
             failure = self._failure or error
@@ -86,6 +90,7 @@ class Stream:
             shutil.rmtree(checkpoint, ignore_errors=True)
         if self._failure is not None:
             raise self._failure
+        self._note_work()
         log.info("generation %d has stopped at %s", self._own.generation, self._batches.offsets)
 
     def _query(self, start: TideMark, checkpoint: Path) -> StreamingQuery:
@@ -129,6 +134,18 @@ class Stream:
             # The heartbeat's age shows it; a micro-batch that cannot do without MongoDB fails by itself.
             log.warning("no heartbeat: %s", error)
             return None
+
+    def _note_work(self) -> None:
+        """For those who look at it: nothing relies on it."""
+        done = self._batches.work
+        if done == self._noted:
+            return
+        try:
+            notes.worked(self._database, done.since(self._noted))
+        except PyMongoError as error:
+            log.warning("what was done in this minute is not noted: %s", error)
+        else:
+            self._noted = done
 
     def _is_over(self, wanted: Control | None, query: StreamingQuery) -> bool:
         """Is this stream not wanted any more?"""
