@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +9,7 @@ from support import airflow_home
 
 from settings import CHECKOUT
 
-_HOME = tempfile.TemporaryDirectory(prefix="tidemark-airflow-")
-airflow_home.claim(Path(_HOME.name))
+airflow_home.claim()
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from pymongo.database import Database
 from support.states import publish
 
 from catalog.marks import TideMark, TopicPartition
-from serving import ingestions, ledger
+from serving import ingestions, ledger, notes
 from serving.database import Document
 from serving.ingestions import Chunk, Ingestion
 from serving.ledger import MicroBatch
@@ -132,10 +132,12 @@ def test_how_far_each_layer_has_come_in_each_partition(database: Database[Docume
     publish(database, 1, {}, mark=TideMark({P0: 3}), at=MOMENT)
     generation = ledger.start_generation(database, "rules", {}).generation
     ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 10, P1: 5}), {}))
-    ends = [{"topic": of.topic, "partition": of.partition, "start": 0, "offset": end} for of, end in ((P0, 12), (P1, 4))]
+    notes.landed(database, TideMark({P0: 7}))
+    ends = [{"topic": of.topic, "partition": of.partition, "start": 2, "offset": end} for of, end in ((P0, 12), (P1, 4))]
     database.state.replace_one({"_id": "log_end"}, {"offsets": ends, "looked_at": MOMENT}, upsert=True)
-    found = {one["partition"]: (one["log_end"], one["served"], one["published"], one["behind"]) for one in database.report_partition.find()}
-    assert found == {0: (12, 10, 3, 2), 1: (4, 5, 0, 0)}
+    told = ("log_start", "published", "landed", "served", "log_end", "behind")
+    found = {one["partition"]: tuple(one[name] for name in told) for one in database.report_partition.find()}
+    assert found == {0: (2, 3, 7, 10, 12, 2), 1: (2, 0, 0, 5, 4, 0)}
 
 
 def test_publications_with_what_their_verification_has_found(database: Database[Document]) -> None:

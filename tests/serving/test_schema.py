@@ -110,6 +110,7 @@ GOOD: dict[str, Document] = {
         "ends": [OFFSET],
     },
     "verification": {"_id": 1, "at": NOW, "drift": 0},
+    "stream_minute": {"_id": NOW, "minute": NOW, "micro_batches": 1, "events": 1, "rejected": 0, "busy_milliseconds": 1},
 }
 
 # Values of the right sort that are wrong all the same.
@@ -135,6 +136,7 @@ WRONG: list[tuple[str, str, Any]] = [
     ("ingestion", "kind", "products"),
     ("ingestion_chunk", "status", "sent"),
     ("verification", "drift", -1),
+    ("stream_minute", "events", 1.0),
 ]
 
 MAY_BE_ANYTHING = {("verification", "_id")}
@@ -241,6 +243,8 @@ def test_what_is_older_is_brought_to_the_code(database: Database[Document]) -> N
     database.product.drop_index("price_1")
     database.product.create_index("price", name="by_price")  # another name, but the same
     database.product.create_index("title", name="of_a_user")
+    database.stream_minute.drop_index("minute_1")
+    database.stream_minute.create_index("minute", expireAfterSeconds=1)  # the same, but for another time
     schema.prepare(database)
     found = everything(database)
     indexes = found["product"][2]

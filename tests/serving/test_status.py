@@ -11,7 +11,7 @@ from support.recompute import MEASURES
 from support.states import publish, stream
 
 from catalog.marks import TideMark, TopicPartition
-from serving import ingestions, ledger
+from serving import ingestions, ledger, notes
 from serving.database import Document
 from serving.ingestions import Chunk, Ingestion
 from serving.ledger import MicroBatch
@@ -31,7 +31,9 @@ def test_the_state_of_an_empty_database(database: Database[Document]) -> None:
         "control": {**dict.fromkeys(("by", "since", "reason", "stopped_at")), "paused": False},
     }
     assert found["log"] == {"offsets": [], "looked_at": None, "lag": None}
-    assert (found["quarantine"], found["ingestions"]) == ({}, {"served": 0, "under_way": 0})
+    assert (found["quarantine"], found["ingestions"]) == ({}, {"served": 0, "under_way": 0, "newest": []})
+    assert (found["partitions"], found["rates"], found["publications"]) == ([], [], [])
+    assert found["raw_history"] == {"offsets": [], "landed_at": None}
     assert (found["freshness"]["publication"], found["summary"]["products"]) == (0, 0)
     assert json.loads(json.dumps(found)) == found
 
@@ -49,7 +51,9 @@ def test_the_whole_state(database: Database[Document]) -> None:
     for identity in ("a", "b"):
         file = Ingestion(identity, "product", "/in/a.csv", "a.csv", 9, 1, "00", MOMENT)
         ingestions.register(database, file, [Chunk(0, 0, 9, 1, "00")])
+    database.ingestion.update_one({"_id": "a"}, {"$set": {"told_at": MOMENT}})
     ingestions.finish_chunk(database, "a", 0, 1, TideMark({P0: 10}))
+    notes.landed(database, TideMark({P0: 7}))
     found = state(database)
     assert json.loads(json.dumps(found)) == found
     assert found["freshness"]["published_at"] == "2023-10-31T12:00:00.005Z"
@@ -64,7 +68,42 @@ def test_the_whole_state(database: Database[Document]) -> None:
         {"topic": "products", "partition": 1, "events": 3},
     ]
     assert found["quarantine"] == {"asin": 2, "date": 1}
-    assert found["ingestions"] == {"served": 1, "under_way": 1}
+    assert (found["ingestions"]["served"], found["ingestions"]["under_way"]) == (1, 1)
+    assert [(one["ingestion"], one["served"], one["accepted"]) for one in found["ingestions"]["newest"]] == [
+        ("b", False, None),
+        ("a", True, 1),
+    ]
+    told = ("topic", "partition", "log_start", "published", "landed", "served", "log_end", "behind")
+    assert [tuple(one[name] for name in told) for one in found["partitions"]] == [
+        ("products", 0, 0, 2, 7, 10, 12, 2),
+        ("products", 1, 0, 0, 0, 0, 3, 3),
+    ]
+    assert found["raw_history"]["offsets"] == [{"topic": "products", "partition": 0, "offset": 7}]
+    assert [(one["publication"], one["is_served"], one["events"]) for one in found["publications"]] == [(2, True, 2)]
+
+
+def test_the_work_of_the_last_hour_minute_by_minute(database: Database[Document]) -> None:
+    this_minute = datetime.now(UTC).replace(second=0, microsecond=0)
+    for ago in (90, 50, 2):
+        work = {"micro_batches": 2, "events": ago, "rejected": 1, "busy_milliseconds": 300}
+        minute = this_minute - timedelta(minutes=ago)
+        database.stream_minute.insert_one({"_id": minute, "minute": minute, **work})
+    found = state(database)
+    assert [one["events"] for one in found["rates"]] == [50, 2]
+    minutes = [datetime.fromisoformat(one["minute"]) for one in found["rates"]]
+    assert minutes == [this_minute - timedelta(minutes=ago) for ago in (50, 2)]
+    assert datetime.fromisoformat(found["at"]) - minutes[-1] < timedelta(minutes=5)
+
+
+def test_the_newest_ingestions_and_publications_are_listed(database: Database[Document]) -> None:
+    for number in range(1, 15):
+        publish(database, number, {}, at=MOMENT + timedelta(days=number))
+        file = Ingestion(f"{number:02}", "product", f"/in/{number}.csv", f"{number}.csv", 9, 1, "00", MOMENT)
+        ingestions.register(database, file, [Chunk(0, 0, 9, 1, "00")])
+        database.ingestion.update_one({"_id": file.id}, {"$set": {"told_at": MOMENT + timedelta(days=number)}})
+    found = state(database)
+    assert [one["publication"] for one in found["publications"]] == list(range(14, 4, -1))
+    assert [one["name"] for one in found["ingestions"]["newest"]] == [f"{number}.csv" for number in range(14, 4, -1)]
 
 
 def test_lag_is_null_where_nobody_has_looked_within_a_minute(database: Database[Document]) -> None:

@@ -5,23 +5,30 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 from settings import CHECKOUT
 
+_HOME = tempfile.TemporaryDirectory(prefix="tidemark-airflow-")
 
-def claim(folder: Path) -> None:
-    """Makes the folder Airflow's home, for this process and its children."""
+
+@cache
+def claim() -> None:
+    """Makes a folder of the tests' own Airflow's home, for this process and its children."""
     assert "airflow.configuration" not in sys.modules, "Airflow has been imported with another home"
     os.environ |= {
-        "AIRFLOW_HOME": str(folder),
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder}/airflow.db",
+        "AIRFLOW_HOME": _HOME.name,
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_HOME.name}/airflow.db",
         "AIRFLOW__CORE__DAGS_FOLDER": str(CHECKOUT / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(CHECKOUT / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }
 
 
+@cache
 def make_database() -> None:
     """Its tables, by a process that ends: Airflow's own migration changes how this one logs."""
     command = [str(Path(sys.executable).with_name("airflow")), "db", "migrate"]

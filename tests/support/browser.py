@@ -1,4 +1,4 @@
-"""Superset's pages as somebody sees them, in Chromium."""
+"""Pages as somebody sees them, in Chromium."""
 
 from __future__ import annotations
 
@@ -90,18 +90,25 @@ class Dashboard:
 
 
 @contextmanager
-def open_browser(account: str) -> Iterator[Page]:
-    """A page of somebody who has logged in."""
+def open_page(address: str, width: int) -> Iterator[Page]:
+    """A page whose paths are those of a server."""
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=browser(), args=["--no-sandbox"])
         try:
-            page = running.new_page(base_url=settings().superset_url, viewport={"width": 1500, "height": 1400})
+            page = running.new_page(base_url=address, viewport={"width": width, "height": 1400})
             page.set_default_timeout(SECONDS * 1000)
             expect.set_options(timeout=SECONDS * 1000)
-            _log_in(page, account)
             yield page
         finally:
             running.close()
+
+
+@contextmanager
+def open_browser(account: str) -> Iterator[Page]:
+    """A page of Superset's, of somebody who has logged in."""
+    with open_page(settings().superset_url, 1500) as page:
+        _log_in(page, account)
+        yield page
 
 
 def _log_in(page: Page, account: str) -> None:

@@ -1,0 +1,250 @@
+// The page's parts: each draws one part of the state.
+import { Rates, Tide, lastHour } from "./pictures.js";
+import { ago, clock, count, seconds, share, span, when } from "./words.js";
+
+const { createElement: h } = globalThis.React;
+const { Link } = globalThis.ReactRouterDOM;
+
+// The DAGs that act on what a part shows, and what to fill in: Airflow opens a DAG's form by its button only.
+const ACTS = {
+  stream: { stream_pause: "let it drain and stop", stream_resume: "start it again", stream_restart: "start it again with new code" },
+  verification: { nightly_batch: "verify again; on_drift says what is to be done", rebuild: "with the number of a publication" },
+  quarantine: { replay_quarantine: "with a reason: validate again and send what is valid", discard_quarantine: "with a reason" },
+  ingestions: { ingest: "with files and dates, or a backfill of days", withdraw: "take one of these back" },
+  publications: { nightly_batch: "publish the present", rebuild: "with the number of a publication: repair, or go back to it" },
+};
+const PIPELINE = "tidemark-pipeline";
+const DASHBOARDS = { "tidemark-catalog": "Catalog", "tidemark-products": "Products", "tidemark-trends": "Trends", [PIPELINE]: "Pipeline" };
+const KINDS = { cell: "cells", product: "products", category: "categories", quarantine: "rejections", ingestion: "rows of files" };
+
+const quiet = (...content) => h("p", { className: "quiet" }, ...content);
+const toned = (tone, content) => h("span", { className: tone }, content);
+
+const Dashboard = ({ superset, slug, children }) =>
+  superset && h("a", { href: `${superset}/superset/dashboard/${slug}/`, target: "_blank", rel: "noreferrer" }, children, " ↗");
+
+function Card({ name, title, wide, dags, beside, children }) {
+  const acts = Object.entries(ACTS[name] ?? {}).filter(([dag]) => dags?.includes(dag));
+  const links = acts.map(([dag, does]) => h(Link, { key: dag, to: `/dags/${dag}`, className: "act", title: does }, dag));
+  return h(
+    "section",
+    { className: wide ? "card wide" : "card", "data-part": name },
+    h("header", null, h("h2", null, title), h("nav", null, beside, links)),
+    children,
+  );
+}
+
+// A column has a title, the cell `of` a row, and is `text` where it is no number.
+function Table({ columns, rows, empty }) {
+  if (!rows.length) return quiet(empty);
+  const line = (kind, content) => columns.map((one, key) => h(kind, { key, className: one.text ? "text" : "" }, content(one)));
+  return h(
+    "table",
+    null,
+    h("thead", null, h("tr", null, line("th", (one) => one.title))),
+    h("tbody", null, rows.map((row, key) => h("tr", { key }, line("td", (one) => one.of(row))))),
+  );
+}
+
+const Figure = ({ name, title, value, tone, children }) =>
+  h(
+    "div",
+    { className: `figure ${tone ?? ""}`, "data-figure": name },
+    h("div", { className: "title" }, title),
+    h("div", { className: "value" }, value),
+    h("div", { className: "quiet" }, children),
+  );
+
+function Stream({ of, now }) {
+  const figure = (value, tone, says) => h(Figure, { name: "stream", title: "Stream", value, tone }, says);
+  const { paused, by, since, reason } = of.control ?? {};
+  if (of.rebuilding != null) return figure("stopped", "warned", `publication ${of.rebuilding} is being rebuilt`);
+  if (paused) return figure(of.alive ? "pausing" : "paused", "warned", `by ${by} since ${when(since)}${reason ? `: ${reason}` : ""}`);
+  if (!of.started_at) return figure("down", "bad", "it has never been started");
+  return figure(of.alive ? "running" : "down", of.alive ? "good" : "bad", `generation ${of.generation}, ${ago(of.started_at, now)}`);
+}
+
+function Behind({ freshness, looked, now }) {
+  const figure = (value, tone, says) => h(Figure, { name: "behind", title: "Events behind", value, tone }, says);
+  const behind = freshness.events_behind;
+  if (!looked) return figure("unknown", "bad", "nobody has looked at the log yet");
+  if (behind == null) return figure("unknown", "bad", `Kafka not seen for ${span(seconds(looked, now))}: is it running, is the watcher?`);
+  return figure(count(behind), behind ? "warned" : "good", `log looked at ${ago(looked, now)}`);
+}
+
+export function Figures({ state }) {
+  const { at: now, freshness, stream, verification, summary } = state;
+  const rejected = Object.values(state.quarantine).reduce((sum, one) => sum + one, 0);
+  const drift = verification?.drift;
+  const plain = (name, title, value, tone, says) => h(Figure, { name, title, value, tone }, says);
+  return h(
+    "div",
+    { className: "figures" },
+    h(Stream, { of: stream, now }),
+    h(Behind, { freshness, looked: state.log.looked_at, now }),
+    plain("products", "Products served", count(summary?.products ?? 0), "", `newest event ${ago(freshness.newest_event, now)}`),
+    plain("publication", "Publication", count(freshness.publication), "", `published ${ago(freshness.published_at, now)}`),
+    plain("drift", "Drift", count(drift), drift ? "bad" : drift === 0 ? "good" : "", `verified ${ago(verification?.at, now)}`),
+    plain("quarantine", "In quarantine", count(rejected), rejected ? "warned" : "", "records that break a rule"),
+  );
+}
+
+export function Tides({ state, superset, dags }) {
+  const number = (title, name) => ({ title, of: (one) => count(one[name]) });
+  const legend = { published: "published", streamed: "served by the stream", behind: "not served yet", landed: "in the raw history" };
+  const landed = state.raw_history.landed_at;
+  return h(
+    Card,
+    { name: "tides", title: "Tide marks", wide: true, dags, beside: h(Dashboard, { superset, slug: PIPELINE }, "Pipeline") },
+    h(Table, {
+      empty: "Nobody has looked at the log yet: is Kafka running, is the watcher?",
+      rows: state.partitions,
+      columns: [
+        { title: "Partition", text: true, of: (one) => `${one.topic}/${one.partition}` },
+        { title: "", text: true, of: (one) => h(Tide, { of: one }) },
+        number("Log starts", "log_start"),
+        number("Tide mark", "published"),
+        number("Raw history", "landed"),
+        number("Served", "served"),
+        number("Log ends", "log_end"),
+        { title: "Behind", of: (one) => h("b", { className: one.behind ? "warned" : "" }, state.log.lag ? count(one.behind) : "unknown") },
+      ],
+    }),
+    h(
+      "p",
+      { className: "legend quiet" },
+      Object.entries(legend).map(([name, says]) => h("span", { key: name }, h("i", { className: name }), says)),
+      h("span", null, h("i", { className: "mark" }), "tide mark: where the batch layer ends and the stream begins"),
+      h("span", null, landed ? `landed ${ago(landed, state.at)}` : "nothing has been landed yet"),
+    ),
+  );
+}
+
+export function Work({ state, dags }) {
+  const minutes = lastHour(state.rates, state.at);
+  const sum = (name) => minutes.reduce((total, one) => total + one[name], 0);
+  const most = Math.max(...minutes.map((one) => one.events));
+  const { last_micro_batch: last, committed_at: committed } = state.stream;
+  const busy = share(sum("busy_milliseconds"), 3600000);
+  return h(
+    Card,
+    { name: "stream", title: "The stream's last hour", dags },
+    h(
+      "p",
+      null,
+      h("b", { "data-sum": "events" }, count(sum("events"))),
+      " events in ",
+      h("b", { "data-sum": "micro-batches" }, count(sum("micro_batches"))),
+      ` micro-batches, busy ${busy} of the time`,
+    ),
+    h(
+      "div",
+      { className: "scale quiet" },
+      toned("", `${count(most)} a minute`),
+      h("span", null, "accepted, ", toned("warned", "rejected")),
+    ),
+    h(Rates, { minutes }),
+    h(
+      "div",
+      { className: "scale quiet" },
+      toned("", clock(minutes[0].minute).slice(0, 5)),
+      toned("", "below: how much of each minute it was at work"),
+      toned("", clock(state.at).slice(0, 5)),
+    ),
+    last
+      ? quiet(`Last micro-batch ${ago(committed, state.at)}: ${count(last.events)} events, ${count(last.events_per_second)} a second`)
+      : quiet("There has been no micro-batch yet."),
+  );
+}
+
+export function Verification({ state, superset, dags }) {
+  const found = state.verification;
+  const card = { name: "verification", title: "Verification", dags, beside: h(Dashboard, { superset, slug: PIPELINE }, "Differences") };
+  if (!found) return h(Card, card, quiet("Nothing has been verified yet: the nightly batch does that."));
+  const named = Object.entries(found.named ?? {}).flatMap(([kind, ones]) => ones.map((one) => ({ kind, ...one })));
+  const said = found.drift ? `${count(found.drift)} differences` : "no drift: the stream's numbers equal the recomputation";
+  const counted = (many, what) => h("li", { key: what }, h("b", null, count(many)), what);
+  return h(
+    Card,
+    card,
+    h("p", null, `Publication ${found._id}, ${when(found.at)} UTC: `, h("b", { className: found.drift ? "bad" : "good" }, said)),
+    h(
+      "ul",
+      { className: "counts quiet" },
+      Object.entries(found.counts ?? {}).map(([kind, many]) => counted(many, KINDS[kind] ?? kind)),
+      counted(found.reconciled, "files reconciled"),
+    ),
+    named.slice(0, 3).map((one, key) => h("p", { key, className: "difference" }, h("b", null, one.kind), ` ${one.what}: ${one.how}`)),
+  );
+}
+
+export function Quarantine({ state, superset, dags }) {
+  const reasons = Object.entries(state.quarantine).sort(([, one], [, other]) => other - one);
+  const most = Math.max(...reasons.map(([, many]) => many));
+  const bar = (many) => h("i", { style: { width: `${(100 * many) / most}%` } });
+  const beside = h(Dashboard, { superset, slug: PIPELINE }, "Records");
+  const lines = reasons.flatMap(([reason, many]) => [
+    h("dt", { key: reason }, reason),
+    h("dd", { key: `${reason}, bar` }, bar(many)),
+    h("dd", { key: `${reason}, count` }, count(many)),
+  ]);
+  return h(Card, { name: "quarantine", title: "Quarantine", dags, beside }, lines.length ? h("dl", null, lines) : quiet("It is empty."));
+}
+
+export function Ingestions({ state, dags }) {
+  const { served, under_way: underWay, newest } = state.ingestions;
+  const sent = (one) => (one.sent < one.file_rows ? `${share(one.sent, one.file_rows)} sent` : "to be served");
+  const beside = toned("quiet", `${count(served)} served, ${count(underWay)} under way`);
+  return h(
+    Card,
+    { name: "ingestions", title: "Ingestions", wide: true, dags, beside },
+    h(Table, {
+      empty: "No file has been ingested yet.",
+      rows: newest,
+      columns: [
+        { title: "File", text: true, of: (one) => h("span", { title: `${one.file}\n${one.ingestion}` }, one.name) },
+        { title: "Kind", text: true, of: (one) => one.kind },
+        { title: "As of (UTC)", text: true, of: (one) => when(one.observed_at) },
+        { title: "Told (UTC)", text: true, of: (one) => when(one.told_at) },
+        { title: "Rows", of: (one) => count(one.file_rows) },
+        { title: "Accepted", of: (one) => count(one.accepted) },
+        { title: "Rejected", of: (one) => toned(one.rejected ? "warned" : "", count(one.rejected)) },
+        { title: "", text: true, of: (one) => (one.served ? toned("good", "served") : sent(one)) },
+      ],
+    }),
+  );
+}
+
+export function Publications({ state, dags }) {
+  const back = (one) => (one.is_served ? "the served one" : `to go back to it: rebuild with publication ${one.publication}`);
+  return h(
+    Card,
+    { name: "publications", title: "Publications", wide: true, dags },
+    h(Table, {
+      empty: "Nothing has been published yet: the nightly batch does that.",
+      rows: state.publications,
+      columns: [
+        { title: "Number", text: true, of: (one) => h("span", { title: back(one) }, one.publication) },
+        { title: "Published (UTC)", text: true, of: (one) => when(one.published_at) },
+        { title: "Tide mark", text: true, of: (one) => h("span", { className: "mark", title: one.mark }, one.mark) },
+        { title: "Events below it", of: (one) => count(one.events) },
+        { title: "Drift found", of: (one) => toned(one.drift ? "bad" : "", count(one.drift)) },
+        { title: "", text: true, of: (one) => one.is_served && toned("good", "served") },
+      ],
+    }),
+  );
+}
+
+export const Top = ({ state, problem, superset }) =>
+  h(
+    "header",
+    { className: "top" },
+    h("h1", null, "Tidemark"),
+    toned("quiet", state ? `as of ${clock(state.at)} UTC` : problem ? "" : "asking …"),
+    h("nav", null, Object.entries(DASHBOARDS).map(([slug, name]) => h(Dashboard, { key: slug, superset, slug }, name))),
+  );
+
+export function Problem({ problem, state }) {
+  const shown = state ? ` What is shown is of ${clock(state.at)} UTC.` : "";
+  return problem && h("p", { className: "problem", role: "alert" }, `${problem}.${shown}`);
+}

@@ -1,0 +1,58 @@
+"""The plugin is behind Airflow's login, reads only, and answers also where MongoDB does not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support import airflow_home, hooks, plugin_answers
+from support.servers import free_ports
+
+from settings import CHECKOUT
+
+pytestmark = pytest.mark.airflow
+
+
+@pytest.fixture(scope="module")
+def answers() -> Any:
+    """Of an Airflow beside which no MongoDB runs."""
+    airflow_home.make_database()
+    mongodb = f"mongodb://127.0.0.1:{free_ports(1)[0]}"
+    return hooks.run_with_airflow(str(Path(plugin_answers.__file__)), TIDEMARK_MONGODB_URL=mongodb)
+
+
+def test_it_is_loaded(answers: Any) -> None:
+    assert answers["errors"] == {}
+
+
+def test_who_has_not_logged_in_sees_nothing(answers: Any) -> None:
+    assert {path: status for path, status in answers["strangers"].items() if status not in (401, 404)} == {}
+    assert answers["strangers"]["state"] == answers["strangers"]["page/control_room.js"] == 401
+
+
+def test_who_may_see_airflow_sees_the_page_and_nothing_else(answers: Any) -> None:
+    assert {path for path, status in answers["known"].items() if status == 200} == {"page/control_room.js"}
+    assert answers["kind"].startswith(("text/javascript", "application/javascript"))
+    assert answers["writes"] == [405]
+
+
+def test_a_mongodb_that_is_away_is_said_in_words(answers: Any) -> None:
+    assert answers["known"]["state"] == 503
+    assert answers["state"]["state"] is None
+    assert "does not answer within 3 s: see `make status`" in answers["state"]["problem"]
+    assert answers["state"]["superset"].startswith("http://")
+
+
+def test_one_file_of_the_plugins_folder_is_executed() -> None:
+    assert [one.name for one in (CHECKOUT / "plugins").rglob("*.py")] == ["control_room.py"]
+
+
+def test_the_dashboards_that_the_page_leads_to_are_those_there_are() -> None:
+    files = (CHECKOUT / "superset" / "assets" / "dashboards").glob("*.yaml")
+    there = {(of["slug"], of["dashboard_title"]) for of in (yaml.safe_load(one.read_text()) for one in files)}
+    page = (CHECKOUT / "plugins" / "page" / "cards.js").read_text()
+    titles = dict(re.findall(r'\[?(PIPELINE|"tidemark-[a-z]+")\]?: "(\w+)"', page))
+    assert {(slug.strip('"').replace("PIPELINE", "tidemark-pipeline"), title) for slug, title in titles.items()} == there

@@ -1,0 +1,55 @@
+"""The state as pages look at it: soon, also where MongoDB is away."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from pymongo.database import Database
+from support.environment import setting
+from support.proxy import proxy
+from support.servers import free_ports
+
+from serving import looks
+from serving.database import Document
+from serving.looks import Look, Looks
+
+pytestmark = pytest.mark.servers
+
+
+def test_many_who_look_at_once_cost_one_question(database: Database[Document]) -> None:
+    with setting(database=database.name):
+        shared = Looks()
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda _: shared.now(), range(8)))
+    assert all(one is found[0] for one in found)
+    assert (found[0].state or {})["freshness"]["publication"] == 0
+    assert found[0].problem is None
+
+
+def test_a_mongodb_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looks, "MOST_SECONDS", 0.3)
+    (port,) = free_ports(1)
+    with setting(mongodb_url=f"mongodb://somebody:secret@127.0.0.1:{port}/?replicaSet=tidemark"):
+        found = Looks().now()
+    assert found == Look(None, f"MongoDB (127.0.0.1:{port}) does not answer within 0 s: see `make status` and `make logs PROGRAM=mongodb`")
+
+
+def test_a_mongodb_that_falls_silent_and_comes_back(database: Database[Document], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looks, "MOST_SECONDS", 1)
+    monkeypatch.setattr(looks, "FRESH_SECONDS", 0)
+    with proxy() as between, setting(database=database.name, mongodb_url=between.url):
+        shared = Looks()
+        assert shared.now().problem is None
+        between.meanwhile("aggregate", lambda: time.sleep(20))
+        assert "does not answer within" in (shared.now().problem or "")
+        assert shared.now().problem is None
+
+
+def test_a_database_that_is_not_prepared_is_named(database: Database[Document]) -> None:
+    with setting(database="nothing_here"):
+        found = Looks().now()
+    assert found.state is None
+    assert "nothing_here" in (found.problem or "")
+    assert "python -m serving.schema" in (found.problem or "")

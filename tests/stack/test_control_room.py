@@ -1,0 +1,95 @@
+"""Page Tidemark in Airflow, in a browser: its numbers are those of the state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Page, expect
+from support.browser import open_page
+from support.environment import setting
+from support.stacks import Stack, until
+
+from serving.database import connect, tidemark
+from serving.status import state
+from settings import settings
+
+pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(900)]
+
+PARTITION = ("log_start", "published", "landed", "served", "log_end", "behind")
+
+
+@pytest.fixture(scope="module")
+def page(started: Stack) -> Iterator[Page]:
+    """As wide as a small screen. Whatever it asks of whom stands in its context's requests."""
+    with setting(**started.settings), open_page(f"http://127.0.0.1:{settings().airflow_port}", 1280) as opened:
+        yield opened
+
+
+def now() -> Any:
+    with connect() as client:
+        return state(tidemark(client))
+
+
+def figure(page: Page, name: str) -> str:
+    return page.locator(f"[data-figure={name}] .value").inner_text()
+
+
+def number(text: str) -> int:
+    return int(text.replace(",", ""))
+
+
+def partitions(page: Page) -> list[list[str]]:
+    """What stands in the table of tide marks, without the pictures."""
+    rows = page.locator("[data-part=tides] tbody tr").all()
+    return [[cell.inner_text().strip() for cell in row.locator("td").all() if not cell.locator("svg").count()] for row in rows]
+
+
+def test_it_stands_in_the_navigation_and_says_what_the_state_says(stack: Stack, page: Page) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto("/")
+    page.get_by_role("link", name="Tidemark").click()
+    expect(page.locator("[data-figure=stream] .value")).to_have_text("running")
+
+    def same() -> bool:
+        """In one look at either: the stream may be at work between them."""
+        told = now()
+        shown = {name: number(figure(page, name)) for name in ("behind", "products", "publication", "quarantine")}
+        freshness = told["freshness"]
+        of = {"behind": freshness["events_behind"], "products": told["summary"]["products"]}
+        of |= {"publication": freshness["publication"], "quarantine": freshness["quarantined"]}
+        rows = [[f"{one['topic']}/{one['partition']}", *(f"{one[name]:,}" for name in PARTITION)] for one in told["partitions"]]
+        done = sum(one["events"] for one in told["rates"])
+        sums = number(page.locator("[data-sum=events]").inner_text())
+        return shown == of and partitions(page) == rows and sums == done > 0
+
+    until(same, "the page says what the state says", lambda: f"{now()}\n{page.locator('main.tidemark').inner_text()}", 60)
+    newest = now()["ingestions"]["newest"]
+    names = page.locator("[data-part=ingestions] tbody tr td:first-child")
+    assert [one.inner_text() for one in names.all()] == [one["name"] for one in newest]
+    assert {urlsplit(url).hostname for url in asked if url.startswith("http")} == {"127.0.0.1"}
+
+
+def test_it_goes_on_by_itself_and_says_when_nobody_answers(stack: Stack, page: Page) -> None:
+    page.goto("/plugin/tidemark")
+    clock = page.locator("main.tidemark header.top .quiet")
+    expect(clock).to_contain_text("as of")
+    page.evaluate("globalThis.sameDocument = true")
+    before = clock.inner_text()
+    expect(clock).not_to_have_text(before)
+    page.context.set_offline(True)
+    expect(page.get_by_role("alert")).to_contain_text("Airflow does not answer. What is shown is of")
+    page.context.set_offline(False)
+    expect(page.get_by_role("alert")).to_have_count(0)
+    assert page.evaluate("globalThis.sameDocument")
+
+
+def test_it_is_a_tab_of_a_run_and_leads_to_the_dags(stack: Stack, page: Page) -> None:
+    run = stack.runs()[0]["dag_run_id"]
+    page.goto(f"/dags/ingest/runs/{run}")
+    page.get_by_role("link", name="Tidemark").last.click()
+    page.locator("[data-part=publications]").get_by_role("link", name="rebuild").click()
+    page.wait_for_url("**/dags/rebuild")
