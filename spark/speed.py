@@ -88,9 +88,9 @@ class Stream:
                 self._ended = True
             query.stop()  # without the lock: it waits for a micro-batch that waits for the lock
             shutil.rmtree(checkpoint, ignore_errors=True)
+            self._note_work()
         if self._failure is not None:
             raise self._failure
-        self._note_work()
         log.info("generation %d has stopped at %s", self._own.generation, self._batches.offsets)
 
     def _query(self, start: TideMark, checkpoint: Path) -> StreamingQuery:

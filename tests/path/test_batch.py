@@ -20,7 +20,7 @@ from catalog.marks import TideMark, TopicPartition
 from catalog.rules import RULES
 from ingest.files import Kind
 from ingest.generate import write
-from serving import ledger, publications, verifications
+from serving import ledger, offsets, publications, verifications
 from serving.database import Document
 from serving.ledger import Fenced
 from serving.publications import NoPublication, OtherRules, StartAgain
@@ -189,6 +189,7 @@ def test_an_old_publish_and_two_runs_at_once(place: Place, spark: SparkSession, 
     place.send(updates(random, 100, keys=20))
     serve(place, spark, stream)
     work.land()
+    assert offsets.from_documents((place.database.state.find_one({"_id": "landed"}) or {})["offsets"]) == place.ends()
     two = work.cut()
     for number in (two, one):
         work.recompute(number, "auto")

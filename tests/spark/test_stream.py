@@ -107,6 +107,9 @@ def test_partitions_that_are_added_while_it_runs(small: Place, spark: SparkSessi
     # Spark rounds each partition's part up.
     assert max(sizes) <= MOST_EVENTS + 7
     assert len(sizes) >= 500 / (MOST_EVENTS + 7)
+    minutes = list(small.database.stream_minute.find())
+    assert sum(one["micro_batches"] for one in minutes) == len(sizes)
+    assert sum(one["events"] for one in minutes) == sum(map(int, sizes)) == 500
 
 
 def test_a_topic_that_is_created_again_while_it_runs(small: Place, spark: SparkSession) -> None:
