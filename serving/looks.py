@@ -19,6 +19,7 @@ from settings import settings
 
 MOST_SECONDS = 3.0  # that MongoDB may take to answer
 FRESH_SECONDS = 1.0  # for which an answer serves all who ask
+OLD_SECONDS = 10.0  # after which it serves nobody
 
 
 class Look(NamedTuple):
@@ -38,12 +39,19 @@ class Looks:
         self._taken = -math.inf
 
     def now(self) -> Look:
-        """Of this moment, or not much older."""
-        with self._one_at_a_time:
-            if time.monotonic() - self._taken > FRESH_SECONDS:
+        """Of this moment, or not much older. Who comes while somebody looks takes the last one: a silent MongoDB keeps one waiting."""
+        if not self._one_at_a_time.acquire(blocking=self._age() > OLD_SECONDS):
+            return self._last
+        try:
+            if self._age() > FRESH_SECONDS:
                 self._last = self._look()
                 self._taken = time.monotonic()
             return self._last
+        finally:
+            self._one_at_a_time.release()
+
+    def _age(self) -> float:
+        return time.monotonic() - self._taken
 
     def _look(self) -> Look:
         try:

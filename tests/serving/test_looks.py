@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -37,13 +38,19 @@ def test_a_mongodb_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_mongodb_that_falls_silent_and_comes_back(database: Database[Document], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looks, "MOST_SECONDS", 1)
+    monkeypatch.setattr(looks, "MOST_SECONDS", 3)
     monkeypatch.setattr(looks, "FRESH_SECONDS", 0)
     with proxy() as between, setting(database=database.name, mongodb_url=between.url):
         shared = Looks()
-        assert shared.now().problem is None
-        between.meanwhile("aggregate", lambda: time.sleep(20))
-        assert "does not answer within" in (shared.now().problem or "")
+        before = shared.now()
+        assert before.problem is None
+        silent = threading.Event()
+        between.meanwhile("aggregate", lambda: silent.set() or time.sleep(20))
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(shared.now)
+            assert silent.wait(20)
+            assert shared.now() is before, "who comes meanwhile does not wait"
+            assert "does not answer within" in (waiting.result().problem or "")
         assert shared.now().problem is None
 
 
