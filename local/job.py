@@ -194,6 +194,7 @@ def addresses() -> str:
         (
             f"Superset (the dashboards)     {pages['superset']}{CATALOG}  {logins}".rstrip(),
             f"Airflow (runs, backfills)     {pages['airflow']}",
+            f"Airflow (how it all runs)     {pages['airflow']}/plugin/tidemark",
             f"API (posts, its documents)    {pages['api']}/docs",
             f"Spark (the stream)            {pages['speed']}",
             f"MongoDB (the reports)         {pages['mongodb']}  database {settings().database}",
