@@ -3,8 +3,6 @@
 Airflow executes this file in each of its processes, tasks too: what only its API server needs is imported when that asks for it.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -33,7 +31,7 @@ class ControlRoom(AirflowPlugin):
         return [{"app": application(), "url_prefix": f"/{AT}", "name": "Tidemark"}]
 
 
-def application() -> FastAPI:
+def application() -> "FastAPI":
     """The state as JSON and the page's files, for whom Airflow lets see its pages; others are answered 401."""
     from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
     from airflow.api_fastapi.core_api.security import requires_access_view

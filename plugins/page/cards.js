@@ -7,7 +7,8 @@ const { Link } = globalThis.ReactRouterDOM;
 
 // The DAGs that act on what a part shows, and what to fill in: Airflow opens a DAG's form by its button only.
 const ACTS = {
-  stream: { stream_pause: "let it drain and stop", stream_resume: "start it again", stream_restart: "start it again with new code" },
+  tides: { nightly_batch: "moves the tide marks", history: "the cube of each day", maintenance: "compacts the raw history" },
+  stream: { stream: "pause it, let it go on, or start it with new code" },
   verification: { nightly_batch: "verify again; on_drift says what is to be done", rebuild: "with the number of a publication" },
   quarantine: { replay_quarantine: "with a reason: validate again and send what is valid", discard_quarantine: "with a reason" },
   ingestions: { ingest: "with files and dates, or a backfill of days", withdraw: "take one of these back" },
