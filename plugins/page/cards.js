@@ -56,13 +56,13 @@ const Figure = ({ name, title, value, tone, children }) =>
     h("div", { className: "quiet" }, children),
   );
 
-function Stream({ of, now }) {
+function Stream({ of, beat, now }) {
   const figure = (value, tone, says) => h(Figure, { name: "stream", title: "Stream", value, tone }, says);
   const { paused, by, since, reason } = of.control ?? {};
   if (of.rebuilding != null) return figure("stopped", "warned", `publication ${of.rebuilding} is being rebuilt`);
   if (paused) return figure(of.alive ? "pausing" : "paused", "warned", `by ${by} since ${when(since)}${reason ? `: ${reason}` : ""}`);
-  if (!of.started_at) return figure("down", "bad", "it has never been started");
-  return figure(of.alive ? "running" : "down", of.alive ? "good" : "bad", `generation ${of.generation}, ${ago(of.started_at, now)}`);
+  if (of.alive) return figure("running", "good", `for ${span(seconds(of.started_at, now))}, generation ${of.generation}`);
+  return figure("down", "bad", beat ? `no heartbeat for ${span(seconds(beat, now))}` : "it has never been started");
 }
 
 function Behind({ freshness, looked, now }) {
@@ -81,7 +81,7 @@ export function Figures({ state }) {
   return h(
     "div",
     { className: "figures" },
-    h(Stream, { of: stream, now }),
+    h(Stream, { of: stream, beat: freshness.heartbeat, now }),
     h(Behind, { freshness, looked: state.log.looked_at, now }),
     plain("products", "Products served", count(summary?.products ?? 0), "", `newest event ${ago(freshness.newest_event, now)}`),
     plain("publication", "Publication", count(freshness.publication), "", `published ${ago(freshness.published_at, now)}`),

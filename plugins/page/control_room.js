@@ -63,7 +63,7 @@ function ControlRoom() {
     h("link", { rel: "stylesheet", href: at("control_room.css").href }),
     h(Top, all),
     h(Problem, all),
-    state && PARTS.map((part) => h(part, { key: part.name, ...all })),
+    state && h("div", { className: "parts" }, PARTS.map((part) => h(part, { key: part.name, ...all }))),
   );
 }
 
