@@ -14,6 +14,7 @@ const ACTS = {
   ingestions: { ingest: "with files and dates, or a backfill of days", withdraw: "take one of these back" },
   publications: { nightly_batch: "publish the present", rebuild: "with the number of a publication: repair, or go back to it" },
 };
+const UNSEEN = 10; // seconds: the watcher looks at the log every second
 const PIPELINE = "tidemark-pipeline";
 const DASHBOARDS = { "tidemark-catalog": "Catalog", "tidemark-products": "Products", "tidemark-trends": "Trends", [PIPELINE]: "Pipeline" };
 const KINDS = { cell: "cells", product: "products", category: "categories", quarantine: "rejections", ingestion: "rows of files" };
@@ -69,7 +70,10 @@ function Behind({ freshness, looked, now }) {
   const figure = (value, tone, says) => h(Figure, { name: "behind", title: "Events behind", value, tone }, says);
   const behind = freshness.events_behind;
   if (!looked) return figure("unknown", "bad", "nobody has looked at the log yet");
-  if (behind == null) return figure("unknown", "bad", `Kafka not seen for ${span(seconds(looked, now))}: is it running, is the watcher?`);
+  if (seconds(looked, now) > UNSEEN) {
+    const says = `Kafka not seen for ${span(seconds(looked, now))}: is it running, is the watcher?`;
+    return figure(behind == null ? "unknown" : `${count(behind)} or more`, "bad", says);
+  }
   return figure(count(behind), behind ? "warned" : "good", `log looked at ${ago(looked, now)}`);
 }
 
@@ -248,4 +252,10 @@ export const Top = ({ state, problem, superset }) =>
 export function Problem({ problem, state }) {
   const shown = state ? ` What is shown is of ${clock(state.at)} UTC.` : "";
   return problem && h("p", { className: "problem", role: "alert" }, `${problem}.${shown}`);
+}
+
+// Where there is no state to be seen, the DAGs at least.
+export function Dags({ dags }) {
+  const links = dags.map((dag) => h(Link, { key: dag, to: `/dags/${dag}`, className: "act" }, dag));
+  return h("section", { className: "card" }, h("header", null, h("h2", null, "DAGs"), h("nav", null, links)));
 }
