@@ -59,9 +59,10 @@ const Figure = ({ name, title, value, tone, children }) =>
 
 function Stream({ of, beat, now }) {
   const figure = (value, tone, says) => h(Figure, { name: "stream", title: "Stream", value, tone }, says);
-  const { paused, by, since, reason } = of.control ?? {};
+  const { paused, by, since, reason, stopped_at: ended } = of.control;
   if (of.rebuilding != null) return figure("stopped", "warned", `publication ${of.rebuilding} is being rebuilt`);
-  if (paused) return figure(of.alive ? "pausing" : "paused", "warned", `by ${by} since ${when(since)}${reason ? `: ${reason}` : ""}`);
+  const at = of.alive && !ended ? "pausing" : "paused";
+  if (paused) return figure(at, "warned", `by ${by} since ${when(since)}${reason ? `: ${reason}` : ""}`);
   if (of.alive) return figure("running", "good", `for ${span(seconds(of.started_at, now))}, generation ${of.generation}`);
   return figure("down", "bad", beat ? `no heartbeat for ${span(seconds(beat, now))}` : "it has never been started");
 }
@@ -199,6 +200,7 @@ export function Quarantine({ state, superset, dags }) {
 export function Ingestions({ state, dags }) {
   const { served, under_way: underWay, newest } = state.ingestions;
   const sent = (one) => (one.sent < one.file_rows ? `${share(one.sent, one.file_rows)} sent` : "to be served");
+  const where = (one) => (one.withdrawn_at ? toned("warned", "withdrawn") : one.served ? toned("good", "served") : sent(one));
   const beside = toned("quiet", `${count(served)} served, ${count(underWay)} under way`);
   return h(
     Card,
@@ -214,7 +216,7 @@ export function Ingestions({ state, dags }) {
         { title: "Rows", of: (one) => count(one.file_rows) },
         { title: "Accepted", of: (one) => count(one.accepted) },
         { title: "Rejected", of: (one) => toned(one.rejected ? "warned" : "", count(one.rejected)) },
-        { title: "", text: true, of: (one) => (one.served ? toned("good", "served") : sent(one)) },
+        { title: "", text: true, of: where },
       ],
     }),
   );
