@@ -135,6 +135,18 @@ class Stream:
             log.warning("no heartbeat: %s", error)
             return None
 
+    def _note_work(self) -> None:
+        """For those who look at it: nothing relies on it."""
+        done = self._batches.work
+        if done == self._noted:
+            return
+        try:
+            notes.worked(self._database, done.since(self._noted))
+        except PyMongoError as error:
+            log.warning("what was done in this minute is not noted: %s", error)
+        else:
+            self._noted = done
+
     def _is_over(self, wanted: Control | None, query: StreamingQuery) -> bool:
         """Is this stream not wanted any more?"""
         if wanted is None:

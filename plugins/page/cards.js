@@ -14,6 +14,7 @@ const ACTS = {
   ingestions: { ingest: "with files and dates, or a backfill of days", withdraw: "take one of these back" },
   publications: { nightly_batch: "publish the present", rebuild: "with the number of a publication: repair, or go back to it" },
 };
+const UNSEEN = 10; // seconds: the watcher looks at the log every second
 const PIPELINE = "tidemark-pipeline";
 const DASHBOARDS = { "tidemark-catalog": "Catalog", "tidemark-products": "Products", "tidemark-trends": "Trends", [PIPELINE]: "Pipeline" };
 const KINDS = { cell: "cells", product: "products", category: "categories", quarantine: "rejections", ingestion: "rows of files" };
@@ -56,20 +57,24 @@ const Figure = ({ name, title, value, tone, children }) =>
     h("div", { className: "quiet" }, children),
   );
 
-function Stream({ of, now }) {
+function Stream({ of, beat, now }) {
   const figure = (value, tone, says) => h(Figure, { name: "stream", title: "Stream", value, tone }, says);
-  const { paused, by, since, reason } = of.control ?? {};
+  const { paused, by, since, reason, stopped_at: ended } = of.control;
   if (of.rebuilding != null) return figure("stopped", "warned", `publication ${of.rebuilding} is being rebuilt`);
-  if (paused) return figure(of.alive ? "pausing" : "paused", "warned", `by ${by} since ${when(since)}${reason ? `: ${reason}` : ""}`);
-  if (!of.started_at) return figure("down", "bad", "it has never been started");
-  return figure(of.alive ? "running" : "down", of.alive ? "good" : "bad", `generation ${of.generation}, ${ago(of.started_at, now)}`);
+  const at = of.alive && !ended ? "pausing" : "paused";
+  if (paused) return figure(at, "warned", `by ${by} since ${when(since)}${reason ? `: ${reason}` : ""}`);
+  if (of.alive) return figure("running", "good", `for ${span(seconds(of.started_at, now))}, generation ${of.generation}`);
+  return figure("down", "bad", beat ? `no heartbeat for ${span(seconds(beat, now))}` : "it has never been started");
 }
 
 function Behind({ freshness, looked, now }) {
   const figure = (value, tone, says) => h(Figure, { name: "behind", title: "Events behind", value, tone }, says);
   const behind = freshness.events_behind;
   if (!looked) return figure("unknown", "bad", "nobody has looked at the log yet");
-  if (behind == null) return figure("unknown", "bad", `Kafka not seen for ${span(seconds(looked, now))}: is it running, is the watcher?`);
+  if (seconds(looked, now) > UNSEEN) {
+    const says = `Kafka not seen for ${span(seconds(looked, now))}: is it running, is the watcher?`;
+    return figure(behind == null ? "unknown" : `${count(behind)} or more`, "bad", says);
+  }
   return figure(count(behind), behind ? "warned" : "good", `log looked at ${ago(looked, now)}`);
 }
 
@@ -81,7 +86,7 @@ export function Figures({ state }) {
   return h(
     "div",
     { className: "figures" },
-    h(Stream, { of: stream, now }),
+    h(Stream, { of: stream, beat: freshness.heartbeat, now }),
     h(Behind, { freshness, looked: state.log.looked_at, now }),
     plain("products", "Products served", count(summary?.products ?? 0), "", `newest event ${ago(freshness.newest_event, now)}`),
     plain("publication", "Publication", count(freshness.publication), "", `published ${ago(freshness.published_at, now)}`),
@@ -195,6 +200,7 @@ export function Quarantine({ state, superset, dags }) {
 export function Ingestions({ state, dags }) {
   const { served, under_way: underWay, newest } = state.ingestions;
   const sent = (one) => (one.sent < one.file_rows ? `${share(one.sent, one.file_rows)} sent` : "to be served");
+  const where = (one) => (one.withdrawn_at ? toned("warned", "withdrawn") : one.served ? toned("good", "served") : sent(one));
   const beside = toned("quiet", `${count(served)} served, ${count(underWay)} under way`);
   return h(
     Card,
@@ -210,7 +216,7 @@ export function Ingestions({ state, dags }) {
         { title: "Rows", of: (one) => count(one.file_rows) },
         { title: "Accepted", of: (one) => count(one.accepted) },
         { title: "Rejected", of: (one) => toned(one.rejected ? "warned" : "", count(one.rejected)) },
-        { title: "", text: true, of: (one) => (one.served ? toned("good", "served") : sent(one)) },
+        { title: "", text: true, of: where },
       ],
     }),
   );
@@ -248,4 +254,10 @@ export const Top = ({ state, problem, superset }) =>
 export function Problem({ problem, state }) {
   const shown = state ? ` What is shown is of ${clock(state.at)} UTC.` : "";
   return problem && h("p", { className: "problem", role: "alert" }, `${problem}.${shown}`);
+}
+
+// Where there is no state to be seen, the DAGs at least.
+export function Dags({ dags }) {
+  const links = dags.map((dag) => h(Link, { key: dag, to: `/dags/${dag}`, className: "act" }, dag));
+  return h("section", { className: "card" }, h("header", null, h("h2", null, "DAGs"), h("nav", null, links)));
 }

@@ -1,5 +1,5 @@
 // Page Tidemark: asks for the state every few seconds and draws it. Airflow gives React, the router and the colours.
-import { Figures, Ingestions, Problem, Publications, Quarantine, Tides, Top, Verification, Work } from "./cards.js";
+import { Dags, Figures, Ingestions, Problem, Publications, Quarantine, Tides, Top, Verification, Work } from "./cards.js";
 
 const { createElement: h, useEffect, useState } = globalThis.React;
 const PARTS = [Figures, Tides, Work, Verification, Quarantine, Ingestions, Publications];
@@ -63,7 +63,8 @@ function ControlRoom() {
     h("link", { rel: "stylesheet", href: at("control_room.css").href }),
     h(Top, all),
     h(Problem, all),
-    state && PARTS.map((part) => h(part, { key: part.name, ...all })),
+    state && h("div", { className: "parts" }, PARTS.map((part) => h(part, { key: part.name, ...all }))),
+    problem && !state && h(Dags, all),
   );
 }
 
