@@ -1,4 +1,4 @@
-"""The Airflow connections that ingestion needs, as Airflow takes them from the environment."""
+"""The Airflow connections that the DAGs use: their names, and those made of the settings as Airflow takes them from the environment."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from settings import settings
 
 KAFKA_CONNECTION = "tidemark_kafka"
 MONGODB_CONNECTION = "tidemark_mongodb"
+
+# Whoever wants to be told of alerts makes these, in Airflow or its environment.
+SMTP_CONNECTION = "tidemark_smtp"
+WEBHOOK_CONNECTION = "tidemark_webhook"
 
 
 def environment() -> dict[str, str]:

@@ -68,6 +68,7 @@ def status(given: argparse.Namespace, console: Console) -> int:
     if given.json:
         servers: dict[str, dict[str, Any]] = {name: one._asdict() for name, one in found.items()}
         servers["superset"]["accounts"] = known_accounts()
+        servers["speed"]["metrics"] = settings().speed_metrics_url
         if known := next(iter(known_accounts().items()), None):
             servers["superset"] |= dict(zip(("username", "password"), known, strict=True))
         sys.stdout.write(json.dumps({**servers, "state": now}, indent=2) + "\n")
@@ -173,6 +174,7 @@ def _show_status(console: Console, found: dict[str, health.Health], now: dict[st
         "ingestions": f"{now['ingestions']['served']} served, {now['ingestions']['under_way']} under way",
         "quarantine (open)": ", ".join(f"{reason} {n:,}" for reason, n in now["quarantine"].items()) or "empty",
         "publication": f"{now['freshness']['publication']}",
+        "alerts": "; ".join(one["text"] for one in now["alerts"]) or "none",
     }
     for name, value in lines.items():
         console.print(f"{name:>20}  {value}", highlight=False)

@@ -29,6 +29,7 @@ _PORTS = {
     "mongodb_port": "MongoDB",
     "airflow_port": "Airflow",
     "spark_ui_port": "the stream's Spark pages",
+    "speed_metrics_port": "the stream's figures",
     "api_port": "the HTTP API",
     "superset_port": "Superset",
 }

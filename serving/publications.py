@@ -24,6 +24,7 @@ from serving.ledger import LEDGER, cell_key, cell_of
 from serving.snapshot import snapshot
 
 SERVED = "served"
+NIGHT = "night"
 _CELLS_AT_ONCE = 5_000
 
 Sums = tuple[int, ...]
@@ -218,6 +219,11 @@ def stamp_published(database: Database[Document], session: ClientSession, number
     stamp = [{"$set": {"published_at": {"$ifNull": ["$published_at", "$$NOW"]}}}]
     if not database.publication.update_one({"_id": number}, stamp, session=session).matched_count:
         raise NoPublication(f"publication {number} has been dropped: start again at cut")
+
+
+def end_night(database: Database[Document], number: int) -> None:
+    """Writes down that a night has come to its end with this draft, by MongoDB's clock: published, or of nothing new."""
+    database.state.update_one({"_id": NIGHT}, [{"$set": {"publication": number, "at": "$$NOW"}}], upsert=True)
 
 
 def next_layer(database: Database[Document]) -> int:

@@ -17,6 +17,7 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from catalog.cube import MEASURES
+from serving.alerts import Condition
 from serving.database import Document, connect, tidemark
 from serving.operations import OPERATIONS
 from serving.views import VIEWS
@@ -197,6 +198,18 @@ COLLECTIONS: tuple[Collection, ...] = (
         (IndexModel([("ingestion", ASCENDING), ("number", ASCENDING)], unique=True),),
     ),
     Collection("verification", _object(at=_DATE, drift=_COUNT), (IndexModel([("at", DESCENDING)]),)),
+    # One document a condition: there are few.
+    Collection(
+        "alert",
+        _object(
+            _id={"enum": [str(one) for one in Condition]},
+            text=_TEXT,
+            began_at=_DATE,
+            ended_at=_DATE_OR_NULL,
+            calm_since=_DATE_OR_NULL,
+            told={"bsonType": "object", "additionalProperties": {"bsonType": "bool"}},
+        ),
+    ),
 )
 
 

@@ -1,4 +1,4 @@
-"""The whole state as one JSON-able document: marks, lag, drift, freshness, quarantine, ingestions. Everyone who shows it shows this one."""
+"""The whole state as one JSON-able document: marks, lag, drift, freshness, quarantine, ingestions, alerts. Everyone shows this one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ STALE_HEARTBEAT_SECONDS = 30.0
 def state(database: Database[Document]) -> Document:
     """The state at one moment. Moments are ISO 8601 texts in UTC, offsets arrays of {topic, partition, offset}.
 
-    Lag is null, not 0, where nobody has looked at the log within a minute.
+    Lag is null, not 0, where nobody has looked at the log within a minute. `night` is the last night that has come to its end, `alerts`
+    are those that are on.
     """
     with snapshot(database) as now:
         freshness = now.one("report_freshness")
@@ -47,6 +48,8 @@ def state(database: Database[Document]) -> Document:
             "log": {"offsets": log.get("offsets", []), "looked_at": log.get("looked_at"), "lag": _lag(ledger, log, freshness)},
             "quarantine": _counts(now, "quarantine", {"$match": {"status": "open"}}, {"$group": {"_id": "$reason", "n": {"$sum": 1}}}),
             "verification": now.one("verification", {"$sort": {"at": -1}}),
+            "night": now.one("state", {"$match": {"_id": "night"}}, {"$unset": "_id"}),
+            "alerts": now.rows("alert", {"$match": {"ended_at": None}}, {"$sort": {"began_at": 1}}),
             "ingestions": {
                 "served": _count(now, {"served": True}),
                 "under_way": _count(now, {"served": False}),

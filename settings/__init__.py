@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import sys
 from functools import cached_property, lru_cache
+from math import inf
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 Share = Annotated[float | None, Field(ge=0)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+# What nothing passes where it is `never`: an empty variable is the default.
+Limit = Annotated[float, BeforeValidator(lambda given: inf if given == "never" else given), Field(ge=0)]
 
 
 class Settings(BaseSettings):
@@ -38,6 +41,7 @@ class Settings(BaseSettings):
     mongodb_port: Port = Field(27017, description="local MongoDB")
     airflow_port: Port = Field(8080, description="Airflow's pages and REST API")
     spark_ui_port: Port = Field(4040, description="the stream's Spark pages")
+    speed_metrics_port: Port = Field(9108, description="the stream's figures, for Prometheus")
     api_port: Port = Field(8000, description="the HTTP API")
     superset_port: Port = Field(8088, description="Superset's pages")
 
@@ -85,6 +89,16 @@ class Settings(BaseSettings):
     full_every: int = Field(7, ge=1, description="every how many publications one is recomputed from the raw history")
     keep_publications: int = Field(7, ge=1, description="how many publications are kept to go back to")
 
+    # alerts: what tells them is Airflow's connections tidemark_smtp and tidemark_webhook
+    alert_heartbeat_minutes: Limit = Field(5, description="alert where the stream gives no sign of life for longer; `never` for none")
+    alert_behind_minutes: Limit = Field(15, description="the same where it has not caught up with the log for longer")
+    alert_drift: Limit = Field(1, description="the same where the last verification found so many differences, or more")
+    alert_rejected_share: Limit = Field(0.05, description="the same where more of the last hour's events are rejected")
+    alert_night_hours: Limit = Field(30, description="the same where no nightly batch has come to its end for longer")
+    alert_restarts: Limit = Field(4, description="the same where the stream has started so often within an hour, or more")
+    alert_calm_minutes: float = Field(5, ge=0, description="how long nothing must be wrong before an alert is over")
+    alert_mail_to: str = Field("", description="whom alerts are mailed to, commas between")
+
     # the dashboards
     superset_host: str = Field("127.0.0.1", description="address Superset listens on; with any other, give passwords and the secret key")
     superset_password: SecretStr = Field(SecretStr(""), description="of Superset's account admin; empty is admin")
@@ -117,6 +131,11 @@ class Settings(BaseSettings):
     def api_url(self) -> str:
         """Where the HTTP API is reached from this machine."""
         return f"http://{_reached(self.api_host)}:{self.api_port}"
+
+    @cached_property
+    def speed_metrics_url(self) -> str:
+        """Where the stream's figures are read."""
+        return f"http://127.0.0.1:{self.speed_metrics_port}/metrics"
 
     @cached_property
     def superset_url(self) -> str:

@@ -102,7 +102,11 @@ class Batch:
         return {"number": number, "drift": found["drift"], "text": "\n".join(said)}
 
     def publish(self, number: int, keep: int) -> None:
-        """With drift that is a rebuild."""
+        """With drift that is a rebuild. So a night ends, also one that brings nothing new."""
+        self._publish(number, keep)
+        publications.end_night(self.database, number)
+
+    def _publish(self, number: int, keep: int) -> None:
         if publications.read(self.database, number).published_at is not None:
             log.info("publication %d has been published before; served is %d", number, publications.served(self.database))
             return

@@ -26,7 +26,7 @@ from serving import ledger, offsets
 from serving.database import Document
 from serving.ledger import Category, Fenced, Ledger, MicroBatch, Tag
 from serving.operations import LOOKED_AT_LATELY
-from spark import transforms
+from spark import measures, transforms
 from spark.log import identities
 from spark.products import COLUMNS, DIMENSIONS, RESULT, ProductWriter
 from spark.tasks import fencing
@@ -87,6 +87,7 @@ class MicroBatches:
         self.categories |= categories
         self.ledger = replace(self.ledger, offsets=reached, committed={**self.ledger.committed, self.ledger.generation: number})
         seconds = time.monotonic() - started
+        measures.committed(seen["events"], seen["rejected"], seconds)
         log.info(
             "micro-batch %d of generation %d: %d events (%d rejected) in %.2f s, %.0f/s, %s behind",
             number, self.ledger.generation, seen["events"], seen["rejected"], seconds, seen["events"] / seconds,

@@ -26,7 +26,7 @@ from serving import control, ledger, withdrawals
 from serving.control import Control
 from serving.database import Document, connect, tidemark
 from settings import settings
-from spark import transforms
+from spark import measures, transforms
 from spark.log import Log, MissingOffsets, UnfitTopic, look
 from spark.microbatch import MicroBatches, NewPartition
 from spark.session import session
@@ -163,6 +163,7 @@ def follow(database: Database[Document], told_to_stop: threading.Event) -> None:
         found = _ready(database)
         rules = withdrawals.in_force(database)
         own = ledger.start_generation(database, rules.fingerprint(), found.identities)
+        measures.GENERATION.set(own.generation)
         try:
             Stream(spark, database, found, own, rules, wanted, told_to_stop).run()
         except NewPartition as reason:
@@ -206,6 +207,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: told_to_stop.set())
     with connect() as client:
+        measures.serve(tidemark(client))
         try:
             follow(tidemark(client), told_to_stop)
         except ledger.Fenced as reason:

@@ -63,7 +63,8 @@ def _listening(port: int, address: str = "127.0.0.1") -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "setting", ["kafka_port", "kafka_controller_port", "mongodb_port", "airflow_port", "spark_ui_port", "superset_port"]
+    "setting",
+    ["kafka_port", "kafka_controller_port", "mongodb_port", "airflow_port", "spark_ui_port", "speed_metrics_port", "superset_port"],
 )
 def test_a_taken_port(configure, setting: str) -> None:
     of = configure()
@@ -150,7 +151,7 @@ def _wait_for_mongodb(port: int) -> None:
 
 def test_ports_of_the_users_servers_are_not_ours(configure) -> None:
     of = configure(kafka_bootstrap_servers="kafka.example:9092", mongodb_url="mongodb://mongodb.example/?replicaSet=theirs")
-    assert set(prerequisites.local_ports(of)) == {"airflow_port", "spark_ui_port", "api_port", "superset_port"}
+    assert set(prerequisites.local_ports(of)) == {"airflow_port", "spark_ui_port", "speed_metrics_port", "api_port", "superset_port"}
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,7 @@ GOOD: dict[str, Document] = {
         "ends": [OFFSET],
     },
     "verification": {"_id": 1, "at": NOW, "drift": 0},
+    "alert": {"_id": "drift", "text": "2 differences", "began_at": NOW, "ended_at": None, "calm_since": None, "told": {"mail": True}},
 }
 
 # Values of the right sort that are wrong all the same.
@@ -135,6 +136,8 @@ WRONG: list[tuple[str, str, Any]] = [
     ("ingestion", "kind", "products"),
     ("ingestion_chunk", "status", "sent"),
     ("verification", "drift", -1),
+    ("alert", "_id", "anything"),
+    ("alert", "told", {"mail": "yes"}),
 ]
 
 MAY_BE_ANYTHING = {("verification", "_id")}

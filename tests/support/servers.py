@@ -78,7 +78,7 @@ def free_ports(count: int) -> list[int]:
 @contextmanager
 def running_servers(home: Path) -> Iterator[Servers]:
     """Kafka and MongoDB under that home. Sets the environment's ports, so that this process and its children find them."""
-    names = ("KAFKA_PORT", "KAFKA_CONTROLLER_PORT", "MONGODB_PORT", "SPARK_UI_PORT")
+    names = ("KAFKA_PORT", "KAFKA_CONTROLLER_PORT", "MONGODB_PORT", "SPARK_UI_PORT", "SPEED_METRICS_PORT")
     os.environ |= {f"TIDEMARK_{name}": str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
     os.environ["TIDEMARK_MONGODB_CACHE_GB"] = "1"
     settings.cache_clear()

@@ -36,7 +36,16 @@ from serving.database import Document, connect, tidemark
 from serving.snapshot import snapshot
 from settings import CHECKOUT
 
-PORTS = ("kafka_port", "kafka_controller_port", "mongodb_port", "airflow_port", "api_port", "spark_ui_port", "superset_port")
+PORTS = (
+    "kafka_port",
+    "kafka_controller_port",
+    "mongodb_port",
+    "airflow_port",
+    "api_port",
+    "spark_ui_port",
+    "speed_metrics_port",
+    "superset_port",
+)
 REPORTS = ("report_cube", "report_price_level", "report_category", "report_summary")
 SHELL = ("PATH", "HOME", "USER", "LANG", "TERM", "TMPDIR", "JAVA_HOME", "JAVA_TOOL_OPTIONS", "http_proxy", "https_proxy", "no_proxy")
 RUN_SECONDS = 400.0  # on a machine with other things to do
