@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,11 +17,12 @@ from support import broker
 from support.events import CATEGORIES, PRODUCTS
 from support.load import updates
 from support.places import Place
-from support.streams import Stream, served, stream, wait_until_served
+from support.streams import Stream, figures, served, stream, wait_until_served
 
 from catalog.events import Event
 from catalog.marks import TideMark, TopicPartition
 from catalog.rules import RULES
+from ingest import topics, watch
 from ingest.produce import RECOMMENDED
 from serving import control, ledger
 from settings import settings
@@ -79,6 +81,29 @@ def strange() -> Iterator[Event]:
     yield rejected(None, ("tide-told-at", b"9" * 15), ("tide-position", b"9" * 15), ("tide-ingestion", b"i"))
 
 
+def require_right_figures(place: Place) -> None:
+    """The stream has served all there is, and says so to Prometheus. How far behind it is stands there once somebody has looked."""
+    own, events = ledger.read(place.database), sum(place.ends().values())
+    until = time.monotonic() + 60
+    while (shown := figures())["tidemark_speed_events_total",] < events and time.monotonic() < until:
+        time.sleep(0.1)  # a moment after it is committed
+    assert shown["tidemark_speed_events_total",] == events
+    assert shown["tidemark_speed_rejected_events_total",] == place.database.quarantine.count_documents({})
+    assert shown["tidemark_speed_micro_batch_seconds_count",] == own.committed[own.generation] + 1
+    assert shown["tidemark_speed_generation",] == own.generation
+    assert time.time() - shown["tidemark_speed_committed_timestamp_seconds",] < 600
+    assert behind(shown) == {}
+    with topics.admin() as client:
+        watch.write_down(place.database, watch.look(client))
+    there = topics.partitions(settings().topics, 30)
+    assert behind(figures()) == {(topic, str(number)): 0 for topic, count in there.items() for number in range(count)}
+
+
+def behind(shown: dict[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:
+    """Offsets behind by topic and partition."""
+    return {key[1:]: value for key, value in shown.items() if key[0] == "tidemark_speed_behind_events"}
+
+
 def test_strange_events_sudden_death_and_a_graceful_end(place: Place) -> None:
     send_large(strange())
     with stream(TIDEMARK_SPEED_MEMORY="2g") as running:
@@ -86,18 +111,21 @@ def test_strange_events_sudden_death_and_a_graceful_end(place: Place) -> None:
         assert place.wrong() == []
         assert place.wrong_documents() == []
         assert max(len(one["raw"] or b"") for one in place.database.quarantine.find()) == RULES.most_bytes
+        require_right_figures(place)
         # Spark's own process dies: the stream must not live on without it.
         (java,) = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text().split()
         os.kill(int(java), signal.SIGKILL)
         assert running.wait(60) == 1
         assert "nothing is lost: the next start goes on from the ledger's offsets\n" in running.text()
     place.send(updates(Random(51), 3_000, keys=200))
-    with stream(TIDEMARK_MAX_EVENTS_PER_BATCH="100", TIDEMARK_TRIGGER_SECONDS="0") as running:
+    taken = socket.create_server(("127.0.0.1", settings().speed_metrics_port))
+    with taken, stream(TIDEMARK_MAX_EVENTS_PER_BATCH="100", TIDEMARK_TRIGGER_SECONDS="0") as running:
         start = served(place.database)
         while served(place.database) == start:
             assert running.process.poll() is None, running.text()[-3000:]
             time.sleep(0.1)
         assert running.stop() == 0
+        assert f"no /metrics at {settings().speed_metrics_url}: " in running.text()
         assert last_line(running).endswith(f"generation 2 has stopped at {served(place.database)}")
     assert not served(place.database).reaches(place.ends()), "it was not loaded"
     assert place.wrong() == []

@@ -12,15 +12,18 @@ from pathlib import Path
 import httpx
 import pytest
 from support.catalogs import EVERY_KIND_OF_ROW, SAMPLE_CATEGORIES, SAMPLE_PRODUCTS
+from support.listeners import Webhook, listening
 from support.pages import Pages
 from support.stacks import PORTS, Stack, kill_chunk, kill_program, until
 
+from ingest.connections import WEBHOOK_CONNECTION
 from local import processes
 from local import stack as supervised
 from local.programs import PROGRAMS, marks
 from local.runs import Airflow, Refused
 from serving.database import connect, tidemark
 
+ALERTS = "alerts"
 SENDING = ("approve", "plan", "produce", "reconcile", "served")
 NOTHING_SENT = {name: {"skipped"} for name in SENDING} | {"preview": {"success"}}
 
@@ -40,9 +43,10 @@ def test_everything_is_healthy(stack: Stack) -> None:
     assert "healthy" in stack.local("status", status=0)
     for name, port in {"kafka": "kafka_port", "mongodb": "mongodb_port", "airflow": "airflow_port", "speed": "spark_ui_port"}.items():
         assert f"127.0.0.1:{stack.settings[port]}" in said[name]["url"]
-    assert set(state) == {"freshness", "summary", "stream", "log", "quarantine", "verification", "ingestions"}
+    assert set(state) == {"freshness", "summary", "stream", "log", "quarantine", "verification", "night", "alerts", "ingestions"}
     assert state["stream"]["alive"] is True
     assert httpx.get(said["speed"]["url"], follow_redirects=True).is_success
+    assert "tidemark_speed_micro_batch_seconds_count" in httpx.get(said["speed"]["metrics"]).text
 
 
 def test_the_day_that_has_ended_is_run_by_the_scheduler(stack: Stack) -> None:
@@ -338,6 +342,30 @@ def test_runs_that_wait_for_the_stream_keep_none_from_sending(stack: Stack) -> N
     server.supervisor.startProcess("speed")
     assert [stack.end_of(run) for run in runs] == ["success"] * 4
     assert stack.wrong() == []
+
+
+def test_people_are_told_once_that_the_stream_is_gone_and_once_that_it_is_back(stack: Stack) -> None:
+    with listening(Webhook()) as webhook, Airflow() as airflow:
+        body = {"connection_id": WEBHOOK_CONNECTION, "conn_type": "http", "host": webhook.url}
+        assert airflow._http.post("/connections", json=body).is_success
+
+        def looks() -> list[bool]:
+            """Two looks at once; what has been told of the stream by then."""
+            assert [stack.end_of(airflow.trigger({}, ALERTS), ALERTS) for _ in range(2)] == ["success"] * 2
+            return [post["on"] for _, post in webhook.posts if post["alert"] == "stream"]
+
+        assert looks() == []
+        server = supervised._server()
+        server.supervisor.stopProcess("speed")
+        try:
+            until(lambda: stack.state()["freshness"]["seconds_since_heartbeat"] > 6.5, "the stream has been gone for a while")
+            assert looks() == [True]
+            assert "The stream has given no sign of life" in stack.local("status", status=1)
+        finally:
+            server.supervisor.startProcess("speed")
+        until(lambda: stack.state()["freshness"]["seconds_since_heartbeat"] < 3, "the stream is back", stack.logs)
+        assert looks() == [True, False]
+        assert airflow._http.delete(f"/connections/{WEBHOOK_CONNECTION}").is_success
 
 
 def test_chunks_and_streams_that_are_killed(stack: Stack) -> None:

@@ -34,6 +34,7 @@ from local.runs import DAG, ENDED, WAITING, Airflow
 from serving import ledger, offsets
 from serving.database import Document, connect, tidemark
 from serving.snapshot import snapshot
+from serving.status import state
 from settings import CHECKOUT
 
 PORTS = (
@@ -198,6 +199,10 @@ class Stack:
         with connect() as client, snapshot(tidemark(client)) as now:
             return {view: sorted(now.rows(view), key=str) for view in REPORTS}
 
+    def state(self) -> Document:
+        with connect() as client:
+            return state(tidemark(client))
+
     def generation(self) -> int:
         with connect() as client:
             return ledger.read(tidemark(client)).generation
@@ -303,6 +308,7 @@ def prepared_stack() -> Iterator[Stack]:
         "home": str(folder / "a home"),
         **{name: str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)},
         "mongodb_cache_gb": "0.5",
+        **{"alert_heartbeat_minutes": "0.1", "alert_calm_minutes": "0"},
         "products_pattern": f"{folder}/days/products_{{day}}.csv",
         "categories_pattern": f"{folder}/days/categories_{{day}}.csv",
     }

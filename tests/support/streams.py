@@ -13,13 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
 from pymongo.database import Database
 from support.places import Place
 
 from catalog.marks import TideMark
 from serving import ledger, offsets
 from serving.database import Document
-from settings import CHECKOUT
+from settings import CHECKOUT, settings
 
 FAULTS = Path(__file__).with_name("faults.py")
 
@@ -78,6 +80,12 @@ def stream(fault: str | None = None, **environment: str) -> Iterator[Stream]:
             yield running
         finally:
             running.kill()
+
+
+def figures() -> dict[tuple[str, ...], float]:
+    """What the stream's /metrics shows, by name and labels."""
+    text = httpx.get(settings().speed_metrics_url, trust_env=False, timeout=30).raise_for_status().text
+    return {(one.name, *one.labels.values()): one.value for family in text_string_to_metric_families(text) for one in family.samples}
 
 
 def served(database: Database[Document]) -> TideMark:

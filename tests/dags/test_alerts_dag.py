@@ -1,0 +1,140 @@
+"""DAG `alerts`: how often it looks, and looks for real that write mails and post to a webhook."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import pytest
+from support.environment import setting
+from support.listeners import MailServer, Webhook, listening
+from support.places import Place
+from support.servers import free_ports
+
+from ingest import connections
+from serving import ledger
+from serving.status import state
+from settings import CHECKOUT, settings
+
+
+def test_it_looks_every_two_minutes_one_look_at_a_time(bag: Any) -> None:
+    dag = bag.dags["alerts"]
+    assert (type(dag.timetable).__name__, dag.catchup, dag.max_active_runs) == ("CronTriggerTimetable", False, 1)
+    assert dag.timetable.summary == "*/2 * * * *"
+    others = {task.priority_weight for one in bag.dags.values() for task in one.tasks if one is not dag}
+    assert dag.get_task("look").priority_weight > max(others)
+
+
+class Told(NamedTuple):
+    mail: MailServer
+    webhook: Webhook
+
+    def counts(self) -> tuple[int, int]:
+        return len(self.mail.mails), len(self.webhook.posts)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
+    """Airflow's connections tidemark_smtp and tidemark_webhook lead to these."""
+    with listening(MailServer()) as mail, listening(Webhook()) as webhook:
+        headers = json.dumps({"X-Token": "secret"})
+        for name, connection in (
+            (connections.SMTP_CONNECTION, mail.connection),
+            (connections.WEBHOOK_CONNECTION, json.dumps({"conn_type": "http", "host": f"{webhook.url}/a/hook?b=c", "extra": headers})),
+        ):
+            monkeypatch.setitem(os.environ, f"AIRFLOW_CONN_{name.upper()}", connection)
+        yield Told(mail, webhook)
+
+
+def look(**changed: str) -> str:
+    """A run of the DAG in this process; its state."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    usual = {"alert_heartbeat_minutes": "0", "alert_calm_minutes": "0", "alert_mail_to": "a@shop.example, b@shop.example"}
+    with setting(**{**usual, **changed}), pytest.MonkeyPatch.context() as patch:
+        for name, value in connections.environment().items():
+            patch.setenv(name, value)
+        run = DagBag(str(CHECKOUT / "dags" / "alerts.py")).dags["alerts"].test()
+    return str(run.state)
+
+
+def lives(place: Place, alive: bool = True) -> None:
+    beat = datetime.now(UTC) + timedelta(hours=1 if alive else -1)
+    place.database.state.update_one({"_id": "ledger"}, {"$set": {"heartbeat": beat}})
+    place.database.state.update_one({"_id": "log_end"}, {"$set": {"offsets": [], "looked_at": datetime.now(UTC)}}, upsert=True)
+
+
+@pytest.mark.airflow
+@pytest.mark.servers
+@pytest.mark.usefixtures("database")
+class TestLooks:
+    def test_a_stream_that_stops_and_starts_again(self, place: Place, told: Told) -> None:
+        ledger.start_generation(place.database, "rules", {})
+        lives(place)
+        assert look() == "success"
+        assert told.counts() == (0, 0)
+
+        lives(place, False)
+        told.mail.refuses = True
+        assert look() == "failed"
+        assert told.counts() == (0, 1), "who can be told is told"
+        told.mail.refuses = False
+        assert [look(), look()] == ["success", "success"]
+        assert told.counts() == (1, 1)
+        (mail,), ((path, post),) = told.mail.mails, told.webhook.posts
+        assert (mail["To"], mail["From"]) == ("a@shop.example, b@shop.example", "tidemark@shop.example")
+        assert mail["Subject"] == f"Tidemark ({settings().database}): the stream gives no sign of life"
+        assert "The stream has given no sign of life for 60 minutes" in mail.get_body(("html",)).get_content()
+        assert path == "/a/hook?b=c"
+        assert (post["alert"], post["on"]) == ("stream", True)
+        assert post["text"].startswith(f"{mail['Subject']}\nThe stream has given no sign of life for 60 minutes")
+        assert told.webhook.headers[0]["X-Token"] == "secret"
+        assert [one["_id"] for one in state(place.database)["alerts"]] == ["stream"]
+
+        lives(place)
+        told.webhook.refuses = True
+        assert look() == "failed"
+        told.webhook.refuses = False
+        assert [look(), look()] == ["success", "success"]
+        assert told.counts() == (2, 2)
+        assert told.mail.mails[1]["Subject"] == f"{mail['Subject']}: over"
+        assert told.webhook.posts[1][1]["on"] is False
+
+    def test_mongodb_is_down_and_there_again(self, place: Place, told: Told) -> None:
+        (port,) = free_ports(1)
+        for _ in range(2):
+            assert look(mongodb_url=f"mongodb://127.0.0.1:{port}/?serverSelectionTimeoutMS=200") == "success"
+        assert told.counts() == (1, 1)
+        assert "The state cannot be read" in told.webhook.posts[0][1]["text"]
+        assert [look(), look()] == ["success", "success"]
+        assert told.counts() == (2, 2)
+        assert told.mail.mails[1]["Subject"].endswith("the state cannot be read: over")
+
+    def test_nobody_to_tell(self, place: Place) -> None:
+        """No connection of those names: what is wrong is kept and shown all the same."""
+        ledger.start_generation(place.database, "rules", {})
+        lives(place)
+        assert look() == "success"
+        lives(place, False)
+        assert look() == "success"
+        assert [one["_id"] for one in state(place.database)["alerts"]] == ["stream"]
+
+    def test_mails_without_an_address(self, place: Place, told: Told) -> None:
+        ledger.start_generation(place.database, "rules", {})
+        for alive in (True, False):
+            lives(place, alive)
+            ended = look(alert_mail_to="")
+        assert ended == "failed"
+        assert told.counts() == (0, 1)
+
+
+def test_a_webhook_as_the_uri_of_a_connection(bag: Any) -> None:
+    from airflow.sdk import Connection
+
+    address = bag.dags["alerts"].get_task("look").python_callable.__globals__["address"]
+    for uri in ("https://hooks.example/services/T/B/X", "http://127.0.0.1:8065/hooks/x"):
+        assert address(Connection.from_uri(uri, conn_id="x")) == uri
+    assert address(Connection(conn_id="x", conn_type="generic", host="https://hooks.example/?a=b")) == "https://hooks.example/?a=b"

@@ -1,0 +1,172 @@
+"""Looks on a real MongoDB: what is kept between them, who is told, and what happens where that fails."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from pymongo.database import Database
+from support.environment import setting
+from support.servers import free_ports
+
+from catalog.marks import TideMark, TopicPartition
+from serving import alerting, ledger
+from serving.alerting import NotSent, Send
+from serving.alerts import Alert, Condition, Message
+from serving.database import Document, connect, tidemark
+from serving.ledger import MicroBatch
+from serving.status import state
+from settings import settings
+
+pytestmark = pytest.mark.servers
+
+Said = list[tuple[str, bool]]
+
+
+class Kept:
+    """A memory outside of MongoDB that holds text, as an Airflow variable does."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def read(self) -> dict[Condition, Alert]:
+        return alerting.from_text(self.text) if self.text else {}
+
+    def write(self, alert: Alert) -> None:
+        self.text = alerting.to_text(alert)
+
+
+class Channel:
+    """Somebody who is told, unless it is deaf."""
+
+    def __init__(self) -> None:
+        self.said: Said = []
+        self.deaf = False
+
+    def __call__(self, message: Message) -> None:
+        if self.deaf:
+            raise ConnectionError("nobody answers")
+        self.said.append((str(message.alert.condition), message.alert.on))
+
+
+def look(database: Database[Document], elsewhere: Kept | None = None, calm: str = "0", **channels: Send) -> None:
+    with setting(alert_heartbeat_minutes="0", alert_calm_minutes=calm):
+        alerting.look(database, elsewhere or Kept(), channels, settings())
+
+
+def lives(database: Database[Document], alive: bool = True) -> None:
+    """A stream has given a sign of life now, or long ago."""
+    if ledger.read(database).generation == 0:
+        generation = ledger.start_generation(database, "rules", {}).generation
+        ledger.commit(database, generation, MicroBatch(0, TideMark({TopicPartition("products", 0): 10}), {}))
+    beat = datetime.now(UTC) + timedelta(hours=1 if alive else -1)  # in an hour: however slowly this test goes on
+    database.state.update_one({"_id": "ledger"}, {"$set": {"heartbeat": beat}})
+    ends = {"offsets": [{"topic": "products", "partition": 0, "offset": 10}], "looked_at": datetime.now(UTC)}
+    database.state.update_one({"_id": "log_end"}, {"$set": ends}, upsert=True)
+
+
+def test_one_when_it_begins_one_when_it_is_over_and_none_between(database: Database[Document]) -> None:
+    mail, webhook = Channel(), Channel()
+    for alive in (True, True, False, False, False):
+        lives(database, alive)
+        look(database, mail=mail, webhook=webhook)
+    assert mail.said == webhook.said == [("stream", True)]
+    (shown,) = state(database)["alerts"]
+    assert (shown["_id"], shown["ended_at"], shown["told"]) == ("stream", None, {"mail": True, "webhook": True})
+    for _ in range(3):
+        lives(database)
+        look(database, mail=mail, webhook=webhook)
+    assert mail.said == webhook.said == [("stream", True), ("stream", False)]
+    assert state(database)["alerts"] == []
+    lives(database, False)
+    look(database, mail=mail)
+    assert mail.said == [("stream", True), ("stream", False), ("stream", True)]
+
+
+def test_what_could_not_be_sent_is_sent_at_the_next_look_to_those_who_have_not_got_it(database: Database[Document]) -> None:
+    mail, webhook = Channel(), Channel()
+    lives(database)
+    look(database, mail=mail, webhook=webhook)
+    lives(database, False)
+    mail.deaf = True
+    for _ in range(2):
+        with pytest.raises(NotSent, match=r"could not tell mail of alert stream \(nobody answers\): the next look tries again"):
+            look(database, mail=mail, webhook=webhook)
+    assert (mail.said, webhook.said) == ([], [("stream", True)])
+    mail.deaf = False
+    look(database, mail=mail, webhook=webhook)
+    look(database, mail=mail, webhook=webhook)
+    assert mail.said == webhook.said == [("stream", True)]
+
+
+def test_an_alert_ends_only_when_nothing_has_been_wrong_for_a_while(database: Database[Document]) -> None:
+    mail = Channel()
+    for alive in (True, False, True, False, True):
+        lives(database, alive)
+        look(database, calm="60", mail=mail)
+    assert mail.said == [("stream", True)]
+
+
+def test_a_state_that_cannot_be_read_is_an_alert_that_needs_no_mongodb(database: Database[Document]) -> None:
+    (port,) = free_ports(1)
+    kept, mail = Kept(), Channel()
+    with connect(f"mongodb://127.0.0.1:{port}/", within_seconds=0.2) as nobody:
+        for _ in range(3):
+            look(tidemark(nobody), kept, mail=mail)
+    assert mail.said == [("state", True)]
+    assert "The state cannot be read: 127.0.0.1" in kept.text
+    lives(database)
+    for _ in range(2):
+        look(database, kept, mail=mail)
+    assert mail.said == [("state", True), ("state", False)]
+
+
+def test_a_database_that_is_not_prepared_cannot_be_read(database: Database[Document]) -> None:
+    mail = Channel()
+    look(database.client.get_database("nothing_here"), mail=mail)
+    assert mail.said == [("state", True)]
+
+
+def test_looks_at_once_tell_once(database: Database[Document]) -> None:
+    """The second one begins while the first is telling, and waits for its end."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    lives(database)
+    look(database)
+    lives(database, False)
+    mail = Channel()
+    with setting(alert_heartbeat_minutes="0"), ThreadPoolExecutor() as pool:
+        of = settings()
+        second = None
+
+        def tell(message: Message) -> None:
+            nonlocal second
+            if second is None:
+                second = pool.submit(alerting.look, database, Kept(), {"mail": mail}, of)
+            mail(message)
+
+        alerting.look(database, Kept(), {"mail": tell}, of)
+        assert second is not None
+        second.result(60)
+    assert mail.said == [("stream", True)]
+
+
+def test_restarts_and_rejections_are_counted_from_look_to_look(database: Database[Document]) -> None:
+    mail = Channel()
+    lives(database)
+    look(database, mail=mail)
+    for number in range(25):
+        database.quarantine.insert_one(
+            {
+                **{"_id": str(number), "topic": "t", "partition": 0, "offset": number, "timestamp": datetime.now(UTC)},
+                **{"reason": "asin", "status": "open", "raw": None, "source": "api"},
+            }
+        )
+    generation = [ledger.start_generation(database, "rules", {}).generation for _ in range(4)][-1]
+    ledger.commit(database, generation, MicroBatch(0, TideMark({TopicPartition("products", 0): 110}), {}))
+    lives(database)
+    look(database, mail=mail)
+    assert sorted(mail.said) == [("quarantine", True), ("restarts", True)]
+    texts = {one["_id"]: one["text"] for one in database.alert.find()}
+    assert texts["quarantine"].startswith("25 of the 100 events since ")
+    assert texts["restarts"].startswith("The stream has been started 4 times since ")
