@@ -112,9 +112,8 @@ def looked(before: Watch | None, state: Document, rejected: int, now: datetime) 
 
 def found(watch: Watch, state: Document, of: Settings) -> dict[Condition, str | None]:
     """What is wrong, in words; None where nothing is. A condition that nobody can judge is not named."""
-    silent = _silent(watch, state, of)
     judged = {
-        Condition.STREAM: silent,
+        Condition.STREAM: _silent(watch, state, of),
         Condition.FRESHNESS: _behind(watch, state, of),
         Condition.DRIFT: _drift(state, of),
         Condition.QUARANTINE: _rejected(watch, of),
