@@ -1,11 +1,13 @@
-"""DAG `alerts`: looks every two minutes at how everything runs, and tells people when something begins to be wrong and when it is over.
+"""DAG `alerts`: looks at how everything runs, and tells people when something begins to be wrong and when it is over.
 
-- *What is looked at*: signs of life of the stream, whether it keeps up, drift, rejected events, missed nights, restarts, and whether the
-  state can be read at all. Settings `TIDEMARK_ALERT_...` say from where on it is wrong.
-- *Who is told*: whom these Airflow connections reach, where they are there. `tidemark_smtp` (SMTP) mails to `TIDEMARK_ALERT_MAIL_TO`;
-  `tidemark_webhook` posts JSON to the URL that is its host. Without either the log alone tells.
-- *How often*: each of them once when it begins and once when it is over. What could not be sent fails the run, and the next look sends it.
-- *By hand*: for a look at once. Pausing it silences all of it.
+What is looked at: signs of life of the stream, whether it keeps up, drift, rejected events, missed nights, restarts, and whether the state
+can be read at all. Settings `TIDEMARK_ALERT_...` say from where on it is wrong. Who is told: whom these Airflow connections reach, where
+they are there. `tidemark_smtp` (SMTP) mails to `TIDEMARK_ALERT_MAIL_TO`; `tidemark_webhook` posts JSON to the URL that is its host. Without
+either the log alone tells. Each of them is told once when something begins and once when it is over.
+
+**When to run it.** It runs every two minutes; by hand for a look at once. Pausing it silences all of it.
+
+**If it fails.** Somebody could not be told: the log's last line says who and why. The next look tells what is still so, and nobody twice.
 """
 
 from __future__ import annotations
@@ -93,7 +95,7 @@ def is_there(connection: str) -> bool:
     default_args={
         "owner": "tidemark",
         "retries": 1,
-        "retry_delay": timedelta(seconds=10),
+        "retry_delay": timedelta(seconds=3),  # the next look comes anyway
         "execution_timeout": timedelta(minutes=5),
         "priority_weight": 100,  # it is short, and tells of what keeps others waiting
     },

@@ -93,7 +93,7 @@ def to_text(alert: Alert) -> str:
 
 def from_text(text: str) -> dict[Condition, Alert]:
     """What to_text() has made a text of, as Memory.read() returns it."""
-    alert = from_document(json_util.loads(text, json_util.JSONOptions(tz_aware=True, tzinfo=UTC)))
+    alert = from_document(json_util.loads(text, json_options=json_util.JSONOptions(tz_aware=True, tzinfo=UTC)))
     return {alert.condition: alert}
 
 

@@ -23,7 +23,7 @@ from settings import CHECKOUT, settings
 def test_it_looks_every_two_minutes_one_look_at_a_time(bag: Any) -> None:
     dag = bag.dags["alerts"]
     assert (type(dag.timetable).__name__, dag.catchup, dag.max_active_runs) == ("CronTriggerTimetable", False, 1)
-    assert dag.timetable.summary == "*/2 * * * *"
+    assert dag.timetable.expression == "*/2 * * * *"
     others = {task.priority_weight for one in bag.dags.values() for task in one.tasks if one is not dag}
     assert dag.get_task("look").priority_weight > max(others)
 

@@ -96,11 +96,11 @@ def require_right_figures(place: Place) -> None:
     with topics.admin() as client:
         watch.write_down(place.database, watch.look(client))
     there = topics.partitions(settings().topics, 30)
-    assert behind(figures()) == {(topic, str(number)): 0 for topic, count in there.items() for number in range(count)}
+    assert behind(figures()) == {(str(number), topic): 0 for topic, count in there.items() for number in range(count)}
 
 
 def behind(shown: dict[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:
-    """Offsets behind by topic and partition."""
+    """Offsets behind by partition and topic."""
     return {key[1:]: value for key, value in shown.items() if key[0] == "tidemark_speed_behind_events"}
 
 

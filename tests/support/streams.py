@@ -83,7 +83,7 @@ def stream(fault: str | None = None, **environment: str) -> Iterator[Stream]:
 
 
 def figures() -> dict[tuple[str, ...], float]:
-    """What the stream's /metrics shows, by name and labels."""
+    """What the stream's /metrics shows, by name and labels, those by their names' order."""
     text = httpx.get(settings().speed_metrics_url, trust_env=False, timeout=30).raise_for_status().text
     return {(one.name, *one.labels.values()): one.value for family in text_string_to_metric_families(text) for one in family.samples}
 
