@@ -158,13 +158,15 @@ def _silent(watch: Watch, state: Document, of: Settings) -> str | None:
     # Where nobody looked the stream may have been stopped together with whoever looks.
     if not _longer(min(timedelta(seconds=beat), watch.samples[-1].at - watch.since), of.alert_heartbeat_minutes):
         return None
-    number = state["stream"]["rebuilding"]
-    why = (
-        "see its log (make logs PROGRAM=speed)"
-        if number is None
-        else f"publication {number} is being rebuilt, and no stream runs meanwhile"
-    )
-    return f"The stream has given no sign of life for {_duration(timedelta(seconds=beat))}: {why}"
+    return f"The stream has given no sign of life for {_duration(timedelta(seconds=beat))}: {_why_silent(state['stream'])}"
+
+
+def _why_silent(stream: Document) -> str:
+    if (number := stream["rebuilding"]) is not None:
+        return f"publication {number} is being rebuilt, and no stream runs meanwhile"
+    if (control := stream.get("control", {})).get("paused"):
+        return f"{control['by']} has paused it; make resume, or DAG stream, lets it go on"
+    return "see its log (make logs PROGRAM=speed)"
 
 
 def _behind(watch: Watch, state: Document, of: Settings) -> str | None:

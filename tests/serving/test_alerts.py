@@ -31,6 +31,7 @@ def state(
     drift: int | None = None,
     night: datetime | None = NOON,
     rebuilding: int | None = None,
+    paused_by: str | None = None,
 ) -> dict[str, Any]:
     """A state in which nothing is wrong but what is given, as serving.status has it."""
     verification = drift is not None and {"_id": 3, "drift": drift, "counts": {"cell": 0, "product": drift}, "named": {"cell": []}}
@@ -40,6 +41,7 @@ def state(
             "alive": silent is not None and silent < 30,
             "generation": generation,
             "rebuilding": rebuilding,
+            "control": {"paused": paused_by is not None, "by": paused_by},
             "offsets": [{"topic": "t", "partition": 0, "offset": events - 400}, {"topic": "t", "partition": 1, "offset": 400}],
         },
         "verification": verification or None,
@@ -87,6 +89,11 @@ def test_a_stream_that_gives_no_sign_of_life(minutes: float, wrong: bool) -> Non
 def test_a_stream_that_a_rebuild_keeps_from_running() -> None:
     said = found(*every(2, 10, silent=400, rebuilding=12))
     assert str(said[Condition.STREAM]).endswith("publication 12 is being rebuilt, and no stream runs meanwhile")
+
+
+def test_a_stream_that_somebody_has_paused_and_forgotten() -> None:
+    said = found(*every(2, 10, silent=400, paused_by="somebody"))
+    assert str(said[Condition.STREAM]).endswith("somebody has paused it; make resume, or DAG stream, lets it go on")
 
 
 def test_whoever_looks_was_down_together_with_the_stream() -> None:
