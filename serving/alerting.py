@@ -18,7 +18,7 @@ from bson import json_util
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from serving import alerts, quarantine
+from serving import alerts
 from serving.alerts import Alert, Condition, Message, Sample, Watch
 from serving.database import Document
 from serving.lease import VALID_SECONDS, lease
@@ -65,14 +65,14 @@ def look(database: Database[Document], elsewhere: Memory, channels: Mapping[str,
     """
     now = datetime.now(UTC)
     try:
-        seen, rejected = state(database), quarantine.rejected(database)
+        seen = state(database)
     except (PyMongoError, LookupError) as error:
         unread = str(error).partition(" (configured")[0].partition(",")[0]
         _require_sent(_settle(elsewhere, {Condition.STATE: f"The state cannot be read: {unread}"}, channels, of, now))
         return
     unsent = _settle(elsewhere, {Condition.STATE: None}, channels, of, now)
     with lease(database, WATCH, f"alerts (process {os.getpid()} on {socket.gethostname()})", VALID_SECONDS + 5):
-        watch = alerts.looked(_read_watch(database), seen, rejected, now)
+        watch = alerts.looked(_read_watch(database), seen, now)
         database.state.replace_one({"_id": WATCH}, {"_id": WATCH, **_watch_document(watch)}, upsert=True)
         unsent += _settle(Alerts(database), alerts.found(watch, seen, of), channels, of, now)
     _require_sent(unsent)

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import pairwise
 from typing import NamedTuple
 
+from catalog.observations import Reason
 from serving import verifications
 from serving.database import Document
 from settings import Settings
@@ -44,7 +46,7 @@ TITLES: Mapping[Condition, str] = {
 
 
 class Sample(NamedTuple):
-    """Counters at one look: the ledger's generation, events served (its offsets, added up), records in quarantine."""
+    """Counters at one look: the ledger's generation, events served (its offsets, added up), open records in quarantine."""
 
     at: datetime
     generation: int
@@ -92,9 +94,10 @@ class Message(NamedTuple):
     text: str
 
 
-def looked(before: Watch | None, state: Document, rejected: int, now: datetime) -> Watch:
-    """What has been seen with this look: a state of serving.status, and how many records quarantine holds."""
+def looked(before: Watch | None, state: Document, now: datetime) -> Watch:
+    """What has been seen with this look at a state of serving.status."""
     stream = state["stream"]
+    rejected = sum(count for reason, count in state["quarantine"].items() if reason != Reason.WITHDRAWN)
     sample = Sample(now, stream["generation"] or 0, sum(one["offset"] for one in stream["offsets"]), rejected)
     # Of a stream that does not live nobody can say that it does not keep up; how far behind it is may be unknown.
     behind = stream["alive"] and state["freshness"]["events_behind"] != 0
@@ -158,14 +161,15 @@ def _silent(watch: Watch, state: Document, of: Settings) -> str | None:
     # Where nobody looked the stream may have been stopped together with whoever looks.
     if not _longer(min(timedelta(seconds=beat), watch.samples[-1].at - watch.since), of.alert_heartbeat_minutes):
         return None
-    number, wanted = state["stream"]["rebuilding"], state["stream"]["control"]
-    if wanted["paused"]:
-        why = f"{wanted['by']} has paused it; DAG stream lets it go on"
-    elif number is not None:
-        why = f"publication {number} is being rebuilt, and no stream runs meanwhile"
-    else:
-        why = "see its log (make logs PROGRAM=speed)"
-    return f"The stream has given no sign of life for {_duration(timedelta(seconds=beat))}: {why}"
+    return f"The stream has given no sign of life for {_duration(timedelta(seconds=beat))}: {_why_silent(state['stream'])}"
+
+
+def _why_silent(stream: Document) -> str:
+    if (number := stream["rebuilding"]) is not None:
+        return f"publication {number} is being rebuilt, and no stream runs meanwhile"
+    if (control := stream["control"])["paused"]:
+        return f"{control['by']} has paused it; make resume, or DAG stream, lets it go on"
+    return "see its log (make logs PROGRAM=speed)"
 
 
 def _behind(watch: Watch, state: Document, of: Settings) -> str | None:
@@ -190,13 +194,14 @@ def _drift(state: Document, of: Settings) -> str | None:
 
 
 def _rejected(watch: Watch, of: Settings) -> str | None:
-    first, last = watch.samples[0], watch.samples[-1]
-    events, rejected = last.events - first.events, last.rejected - first.rejected
-    # A rebuild takes offsets back: what lies between is then no number of events.
-    if events <= 0 or rejected < LEAST_REJECTED or rejected / events <= of.alert_rejected_share:
+    # Offsets go back with a rebuild, and records are replayed or discarded: only what has been added counts.
+    events = sum(max(0, after.events - before.events) for before, after in pairwise(watch.samples))
+    rejected = sum(max(0, after.rejected - before.rejected) for before, after in pairwise(watch.samples))
+    # More than there were events are those of a rebuild under other rules.
+    if not LEAST_REJECTED <= rejected <= events or rejected / events <= of.alert_rejected_share:
         return None
     return (
-        f"{rejected:,} of the {events:,} events since {_moment(first.at)} have been rejected ({rejected / events:.1%}): "
+        f"{rejected:,} of the {events:,} events since {_moment(watch.samples[0].at)} have been rejected ({rejected / events:.1%}): "
         "dashboard Pipeline says why, and of which files they are"
     )
 

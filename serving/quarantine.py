@@ -66,11 +66,6 @@ def selected(database: Database[Document], meant: Selection, below: TideMark) ->
     }
 
 
-def rejected(database: Database[Document]) -> int:
-    """How many records nobody has discarded. A file that is withdrawn brings thousands at once, which are."""
-    return database.quarantine.count_documents({"status": {"$in": [OPEN, REPLAYED, HEALED]}})
-
-
 def _from_file(database: Database[Document], file: str) -> Document:
     if file == BY_API:
         return {"source": BY_API}

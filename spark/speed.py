@@ -160,18 +160,6 @@ class Stream:
         self._last = self._last or TideMark(look().ends)
         return self._batches.offsets.joined(_gone_by(query)).reaches(self._last)
 
-    def _note_work(self) -> None:
-        """For those who look at it: nothing relies on it."""
-        done = self._batches.work
-        if done == self._noted:
-            return
-        try:
-            notes.worked(self._database, done.since(self._noted))
-        except PyMongoError as error:
-            log.warning("what was done in this minute is not noted: %s", error)
-        else:
-            self._noted = done
-
 
 def _gone_by(query: StreamingQuery) -> TideMark:
     """How far Spark has come with micro-batches that have ended. What no event stands at, as transactions leave it, counts."""
