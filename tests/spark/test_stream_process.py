@@ -172,7 +172,7 @@ def test_a_pause(place: Place) -> None:
         producer.commit_transaction(30)
         control.tell(place.database, "pause", "", "somebody", drain=True)
         assert running.wait(120) == 0
-        assert len(place.log(served(place.database))) == 3_001, "it has not served what was there"
+        assert served(place.database).behind(place.ends()) == 1, "it has not served what was there"
         assert last_line(running).endswith(f"generation 1 has stopped at {served(place.database)}")
         control.wait(place.database, "pause", 1, 0)
     place.send(updates(Random(54), 300, keys=200))
