@@ -7,6 +7,7 @@ const { Link } = globalThis.ReactRouterDOM;
 
 // The DAGs that act on what a part shows, and what to fill in: Airflow opens a DAG's form by its button only.
 const ACTS = {
+  alerts: { alerts: "looks at how it all runs, and tells people" },
   tides: { nightly_batch: "moves the tide marks", history: "the cube of each day", maintenance: "compacts the raw history" },
   stream: { stream: "pause it, let it go on, or start it with new code" },
   verification: { nightly_batch: "verify again; on_drift says what is to be done", rebuild: "with the number of a publication" },
@@ -76,6 +77,23 @@ function Behind({ freshness, looked, now }) {
     return figure(behind == null ? "unknown" : `${count(behind)} or more`, "bad", says);
   }
   return figure(count(behind), behind ? "warned" : "good", `log looked at ${ago(looked, now)}`);
+}
+
+// What people have been told is wrong, and has not ended.
+export function Alerts({ state, dags }) {
+  if (!state.alerts.length) return null;
+  return h(
+    Card,
+    { name: "alerts", title: "Alerts", wide: true, dags },
+    h(Table, {
+      rows: state.alerts,
+      columns: [
+        { title: "About", text: true, of: (one) => toned("bad", one._id) },
+        { title: "What is wrong", text: true, of: (one) => one.text },
+        { title: "Since (UTC)", text: true, of: (one) => when(one.began_at) },
+      ],
+    }),
+  );
 }
 
 export function Figures({ state }) {

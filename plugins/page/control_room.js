@@ -1,8 +1,8 @@
 // Page Tidemark: asks for the state every few seconds and draws it. Airflow gives React, the router and the colours.
-import { Dags, Figures, Ingestions, Problem, Publications, Quarantine, Tides, Top, Verification, Work } from "./cards.js";
+import { Alerts, Dags, Figures, Ingestions, Problem, Publications, Quarantine, Tides, Top, Verification, Work } from "./cards.js";
 
 const { createElement: h, useEffect, useState } = globalThis.React;
-const PARTS = [Figures, Tides, Work, Verification, Quarantine, Ingestions, Publications];
+const PARTS = [Alerts, Figures, Tides, Work, Verification, Quarantine, Ingestions, Publications];
 const [EVERY, DAGS_EVERY] = [3000, 60000]; // milliseconds
 const at = (path) => new URL(path, import.meta.url);
 

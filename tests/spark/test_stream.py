@@ -18,7 +18,7 @@ from support.places import Place
 
 from catalog.marks import TopicPartition
 from catalog.rules import RULES
-from serving import ledger
+from serving import control, ledger
 from serving.database import Document
 from serving.ledger import TopicsRecreated
 from settings import settings
@@ -171,7 +171,7 @@ def test_it_ends_while_a_micro_batch_is_about_to_begin(small: Place, spark: Spar
 
     def run(told_to_stop: threading.Event) -> None:
         threading.current_thread().name = "ending"
-        stream = Stream(spark, small.database, found, own, told_to_stop)
+        stream = Stream(spark, small.database, found, own, RULES, control.read(small.database), told_to_stop)
         stream._at_work = Contended()  # type: ignore[assignment]
         stream.run()
 
