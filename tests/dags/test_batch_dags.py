@@ -15,6 +15,7 @@ from support.places import Place
 
 from ingest import connections
 from serving import publications, verifications
+from serving.status import state
 from serving.verifications import Drifted
 from settings import CHECKOUT
 from spark import job
@@ -92,11 +93,12 @@ class TestNights:
         connected.send(updates(random, 200, keys=40))
         serve(connected, spark)
         connected.database.product.delete_one({})
-        state, tasks = _run("nightly_batch", "nightly.py", on_drift="correct")
-        assert (state, tasks.pop("approve")[0]) == ("success", "skipped")
+        ended, tasks = _run("nightly_batch", "nightly.py", on_drift="correct")
+        assert (ended, tasks.pop("approve")[0]) == ("success", "skipped")
         assert {found for found, _ in tasks.values()} == {"success"}
         assert publications.served(connected.database) == 1
         assert verifications.read(connected.database, 1)["counts"]["product"] == 1
+        assert state(connected.database)["night"]["publication"] == 1, "no alert is to miss it"
         assert connected.wrong() == []
         assert connected.wrong_documents() == []
 
