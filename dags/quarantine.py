@@ -17,6 +17,7 @@ from serving.database import tidemark
 
 PRODUCTS = Asset(name="products", uri="tidemark://products", group="tidemark")
 
+REASONS = [str(one) for one in Reason if one is not Reason.WITHDRAWN]
 TEXT = {"type": ["null", "string"]}
 MOMENT = {**TEXT, "format": "date-time", "pattern": MOMENT_PATTERN}
 
@@ -25,7 +26,7 @@ def parameters(**own: Param) -> dict[str, Param]:
     """A DAG's own, and what both have."""
     return {
         **own,
-        "reason": Param(None, title="Reason", description_md="None: any", examples=[str(one) for one in Reason], **TEXT),
+        "reason": Param(None, title="Reason", description_md="None: any", examples=REASONS, **TEXT),
         "file": Param(None, title="File", description_md="Its name, path or URL; `api`: what came by no file. None: any", **TEXT),
         "since": Param(None, title="Since", description_md="What Kafka has from that moment on. None: from the first", **MOMENT),
         "until": Param(None, title="Until", description_md="What Kafka had before that moment. None: to the last", **MOMENT),

@@ -23,7 +23,7 @@ from serving.quarantine import Unclear
 from settings import Settings
 
 _BESIDE_BYTES = 10_000  # at most, of a message's key and headers
-# What a rule rejects and a patch can replace. A record that is malformed has no fields.
+# What a rule rejects and a patch can replace: not the record as a whole.
 FIELDS = tuple(reason.value for reason in Reason if reason not in (Reason.WITHDRAWN, Reason.MALFORMED))
 
 Patch = Mapping[str, str]  # texts by field
@@ -133,7 +133,7 @@ def _patched(value: bytes, field: str, text: str) -> bytes:
 
 def _says(value: bytes, reason: Reason) -> str:
     """What a record says where it breaks the rule; all of it where it is none as a whole."""
-    if reason is Reason.MALFORMED:
+    if reason.value not in FIELDS:
         return value.decode(errors="backslashreplace")
     said = _AS_TEXT.decode(value.decode()).get(reason.value, "")
     return said if isinstance(said, str) else json.dumps(said)

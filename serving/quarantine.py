@@ -52,7 +52,7 @@ class Replayed(NamedTuple):
 def selected(database: Database[Document], meant: Selection, below: TideMark) -> Document:
     """A query of the open records that are meant and lie below a mark. Raises Unclear."""
     if meant.reason == Reason.WITHDRAWN:
-        raise Unclear("records of a withdrawn ingestion are not replayed one by one: take the withdrawal back")
+        raise Unclear("records of a withdrawn ingestion are not replayed one by one: take the withdrawal back with DAG withdraw")
     if meant.since is not None and meant.until is not None and meant.since >= meant.until:
         raise Unclear(f"there is no time between {meant.since} and {meant.until}: the second is to be the later one")
     partitions = [{"topic": one.topic, "partition": one.partition, "offset": {"$lt": int(end)}} for one, end in below.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -151,6 +152,14 @@ def test_what_has_no_fields_stays(value: bytes | None) -> None:
     assert isinstance(left, Left)
     assert left.reason == "malformed"
     assert len(left.says) <= 100
+
+
+def test_what_is_withdrawn_stays_whatever_it_says() -> None:
+    rules = replace(RULES, withdrawn=("i",))
+    for value in (product(price="?"), b"B0FIELDS01,one too few"):
+        left = mend(rejected(value, ("tide-ingestion", b"i"), ("tide-position", b"60")), EVERY_FIELD, LATER, settings(), rules)
+        assert isinstance(left, Left)
+        assert left.reason == "withdrawn"
 
 
 def test_what_is_too_long_to_be_sent_stays() -> None:

@@ -22,8 +22,9 @@ from catalog.rules import RULES, Rules
 from ingest import quarantine_jobs as jobs
 from ingest.files import Kind
 from ingest.produce import RECOMMENDED
-from serving import publications, verifications
+from serving import publications, verifications, withdrawals
 from serving.database import Document
+from serving.publications import OtherRules
 from settings import settings
 from spark.batch import Batch
 
@@ -123,6 +124,22 @@ def test_replays_of_every_kind(place: Place, spark: SparkSession, work: Batch, t
     rejected = [one for one in again if one["status"] != "replayed" and isinstance(one["source"], dict)]
     ours = [one for one in rejected if one["source"]["ingestion"] == accepted["ingestion"]]
     assert (accepted["accepted"], accepted["rejected"]) == (accepted["file_rows"] - len(ours), len(ours)) == (16, 3)
+
+    # Withdrawn, its replays are rejected with it; taken back, what was replayed is so again.
+    withdrawals.withdraw(place.database, accepted["ingestion"], "somebody", "")
+    with pytest.raises(OtherRules, match="restart the stream"):
+        replay(place)
+    serve(place, spark)
+    assert night(Batch(place.database, spark))[0].keys() >= {"quarantine", "cell"}
+    assert_exact(place)
+    withdrawn = [one for one in records(place) if one["reason"] == "withdrawn"]
+    assert {one["status"] for one in withdrawn} == {"discarded"}
+    assert len(withdrawn) == accepted["file_rows"]
+    withdrawals.restore(place.database, accepted["ingestion"])
+    serve(place, spark)
+    assert "quarantine" in night(Batch(place.database, spark))[0]
+    assert_exact(place)
+    assert [one for one in records(place) if one["status"] != "healed"] == again
 
 
 def test_rules_are_mended_after_a_replay(place: Place, spark: SparkSession, work: Batch) -> None:

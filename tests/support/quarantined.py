@@ -9,7 +9,7 @@ import bson
 from bson.codec_options import CodecOptions
 from support.places import Place
 
-from catalog.events import INGESTION, POSITION, Event
+from catalog.events import Event
 from catalog.observations import Rejection, category_observation, product_observation
 from catalog.rules import RULES
 from serving import offsets
@@ -27,7 +27,7 @@ def record_of(event: Event, files: dict[str, str] | None = None) -> Document | N
         return None
     row = {
         **{"id": event.source, "topic": event.topic, "timestamp": event.timestamp, "reason": str(seen.reason), "raw": event.value},
-        "ingestion": event.name(INGESTION) if event.number(POSITION) is not None else None,
+        "ingestion": event.ingestion,
         "version": {"told_at": event.told_at, "position": event.position, "partition": event.partition, "offset": event.offset},
     }
     return bson.decode(bson.encode(quarantine_record(row, files or {})), _IN_UTC)
@@ -36,7 +36,7 @@ def record_of(event: Event, files: dict[str, str] | None = None) -> Document | N
 def quarantined(place: Place, events: Iterable[Event] | None = None) -> list[Document]:
     """Takes in what is in the log; the ledger says so. Returns all records."""
     found = list(place.log() if events is None else events)
-    files = file_names(place.database, [{"ingestion": event.name(INGESTION)} for event in found])
+    files = file_names(place.database, [{"ingestion": event.ingestion} for event in found])
     for record in filter(None, (record_of(event, files) for event in found)):
         place.database.quarantine.update_one({"_id": record.pop("_id")}, {"$setOnInsert": record}, upsert=True)
     served = {"offsets": offsets.to_documents(place.ends()), "rules": RULES.fingerprint()}
