@@ -182,7 +182,7 @@ def test_nothing_is_marked_that_kafka_has_not_acknowledged(filled: Place, monkey
 
 
 WRONG = [
-    ({"reason": "colour"}, "no rule has the reason 'colour'; there are malformed, asin"),
+    ({"reason": "colour"}, "no rule has the reason 'colour'; there are withdrawn, malformed, asin"),
     ({"reason": "withdrawn"}, "take the withdrawal back"),
     ({"file": "none.csv"}, "has been ingested"),
     ({"since": "yesterday"}, "'yesterday' is no moment"),
