@@ -58,7 +58,7 @@ class Sent(NamedTuple):
 def selection_of(parameters: Mapping[str, Any]) -> Selection:
     """Which records a run is about, as its parameters `reason`, `file`, `since` and `until` say. Raises Unclear."""
     reason, file = parameters.get("reason") or None, parameters.get("file") or None
-    if reason is not None and reason not in {*map(str, Reason)}:
+    if reason is not None and reason not in {*Reason}:
         raise Unclear(f"no rule has the reason '{reason}'; there are {', '.join(Reason)}")
     return Selection(reason, file, _moment(parameters.get("since")), _moment(parameters.get("until")))
 
@@ -66,12 +66,12 @@ def selection_of(parameters: Mapping[str, Any]) -> Selection:
 def look_ahead(database: Database[Document], parameters: Mapping[str, Any], step: str, rules: Rules | None = None) -> Ahead:
     """What a run would do, and what it is to do next: that step, after a person's approval unless its parameters say otherwise.
 
-    `rules` are those in force unless told. Nothing is sent, nothing is marked. Raises Unclear, OtherRules.
+    Nothing is sent, nothing is marked. Raises Unclear, OtherRules.
     """
     if step == DISCARD:
         _why(parameters)
     meant, patch = selection_of(parameters), patch_of(parameters.get("patch"))
-    found = preview(database, meant, patch, rules)
+    found = preview(database, meant, patch, rules or withdrawals.in_force(database))
     words = in_words(found, patch)
     log.info("preview:\n%s", words)
     if parameters.get("dry_run") or not (found["valid"] if step == SEND else found["records"]):
@@ -79,9 +79,8 @@ def look_ahead(database: Database[Document], parameters: Mapping[str, Any], step
     return Ahead(step if parameters.get("hold") is False else APPROVE, found, words)
 
 
-def preview(database: Database[Document], meant: Selection, patch: Patch, rules: Rules | None = None) -> Document:
+def preview(database: Database[Document], meant: Selection, patch: Patch, rules: Rules) -> Document:
     """The records that are meant, judged again, as a document that JSON can hold. `mark` is what they lie below."""
-    rules = rules or withdrawals.in_force(database)
     mark = _require_rules(database, rules)
     query, now = quarantine.selected(database, meant, mark), _now(database)
     records, valid, patched, stays = Counter[str](), Counter[str](), 0, Counter[tuple[str, str]]()
@@ -125,7 +124,8 @@ def send(
     Raises Unclear, OtherRules, UnsafeProducer, NotAcknowledged, Busy while another run is at work.
     """
     require_safe(configuration)
-    patch, rules = patch_of(parameters.get("patch")), rules or withdrawals.in_force(database)
+    rules = rules or withdrawals.in_force(database)
+    patch = patch_of(parameters.get("patch"))
     query = quarantine.selected(database, selection_of(parameters), offsets.from_documents(below))
     with _alone(database, by):
         to_kafka, now, told = producer(), _now(database), time.monotonic()
