@@ -98,7 +98,7 @@ class TestNights:
                 work.nightly("auto", "correct", 7)
         work.land()
         work.recompute(work.cut(), "auto")
-        assert "| products | 20 | 60 | +40 (+200.0%) |" in work.verify(2)["form"]
+        assert "| products | 20 | 59 | +39 (+195.0%) |" in work.verify(2)["form"]
         assert decide(2, {"on_drift": "correct", "hold": None}) == "publish"
         assert decide(2, {"on_drift": "correct", "hold": True}) == "approve"
         with setting(implausible_products_shift="1.9"):
