@@ -37,6 +37,7 @@ _TOPIC_ID = "tidemark.topic."  # a table property for each topic
 _LANDING = "tidemark-landing"  # whose numbers Delta keeps beside the table: a number is written once
 
 _ROWS_A_TASK = 250_000
+_LISTING_TASKS = 8
 _COMPACTED_BYTES = 128 * 1024 * 1024  # at most; files of half of that are left as they are
 _CONFLICT = re.compile(r"DELTA_(CONCURRENT|METADATA_CHANGED|PROTOCOL_CHANGED)\w*|(Concurrent|MetadataChanged|ProtocolChanged)\w*Exception")
 _ATTEMPTS = 5
@@ -138,7 +139,7 @@ class Lake:
         """Drops layers, and of what has been dropped the files that no reader can have open any more."""
         if layers:
             self._sql(f"DELETE FROM {_table(self._states)} WHERE layer IN ({', '.join(map(str, sorted(layers)))})")
-            self._sql(f"VACUUM {_table(self._states)}")
+            self._vacuum(self._states)
 
     # upkeep ---------------------------------------------------------------------------------------------------------------
 
@@ -158,7 +159,7 @@ class Lake:
         All that is read are newest versions, in which no event is ever missing and each layer is there that a publication names.
         """
         for path in self._there():
-            self._sql(f"VACUUM {_table(path)}")
+            self._vacuum(path)
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Files and bytes of each table's newest version."""
@@ -187,6 +188,11 @@ class Lake:
                     self._spark.conf.unset(name)
                 else:
                     self._spark.conf.set(name, former)
+
+    def _vacuum(self, path: str) -> None:
+        # By default ten thousand tasks list the files, however few they are.
+        with self._options({"spark.sql.sources.parallelPartitionDiscovery.parallelism": _LISTING_TASKS}):
+            self._sql(f"VACUUM {_table(path)}")
 
     def _there(self) -> list[str]:
         return [self._events, *([self._states] if self._is_table(self._states) else [])]
