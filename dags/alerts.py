@@ -23,6 +23,7 @@ from airflow.sdk import BaseNotifier, Connection, CronTriggerTimetable, Variable
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
+from dags import policy
 from ingest.connections import MONGODB_CONNECTION, SMTP_CONNECTION, WEBHOOK_CONNECTION
 from serving import alerting
 from serving.alerts import Alert, Condition, Message
@@ -88,18 +89,16 @@ def is_there(connection: str) -> bool:
 
 
 @dag(
+    **policy.of(
+        "operations",
+        retries=1,  # the next look comes anyway
+        retry_delay=timedelta(seconds=3),
+        execution_timeout=timedelta(minutes=5),
+        priority_weight=100,  # it is short, and tells of what keeps others waiting
+    ),
     dag_id="alerts",
     schedule=CronTriggerTimetable("*/2 * * * *", timezone="UTC"),
-    catchup=False,
     max_active_runs=1,
-    default_args={
-        "owner": "tidemark",
-        "retries": 1,
-        "retry_delay": timedelta(seconds=3),  # the next look comes anyway
-        "execution_timeout": timedelta(minutes=5),
-        "priority_weight": 100,  # it is short, and tells of what keeps others waiting
-    },
-    tags=["tidemark", "operations"],
     doc_md=__doc__,
 )
 def alerts() -> None:

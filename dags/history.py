@@ -1,20 +1,22 @@
 """DAG `history`: the cube of everything observed before the end of each day, recomputed from the raw history. `report_history` shows it.
 
+**When to run it.**
+
 - *Every day* at 03:00 UTC, when it has ended: the day, and every day before it on which something was observed that has landed since
   then, or that this has changed. Nights that were missed are made up for; a gap of more than a month without observations stays one.
 - *A range of days*: a backfill. Each run computes its own day; in any order, again, several at once. Days before anything was observed
   are empty, a day that has not ended is refused.
 - *A long range in one pass*: a run by hand with its first and last day.
 
-Each task can be retried or cleared on its own. What an older landing has made never replaces what a newer one has.
+**If it fails.** The days stay as they were; the last line of the task's log says why. Clear the task: each can be retried on its own, and
+what an older landing has made never replaces what a newer one has. The next night makes up for what was missed.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
+from airflow.sdk import CronPartitionTimetable, Param, dag, task
 
-from airflow.sdk import CronPartitionTimetable, ExceptionRetryPolicy, Param, RetryAction, RetryRule, dag, task
-
+from dags import policy
 from serving import history as days
 from spark import job
 
@@ -30,23 +32,14 @@ PARAMETERS = {
     ),
 }
 
-FAIL_AT_ONCE = RetryRule([job.JobFailedForGood, days.NotOver, days.NoDay], RetryAction.FAIL, reason="another attempt would end the same")
-
 
 @dag(
+    **policy.of("batch", for_good=[job.JobFailedForGood, days.NotOver, days.NoDay]),
     dag_id="history",
     schedule=CronPartitionTimetable("0 3 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
     # No start_date: with one, a new installation would begin with yesterday's run, beside its first files.
-    catchup=False,
     max_active_runs=32,  # the pool says how much is done at once
     params=PARAMETERS,
-    default_args={
-        "owner": "tidemark",
-        "retries": 3,
-        "retry_delay": timedelta(seconds=30),
-        "retry_policy": ExceptionRetryPolicy([FAIL_AT_ONCE]),
-    },
-    tags=["tidemark", "batch"],
     doc_md=__doc__,
 )
 def history() -> None:

@@ -1,5 +1,7 @@
 """DAG `ingest`: a day's CSV files, or those given by hand, chunk by chunk into Kafka, until the reports have served them.
 
+**When to run it.**
+
 - *Every day*, when it has ended: the files that the settings' patterns find for it; without any the run is skipped.
 - *A range of days*: a backfill. Days that have a run are left out unless they are to be run again.
 - *By hand*: name files and dates. Without files give a day as the run's partition key.
@@ -8,8 +10,9 @@
 A run can hold for a person (see Required Actions) before anything is sent: always, or where a preview passes the thresholds in the
 settings. Files may be CSV, CSV in a zip archive, or gzip.
 
-Nothing is done twice: a file's content with its date is one ingestion, and its chunks that are done stay done. What cannot be
-read as what it should be (no header, no date) fails at once and sends nothing; what a server did not take is tried again.
+**If it fails.** The last line of the task's log says what to do; then clear the task. Nothing is done twice: a file's content with its date
+is one ingestion, and its chunks that are done stay done. What cannot be read as what it should be (no header, no date) fails at once
+and sends nothing; what a server did not take is tried again.
 """
 
 from __future__ import annotations
@@ -20,15 +23,14 @@ from airflow.providers.apache.kafka.hooks.produce import KafkaProducerHook
 from airflow.providers.mongo.hooks.mongo import MongoHook
 from airflow.providers.mongo.sensors.mongo import MongoSensor
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk import Asset, CronPartitionTimetable, ExceptionRetryPolicy, ObjectStoragePath, Param, RetryAction, RetryRule, dag, task
+from airflow.sdk import CronPartitionTimetable, ObjectStoragePath, Param, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 
+from dags import policy
 from ingest import jobs
 from ingest.connections import KAFKA_CONNECTION, MONGODB_CONNECTION
 from serving.database import tidemark
 from settings import settings
-
-PRODUCTS = Asset(name="products", uri="tidemark://products", group="tidemark")
 
 FILES = {"type": "array", "items": {"type": "string", "minLength": 1}}
 PARAMETERS = {
@@ -58,23 +60,14 @@ PARAMETERS = {
     "chunk_bytes": Param(None, title="Chunk size", description_md="Bytes. None: that of the settings", type=["null", "integer"], minimum=1),
 }
 
-FAIL_AT_ONCE = RetryRule(list(jobs.FOR_GOOD), RetryAction.FAIL, reason="another attempt would end the same")
-
 
 @dag(
+    **policy.of("ingestion", for_good=jobs.FOR_GOOD, retry_delay=timedelta(seconds=10)),
     dag_id="ingest",
     schedule=CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
     start_date=datetime(1995, 1, 1, tzinfo=UTC),  # with one, the newest day's run is made at once, not at the next midnight
-    catchup=False,
     max_active_runs=32,  # many may wait to be served; what is done at once is the pools' to say
     params=PARAMETERS,
-    default_args={
-        "owner": "tidemark",
-        "retries": 3,
-        "retry_delay": timedelta(seconds=10),
-        "retry_policy": ExceptionRetryPolicy([FAIL_AT_ONCE]),
-    },
-    tags=["tidemark", "ingestion"],
     doc_md=__doc__,
 )
 def ingest() -> None:
@@ -109,13 +102,18 @@ def ingest() -> None:
         with MongoHook(MONGODB_CONNECTION) as mongo:
             jobs.produce(tidemark(mongo.get_conn()), kafka.get_producer, configuration, chunk, ObjectStoragePath)
 
-    @task(outlets=[PRODUCTS], trigger_rule="none_failed_min_one_success")
+    @task(outlets=[policy.PRODUCTS], trigger_rule="none_failed_min_one_success")
     def reconcile(identities: list[str]) -> dict:
         with MongoHook(MONGODB_CONNECTION) as mongo:
             return jobs.reconcile(tidemark(mongo.get_conn()), identities)
 
     looked = preview()
-    approve = ApprovalOperator(task_id=jobs.APPROVE, subject="Ingest these files?", body="{{ ti.xcom_pull('preview', key='words') }}")
+    approve = ApprovalOperator(
+        task_id=jobs.APPROVE,
+        subject="Ingest these files?",
+        body="{{ ti.xcom_pull('preview', key='words') }}",
+        **policy.UNTIL_A_PERSON_ANSWERS,
+    )
     planned = plan()
     looked >> [approve, planned]
     approve >> planned
@@ -128,7 +126,7 @@ def ingest() -> None:
         collection="state",
         query=reconciled,
         poke_interval=1,
-        timeout=timedelta(hours=6).total_seconds(),
+        timeout=policy.WAIT_WITHIN.total_seconds(),
         pool="served",  # so that waiting, however long, takes one of the workers and leaves the others to work
     )
 

@@ -1,27 +1,29 @@
 """DAG `nightly_batch`: recomputes the reports from the raw history, compares them with what is served, and serves the result.
 
+**When to run it.**
+
 - *Every night* at 02:00 UTC; it has no day of its own: it publishes the present, so there is nothing to backfill (days are the history's).
 - *By hand* with a mode, and what is to be done where the stream's numbers differ: correct them, ask a person first, or fail.
 
-Each task can be retried or cleared on its own: none does anything twice, and one that comes too late says "start again at cut".
+It waits for a person (see Required Actions) where the new publication is less like the served one than the settings
+`TIDEMARK_IMPLAUSIBLE_...` allow. Refused or not answered, the former one stays served.
+
+**If it fails.** The former publication stays served, and the stream's reports go on. The last line of the task's log says what to do. Clear
+the task: none does anything twice, and one that comes too late says "start again at cut". The next night makes up for what was missed.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from airflow.providers.mongo.hooks.mongo import MongoHook
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk import Asset, CronTriggerTimetable, ExceptionRetryPolicy, Param, RetryAction, RetryRule, dag, task
+from airflow.sdk import CronTriggerTimetable, Param, dag, task
 
+from dags import policy
 from ingest.connections import MONGODB_CONNECTION
 from serving import verifications
 from serving.database import tidemark
 from settings import settings
 from spark import job
-
-PRODUCTS = Asset(name="products", uri="tidemark://products", group="tidemark")
-REPORTS = Asset(name="reports", uri="tidemark://reports", group="tidemark")
 
 PARAMETERS = {
     "mode": Param(
@@ -38,30 +40,27 @@ PARAMETERS = {
         enum=["correct", "ask", "fail"],
         type="string",
     ),
+    "hold": Param(
+        None,
+        title="Hold for approval",
+        description_md="Wait for a person before it is published. None: where it is less like the served one than the settings allow",
+        type=["null", "boolean"],
+    ),
     "keep": Param(None, title="Publications to keep", description_md="None: as the settings say", type=["null", "integer"], minimum=1),
 }
 
-FAIL_AT_ONCE = RetryRule([job.JobFailedForGood, verifications.Drifted], RetryAction.FAIL, reason="another attempt would end the same")
-
 
 @dag(
+    # What is served goes before what is past.
+    **policy.of("batch", for_good=[job.JobFailedForGood, verifications.Drifted], priority_weight=10),
     dag_id="nightly_batch",
     schedule=CronTriggerTimetable("0 2 * * *", timezone="UTC"),
-    catchup=False,
     max_active_runs=1,
     params=PARAMETERS,
-    default_args={
-        "owner": "tidemark",
-        "retries": 3,
-        "retry_delay": timedelta(seconds=30),
-        "retry_policy": ExceptionRetryPolicy([FAIL_AT_ONCE]),
-        "priority_weight": 10,  # what is served goes before what is past
-    },
-    tags=["tidemark", "batch"],
     doc_md=__doc__,
 )
 def nightly_batch() -> None:
-    @task(pool="spark", inlets=[PRODUCTS])
+    @task(pool="spark", inlets=[policy.PRODUCTS])
     def land() -> None:
         job.run("land")
 
@@ -81,16 +80,18 @@ def nightly_batch() -> None:
     def decide(number: int, params: dict) -> str:
         with MongoHook(MONGODB_CONNECTION) as mongo:
             found = verifications.read(tidemark(mongo.get_conn()), number)
-        return "approve" if verifications.asks(found, params["on_drift"]) else "publish"
+        return "approve" if verifications.asks(found, params["on_drift"], params["hold"]) else "publish"
 
-    @task(pool="spark", outlets=[REPORTS], trigger_rule="none_failed_min_one_success")
+    @task(pool="spark", outlets=[policy.REPORTS], trigger_rule="none_failed_min_one_success")
     def publish(number: int, params: dict) -> None:
         job.run("publish", number, "--keep", params["keep"] or settings().keep_publications)
 
     approve = ApprovalOperator(
         task_id="approve",
-        subject="Is the drift to be corrected?",
-        body="{{ ti.xcom_pull(task_ids='verify')['text'] }}",
+        subject="Is this to be published?",
+        body="*Approve* publishes it, and corrects what the stream has made otherwise. *Reject* leaves the former publication served "
+        "until another night.\n\n{{ ti.xcom_pull(task_ids='verify')['form'] }}",
+        **policy.UNTIL_A_PERSON_ANSWERS,
     )
     number = cut()
     decided, published = decide(number), publish(number)

@@ -7,15 +7,14 @@ from datetime import timedelta
 from airflow.providers.apache.kafka.hooks.produce import KafkaProducerHook
 from airflow.providers.mongo.hooks.mongo import MongoHook
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk import Asset, ExceptionRetryPolicy, Param, RetryAction, RetryRule, dag, task
+from airflow.sdk import Param, dag, task
 
 from catalog.observations import Reason
+from dags import policy
 from ingest import quarantine_jobs as jobs
 from ingest.connections import KAFKA_CONNECTION, MONGODB_CONNECTION
 from ingest.jobs import MOMENT_PATTERN
 from serving.database import tidemark
-
-PRODUCTS = Asset(name="products", uri="tidemark://products", group="tidemark")
 
 REASONS = [str(one) for one in Reason if one is not Reason.WITHDRAWN]
 TEXT = {"type": ["null", "string"]}
@@ -44,36 +43,30 @@ PATCH = Param(
 )
 WHY = Param("", title="Why", description_md="For whoever finds these records later", type="string")
 
-FAIL_AT_ONCE = RetryRule(list(jobs.FOR_GOOD), RetryAction.FAIL, reason="another attempt would end the same")
-EVERY_DAG = {
+BOTH = {
+    **policy.of("quarantine", for_good=jobs.FOR_GOOD, retry_delay=timedelta(seconds=10)),
     "schedule": None,
     "max_active_runs": 1,
-    "default_args": {
-        "owner": "tidemark",
-        "retries": 3,
-        "retry_delay": timedelta(seconds=10),
-        "retry_policy": ExceptionRetryPolicy([FAIL_AT_ONCE]),
-    },
-    "tags": ["tidemark", "quarantine"],
 }
-WORDS = "{{ ti.xcom_pull('preview', key='words') }}"
+ASKED = {"task_id": jobs.APPROVE, "body": "{{ ti.xcom_pull('preview', key='words') }}", **policy.UNTIL_A_PERSON_ANSWERS}
 
 
-REPLAY = """Sends records of the quarantine again that are valid now: by the rules in force, or with a patch.
+REPLAY = """DAG `replay_quarantine`: sends records of the quarantine again that are valid now: by the rules in force, or with a patch.
 
-Press it when the rules have been mended, or when one field of many records is to get a value. It first shows how many records there
-are, how many would be valid and what the others say, and waits for a person (see Required Actions). What is not valid stays; so does
-a row that has another number of fields than its file's header, which no patch can mend. A record of a withdrawn ingestion is not
+**When to run it.** When the rules have been mended, or when one field of many records is to get a value. It first shows how many records
+there are, how many would be valid and what the others say, and waits for a person (see Required Actions). What is not valid stays; so
+does a row that has another number of fields than its file's header, which no patch can mend. A record of a withdrawn ingestion is not
 replayed: take the withdrawal back.
 
-If a run fails clear its task, or start another with the same patch: what is sent twice counts once.
+**If it fails.** Clear its task, or start another run with the same patch: what is sent twice counts once.
 """
-DISCARD = """Says of records of the quarantine that nothing is to be done about them, and why. They are open no more, and nothing is sent.
+DISCARD = """DAG `discard_quarantine`: says of records of the quarantine that nothing is to be done about them, and why. They are open no
+more, and nothing is sent.
 
-Press it for what will never be valid: test rows, a file that was none. It first shows which records there are and waits for a person
-(see Required Actions). Look whether some would be valid now: those are better replayed. The events stay in the raw history.
+**When to run it.** For what will never be valid: test rows, a file that was none. It first shows which records there are and waits for a
+person (see Required Actions). Look whether some would be valid now: those are better replayed. The events stay in the raw history.
 
-If a run fails clear its task: what is discarded stays so.
+**If it fails.** Clear its task: what is discarded stays so.
 """
 
 
@@ -86,9 +79,9 @@ def look(step: str, params: dict, ti) -> str | None:
     return ahead.step
 
 
-@dag(dag_id="replay_quarantine", doc_md=REPLAY, params=parameters(patch=PATCH), **EVERY_DAG)
+@dag(dag_id="replay_quarantine", doc_md=REPLAY, params=parameters(patch=PATCH), **BOTH)
 def replay_quarantine() -> None:
-    @task(pool="ingest", outlets=[PRODUCTS], trigger_rule="none_failed_min_one_success")
+    @task(pool="ingest", outlets=[policy.PRODUCTS], trigger_rule="none_failed_min_one_success")
     def send(params: dict, dag_run, ti) -> dict:
         kafka = KafkaProducerHook(KAFKA_CONNECTION)
         configuration = kafka.get_connection(KAFKA_CONNECTION).extra_dejson
@@ -97,12 +90,12 @@ def replay_quarantine() -> None:
             database = tidemark(mongo.get_conn())
             return jobs.send(database, kafka.get_producer, configuration, params, mark, dag_run.run_id)._asdict()
 
-    looked, approve, sent = look(jobs.SEND), ApprovalOperator(task_id=jobs.APPROVE, subject="Replay these records?", body=WORDS), send()
+    looked, approve, sent = look(jobs.SEND), ApprovalOperator(subject="Replay these records?", **ASKED), send()
     looked >> [approve, sent]
     approve >> sent
 
 
-@dag(dag_id="discard_quarantine", doc_md=DISCARD, params=parameters(why=WHY), **EVERY_DAG)
+@dag(dag_id="discard_quarantine", doc_md=DISCARD, params=parameters(why=WHY), **BOTH)
 def discard_quarantine() -> None:
     @task(trigger_rule="none_failed_min_one_success")
     def discard(params: dict, dag_run, ti) -> int:
@@ -111,7 +104,7 @@ def discard_quarantine() -> None:
             return jobs.discard(tidemark(mongo.get_conn()), params, mark, dag_run.run_id)
 
     looked = look(jobs.DISCARD)
-    approve, discarded = ApprovalOperator(task_id=jobs.APPROVE, subject="Discard these records?", body=WORDS), discard()
+    approve, discarded = ApprovalOperator(subject="Discard these records?", **ASKED), discard()
     looked >> [approve, discarded]
     approve >> discarded
 

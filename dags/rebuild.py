@@ -1,22 +1,20 @@
 """DAG `rebuild`: brings products, categories, quarantine and reports to a publication; the stream goes on from there.
 
-It repairs what was lost or altered behind the stream's back, and it is the rollback to an older publication. Trigger it with a number,
-or without: then the run lists the publications and waits for a person to choose one. Nothing is lost: the stream serves again what
-came since. A run that was cut off is cleared; nothing else can go on before it is done.
+**When to run it.** Where something was lost or altered behind the stream's back, and as the rollback to an older publication. Trigger it
+with a number, or without: then the run lists the publications and waits for a person to choose one. Nothing is lost: the stream serves
+again what came since.
+
+**If it fails.** What could refuse it is asked before anything is changed; the last line of the log says what it was. A run that was cut
+off is cleared, and goes on; neither the stream nor a night can before it is done.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from airflow.providers.standard.operators.hitl import HITLEntryOperator
-from airflow.sdk import Asset, ExceptionRetryPolicy, Param, RetryAction, RetryRule, dag, task
+from airflow.sdk import Param, dag, task
 
+from dags import policy
 from spark import job
-
-REPORTS = Asset(name="reports", uri="tidemark://reports", group="tidemark")
-
-FAIL_AT_ONCE = RetryRule([job.JobFailedForGood], RetryAction.FAIL, reason="another attempt would end the same")
 
 CHOICE = {
     "title": "Publication",
@@ -26,17 +24,11 @@ CHOICE = {
 
 
 @dag(
+    **policy.of("batch", for_good=[job.JobFailedForGood]),
     dag_id="rebuild",
     schedule=None,
     max_active_runs=1,
     params={"publication": Param(None, type=["null", "integer"], **CHOICE)},
-    default_args={
-        "owner": "tidemark",
-        "retries": 3,
-        "retry_delay": timedelta(seconds=30),
-        "retry_policy": ExceptionRetryPolicy([FAIL_AT_ONCE]),
-    },
-    tags=["tidemark", "batch"],
     doc_md=__doc__,
 )
 def rebuild() -> None:
@@ -53,9 +45,10 @@ def rebuild() -> None:
         subject="Which publication is to be served?",
         body="```\n{{ ti.xcom_pull(task_ids='publications') }}\n```",
         params={"publication": Param(type="integer", **CHOICE)},
+        **policy.UNTIL_A_PERSON_ANSWERS,
     )
 
-    @task(pool="spark", outlets=[REPORTS], trigger_rule="none_failed_min_one_success")
+    @task(pool="spark", outlets=[policy.REPORTS], trigger_rule="none_failed_min_one_success")
     def restore(params: dict, ti) -> None:
         answer = ti.xcom_pull(task_ids="choose")
         job.run("rebuild", answer["params_input"]["publication"] if answer else params["publication"])

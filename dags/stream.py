@@ -1,10 +1,14 @@
 """DAG `stream`: pauses the stream, lets it go on, or starts it anew with the code and the rules in force.
 
+**When to run it.**
+
 - *Pause* before work on its servers: it serves first what the log holds (or stops at once), and stays stopped, also over restarts of the
   machine, until it is resumed. Nothing is lost: events wait in Kafka, for as long as that keeps them.
 - *Restart* after new code has been brought to its machine. What it had in hand is served.
 
-Each run ends when the stream has done so. Where it fails the stream does not answer, or nobody keeps it up: its log says why.
+Each run ends when the stream has done so.
+
+**If it fails.** The stream does not answer, or nobody keeps it up: its log says why. Clear the task when that is mended.
 """
 
 from __future__ import annotations
@@ -12,8 +16,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 from airflow.providers.mongo.hooks.mongo import MongoHook
-from airflow.sdk import ExceptionRetryPolicy, Param, RetryAction, RetryRule, dag, task
+from airflow.sdk import Param, dag, task
 
+from dags import policy
 from ingest.connections import MONGODB_CONNECTION
 from serving import control
 from serving.database import tidemark
@@ -37,21 +42,13 @@ PARAMETERS = {
     ),
 }
 
-FAIL_AT_ONCE = RetryRule([control.NotDone], RetryAction.FAIL, reason="somebody has to look at the stream")
-
 
 @dag(
+    **policy.of("operations", for_good=[control.NotDone], retry_delay=timedelta(seconds=10)),
     dag_id="stream",
     schedule=None,
     max_active_runs=1,
     params=PARAMETERS,
-    default_args={
-        "owner": "tidemark",
-        "retries": 3,
-        "retry_delay": timedelta(seconds=10),
-        "retry_policy": ExceptionRetryPolicy([FAIL_AT_ONCE]),
-    },
-    tags=["tidemark", "operation"],
     doc_md=__doc__,
 )
 def stream() -> None:

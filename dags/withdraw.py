@@ -1,23 +1,22 @@
 """DAG `withdraw`: takes an ingestion back, the wrong file or a file with the wrong date, or takes such a withdrawal back.
 
-Trigger it with an ingestion's id, or without: then the run lists them and waits for a person to choose. It tells what the reports will
-become and waits for approval. Then both layers reject the ingestion's events (reason `withdrawn`), a nightly run makes the reports anew
-without them, and the days of the history are computed again. Nothing is deleted, so that it can be taken back at any time. Ingest the
-right file before or after, as you like.
+**When to run it.** Trigger it with an ingestion's id, or without: then the run lists them and waits for a person to choose. It tells what
+the reports will become and waits for approval. Then both layers reject the ingestion's events (reason `withdrawn`), a nightly run makes
+the reports anew without them, and the days of the history are computed again. Nothing is deleted, so that it can be taken back at any
+time. Ingest the right file before or after, as you like.
 
-Each task can be cleared and goes on where it was. Where it fails after `decide`, clear the failed task when its cause is gone; until
-the nightly run has succeeded the reports still hold what was withdrawn.
+**If it fails.** Each task can be cleared and goes on where it was. Where it fails after `decide`, clear the failed task when its cause is
+gone; until the nightly run has succeeded the reports still hold what was withdrawn.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from airflow.providers.mongo.hooks.mongo import MongoHook
 from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLEntryOperator
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-from airflow.sdk import ExceptionRetryPolicy, Param, RetryAction, RetryRule, dag, task
+from airflow.sdk import Param, dag, task
 
+from dags import policy
 from ingest.connections import MONGODB_CONNECTION
 from serving import control, withdrawals
 from serving.database import tidemark
@@ -35,25 +34,16 @@ PARAMETERS = {
     ),
 }
 
-FAIL_AT_ONCE = RetryRule(
-    [job.JobFailedForGood, control.NotDone, withdrawals.NoIngestion], RetryAction.FAIL, reason="another attempt would end the same"
-)
 # It goes on when the run it has triggered has ended; meanwhile it takes no worker.
 TO_ITS_END = {"wait_for_completion": True, "deferrable": True, "poke_interval": 5, "logical_date": None}
 
 
 @dag(
+    **policy.of("operations", for_good=[job.JobFailedForGood, control.NotDone, withdrawals.NoIngestion]),
     dag_id="withdraw",
     schedule=None,
     max_active_runs=1,
     params=PARAMETERS,
-    default_args={
-        "owner": "tidemark",
-        "retries": 3,
-        "retry_delay": timedelta(seconds=30),
-        "retry_policy": ExceptionRetryPolicy([FAIL_AT_ONCE]),
-    },
-    tags=["tidemark", "operation"],
     doc_md=__doc__,
 )
 def withdraw() -> None:
@@ -71,6 +61,7 @@ def withdraw() -> None:
         subject="Which ingestion is it?",
         body="```\n{{ ti.xcom_pull(task_ids='ingestions') }}\n```",
         params={"ingestion": Param(type="string", minLength=1, **INGESTION)},
+        **policy.UNTIL_A_PERSON_ANSWERS,
     )
 
     @task(trigger_rule="none_failed_min_one_success")
@@ -91,6 +82,7 @@ def withdraw() -> None:
         subject="Are the reports to become this?",
         body="{{ 'Taken back:' if params.take_back else 'Withdrawn:' }} {{ ti.xcom_pull(task_ids='chosen') }}\n\n"
         "{{ ti.xcom_pull(task_ids='foresee') }}",
+        **policy.UNTIL_A_PERSON_ANSWERS,
     )
 
     @task(trigger_rule="none_failed_min_one_success")
@@ -104,7 +96,9 @@ def withdraw() -> None:
         with MongoHook(MONGODB_CONNECTION) as mongo:
             withdrawals.await_obeyed(tidemark(mongo.get_conn()), PATIENCE_SECONDS)
 
-    nightly = TriggerDagRunOperator(task_id="nightly", trigger_dag_id="nightly_batch", conf={"on_drift": "correct"}, **TO_ITS_END)
+    # Whoever has approved has seen the figures.
+    agreed = {"on_drift": "correct", "hold": False}
+    nightly = TriggerDagRunOperator(task_id="nightly", trigger_dag_id="nightly_batch", conf=agreed, **TO_ITS_END)
     yesterday = "{{ (dag_run.start_date - macros.timedelta(days=1)) | ds }}"
     days = TriggerDagRunOperator(task_id="history", trigger_dag_id="history", conf={"last_day": yesterday, "changed": True}, **TO_ITS_END)
     one = chosen()

@@ -29,6 +29,7 @@ from ingest.records import Message, Origin, messages
 from ingest.shifts import Shift
 from serving import ingestions
 from serving.database import Document
+from serving.figures import moved, passing
 from serving.snapshot import Snapshot, snapshot
 from settings import Settings, settings
 
@@ -69,11 +70,7 @@ def beyond(shifts: Document, of: Settings) -> list[str]:
         "products": (of.hold_products_shift, "is how far the number of products moves"),
         "average_price": (of.hold_price_shift, "is how far the average price moves"),
     }
-    return [
-        f"{shifts[name]:.1%} {what} (more than {most:.1%})"
-        for name, (most, what) in limits.items()
-        if most is not None and shifts[name] is not None and shifts[name] > most
-    ]
+    return passing(shifts, limits)
 
 
 class _Rows:
@@ -165,8 +162,8 @@ def _compared(served: Snapshot, rows: _Rows, newest: Newest) -> Document:
         "by_category": shift.by_category(names, CATEGORIES),
         "shifts": {
             "rejected": rows.rejections.total() / count,
-            "products": _share(before["products"], after["products"]),
-            "average_price": _share(before["average_price"], after["average_price"]),
+            "products": moved(before["products"], after["products"]),
+            "average_price": moved(before["average_price"], after["average_price"]),
         },
         "events_behind": freshness["events_behind"],
     }
@@ -180,8 +177,3 @@ def _beside(told: CategoryObservation, held: Document | None) -> str:
     if told.version[:2] < version:
         return "older"
     return "unchanged" if told.name == held["category_name"] else "changed"
-
-
-def _share(before: float | None, after: float | None) -> float | None:
-    """How far a figure moves, as a share of what it was; None where it was nothing."""
-    return abs((after or 0) - before) / before if before else None

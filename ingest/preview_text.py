@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from serving.database import Document
-
-_FIGURES = {
-    "products": ("products", "{:,}"),
-    "average_price": ("average price", "${:,.2f}"),
-    "unpriced": ("price unknown", "{:,}"),
-    "average_stars": ("average stars", "{:.2f}"),
-    "discounted": ("discounted", "{:,}"),
-}
+from serving.figures import comparison, shown, table
 
 
 def in_words(preview: Document, passed: Sequence[str]) -> str:
@@ -41,7 +34,7 @@ def in_words(preview: Document, passed: Sequence[str]) -> str:
     parts += [f"**Passes a threshold:** {one}" for one in passed]
     if behind := preview["events_behind"]:
         parts.append(f"**Not counted:** {behind:,} events that are in Kafka and not served yet")
-    parts.append("**The catalog**\n\n" + table(("", "served", "then", "change"), (_figure(name, preview) for name in _FIGURES)))
+    parts.append("**The catalog**\n\n" + comparison(preview["before"], preview["after"], "then"))
     if preview["by_category"]:
         parts.append(
             "**Categories that change most**\n\n"
@@ -50,7 +43,7 @@ def in_words(preview: Document, passed: Sequence[str]) -> str:
                 (
                     (
                         one["category_name"] or f"Unknown category {one['category_id']}",
-                        *(_shown(name, one[when][name]) for name in ("products", "average_price") for when in ("before", "after")),
+                        *(shown(name, one[when][name]) for name in ("products", "average_price") for when in ("before", "after")),
                     )
                     for one in preview["by_category"]
                 ),
@@ -72,27 +65,3 @@ def _rejected(one: Document) -> Iterator[tuple[str, ...]]:
 
 def _counts(counts: Document) -> str:
     return ", ".join(f"{number:,} {name}" for name, number in counts.items())
-
-
-def _figure(name: str, preview: Document) -> tuple[str, ...]:
-    before, after = preview["before"][name], preview["after"][name]
-    change = (
-        "" if before is None or after is None or before == after else f"{'+' if after > before else '-'}{_shown(name, abs(after - before))}"
-    )
-    share = f" ({(after - before) / before:+.1%})" if change and before else ""
-    return _FIGURES[name][0], _shown(name, before), _shown(name, after), change + share
-
-
-def _shown(name: str, value: float | None) -> str:
-    return "-" if value is None else _FIGURES[name][1].format(value)
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose cells hold any text."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(_cell(one) for one in line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    """What stands in a catalog's text must not end a cell or be read as Markdown."""
-    return "".join(f"\\{one}" if one in "\\`*_{}[]<>|#" and text != "---" else one for one in " ".join(text.split()))

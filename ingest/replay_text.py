@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ingest.preview_text import table
 from serving.database import Document
+from serving.figures import table
 
 
 def in_words(preview: Document, patch: Mapping[str, str]) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from catalog.cube import MEASURES, Cell
 from ingest.newest import FIELDS, State
 from serving.database import Document
+from serving.figures import figures, summed
 from serving.snapshot import Snapshot
 
 _DIMENSIONS = len(Cell._fields)
@@ -40,7 +40,7 @@ class Shift:
 
     def summary(self) -> tuple[Document, Document]:
         """The whole catalog's figures before and after."""
-        before, after = (figures(_sums(cube.items())) for cube in (self._before, self._after))
+        before, after = (figures(summed(cube.values())) for cube in (self._before, self._after))
         return before, after
 
     def by_category(self, names: Mapping[int, str], most: int) -> list[Document]:
@@ -64,23 +64,6 @@ class Shift:
         sums = self._after.setdefault(cell, [0] * len(MEASURES))
         for index, measure in enumerate(measures):
             sums[index] += sign * measure
-
-
-def figures(sums: Iterable[int]) -> Document:
-    """What sums of measures mean. Averages are None where nothing is counted; dollars, stars."""
-    of = dict(zip(MEASURES, sums, strict=True))
-    return {
-        "products": of["products"],
-        "average_price": of["price_cents"] / of["priced"] / 100 if of["priced"] else None,
-        "unpriced": of["products"] - of["priced"],
-        "average_stars": of["stars_tenths"] / of["rated"] / 10 if of["rated"] else None,
-        "discounted": of["discounted"],
-    }
-
-
-def _sums(cells: Iterable[tuple[Cell, list[int]]]) -> list[int]:
-    columns: Iterator[Any] = zip(*(sums for _, sums in cells), strict=True)
-    return [sum(column) for column in columns] or [0] * len(MEASURES)
 
 
 def _by_category(cube: Mapping[Cell, list[int]]) -> dict[int, list[int]]:

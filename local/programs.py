@@ -137,9 +137,7 @@ def airflow_environment() -> dict[str, str]:
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
-        # SQLite has one writer at a time: on a busy machine the others wait longer than its five seconds.
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": of.airflow_database_url
-        or f"sqlite:///{_home('airflow', 'airflow.db').resolve()}?timeout=60",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": of.airflow_database,
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(of.airflow_port),
         "AIRFLOW__API__BASE_URL": address,

@@ -288,6 +288,31 @@ REPORT_DAY = View(
     ],
 )
 
+# A row a measurement of a part: how large it was, and by how much it had grown since the one before, null for the first.
+REPORT_SIZE = View(
+    "report_size",
+    "size",
+    [
+        {
+            "$setWindowFields": {
+                "partitionBy": "$part",
+                "sortBy": {"at": 1},
+                "output": {
+                    "former": {"$shift": {"output": "$bytes", "by": -1}},
+                    "before": {"$shift": {"output": "$at", "by": -1}},
+                },
+            }
+        },
+        {
+            "$project": {
+                "_id": False,
+                **dict.fromkeys(("part", "at", "bytes", "items", "before"), True),
+                "grown": {"$cond": [{"$eq": ["$before", None]}, None, {"$subtract": ["$bytes", "$former"]}]},
+            }
+        },
+    ],
+)
+
 # In the order in which they can be created: a view follows what it is a view on.
 OPERATIONS: tuple[View, ...] = (
     REPORT_FRESHNESS,
@@ -298,4 +323,5 @@ OPERATIONS: tuple[View, ...] = (
     REPORT_QUARANTINE,
     REPORT_DRIFT,
     REPORT_DAY,
+    REPORT_SIZE,
 )

@@ -231,10 +231,11 @@ def next_layer(database: Database[Document]) -> int:
     return _next(database, "layers")
 
 
-def prune(database: Database[Document], keep: int) -> list[int]:
+def prune(database: Database[Document], keep: int, keep_drafts: int | None = None) -> list[int]:
     """Drops all but the newest published ones, as many as that, and what is needed. Returns the numbers of those dropped.
 
-    Needed are the served publication, one that is being rebuilt, number 0, and drafts newer than all that are published.
+    Needed are the served publication, one that is being rebuilt, number 0, and drafts newer than all that are published: the newest of
+    them, where it is said how many, else all.
     """
 
     def transaction(session: ClientSession) -> list[int]:
@@ -242,7 +243,8 @@ def prune(database: Database[Document], keep: int) -> list[int]:
         found = list(database.publication.find({}, {"published_at": True}, session=session).sort("_id", -1))
         published = [one["_id"] for one in found if one["published_at"] is not None]
         needed = {0, state[SERVED]["publication"], state[LEDGER]["rebuilding"], *published[:keep]}
-        gone = [one["_id"] for one in found if one["_id"] not in needed and one["_id"] < max(published, default=0)]
+        drafts = [one["_id"] for one in found if one["_id"] > max(published, default=0)]
+        gone = [one["_id"] for one in found if one["_id"] not in {*needed, *drafts[:keep_drafts]}]
         if gone:
             database.publication.delete_many({"_id": {"$in": gone}}, session=session)
         return gone

@@ -1,4 +1,5 @@
-"""Collections with their validators and indexes, and the views; `python -m serving.schema` brings a database to them.
+"""Collections with their validators and indexes, and the views; `python -m serving.schema` brings a database to them, with `--check` it
+tells what differs and changes nothing.
 
 Idempotent, and never drops or swaps a collection: an existing one gets the validator and indexes of the code. What is as the
 code has it is not touched, so that a start beside running readers and writers locks nothing.
@@ -6,8 +7,10 @@ code has it is not touched, so that a start beside running readers and writers l
 
 from __future__ import annotations
 
+import argparse
 import logging
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import bson
@@ -22,9 +25,10 @@ from serving.alerts import Condition
 from serving.database import Document, connect, tidemark
 from serving.notes import KEPT_SECONDS
 from serving.operations import OPERATIONS
-from serving.views import VIEWS
+from serving.views import VIEWS, View
 
 Schema = dict[str, Any]
+Key = tuple[list[tuple[str, Any]], bool, int | None]  # an index's fields, whether it is unique, how many seconds documents live by it
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +65,10 @@ _BEFORE: Schema = {
     "required": ["version", "contribution"],
     "properties": {"version": _VERSION, "contribution": _CONTRIBUTION},
 }
+_FIGURE: Schema = {"bsonType": ["int", "long", "double", "null"]}
+_FIGURES = _object(products=_COUNT, average_price=_FIGURE, unpriced=_COUNT, average_stars=_FIGURE, unrated=_COUNT, categories=_COUNT)
+_SHIFTS = _object(**dict.fromkeys(("products", "average_price", "unpriced", "unrated", "categories"), _FIGURE))
+_COMPARED = _object(before=_FIGURES, after=_FIGURES, shifts=_SHIFTS)
 
 
 class Collection(NamedTuple):
@@ -206,7 +214,7 @@ COLLECTIONS: tuple[Collection, ...] = (
         ),
         (IndexModel([("ingestion", ASCENDING), ("number", ASCENDING)], unique=True),),
     ),
-    Collection("verification", _object(at=_DATE, drift=_COUNT), (IndexModel([("at", DESCENDING)]),)),
+    Collection("verification", _object(at=_DATE, drift=_COUNT, optional={"compared": _COMPARED}), (IndexModel([("at", DESCENDING)]),)),
     # One document a condition: there are few.
     Collection(
         "alert",
@@ -224,18 +232,26 @@ COLLECTIONS: tuple[Collection, ...] = (
         _object(_id=_DATE, minute=_DATE, micro_batches=_COUNT, events=_COUNT, rejected=_COUNT, busy_milliseconds=_COUNT),
         (IndexModel([("minute", ASCENDING)], expireAfterSeconds=KEPT_SECONDS),),
     ),
+    Collection(
+        "size",
+        _object(_id={"bsonType": "object"}, part=_TEXT, at=_DATE, bytes=_COUNT, items=_COUNT),
+        (IndexModel([("at", DESCENDING)]),),
+    ),
 )
+
+
+class Differs(Exception):
+    """A database is not as the code has it."""
 
 
 def prepare(database: Database[Document]) -> None:
     """Creates what is missing and brings the rest to the code: collections, validators, indexes, views, first documents."""
-    present = {one["name"]: one["options"] for one in database.list_collections()}
+    present = _present(database)
     for collection in COLLECTIONS:
-        validation = {"validator": {"$jsonSchema": collection.schema}, "validationLevel": "strict", "validationAction": "error"}
-        _create_or_modify(database, collection.name, present, validation)
+        _create_or_modify(database, collection.name, present, _validation(collection))
         _index(database[collection.name], collection.indexes)
     for view in (*VIEWS, *OPERATIONS):
-        _create_or_modify(database, view.name, present, {"viewOn": view.on, "pipeline": view.pipeline})
+        _create_or_modify(database, view.name, present, _definition(view))
     _insert_once(database, "publication", {"_id": 0, "mark": [], "published_at": None, "rules": None})
     _insert_once(database, "state", {"_id": "served", "publication": 0})
     _insert_once(database, "state", {"_id": "control", "restarts": 0, "pause": None, "stopped_at": None})
@@ -246,13 +262,52 @@ def prepare(database: Database[Document]) -> None:
     )
 
 
+def differences(database: Database[Document]) -> list[str]:
+    """What prepare() would create or change of collections, validators, indexes and views, a line each."""
+    present = _present(database)
+    wanted = {f"validator of collection {one.name}": (one.name, _validation(one)) for one in COLLECTIONS}
+    wanted |= {f"view {one.name}": (one.name, _definition(one)) for one in (*VIEWS, *OPERATIONS)}
+    found = [
+        f"{what} {'differs' if name in present else 'is missing'}"
+        for what, (name, options) in wanted.items()
+        if not _is_so(present, name, options)
+    ]
+    for collection in COLLECTIONS:
+        if collection.name in present:
+            missing = _missing(_indexes_there(database[collection.name]), collection.indexes)
+            found += [f"collection {collection.name}: index {index.document['name']} is missing or differs" for index in missing]
+    return found
+
+
+def require(database: Database[Document]) -> None:
+    """Raises Differs, which names what does."""
+    if found := differences(database):
+        raise Differs(f"{'; '.join(found)}: run `python -m serving.schema`, or start the stack again (make start)")
+
+
+def _present(database: Database[Document]) -> dict[str, Document]:
+    """Options of the collections and views there are, by name."""
+    return {one["name"]: one["options"] for one in database.list_collections()}
+
+
+def _validation(collection: Collection) -> dict[str, Any]:
+    return {"validator": {"$jsonSchema": collection.schema}, "validationLevel": "strict", "validationAction": "error"}
+
+
+def _definition(view: View) -> dict[str, Any]:
+    return {"viewOn": view.on, "pipeline": view.pipeline}
+
+
+def _is_so(present: Mapping[str, Document], name: str, options: Mapping[str, Any]) -> bool:
+    """Is it there, with these options? Compared as BSON, because the order of fields counts."""
+    return name in present and bson.encode({key: present[name].get(key) for key in options}) == bson.encode(options)
+
+
 def _create_or_modify(database: Database[Document], name: str, present: Mapping[str, Document], options: dict[str, Any]) -> None:
     """Creates a collection or view, or brings an existing one to the options; somebody else may be doing the same."""
-    if name in present:
-        # As BSON, because the order of fields counts.
-        if bson.encode({key: present[name].get(key) for key in options}) == bson.encode(options):
-            return
-    else:
+    if _is_so(present, name, options):
+        return
+    if name not in present:
         try:
             database.create_collection(name, check_exists=False, **options)
             return
@@ -265,13 +320,10 @@ def _create_or_modify(database: Database[Document], name: str, present: Mapping[
 
 def _index(collection: MongoCollection[Document], wanted: Iterable[IndexModel]) -> None:
     """Creates the indexes that are missing, in place of those that have a wanted one's name or fields and are otherwise; leaves others."""
-    there = {name: (list(one["key"]), *_kind(one)) for name, one in collection.index_information().items()}
-    missing = []
-    for index in wanted:
-        name, fields = index.document["name"], list(index.document["key"].items())
-        if (fields, *_kind(index.document)) in there.values():
-            continue
-        missing.append(index)
+    there = _indexes_there(collection)
+    missing = _missing(there, wanted)
+    for index in missing:
+        name, (fields, *_) = index.document["name"], _key_of(index.document)
         for former in (former for former, (of, *_) in there.items() if former == name or of == fields):
             try:
                 collection.drop_index(former)
@@ -282,22 +334,41 @@ def _index(collection: MongoCollection[Document], wanted: Iterable[IndexModel]) 
         collection.create_indexes(missing)
 
 
-def _kind(index: Mapping[str, Any]) -> tuple[bool, int | None]:
-    """Whether an index is unique, and for how many seconds it lets documents live."""
-    return index.get("unique", False), index.get("expireAfterSeconds")
+def _indexes_there(collection: MongoCollection[Document]) -> dict[str, Key]:
+    return {name: _key_of(one) for name, one in collection.index_information().items()}
+
+
+def _missing(there: Mapping[str, Key], wanted: Iterable[IndexModel]) -> list[IndexModel]:
+    """Those for which there is none of the same fields and kind, whatever its name."""
+    return [index for index in wanted if _key_of(index.document) not in there.values()]
+
+
+def _key_of(index: Mapping[str, Any]) -> Key:
+    fields = index["key"]
+    return list(fields.items() if isinstance(fields, Mapping) else fields), index.get("unique", False), index.get("expireAfterSeconds")
 
 
 def _insert_once(database: Database[Document], collection: str, document: Document) -> None:
     database[collection].update_one({"_id": document["_id"]}, {"$setOnInsert": document}, upsert=True)
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    parser = argparse.ArgumentParser(prog="python -m serving.schema", description="Brings a database to the code's collections and views.")
+    parser.add_argument("--check", action="store_true", help="only tell what differs; exit status 1 where something does")
+    check = parser.parse_args(words).check
     with connect() as client:
         database = tidemark(client)
+        if check:
+            found = differences(database)
+            for line in found:
+                log.error("%s", line)
+            log.info("database %s: %d differences", database.name, len(found))
+            return int(bool(found))
         prepare(database)
-        log.info("database %s is ready: %d collections, %d views", database.name, len(COLLECTIONS), len(VIEWS))
+        log.info("database %s is ready: %d collections, %d views", database.name, len(COLLECTIONS), len(VIEWS) + len(OPERATIONS))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

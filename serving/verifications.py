@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 from pymongo.database import Database
 
+from serving import plausibility
 from serving.database import Document
 from serving.publications import Cells, Publication
+from settings import settings
 
 NAMED = 100  # differences of each kind that are named; the others are counted
 SHOWN = 10  # of them in text
@@ -39,6 +41,10 @@ class Drifted(Exception):
     """Differences have been found, and they are not to be corrected."""
 
 
+class Held(Exception):
+    """A person is to decide whether it is published."""
+
+
 def of_cells(expected: Cells, found: Cells) -> Differences:
     """How cells differ from what they should be. A cell whose sums are all 0 is no cell."""
     wrong = [
@@ -59,14 +65,20 @@ def first(differences: Iterable[tuple[str, str]]) -> Differences:
     return Differences(count, named)
 
 
-def store(database: Database[Document], publication: Publication, found: Mapping[Kind, Differences], reconciled: int) -> Document:
-    """Keeps a verification, the newest of a publication; returns it as it is kept. `reconciled` counts ingestions."""
+def store(
+    database: Database[Document], publication: Publication, found: Mapping[Kind, Differences], reconciled: int, compared: Document
+) -> Document:
+    """Keeps a verification, the newest of a publication; returns it as it is kept.
+
+    `reconciled` counts ingestions; `compared` is plausibility.compare() of what is served and the publication.
+    """
     document = {
         "drift": sum(one.total for one in found.values()),
         "rules": publication.rules,
         "counts": {kind.value: one.total for kind, one in found.items()},
         "named": {kind.value: [{"what": what[:_LONGEST], "how": how[:_LONGEST]} for what, how in one.named] for kind, one in found.items()},
         "reconciled": reconciled,
+        "compared": compared,
     }
     literal = {name: {"$literal": value} for name, value in document.items()}  # a title may look like an expression
     kept = [{"$replaceWith": {"_id": publication.number, "at": "$$NOW", **literal}}]
@@ -79,7 +91,7 @@ def read(database: Database[Document], number: int) -> Document:
     found = database.verification.find_one({"_id": number})
     if found is None:
         raise NotVerified(f"publication {number} has not been verified: run `python -m spark.batch verify {number}` first")
-    return found
+    return {"compared": plausibility.compare({}, {}), **found}  # one that is older than the comparison has none
 
 
 def lines(verification: Document) -> list[str]:
@@ -94,14 +106,24 @@ def lines(verification: Document) -> list[str]:
     return shown
 
 
-def asks(verification: Document, on_drift: str) -> bool:
-    """Is a person to be asked before the drift is corrected? Raises Drifted where it is to fail: `on_drift` is correct, ask or fail."""
+def in_markdown(verification: Document) -> str:
+    """What a person needs to know who decides whether it is published: figures beside those served, and the drift."""
+    compared, drift = verification["compared"], "\n".join(lines(verification))
+    return f"{plausibility.in_words(compared, plausibility.beyond(compared, settings()))}\n\n```\n{drift}\n```"
+
+
+def asks(verification: Document, on_drift: str, hold: bool | None = None) -> bool:
+    """Is a person to be asked before it is published?
+
+    `hold` is always or never; None is where it is implausible. `on_drift` is correct, ask or fail: raises Drifted where it is to fail.
+    """
     if on_drift == "fail" and verification["drift"]:
         raise Drifted(
             f"{lines(verification)[-1]}. The former publication stays served. To correct it run `python -m spark.batch rebuild "
             f"{verification['_id']}`, or the nightly batch with on_drift=correct"
         )
-    return on_drift == "ask" and verification["drift"] > 0
+    implausible = plausibility.beyond(verification["compared"], settings())
+    return bool(hold or (hold is None and implausible) or (on_drift == "ask" and verification["drift"]))
 
 
 def _sums(sums: tuple[int, ...] | None) -> tuple[int, ...] | None:

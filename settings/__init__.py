@@ -89,6 +89,14 @@ class Settings(BaseSettings):
     full_every: int = Field(7, ge=1, description="every how many publications one is recomputed from the raw history")
     keep_publications: int = Field(7, ge=1, description="how many publications are kept to go back to")
 
+    implausible_products_shift: Share = Field(
+        None, description="a night waits for a person where its publication has more or fewer products by more, e.g. 0.2; empty never"
+    )
+    implausible_price_shift: Share = Field(None, description="the same where the average price moves by more")
+    implausible_unpriced_shift: Share = Field(None, description="the same where the share of unknown prices moves by more, e.g. 0.05")
+    implausible_unrated_shift: Share = Field(None, description="the same where the share of products without a rating moves by more")
+    implausible_categories_shift: Share = Field(None, description="the same where the number of categories moves by more")
+
     # alerts: what tells them is Airflow's connections tidemark_smtp and tidemark_webhook
     alert_heartbeat_minutes: Limit = Field(5, description="alert where the stream gives no sign of life for longer; `never` for none")
     alert_behind_minutes: Limit = Field(15, description="the same where it has not caught up with the log for longer")
@@ -98,6 +106,9 @@ class Settings(BaseSettings):
     alert_restarts: Limit = Field(4, description="the same where the stream has started so often within an hour, or more")
     alert_calm_minutes: float = Field(5, ge=0, description="how long nothing must be wrong before an alert is over")
     alert_mail_to: str = Field("", description="whom alerts are mailed to, commas between")
+
+    # upkeep
+    keep_runs_days: int = Field(90, ge=14, description="how many days Airflow's records and logs of runs are kept")
 
     # the dashboards
     superset_host: str = Field("127.0.0.1", description="address Superset listens on; with any other, give passwords and the secret key")
@@ -147,6 +158,13 @@ class Settings(BaseSettings):
         """Where the raw history is kept: absolute where it is a folder. By default each database has its own."""
         return self.lake if "://" in self.lake else str((Path(self.lake) if self.lake else self.home / "lake" / self.database).resolve())
 
+    @cached_property
+    def airflow_database(self) -> str:
+        """URL of Airflow's metadata database. SQLite has one writer at a time: on a busy machine the others wait longer than its five
+        seconds.
+        """
+        return self.airflow_database_url or f"sqlite:///{(self.home / 'airflow' / 'airflow.db').resolve()}?timeout=60"
+
     @property
     def jars(self) -> Path:
         """Folder of the jars that set-up fetched: kafka/ for the broker, spark/ for Spark's connectors. Part of the environment."""
@@ -156,6 +174,11 @@ class Settings(BaseSettings):
     def work(self) -> Path:
         """Folder of what is needed for a while: compressed files are unpacked there."""
         return self.home / "work"
+
+    @property
+    def jobs(self) -> Path:
+        """Folder of what batch jobs hand to who runs them."""
+        return self.home / "jobs"
 
     @cached_property
     def topics(self) -> tuple[str, str]:

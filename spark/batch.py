@@ -1,4 +1,4 @@
-"""The batch layer's commands: `python -m spark.batch land|cut|recompute|verify|publish|nightly|history|rebuild|foresee|publications`.
+"""The batch layer's commands: `python -m spark.batch COMMAND`, of which --help lists them all.
 
 Each can be run again at any time. The log's last line says how it ended and, where it failed, what to do. Exit status 1 is a failure
 that may pass by itself, 2 one that would come again.
@@ -29,9 +29,10 @@ from serving import ledger, notes, publications, verifications, withdrawals
 from serving.database import Document, connect, tidemark
 from serving.lease import lease
 from serving.publications import NoPublication, OtherRules, Publication, StartAgain
-from serving.verifications import Drifted, NotVerified
+from serving.sizes import Size
+from serving.verifications import Drifted, Held, NotVerified
 from settings import settings
-from spark import foresight, history, land, rebuild, recompute, verify
+from spark import foresight, history, land, rebuild, recompute, upkeep, verify
 from spark.lake import Lake, LostStates
 from spark.log import MissingOffsets, UnfitTopic
 from spark.recompute import Mode, NotLanded
@@ -42,7 +43,7 @@ LEASE, LEASE_SECONDS = "batch", 900.0
 
 # What another attempt would meet again.
 FOR_GOOD = (
-    *(StartAgain, OtherRules, NoPublication, NotVerified, NotLanded, Drifted, LostStates),
+    *(StartAgain, OtherRules, NoPublication, NotVerified, NotLanded, Drifted, Held, LostStates),
     *(days.NoDay, days.NotOver),
     *(withdrawals.NoIngestion, withdrawals.NotWithdrawn),
     *(UnfitTopic, MissingOffsets, ledger.TopicsRecreated, ledger.NotPrepared),
@@ -94,12 +95,12 @@ class Batch:
         log.info("publication %d is recomputed", number)
 
     def verify(self, number: int) -> dict[str, Any]:
-        """Drift and what people are told of it."""
+        """Drift, and what people are told: `text` of the drift, `form` where they are to decide."""
         found = verify.verify(self.spark, self.lake, self.database, number)
-        said = verifications.lines(found)
-        for line in said:
-            log.info("%s", line)
-        return {"number": number, "drift": found["drift"], "text": "\n".join(said)}
+        form, said = verifications.in_markdown(found), verifications.lines(found)
+        log.info("publication %d beside the served one:\n%s", number, form)
+        log.info("%s", said[-1])
+        return {"number": number, "drift": found["drift"], "text": "\n".join(said), "form": form}
 
     def publish(self, number: int, keep: int) -> None:
         """With drift that is a rebuild. So a night ends, also one that brings nothing new."""
@@ -126,9 +127,9 @@ class Batch:
         self.recompute(number, mode)
         found = self.verify(number)
         if verifications.asks(verifications.read(self.database, number), on_drift):
-            raise Drifted(
-                f"publication {number} has {found['drift']} differences; the former one stays served. "
-                f"To correct them: `python -m spark.batch publish {number}`"
+            raise Held(
+                f"publication {number} is for a person to decide on: {found['drift']} differences, and figures as above. The former one "
+                f"stays served. To publish it, and correct what differs: `python -m spark.batch publish {number}`"
             )
         self.publish(number, keep)
 
@@ -161,6 +162,10 @@ class Batch:
         for line in found.splitlines():
             log.info("%s", line)
         return found
+
+    def maintain(self, keep: int) -> dict[str, Size]:
+        """The sizes of the raw history and the states."""
+        return upkeep.maintain(self.lake, self.database, keep)
 
     def publications(self) -> str:
         """A line a publication, the newest first."""
@@ -218,6 +223,7 @@ def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     ahead.add_argument("ingestion", help="its id")
     ahead.add_argument("--take-back", action="store_true", help="when its withdrawal is taken back")
     commands.add_parser("publications", help="list them")
+    commands.add_parser("maintain", parents=[keep], help="compact the raw history, drop what nothing needs any more")
     return parser.parse_args(words)
 
 

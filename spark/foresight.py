@@ -8,16 +8,19 @@ from collections.abc import Iterable, Mapping
 from pymongo.database import Database
 from pyspark.sql import functions as F
 
-from catalog.cube import MEASURES, Cell, Contribution
+from catalog.cube import MEASURES, Cell
 from catalog.marks import TideMark
 from catalog.rules import Rules
+from serving import plausibility
 from serving.database import Document
+from serving.publications import Cells
 from serving.snapshot import snapshot
 from settings import settings
 from spark import transforms
 from spark.lake import Lake
 
 _CATEGORIES = 10  # that change most
+_PRODUCTS = MEASURES.index("products")
 
 
 def foresee(lake: Lake, database: Database[Document], rules: Rules) -> str:
@@ -27,42 +30,22 @@ def foresee(lake: Lake, database: Database[Document], rules: Rules) -> str:
         rows = transforms.observed(lake.events(TideMark(), landed), settings().category_topic, rules)
         products = rows.where(F.col("kind") == transforms.PRODUCT).select(*transforms.CUBED)
         cells = transforms.cube(transforms.newest(products), rules).collect()
-    then = {
-        Cell(row["category_id"], row["price_level"], row["isBestSeller"]): Contribution(*(row[measure] for measure in MEASURES))
-        for row in cells
-    }
+    then = {Cell(row["category_id"], row["price_level"], row["isBestSeller"]): tuple(row[measure] for measure in MEASURES) for row in cells}
     with snapshot(database) as now:
         names = {one["_id"]: one["category_name"] for one in now.rows("category")}
         served = {
-            Cell(one["category_id"], one["price_level"], one["is_best_seller"]): Contribution(*(one[measure] for measure in MEASURES))
+            Cell(one["category_id"], one["price_level"], one["is_best_seller"]): tuple(one[measure] for measure in MEASURES)
             for one in now.rows("report_cube")
         }
-    return "\n".join(["|  | served | then |", "| --- | --- | --- |", *_figures(served, then), "", *_categories(served, then, names)])
+    return "\n".join([plausibility.in_words(plausibility.compare(served, then), passed=()), "", *_categories(served, then, names)])
 
 
-def _figures(served: Mapping[Cell, Contribution], then: Mapping[Cell, Contribution]) -> Iterable[str]:
-    before, after = _shown(served), _shown(then)
-    return (f"| {name} | {before[name]} | {after[name]} |" for name in before)
-
-
-def _shown(cube: Mapping[Cell, Contribution]) -> dict[str, str]:
-    total = sum(cube.values(), Contribution())
-    return {
-        "products": f"{total.products:,}",
-        "categories": f"{len({cell.category_id for cell in cube}):,}",
-        "average price": f"${total.price_cents / total.priced / 100:,.2f}" if total.priced else "-",
-        "price unknown": f"{total.products - total.priced:,}",
-        "average stars": f"{total.stars_tenths / total.rated / 10:.2f}" if total.rated else "-",
-        "discounted": f"{total.discounted:,}",
-    }
-
-
-def _categories(served: Mapping[Cell, Contribution], then: Mapping[Cell, Contribution], names: Mapping[int, str]) -> Iterable[str]:
+def _categories(served: Cells, then: Cells, names: Mapping[int, str]) -> Iterable[str]:
     """Those that gain or lose most products."""
     change: Counter[int] = Counter()
     for cube, sign in ((then, 1), (served, -1)):
         for cell, sums in cube.items():
-            change[cell.category_id] += sign * sums.products
+            change[cell.category_id] += sign * sums[_PRODUCTS]
     most = sorted(((number, by) for number, by in change.items() if by), key=lambda one: (-abs(one[1]), one[0]))[:_CATEGORIES]
     for number, by in most:
         yield f"- {names.get(number, f'category {number}')}: {by:+,} products"

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from settings import CHECKOUT
+from settings import CHECKOUT, settings
 
 FAILED_FOR_GOOD = 2  # the command's exit status where another attempt would end the same
 STOP_SECONDS = 10.0
@@ -38,7 +38,9 @@ def run(command: str, *arguments: object) -> Any:
 
     Raises JobFailed or JobFailedForGood. Whatever ends the caller ends the process, too, and with it its JVM.
     """
-    with tempfile.TemporaryDirectory(prefix="tidemark-job-") as folder:
+    folder_of_all = settings().jobs.resolve()  # the command has a working folder of its own
+    folder_of_all.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder_of_all) as folder:
         result = Path(folder) / "result"
         words = [sys.executable, "-m", "spark.batch", "--result", str(result), command, *map(str, arguments)]
         process = subprocess.Popen(

@@ -37,6 +37,8 @@ _TOPIC_ID = "tidemark.topic."  # a table property for each topic
 _LANDING = "tidemark-landing"  # whose numbers Delta keeps beside the table: a number is written once
 
 _ROWS_A_TASK = 250_000
+_LISTING_TASKS = 8
+_COMPACTED_BYTES = 128 * 1024 * 1024  # at most; files of half of that are left as they are
 _CONFLICT = re.compile(r"DELTA_(CONCURRENT|METADATA_CHANGED|PROTOCOL_CHANGED)\w*|(Concurrent|MetadataChanged|ProtocolChanged)\w*Exception")
 _ATTEMPTS = 5
 
@@ -137,20 +139,63 @@ class Lake:
         """Drops layers, and of what has been dropped the files that no reader can have open any more."""
         if layers:
             self._sql(f"DELETE FROM {_table(self._states)} WHERE layer IN ({', '.join(map(str, sorted(layers)))})")
-            self._sql(f"VACUUM {_table(self._states)}")
+            self._vacuum(self._states)
+
+    # upkeep ---------------------------------------------------------------------------------------------------------------
+
+    def compact(self) -> int:
+        """Writes small files of raw events together as larger ones of the same events; returns how many files there are less.
+
+        Landings go on meanwhile. The former files stay until vacuum() finds them a week old.
+        """
+        name = "spark.databricks.delta.optimize.{}FileSize"
+        with self._options({name.format("min"): _COMPACTED_BYTES // 2, name.format("max"): _COMPACTED_BYTES}):
+            metrics = self._sql(f"OPTIMIZE {_table(self._events)}").collect()[0]["metrics"]
+        return int(metrics["numFilesRemoved"] - metrics["numFilesAdded"])
+
+    def vacuum(self) -> None:
+        """Deletes files that no version of a table needs and none has needed for a week (Delta's own retention): no reader is that slow.
+
+        All that is read are newest versions, in which no event is ever missing and each layer is there that a publication names.
+        """
+        for path in self._there():
+            self._vacuum(path)
+
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Files and bytes of each table's newest version."""
+        found = {path: self._sql(f"DESCRIBE DETAIL {_table(path)}").collect()[0] for path in self._there()}
+        return {path.rpartition("/")[2]: (row["numFiles"], row["sizeInBytes"]) for path, row in found.items()}
+
+    # ----------------------------------------------------------------------------------------------------------------------
 
     @contextmanager
     def tasks_for(self, rows: int) -> Iterator[None]:
         """As many tasks after a shuffle as keep each one's rows few, so that memory does not grow with the history."""
-        name = "spark.sql.shuffle.partitions"
-        before = self._spark.conf.get(name)
-        self._spark.conf.set(name, str(max(2, ceil(rows / _ROWS_A_TASK))))
+        with self._options({"spark.sql.shuffle.partitions": max(2, ceil(rows / _ROWS_A_TASK))}):
+            yield
+
+    @contextmanager
+    def _options(self, options: Mapping[str, int]) -> Iterator[None]:
+        """Options of the session, for a while."""
+        before = {name: self._spark.conf.get(name, None) for name in options}
+        for name, value in options.items():
+            self._spark.conf.set(name, str(value))
         try:
             yield
         finally:
-            self._spark.conf.set(name, before or "2")
+            for name, former in before.items():
+                if former is None:
+                    self._spark.conf.unset(name)
+                else:
+                    self._spark.conf.set(name, former)
 
-    # ----------------------------------------------------------------------------------------------------------------------
+    def _vacuum(self, path: str) -> None:
+        # By default ten thousand tasks list the files, however few they are.
+        with self._options({"spark.sql.sources.parallelPartitionDiscovery.parallelism": _LISTING_TASKS}):
+            self._sql(f"VACUUM {_table(path)}")
+
+    def _there(self) -> list[str]:
+        return [self._events, *([self._states] if self._is_table(self._states) else [])]
 
     def _nothing(self, *names: str) -> DataFrame:
         no_events = self._read(self._events).where(F.lit(False)).drop("landing")

@@ -63,7 +63,7 @@ def recompute(lake: Lake, database: Database[Document], number: int, mode: Mode 
             newest_observation=_moment(max((row["newest"] for row in cube), default=None)),
         )
     publications.complete(database, number, result)
-    _drop_unneeded(lake, database)
+    drop_unneeded(lake, database)
     return publications.read(database, number)
 
 
@@ -114,7 +114,7 @@ def _newest(*moments: datetime | None) -> datetime | None:
     return max((one for one in moments if one is not None), default=None)
 
 
-def _drop_unneeded(lake: Lake, database: Database[Document]) -> None:
+def drop_unneeded(lake: Lake, database: Database[Document]) -> None:
     """Layers that no publication names. Asked for first: one that is written meanwhile is not among them."""
     there = lake.layers()
     named = {layer for one in publications.listing(database) for layer in one.layers or ()}

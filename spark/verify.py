@@ -13,7 +13,7 @@ from pyspark.storagelevel import StorageLevel
 from catalog.cube import Contribution
 from catalog.marks import TideMark
 from catalog.versions import CategoryVersion
-from serving import ingestions, ledger, publications, verifications
+from serving import ingestions, ledger, plausibility, publications, verifications
 from serving.database import Document
 from serving.ledger import Category, Ledger
 from serving.publications import Cells, Publication, StartAgain
@@ -54,16 +54,17 @@ def verify(spark: SparkSession, lake: Lake, database: Database[Document], number
     own = ledger.read(database)
     at = At(settings().mongodb, database.name, own, draft.mark, *settings().topics)
     categories = names(lake, draft)
+    served, cube = publications.cells(database, draft.cut.served), publications.cells(database, number)
     with lake.tasks_for(TideMark().behind(draft.mark)):
         found = {
-            Kind.CELL: _cells(database, draft, draft.cut.served),
+            Kind.CELL: verifications.of_cells(cube, _added(served, publications.cut_cells(database, number))),
             Kind.PRODUCT: _products(spark, lake, database, draft, at, categories),
             Kind.CATEGORY: verifications.first(_categories(database, at, categories)),
             Kind.QUARANTINE: _quarantine(spark, lake, database, draft, at),
         }
         reconciled, found[Kind.INGESTION] = _ingestions(spark, lake, database, draft.mark)
     _require_no_rebuild_since(draft, draft.cut.rebuilds, ledger.read(database))
-    return verifications.store(database, draft, found, reconciled)
+    return verifications.store(database, draft, found, reconciled, plausibility.compare(served, cube))
 
 
 def names(lake: Lake, publication: Publication) -> dict[int, Category]:
@@ -102,11 +103,6 @@ def products_there(spark: SparkSession, database: Database[Document], at: At) ->
 def records_there(spark: SparkSession, database: Database[Document], at: At) -> DataFrame:
     """The quarantine records in MongoDB that should be of a rejection below the mark."""
     return scanned(spark, ranges(database.quarantine, _RANGES)).mapInArrow(QuarantineFinder(at), DIFFERENCE)
-
-
-def _cells(database: Database[Document], draft: Publication, served: int) -> Differences:
-    cut = publications.cut_cells(database, draft.number)
-    return verifications.of_cells(publications.cells(database, draft.number), _added(publications.cells(database, served), cut))
 
 
 def _added(a: Cells, b: Cells) -> Cells:

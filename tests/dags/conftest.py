@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 from support import airflow_home
+from support.places import Place
 
+from ingest import connections
 from settings import CHECKOUT
 
 airflow_home.claim()
@@ -24,3 +27,11 @@ def bag() -> Any:
 def database() -> None:
     """Airflow's tables, for tests that run a DAG."""
     airflow_home.make_database()
+
+
+@pytest.fixture
+def connected(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Airflow's connections are to this place's servers."""
+    for name, value in connections.environment().items():
+        monkeypatch.setitem(os.environ, name, value)
+    return place

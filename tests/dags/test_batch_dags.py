@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-import os
 from random import Random
 from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
+from support.airflow_home import run
+from support.environment import setting
 from support.hands import serve
 from support.load import updates
 from support.parameters import assert_takes
 from support.places import Place
 
-from ingest import connections
 from serving import publications, verifications
 from serving.status import state
-from serving.verifications import Drifted
-from settings import CHECKOUT
+from serving.verifications import Drifted, Held
 from spark import job
+from spark.batch import Batch
 
 TAKEN = {
-    "nightly_batch": {"mode": ["auto", "incremental", "full"], "on_drift": ["correct", "ask", "fail"], "keep": [None, 1, 30]},
+    "nightly_batch": {
+        "mode": ["auto", "incremental", "full"],
+        "on_drift": ["correct", "ask", "fail"],
+        "hold": [None, False, True],
+        "keep": [None, 1, 30],
+    },
     "rebuild": {"publication": [None, 0, 12]},
 }
 REFUSED = {
-    "nightly_batch": {"mode": ["", None, "weekly"], "on_drift": [None, True], "keep": [0, "7", 1.5]},
+    "nightly_batch": {"mode": ["", None, "weekly"], "on_drift": [None, True], "hold": ["yes"], "keep": [0, "7", 1.5]},
     "rebuild": {"publication": [-1, "3", 1.5]},
 }
 
@@ -68,22 +73,6 @@ def test_what_is_tried_again(bag: Any) -> None:
     assert restore.evaluate(job.JobFailedForGood("no publication 9"), 1, 3).action == RetryAction.FAIL
 
 
-@pytest.fixture
-def connected(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """Airflow's connections are to this place's servers."""
-    for name, value in connections.environment().items():
-        monkeypatch.setitem(os.environ, name, value)
-    return place
-
-
-def _run(dag_id: str, file: str, **conf: object) -> tuple[str, dict[str, tuple[str, int]]]:
-    """A run of the DAG in this process; its state, and each task's with the number of its tries."""
-    from airflow.dag_processing.dagbag import DagBag
-
-    run = DagBag(str(CHECKOUT / "dags" / file)).dags[dag_id].test(run_conf=conf)
-    return str(run.state), {one.task_id: (str(one.state), one.try_number) for one in run.get_task_instances()}
-
-
 @pytest.mark.airflow
 @pytest.mark.servers
 @pytest.mark.usefixtures("database")
@@ -93,7 +82,7 @@ class TestNights:
         connected.send(updates(random, 200, keys=40))
         serve(connected, spark)
         connected.database.product.delete_one({})
-        ended, tasks = _run("nightly_batch", "nightly.py", on_drift="correct")
+        ended, tasks = run("nightly_batch", "nightly.py", on_drift="correct")
         assert (ended, tasks.pop("approve")[0]) == ("success", "skipped")
         assert {found for found, _ in tasks.values()} == {"success"}
         assert publications.served(connected.database) == 1
@@ -102,8 +91,33 @@ class TestNights:
         assert connected.wrong() == []
         assert connected.wrong_documents() == []
 
+    def test_a_night_that_is_implausible_waits_for_a_person(self, bag: Any, connected: Place, spark: SparkSession) -> None:
+        work, decide = Batch(connected.database, spark), bag.dags["nightly_batch"].get_task("decide").python_callable
+        for seed, keys in ((122, 20), (123, 60)):
+            connected.send(updates(Random(seed), 200, keys))
+            serve(connected, spark)
+            if keys == 20:
+                work.nightly("auto", "correct", 7)
+        work.land()
+        work.recompute(work.cut(), "auto")
+        assert "| products | 20 | 59 | +39 (+195.0%) |" in work.verify(2)["form"]
+        assert decide(2, {"on_drift": "correct", "hold": None}) == "publish"
+        assert decide(2, {"on_drift": "correct", "hold": True}) == "approve"
+        with setting(implausible_products_shift="1.9"):
+            assert decide(2, {"on_drift": "correct", "hold": None}) == "approve"
+            assert decide(2, {"on_drift": "correct", "hold": False}) == "publish"
+            connected.send(updates(Random(124), 400, keys=200))
+            serve(connected, spark)
+            with pytest.raises(Held, match=r"publication 3 is for a person to decide on.*To publish it"):
+                work.nightly("auto", "correct", 7)
+        assert publications.served(connected.database) == 1
+        assert connected.wrong() == []
+        work.publish(3, 7)
+        assert publications.served(connected.database) == 3
+        assert connected.wrong() == []
+
     def test_a_rebuild_of_what_is_not_there_fails_at_once(self, connected: Place) -> None:
-        state, tasks = _run("rebuild", "rebuild.py", publication=7)
+        state, tasks = run("rebuild", "rebuild.py", publication=7)
         assert state == "failed"
         assert tasks["restore"] == ("failed", 1)
         assert tasks["choose"][0] == "skipped"

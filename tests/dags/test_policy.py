@@ -1,18 +1,25 @@
-"""What holds for every DAG: it can be read, says what it is, belongs to somebody, tries again, and does nothing at import."""
+"""What holds for every DAG: it can be read, says what it is, belongs to somebody, tries again, ends, and does nothing at import."""
 
 from __future__ import annotations
 
 import socket
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dags import policy
 from local.prepare import POOLS
 from settings import CHECKOUT
 
-FILES = sorted(path.name for path in (CHECKOUT / "dags").glob("*.py"))
+DAGS = CHECKOUT / "dags"
+SHARED = {line for line in (DAGS / ".airflowignore").read_text().splitlines() if not line.startswith("#")}
+FILES = sorted({path.name for path in DAGS.glob("*.py")} - SHARED)
+
+# Tasks that wait for a person.
+ASKING = {"ApprovalOperator", "HITLEntryOperator", "HITLOperator", "HITLBranchOperator"}
 
 
 def test_every_dag_can_be_read(bag: Any) -> None:
@@ -23,7 +30,10 @@ def test_every_dag_can_be_read(bag: Any) -> None:
 def test_every_dag_says_what_it_is(bag: Any) -> None:
     for dag in bag.dags.values():
         assert "tidemark" in dag.tags, dag.dag_id
-        assert len(dag.doc_md or "") > 50, dag.dag_id
+        what, *paragraphs = (dag.doc_md or "").split("\n\n")
+        assert what.startswith(f"DAG `{dag.dag_id}`: "), dag.dag_id
+        for question in (policy.WHEN, policy.IF_IT_FAILS):
+            assert [one for one in paragraphs if one.startswith(question)], f"{dag.dag_id}: {question}"
 
 
 def test_every_task_belongs_to_somebody_and_is_tried_again(bag: Any) -> None:
@@ -33,7 +43,27 @@ def test_every_task_belongs_to_somebody_and_is_tried_again(bag: Any) -> None:
             assert task.owner == "tidemark", where
             assert task.retries >= 1, where
             assert task.retry_delay.total_seconds() <= 300, where
+            assert task.retry_policy is not None, where
             assert task.pool in {*POOLS, "default_pool"}, where
+
+
+def test_every_run_and_every_task_ends(bag: Any) -> None:
+    """But who waits for a person waits as long as the run does, for days, and whoever else waits gives up before its task is ended."""
+    for dag in bag.dags.values():
+        assert timedelta(days=2) < dag.dagrun_timeout <= policy.RUN_WITHIN, dag.dag_id
+        for task in dag.tasks:
+            where = f"{dag.dag_id}.{task.task_id}"
+            if task.task_type in ASKING:
+                assert (task.execution_timeout, task.response_timeout) == (None, None), where
+            else:
+                assert timedelta() < task.execution_timeout <= policy.TASK_WITHIN, where
+            if task.task_type.endswith("Sensor"):
+                assert task.timeout < task.execution_timeout.total_seconds(), where
+
+
+def test_dags_that_tell_each_other_something_mean_the_same(bag: Any) -> None:
+    told = {asset.name: asset.uri for dag in bag.dags.values() for task in dag.tasks for asset in (*task.outlets, *task.inlets)}
+    assert told == {asset.name: asset.uri for asset in (policy.PRODUCTS, policy.REPORTS)}
 
 
 def test_every_parameter_can_be_filled_in_by_a_person(bag: Any) -> None:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 import pytest
+from support.airflow_home import run
 from support.parameters import assert_takes
 from support.places import Place
 from support.quarantined import quarantined
 
 from catalog.events import Event
-from ingest import connections
 from ingest.produce import NotAcknowledged, UnsafeProducer
 from serving.lease import Busy
 from serving.publications import OtherRules
 from serving.quarantine import Unclear
-from settings import CHECKOUT
 
 SELECTION = {
     "reason": [None, "price", "another"],
@@ -71,46 +69,36 @@ def test_sending_tells_who_waits_for_products(bag: Any) -> None:
 
 
 @pytest.fixture
-def connected(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """Airflow's connections are to this place's servers; some records are in quarantine."""
-    for name, value in connections.environment().items():
-        monkeypatch.setitem(os.environ, name, value)
+def with_records(connected: Place) -> Place:
+    """Some records are in quarantine."""
     usual = {"asin": "B0T0000001", "title": "Bag", "stars": "4", "reviews": "0", "price": "n/a", "listPrice": "0", "category_id": "1"}
     value = {**usual, "isBestSeller": "False", "boughtInLastMonth": "0", "date": "2024-01-01"}
-    place.send([Event("ingest-product", 0, 0, 0, None, json.dumps(value).encode()), Event("ingest-product", 0, 0, 0, None, b"nothing")])
-    quarantined(place)
-    return place
-
-
-def _run(dag_id: str, **conf: object) -> tuple[str, dict[str, tuple[str, int]]]:
-    """A run of the DAG in this process; its state, and each task's with the number of its tries."""
-    from airflow.dag_processing.dagbag import DagBag
-
-    run = DagBag(str(CHECKOUT / "dags" / "quarantine.py")).dags[dag_id].test(run_conf=conf)
-    return str(run.state), {one.task_id: (str(one.state), one.try_number) for one in run.get_task_instances()}
+    connected.send([Event("ingest-product", 0, 0, 0, None, json.dumps(value).encode()), Event("ingest-product", 0, 0, 0, None, b"nothing")])
+    quarantined(connected)
+    return connected
 
 
 @pytest.mark.airflow
 @pytest.mark.servers
 @pytest.mark.usefixtures("database")
 class TestRuns:
-    def test_a_replay_of_what_is_not_held_and_a_discard_of_the_rest(self, connected: Place) -> None:
-        state, tasks = _run("replay_quarantine", patch={"price": "5"}, dry_run=True)
+    def test_a_replay_of_what_is_not_held_and_a_discard_of_the_rest(self, with_records: Place) -> None:
+        state, tasks = run("replay_quarantine", "quarantine.py", patch={"price": "5"}, dry_run=True)
         assert (state, tasks["preview"][0], tasks["send"][0]) == ("success", "success", "skipped")
-        assert sum(connected.ends().values()) == 2
-        state, tasks = _run("replay_quarantine", patch={"price": "5"}, hold=False)
+        assert sum(with_records.ends().values()) == 2
+        state, tasks = run("replay_quarantine", "quarantine.py", patch={"price": "5"}, hold=False)
         assert (state, tasks["approve"][0], tasks["send"][0]) == ("success", "skipped", "success")
-        (replay,) = (event for event in connected.log() if event.header("tide-source") == "replay")
+        (replay,) = (event for event in with_records.log() if event.header("tide-source") == "replay")
         assert json.loads(replay.value or b"")["price"] == "5"
-        state, tasks = _run("discard_quarantine", why="test rows", hold=False)
+        state, tasks = run("discard_quarantine", "quarantine.py", why="test rows", hold=False)
         assert (state, tasks["approve"][0], tasks["discard"][0]) == ("success", "skipped", "success")
-        found = {one["reason"]: one for one in connected.database.quarantine.find()}
+        found = {one["reason"]: one for one in with_records.database.quarantine.find()}
         assert (found["price"]["status"], found["malformed"]["status"]) == ("replayed", "discarded")
         assert found["price"]["replayed"]["by"].startswith("manual__")
         assert found["malformed"]["discarded"]["why"] == "test rows"
 
-    def test_what_cannot_be_done_fails_at_once(self, connected: Place) -> None:
-        state, tasks = _run("replay_quarantine", reason="withdrawn")
+    def test_what_cannot_be_done_fails_at_once(self, with_records: Place) -> None:
+        state, tasks = run("replay_quarantine", "quarantine.py", reason="withdrawn")
         assert (state, tasks["preview"]) == ("failed", ("failed", 1))
-        state, tasks = _run("discard_quarantine", hold=False)
+        state, tasks = run("discard_quarantine", "quarantine.py", hold=False)
         assert (state, tasks["preview"]) == ("failed", ("failed", 1))

@@ -14,7 +14,7 @@ from settings import CHECKOUT, Settings
 PARTS = ("catalog", "ingest", "spark", "serving", "local", "settings", "dags")
 
 # Who else may touch the environment: where Java is, what children get, and what PySpark's workers need.
-OTHERS = {"local/prerequisites.py", "local/programs.py", "spark/session.py"}
+OTHERS = {"dags/housekeeping.py", "local/prerequisites.py", "local/programs.py", "spark/session.py"}
 
 
 def test_every_setting_says_what_it_is_for() -> None:

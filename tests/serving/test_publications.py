@@ -16,7 +16,7 @@ from pymongo.database import Database
 from catalog.cube import MEASURES, Cell
 from catalog.marks import TideMark, TopicPartition
 from catalog.versions import CategoryVersion
-from serving import lease, ledger, publications, rebuilds, verifications
+from serving import lease, ledger, plausibility, publications, rebuilds, verifications
 from serving.database import Document
 from serving.ledger import Category, Fenced, MicroBatch, Tag
 from serving.publications import NoPublication, OtherRules, Result, StartAgain
@@ -26,6 +26,7 @@ pytestmark = pytest.mark.servers
 
 P0 = TopicPartition("products", 0)
 A, B, C = Cell(1, 5, True), Cell(1, None, False), Cell(2, 300, False)
+ALIKE = plausibility.compare({}, {})
 
 
 def sums(products: int) -> tuple[int, ...]:
@@ -226,6 +227,12 @@ def test_what_is_kept(database: Database[Document]) -> None:
     assert publications.prune(database, 1) == [abandoned, 5, 2]
     assert served(database) == {A: 6}
     assert database.cut_cell.distinct("publication") == [7]
+    # Quiet nights leave drafts.
+    drafts = [made(database, {A: 6}) for _ in range(4)]
+    assert publications.prune(database, 1) == []
+    assert publications.prune(database, 1, keep_drafts=2) == [drafts[1], drafts[0]]
+    assert [one.number for one in publications.listing(database)] == [drafts[3], drafts[2], newest, 0]
+    assert served(database) == {A: 6}
 
 
 def test_verifications(database: Database[Document]) -> None:
@@ -237,10 +244,10 @@ def test_verifications(database: Database[Document]) -> None:
     many = verifications.first((f"B{number:09d}", "$title: missing") for number in range(250))
     assert (many.total, len(many.named)) == (250, 100)
     found = dict.fromkeys(Kind, Differences(0, []))
-    clean = verifications.store(database, draft, found, reconciled=3)
+    clean = verifications.store(database, draft, found, 3, ALIKE)
     assert verifications.lines(clean) == [f"publication {draft.number}: no drift"]
     assert [verifications.asks(clean, on_drift) for on_drift in ("correct", "ask", "fail")] == [False] * 3
-    kept = verifications.store(database, draft, {**found, Kind.CELL: cells, Kind.PRODUCT: many}, reconciled=3)
+    kept = verifications.store(database, draft, {**found, Kind.CELL: cells, Kind.PRODUCT: many}, 3, ALIKE)
     assert kept == verifications.read(database, draft.number)
     assert (kept["drift"], kept["counts"]["product"], kept["reconciled"]) == (251, 250, 3)
     lines = verifications.lines(kept)

@@ -29,6 +29,8 @@ CATEGORY_VERSION = {"told_at": Int64(1), "position": 0, "partition": 0, "offset"
 VERSION = {"observed_at": Int64(1), **CATEGORY_VERSION}
 CONTRIBUTION = [1, 5, True, *([1] * len(MEASURES))]
 
+FIGURES = {"products": 4, "average_price": 4.5, "unpriced": 1, "average_stars": None, "unrated": 4, "categories": 1}
+
 # A document of each collection, with the fields that readers rely on.
 GOOD: dict[str, Document] = {
     "product": {
@@ -113,9 +115,19 @@ GOOD: dict[str, Document] = {
         "acknowledged": 1,
         "ends": [OFFSET],
     },
-    "verification": {"_id": 1, "at": NOW, "drift": 0},
+    "verification": {
+        "_id": 1,
+        "at": NOW,
+        "drift": 0,
+        "compared": {
+            "before": {**FIGURES, "average_price": None},
+            "after": FIGURES,
+            "shifts": {"products": 0.0, "average_price": None, "unpriced": 0.25, "unrated": 0.0, "categories": 0.0},
+        },
+    },
     "alert": {"_id": "drift", "text": "2 differences", "began_at": NOW, "ended_at": None, "calm_since": None, "told": {"mail": True}},
     "stream_minute": {"_id": NOW, "minute": NOW, "micro_batches": 1, "events": 1, "rejected": 0, "busy_milliseconds": 1},
+    "size": {"_id": {}, "part": "lake: events", "at": NOW, "bytes": Int64(1), "items": 1},
 }
 
 # Values of the right sort that are wrong all the same.
@@ -156,6 +168,7 @@ MAY_BE_MISSING = {
     ("ingestion", "reconciled"),
     *(("quarantine", name) for name in ("told_at", "position", "replayed", "discarded")),
     ("alert", "told.mail"),
+    ("verification", "compared"),
     # Number 0 was not cut from anything.
     *(("publication", name) for name in ("cut", "layers", "since_full", "newest_event", "newest_observation")),
 }
@@ -256,7 +269,23 @@ def test_what_is_older_is_brought_to_the_code(database: Database[Document]) -> N
     database.product.create_index("title", name="of_a_user")
     database.stream_minute.drop_index("minute_1")
     database.stream_minute.create_index("minute", expireAfterSeconds=1)  # the same, but for another time
+    before = everything(database)
+    assert set(schema.differences(database)) == {
+        "validator of collection product differs",
+        "validator of collection category differs",
+        "view report_cube differs",
+        "view report_summary is missing",
+        "validator of collection verification is missing",
+        "collection product: index category_id_1_price_1 is missing or differs",
+        "collection ingestion_chunk: index ingestion_1_number_1 is missing or differs",
+        "collection quarantine: index timestamp_-1 is missing or differs",
+        "collection stream_minute: index minute_1 is missing or differs",
+    }
+    with pytest.raises(schema.Differs, match=r"view report_summary is missing.*run `python -m serving.schema`"):
+        schema.require(database)
+    assert everything(database) == before, "it has been looked at"
     schema.prepare(database)
+    assert schema.differences(database) == []
     found = everything(database)
     indexes = found["product"][2]
     assert indexes.pop("of_a_user")["key"] == [("title", 1)]

@@ -28,7 +28,7 @@ def title(asin: str) -> str:
     return str(product["title"])
 
 
-def night(**conf: str) -> str:
+def night(**conf: object) -> str:
     with Airflow() as airflow:
         return airflow.trigger(conf, NIGHTLY)
 
@@ -57,4 +57,24 @@ def test_a_person_is_asked(stack: Stack) -> None:
     assert stack.end_of(run, NIGHTLY) == "success"
     assert served() > before
     assert title(one["_id"]) == one["title"]
+    assert stack.wrong() == []
+
+
+def test_a_night_that_is_held(stack: Stack) -> None:
+    """Refused, the former publication stays served, until the next night makes another one."""
+    products, categories = stack.catalog("held", rows=120, first=date(2024, 3, 2), seed=42)
+    words = ("--products", str(products), "--categories", str(categories), "--observed-at", "2024-03-02", "--batch", "no")
+    stack.local("run", *words)
+    stack.took("2024-03-02", products=[products], categories=[categories])
+    before = served()
+    run = night(hold=True)
+    asked = stack.asks(run, NIGHTLY)
+    assert "| products |" in asked
+    assert "no drift" in asked
+    stack.decide(run, "Reject", NIGHTLY)
+    assert stack.end_of(run, NIGHTLY) == "success"
+    assert served() == before
+    run = night()
+    assert stack.end_of(run, NIGHTLY) == "success"
+    assert served() > before
     assert stack.wrong() == []

@@ -28,6 +28,18 @@ def claim() -> None:
     }
 
 
+def database_file() -> Path:
+    return Path(os.environ["AIRFLOW_HOME"]) / "airflow.db"
+
+
+def run(dag_id: str, in_file: str, /, **conf: object) -> tuple[str, dict[str, tuple[str, int]]]:
+    """A run of the DAG in this process; its state, and each task's with the number of its tries."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    done = DagBag(str(CHECKOUT / "dags" / in_file)).dags[dag_id].test(run_conf=conf)
+    return str(done.state), {one.task_id: (str(one.state), one.try_number) for one in done.get_task_instances()}
+
+
 @cache
 def make_database() -> None:
     """Its tables, by a process that ends: Airflow's own migration changes how this one logs."""

@@ -1,0 +1,114 @@
+"""DAG `maintenance`: a run on real servers, and what of Airflow's own is deleted and what stays."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+from support import airflow_home
+from support.hands import serve
+from support.load import updates
+from support.places import Place
+
+from dags import housekeeping
+from serving import schema
+from settings import settings
+from spark import job
+
+NOW = datetime(2024, 3, 10, 5, tzinfo=UTC)
+
+
+def written(path: Path, days_ago: float) -> Path:
+    """A file or folder, last written that long ago."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.is_dir():
+        path.write_text("")
+    os.utime(path, (moment := (NOW - timedelta(days=days_ago)).timestamp(), moment))
+    return path
+
+
+def test_old_files_go_and_folders_that_nobody_is_about_to_fill(tmp_path: Path) -> None:
+    old, new = written(tmp_path / "dag_id=a" / "old" / "1.log", 8), written(tmp_path / "dag_id=a" / "new" / "1.log", 6)
+    (tmp_path / "dag_id=b" / "just made").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "dag_id=a")
+    os.utime(tmp_path / "link", (0, 0), follow_symlinks=False)
+    written(old.parent, 8)
+    written(new.parent, 8)
+    assert housekeeping.delete_old(tmp_path, NOW - timedelta(days=7)) == 2
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")} == {
+        *("dag_id=a", "dag_id=a/old", "dag_id=a/new", "dag_id=a/new/1.log", "dag_id=b", "dag_id=b/just made"),
+    }
+    assert housekeeping.delete_old(tmp_path / "nowhere", NOW) == 0
+
+
+def test_an_airflow_database_that_is_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "airflow.db").touch()
+    assert housekeeping.is_here(f"sqlite:///{tmp_path}/airflow.db?timeout=60")
+    assert not housekeeping.is_here(f"sqlite:///{tmp_path}/none.db")
+    assert housekeeping.is_here("postgresql://airflow@database/airflow")
+
+
+def test_every_week_and_one_at_a_time(bag: Any) -> None:
+    dag = bag.dags["maintenance"]
+    assert (type(dag.timetable).__name__, dag.max_active_runs) == ("CronTriggerTimetable", 1)
+    assert {task.task_id for task in dag.tasks if task.pool == "spark"} == {"raw_history"}
+    assert {task.task_id for task in dag.tasks if task.upstream_task_ids} == {"measure"}, "one that fails keeps no other from its work"
+
+
+def test_what_is_tried_again(bag: Any) -> None:
+    from airflow.sdk import RetryAction
+
+    policy = bag.dags["maintenance"].get_task("collections").retry_policy
+    for_good = (job.JobFailedForGood("no"), schema.Differs("view report_cube differs"))
+    assert {policy.evaluate(error, 1, 3).action for error in for_good} == {RetryAction.FAIL}
+    assert policy.evaluate(housekeeping.NotCleaned("the database is locked"), 1, 3).action == RetryAction.DEFAULT
+
+
+@pytest.mark.airflow
+@pytest.mark.servers
+@pytest.mark.usefixtures("database")
+def test_a_run(connected: Place, spark: SparkSession, tmp_path: Path) -> None:
+    connected.send(updates(Random(141), 60, keys=10))
+    serve(connected, spark)
+    job.run("land")
+    old = settings().jobs / "killed" / "result"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    os.utime(old, (0, 0))
+    state, tasks = airflow_home.run("maintenance", "maintenance.py")
+    assert (state, {name: state for name, (state, _) in tasks.items()}) == (
+        "success",
+        {
+            **dict.fromkeys(("raw_history", "measure", "collections", "logs", "leftovers"), "success"),
+            "records": "skipped",  # this Airflow is not the home's
+        },
+    )
+    assert not old.exists()
+    found = {one["part"]: one["items"] for one in connected.database.report_size.find()}
+    assert found["collection product"] == connected.database.product.count_documents({})
+    assert found["lake: events"] == 1
+    assert connected.wrong() == []
+
+    file = tmp_path / "airflow.db"
+    shutil.copy(airflow_home.database_file(), file)
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("UPDATE dag_run SET start_date = '2024-03-01 05:00:00', logical_date = NULL")
+
+    def runs_left(days: int) -> list[int]:
+        housekeeping.clean_records(f"sqlite:///{file}", NOW - timedelta(days=days))
+        with closing(sqlite3.connect(file)) as database:
+            return [database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("dag_run", "task_instance")]
+
+    assert min(runs_left(days=30)) > 0
+    assert runs_left(days=5) == [0, 0]
+    file.write_text("no database")
+    with pytest.raises(housekeeping.NotCleaned, match="ended with status 1: "):
+        runs_left(days=5)

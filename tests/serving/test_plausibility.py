@@ -1,0 +1,93 @@
+"""Is a new publication like the one that is served? Figures, how far they move, and when a person is asked."""
+
+from __future__ import annotations
+
+import pytest
+from support.environment import setting
+
+from catalog.cube import Cell, Contribution
+from serving import plausibility, verifications
+from serving.verifications import Drifted
+from settings import settings
+
+
+def cell(products: int, priced: int, cents: int, rated: int) -> tuple[int, ...]:
+    measures = dict.fromkeys(Contribution.__dataclass_fields__, 0)
+    measures |= {"products": products, "priced": priced, "price_cents": cents, "rated": rated, "stars_tenths": rated * 40}
+    return tuple(measures.values())
+
+
+FORMER = {
+    Cell(1, 5, False): cell(80, 80, 64_000, 60),
+    Cell(1, None, True): cell(20, 0, 0, 20),
+    Cell(2, 300, True): cell(100, 100, 3_600_000, 100),
+    Cell(3, 5, False): cell(0, 0, 0, 0),
+}
+ALIKE = {"products": 0.0, "average_price": 0.0, "categories": 0.0, "unpriced": 0.0, "unrated": 0.0}
+
+
+def test_the_same_is_alike() -> None:
+    found = plausibility.compare(FORMER, FORMER)
+    assert found["before"] == found["after"]
+    assert found["before"] == {
+        "products": 200,
+        "categories": 2,  # a cell of nothing is none
+        "average_price": pytest.approx(203.555, abs=0.001),
+        "unpriced": 20,
+        "average_stars": 4.0,
+        "unrated": 20,
+        "discounted": 0,
+    }
+    assert found["shifts"] == ALIKE
+
+
+def test_what_moves_is_a_share_of_what_it_was() -> None:
+    after = {Cell(1, 5, False): cell(80, 80, 64_000, 60), Cell(1, None, True): cell(20, 0, 0, 15)}
+    assert plausibility.compare(FORMER, after)["shifts"] == pytest.approx(
+        {"products": 0.5, "average_price": 1 - 8 / (36_640 / 180), "categories": 0.5, "unpriced": 0.1, "unrated": 0.15}
+    )
+    more = {**FORMER, Cell(4, None, False): cell(200, 0, 0, 200)}
+    assert plausibility.compare(FORMER, more)["shifts"] == pytest.approx(
+        {"products": 1.0, "average_price": 0.0, "categories": 0.5, "unpriced": 0.45, "unrated": 0.05}
+    )
+    nothing = plausibility.compare(FORMER, {})
+    assert nothing["shifts"] == {"products": 1.0, "average_price": 1.0, "categories": 1.0, "unpriced": 0.1, "unrated": 0.1}
+    assert nothing["after"]["average_price"] is None
+
+
+def test_beside_nothing_nothing_is_implausible() -> None:
+    found = plausibility.compare({}, FORMER)
+    assert set(found["shifts"].values()) == {None}
+    with setting(**{f"implausible_{name}_shift": "0" for name in ("products", "price", "unpriced", "unrated", "categories")}):
+        assert plausibility.beyond(found, settings()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "said"),
+    [
+        ("products", "0.49", "50.0% is how far the number of products moves (more than 49.0%)"),
+        ("price", "0.9", "96.1% is how far the average price moves (more than 90.0%)"),
+        ("unpriced", "0.05", "10.0% of the products is how far those of unknown price move (more than 5.0%)"),
+        ("unrated", "0.1", "15.0% of the products is how far those without a rating move (more than 10.0%)"),
+        ("categories", "0.2", "50.0% is how far the number of categories moves (more than 20.0%)"),
+    ],
+)
+def test_each_threshold_holds_by_itself(name: str, limit: str, said: str) -> None:
+    after = {Cell(1, 5, False): cell(80, 80, 64_000, 60), Cell(1, None, True): cell(20, 0, 0, 15)}
+    verification = {"_id": 7, "drift": 0, "counts": {}, "named": {}, "compared": plausibility.compare(FORMER, after)}
+    assert plausibility.beyond(verification["compared"], settings()) == []
+    assert not verifications.asks(verification, "correct")
+    assert verifications.asks(verification, "correct", hold=True)
+    with setting(**{f"implausible_{name}_shift": limit}):
+        assert plausibility.beyond(verification["compared"], settings()) == [said]
+        assert verifications.asks(verification, "correct")
+        assert not verifications.asks(verification, "correct", hold=False)
+        form = verifications.in_markdown(verification)
+        assert f"**Passes a threshold:** {said}" in form
+        assert "| products | 200 | 100 | -100 (-50.0%) |" in form
+        assert "| not rated | 20 | 25 | +5 (+25.0%) |" in form
+        assert "publication 7: no drift" in form
+        with pytest.raises(Drifted):
+            verifications.asks({**verification, "drift": 1}, "fail")
+    with setting(**{f"implausible_{name}_shift": "2"}):
+        assert not verifications.asks(verification, "correct")

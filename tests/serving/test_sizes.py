@@ -1,0 +1,55 @@
+"""How large everything is, and how it grows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from pymongo.database import Database
+
+from serving import schema, sizes
+from serving.database import Document
+from serving.sizes import Size
+from settings import settings
+
+pytestmark = pytest.mark.servers
+
+SUNDAY, NEXT = datetime(2024, 3, 3, 5, tzinfo=UTC), datetime(2024, 3, 10, 5, tzinfo=UTC)
+
+
+def test_growth_is_told_from_what_was_measured_before(database: Database[Document]) -> None:
+    sizes.keep(database, NEXT, {"lake: events": Size(3_500_000, 5), "folder new": Size(0, 0), "folder kafka": Size(1_000_000, 9)})
+    for bytes_there in (7_000_000, 1_000_000):  # a task that is cleared measures again
+        sizes.keep(database, SUNDAY, {"lake: events": Size(bytes_there, 2), "folder kafka": Size(2_500_000, 9)})
+    assert list(sizes.in_words(database, SUNDAY)) == ["folder kafka: 2.5 MB in 9 files", "lake: events: 1.0 MB in 2 files"]
+    assert list(sizes.in_words(database, NEXT)) == [
+        "lake: events: 3.5 MB in 5 files, +2.5 MB since 2024-03-03",
+        "folder kafka: 1.0 MB in 9 files, -1.5 MB since 2024-03-03",
+        "folder new: 0.0 MB in 0 files",
+    ]
+
+
+def test_what_is_measured(database: Database[Document], tmp_path: Path) -> None:
+    said = sizes.measure(database, SUNDAY, {"lake: events": Size(1, 2)})
+    found = {one["part"]: one for one in database.report_size.find()}
+    assert found.keys() >= {"lake: events", *(f"collection {one.name}" for one in schema.COLLECTIONS)}
+    assert {part for part in found if part.startswith("folder ")} == {
+        f"folder {one.name}" for one in settings().home.iterdir() if one.is_dir()
+    }
+    assert len(said) == len(found)
+    assert found["collection state"]["items"] == database.state.count_documents({})
+    assert found["collection state"]["bytes"] > 0
+
+
+def test_a_long_file_of_little_is_little(tmp_path: Path) -> None:
+    (tmp_path / "kafka" / "log").mkdir(parents=True)
+    (tmp_path / "kafka" / "log" / "some").write_bytes(b"x" * 100_000)
+    with (tmp_path / "kafka" / "log" / "index").open("wb") as index:
+        index.truncate(100_000_000)
+    (tmp_path / "file").touch()
+    (tmp_path / "kafka" / "gone").symlink_to(tmp_path / "nowhere")
+    assert sizes.of_folders(tmp_path / "not there") == {}
+    ((name, size),) = sizes.of_folders(tmp_path).items()
+    assert (name, size.items) == ("folder kafka", 2)
+    assert 100_000 <= size.bytes < 1_000_000

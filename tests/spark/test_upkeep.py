@@ -1,0 +1,130 @@
+"""Upkeep of the raw history: afterwards there is less, and all that is read is what it was."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from random import Random
+
+import pytest
+from pyspark.sql import SparkSession
+from support.events import any_log
+from support.hands import kafka, serve
+from support.load import updates
+from support.places import Place
+
+from catalog.marks import TideMark
+from serving import publications, verifications
+from serving.history import Put
+from settings import settings
+from spark import history
+from spark.batch import Batch
+from spark.lake import Lake
+from spark.land import land
+from spark.transforms import events
+
+pytestmark = pytest.mark.servers
+
+FIRST, LAST = date(2023, 10, 20), date(2023, 10, 31)
+Row = tuple[object, ...]
+
+
+def landed(lake: Lake) -> list[Row]:
+    """Every event that the table holds, as often as it does."""
+    rows = lake.events(TideMark(), lake.landed().mark).collect()
+    return sorted(
+        (row["topic"], row["partition"], row["offset"], row["timestamp"], bytes(row["key"] or b""), bytes(row["value"] or b""))
+        for row in rows
+    )
+
+
+def sent(place: Place) -> list[Row]:
+    return sorted((*event[:4], event.key or b"", event.value or b"") for event in place.log())
+
+
+def files(table: str) -> int:
+    return len(list((Path(settings().lake_url) / table).rglob("part-*.parquet")))
+
+
+@contextmanager
+def as_after_a_week(spark: SparkSession) -> Iterator[None]:
+    """Whatever the newest versions do not need may go at once."""
+    check = "spark.databricks.delta.retentionDurationCheck.enabled"
+    for table in ("events", "states"):
+        path = f"delta.`{settings().lake_url}/{table}`"
+        spark.sql(f"ALTER TABLE {path} SET TBLPROPERTIES ('delta.deletedFileRetentionDuration' = 'interval 0 hours')")
+    spark.conf.set(check, "false")
+    try:
+        yield
+    finally:
+        spark.conf.unset(check)
+
+
+def test_all_that_is_read_is_what_it_was(place: Place, spark: SparkSession) -> None:
+    random, work = Random(131), Batch(place.database, spark)
+    for _ in range(3):
+        place.send([*any_log(random, 60), *updates(random, 100, keys=40)])
+        serve(place, spark)
+        land(spark, work.lake, most=15)
+        work.nightly("incremental", "correct", 7)
+    drafts = [work.cut() for _ in range(3)]
+    assert history.compute(work.lake, place.database, FIRST, LAST) == Counter({Put.WRITTEN: (LAST - FIRST).days + 1})
+    before, layers, rows = work.lake.sizes(), work.lake.layers(), landed(work.lake)
+    assert rows == sent(place)
+    with as_after_a_week(spark):
+        after = work.maintain(2)
+
+    assert before["events"][0] > after["lake: events"].items == files("events") == 1
+    assert files("states") == after["lake: states"].items
+    assert [one.number for one in publications.listing(place.database)] == [*reversed(drafts[1:]), 3, 2, 0]
+    assert work.lake.layers() == layers
+    assert landed(work.lake) == rows
+    assert history.compute(work.lake, place.database, FIRST, LAST) == Counter({Put.SAME: (LAST - FIRST).days + 1})
+    # Nothing is left to be done, and what comes later is landed, once.
+    assert work.maintain(2) == after
+    place.send(updates(random, 50, keys=40))
+    serve(place, spark)
+    work.nightly("full", "correct", 7)
+    assert landed(work.lake) == sent(place)
+    newest = publications.served(place.database)
+    assert verifications.read(place.database, newest)["drift"] == 0
+    assert place.wrong() == []
+    # A rollback to what was kept.
+    work.rebuild(2)
+    assert place.wrong() == []
+    serve(place, spark)
+    assert place.wrong() == []
+    assert place.wrong_documents() == []
+
+
+def test_events_are_landed_meanwhile(place: Place, spark: SparkSession, lake: Lake) -> None:
+    random = Random(132)
+    place.send(updates(random, 60, keys=10))
+    log = place.log()
+    lake.append(events(kafka(spark, log[:10])), 1)
+    ended, failures = threading.Event(), []
+
+    def compact() -> None:
+        try:
+            while not ended.is_set():
+                Lake(spark, settings().lake_url).compact()
+        except BaseException as failure:
+            failures.append(failure)
+
+    compacting = [threading.Thread(target=compact) for _ in range(2)]
+    for thread in compacting:
+        thread.start()
+    try:
+        for number in range(1, 6):
+            lake.append(events(kafka(spark, log[number * 10 : number * 10 + 10])), number + 1)
+    finally:
+        ended.set()
+        for thread in compacting:
+            thread.join()
+    assert failures == []
+    assert landed(lake) == sent(place)
+    assert lake.landed().landing == 6
