@@ -30,6 +30,10 @@ class NotWithdrawn(Exception):
     """There is nothing to be taken back."""
 
 
+class Rebuilding(Exception):
+    """While a rebuild is under way the rules stay as they are."""
+
+
 class Withdrawn(Exception):
     """A file is told again that has been withdrawn."""
 
@@ -65,32 +69,35 @@ def of(database: Database[Document], ingestion: str) -> Withdrawal | None:
 
 
 def withdraw(database: Database[Document], ingestion: str, by: str, reason: str) -> Withdrawal:
-    """Withdraws an ingestion and tells the stream to start anew, by rules that say so. Once: a second time the first one stays."""
+    """Withdraws an ingestion and tells the stream to start anew, by rules that say so. Once: a second time the first one stays.
 
-    def transaction(session: ClientSession) -> None:
-        said = {"by": {"$literal": by}, "at": "$$NOW", "reason": {"$literal": reason}}
-        if database.ingestion.update_one(
-            {"_id": ingestion, "withdrawn": None}, [{"$set": {"withdrawn": said}}], session=session
-        ).matched_count:
-            control.restart(database, session)
-
-    of(database, ingestion)
-    in_transaction(database, transaction)
+    Raises NoIngestion, Rebuilding.
+    """
+    said = {"by": {"$literal": by}, "at": "$$NOW", "reason": {"$literal": reason}}
+    _change(database, {"_id": ingestion, "withdrawn": None}, said)
     now = of(database, ingestion)
     assert now is not None
     return now
 
 
 def restore(database: Database[Document], ingestion: str) -> None:
-    """Takes a withdrawal back, as withdraw() makes it. What is not withdrawn stays as it is."""
+    """Takes a withdrawal back, as withdraw() makes it. What is not withdrawn stays as it is. Raises NoIngestion, Rebuilding."""
+    _change(database, {"_id": ingestion, "withdrawn": {"$ne": None}}, None)
 
+
+def _change(database: Database[Document], which: Document, withdrawn: Document | None) -> None:
     def transaction(session: ClientSession) -> None:
-        if database.ingestion.update_one(
-            {"_id": ingestion, "withdrawn": {"$ne": None}}, {"$set": {"withdrawn": None}}, session=session
-        ).matched_count:
-            control.restart(database, session)
+        if not database.ingestion.update_one(which, [{"$set": {"withdrawn": withdrawn}}], session=session).matched_count:
+            return
+        # A rebuild that has been cut off can only be finished by the rules that it began with. Written, so that none begins meanwhile.
+        marked = {"$currentDate": {"rules_changed_at": True}}
+        if not database.state.update_one({"_id": ledger.LEDGER, "rebuilding": None}, marked, session=session).matched_count:
+            raise Rebuilding(
+                "a publication is being rebuilt, by the rules in force: run DAG rebuild or nightly_batch first, which finish it"
+            )
+        control.restart(database, session)
 
-    of(database, ingestion)
+    of(database, which["_id"])
     in_transaction(database, transaction)
 
 

@@ -65,3 +65,18 @@ def test_whether_the_stream_obeys(registered: Database[Document]) -> None:
     control.resume(registered)
     ledger.start_generation(registered, withdrawals.in_force(registered).fingerprint(), {})
     withdrawals.await_obeyed(registered, 0)
+
+
+def test_the_rules_stay_while_a_rebuild_is_under_way(registered: Database[Document]) -> None:
+    """Only the same rebuild can finish it, by the rules that it began with."""
+    registered.state.update_one({"_id": "ledger"}, {"$set": {"rebuilding": 3}})
+    with pytest.raises(withdrawals.Rebuilding, match="is being rebuilt, by the rules in force"):
+        withdrawals.withdraw(registered, "a", "ann", "")
+    assert withdrawals.in_force(registered).withdrawn == ()
+    assert control.read(registered).restarts == 0
+    registered.state.update_one({"_id": "ledger"}, {"$set": {"rebuilding": None}})
+    withdrawals.withdraw(registered, "a", "ann", "")
+    registered.state.update_one({"_id": "ledger"}, {"$set": {"rebuilding": 3}})
+    with pytest.raises(withdrawals.Rebuilding):
+        withdrawals.restore(registered, "a")
+    assert withdrawals.in_force(registered).withdrawn == ("a",)
