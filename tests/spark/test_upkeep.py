@@ -115,16 +115,14 @@ def test_events_are_landed_meanwhile(place: Place, spark: SparkSession, lake: La
         except BaseException as failure:
             failures.append(failure)
 
-    compacting = [threading.Thread(target=compact) for _ in range(2)]
-    for thread in compacting:
-        thread.start()
+    compacting = threading.Thread(target=compact)
+    compacting.start()
     try:
         for number in range(1, 6):
             lake.append(events(kafka(spark, log[number * 10 : number * 10 + 10])), number + 1)
     finally:
         ended.set()
-        for thread in compacting:
-            thread.join()
+        compacting.join()
     assert failures == []
     assert landed(lake) == sent(place)
     assert lake.landed().landing == 6
