@@ -17,6 +17,7 @@ from __future__ import annotations
 from airflow.sdk import CronPartitionTimetable, Param, dag, task
 
 from dags import policy
+from dags.dashboards import Dashboard, shown
 from serving import history as days
 from spark import job
 
@@ -57,7 +58,9 @@ def history() -> None:
         return job.run("history", *asked)
 
     asked = ask()
-    asked >> land() >> compute(asked)
+    computed = compute(asked)
+    asked >> land() >> computed
+    shown(computed, Dashboard.TRENDS)
 
 
 history()

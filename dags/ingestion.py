@@ -27,6 +27,7 @@ from airflow.sdk import CronPartitionTimetable, ObjectStoragePath, Param, dag, t
 from airflow.sdk.exceptions import AirflowSkipException
 
 from dags import policy
+from dags.dashboards import Dashboard, shown
 from ingest import jobs
 from ingest.connections import KAFKA_CONNECTION, MONGODB_CONNECTION
 from serving.database import tidemark
@@ -119,7 +120,7 @@ def ingest() -> None:
     approve >> planned
     reconciled = reconcile(planned["ingestions"])
     produce.expand(chunk=planned) >> reconciled
-    MongoSensor(
+    served = MongoSensor(
         task_id="served",
         mongo_conn_id=MONGODB_CONNECTION,
         mongo_db=settings().database,
@@ -129,6 +130,8 @@ def ingest() -> None:
         timeout=policy.WAIT_WITHIN.total_seconds(),
         pool="served",  # so that waiting, however long, takes one of the workers and leaves the others to work
     )
+    shown(reconciled, Dashboard.PIPELINE)
+    shown(served, Dashboard.CATALOG)
 
 
 ingest()

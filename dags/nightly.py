@@ -19,6 +19,7 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import CronTriggerTimetable, Param, dag, task
 
 from dags import policy
+from dags.dashboards import Dashboard, shown
 from ingest.connections import MONGODB_CONNECTION
 from serving import verifications
 from serving.database import tidemark
@@ -94,9 +95,11 @@ def nightly_batch() -> None:
         **policy.UNTIL_A_PERSON_ANSWERS,
     )
     number = cut()
-    decided, published = decide(number), publish(number)
-    land() >> number >> recompute(number) >> verify(number) >> decided >> [approve, published]
+    verified, decided, published = verify(number), decide(number), publish(number)
+    land() >> number >> recompute(number) >> verified >> decided >> [approve, published]
     approve >> published
+    shown(verified, Dashboard.PIPELINE)
+    shown(published, Dashboard.CATALOG, Dashboard.PIPELINE)
 
 
 nightly_batch()

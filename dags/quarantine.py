@@ -11,6 +11,7 @@ from airflow.sdk import Param, dag, task
 
 from catalog.observations import Reason
 from dags import policy
+from dags.dashboards import Dashboard, shown
 from ingest import quarantine_jobs as jobs
 from ingest.connections import KAFKA_CONNECTION, MONGODB_CONNECTION
 from ingest.jobs import MOMENT_PATTERN
@@ -93,6 +94,7 @@ def replay_quarantine() -> None:
     looked, approve, sent = look(jobs.SEND), ApprovalOperator(subject="Replay these records?", **ASKED), send()
     looked >> [approve, sent]
     approve >> sent
+    shown(sent, Dashboard.PIPELINE)
 
 
 @dag(dag_id="discard_quarantine", doc_md=DISCARD, params=parameters(why=WHY), **BOTH)

@@ -14,6 +14,7 @@ from airflow.providers.standard.operators.hitl import HITLEntryOperator
 from airflow.sdk import Param, dag, task
 
 from dags import policy
+from dags.dashboards import Dashboard, shown
 from spark import job
 
 CHOICE = {
@@ -56,6 +57,7 @@ def rebuild() -> None:
     decided, restored = chosen(), restore()
     publications() >> decided >> [choose, restored]
     choose >> restored
+    shown(restored, Dashboard.CATALOG, Dashboard.PIPELINE)
 
 
 rebuild()

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from dags import policy
 from local.prepare import POOLS
-from settings import CHECKOUT
+from settings import CHECKOUT, settings
 
 DAGS = CHECKOUT / "dags"
 SHARED = {line for line in (DAGS / ".airflowignore").read_text().splitlines() if not line.startswith("#")}
@@ -88,3 +89,25 @@ def test_nothing_is_done_at_import(bag: Any, file: str, monkeypatch: pytest.Monk
     assert again.import_errors == {}
     assert opened == []
     assert time.process_time() - started < 2
+
+
+def test_links_lead_to_dashboards_that_there_are(bag: Any) -> None:
+    """Read as Airflow's pages read them, from the serialized DAG; the address is that of the task."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    slugs = {yaml.safe_load(file.read_text())["slug"] for file in (CHECKOUT / "superset" / "assets" / "dashboards").glob("*.yaml")}
+    linked = {}
+    for dag in bag.dags.values():
+        read = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+        for task in dag.tasks:
+            links = [link for link in task.operator_extra_links if link.name.startswith("Dashboard ")]
+            assert {link.name for link in links} <= read.get_task(task.task_id).operator_extra_link_dict.keys()
+            for link in links:
+                address, _, slug = link.get_link(task, ti_key=None).rstrip("/").rpartition("/")
+                assert address == f"{settings().superset_url}/superset/dashboard"
+                assert slug in slugs
+            if links:
+                linked[f"{dag.dag_id}.{task.task_id}"] = [link.name for link in links]
+    assert linked["nightly_batch.verify"] == ["Dashboard Pipeline"]
+    assert linked["ingest.served"] == ["Dashboard Catalog"]
+    assert {name.partition(".")[0] for name in linked} == {"ingest", "nightly_batch", "history", "rebuild", "replay_quarantine"}
