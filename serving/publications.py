@@ -222,8 +222,10 @@ def stamp_published(database: Database[Document], session: ClientSession, number
 
 
 def end_night(database: Database[Document], number: int) -> None:
-    """Writes down that a night has come to its end with this draft, by MongoDB's clock: published, or of nothing new."""
-    database.state.update_one({"_id": NIGHT}, [{"$set": {"publication": number, "at": "$$NOW"}}], upsert=True)
+    """Writes down that a night has come to its end with this draft, by MongoDB's clock: published, or of nothing new. Once."""
+    is_newer = {"$gt": [number, {"$ifNull": ["$publication", -1]}]}
+    ended = {"publication": {"$cond": [is_newer, number, "$publication"]}, "at": {"$cond": [is_newer, "$$NOW", "$at"]}}
+    database.state.update_one({"_id": NIGHT}, [{"$set": ended}], upsert=True)
 
 
 def next_layer(database: Database[Document]) -> int:

@@ -258,6 +258,17 @@ def test_verifications(database: Database[Document]) -> None:
     refused(lambda: verifications.asks(kept, "fail"), Drifted, "251 differences", f"rebuild {draft.number}`")
 
 
+def test_a_night_ends_once(database: Database[Document]) -> None:
+    publications.end_night(database, 2)
+    first = database.state.find_one({"_id": "night"}) or {}
+    for number in (2, 1):
+        publications.end_night(database, number)
+        assert database.state.find_one({"_id": "night"}) == first
+    publications.end_night(database, 3)
+    now = database.state.find_one({"_id": "night"}) or {}
+    assert (now["publication"], now["at"] >= first["at"]) == (3, True)
+
+
 def test_a_lease_has_one_holder_and_ends_with_it(database: Database[Document], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "VALID_SECONDS", 2)
     monkeypatch.setattr(lease, "RENEW_EVERY_SECONDS", 0.3)
