@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import history_version as history
+from action_log import ActionLog
 
 
 def _given(name: str) -> str:
@@ -81,6 +82,8 @@ SAMPLES_ROW_LIMIT = 1_000
 SQL_MAX_ROW = 100_000
 SQLLAB_DEFAULT_DBID = None
 SUPERSET_WEBSERVER_TIMEOUT = 120
+
+EVENT_LOGGER = ActionLog()
 
 # How it looks ----------------------------------------------------------------------------------------------------------------
 
