@@ -34,7 +34,7 @@ PARTITIONS = frozenset({*(TopicPartition(PRODUCTS, partition) for partition in r
 
 
 def start(spark: SparkSession, database: Database[Document]) -> Stream:
-    return Stream(spark, database, PARTITIONS, CATEGORIES, "rules")
+    return Stream(spark, database, PARTITIONS, CATEGORIES)
 
 
 def wrong(database: Database[Document], log: Iterable[Event]) -> list[str]:
