@@ -321,6 +321,15 @@ def test_what_a_person_changes_in_superset_stays(stack: Stack) -> None:
     assert admin.get(f"/chart/{chart}")["result"]["description"] is None
 
 
+def test_superset_logs_what_people_do_and_no_answers_of_charts(stack: Stack) -> None:
+    """A page that refreshes asks for a dozen of them every few seconds."""
+    admin = Pages("admin")
+    admin.rows("Products")
+    actions = {one["action"] for one in admin.get("/log/?q=(page_size:100)")["result"]}
+    assert "ChartRestApi.put" in actions
+    assert not [one for one in actions if one.startswith("ChartDataRestApi.")]
+
+
 def test_runs_that_wait_for_the_stream_keep_none_from_sending(stack: Stack) -> None:
     server = supervised._server()
     server.supervisor.stopProcess("speed")
