@@ -43,7 +43,10 @@ def test_everything_is_healthy(stack: Stack) -> None:
     assert "healthy" in stack.local("status", status=0)
     for name, port in {"kafka": "kafka_port", "mongodb": "mongodb_port", "airflow": "airflow_port", "speed": "spark_ui_port"}.items():
         assert f"127.0.0.1:{stack.settings[port]}" in said[name]["url"]
-    assert set(state) == {"freshness", "summary", "stream", "log", "quarantine", "verification", "night", "alerts", "ingestions"}
+    assert set(state) == {
+        *("at", "freshness", "summary", "stream", "log", "raw_history", "partitions", "rates", "quarantine", "verification", "night"),
+        *("alerts", "publications", "ingestions"),
+    }
     assert state["stream"]["alive"] is True
     assert httpx.get(said["speed"]["url"], follow_redirects=True).is_success
     assert "tidemark_speed_micro_batch_seconds_count" in httpx.get(said["speed"]["metrics"]).text
