@@ -6,7 +6,7 @@ import json
 from datetime import date
 
 import pytest
-from support.stacks import Given, Stack
+from support.stacks import Given, Stack, until
 
 from local.runs import Airflow
 from serving import control
@@ -40,10 +40,13 @@ def ingested(stack: Stack, day: str, seed: int) -> tuple[str, Given]:
 def test_the_stream_is_paused_and_goes_on(stack: Stack) -> None:
     before = stack.generation()
     ended(stack, trigger("stream", action="pause", reason="Kafka moves"), "stream")
-    said = json.loads(stack.local("status", "--json", status=None))
-    assert said["speed"]["healthy"]
-    assert "Kafka moves" in said["speed"]["detail"]
-    assert said["state"]["stream"]["control"]["stopped_at"] is not None
+
+    def paused() -> dict | None:
+        """Supervisor has started it again, to wait."""
+        found = json.loads(stack.local("status", "--json", status=None))
+        return found if found["speed"]["healthy"] and "Kafka moves" in found["speed"]["detail"] else None
+
+    assert until(paused, "the pause is shown")["state"]["stream"]["control"]["stopped_at"] is not None
     assert "the stream is paused by" in stack.local("run", status=1)
     with connect() as client:
         assert control.read(tidemark(client)).pause is not None
