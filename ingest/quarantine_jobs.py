@@ -7,8 +7,6 @@ A record is marked only when Kafka has acknowledged its replay, and only if that
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +28,7 @@ from ingest.produce import UnsafeProducer, produce, require_safe
 from ingest.replay_text import in_words
 from serving import ledger, offsets, quarantine, withdrawals
 from serving.database import Document
-from serving.lease import lease
+from serving.lease import lease, this_process
 from serving.publications import OtherRules
 from serving.quarantine import Replayed, Selection, Unclear
 from settings import settings
@@ -193,7 +191,7 @@ def _now(database: Database[Document]) -> int:
 @contextmanager
 def _alone(database: Database[Document], by: str) -> Iterator[None]:
     """One run at a time, so that of two patches the one that is marked is the one that counts."""
-    with lease(database, _LEASE, f"{by} (process {os.getpid()} on {socket.gethostname()})", _LEASE_SECONDS):
+    with lease(database, _LEASE, this_process(by), _LEASE_SECONDS):
         yield
 
 

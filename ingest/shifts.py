@@ -8,6 +8,7 @@ from catalog.cube import MEASURES, Cell
 from ingest.newest import FIELDS, State
 from serving.database import Document
 from serving.figures import figures, summed
+from serving.ledger import cell_of
 from serving.snapshot import Snapshot
 
 _DIMENSIONS = len(Cell._fields)
@@ -21,8 +22,7 @@ class Shift:
     def __init__(self, served: Snapshot) -> None:
         self._before: dict[Cell, list[int]] = {}
         for one in served.rows("report_cube"):
-            cell = Cell(one["category_id"], one["price_level"], one["is_best_seller"])
-            self._before[cell] = [one[measure] for measure in MEASURES]
+            self._before[cell_of(one)] = [one[measure] for measure in MEASURES]
         self._after = {cell: list(sums) for cell, sums in self._before.items()}
 
     def replace(self, state: State, document: Document | None) -> str:

@@ -90,7 +90,7 @@ def clean(_: argparse.Namespace, console: Console) -> int:
         console.print("the stack is running: make stop first")
         return 1
     stack.end_leftovers()
-    for name in ("airflow", "catalogs", "kafka", "lake", "logs", "mongodb", "run", "spark", "speed", "superset", "work"):
+    for name in ("airflow", "catalogs", "jobs", "kafka", "lake", "logs", "mongodb", "run", "spark", "speed", "superset", "work"):
         shutil.rmtree(settings().home / name, ignore_errors=True)
     for name in ("supervisor.conf", "supervisor.pid", "supervisor.sock"):
         (settings().home / name).unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from pymongo.errors import PyMongoError
 
 from ingest import topics
 from local import loopback
-from serving.database import connect, tidemark
+from serving.database import brief, connect, tidemark
 from serving.status import state
 from settings import settings
 
@@ -74,11 +74,6 @@ def airflow() -> Health:
 def airflow_api() -> Health:
     """Airflow's API alone, which its other processes need."""
     return _answering("airflow", "/api/v2/version")
-
-
-def brief(error: Exception) -> str:
-    """A MongoDB error without the driver's configuration."""
-    return str(error).partition(" (configured")[0].partition(",")[0]
 
 
 def speed() -> Health:

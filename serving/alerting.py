@@ -7,8 +7,6 @@ who is ended between sending and writing that down sends it again.
 from __future__ import annotations
 
 import logging
-import os
-import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
@@ -20,8 +18,8 @@ from pymongo.errors import PyMongoError
 
 from serving import alerts
 from serving.alerts import Alert, Condition, Message, Sample, Watch
-from serving.database import Document
-from serving.lease import VALID_SECONDS, lease
+from serving.database import Document, brief
+from serving.lease import VALID_SECONDS, lease, this_process
 from serving.status import state
 from settings import Settings
 
@@ -67,11 +65,11 @@ def look(database: Database[Document], elsewhere: Memory, channels: Mapping[str,
     try:
         seen = state(database)
     except (PyMongoError, LookupError) as error:
-        unread = str(error).partition(" (configured")[0].partition(",")[0]
-        _require_sent(_settle(elsewhere, {Condition.STATE: f"The state cannot be read: {unread}"}, channels, of, now))
+        unread = f"The state cannot be read: {brief(error)}"
+        _require_sent(_settle(elsewhere, {Condition.STATE: unread}, channels, of, now))
         return
     unsent = _settle(elsewhere, {Condition.STATE: None}, channels, of, now)
-    with lease(database, WATCH, f"alerts (process {os.getpid()} on {socket.gethostname()})", VALID_SECONDS + 5):
+    with lease(database, WATCH, this_process("alerts"), VALID_SECONDS + 5):
         watch = alerts.looked(_read_watch(database), seen, now)
         database.state.replace_one({"_id": WATCH}, {"_id": WATCH, **_watch_document(watch)}, upsert=True)
         unsent += _settle(Alerts(database), alerts.found(watch, seen, of), channels, of, now)

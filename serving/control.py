@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from pymongo import ReturnDocument
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
@@ -52,7 +51,9 @@ class Control(NamedTuple):
 
 def read(database: Database[Document]) -> Control:
     """Raises NotPrepared."""
-    found = _there(database.state.find_one({"_id": CONTROL}), database)
+    found = database.state.find_one({"_id": CONTROL})
+    if found is None:
+        raise NotPrepared(f"database {database.name} is not prepared: run `python -m serving.schema` first")
     pause = found["pause"]
     return Control(found["restarts"], pause and Pause(**pause), found["stopped_at"])
 
@@ -70,23 +71,14 @@ def resume(database: Database[Document]) -> None:
     database.state.update_one({"_id": CONTROL}, {"$set": {"pause": None, "stopped_at": None}})
 
 
-def restart(database: Database[Document], session: ClientSession | None = None) -> int:
-    """Tells the stream to start anew; returns how often that has been said. A paused one stays paused."""
-    found = database.state.find_one_and_update(
-        {"_id": CONTROL}, {"$inc": {"restarts": 1}}, return_document=ReturnDocument.AFTER, session=session
-    )
-    return int(_there(found, database)["restarts"])
+def restart(database: Database[Document], session: ClientSession | None = None) -> None:
+    """Tells the stream to start anew. A paused one stays paused."""
+    database.state.update_one({"_id": CONTROL}, {"$inc": {"restarts": 1}}, session=session)
 
 
 def mark_stopped(database: Database[Document]) -> None:
     """A paused stream says that it has come to its end."""
     database.state.update_one({"_id": CONTROL, "pause": {"$ne": None}, "stopped_at": None}, {"$currentDate": {"stopped_at": True}})
-
-
-def _there(found: Document | None, database: Database[Document]) -> Document:
-    if found is None:
-        raise NotPrepared(f"database {database.name} is not prepared: run `python -m serving.schema` first")
-    return found
 
 
 def tell(database: Database[Document], action: str, reason: str, by: str, *, drain: bool) -> int:

@@ -43,3 +43,8 @@ def in_transaction(database: Database[Document], act: Callable[[ClientSession], 
             write_concern=database.write_concern,
             read_preference=database.read_preference,
         )
+
+
+def brief(error: Exception) -> str:
+    """A MongoDB error without the driver's configuration."""
+    return str(error).partition(" (configured")[0].partition(",")[0]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +21,11 @@ RENEW_EVERY_SECONDS = 8.0
 LOOK_EVERY_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
+
+
+def this_process(what: str) -> str:
+    """A holder's name: what is done, and who does it."""
+    return f"{what} (process {os.getpid()} on {socket.gethostname()})"
 
 
 class Busy(Exception):

@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -27,7 +25,7 @@ from catalog.rules import Rules
 from serving import history as days
 from serving import ledger, notes, publications, verifications, withdrawals
 from serving.database import Document, connect, tidemark
-from serving.lease import lease
+from serving.lease import lease, this_process
 from serving.publications import NoPublication, OtherRules, Publication, StartAgain
 from serving.sizes import Size
 from serving.verifications import Drifted, Held, NotVerified
@@ -239,8 +237,7 @@ def main(words: Sequence[str] | None = None) -> int:
             database = tidemark(stack.enter_context(connect()))
             ledger.read(database)
             if command != "publications":
-                holder = f"{command} (process {os.getpid()} on {socket.gethostname()})"
-                stack.enter_context(lease(database, LEASE, holder, LEASE_SECONDS))
+                stack.enter_context(lease(database, LEASE, this_process(command), LEASE_SECONDS))
             act: Callable[..., Any] = getattr(Batch(database), command)
             result = act(**given)
     except FOR_GOOD as reason:

@@ -10,8 +10,9 @@ from bson import Binary
 from bson.datetime_ms import DatetimeMS
 from bson.int64 import Int64
 from pymongo.database import Database
+from pyspark.sql import Row as SparkRow
 
-from catalog.cube import MEASURES
+from catalog.cube import MEASURES, Cell
 from catalog.observations import Reason
 from catalog.versions import Version
 from serving.database import Document
@@ -59,6 +60,16 @@ def version_of(row: Row) -> tuple[int, ...]:
 
 def contribution_of(row: Row) -> tuple[Any, ...]:
     return tuple(row[name] for name in CONTRIBUTION)
+
+
+def cell_of(row: Row | SparkRow) -> Cell:
+    """Of a row of transforms.cube."""
+    return Cell(row["category_id"], row["price_level"], row["isBestSeller"])
+
+
+def sums_of(row: Row | SparkRow) -> tuple[int, ...]:
+    """A row's measures, in their order."""
+    return tuple(row[measure] for measure in MEASURES)
 
 
 def versioned(version: tuple[int, ...]) -> dict[str, int]:

@@ -8,15 +8,16 @@ from collections.abc import Iterable, Mapping
 from pymongo.database import Database
 from pyspark.sql import functions as F
 
-from catalog.cube import MEASURES, Cell
+from catalog.cube import MEASURES
 from catalog.marks import TideMark
 from catalog.rules import Rules
-from serving import plausibility
+from serving import ledger, plausibility
 from serving.database import Document
 from serving.publications import Cells
 from serving.snapshot import snapshot
 from settings import settings
 from spark import transforms
+from spark.documents import cell_of, sums_of
 from spark.lake import Lake
 
 _CATEGORIES = 10  # that change most
@@ -30,13 +31,10 @@ def foresee(lake: Lake, database: Database[Document], rules: Rules) -> str:
         rows = transforms.observed(lake.events(TideMark(), landed), settings().category_topic, rules)
         products = rows.where(F.col("kind") == transforms.PRODUCT).select(*transforms.CUBED)
         cells = transforms.cube(transforms.newest(products), rules).collect()
-    then = {Cell(row["category_id"], row["price_level"], row["isBestSeller"]): tuple(row[measure] for measure in MEASURES) for row in cells}
+    then = {cell_of(row): sums_of(row) for row in cells}
     with snapshot(database) as now:
         names = {one["_id"]: one["category_name"] for one in now.rows("category")}
-        served = {
-            Cell(one["category_id"], one["price_level"], one["is_best_seller"]): tuple(one[measure] for measure in MEASURES)
-            for one in now.rows("report_cube")
-        }
+        served = {ledger.cell_of(one): sums_of(one) for one in now.rows("report_cube")}
     return "\n".join([plausibility.in_words(plausibility.compare(served, then), passed=()), "", *_categories(served, then, names)])
 
 

@@ -24,6 +24,7 @@ from serving.history import Put, Searched, days, end_of, start_of
 from serving.publications import Cells
 from settings import settings
 from spark import transforms
+from spark.documents import cell_of, sums_of
 from spark.lake import Lake, Landed
 
 log = logging.getLogger(__name__)
@@ -92,8 +93,8 @@ def _days(lake: Lake, landed: Landed, wanted: Collection[date], rules: Rules) ->
 
 def _add(cube: dict[Cell, list[int]], row: Row) -> None:
     """A cell whose sums have become 0 is no cell."""
-    cell = Cell(row["category_id"], row["price_level"], row["isBestSeller"])
-    sums = [before + row[measure] for before, measure in zip(cube.get(cell, [0] * len(MEASURES)), MEASURES, strict=True)]
+    cell = cell_of(row)
+    sums = [before + more for before, more in zip(cube.get(cell, [0] * len(MEASURES)), sums_of(row), strict=True)]
     if any(sums):
         cube[cell] = sums
     else:

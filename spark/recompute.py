@@ -10,10 +10,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from pymongo.database import Database
-from pyspark.sql import Row
 from pyspark.sql import functions as F
 
-from catalog.cube import MEASURES, Cell
 from catalog.marks import TideMark
 from catalog.rules import RULES, Rules
 from serving import publications
@@ -21,6 +19,7 @@ from serving.database import Document
 from serving.publications import Publication, Result, StartAgain
 from settings import settings
 from spark import transforms
+from spark.documents import cell_of, sums_of
 from spark.lake import Lake
 
 log = logging.getLogger(__name__)
@@ -56,7 +55,7 @@ def recompute(lake: Lake, database: Database[Document], number: int, mode: Mode 
         # The newest moment of observation is that of some product's state.
         cube = transforms.cube(lake.states(layers, *transforms.CUBED), rules, F.max("version.observed_at").alias("newest")).collect()
         result = Result(
-            cells={_cell(row): tuple(row[measure] for measure in MEASURES) for row in cube},
+            cells={cell_of(row): sums_of(row) for row in cube},
             layers=layers,
             since_full=base.since_full + 1 if base else 0,
             newest_event=_newest(_newest_event(lake, start, draft.mark), base.newest_event if base else None),
@@ -95,10 +94,6 @@ def _layers(
     layer = publications.next_layer(database)
     lake.write_layer(layer, transforms.states(rows))
     return (*kept, *({layer} & lake.layers()))
-
-
-def _cell(row: Row) -> Cell:
-    return Cell(row["category_id"], row["price_level"], row["isBestSeller"])
 
 
 def _newest_event(lake: Lake, start: TideMark, end: TideMark) -> datetime | None:

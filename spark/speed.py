@@ -192,10 +192,10 @@ def follow(database: Database[Document], told_to_stop: threading.Event) -> None:
 
 def _wait_while_paused(database: Database[Document], told_to_stop: threading.Event) -> Control:
     """What is wanted when the wait is over. Asked before the rules are: who changes those asks for a new start afterwards."""
-    said: Control | None = None
+    said = False
     while (wanted := control.read(database)).pause is not None and not told_to_stop.wait(HEARTBEAT_SECONDS):
-        if said is None:
-            said = wanted
+        if not said:
+            said = True
             log.info("%s; `make resume` or DAG stream lets it go on", control.in_words(wanted))
             control.mark_stopped(database)
     return wanted
