@@ -145,7 +145,7 @@ def main() -> None:
             looking.join()
         if wrong := here.wrong():
             raise RuntimeError(f"the reports are wrong: {wrong[:5]}")
-        cells = here.database.speed_cell.count_documents({})
+        cells = here.database.cube_cell.count_documents({})
         ages = trace.ages(measured_from)
     minutes: dict[int, list[float]] = defaultdict(list)
     for moment, age in ages:

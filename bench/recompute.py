@@ -24,7 +24,7 @@ from catalog.marks import TideMark
 from catalog.rules import RULES
 from ingest.generate import day_rows
 from serving import publications
-from serving.publications import Cells
+from serving.cells import Cells
 from settings import settings
 from spark.lake import Lake
 from spark.recompute import Mode, recompute

@@ -1,7 +1,7 @@
 """How long the live report views take to answer: `python -m bench.report_views`. Prints one line of JSON.
 
-Ours are the views that every reader asks, worked out at each question from the served publication and the speed cells. They are held
-against a limit in seconds; a round is a number of questions by one reader, one after the other, each read to its last row.
+Ours are the views that every reader asks, worked out at each question from the served cube. They are held against a limit in seconds; a
+round is a number of questions by one reader, one after the other, each read to its last row.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from random import Random
 
 from pymongo.collection import Collection
 from pymongo.database import Database
-from support.states import name_categories, publish, stream
+from support.states import name_categories, serve
 
 from bench.sides import against_limit, asked, p95, place, tell
 from catalog.cube import MEASURES
@@ -23,11 +23,10 @@ from serving.database import Document
 VIEWS = ("report_cube", "report_category", "report_price_level", "report_summary")
 LIMIT_SECONDS = 0.1  # of the 95th of a hundred
 CATEGORIES, LEVELS = 248, 61
-SPEED_SHARE = 0.2  # of the cells, that the stream has changed since the publication
 
 
 def fill(database: Database[Document], cells: int, random: Random) -> None:
-    """A publication of so many cells, and speed cells on top of it."""
+    """A served cube of so many cells."""
     all_cells = [
         (category, level, best)
         for category in range(1, CATEGORIES + 1)
@@ -35,8 +34,7 @@ def fill(database: Database[Document], cells: int, random: Random) -> None:
         for best in (False, True)
     ]
     there = random.sample(all_cells, cells)
-    publish(database, 1, {cell: dict.fromkeys(MEASURES, random.randrange(100, 1_000)) for cell in there})
-    stream(database, {cell: dict.fromkeys(MEASURES, random.randrange(1, 100)) for cell in there[: int(cells * SPEED_SHARE)]})
+    serve(database, {cell: dict.fromkeys(MEASURES, random.randrange(100, 1_000)) for cell in there})
     name_categories(database, {number: f"Category {number}" for number in range(1, CATEGORIES + 1)})
 
 

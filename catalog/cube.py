@@ -65,6 +65,11 @@ def label(level: int | None, rules: Rules = RULES) -> str:
     return f"${level}+" if level >= rules.top_level_dollars else f"${level}-{level + rules.level_dollars}"
 
 
+def unknown_category(category_id: int) -> str:
+    """What people read for a category that has not come."""
+    return f"Unknown category {category_id}"
+
+
 def cell_of(state: ProductObservation) -> Cell:
     return Cell(state.category_id, price_level(state.price_cents), state.is_best_seller)
 

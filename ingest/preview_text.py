@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from catalog.cube import unknown_category
 from serving.database import Document
 from serving.figures import comparison, shown, table
 
@@ -42,7 +43,7 @@ def in_words(preview: Document, passed: Sequence[str]) -> str:
                 ("category", "products", "then", "average price", "then"),
                 (
                     (
-                        one["category_name"] or f"Unknown category {one['category_id']}",
+                        one["category_name"] or unknown_category(one["category_id"]),
                         *(shown(name, one[when][name]) for name in ("products", "average_price") for when in ("before", "after")),
                     )
                     for one in preview["by_category"]

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 
 from catalog.cube import MEASURES, Cell
 from ingest.newest import FIELDS, State
+from serving import cells
 from serving.database import Document
 from serving.figures import figures, summed
-from serving.ledger import cell_of
 from serving.snapshot import Snapshot
 
 _DIMENSIONS = len(Cell._fields)
@@ -22,7 +22,7 @@ class Shift:
     def __init__(self, served: Snapshot) -> None:
         self._before: dict[Cell, list[int]] = {}
         for one in served.rows("report_cube"):
-            self._before[cell_of(one)] = [one[measure] for measure in MEASURES]
+            self._before[cells.of(one)] = [one[measure] for measure in MEASURES]
         self._after = {cell: list(sums) for cell, sums in self._before.items()}
 
     def replace(self, state: State, document: Document | None) -> str:

@@ -18,10 +18,10 @@ from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from catalog.cube import MEASURES, Cell
+from catalog.cube import Cell
+from serving import cells as cube_cells
+from serving.cells import Cells
 from serving.database import Document, in_transaction
-from serving.ledger import cell_key
-from serving.publications import Cells
 
 HISTORY = "history"  # of `state`
 _CELLS_AT_ONCE = 5_000
@@ -172,13 +172,8 @@ def remember(database: Database[Document], now: Searched) -> None:
 
 
 def _cell_document(moment: datetime, cell: Cell, sums: Iterable[int]) -> Document:
-    key = cell_key(cell)
-    return {
-        "_id": {"day": moment, "cell": key},
-        "day": moment,
-        "cell": key,
-        **{measure: Int64(value) for measure, value in zip(MEASURES, sums, strict=True)},
-    }
+    key = cube_cells.key(cell)
+    return {"_id": {"day": moment, "cell": key}, "day": moment, "cell": key, **cube_cells.measures(sums)}
 
 
 def _digest(cells: Cells) -> str:

@@ -5,21 +5,20 @@ A generation is taken at each start of the stream and fences off whoever came be
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from bson.int64 import Int64
-from pymongo import ReplaceOne, ReturnDocument, UpdateOne
+from pymongo import ReplaceOne, ReturnDocument
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from catalog.cube import MEASURES, Cell
 from catalog.marks import TideMark
 from catalog.versions import CategoryVersion
-from serving import offsets
+from serving import cells, offsets
+from serving.cells import Cells
 from serving.database import Document, in_transaction
 
 LEDGER = "ledger"
@@ -104,7 +103,7 @@ class MicroBatch:
 
     number: int
     offsets: TideMark
-    differences: Mapping[Cell, tuple[int, ...]]
+    differences: Cells
     categories: Mapping[int, Category] = field(default_factory=dict)
     newest_event: datetime | None = None
     newest_observation: datetime | None = None
@@ -189,25 +188,14 @@ def commit(database: Database[Document], generation: int, batch: MicroBatch) -> 
                 f"generation {generation} cannot commit micro-batch {batch.number}: the ledger is at generation {now.get('generation')}"
                 + (f", rebuilding publication {now['rebuilding']}" if now.get("rebuilding") is not None else "")
             )
-        if cells := [_increment(cell, difference) for cell, difference in batch.differences.items() if any(difference)]:
-            database.speed_cell.bulk_write(cells, ordered=False, session=session)
         if categories := [
             ReplaceOne({"_id": number}, category_document(number, category), upsert=True) for number, category in batch.categories.items()
         ]:
             database.category.bulk_write(categories, ordered=False, session=session)
+            cells.rename(database, session, {number: category.name for number, category in batch.categories.items()})
+        cells.add(database, session, batch.differences)
 
     in_transaction(database, transaction)
-
-
-def cell_key(cell: Iterable[Any]) -> Document:
-    """A cell as MongoDB holds it. The fields' order is part of the key."""
-    category_id, price_level, is_best_seller = cell
-    return {"category_id": category_id, "price_level": price_level, "is_best_seller": is_best_seller}
-
-
-def cell_of(document: Mapping[str, Any]) -> Cell:
-    """What cell_key() has made a document of."""
-    return Cell(document["category_id"], document["price_level"], document["is_best_seller"])
 
 
 def from_document(document: Document) -> Ledger:
@@ -225,14 +213,6 @@ def from_document(document: Document) -> Ledger:
 def _number_before(number: int) -> int | None:
     """The number committed before this one: none before the first, which MongoDB's null stands for."""
     return number - 1 if number else None
-
-
-def _increment(cell: Cell, difference: Iterable[int]) -> UpdateOne:
-    return UpdateOne(
-        {"_id": cell_key(cell)},
-        {"$inc": {measure: Int64(amount) for measure, amount in zip(MEASURES, difference, strict=True)}},
-        upsert=True,
-    )
 
 
 def category_document(number: int, category: Category) -> Document:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from serving.cells import Cells
 from serving.database import Document
 from serving.figures import comparison, figures, moved, passing, summed
-from serving.publications import Cells
 from settings import Settings
 
 

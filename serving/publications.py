@@ -1,34 +1,33 @@
 """Publications: batch cubes, each at one tide mark, and which of them is served.
 
-A draft is cut from the ledger and the speed cells of one moment, recomputed, verified, and then published: one transaction in which
-the draft becomes the served publication and the speed cells lose what they held at the cut. No number is used twice.
+A draft is cut from the ledger and the served cube of one moment, recomputed, verified, and then published: where both are the same the
+draft becomes the served publication, and no number that is shown changes. No number of a publication is used twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bson.int64 import Int64
-from pymongo import ReplaceOne, ReturnDocument, UpdateOne
+from pymongo import ReplaceOne, ReturnDocument
 from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
 from pymongo.database import Database
 
-from catalog.cube import MEASURES, Cell
+from catalog.cube import Cell
 from catalog.marks import TideMark
+from serving import cells as served_cells
 from serving import ledger, offsets
+from serving.cells import Cells, Sums, in_slices
 from serving.database import Document, in_transaction
-from serving.ledger import LEDGER, cell_key, cell_of
+from serving.ledger import LEDGER
 from serving.snapshot import snapshot
 
 SERVED = "served"
 NIGHT = "night"
-_CELLS_AT_ONCE = 5_000
-
-Sums = tuple[int, ...]
-Cells = Mapping[Cell, Sums]
 
 
 class NoPublication(LookupError):
@@ -111,13 +110,13 @@ def served(database: Database[Document]) -> int:
 
 
 def cut(database: Database[Document], rules: str) -> Publication:
-    """A new draft: its mark is the ledger's offsets, and with them go the speed cells of the same moment.
+    """A new draft: its mark is the ledger's offsets, and with them goes the served cube of the same moment.
 
     Raises Fenced while a rebuild is under way, OtherRules where the stream does not go by the rules of that fingerprint.
     """
     with snapshot(database) as now:
         state = {one["_id"]: one for one in now.rows("state", {"$match": {"_id": {"$in": [LEDGER, SERVED]}}})}
-        cells = {cell_of(one["_id"]): _sums(one) for one in now.stream("speed_cell")}
+        found = served_cells.read(now)
     if LEDGER not in state or SERVED not in state:
         raise ledger.NotPrepared(f"database {database.name} is not prepared: run `python -m serving.schema` first")
     own = ledger.from_document(state[LEDGER])
@@ -135,11 +134,11 @@ def cut(database: Database[Document], rules: str) -> Publication:
         "newest_event": None,
         "newest_observation": None,
     }
-    documents = [_cell_document(number, cell, sums) for cell, sums in cells.items() if any(sums)]
+    documents = [_cell_document(number, cell, sums) for cell, sums in found.items()]
 
     def transaction(session: ClientSession) -> None:
         database.publication.insert_one(document, session=session)
-        for some in _slices(documents):
+        for some in in_slices(documents):
             database.cut_cell.insert_many(some, ordered=False, session=session)
 
     in_transaction(database, transaction)
@@ -156,7 +155,7 @@ def require_rules(own: ledger.Ledger, rules: str) -> None:
 
 def complete(database: Database[Document], number: int, result: Result) -> None:
     """Stores what a draft's recomputation has found. Attempts find the same, so that it may be stored more than once."""
-    for some in _slices([_cell_document(number, cell, sums) for cell, sums in result.cells.items()]):
+    for some in in_slices([_cell_document(number, cell, sums) for cell, sums in result.cells.items()]):
         database.publication_cell.bulk_write([ReplaceOne({"_id": one["_id"]}, one, upsert=True) for one in some], ordered=False)
     found = {
         "layers": list(result.layers),
@@ -170,12 +169,12 @@ def complete(database: Database[Document], number: int, result: Result) -> None:
 
 def cells(database: Database[Document], number: int) -> dict[Cell, Sums]:
     """The cube of a publication."""
-    return {cell_of(one["cell"]): _sums(one) for one in database.publication_cell.find({"publication": number})}
+    return _cells(database.publication_cell, number)
 
 
 def cut_cells(database: Database[Document], number: int) -> dict[Cell, Sums]:
-    """The speed cells at the moment at which a draft was cut."""
-    return {cell_of(one["cell"]): _sums(one) for one in database.cut_cell.find({"publication": number})}
+    """The served cube at the moment at which a draft was cut."""
+    return _cells(database.cut_cell, number)
 
 
 def publish(database: Database[Document], number: int, rules: str) -> bool:
@@ -195,7 +194,6 @@ def publish(database: Database[Document], number: int, rules: str) -> bool:
         raise StartAgain(f"publication {number} at {draft.mark} lies before the served one, {former.number} at {former.mark}")
     if draft.mark == former.mark and draft.rules == former.rules and draft.since_full:
         return False
-    taken = [_decrement(cell, sums) for cell, sums in cut_cells(database, number).items()]
     expected = {"_id": LEDGER, "rebuilding": None, "rebuilds": draft.cut.rebuilds, "rules": rules}
 
     def transaction(session: ClientSession) -> None:
@@ -205,9 +203,7 @@ def publish(database: Database[Document], number: int, rules: str) -> bool:
         flip = database.state.update_one({"_id": SERVED, "publication": former.number}, {"$set": {"publication": number}}, session=session)
         if not flip.matched_count:
             _explain(database, session, draft, rules)
-        for some in _slices(taken):
-            database.speed_cell.bulk_write(some, ordered=False, session=session)
-        database.speed_cell.delete_many(dict.fromkeys(MEASURES, 0), session=session)
+        served_cells.remove_empty(database, session)
         stamp_published(database, session, number)
 
     in_transaction(database, transaction)
@@ -297,22 +293,10 @@ def _publication(document: Document) -> Publication:
     )
 
 
-def _sums(document: Mapping[str, Any]) -> Sums:
-    return tuple(document[measure] for measure in MEASURES)
+def _cells(collection: Collection[Document], number: int) -> dict[Cell, Sums]:
+    return {served_cells.of(one["cell"]): served_cells.sums_of(one) for one in collection.find({"publication": number})}
 
 
 def _cell_document(number: int, cell: Cell, sums: Iterable[int]) -> Document:
-    key = cell_key(cell)
-    measures = {measure: Int64(value) for measure, value in zip(MEASURES, sums, strict=True)}
-    return {"_id": {"publication": number, "cell": key}, "publication": number, "cell": key, **measures}
-
-
-def _decrement(cell: Cell, sums: Sums) -> UpdateOne:
-    """The cell may be gone: one whose sums have become 0 is no cell."""
-    return UpdateOne(
-        {"_id": cell_key(cell)}, {"$inc": {measure: Int64(-value) for measure, value in zip(MEASURES, sums, strict=True)}}, upsert=True
-    )
-
-
-def _slices(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    return (rows[start : start + _CELLS_AT_ONCE] for start in range(0, len(rows), _CELLS_AT_ONCE))
+    key = served_cells.key(cell)
+    return {"_id": {"publication": number, "cell": key}, "publication": number, "cell": key, **served_cells.measures(sums)}

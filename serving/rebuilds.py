@@ -11,7 +11,7 @@ from pymongo import ReturnDocument
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from serving import ledger, offsets
+from serving import cells, ledger, offsets, publications
 from serving.database import Document, in_transaction
 from serving.ledger import LEDGER, Category, Fenced, Ledger, Tag, category_document
 from serving.publications import SERVED, NoPublication, Publication, stamp_published
@@ -54,6 +54,7 @@ def end(database: Database[Document], own: Ledger, publication: Publication, cat
     """
     number = publication.number
     newest = {"newest_event": publication.newest_event, "newest_observation": publication.newest_observation}
+    cube = publications.cells(database, number)
 
     def transaction(session: ClientSession) -> None:
         moved = database.state.update_one(
@@ -72,7 +73,7 @@ def end(database: Database[Document], own: Ledger, publication: Publication, cat
         if not moved.matched_count:
             raise Fenced(f"the rebuild of publication {number}, generation {own.generation}, has been succeeded by another")
         database.state.update_one({"_id": SERVED}, {"$set": {"publication": number}}, session=session)
-        database.speed_cell.delete_many({}, session=session)
+        cells.replace(database, session, cube, {category: of.name for category, of in categories.items()})
         database.category.delete_many({}, session=session)
         if categories:
             database.category.insert_many([category_document(*one) for one in categories.items()], session=session)

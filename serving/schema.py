@@ -1,8 +1,8 @@
 """Collections with their validators and indexes, and the views; `python -m serving.schema` brings a database to them, with `--check` it
 tells what differs and changes nothing.
 
-Idempotent, and never drops or swaps a collection: an existing one gets the validator and indexes of the code. What is as the
-code has it is not touched, so that a start beside running readers and writers locks nothing.
+Idempotent, and never drops or swaps a collection that is in use: an existing one gets the validator and indexes of the code. What is as
+the code has it is not touched, so that a start beside running readers and writers locks nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from catalog.cube import MEASURES
-from serving import quarantine
+from serving import quarantine, upgrade
 from serving.alerts import Condition
 from serving.database import Document, connect, tidemark
 from serving.notes import KEPT_SECONDS
@@ -111,7 +111,11 @@ COLLECTIONS: tuple[Collection, ...] = (
         ),
     ),
     Collection("category", _object(_id={"bsonType": "int"}, category_name=_TEXT, _tide=_object(version=_CATEGORY_VERSION))),
-    Collection("speed_cell", _object(_id=_CELL, **_MEASURES)),
+    Collection(
+        "cube_cell",
+        _object(_id=_CELL, **_CELL["properties"], category_name=_TEXT, label=_TEXT, **_MEASURES),
+        (IndexModel([("category_id", ASCENDING)]), IndexModel([("category_name", ASCENDING)])),
+    ),
     Collection(
         "publication",
         _object(
@@ -250,6 +254,7 @@ def prepare(database: Database[Document]) -> None:
     for collection in COLLECTIONS:
         _create_or_modify(database, collection.name, present, _validation(collection))
         _index(database[collection.name], collection.indexes)
+    upgrade.take_over_cube(database, present)
     for view in (*VIEWS, *OPERATIONS):
         _create_or_modify(database, view.name, present, _definition(view))
     _insert_once(database, "publication", {"_id": 0, "mark": [], "published_at": None, "rules": None})

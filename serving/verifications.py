@@ -9,8 +9,9 @@ from typing import NamedTuple
 from pymongo.database import Database
 
 from serving import plausibility
+from serving.cells import Cells
 from serving.database import Document
-from serving.publications import Cells, Publication
+from serving.publications import Publication
 from settings import settings
 
 NAMED = 100  # differences of each kind that are named; the others are counted

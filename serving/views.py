@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from catalog.cube import MEASURES, label
+from catalog.cube import MEASURES, label, unknown_category
 from catalog.rules import RULES
 
 Stage = dict[str, Any]
@@ -15,6 +15,8 @@ class View(NamedTuple):
     on: str
     pipeline: list[Stage]
 
+
+CUBE = "cube_cell"
 
 _SUMS: Stage = {measure: {"$sum": f"${measure}"} for measure in MEASURES}
 _MEASURES: Stage = dict.fromkeys(MEASURES, True)
@@ -43,7 +45,7 @@ _LABEL: Stage = {
     ]
 }
 
-_BEST_SELLERS: Stage = {"$sum": {"$cond": ["$cell.is_best_seller", "$products", 0]}}
+_BEST_SELLERS: Stage = {"$sum": {"$cond": ["$is_best_seller", "$products", 0]}}
 
 _SHARE: list[Stage] = [
     {"$setWindowFields": {"output": {"_all": {"$sum": "$products"}}}},
@@ -51,94 +53,48 @@ _SHARE: list[Stage] = [
 ]
 
 
-def unknown_category(category_id: int) -> str:
-    """The name of a category that has not come."""
-    return f"Unknown category {category_id}"
-
-
 def _unknown(id_field: str) -> Stage:
     """The same of the id in a field."""
     return {"$concat": [unknown_category(0)[:-1], {"$toString": f"${id_field}"}]}
 
 
-def _category_name(id_field: str) -> list[Stage]:
-    """Joins category_name to documents that are few: one for a category."""
-    return [
-        {"$lookup": {"from": "category", "localField": id_field, "foreignField": "_id", "as": "_category"}},
-        {
-            "$set": {
-                "category_name": {
-                    "$ifNull": [
-                        {"$first": "$_category.category_name"},
-                        _unknown(id_field),
-                    ]
-                }
-            }
-        },
-    ]
-
-
-def _named_cells() -> list[Stage]:
-    """Cells with their dimensions, names and labels. They are grouped first, because a join for each cell takes seconds."""
-    return [
-        {"$group": {"_id": "$_id.category_id", "cells": {"$push": "$$ROOT"}}},
-        *_category_name("_id"),
-        {"$unwind": "$cells"},
-        {
-            "$project": {
-                "_id": False,
-                "category_id": "$_id",
-                "category_name": True,
-                "price_level": "$cells._id.price_level",
-                "is_best_seller": "$cells._id.is_best_seller",
-                **{measure: f"$cells.{measure}" for measure in MEASURES},
-            }
-        },
-        {"$set": {"label": _LABEL}},
-    ]
-
-
-# The cells of the served publication and of the speed layer, one after the other. What sums them by something coarser than a cell
-# starts here: to make cells of them first takes longer than all the rest.
-SERVED_PART = View(
-    "served_part",
-    "state",
-    [
-        {"$match": {"_id": "served"}},
-        {"$lookup": {"from": "publication_cell", "localField": "publication", "foreignField": "publication", "as": "part"}},
-        {"$unwind": "$part"},
-        {"$replaceWith": "$part"},
-        {"$unionWith": {"coll": "speed_cell", "pipeline": [{"$project": {"cell": "$_id", **_MEASURES}}]}},
-    ],
-)
-
 # Where no products are left there is no cell, no level and no category.
 _SOME_PRODUCTS: Stage = {"$match": {"products": {"$ne": 0}}}
 
-SERVED_CELL = View("served_cell", SERVED_PART.name, [{"$group": {"_id": "$cell", **_SUMS}}, _SOME_PRODUCTS])
-
-REPORT_CUBE = View("report_cube", SERVED_CELL.name, _named_cells())
+# Cells bear their names and labels: to join them for each question takes several times as long as to read the cells.
+REPORT_CUBE = View(
+    "report_cube",
+    CUBE,
+    [
+        _SOME_PRODUCTS,
+        {
+            "$project": {
+                "_id": False,
+                **dict.fromkeys(("category_id", "category_name", "price_level", "is_best_seller", "label"), True),
+                **_MEASURES,
+            }
+        },
+    ],
+)
 
 REPORT_PRICE_LEVEL = View(
     "report_price_level",
-    SERVED_PART.name,
+    CUBE,
     [
-        {"$group": {"_id": "$cell.price_level", "products": {"$sum": "$products"}}},
         _SOME_PRODUCTS,
+        {"$group": {"_id": "$price_level", "label": {"$first": "$label"}, "products": {"$sum": "$products"}}},
         *_SHARE,
-        {"$set": {"price_level": "$_id"}},
-        {"$project": {"_id": False, "price_level": True, "label": _LABEL, "products": True, "share": True}},
+        {"$project": {"_id": False, "price_level": "$_id", "label": True, "products": True, "share": True}},
     ],
 )
 
 REPORT_CATEGORY = View(
     "report_category",
-    SERVED_PART.name,
+    CUBE,
     [
-        {"$group": {"_id": "$cell.category_id", **_SUMS, "best_sellers": _BEST_SELLERS}},
         _SOME_PRODUCTS,
+        {"$group": {"_id": "$category_id", "category_name": {"$first": "$category_name"}, **_SUMS, "best_sellers": _BEST_SELLERS}},
         *_SHARE,
-        *_category_name("_id"),
         {
             "$project": {
                 "_id": False,
@@ -164,10 +120,10 @@ REPORT_SUMMARY = View(
         {"$match": {"_id": "served"}},
         {
             "$lookup": {
-                "from": SERVED_PART.name,
+                "from": CUBE,
                 "pipeline": [
-                    {"$group": {"_id": "$cell.category_id", **_SUMS, "best_sellers": _BEST_SELLERS}},
                     _SOME_PRODUCTS,
+                    {"$group": {"_id": "$category_id", **_SUMS, "best_sellers": _BEST_SELLERS}},
                     {"$group": {"_id": None, **_SUMS, "best_sellers": {"$sum": "$best_sellers"}, "categories": {"$sum": 1}}},
                 ],
                 "as": "total",
@@ -245,8 +201,6 @@ REPORT_HISTORY = View(
 
 # In the order in which they can be created: a view follows what it is a view on.
 VIEWS: tuple[View, ...] = (
-    SERVED_PART,
-    SERVED_CELL,
     REPORT_CUBE,
     REPORT_PRICE_LEVEL,
     REPORT_CATEGORY,

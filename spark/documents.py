@@ -12,13 +12,12 @@ from bson.int64 import Int64
 from pymongo.database import Database
 from pyspark.sql import Row as SparkRow
 
-from catalog.cube import MEASURES, Cell
+from catalog.cube import MEASURES, Cell, unknown_category
 from catalog.observations import Reason
 from catalog.versions import Version
 from serving.database import Document
 from serving.ledger import Category, Tag
 from serving.quarantine import DISCARDED, OPEN
-from serving.views import unknown_category
 
 Row = Mapping[str, Any]
 

@@ -11,9 +11,9 @@ from pyspark.sql import functions as F
 from catalog.cube import MEASURES
 from catalog.marks import TideMark
 from catalog.rules import Rules
-from serving import ledger, plausibility
+from serving import cells, plausibility
+from serving.cells import Cells
 from serving.database import Document
-from serving.publications import Cells
 from serving.snapshot import snapshot
 from settings import settings
 from spark import transforms
@@ -30,11 +30,11 @@ def foresee(lake: Lake, database: Database[Document], rules: Rules) -> str:
     with lake.tasks_for(TideMark().behind(landed)):
         rows = transforms.observed(lake.events(TideMark(), landed), settings().category_topic, rules)
         products = rows.where(F.col("kind") == transforms.PRODUCT).select(*transforms.CUBED)
-        cells = transforms.cube(transforms.newest(products), rules).collect()
-    then = {cell_of(row): sums_of(row) for row in cells}
+        cube = transforms.cube(transforms.newest(products), rules).collect()
+    then = {cell_of(row): sums_of(row) for row in cube}
     with snapshot(database) as now:
         names = {one["_id"]: one["category_name"] for one in now.rows("category")}
-        served = {ledger.cell_of(one): sums_of(one) for one in now.rows("report_cube")}
+        served = cells.read(now)
     return "\n".join([plausibility.in_words(plausibility.compare(served, then), passed=()), "", *_categories(served, then, names)])
 
 

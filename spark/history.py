@@ -19,9 +19,9 @@ from catalog.cube import MEASURES, Cell
 from catalog.marks import TideMark
 from catalog.rules import DAY_MS, RULES, Rules
 from serving import history
+from serving.cells import Cells
 from serving.database import Document
 from serving.history import Put, Searched, days, end_of, start_of
-from serving.publications import Cells
 from settings import settings
 from spark import transforms
 from spark.documents import cell_of, sums_of

@@ -10,13 +10,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.storagelevel import StorageLevel
 
-from catalog.cube import Contribution
 from catalog.marks import TideMark
 from catalog.versions import CategoryVersion
-from serving import ingestions, ledger, plausibility, publications, verifications
+from serving import cells, ingestions, ledger, plausibility, publications, verifications
 from serving.database import Document
 from serving.ledger import Category, Ledger
-from serving.publications import Cells, Publication, StartAgain
+from serving.publications import Publication, StartAgain
+from serving.snapshot import snapshot
 from serving.verifications import Differences, Kind, NotVerified
 from settings import settings
 from spark import transforms
@@ -57,7 +57,7 @@ def verify(spark: SparkSession, lake: Lake, database: Database[Document], number
     served, cube = publications.cells(database, draft.cut.served), publications.cells(database, number)
     with lake.tasks_for(TideMark().behind(draft.mark)):
         found = {
-            Kind.CELL: verifications.of_cells(cube, _added(served, publications.cut_cells(database, number))),
+            Kind.CELL: verifications.of_cells(cube, publications.cut_cells(database, number)),
             Kind.PRODUCT: _products(spark, lake, database, draft, at, categories),
             Kind.CATEGORY: verifications.first(_categories(database, at, categories)),
             Kind.QUARANTINE: _quarantine(spark, lake, database, draft, at),
@@ -105,11 +105,6 @@ def records_there(spark: SparkSession, database: Database[Document], at: At) -> 
     return scanned(spark, ranges(database.quarantine, _RANGES)).mapInArrow(QuarantineFinder(at), DIFFERENCE)
 
 
-def _added(a: Cells, b: Cells) -> Cells:
-    nothing = (0,) * len(Contribution.__dataclass_fields__)
-    return {cell: tuple(x + y for x, y in zip(a.get(cell, nothing), b.get(cell, nothing), strict=True)) for cell in {**a, **b}}
-
-
 def _products(
     spark: SparkSession, lake: Lake, database: Database[Document], draft: Publication, at: At, categories: Mapping[int, Category]
 ) -> Differences:
@@ -151,6 +146,8 @@ def _categories(database: Database[Document], at: At, expected: Mapping[int, Cat
             found = Category(document["category_name"], CategoryVersion(**document["_tide"]["version"]))
             if found != category:
                 yield str(number), f"{found} instead of {category}"
+    with snapshot(database) as now:
+        yield from ((f"cells of {number}", how) for number, how in cells.misnamed(now))
 
 
 def _ingestions(spark: SparkSession, lake: Lake, database: Database[Document], mark: TideMark) -> tuple[int, Differences]:

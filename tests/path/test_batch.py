@@ -64,14 +64,13 @@ def test_made_up_drift_is_named_exactly_and_corrected(place: Place, spark: Spark
     assert place.wrong() == []
 
     altered, deleted, moved = sorted(place.database.product.distinct("_id"))[3:6]
-    category = place.database.category.find_one({}, sort=[("_id", 1)])
+    category = place.database.category.find_one({"_id": {"$in": place.database.cube_cell.distinct("category_id")}})
     record = place.database.quarantine.find_one({}, sort=[("_id", 1)])
-    cell = place.database.served_cell.find_one({})
+    cell = place.database.cube_cell.find_one({})
     assert category
     assert record
     assert cell
-    place.database.speed_cell.update_one({"_id": cell["_id"]}, {"$inc": {name: 0 for name in cell if name != "_id"}}, upsert=True)
-    place.database.speed_cell.update_one({"_id": cell["_id"]}, {"$inc": {"products": 1}})
+    place.database.cube_cell.update_one({"_id": cell["_id"]}, {"$inc": {"products": 1}})
     before = place.database.product.find_one({"_id": altered}) or {}
     place.database.product.update_one({"_id": altered}, {"$set": {"price": 1234.5}})
     place.database.product.delete_one({"_id": deleted})
@@ -84,6 +83,7 @@ def test_made_up_drift_is_named_exactly_and_corrected(place: Place, spark: Spark
     found = named(night(work))
     assert found["product"].pop(moved).startswith("version is (")
     assert found["category"].pop(str(category["_id"])).startswith("Category(name='made up'")
+    assert found["category"].pop(f"cells of {category['_id']}") == f"named {category['category_name']!r} instead of 'made up'"
     assert found == {
         "cell": found["cell"],
         "product": {
@@ -108,7 +108,7 @@ def test_made_up_drift_is_named_exactly_and_corrected(place: Place, spark: Spark
 
 
 def test_what_is_lost_is_rebuilt_and_the_stream_goes_on(place: Place, spark: SparkSession, work: Batch) -> None:
-    _lose(place, spark, work, ["product", "speed_cell", "category", "quarantine"])
+    _lose(place, spark, work, ["product", "cube_cell", "category", "quarantine"])
 
 
 def test_what_a_former_stream_writes_after_a_rebuild_is_no_drift_of_ours(place: Place, spark: SparkSession, work: Batch) -> None:
@@ -129,7 +129,7 @@ def test_what_a_former_stream_writes_after_a_rebuild_is_no_drift_of_ours(place: 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_whatever_is_lost(place: Place, spark: SparkSession, work: Batch) -> None:
-    _lose(place, spark, work, ["product"], ["speed_cell"], ["product", "speed_cell"], ["category"], ["quarantine"])
+    _lose(place, spark, work, ["product"], ["cube_cell"], ["product", "cube_cell"], ["category"], ["quarantine"])
 
 
 def _lose(place: Place, spark: SparkSession, work: Batch, *losses: list[str]) -> None:

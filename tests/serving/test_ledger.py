@@ -41,12 +41,12 @@ def batch(number: int, here: int = 1, **more: Any) -> MicroBatch:
 
 
 def cells(database: Database[Document]) -> dict[tuple[Any, ...], int]:
-    return {tuple(one["_id"].values()): one["products"] for one in database.speed_cell.find()}
+    return {tuple(one["_id"].values()): one["products"] for one in database.cube_cell.find()}
 
 
 def state(database: Database[Document]) -> list[list[Document]]:
     """All that a commit may touch."""
-    return [list(database[name].find().sort("_id")) for name in ("state", "speed_cell", "category")]
+    return [list(database[name].find().sort("_id")) for name in ("state", "cube_cell", "category")]
 
 
 def unchanged(database: Database[Document], action: Callable[[], object], error: type[Exception]) -> str:
@@ -139,7 +139,7 @@ def test_a_commit_moves_all_there_is_to_move(database: Database[Document]) -> No
     assert document["progress"] == {"events": 5}
     assert document["committed_at"] >= document["started_at"]
     assert cells(database) == {HERE: 2, THERE: -2}, "a cell that nothing changes is not written"
-    assert all(isinstance(one[measure], Int64) for one in database.speed_cell.find() for measure in MEASURES)
+    assert all(isinstance(one[measure], Int64) for one in database.cube_cell.find() for measure in MEASURES)
     version = {"told_at": 1, "position": 2, "partition": 3, "offset": 4}
     assert list(database.category.find()) == [{"_id": 7, "category_name": "Luggage", "_tide": {"version": version}}]
 

@@ -38,7 +38,7 @@ def test_freshness_before_anything_has_happened(database: Database[Document]) ->
 
 def test_freshness(database: Database[Document]) -> None:
     mark = TideMark({P0: 3})
-    publish(database, 4, {}, mark=mark, at=MOMENT)
+    publish(database, 4, mark=mark, at=MOMENT)
     generation = ledger.start_generation(database, "these rules", {"products": "id"}).generation
     times = {"newest_event": MOMENT, "newest_observation": MOMENT - timedelta(days=1)}
     ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 10, P1: 5}), {}, **times))
@@ -133,7 +133,7 @@ def test_rejections_say_where_they_came_from(database: Database[Document]) -> No
 
 def test_how_far_each_layer_has_come_in_each_partition(database: Database[Document]) -> None:
     assert list(database.report_partition.find()) == []
-    publish(database, 1, {}, mark=TideMark({P0: 3}), at=MOMENT)
+    publish(database, 1, mark=TideMark({P0: 3}), at=MOMENT)
     generation = ledger.start_generation(database, "rules", {}).generation
     ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 10, P1: 5}), {}))
     notes.landed(database, TideMark({P0: 7}))
@@ -145,8 +145,8 @@ def test_how_far_each_layer_has_come_in_each_partition(database: Database[Docume
 
 
 def test_publications_with_what_their_verification_has_found(database: Database[Document]) -> None:
-    publish(database, 1, {}, mark=TideMark({P0: 3}), at=MOMENT)
-    publish(database, 2, {}, mark=TideMark({P0: 7, P1: 4}), at=MOMENT)
+    publish(database, 1, mark=TideMark({P0: 3}), at=MOMENT)
+    publish(database, 2, mark=TideMark({P0: 7, P1: 4}), at=MOMENT)
     database.publication.insert_one({"_id": 3, "mark": [], "published_at": None, "rules": "r"})  # a draft
     database.verification.insert_one({"_id": 2, "at": MOMENT, "drift": 5})
     told = ("events", "mark", "is_served", "drift")

@@ -12,7 +12,7 @@ from pymongo.database import Database
 from support.events import any_log
 from support.load import updates
 from support.recompute import MEASURES, Cell, Recomputed, differences, recompute, reports
-from support.states import difference, name_categories, numbered, publish, remember, stream
+from support.states import difference, name_categories, numbered, remember, serve
 
 from catalog.marks import TopicPartition
 from serving.database import Document
@@ -40,14 +40,14 @@ def wrong(database: Database[Document], expected: Recomputed) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_publication_and_speed_cells_add_up_to_all_events(database: Database[Document], seed: int) -> None:
+def test_cells_that_are_moved_and_named_in_turns_are_the_reports_of_all_events(database: Database[Document], seed: int) -> None:
     random = Random(seed)
     events = numbered([*any_log(random, 300), *updates(random, 300, keys=60), *any_log(random, 300), *updates(random, 300, keys=60)])
     below, all_of_them = recompute(events[: random.randrange(150, 600)]), recompute(events)
     moved = difference(all_of_them.cube, below.cube)
-    publish(database, 1, recompute(events[:100]).cube)  # an older one, which nobody must see
-    publish(database, 2, below.cube)
-    stream(database, moved)
+    serve(database, below.cube)
+    name_categories(database, {**below.categories, **dict.fromkeys(all_of_them.categories, "a former name")})
+    serve(database, moved)
     name_categories(database, all_of_them.categories)
     assert wrong(database, all_of_them) == []
     # The states reach what the views must get right.
@@ -61,8 +61,9 @@ def test_an_empty_catalog(database: Database[Document]) -> None:
     assert wrong(database, of({})) == []
     assert database.report_summary.count_documents({}) == 1
     # Cells that have been emptied are no products either.
-    publish(database, 1, {(1, 5, True): cell(products=2, priced=2, price_cents=1100)})
-    stream(database, {(1, 5, True): cell(products=-2, priced=-2, price_cents=-1100), (2, None, False): cell()})
+    serve(database, {(1, 5, True): cell(products=2, priced=2, price_cents=1100)})
+    serve(database, {(1, 5, True): cell(products=-2, priced=-2, price_cents=-1100), (2, None, False): cell()})
+    assert database.cube_cell.count_documents({}) == 1
     assert wrong(database, of({})) == []
 
 
@@ -73,7 +74,7 @@ def test_averages_are_exact_and_null_where_nothing_is_counted(database: Database
         (2, None, False): cell(products=1),
         (2, None, True): cell(products=1, reviews=2**31 * 10, bought_floor=2**31 * 10),
     }  # fmt: skip
-    publish(database, 1, cube)
+    serve(database, cube)
     assert wrong(database, of(cube)) == []
     priced, unpriced = database.report_category.find().sort("category_id")
     assert priced["average_price"] == 3002 / 300
@@ -87,11 +88,10 @@ def test_averages_are_exact_and_null_where_nothing_is_counted(database: Database
 
 def test_the_newest_name_is_shown_everywhere(database: Database[Document]) -> None:
     cube = {(7, 300, True): cell(products=1, priced=1, price_cents=2**40)}
-    publish(database, 1, cube)
+    serve(database, cube)
     remember(database, MOMENT, cube)
     for name in ("Luggage", "Bags & Größen 日本 😀\x00"):
-        version = {"told_at": 0, "position": 0, "partition": 0, "offset": 0}
-        database.category.replace_one({"_id": 7}, {"category_name": name, "_tide": {"version": version}}, upsert=True)
+        name_categories(database, {7: name})
         assert wrong(database, of(cube, _7=name)) == []
         assert [one["category_name"] for one in database.report_history.find()] == [name]
 

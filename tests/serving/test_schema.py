@@ -58,7 +58,7 @@ GOOD: dict[str, Document] = {
         },
     },
     "category": {"_id": 1, "category_name": "Luggage", "_tide": {"version": CATEGORY_VERSION}},
-    "speed_cell": {"_id": CELL, **SUMS},
+    "cube_cell": {"_id": CELL, **CELL, "category_name": "Luggage", "label": "$0-5", **SUMS},
     "publication": {
         "_id": 1,
         "mark": [OFFSET],
@@ -140,9 +140,9 @@ WRONG: list[tuple[str, str, Any]] = [
     ("product", "_tide.before", {"version": VERSION}),
     ("product", "_tide.tag", {"generation": -1, "batch": 0}),
     ("category", "_id", "1"),
-    ("speed_cell", "products", 1.0),
-    ("speed_cell", "_id.category_id", 0),
-    ("speed_cell", "_id.price_level", 5.0),
+    ("cube_cell", "products", 1.0),
+    ("cube_cell", "_id.category_id", 0),
+    ("cube_cell", "_id.price_level", 5.0),
     ("publication", "mark", [{**OFFSET, "offset": -1}]),
     ("publication", "layers", [-1]),
     ("publication", "layers", {}),
@@ -256,7 +256,7 @@ def test_what_is_older_is_brought_to_the_code(database: Database[Document]) -> N
     database.product.insert_one(deepcopy(GOOD["product"]))
     database.command("collMod", "product", validator={})
     database.command("collMod", "category", validationLevel="off")
-    database.command("collMod", "report_cube", viewOn="served_cell", pipeline=[{"$limit": 1}])
+    database.command("collMod", "report_cube", viewOn="cube_cell", pipeline=[{"$limit": 1}])
     database.drop_collection("report_summary")
     database.drop_collection("verification")
     database.product.drop_index("category_id_1_price_1")

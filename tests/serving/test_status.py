@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pymongo.database import Database
 from support.recompute import MEASURES
-from support.states import publish, stream
+from support.states import publish, serve
 
 from catalog.marks import TideMark, TopicPartition
 from serving import ingestions, ledger, notes
@@ -39,8 +39,9 @@ def test_the_state_of_an_empty_database(database: Database[Document]) -> None:
 
 
 def test_the_whole_state(database: Database[Document]) -> None:
-    publish(database, 2, {(1, 5, True): dict.fromkeys(MEASURES, 3)}, mark=TideMark({P0: 2}), at=MOMENT)
-    stream(database, {(1, 5, True): dict.fromkeys(MEASURES, -1)})
+    publish(database, 2, mark=TideMark({P0: 2}), at=MOMENT)
+    serve(database, {(1, 5, True): dict.fromkeys(MEASURES, 3)})
+    serve(database, {(1, 5, True): dict.fromkeys(MEASURES, -1)})
     generation = ledger.start_generation(database, "rules", {"products": "id"}).generation
     ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 10}), {}, newest_event=MOMENT, progress={"events": 8, "behind": None}))
     ends = [{"topic": "products", "partition": partition, "start": 0, "offset": offset} for partition, offset in ((0, 12), (1, 3))]
@@ -97,7 +98,7 @@ def test_the_work_of_the_last_hour_minute_by_minute(database: Database[Document]
 
 def test_the_newest_ingestions_and_publications_are_listed(database: Database[Document]) -> None:
     for number in range(1, 15):
-        publish(database, number, {}, at=MOMENT + timedelta(days=number))
+        publish(database, number, at=MOMENT + timedelta(days=number))
         file = Ingestion(f"{number:02}", "product", f"/in/{number}.csv", f"{number}.csv", 9, 1, "00", MOMENT)
         ingestions.register(database, file, [Chunk(0, 0, 9, 1, "00")])
         database.ingestion.update_one({"_id": file.id}, {"$set": {"told_at": MOMENT + timedelta(days=number)}})

@@ -128,10 +128,10 @@ def test_products_bear_the_newest_name_of_their_category(place: Place, spark: Sp
 
 def test_whoever_cannot_go_on_commits_nothing(place: Place, spark: SparkSession) -> None:
     def refused(stream: Stream, events: Sequence[Event], error: type[Exception]) -> str:
-        before = ledger.read(place.database), list(place.database.speed_cell.find())
+        before = ledger.read(place.database), list(place.database.cube_cell.find())
         with pytest.raises(error) as raised:
             stream.run(events)
-        assert (ledger.read(place.database), list(place.database.speed_cell.find())) == before
+        assert (ledger.read(place.database), list(place.database.cube_cell.find())) == before
         return str(raised.value)
 
     stream = start(spark, place.database)

@@ -67,7 +67,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "cells-written": lambda: after_collection("bulk_write", "publication_cell"),
     "recomputed": lambda: after(recompute, "recompute"),
     "verified": lambda: after(verify, "verify"),
-    "publish-in-transaction": lambda: after_collection("bulk_write", "speed_cell"),
+    "publish-in-transaction": lambda: after_collection("delete_many", "cube_cell"),
     "published": lambda: after(publications, "publish"),
     "pruned": lambda: after(publications, "prune"),
     "rebuild-begun": lambda: after(rebuilds, "begin"),

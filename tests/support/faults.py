@@ -33,13 +33,13 @@ def at(point: str) -> None:
 
     def in_transaction(database: Any, generation: int, batch: Any) -> None:
         if later(batch):
-            bulk_write = type(database.speed_cell).bulk_write
+            bulk_write = type(database.cube_cell).bulk_write
 
             def write_and_end(*arguments: Any, **options: Any) -> Any:
                 bulk_write(*arguments, **options)
                 end()
 
-            type(database.speed_cell).bulk_write = write_and_end
+            type(database.cube_cell).bulk_write = write_and_end
         commit(database, generation, batch)
 
     def committed(database: Any, generation: int, batch: Any) -> None:

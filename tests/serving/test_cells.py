@@ -1,0 +1,77 @@
+"""Cells bear the names that their categories have, whichever of them comes first."""
+
+from __future__ import annotations
+
+import pytest
+from pymongo.database import Database
+from support.states import name_categories
+
+from catalog.cube import MEASURES, Cell
+from catalog.marks import TideMark
+from catalog.versions import CategoryVersion
+from serving import cells, ledger
+from serving.cells import Cells
+from serving.database import Document, in_transaction
+from serving.ledger import Category, MicroBatch
+from serving.snapshot import snapshot
+
+pytestmark = pytest.mark.servers
+
+ONE = (1,) * len(MEASURES)
+CHEAP, UNPRICED, OTHER = Cell(7, 5, False), Cell(7, None, True), Cell(8, 300, False)
+
+
+def names(database: Database[Document]) -> dict[Cell, tuple[str, str]]:
+    return {cells.of(one): (one["category_name"], one["label"]) for one in database.cube_cell.find()}
+
+
+def misnamed(database: Database[Document]) -> list[tuple[int, str]]:
+    with snapshot(database) as now:
+        return list(cells.misnamed(now))
+
+
+def commits(database: Database[Document], *batches: tuple[Cells, dict[int, str]]) -> None:
+    generation = ledger.start_generation(database, "r", {}).generation
+    for number, (differences, told) in enumerate(batches):
+        categories = {of: Category(name, CategoryVersion(number, 0, 0, 0)) for of, name in told.items()}
+        ledger.commit(database, generation, MicroBatch(number, TideMark(), differences, categories))
+
+
+def test_a_cell_is_named_when_it_comes_and_whenever_its_category_does(database: Database[Document]) -> None:
+    commits(database, ({CHEAP: ONE, OTHER: ONE}, {}))
+    assert names(database) == {CHEAP: ("Unknown category 7", "$5-10"), OTHER: ("Unknown category 8", "$300+")}
+    commits(database, ({UNPRICED: ONE}, {7: "Luggage"}), ({}, {9: "Toys"}))
+    assert names(database) == {CHEAP: ("Luggage", "$5-10"), UNPRICED: ("Luggage", "unknown"), OTHER: ("Unknown category 8", "$300+")}
+    commits(database, ({CHEAP: ONE, Cell(9, 0, False): ONE}, {}), ({}, {7: "Bags"}))
+    assert {name for name, _ in names(database).values()} == {"Bags", "Unknown category 8", "Toys"}
+    assert misnamed(database) == []
+
+
+def test_a_cell_that_bears_another_name_than_its_category_is_found(database: Database[Document]) -> None:
+    name_categories(database, {7: "Luggage"})
+    commits(database, ({CHEAP: ONE, UNPRICED: ONE, OTHER: ONE}, {}))
+    database.cube_cell.update_one({"_id": cells.key(CHEAP)}, {"$set": {"category_name": "made up"}})
+    database.category.insert_one({"_id": 8, "category_name": "Toys", "_tide": {"version": CategoryVersion(1, 0, 0, 0)._asdict()}})
+    assert misnamed(database) == [
+        (7, "named 'made up' instead of 'Luggage'"),
+        (8, "named 'Unknown category 8' instead of 'Toys'"),
+    ]
+
+
+def test_a_cube_takes_the_place_of_another(database: Database[Document]) -> None:
+    commits(database, ({CHEAP: ONE, OTHER: ONE}, {7: "Luggage"}))
+    new = {UNPRICED: ONE, OTHER: (2,) * len(MEASURES)}
+    in_transaction(database, lambda session: cells.replace(database, session, new, {8: "Toys"}))
+    assert names(database) == {UNPRICED: ("Unknown category 7", "unknown"), OTHER: ("Toys", "$300+")}
+    with snapshot(database) as now:
+        assert cells.read(now) == new
+
+
+def test_a_cell_of_nothing_is_no_cell(database: Database[Document]) -> None:
+    nothing = (0,) * len(MEASURES)
+    commits(database, ({CHEAP: ONE, OTHER: ONE, UNPRICED: nothing}, {}), ({CHEAP: tuple(-one for one in ONE)}, {}))
+    with snapshot(database) as now:
+        assert cells.read(now) == {OTHER: ONE}
+    assert database.cube_cell.count_documents({}) == 2, "it may come again"
+    in_transaction(database, lambda session: cells.remove_empty(database, session))
+    assert database.cube_cell.count_documents({}) == 1
