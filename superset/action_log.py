@@ -1,7 +1,7 @@
 """Superset's log of who has done what, without what pages do by themselves.
 
-A page that refreshes asks for a dozen charts every few seconds. Superset takes down each answer in five rows, by parts of its own code; each
-row is a commit in its database, after which it reads anew all it knows of the chart, and the table would grow for ever.
+A page that refreshes asks for a dozen charts every few seconds. Superset takes down each answer in five rows, by parts of its own code;
+each row is a commit in its database, after which it reads anew all it knows of the chart, and the table would grow for ever.
 """
 
 from typing import Any
