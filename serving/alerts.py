@@ -190,6 +190,8 @@ def _drift(state: Document, of: Settings) -> str | None:
     verification = state["verification"]
     if verification is None or not verification["drift"] or verification["drift"] < of.alert_drift:
         return None
+    if verifications.is_expected(verification):
+        return None
     return f"The verification of {verifications.lines(verification)[-1]}; dashboard Pipeline names them"
 
 

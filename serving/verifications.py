@@ -67,15 +67,22 @@ def first(differences: Iterable[tuple[str, str]]) -> Differences:
 
 
 def store(
-    database: Database[Document], publication: Publication, found: Mapping[Kind, Differences], reconciled: int, compared: Document
+    database: Database[Document],
+    publication: Publication,
+    former: Publication,
+    found: Mapping[Kind, Differences],
+    reconciled: int,
+    compared: Document,
 ) -> Document:
     """Keeps a verification, the newest of a publication; returns it as it is kept.
 
-    `reconciled` counts ingestions; `compared` is plausibility.compare() of what is served and the publication.
+    `former` is the served publication, `reconciled` counts ingestions; `compared` is plausibility.compare() of what is served and the
+    publication.
     """
     document = {
         "drift": sum(one.total for one in found.values()),
         "rules": publication.rules,
+        "rules_changed": former.rules not in (None, publication.rules),
         "counts": {kind.value: one.total for kind, one in found.items()},
         "named": {kind.value: [{"what": what[:_LONGEST], "how": how[:_LONGEST]} for what, how in one.named] for kind, one in found.items()},
         "reconciled": reconciled,
@@ -96,15 +103,25 @@ def read(database: Database[Document], number: int) -> Document:
 
 
 def lines(verification: Document) -> list[str]:
-    """A verification for people: the first differences of each kind, then how many there are."""
+    """A verification for people: the first differences of each kind, then how many there are, and why they may be expected."""
     shown = []
     for kind, named in verification["named"].items():
         shown += [f"{kind} {one['what']}: {one['how']}" for one in named[:SHOWN]]
         if (more := verification["counts"][kind] - SHOWN) > 0:
             shown.append(f"and {more:,} more differences of this kind: collection verification, document {verification['_id']}")
     total = ", ".join(f"{count:,} {kind}" for kind, count in verification["counts"].items() if count)
-    shown.append(f"publication {verification['_id']}: " + (f"{verification['drift']:,} differences ({total})" if total else "no drift"))
+    why = "; the rules have changed since the publication before" if is_expected(verification) else ""
+    shown.append(
+        f"publication {verification['_id']}: " + (f"{verification['drift']:,} differences ({total}){why}" if total else "no drift")
+    )
     return shown
+
+
+def is_expected(verification: Document) -> bool:
+    """Is its drift what a change of the rules makes, until a night has passed? Not every difference need be, but what is wrong otherwise
+    is found again by the next verification.
+    """
+    return bool(verification.get("rules_changed"))
 
 
 def in_markdown(verification: Document) -> str:

@@ -64,7 +64,8 @@ def verify(spark: SparkSession, lake: Lake, database: Database[Document], number
         }
         reconciled, found[Kind.INGESTION] = _ingestions(spark, lake, database, draft.mark)
     _require_no_rebuild_since(draft, draft.cut.rebuilds, ledger.read(database))
-    return verifications.store(database, draft, found, reconciled, plausibility.compare(served, cube))
+    former = publications.read(database, draft.cut.served)
+    return verifications.store(database, draft, former, found, reconciled, plausibility.compare(served, cube))
 
 
 def names(lake: Lake, publication: Publication) -> dict[int, Category]:

@@ -100,6 +100,7 @@ export function Figures({ state }) {
   const { at: now, freshness, stream, verification, summary } = state;
   const rejected = Object.values(state.quarantine).reduce((sum, one) => sum + one, 0);
   const drift = verification?.drift;
+  const bad = drift && !verification.rules_changed;
   const plain = (name, title, value, tone, says) => h(Figure, { name, title, value, tone }, says);
   return h(
     "div",
@@ -108,7 +109,7 @@ export function Figures({ state }) {
     h(Behind, { freshness, looked: state.log.looked_at, now }),
     plain("products", "Products served", count(summary?.products ?? 0), "", `newest event ${ago(freshness.newest_event, now)}`),
     plain("publication", "Publication", count(freshness.publication), "", `published ${ago(freshness.published_at, now)}`),
-    plain("drift", "Drift", count(drift), drift ? "bad" : drift === 0 ? "good" : "", `verified ${ago(verification?.at, now)}`),
+    plain("drift", "Drift", count(drift), bad ? "bad" : drift === 0 ? "good" : "", `verified ${ago(verification?.at, now)}`),
     plain("quarantine", "In quarantine", count(rejected), rejected ? "warned" : "", "records that break a rule"),
   );
 }
@@ -186,12 +187,13 @@ export function Verification({ state, superset, dags }) {
   const card = { name: "verification", title: "Verification", dags, beside: h(Dashboard, { superset, slug: PIPELINE }, "Differences") };
   if (!found) return h(Card, card, quiet("Nothing has been verified yet: the nightly batch does that."));
   const named = Object.entries(found.named ?? {}).flatMap(([kind, ones]) => ones.map((one) => ({ kind, ...one })));
-  const said = found.drift ? `${count(found.drift)} differences` : "no drift: the stream's numbers equal the recomputation";
+  const why = found.rules_changed ? ", corrected: the rules have changed since the publication before" : "";
+  const said = found.drift ? `${count(found.drift)} differences${why}` : "no drift: the stream's numbers equal the recomputation";
   const counted = (many, what) => h("li", { key: what }, h("b", null, count(many)), what);
   return h(
     Card,
     card,
-    h("p", null, `Publication ${found._id}, ${when(found.at)} UTC: `, h("b", { className: found.drift ? "bad" : "good" }, said)),
+    h("p", null, `Publication ${found._id}, ${when(found.at)} UTC: `, h("b", { className: found.drift && !why ? "bad" : "good" }, said)),
     h(
       "ul",
       { className: "counts quiet" },

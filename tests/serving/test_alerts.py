@@ -136,6 +136,9 @@ def test_drift() -> None:
     assert said.startswith("The verification of publication 3: 3 differences (3 product)")
     with setting(alert_drift="4"):
         assert found((0, state(drift=3)))[Condition.DRIFT] is None
+    by_other_rules = state(drift=3)
+    by_other_rules["verification"]["rules_changed"] = True
+    assert found((0, by_other_rules))[Condition.DRIFT] is None, "the night has corrected what was to be expected"
 
 
 def test_rejections_of_the_last_hour() -> None:

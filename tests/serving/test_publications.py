@@ -244,10 +244,11 @@ def test_verifications(database: Database[Document]) -> None:
     many = verifications.first((f"B{number:09d}", "$title: missing") for number in range(250))
     assert (many.total, len(many.named)) == (250, 100)
     found = dict.fromkeys(Kind, Differences(0, []))
-    clean = verifications.store(database, draft, found, 3, ALIKE)
+    former = publications.read(database, 0)
+    clean = verifications.store(database, draft, former, found, 3, ALIKE)
     assert verifications.lines(clean) == [f"publication {draft.number}: no drift"]
     assert [verifications.asks(clean, on_drift) for on_drift in ("correct", "ask", "fail")] == [False] * 3
-    kept = verifications.store(database, draft, {**found, Kind.CELL: cells, Kind.PRODUCT: many}, 3, ALIKE)
+    kept = verifications.store(database, draft, former, {**found, Kind.CELL: cells, Kind.PRODUCT: many}, 3, ALIKE)
     assert kept == verifications.read(database, draft.number)
     assert (kept["drift"], kept["counts"]["product"], kept["reconciled"]) == (251, 250, 3)
     lines = verifications.lines(kept)
@@ -256,6 +257,10 @@ def test_verifications(database: Database[Document]) -> None:
     assert any("240 more differences of this kind" in line for line in lines)
     assert [verifications.asks(kept, on_drift) for on_drift in ("correct", "ask")] == [False, True]
     refused(lambda: verifications.asks(kept, "fail"), Drifted, "251 differences", f"rebuild {draft.number}`")
+    assert not verifications.is_expected(kept)
+    changed = verifications.store(database, draft, replace(former, rules="former rules"), {**found, Kind.CELL: cells}, 3, ALIKE)
+    assert verifications.is_expected(changed)
+    assert verifications.lines(changed)[-1].endswith("1 differences (1 cell); the rules have changed since the publication before")
 
 
 def test_a_night_ends_once(database: Database[Document]) -> None:
