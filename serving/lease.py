@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 def this_process(what: str) -> str:
     """A holder's name: what is done, and who does it."""
-    return f"{what} (process {os.getpid()} on {socket.gethostname()})"
+    return f"{what} (process {os.getpid()}, thread {threading.get_native_id()} on {socket.gethostname()})"
 
 
 class Busy(Exception):
