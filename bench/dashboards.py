@@ -94,9 +94,9 @@ def main() -> None:
         serve(made, given.rows, given.batch)
         viewer = Pages("viewer")
         comparisons: dict[str, dict[str, Any]] = {}
-        filtered = explorer(viewer)
+        filtered, charts = explorer(viewer), viewer.charts()
         asking: dict[str, tuple[Callable[[], object], float]] = {
-            name: (partial(viewer.rows, name), CHART_SECONDS) for name in viewer.charts_of(CATALOG)
+            name: (partial(viewer.get, f"/chart/{charts[name]}/data/?force=true"), CHART_SECONDS) for name in viewer.charts_of(CATALOG)
         }
         asking["explorer"] = partial(viewer.post, "/chart/data", filtered), TABLE_SECONDS
         for name, (ask, limit) in asking.items():
