@@ -10,10 +10,10 @@ off is cleared, and goes on; neither the stream nor a night can before it is don
 
 from __future__ import annotations
 
-from airflow.providers.standard.operators.hitl import HITLEntryOperator
 from airflow.sdk import Param, dag, task
 
 from dags import policy
+from dags.choices import chosen
 from dags.dashboards import Dashboard, shown
 from spark import job
 
@@ -37,27 +37,12 @@ def rebuild() -> None:
     def publications() -> str:
         return job.run("publications")
 
-    @task.branch
-    def chosen(params: dict) -> str:
-        return "choose" if params["publication"] is None else "restore"
+    @task(pool="spark", outlets=[policy.REPORTS])
+    def restore(publication: int) -> None:
+        job.run("rebuild", publication)
 
-    choose = HITLEntryOperator(
-        task_id="choose",
-        subject="Which publication is to be served?",
-        body="```\n{{ ti.xcom_pull(task_ids='publications') }}\n```",
-        params={"publication": Param(type="integer", **CHOICE)},
-        **policy.UNTIL_A_PERSON_ANSWERS,
-    )
-
-    @task(pool="spark", outlets=[policy.REPORTS], trigger_rule="none_failed_min_one_success")
-    def restore(params: dict, ti) -> None:
-        answer = ti.xcom_pull(task_ids="choose")
-        job.run("rebuild", answer["params_input"]["publication"] if answer else params["publication"])
-
-    decided, restored = chosen(), restore()
-    publications() >> decided >> [choose, restored]
-    choose >> restored
-    shown(restored, Dashboard.CATALOG, Dashboard.PIPELINE)
+    one = chosen("publication", publications(), "Which publication is to be served?", type="integer", **CHOICE)
+    shown(restore(one), Dashboard.CATALOG, Dashboard.PIPELINE)
 
 
 rebuild()

@@ -33,7 +33,7 @@ PARAMETERS = {
         enum=["pause", "resume", "restart"],
         type="string",
     ),
-    "reason": Param("", title="Reason", description_md="Of a pause, for whoever finds it", type="string"),
+    "reason": Param(None, title="Reason", description_md="Of a pause, for whoever finds it", type=["null", "string"]),
     "drain": Param(
         True,
         title="Serve first what is there",
@@ -55,7 +55,8 @@ def stream() -> None:
     @task
     def tell(params: dict, dag_run) -> int:
         with MongoHook(MONGODB_CONNECTION) as mongo:
-            return control.tell(tidemark(mongo.get_conn()), **params, by=dag_run.triggering_user_name or "Airflow")
+            by = dag_run.triggering_user_name or "Airflow"
+            return control.tell(tidemark(mongo.get_conn()), params["action"], params["reason"] or "", by, drain=params["drain"])
 
     @task(pool="served")
     def wait(generation: int, params: dict) -> None:

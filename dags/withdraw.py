@@ -12,11 +12,12 @@ gone; until the nightly run has succeeded the reports still hold what was withdr
 from __future__ import annotations
 
 from airflow.providers.mongo.hooks.mongo import MongoHook
-from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLEntryOperator
+from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Param, dag, task
 
 from dags import policy
+from dags.choices import chosen
 from ingest.connections import MONGODB_CONNECTION
 from serving import control, withdrawals
 from serving.database import tidemark
@@ -28,7 +29,7 @@ INGESTION = {"title": "Ingestion", "description_md": "Its id. None: the run list
 PARAMETERS = {
     "ingestion": Param(None, type=["null", "string"], minLength=1, **INGESTION),
     "take_back": Param(False, title="Take the withdrawal back", description_md="The ingestion counts again", type="boolean"),
-    "reason": Param("", title="Reason", description_md="For whoever tells the same file again", type="string"),
+    "reason": Param(None, title="Reason", description_md="For whoever tells the same file again", type=["null", "string"]),
     "hold": Param(
         True, title="Hold for approval", description_md="Show first what the reports become, and wait for a person", type="boolean"
     ),
@@ -52,23 +53,6 @@ def withdraw() -> None:
         with MongoHook(MONGODB_CONNECTION) as mongo:
             return withdrawals.listing(tidemark(mongo.get_conn()))
 
-    @task.branch
-    def asked(params: dict) -> str:
-        return "choose" if params["ingestion"] is None else "chosen"
-
-    choose = HITLEntryOperator(
-        task_id="choose",
-        subject="Which ingestion is it?",
-        body="```\n{{ ti.xcom_pull(task_ids='ingestions') }}\n```",
-        params={"ingestion": Param(type="string", minLength=1, **INGESTION)},
-        **policy.UNTIL_A_PERSON_ANSWERS,
-    )
-
-    @task(trigger_rule="none_failed_min_one_success")
-    def chosen(params: dict, ti) -> str:
-        answer = ti.xcom_pull(task_ids="choose")
-        return answer["params_input"]["ingestion"] if answer else params["ingestion"]
-
     @task(pool="spark")
     def foresee(ingestion: str, params: dict) -> str:
         return job.run("foresee", ingestion, *(["--take-back"] if params["take_back"] else []))
@@ -89,7 +73,7 @@ def withdraw() -> None:
     def decide(ingestion: str, params: dict, dag_run) -> None:
         with MongoHook(MONGODB_CONNECTION) as mongo:
             by = dag_run.triggering_user_name or "Airflow"
-            withdrawals.decide(tidemark(mongo.get_conn()), ingestion, by, params["reason"], take_back=params["take_back"])
+            withdrawals.decide(tidemark(mongo.get_conn()), ingestion, by, params["reason"] or "", take_back=params["take_back"])
 
     @task(pool="served")
     def obeyed() -> None:
@@ -101,9 +85,7 @@ def withdraw() -> None:
     nightly = TriggerDagRunOperator(task_id="nightly", trigger_dag_id="nightly_batch", conf=agreed, **TO_ITS_END)
     yesterday = "{{ (dag_run.start_date - macros.timedelta(days=1)) | ds }}"
     days = TriggerDagRunOperator(task_id="history", trigger_dag_id="history", conf={"last_day": yesterday, "changed": True}, **TO_ITS_END)
-    one = chosen()
-    ingestions() >> asked() >> [choose, one]
-    choose >> one
+    one = chosen("ingestion", ingestions(), "Which ingestion is it?", type="string", minLength=1, **INGESTION)
     looked, decided = held(), decide(one)
     foresee(one) >> looked >> [approve, decided]
     approve >> decided >> obeyed() >> nightly >> days

@@ -27,7 +27,7 @@ from ingest.plan import plan
 from ingest.produce import read_chunk
 from ingest.records import Message, Origin, messages
 from ingest.shifts import Shift
-from serving import ingestions
+from serving import ingestions, withdrawals
 from serving.database import Document
 from serving.figures import moved, passing
 from serving.snapshot import Snapshot, snapshot
@@ -52,6 +52,8 @@ class Told(NamedTuple):
 
 def preview(database: Database[Document], files: Iterable[Told], named: Columns = AS_THEY_ARE) -> Document:
     """What ingesting these files would do, as a document that JSON can hold. Money is dollars, shares are of 1.
+
+    Files that are withdrawn are judged as if they were not; `refused` says why they would not be taken.
 
     Raises UnfitFile as a plan does, LookupError where the database is not prepared.
     """
@@ -78,6 +80,7 @@ class _Rows:
 
     def __init__(self) -> None:
         self.files: list[Document] = []
+        self.refused: list[str] = []
         self.rejections: Counter[Reason] = Counter()
         self.examples: dict[Reason, list[Document]] = {}
         self.categories: dict[int, CategoryObservation] = {}
@@ -89,6 +92,7 @@ class _Rows:
         # Files of one run are told one after another.
         moment = told_at or datetime.now(UTC)
         origin = Origin(ingestion.id, told.kind, layout.columns, told.observed_at, moment, layout.separator)
+        self.refused += withdrawals.refusals(database, [ingestion.id])
         before, done, said = self.rejections.total(), 0, time.monotonic()
         for chunk in chunks:
             content = read_chunk(told.file, ingestion.bytes, chunk)
@@ -150,6 +154,7 @@ def _compared(served: Snapshot, rows: _Rows, newest: Newest) -> Document:
     count = sum(one["rows"] for one in rows.files)
     return {
         "files": rows.files,
+        "refused": rows.refused,
         "rows": count,
         "rejected": [
             {"reason": str(reason), "rows": number, "rule": rule(reason), "examples": rows.examples[reason]}

@@ -28,6 +28,8 @@ def in_words(preview: Document, passed: Sequence[str]) -> str:
             ),
         ),
     ]
+    if preview["refused"]:
+        parts.append("**The files are not taken**\n\n" + table(("why",), ((one,) for one in preview["refused"])))
     if any(products.values()):
         parts.append(f"**Products:** {_counts(products)}")
     if any(categories.values()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import datetime
 from typing import NamedTuple
 
 import httpx
@@ -12,6 +13,7 @@ from pymongo.errors import PyMongoError
 
 from ingest import topics
 from local import loopback
+from serving import control
 from serving.database import brief, connect, tidemark
 from serving.status import state
 from settings import settings
@@ -84,8 +86,7 @@ def speed() -> Health:
     except (PyMongoError, LookupError) as error:
         return Health(False, url, f"unknown: MongoDB says {brief(error)}")
     if (wanted := now["stream"]["control"])["paused"]:
-        why = f" ({wanted['reason']})" if wanted["reason"] else ""
-        return Health(True, url, f"paused by {wanted['by']} since {wanted['since'][:19]}{why}")
+        return Health(True, url, control.pause_in_words(wanted["by"], datetime.fromisoformat(wanted["since"]), wanted["reason"]))
     if now["stream"]["alive"]:
         return Health(True, url)
     beat = now["freshness"]["seconds_since_heartbeat"]

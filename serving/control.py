@@ -139,10 +139,11 @@ def _wait(done: Callable[[], bool], seconds: float, otherwise: str) -> None:
 
 
 def in_words(now: Control) -> str:
-    if now.pause is None:
-        return "the stream is wanted to run"
-    reason = f": {now.pause.reason}" if now.pause.reason else ""
-    return f"paused by {now.pause.by} since {now.pause.since:%Y-%m-%d %H:%M:%S} UTC{reason}"
+    return "the stream is wanted to run" if now.pause is None else pause_in_words(now.pause.by, now.pause.since, now.pause.reason)
+
+
+def pause_in_words(by: str, since: datetime, reason: str) -> str:
+    return f"paused by {by} since {since:%Y-%m-%d %H:%M:%S} UTC{f': {reason}' if reason else ''}"
 
 
 def main(words: Sequence[str] | None = None) -> int:

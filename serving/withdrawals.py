@@ -7,7 +7,7 @@ to have the former rules again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
@@ -111,9 +111,15 @@ def decide(database: Database[Document], ingestion: str, by: str, reason: str, *
 
 def require_none(database: Database[Document], ingestions: Iterable[str]) -> None:
     """Raises Withdrawn where one of these is withdrawn: its rows would all be rejected."""
+    for refused in refusals(database, ingestions):
+        raise Withdrawn(refused)
+
+
+def refusals(database: Database[Document], ingestions: Iterable[str]) -> Iterator[str]:
+    """Why those of these that are withdrawn are not taken, and what is to be done."""
     for one in database.ingestion.find({"_id": {"$in": list(ingestions)}, "withdrawn": {"$ne": None}}):
         withdrawn = Withdrawal(**one["withdrawn"])
-        raise Withdrawn(
+        yield (
             f"{one['name']} as of {one['observed_at']:%Y-%m-%d %H:%M} is ingestion {one['_id']}, which {withdrawn.by} has withdrawn on "
             f"{withdrawn.at:%Y-%m-%d %H:%M} UTC ({withdrawn.reason or 'no reason given'}): take that back with DAG withdraw, or give "
             "the date that the file is really of"

@@ -12,6 +12,7 @@ from support.places import Place
 from ingest import jobs
 from ingest.files import Kind
 from ingest.preview_text import in_words
+from serving import withdrawals
 from settings import Settings
 
 pytestmark = pytest.mark.servers
@@ -68,6 +69,18 @@ def test_in_words(place: Place, files: list[jobs.File]) -> None:
         r"| price | 1 | a number of dollars, 0 to 1000000 | n/a \| \*dear\* | a.csv B0T0000002 |",
     ):
         assert text in ahead.words
+
+
+def test_a_file_that_is_withdrawn(place: Place, files: list[jobs.File]) -> None:
+    """It is said before the run that it would be refused."""
+    assert "not taken" not in jobs.look_ahead(place.database, files, {"dry_run": True}, FREE).words
+    (identity,) = jobs.plan(place.database, files, chunk_bytes=1_000).ingestions
+    withdrawals.withdraw(place.database, identity, "ann", "the *wrong* file")
+    words = jobs.look_ahead(place.database, files, {"dry_run": True}, FREE).words
+    assert "**The files are not taken**\n\n| why |\n| --- |\n| a.csv as of 2023-10-31 12:30 is ingestion " in words
+    assert r"(the \*wrong\* file): take that back with DAG withdraw" in words
+    with pytest.raises(withdrawals.Withdrawn, match="which ann has withdrawn"):
+        jobs.plan(place.database, files, chunk_bytes=1_000)
 
 
 def test_columns_of_the_run_go_before_those_of_the_settings() -> None:

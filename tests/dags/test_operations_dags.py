@@ -1,0 +1,64 @@
+"""DAGs `withdraw` and `stream`: what they take and refuse, and when they ask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.parameters import assert_takes
+
+from serving import control, withdrawals
+
+TAKEN = {
+    "withdraw": {"ingestion": [None, "9f"], "take_back": [False, True], "reason": [None, "", "wrong date"], "hold": [True, False]},
+    "stream": {"action": ["pause", "resume", "restart"], "reason": [None, "", "Kafka moves"], "drain": [True, False]},
+}
+REFUSED = {
+    "withdraw": {"ingestion": ["", 5], "take_back": [None, "yes"], "reason": [5], "hold": [None]},
+    "stream": {"action": [None, "", "stop"], "reason": [5], "drain": [None, "yes"]},
+}
+
+
+def test_a_person_is_asked_before_anything_is_withdrawn(bag: Any) -> None:
+    dag = bag.dags["withdraw"]
+    assert dag.params["hold"] is True, "a run waits unless told otherwise"
+    assert dag.get_task("decide").upstream_task_ids == {"held", "approve", "chosen"}
+    held = dag.get_task("held").python_callable
+    assert (held({"hold": True}), held({"hold": False})) == ("approve", "decide")
+
+
+@pytest.mark.parametrize("dag_id", TAKEN)
+def test_parameters(bag: Any, dag_id: str) -> None:
+    assert_takes(bag.dags[dag_id], TAKEN[dag_id], REFUSED[dag_id])
+    assert (bag.dags[dag_id].schedule, bag.dags[dag_id].max_active_runs) == (None, 1)
+
+
+@pytest.mark.parametrize(("dag_id", "parameter"), [("withdraw", "ingestion"), ("rebuild", "publication")])
+def test_a_person_chooses_where_the_form_does_not_say(bag: Any, dag_id: str, parameter: str) -> None:
+    dag = bag.dags[dag_id]
+    asked, chosen = (dag.get_task(name).python_callable for name in ("asked", "chosen"))
+    assert asked({parameter: None}) == "choose"
+    assert asked({parameter: 7}) == "chosen"
+    assert dag.get_task("chosen").upstream_task_ids == {"asked", "choose"}
+    assert chosen({parameter: 7}, _Answered(None)) == 7
+    assert chosen({parameter: None}, _Answered({"params_input": {parameter: 8}})) == 8
+
+
+def test_what_is_tried_again(bag: Any) -> None:
+    from airflow.sdk import RetryAction
+
+    for dag_id, for_good in (("withdraw", withdrawals.NoIngestion("none")), ("stream", control.NotDone("it is paused"))):
+        policy = bag.dags[dag_id].tasks[0].retry_policy
+        assert policy.evaluate(for_good, 1, 3).action == RetryAction.FAIL
+        assert policy.evaluate(OSError(), 1, 3).action == RetryAction.DEFAULT
+
+
+class _Answered:
+    """A task instance, of which only what a person has answered is asked."""
+
+    def __init__(self, answer: dict[str, Any] | None) -> None:
+        self._answer = answer
+
+    def xcom_pull(self, task_ids: str) -> dict[str, Any] | None:
+        assert task_ids == "choose"
+        return self._answer
