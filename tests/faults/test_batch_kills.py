@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 from support import batch_faults
 from support.events import any_log
 from support.hands import serve
+from support.lakes import landed, sent
 from support.load import updates
 from support.places import Place
 
@@ -21,6 +22,7 @@ from serving import ledger, publications, verifications
 from serving.ledger import Fenced
 from settings import CHECKOUT
 from spark.batch import Batch
+from spark.land import land
 
 pytestmark = pytest.mark.servers
 
@@ -53,6 +55,23 @@ def test_steps_of_publishing(place: Place, spark: SparkSession) -> None:
         work.publish(number, 7)
         assert publications.served(place.database) == number
         assert place.wrong() == [], point
+
+
+UPKEEP_POINTS = ("compacting", "compacted")
+
+
+def test_steps_of_upkeep(place: Place, spark: SparkSession) -> None:
+    """The raw history reads the same after each, and is landed on; the next upkeep comes to its end."""
+    random, work = Random(105), Batch(place.database, spark)
+    for point in UPKEEP_POINTS:
+        place.send(updates(random, 60, keys=40))
+        land(spark, work.lake, most=8)
+        files = work.lake.sizes()["events"][0]
+        killed_at(point, "maintain")
+        assert (work.lake.sizes()["events"][0] < files) == (point == "compacted"), point
+        assert landed(work.lake) == sent(place), point
+    assert work.maintain(7)["lake: events"].items == 1
+    assert landed(work.lake) == sent(place)
 
 
 REBUILD_POINTS = ("rebuild-begun", "products-removed", "products-written", "before-the-end", "end-in-transaction", "rebuilt")
@@ -105,9 +124,8 @@ def test_every_step_of_a_night(place: Place, spark: SparkSession, drifted: bool)
     random, work = Random(104), Batch(place.database, spark)
     place.send([*any_log(random, 150), *updates(random, 200, keys=40)])
     serve(place, spark)
-    points = [point for point in batch_faults.POINTS if point not in REBUILD_POINTS]
-    if drifted:
-        points = [point for point in batch_faults.POINTS if not point.startswith("publish")]
+    points = [point for point in batch_faults.POINTS if point not in UPKEEP_POINTS]
+    points = [point for point in points if not (point.startswith("publish") if drifted else point in REBUILD_POINTS)]
     for point in points:
         place.send(updates(random, 80, keys=40))
         serve(place, spark)

@@ -14,10 +14,10 @@ import pytest
 from pyspark.sql import SparkSession
 from support.events import any_log
 from support.hands import kafka, serve
+from support.lakes import landed, sent
 from support.load import updates
 from support.places import Place
 
-from catalog.marks import TideMark
 from serving import publications, verifications
 from serving.history import Put
 from settings import settings
@@ -30,20 +30,6 @@ from spark.transforms import events
 pytestmark = pytest.mark.servers
 
 FIRST, LAST = date(2023, 10, 20), date(2023, 10, 31)
-Row = tuple[object, ...]
-
-
-def landed(lake: Lake) -> list[Row]:
-    """Every event that the table holds, as often as it does."""
-    rows = lake.events(TideMark(), lake.landed().mark).collect()
-    return sorted(
-        (row["topic"], row["partition"], row["offset"], row["timestamp"], bytes(row["key"] or b""), bytes(row["value"] or b""))
-        for row in rows
-    )
-
-
-def sent(place: Place) -> list[Row]:
-    return sorted((*event[:4], event.key or b"", event.value or b"") for event in place.log())
 
 
 def files(table: str) -> int:

@@ -8,13 +8,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pymongo.collection import Collection
 
 from serving import lease, publications, rebuilds
+from settings import settings
 from spark import batch, land, rebuild, recompute, verify
 from spark.lake import Lake
 
@@ -54,6 +58,25 @@ def after_collection(method: str, name: str) -> None:
     setattr(Collection, method, and_end)
 
 
+def during_a_write(owner: Any, name: str) -> None:
+    """Once it has begun to write a file of raw events, before the table names that."""
+    act = getattr(owner, name)
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        folder = Path(settings().lake_url) / "events"
+        before = set(folder.glob("part-*"))
+
+        def watch() -> None:
+            while set(folder.glob("part-*")) == before:
+                time.sleep(0.001)
+            end()
+
+        threading.Thread(target=watch, daemon=True).start()
+        return act(*arguments, **options)
+
+    setattr(owner, name, watched)
+
+
 def landed_a_part() -> None:
     land.land = partial(land.land, most=5)
     after(Lake, "append")
@@ -76,6 +99,8 @@ POINTS: dict[str, Callable[[], None]] = {
     "before-the-end": lambda: before(rebuilds, "end"),
     "end-in-transaction": lambda: after_collection("insert_many", "category"),
     "rebuilt": lambda: after(rebuilds, "end"),
+    "compacting": lambda: during_a_write(Lake, "compact"),
+    "compacted": lambda: after(Lake, "compact"),
 }
 
 
