@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Page
+from support.browser import open_page
 from support.environment import setting
 from support.stacks import Stack, prepared_stack, until, yesterday
+
+from settings import settings
 
 
 @pytest.fixture(scope="package")
@@ -21,6 +25,13 @@ def started() -> Iterator[Stack]:
         run = due[0]["dag_run_id"]
         assert made.end_of(run) == "success", made.failure(run)
         yield made
+
+
+@pytest.fixture(scope="module")
+def page(started: Stack) -> Iterator[Page]:
+    """Airflow in a browser, as wide as a small screen."""
+    with setting(**started.settings), open_page(f"http://127.0.0.1:{settings().airflow_port}", 1280) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
-from support.browser import open_page
-from support.environment import setting
 from support.stacks import Stack, until
 
 from serving.database import connect, tidemark
 from serving.status import state
-from settings import settings
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(900)]
 
 PARTITION = ("log_start", "published", "landed", "served", "log_end", "behind")
-
-
-@pytest.fixture(scope="module")
-def page(started: Stack) -> Iterator[Page]:
-    """As wide as a small screen. Whatever it asks of whom stands in its context's requests."""
-    with setting(**started.settings), open_page(f"http://127.0.0.1:{settings().airflow_port}", 1280) as opened:
-        yield opened
 
 
 def now() -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, timedelta
 
 import pytest
-from support.stacks import Stack, until
+from support.stacks import Stack
 
 from local.runs import HISTORY, Airflow
 
@@ -20,15 +20,8 @@ def backfill(stack: Stack, first: date, last: date) -> list[str]:
         assert answer.is_success, answer.text
         made = answer.json()["id"]
 
-    def ended() -> list[str] | None:
-        with Airflow() as airflow:
-            if airflow._get(f"/backfills/{made}")["completed_at"] is None:
-                return None
-            runs = airflow._get(f"/dags/{HISTORY}/dagRuns?limit=500&order_by=id")["dag_runs"]
-        of_days = {one["partition_key"]: one["state"] for one in runs if one["run_type"] == "backfill"}
-        return [state for day, state in of_days.items() if str(first) <= day <= str(last)]
-
-    return until(ended, "the backfill has ended", stack.logs, seconds=1_500)  # type: ignore[no-any-return]
+    of_days = stack.backfilled(made, HISTORY)
+    return [state for day, state in of_days.items() if str(first) <= day <= str(last)]
 
 
 def test_a_range_of_days_a_late_file_and_the_same_again(stack: Stack) -> None:

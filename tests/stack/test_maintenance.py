@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from playwright.sync_api import Page
+from support.forms import Form
 from support.stacks import Stack
 
 from local.runs import Airflow
@@ -13,10 +15,14 @@ pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(900)
 MAINTENANCE = "maintenance"
 
 
-def test_a_run_by_hand(stack: Stack) -> None:
+def test_runs_by_hand(stack: Stack, page: Page) -> None:
+    """Two at once, and single tasks again."""
+    run = Form(page, MAINTENANCE).trigger()
     with Airflow() as airflow:
-        run = airflow.trigger({}, MAINTENANCE)
-    assert stack.end_of(run, MAINTENANCE) == "success"
+        beside = airflow.trigger({}, MAINTENANCE)
+    stack.succeeds(run, MAINTENANCE)
+    stack.succeeds(beside, MAINTENANCE)
+    stack.clear(run, MAINTENANCE, "measure", "collections", "logs", "leftovers")
     tasks = ("raw_history", "measure", "collections", "records", "logs", "leftovers")
     assert stack.states(run, MAINTENANCE) == {task: {"success"} for task in tasks}
     assert stack.wrong() == []

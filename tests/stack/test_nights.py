@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import date
 
 import pytest
+from playwright.sync_api import Page
+from support.forms import Form, answer
 from support.stacks import Stack
 
 from local.runs import NIGHTLY, Airflow
@@ -60,19 +62,20 @@ def test_a_person_is_asked(stack: Stack) -> None:
     assert stack.wrong() == []
 
 
-def test_a_night_that_is_held(stack: Stack) -> None:
-    """Refused, the former publication stays served, until the next night makes another one."""
+def test_a_night_that_is_held(stack: Stack, page: Page) -> None:
+    """From its form, and refused in the browser: the former publication stays served, until the next night makes another one."""
     products, categories = stack.catalog("held", rows=120, first=date(2024, 3, 2), seed=42)
     words = ("--products", str(products), "--categories", str(categories), "--observed-at", "2024-03-02", "--batch", "no")
     stack.local("run", *words)
     stack.took("2024-03-02", products=[products], categories=[categories])
     before = served()
-    run = night(hold=True)
-    asked = stack.asks(run, NIGHTLY)
-    assert "| products |" in asked
-    assert "no drift" in asked
-    stack.decide(run, "Reject", NIGHTLY)
-    assert stack.end_of(run, NIGHTLY) == "success"
+    form = Form(page, NIGHTLY)
+    form.fill(mode="incremental", hold=True)
+    run = form.trigger()
+    shown = answer(page, stack, NIGHTLY, run, "approve", "Reject")
+    assert "average price" in shown
+    assert "no drift" in shown
+    stack.succeeds(run, NIGHTLY)
     assert served() == before
     run = night()
     assert stack.end_of(run, NIGHTLY) == "success"

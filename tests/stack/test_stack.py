@@ -11,19 +11,18 @@ from pathlib import Path
 
 import httpx
 import pytest
+from playwright.sync_api import Page
 from support.catalogs import EVERY_KIND_OF_ROW, SAMPLE_CATEGORIES, SAMPLE_PRODUCTS
-from support.listeners import Webhook, listening
+from support.forms import Form
 from support.pages import Pages
 from support.stacks import PORTS, Stack, kill_chunk, kill_program, until
 
-from ingest.connections import WEBHOOK_CONNECTION
 from local import processes
 from local import stack as supervised
 from local.programs import PROGRAMS, marks
 from local.runs import Airflow, Refused
 from serving.database import connect, tidemark
 
-ALERTS = "alerts"
 SENDING = ("approve", "plan", "produce", "reconcile", "served")
 NOTHING_SENT = {name: {"skipped"} for name in SENDING} | {"preview": {"success"}}
 
@@ -141,24 +140,14 @@ def test_a_paused_dag_is_not_waited_for(stack: Stack) -> None:
     assert "DAG ingest is paused: unpause it at http://" in said
 
 
-def test_days_of_a_backfill_the_first_and_the_last_among_them(stack: Stack) -> None:
+def test_days_of_a_backfill_the_first_and_the_last_among_them(stack: Stack, page: Page) -> None:
     """Over the end of a February; each day's files, as of that day."""
     first = date(2024, 2, 28)
     days = [(first + timedelta(days=number)).isoformat() for number in range(3)]
     *products, categories = stack.catalog("days", rows=150, first=first, days=3, seed=6)
     categories = categories.rename(categories.with_name(f"categories_{days[1]}.csv"))
-    with Airflow() as airflow:
-        body = {"dag_id": "ingest", "from_date": f"{days[0]}T00:00:00Z", "to_date": f"{days[-1]}T00:00:00Z"}
-        answer = airflow._http.post("/backfills", json=body)
-        assert answer.is_success, answer.text
-
-    def made() -> list[dict]:
-        found = [one for one in stack.runs() if one["run_type"] == "backfill"]
-        return found if len(found) == 3 else []
-
-    runs = until(made, "the backfill's runs are made")
-    assert sorted(run["partition_key"] for run in runs) == days
-    assert [stack.end_of(run["dag_run_id"]) for run in runs] == ["success"] * 3
+    made = Form(page, "ingest").backfill(first, first + timedelta(days=2))
+    assert stack.backfilled(made) == dict.fromkeys(days, "success")
     for path, day in zip(products, days, strict=True):
         stack.took(day, products=[path])
     stack.took(days[1], categories=[categories])
@@ -359,30 +348,6 @@ def test_runs_that_wait_for_the_stream_keep_none_from_sending(stack: Stack) -> N
     server.supervisor.startProcess("speed")
     assert [stack.end_of(run) for run in runs] == ["success"] * 4
     assert stack.wrong() == []
-
-
-def test_people_are_told_once_that_the_stream_is_gone_and_once_that_it_is_back(stack: Stack) -> None:
-    with listening(Webhook()) as webhook, Airflow() as airflow:
-        body = {"connection_id": WEBHOOK_CONNECTION, "conn_type": "http", "host": webhook.url}
-        assert airflow._http.post("/connections", json=body).is_success
-
-        def looks() -> list[bool]:
-            """Two looks at once; what has been told of the stream by then."""
-            assert [stack.end_of(airflow.trigger({}, ALERTS), ALERTS) for _ in range(2)] == ["success"] * 2
-            return [post["on"] for _, post in webhook.posts if post["alert"] == "stream"]
-
-        assert looks() == []
-        server = supervised._server()
-        server.supervisor.stopProcess("speed")
-        try:
-            until(lambda: stack.state()["freshness"]["seconds_since_heartbeat"] > 6.5, "the stream has been gone for a while")
-            assert looks() == [True]
-            assert "The stream has given no sign of life" in stack.local("status", status=1)
-        finally:
-            server.supervisor.startProcess("speed")
-        until(lambda: stack.state()["freshness"]["seconds_since_heartbeat"] < 3, "the stream is back", stack.logs)
-        assert looks() == [True, False]
-        assert airflow._http.delete(f"/connections/{WEBHOOK_CONNECTION}").is_success
 
 
 def test_chunks_and_streams_that_are_killed(stack: Stack) -> None:

@@ -1,72 +1,248 @@
-"""What people do to a running stack through Airflow's forms: the stream is paused and goes on, a file is withdrawn."""
+"""What people do to a running stack in a browser, through Airflow's forms and its page Tidemark: the reports stay those of the files."""
 
 from __future__ import annotations
 
 import json
+import time
 from datetime import date
+from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page, expect
+from support.csvs import csv_bytes, product
+from support.forms import Form, answer
+from support.listeners import Webhook, listening
 from support.stacks import Given, Stack, until
 
-from local.runs import Airflow
-from serving import control
-from serving.database import connect, tidemark
+from ingest.connections import WEBHOOK_CONNECTION
+from local import stack as supervised
+from local.runs import HISTORY, Airflow
+from serving import control, publications
+from serving.database import Document, connect, tidemark
+
+ALERTS, STREAM, WITHDRAW, REBUILD = "alerts", "stream", "withdraw", "rebuild"
+REPLAY, DISCARD = "replay_quarantine", "discard_quarantine"
+DAY = "2024-09-02"
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1200)]
 
 
 def trigger(dag: str, **conf: object) -> str:
+    """A run that is started elsewhere, beside one of a form."""
     with Airflow() as airflow:
         return airflow.trigger(conf, dag)
 
 
-def ended(stack: Stack, run: str, dag: str) -> None:
-    state = stack.end_of(run, dag)
-    with Airflow() as airflow:
-        assert state == "success", airflow.failure(run, dag) + stack.logs()
-
-
-def ingested(stack: Stack, day: str, seed: int) -> tuple[str, Given]:
-    """A file that has been served; its ingestion."""
-    products, _ = stack.catalog(f"steering {day}", rows=60, first=date.fromisoformat(day), seed=seed)
-    assert stack.end_of(stack.trigger(products=[str(products)], observed_at=[day])) == "success"
-    stack.took(day, products=[products])
-    with connect() as client:
-        found = tidemark(client).ingestion.find_one({"file": str(products)})
-    assert found is not None
-    return str(found["_id"]), next(one for one in stack.ingested if one.path == str(products))
-
-
-def test_the_stream_is_paused_and_goes_on(stack: Stack) -> None:
+def test_the_stream_is_paused_and_goes_on(stack: Stack, page: Page) -> None:
     before = stack.generation()
-    ended(stack, trigger("stream", action="pause", reason="Kafka moves"), "stream")
+    form = Form(page, STREAM)
+    form.fill(action="pause", reason="Kafka moves")
+    run = form.trigger()
+    stack.succeeds(run, STREAM)
+    with connect() as client:
+        pause = control.read(tidemark(client)).pause
+    assert pause is not None
+    page.goto("/plugin/tidemark")
+    shown = page.locator("[data-figure=stream]")
+    expect(shown.locator(".value")).to_have_text("paused")
+    expect(shown).to_contain_text(f"by {pause.by} since {pause.since:%Y-%m-%d %H:%M}: Kafka moves")
 
-    def paused() -> dict | None:
+    def paused() -> bool:
         """Supervisor has started it again, to wait."""
-        found = json.loads(stack.local("status", "--json", status=None))
-        return found if found["speed"]["healthy"] and "Kafka moves" in found["speed"]["detail"] else None
+        found = json.loads(stack.local("status", "--json", status=None))["speed"]
+        return bool(found["healthy"]) and found["detail"] == control.pause_in_words(pause.by, pause.since, pause.reason)
 
-    assert until(paused, "the pause is shown")["state"]["stream"]["control"]["stopped_at"] is not None
+    until(paused, "the pause is shown")
     assert "the stream is paused by" in stack.local("run", status=1)
+    stack.clear(run, STREAM, "tell")
+    stack.clear(run, STREAM, "wait")
     with connect() as client:
-        assert control.read(tidemark(client)).pause is not None
-    ended(stack, trigger("stream", action="resume"), "stream")
-    ended(stack, trigger("stream", action="restart"), "stream")
+        assert control.read(tidemark(client)).pause == pause, "it stays paused by whom and since when it was"
+
+    form = Form(page, STREAM)
+    form.fill(action="resume")
+    run = form.trigger()
+    restart = trigger(STREAM, action="restart")
+    stack.succeeds(run, STREAM)
+    stack.succeeds(restart, STREAM)
+    stack.clear(run, STREAM, "tell", "wait")
     assert stack.generation() == before + 2
-    ingested(stack, "2024-09-01", seed=61)
-    assert stack.wrong() == []
+    page.goto("/plugin/tidemark")
+    expect(shown.locator(".value")).to_have_text("running")
 
 
-def test_a_file_is_withdrawn(stack: Stack) -> None:
-    """Its events are rejected from then on, and a night has made all anew without it; a person has seen first what becomes of it."""
-    identity, file = ingested(stack, "2024-09-02", seed=62)
-    stack.ingested.discard(file)
-    run = trigger("withdraw", ingestion=identity, reason="the wrong day")
-    assert "| products | " in stack.decide(run, "Approve", "withdraw")
-    ended(stack, run, "withdraw")
-    assert stack.wrong() == []
-    assert stack.wrong_history(["2024-09-02"]) == []
+def beats(stack: Stack) -> bool:
+    """Does the stream give signs of life for a while? One that starts gives one before Spark has started."""
+    for _ in range(10):
+        if stack.state()["freshness"]["seconds_since_heartbeat"] > 3:
+            return False
+        time.sleep(0.5)
+    return True
+
+
+def test_people_are_told_once_that_the_stream_is_gone_and_once_that_it_is_back(stack: Stack, page: Page) -> None:
+    with listening(Webhook()) as webhook, Airflow() as airflow:
+        body = {"connection_id": WEBHOOK_CONNECTION, "conn_type": "http", "host": webhook.url}
+        assert airflow._http.post("/connections", json=body).is_success
+
+        def looks() -> list[bool]:
+            """Two looks at once; what has been told of the stream by then."""
+            for run in (Form(page, ALERTS).trigger(), trigger(ALERTS)):
+                stack.succeeds(run, ALERTS)
+            return [post["on"] for _, post in webhook.posts if post["alert"] == "stream"]
+
+        alert = page.locator("[data-part=alerts] tbody tr").filter(has_text="The stream has given no sign of life")
+        assert looks() == []
+        server = supervised._server()
+        server.supervisor.stopProcess("speed")
+        try:
+            until(lambda: stack.state()["freshness"]["seconds_since_heartbeat"] > 6.5, "the stream has been gone for a while")
+            assert looks() == [True]
+            page.goto("/plugin/tidemark")
+            expect(alert).to_be_visible()
+            assert "The stream has given no sign of life" in stack.local("status", status=1)
+        finally:
+            server.supervisor.startProcess("speed")
+        until(lambda: beats(stack), "the stream is back", stack.logs)
+        assert looks() == [True, False]
+        page.goto("/plugin/tidemark")
+        expect(page.locator("[data-figure=stream] .value")).to_have_text("running")
+        expect(alert).to_have_count(0)
+        assert airflow._http.delete(f"/connections/{WEBHOOK_CONNECTION}").is_success
+
+
+@pytest.fixture(scope="module")
+def file(started: Stack) -> Path:
+    """Of 40 rows, three without a price and two with stars that nobody can read."""
+    rows = [product(5_000 + number) for number in range(40)]
+    for row in rows[3:6]:
+        row[6] = "n/a"
+    for row in rows[7:9]:
+        row[4] = "fine"
+    path = started.folder / "steering.csv"
+    path.write_bytes(csv_bytes(rows))
+    return path
+
+
+def mended(file: Path) -> Path:
+    """The same, row by row at the same bytes, with the prices that a replay gives."""
+    path = file.with_name("steering mended.csv")
+    path.write_text(file.read_text().replace(",n/a,", ",0.0,"))
+    return path
+
+
+def records(file: Path) -> dict[str, list[str]]:
+    """By reason the statuses of a file's records in quarantine."""
+    found: dict[str, list[str]] = {}
     with connect() as client:
-        database = tidemark(client)
-        (shown,) = database.report_ingestion.find({"ingestion": identity})
-        assert (shown["accepted"], shown["rejected"]) == (0, shown["file_rows"])
+        for one in tidemark(client).quarantine.find({"source.ingestion": ingestion(file)["ingestion"]}):
+            found.setdefault(one["reason"], []).append(one["status"])
+    return found
+
+
+def ingestion(file: Path) -> Document:
+    with connect() as client:
+        (found,) = tidemark(client).report_ingestion.find({"file": str(file)})
+        return found
+
+
+def without(stack: Stack, file: Path) -> Given:
+    """Notes that a file counts no more, for `wrong`."""
+    (given,) = (one for one in stack.ingested if one.name == str(file))
+    stack.ingested.discard(given)
+    return given
+
+
+def test_a_file_is_ingested_and_its_records_are_replayed_and_discarded(stack: Stack, page: Page, file: Path) -> None:
+    form = Form(page, "ingest")
+    form.fill(products=[str(file)], observed_at=[DAY])
+    stack.succeeds(form.trigger())
+    stack.took(DAY, products=[file])
+    assert stack.wrong() == []
+    assert records(file) == {"price": ["open"] * 3, "stars": ["open"] * 2}
+
+    form = Form(page, REPLAY)
+    form.fill(file=file.name, patch={"price": "0.0"})
+    run = form.trigger()
+    beside = trigger(REPLAY, file=file.name, patch={"price": "0.0"}, hold=False)
+    shown = answer(page, stack, REPLAY, run, "approve", "Approve")
+    assert "5 open records, 3 of them valid now" in shown
+    for one in (run, beside):
+        stack.succeeds(one, REPLAY)
+    assert records(file) == {"price": ["replayed"] * 3, "stars": ["open"] * 2}
+    ends = stack.log_ends()
+    stack.clear(run, REPLAY, "send")
+    assert stack.log_ends() == ends
+    stack.took_as(DAY, str(file), mended(file), "product")
+    until(lambda: stack.wrong() == [], "the replay is served", lambda: str(stack.wrong()), 60)
+
+    form = Form(page, DISCARD)
+    form.fill(file=file.name, why="test rows", hold=False)
+    run = form.trigger()
+    beside = trigger(DISCARD, file=file.name, why="another reason", hold=False)
+    for one in (run, beside):
+        stack.succeeds(one, DISCARD)
+    stack.clear(run, DISCARD, "discard")
+    assert records(file) == {"price": ["replayed"] * 3, "stars": ["discarded"] * 2}
+    assert stack.wrong() == []
+
+
+def test_a_day_of_the_history_is_backfilled(stack: Stack, page: Page) -> None:
+    day = date.fromisoformat(DAY)
+    made = Form(page, HISTORY).backfill(day, day)
+    assert stack.backfilled(made, HISTORY)[DAY] == "success"
+    assert stack.wrong_history([DAY]) == []
+
+
+def test_a_file_is_withdrawn(stack: Stack, page: Page, file: Path) -> None:
+    """Chosen from the list that the run shows; a night has made all anew without it."""
+    identity = ingestion(file)["ingestion"]
+    form = Form(page, WITHDRAW)
+    form.fill(reason="the wrong day")
+    run = form.trigger()
+    assert "40 rows of 2024-09-02" in answer(page, stack, WITHDRAW, run, "choose", "OK", ingestion=identity)
+    assert "average price" in answer(page, stack, WITHDRAW, run, "approve", "Approve")
+    stack.succeeds(run, WITHDRAW)
+    without(stack, file)
+    stack.clear(run, WITHDRAW, "chosen", "decide", "obeyed")
+    assert stack.wrong() == []
+    assert stack.wrong_history([DAY]) == []
+    assert (ingestion(file)["accepted"], ingestion(file)["rejected"]) == (0, 40)
+
+
+def test_a_publication_is_brought_back(stack: Stack, page: Page) -> None:
+    with connect() as client:
+        served = publications.served(tidemark(client))
+    form = Form(page, REBUILD)
+    form.fill(publication=served)
+    stack.succeeds(form.trigger(), REBUILD)
+    until(lambda: stack.state()["freshness"]["events_behind"] == 0, "the stream has gone on from there", stack.logs)
+    assert stack.wrong() == []
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_withdrawal_is_taken_back(stack: Stack, page: Page) -> None:
+    """Asked for while the file is being withdrawn: that is done first."""
+    day = "2024-09-04"
+    file, _ = stack.catalog("taken back", rows=60, first=date.fromisoformat(day), seed=62)
+    stack.succeeds(stack.trigger(products=[str(file)], observed_at=[day]))
+    stack.took(day, products=[file])
+    stack.succeeds(trigger(HISTORY, first_day=day), HISTORY)
+    assert stack.wrong() + stack.wrong_history([day]) == []
+
+    identity = ingestion(file)["ingestion"]
+    run = trigger(WITHDRAW, ingestion=identity, hold=False)
+    form = Form(page, WITHDRAW)
+    form.fill(ingestion=identity, take_back=True)
+    back = form.trigger()
+    stack.succeeds(run, WITHDRAW)
+    given = without(stack, file)
+    assert stack.wrong() + stack.wrong_history([day]) == []
+
+    assert "average price" in answer(page, stack, WITHDRAW, back, "approve", "Approve")
+    stack.succeeds(back, WITHDRAW)
+    stack.ingested.add(given)
+    stack.clear(back, WITHDRAW, "chosen", "decide", "obeyed")
+    assert stack.wrong() + stack.wrong_history([day]) == []
+    assert ingestion(file)["withdrawn_at"] is None

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from pymongo.database import Database
-from support.places import Place
+from support.places import Place, wrong_products
 from support.recompute import CsvFile, differences, recompute_files, reports
 
 from ingest import jobs
@@ -75,7 +75,7 @@ def send_part(place: Place, file: jobs.File, chunk_bytes: int) -> None:
 
 
 def wrong_reports(database: Database[Document], files: Sequence[CsvFile], read_as: Mapping[str, str] | None = None) -> list[str]:
-    """What is wrong with the served reports and the quarantine, when the stream has served these files and nothing else.
+    """What is wrong with the served reports, products and the quarantine, when the stream has served these files and nothing else.
 
     `read_as` has the paths of files by the names of their ingestions, where these are others.
     """
@@ -83,11 +83,12 @@ def wrong_reports(database: Database[Document], files: Sequence[CsvFile], read_a
     with snapshot(database) as now:
         found = [line for view, rows in reports(truth).items() for line in differences(view, rows, now.rows(view))]
         paths = {one["_id"]: (read_as or {}).get(one["file"], one["file"]) for one in now.rows("ingestion")}
-        rejected = {"$match": {"status": {"$ne": "healed"}, "reason": {"$ne": "withdrawn"}}}
+        rejected = {"$match": {"status": {"$nin": ["healed", "replayed"]}, "reason": {"$ne": "withdrawn"}}}
         kept = {(paths[one["source"]["ingestion"]], one["source"]["position"], one["reason"]) for one in now.rows("quarantine", rejected)}
     expected = {(path, position, reason) for (path, position), reason in truth.rejections}
     return (
         found
+        + wrong_products(database, truth)
         + [f"quarantine: {one} should not be there" for one in kept - expected]
         + [f"quarantine: {one} is missing" for one in expected - kept]
     )

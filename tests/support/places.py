@@ -92,7 +92,7 @@ class Place:
     def wrong_documents(self) -> list[str]:
         """What is wrong with products, categories and quarantine when the stream has served all there is."""
         truth = self.truth()
-        wrong = self._wrong_products(truth)
+        wrong = wrong_products(self.database, truth)
         categories = {one["_id"]: one["category_name"] for one in self.database.category.find()}
         wrong += [] if categories == truth.categories else [f"categories {categories} instead of {truth.categories}"]
         # What mended rules accept stays to be seen, and is marked so.
@@ -107,19 +107,22 @@ class Place:
 
     def wrong_products(self, below: TideMark) -> list[str]:
         """What is wrong with products that should be those of a mark."""
-        return self._wrong_products(self.truth(below))
+        return wrong_products(self.database, self.truth(below))
 
-    def _wrong_products(self, truth: Recomputed) -> list[str]:
-        products = {one["_id"]: {key: value for key, value in one.items() if key != "_tide"} for one in self.database.product.find()}
-        wrong = [f"product {asin}: missing" for asin in truth.products if asin not in products]
-        wrong += [f"product {asin}: should not be there" for asin in products if asin not in truth.products]
+
+def wrong_products(database: Database[Document], truth: Recomputed) -> list[str]:
+    wrong, left = [], dict(truth.products)
+    for found in database.product.find():
+        asin = found["_id"]
+        if (expected := left.pop(asin, None)) is None:
+            wrong.append(f"product {asin}: should not be there")
+            continue
         wrong += [
-            f"product {asin}: {name} is {products[asin].get(name)!r} instead of {value!r}"
-            for asin, one in truth.products.items()
-            for name, value in one.items()
-            if asin in products and products[asin].get(name) != value
+            f"product {asin}: {name} is {found.get(name)!r} instead of {value!r}"
+            for name, value in expected.items()
+            if found.get(name) != value
         ]
-        return wrong
+    return wrong + [f"product {asin}: missing" for asin in left]
 
 
 @contextmanager

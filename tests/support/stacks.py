@@ -118,7 +118,7 @@ class Stack:
 
     def took_as(self, day: str, name: str, path: Path, kind: str) -> None:
         """Notes what has been ingested in another form, under that name, as the plain file that says the same."""
-        self.ingested.add(Given(name, kind, day, str(path)))
+        self.ingested = {one for one in self.ingested if one[:3] != (name, kind, day)} | {Given(name, kind, day, str(path))}
 
     def trigger(self, key: str | None = None, **conf: Any) -> str:
         """Starts a run of DAG `ingest`, of a day where one is named; its id."""
@@ -147,14 +147,14 @@ class Stack:
             found.setdefault(one["task_id"], set()).add(one["state"])
         return found
 
-    def asks(self, run: str, dag: str = DAG) -> str:
+    def asks(self, run: str, dag: str = DAG, task: str = "approve") -> str:
         """Waits until a run asks a person; what it asks, in Markdown."""
 
         def asked() -> Document | None:
-            if not WAITING & self.states(run, dag).get("approve", set()):  # the question is there before the task waits for its answer
+            if not WAITING & self.states(run, dag).get(task, set()):  # the question is there before the task waits for its answer
                 return None
             with Airflow() as airflow:
-                answer = airflow._http.get(_question(run, dag))
+                answer = airflow._http.get(_question(run, dag, task))
                 return answer.json() if answer.is_success else None
 
         return str(until(asked, f"run {run} asks a person", lambda: f"{self.states(run, dag)}{self.logs()}")["body"])
@@ -186,10 +186,37 @@ class Stack:
 
         return until(ended, f"run {run} ends", lambda: f"{self.states(run, dag)}{self.logs()}")
 
-    def failure(self, run: str) -> str:
+    def succeeds(self, run: str, dag: str = DAG) -> None:
+        """Waits for the end of a run, which must be a good one."""
+        state = self.end_of(run, dag)
+        assert state == "success", self.failure(run, dag)
+
+    def backfilled(self, backfill: int, dag: str = DAG) -> dict[str, str]:
+        """Waits for the end of a backfill; by day (YYYY-MM-DD) how the newest run of any has ended."""
+
+        def ended() -> bool:
+            with Airflow() as airflow:
+                return airflow._get(f"/backfills/{backfill}")["completed_at"] is not None
+
+        until(ended, f"backfill {backfill} ends", self.logs, seconds=1_500)
+        with Airflow() as airflow:
+            runs = airflow._get(f"/dags/{dag}/dagRuns?limit=500&order_by=id")["dag_runs"]
+        return {one["partition_key"]: one["state"] for one in runs if one["run_type"] == "backfill"}
+
+    def clear(self, run: str, dag: str, *tasks: str) -> None:
+        """Clears single tasks of a run that has ended, and none that come after them; it must come to a good end again."""
+        body = {"dry_run": False, "dag_run_id": run, "task_ids": tasks, "only_failed": False, "include_downstream": False}
+        tries = {one["task_id"]: one["try_number"] for one in self.task_instances(run, dag)}
+        with Airflow() as airflow:
+            assert airflow._http.post(f"/dags/{dag}/clearTaskInstances", json=body).is_success
+        self.succeeds(run, dag)
+        again = {one["task_id"] for one in self.task_instances(run, dag) if one["try_number"] > tries[one["task_id"]]}
+        assert again == {*tasks}
+
+    def failure(self, run: str, dag: str = DAG) -> str:
         """What a failed run says of it, and the stack's logs."""
         with Airflow() as airflow:
-            return airflow.failure(run) + self.logs()
+            return airflow.failure(run, dag) + self.logs()
 
     def log_ends(self) -> TideMark:
         with topics.admin() as client:
@@ -218,7 +245,7 @@ class Stack:
         return found
 
     def wrong(self) -> list[str]:
-        """What is wrong with the served reports, given all that has been ingested; its order is what MongoDB was told."""
+        """What is wrong with the served reports and products, given all that has been ingested; its order is what MongoDB was told."""
         with connect() as client:
             database = tidemark(client)
             told, ours = _told(database), {one[:3]: one for one in self.ingested}
@@ -243,9 +270,9 @@ def _told(database: Database[Document]) -> Told:
     return {(one["file"], one["kind"], one["observed_at"].date().isoformat()): one["told_at"] for one in found}
 
 
-def _question(run: str, dag: str) -> str:
+def _question(run: str, dag: str, task: str = "approve") -> str:
     """Where a run's question to a person is, and its answer goes."""
-    return f"/dags/{dag}/dagRuns/{run}/taskInstances/approve/-1/hitlDetails"
+    return f"/dags/{dag}/dagRuns/{run}/taskInstances/{task}/-1/hitlDetails"
 
 
 def until(look: Callable[[], Any], what: str, tell: Callable[[], str] = str, seconds: float = RUN_SECONDS) -> Any:
