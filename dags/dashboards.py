@@ -35,7 +35,7 @@ class DashboardLink(BaseOperatorLink):
         return f"_link_{self._slug}"
 
     def get_link(self, operator: BaseOperator, *, ti_key: object) -> str:  # noqa: ARG002
-        return f"{settings().superset_url}/superset/dashboard/{self._slug}/"
+        return f"{settings().superset_pages}/superset/dashboard/{self._slug}/"
 
 
 def shown(of: XComArg | BaseOperator, *on: Dashboard) -> None:

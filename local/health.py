@@ -1,8 +1,11 @@
-"""Does each server answer? One check a server, for whoever waits for it and for the status."""
+"""Does each server answer? One check a server, for whoever waits for it and for the status; `python -m local.health NAME` is a
+container's own check, which also knows of the parts that containers run: exit status 1 where the one named is not healthy."""
 
 from __future__ import annotations
 
+import logging
 import re
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
@@ -15,6 +18,7 @@ from ingest import topics
 from local import loopback
 from serving import control
 from serving.database import brief, connect, tidemark
+from serving.operations import LOOKED_AT_LATELY
 from serving.status import state
 from settings import settings
 
@@ -27,10 +31,12 @@ _HTTP = loopback.client(timeout=TIMEOUT_SECONDS)
 ADDRESSES: dict[str, Callable[[], str]] = {
     "kafka": lambda: settings().kafka,
     "mongodb": lambda: re.sub(r"//[^/]*@", "//...@", settings().mongodb),
-    "airflow": lambda: f"http://127.0.0.1:{settings().airflow_port}",
+    "airflow": lambda: settings().airflow_api,
     "api": lambda: settings().api_url,
     "superset": lambda: settings().superset_url,
     "speed": lambda: f"http://127.0.0.1:{settings().spark_ui_port}",
+    "spark-master": lambda: f"http://127.0.0.1:{settings().spark_master_ui_port}",
+    "spark-worker": lambda: f"http://127.0.0.1:{settings().spark_worker_ui_port}",
 }
 
 
@@ -50,6 +56,12 @@ def kafka() -> Health:
         return Health(False, url, f"does not answer: {error or type(error).__name__}")
     missing = [topic for topic in settings().topics if topic not in there]
     return Health(not missing, url, f"topic {', '.join(missing)} is missing" if missing else "")
+
+
+def broker() -> Health:
+    """Kafka alone, whether or not it has the topics."""
+    found = kafka()
+    return found._replace(healthy=found.healthy or found.detail.endswith("is missing"))
 
 
 def mongodb() -> Health:
@@ -78,6 +90,27 @@ def airflow_api() -> Health:
     return _answering("airflow", "/api/v2/version")
 
 
+def _airflow_part(name: str) -> Callable[[], Health]:
+    """One of Airflow's processes, as its API hears of it."""
+
+    def part() -> Health:
+        found = airflow()
+        return found if found.healthy else found._replace(healthy=not re.search(rf"{name} |does not answer", found.detail))
+
+    return part
+
+
+def watch() -> Health:
+    """Has somebody looked lately where the log ends?"""
+    url = ADDRESSES["mongodb"]()
+    try:
+        with connect(within_seconds=TIMEOUT_SECONDS) as client:
+            looked = tidemark(client).report_partition.find_one({"$expr": LOOKED_AT_LATELY})
+    except PyMongoError as error:
+        return Health(False, url, f"does not answer: {brief(error)}")
+    return Health(looked is not None, url, "" if looked else "nobody has looked at the log for a minute")
+
+
 def speed() -> Health:
     url = ADDRESSES["speed"]()
     try:
@@ -104,6 +137,14 @@ def api() -> Health:
         return Health(False, url, "answers, but is another program: choose another port with TIDEMARK_API_PORT")
 
 
+def spark_master() -> Health:
+    return _answering("spark-master", "/json/")
+
+
+def spark_worker() -> Health:
+    return _answering("spark-worker", "/json/")
+
+
 def superset() -> Health:
     return _answering("superset", "/health")
 
@@ -126,3 +167,25 @@ CHECKS: dict[str, Callable[[], Health]] = {
     "speed": speed,
     "superset": superset,
 }
+PARTS: dict[str, Callable[[], Health]] = {
+    "broker": broker,
+    "watch": watch,
+    "airflow-api": airflow_api,
+    "airflow-scheduler": _airflow_part("scheduler"),
+    "airflow-dag-processor": _airflow_part("dag_processor"),
+    "airflow-triggerer": _airflow_part("triggerer"),
+    "spark-master": spark_master,
+    "spark-worker": spark_worker,
+}
+
+
+def main() -> int:
+    for noisy in ("kafka", "httpx"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    found = {**CHECKS, **PARTS}[sys.argv[1]]()
+    sys.stdout.write(f"{found.url} {found.detail or 'is well'}\n")
+    return 0 if found.healthy else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,4 +1,5 @@
-"""Becomes a program of the stack once what it needs answers: `python -m local.launch NAME`. Supervisor runs every program so."""
+"""Becomes a program of the stack once what it needs answers: `python -m local.launch NAME`. Supervisor and containers run every
+program so."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from local import processes
+from local import cluster, processes
 from local.programs import Program, base_environment, marks, started_here
 from settings import settings
 
@@ -56,7 +57,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
     for noisy in ("kafka", "httpx"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
-    program = next(one for one in started_here() if one.name == sys.argv[1])
+    program = next(one for one in (*started_here(), *cluster.PROGRAMS) if one.name == sys.argv[1])
     environment = {**base_environment(), **program.environment(), **marks(program.name)}
     _pause(program)
     _follow_predecessor(program)

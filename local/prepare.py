@@ -1,5 +1,5 @@
-"""What the servers need once: `python -m local.prepare servers` (replica set, collections, topics), `airflow` (database, pools) or
-`superset` (database, accounts)."""
+"""What the servers need once: `python -m local.prepare servers` (replica set, collections, topics), `accounts` (MongoDB's), `airflow`
+(database, pools) or `superset` (database, accounts)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from importlib.metadata import version
 
 from kafka.errors import KafkaError
-from pymongo import MongoClient
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import PyMongoError
 
 from ingest import topics
 from local.programs import airflow_command, airflow_environment, superset_accounts, superset_command, superset_environment
+from local.replica_set import replica_set, with_accounts
 from serving import schema
-from serving.database import Document, connect, tidemark
+from serving.database import connect, tidemark
 from settings import CHECKOUT, settings
 
 POOLS = {
@@ -30,45 +31,39 @@ POOLS = {
 }
 ATTEMPTS = 120  # a second apart
 
-_NOT_YET_INITIALIZED = 94  # MongoDB's error code
-
 log = logging.getLogger("tidemark.prepare")
-
-
-def replica_set() -> None:
-    """Makes the local MongoDB a replica set of one node, at the port it has. Does nothing where that is so."""
-    here = f"127.0.0.1:{settings().mongodb_port}"
-    client: MongoClient[Document]
-    with MongoClient(f"mongodb://{here}/?directConnection=true", serverSelectionTimeoutMS=5_000) as client:
-        try:
-            configuration = client.admin.command("replSetGetConfig")["config"]
-        except OperationFailure as failure:
-            if failure.code != _NOT_YET_INITIALIZED:
-                raise
-            client.admin.command("replSetInitiate", {"_id": "tidemark", "members": [{"_id": 0, "host": here}]})
-            return
-        if configuration["members"][0]["host"] != here:
-            configuration["members"][0]["host"] = here
-            configuration["version"] += 1
-            client.admin.command("replSetReconfig", configuration, force=True)
 
 
 def servers() -> None:
     """Collections, views and topics, once MongoDB and Kafka answer. Raises what the last of many attempts raised."""
+    _once_they_answer(_servers)
+    log.info("database %s and topics %s are ready", settings().database, ", ".join(settings().topics))
+
+
+def _servers() -> None:
+    if not settings().mongodb_url:
+        replica_set()
+    with connect() as client:
+        schema.prepare(tidemark(client))
+    topics.create()
+
+
+def accounts() -> None:
+    """MongoDB's replica set and accounts, once it answers. Raises what the last of many attempts raised."""
+    _once_they_answer(with_accounts)
+    log.info("MongoDB's accounts are ready")
+
+
+def _once_they_answer(act: Callable[[], None]) -> None:
     for attempt in range(ATTEMPTS):
         try:
-            if not settings().mongodb_url:
-                replica_set()
-            with connect() as client:
-                schema.prepare(tidemark(client))
-            topics.create()
-            break
+            act()
+            return
         except (PyMongoError, KafkaError, OSError) as error:
             if attempt + 1 == ATTEMPTS:
                 raise
             log.info("trying again: %s", str(error).partition(",")[0])
             time.sleep(1)
-    log.info("database %s and topics %s are ready", settings().database, ", ".join(settings().topics))
 
 
 def airflow() -> None:
@@ -115,7 +110,7 @@ def superset() -> None:
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    {"servers": servers, "airflow": airflow, "superset": superset}[sys.argv[1]]()
+    {"servers": servers, "accounts": accounts, "airflow": airflow, "superset": superset}[sys.argv[1]]()
     return 0
 
 

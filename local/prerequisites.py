@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ingest import topics
 from serving.database import connect
-from settings import Settings
+from settings import LOOPBACK, Settings
 
 LEAST_JAVA = 17
 LEAST_FREE_MB = 2_000
@@ -32,6 +32,12 @@ _PORTS = {
     "speed_metrics_port": "the stream's figures",
     "api_port": "the HTTP API",
     "superset_port": "Superset",
+}
+
+# What a server asks for where others in the network reach it.
+_SECRETS = {
+    "airflow": ("airflow_password", "airflow_secret_key"),
+    "superset": ("superset_password", "superset_viewer_password", "superset_secret_key"),
 }
 
 
@@ -93,11 +99,13 @@ def _port_complaints(of: Settings) -> list[str]:
 
 def _secret_complaints(of: Settings) -> list[str]:
     """What others in the network reach has no password that everybody knows."""
-    if of.superset_host in ("127.0.0.1", "localhost", "::1"):
-        return []
-    secrets = ("superset_password", "superset_viewer_password", "superset_secret_key")
-    missing = [f"TIDEMARK_{name.upper()}" for name in secrets if not getattr(of, name).get_secret_value()]
-    return [f"Superset is to listen on {of.superset_host}: set {', '.join(missing)}"] if missing else []
+    found = []
+    for server, secrets in _SECRETS.items():
+        host = getattr(of, f"{server}_host")
+        missing = [f"TIDEMARK_{name.upper()}" for name in secrets if not getattr(of, name).get_secret_value()]
+        if missing and host not in LOOPBACK:
+            found.append(f"{server.capitalize()} is to listen on {host}: set {', '.join(missing)}")
+    return found
 
 
 def _taken(port: int) -> bool:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hmac
+import json
 import os
 import secrets
+import socket
 import sys
 import sysconfig
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +22,8 @@ from local.prerequisites import java
 from settings import CHECKOUT, settings
 
 PYTHON = sys.executable
+
+AIRFLOW_ACCOUNT = "admin"
 
 # In a process's environment: the home whose stack started it, and as which of its programs.
 STACK_MARK, PROGRAM_MARK = "TIDEMARK_STACK", "TIDEMARK_PROGRAM"
@@ -53,14 +59,14 @@ def base_environment() -> dict[str, str]:
 
 
 def kafka_properties() -> str:
-    """A broker that is its own controller (KRaft), on the loopback interface."""
+    """A broker that is its own controller (KRaft); the controller on the loopback interface."""
     of = settings()
     properties: Mapping[str, object] = {
         "process.roles": "broker,controller",
         "node.id": 1,
         "controller.quorum.voters": f"1@127.0.0.1:{of.kafka_controller_port}",
-        "listeners": f"PLAINTEXT://127.0.0.1:{of.kafka_port},CONTROLLER://127.0.0.1:{of.kafka_controller_port}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{of.kafka_port}",
+        "listeners": f"PLAINTEXT://{of.kafka_host}:{of.kafka_port},CONTROLLER://127.0.0.1:{of.kafka_controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{of.kafka_here}",
         "controller.listener.names": "CONTROLLER",
         "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
         "log.dirs": _home("kafka", "log"),
@@ -114,19 +120,23 @@ def _mongodb() -> list[str]:
 def _secret(owner: str, name: str) -> str:
     """A secret of this installation, made once, readable by its owner only."""
     file = _home(owner, f".{name}")
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(f".{os.getpid()}")
-        unfinished.touch(mode=0o600)
-        unfinished.write_text(secrets.token_urlsafe(32))
-        unfinished.rename(file)
-    return file.read_text()
+    return file.read_text() if file.exists() else _written(owner, f".{name}", secrets.token_urlsafe(32)).read_text()
+
+
+def _written(owner: str, name: str, text: str) -> Path:
+    """A file under home that its owner alone may read; whoever reads it meanwhile finds the former one, or this one, whole."""
+    file = _home(owner, name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f"{name}.{socket.gethostname()}-{os.getpid()}")
+    unfinished.touch(mode=0o600)
+    unfinished.write_text(text)
+    unfinished.rename(file)
+    return file
 
 
 def airflow_environment() -> dict[str, str]:
-    """Airflow's settings: on loopback, open without a login because only this machine can reach it."""
+    """Airflow's settings. Without a password it is open to whoever reaches it: on loopback only this machine can."""
     of = settings()
-    address = f"http://127.0.0.1:{of.airflow_port}"
     return {
         "AIRFLOW_HOME": str(_home("airflow")),
         "AIRFLOW__CORE__DAGS_FOLDER": str(CHECKOUT / "dags"),
@@ -135,15 +145,12 @@ def airflow_environment() -> dict[str, str]:
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": str(of.airflow_parallelism),
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{of.airflow_api}/execution/",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": of.airflow_database,
-        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__HOST": of.airflow_host,
         "AIRFLOW__API__PORT": str(of.airflow_port),
-        "AIRFLOW__API__BASE_URL": address,
+        "AIRFLOW__API__BASE_URL": of.airflow_pages,
         "AIRFLOW__API__WORKERS": "1",
-        "AIRFLOW__API__SECRET_KEY": _secret("airflow", "api-secret"),
-        "AIRFLOW__API_AUTH__JWT_SECRET": _secret("airflow", "jwt-secret"),
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "15",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
         "AIRFLOW__LOGGING__DAG_PROCESSOR_LOG_TARGET": "stdout",  # its own files would grow for ever, supervisor's rotate
@@ -158,7 +165,32 @@ def airflow_environment() -> dict[str, str]:
         "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "10",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "SPT_NOENV": "1",  # Airflow's process titles must not hide the environment, by which leftovers are found
+        **_airflow_secrets(of.airflow_secret_key.get_secret_value()),
+        **_airflow_login(of.airflow_password.get_secret_value()),
         **connections(),
+    }
+
+
+def _airflow_secrets(key: str) -> dict[str, str]:
+    """What its processes sign and seal with. Those on several machines are given one key, of which each secret is made."""
+    if not key:
+        return {
+            "AIRFLOW__API__SECRET_KEY": _secret("airflow", "api-secret"),
+            "AIRFLOW__API_AUTH__JWT_SECRET": _secret("airflow", "jwt-secret"),
+        }
+    names = ("AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET", "AIRFLOW__CORE__FERNET_KEY")
+    return {name: urlsafe_b64encode(hmac.digest(key.encode(), name.encode(), "sha256")).decode() for name in names}
+
+
+def _airflow_login(password: str) -> dict[str, str]:
+    """One account, who may do everything; its password lies where Airflow reads it."""
+    if not password:
+        return {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True"}
+    return {
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{AIRFLOW_ACCOUNT}:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(
+            _written("airflow", ".passwords", json.dumps({AIRFLOW_ACCOUNT: password}))
+        ),
     }
 
 
@@ -214,6 +246,7 @@ def superset_environment() -> dict[str, str]:
         "SUPERSET_PICTURES_FROM": of.superset_pictures_from,
         "SUPERSET_PASSWORD": passwords["admin"],
         "SUPERSET_VIEWER_PASSWORD": passwords["viewer"],
+        "SUPERSET_ADDRESS": f"{of.superset_host}:{of.superset_port}",
         "SUPERSET_URL": of.superset_url,
         "SUPERSET_MONGODB_URL": of.superset_mongodb_url or of.mongodb,
         "SUPERSET_MONGODB_DATABASE": of.database,
@@ -226,10 +259,7 @@ def superset_command(program: str, *arguments: str) -> list[str]:
 
 
 def _superset() -> list[str]:
-    # Many threads: few would let pages wait for their parts while charts are slow.
-    web = ("--worker-class", "gthread", "--threads", "24", "--timeout", "120", "--keep-alive", "30", "--no-control-socket")
-    address = f"{settings().superset_host}:{settings().superset_port}"
-    return superset_command("gunicorn", *web, "--bind", address, "superset.app:create_app()")
+    return superset_command("gunicorn", "--config", str(CHECKOUT / "superset" / "web_server.py"), "superset.app:create_app()")
 
 
 def _prepare_superset() -> list[str]:

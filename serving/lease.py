@@ -16,6 +16,7 @@ from pymongo.errors import PyMongoError
 
 from serving.database import Document
 
+BATCH, BATCH_SECONDS = "batch", 900.0  # of whatever changes the raw history or publications, and how long it is waited for
 VALID_SECONDS = 30
 RENEW_EVERY_SECONDS = 8.0
 LOOK_EVERY_SECONDS = 1.0

@@ -14,6 +14,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 Share = Annotated[float | None, Field(ge=0)]
@@ -32,10 +33,26 @@ class Settings(BaseSettings):
     # servers: an address given here is a server the user runs; it is then not started locally
     kafka_bootstrap_servers: str = Field("", description="Kafka to use; empty starts one")
     mongodb_url: str = Field("", description="MongoDB replica set to use; empty starts a one-node one")
+    batch_mongodb_url: str = Field("", description="the same as batch jobs use it, with an account of theirs; empty is that of the rest")
     spark_master: str = Field("local[2]", description="where the Spark jobs run: local[N], spark://..., k8s://...")
     airflow_database_url: str = Field("", description="Airflow's metadata database; empty is SQLite under home")
 
-    # ports of what is started locally, all on 127.0.0.1
+    # addresses of what is started: by default only this machine reaches it
+    kafka_host: str = Field("127.0.0.1", description="address the local Kafka listens on; it asks nobody for a password")
+    kafka_advertised: str = Field("", description="HOST:PORT by which others reach it, e.g. kafka:9092; empty is where it listens")
+    mongodb_advertised: str = Field("", description="the same of the local MongoDB, where it asks for accounts")
+    airflow_host: str = Field("127.0.0.1", description="address Airflow listens on; with any other, give its password and secret key")
+    airflow_url: str = Field(
+        "", description="where Airflow's other processes reach its API, e.g. http://airflow-api:8080; empty: on this machine"
+    )
+    spark_host: str = Field(
+        "", description="name by which Spark's programs on other machines reach those of this one; empty leaves it to Spark"
+    )
+    speed_metrics_host: str = Field("127.0.0.1", description="address the stream's figures are served on")
+    airflow_public_url: str = Field("", description="Airflow's address in people's browsers; empty is where its processes reach it")
+    superset_public_url: str = Field("", description="the same of Superset; empty: on this machine")
+
+    # ports of what is started locally
     kafka_port: Port = Field(9092, description="local Kafka broker")
     kafka_controller_port: Port = Field(9093, description="local Kafka's KRaft controller")
     mongodb_port: Port = Field(27017, description="local MongoDB")
@@ -44,6 +61,8 @@ class Settings(BaseSettings):
     speed_metrics_port: Port = Field(9108, description="the stream's figures, for Prometheus")
     api_port: Port = Field(8000, description="the HTTP API")
     superset_port: Port = Field(8088, description="Superset's pages")
+    spark_master_ui_port: Port = Field(8480, description="pages of a Spark standalone master, where one is started")
+    spark_worker_ui_port: Port = Field(8481, description="pages of its worker")
 
     # what is read and written
     database: str = Field("tidemark", description="MongoDB database")
@@ -84,6 +103,13 @@ class Settings(BaseSettings):
     max_events_per_batch: int = Field(200_000, ge=1, description="most events one micro-batch takes (Spark's maxOffsetsPerTrigger)")
     speed_memory: str = Field("2g", description="heap of the stream's Spark driver")
 
+    # a Spark cluster, where the master is one
+    speed_cores: int = Field(2, ge=1, description="cores of a Spark cluster that the stream takes")
+    batch_cores: int = Field(2, ge=1, description="cores of a Spark cluster that a batch job takes")
+    executor_memory: str = Field("1g", description="heap of each executor on a Spark cluster")
+    spark_worker_cores: int = Field(4, ge=1, description="cores that a Spark standalone worker gives, where one is started")
+    spark_worker_memory: str = Field("4g", description="memory that it gives to executors")
+
     # the nightly batch
     batch_memory: str = Field("3g", description="heap of a batch job's Spark driver")
     full_every: int = Field(7, ge=1, description="every how many publications one is recomputed from the raw history")
@@ -110,6 +136,19 @@ class Settings(BaseSettings):
     # upkeep
     keep_runs_days: int = Field(90, ge=14, description="how many days Airflow's records and logs of runs are kept")
 
+    # passwords of MongoDB's accounts, where the one that is started asks for them
+    mongodb_admin_password: SecretStr = Field(SecretStr(""), description="of MongoDB's account admin, which makes the others")
+    mongodb_ingest_password: SecretStr = Field(SecretStr(""), description="of its account ingest, which Airflow's tasks have")
+    mongodb_stream_password: SecretStr = Field(SecretStr(""), description="of its account stream, which the stream has")
+    mongodb_batch_password: SecretStr = Field(SecretStr(""), description="of its account batch, which batch jobs have")
+    mongodb_reports_password: SecretStr = Field(SecretStr(""), description="of its account reports, which reads all and writes nothing")
+
+    # Airflow's login
+    airflow_password: SecretStr = Field(SecretStr(""), description="of Airflow's account admin; empty lets in whoever reaches Airflow")
+    airflow_secret_key: SecretStr = Field(
+        SecretStr(""), description="what all of Airflow's processes sign and seal with; empty makes secrets under home"
+    )
+
     # the dashboards
     superset_host: str = Field("127.0.0.1", description="address Superset listens on; with any other, give passwords and the secret key")
     superset_password: SecretStr = Field(SecretStr(""), description="of Superset's account admin; empty is admin")
@@ -131,12 +170,22 @@ class Settings(BaseSettings):
     @cached_property
     def kafka(self) -> str:
         """Bootstrap servers in use."""
-        return self.kafka_bootstrap_servers or f"127.0.0.1:{self.kafka_port}"
+        return self.kafka_bootstrap_servers or f"{_reached(self.kafka_host)}:{self.kafka_port}"
+
+    @cached_property
+    def kafka_here(self) -> str:
+        """Where the local Kafka tells clients to come to."""
+        return self.kafka_advertised or f"{self.kafka_host}:{self.kafka_port}"
 
     @cached_property
     def mongodb(self) -> str:
         """MongoDB URL in use."""
         return self.mongodb_url or f"mongodb://127.0.0.1:{self.mongodb_port}/?replicaSet=tidemark"
+
+    @cached_property
+    def batch_mongodb(self) -> str:
+        """MongoDB URL that batch jobs use."""
+        return self.batch_mongodb_url or self.mongodb
 
     @cached_property
     def api_url(self) -> str:
@@ -146,12 +195,32 @@ class Settings(BaseSettings):
     @cached_property
     def speed_metrics_url(self) -> str:
         """Where the stream's figures are read."""
-        return f"http://127.0.0.1:{self.speed_metrics_port}/metrics"
+        return f"http://{_reached(self.speed_metrics_host)}:{self.speed_metrics_port}/metrics"
+
+    @property
+    def spark_bind(self) -> str:
+        """Address that Spark's programs listen on: all of this machine's, unless they are to be reached on it alone."""
+        return self.spark_host if self.spark_host in LOOPBACK else "0.0.0.0"
+
+    @cached_property
+    def airflow_api(self) -> str:
+        """Where Airflow's API is reached."""
+        return self.airflow_url or f"http://{_reached(self.airflow_host)}:{self.airflow_port}"
+
+    @cached_property
+    def airflow_pages(self) -> str:
+        """Airflow's address for people."""
+        return self.airflow_public_url or self.airflow_api
 
     @cached_property
     def superset_url(self) -> str:
         """Where Superset is reached from this machine."""
         return f"http://{_reached(self.superset_host)}:{self.superset_port}"
+
+    @cached_property
+    def superset_pages(self) -> str:
+        """Superset's address for people."""
+        return self.superset_public_url or self.superset_url
 
     @cached_property
     def lake_url(self) -> str:

@@ -25,7 +25,7 @@ from catalog.rules import Rules
 from serving import history as days
 from serving import ledger, notes, publications, verifications, withdrawals
 from serving.database import Document, connect, tidemark
-from serving.lease import lease, this_process
+from serving.lease import BATCH, BATCH_SECONDS, lease, this_process
 from serving.publications import NoPublication, OtherRules, Publication, StartAgain
 from serving.sizes import Size
 from serving.verifications import Drifted, Held, NotVerified
@@ -37,7 +37,6 @@ from spark.recompute import Mode, NotLanded
 from spark.session import session
 
 FAILED, FAILED_FOR_GOOD = 1, 2
-LEASE, LEASE_SECONDS = "batch", 900.0
 
 # What another attempt would meet again.
 FOR_GOOD = (
@@ -66,7 +65,7 @@ class Batch:
     def spark(self) -> SparkSession:
         if self._spark is None:
             events = TideMark().behind(ledger.read(self.database).offsets)
-            self._spark = session("tidemark-batch", memory=settings().batch_memory, events=events)
+            self._spark = session("tidemark-batch", memory=settings().batch_memory, cores=settings().batch_cores, events=events)
         return self._spark
 
     @property
@@ -234,10 +233,10 @@ def main(words: Sequence[str] | None = None) -> int:
     command = "rebuild" if command == "rollback" else command
     try:
         with ExitStack() as stack:
-            database = tidemark(stack.enter_context(connect()))
+            database = tidemark(stack.enter_context(connect(settings().batch_mongodb)))
             ledger.read(database)
             if command != "publications":
-                stack.enter_context(lease(database, LEASE, this_process(command), LEASE_SECONDS))
+                stack.enter_context(lease(database, BATCH, this_process(command), BATCH_SECONDS))
             act: Callable[..., Any] = getattr(Batch(database), command)
             result = act(**given)
     except FOR_GOOD as reason:

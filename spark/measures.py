@@ -66,9 +66,9 @@ class Progress(Collector):
 
 
 def serve(database: Database[Document]) -> None:
-    """Serves /metrics on the loopback interface until the process ends. A taken port is no reason not to run."""
+    """Serves /metrics at the address of the settings until the process ends. A taken port is no reason not to run."""
     try:
-        start_http_server(settings().speed_metrics_port, "127.0.0.1")
+        start_http_server(settings().speed_metrics_port, settings().speed_metrics_host)
     except OSError as error:
         log.warning("no /metrics at %s: %s. Choose another port with TIDEMARK_SPEED_METRICS_PORT", settings().speed_metrics_url, error)
         return

@@ -74,8 +74,8 @@ def _restore(
     own: Ledger,
     categories: Mapping[int, Category],
 ) -> Rebuilt:
-    whose = (settings().mongodb, database.name, rebuilds.tag(own))
-    at = At(settings().mongodb, database.name, own, publication.mark, *settings().topics)
+    whose = (settings().batch_mongodb, database.name, rebuilds.tag(own))
+    at = At(settings().batch_mongodb, database.name, own, publication.mark, *settings().topics)
     states, rejected = products(lake, publication), rejections(lake, publication)
     surplus = products_there(spark, database, at).join(states.select("id"), "id", "left_anti")
     wrong = rejected.join(rejected.mapInArrow(QuarantineComparer(at), DIFFERENCE).select("id"), "id")

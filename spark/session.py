@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from settings import settings
+from settings import LOOPBACK, settings
 from spark.transforms import SESSION_OPTIONS
 
 # Resolved by Spark itself where set-up has not brought the jars.
@@ -23,17 +23,18 @@ _SHORT_JOB = "-XX:TieredStopAtLevel=1"
 _SHORT_JOB_EVENTS = 2_000_000
 
 
-def session(name: str, *, memory: str, ui_port: int | None = None, events: int | None = None) -> SparkSession:
+def session(name: str, *, memory: str, cores: int = 2, ui_port: int | None = None, events: int | None = None) -> SparkSession:
     """A session on the master of the settings; `memory` is the driver's heap (2g), without a port there are no Spark pages.
 
-    `events` is about how many it will go through, None no end of them.
+    `cores` are what it takes of a cluster, `events` is about how many it will go through, None no end of them.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     short = events is not None and events < _SHORT_JOB_EVENTS
     java_options = f"{_JAVA_OPTIONS} {_SHORT_JOB}" if short else _JAVA_OPTIONS
+    scratch = _scratch(name)
     options: dict[str, bool | float | int | str | None] = {
         "spark.driver.memory": memory,
-        "spark.driver.extraJavaOptions": java_options,
+        "spark.driver.extraJavaOptions": f'{java_options} "-Djava.io.tmpdir={scratch}"',
         "spark.executor.extraJavaOptions": java_options,
         **SESSION_OPTIONS,
         # Delta Lake's, which the raw history is in.
@@ -46,27 +47,38 @@ def session(name: str, *, memory: str, ui_port: int | None = None, events: int |
         "spark.sql.streaming.minBatchesToRetain": "2",
         # It notes the calling line of every column: most of the time that making one takes.
         "spark.python.sql.dataFrameDebugging.enabled": "false",
+        "spark.local.dir": str(scratch),
+        "spark.sql.warehouse.dir": f"file://{scratch.resolve()}/warehouse",  # Spark makes it, and nothing is in it
+        "spark.databricks.delta.snapshotPartitions": "2",  # by default fifty tasks read a table's log, however short it is
         "spark.ui.enabled": str(ui_port is not None).lower(),
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "WARN",
     }
-    if settings().spark_master.startswith("local"):
-        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # else its pages are there for everybody in the network
-        scratch = _scratch(name)
-        options |= {
-            "spark.driver.host": "127.0.0.1",
-            "spark.driver.bindAddress": "127.0.0.1",
-            "spark.sql.shuffle.partitions": "2",
-            "spark.local.dir": str(scratch),
-            "spark.sql.warehouse.dir": f"file://{scratch.resolve()}/warehouse",  # Spark makes it, and nothing is in it
-            "spark.databricks.delta.snapshotPartitions": "2",  # by default fifty tasks read a table's log, however short it is
-            "spark.driver.extraJavaOptions": f'{java_options} "-Djava.io.tmpdir={scratch}"',
-        }
+    options |= _on_this_machine() if settings().spark_master.startswith("local") else _on_a_cluster(cores)
     if ui_port is not None:
         options["spark.ui.port"] = str(ui_port)
     jars = sorted(str(jar) for jar in (settings().jars / "spark").glob("*.jar"))
     options |= {"spark.jars": ",".join(jars)} if jars else {"spark.jars.packages": ",".join(PACKAGES)}
     return SparkSession.builder.master(settings().spark_master).appName(name).config(map=options).getOrCreate()
+
+
+def _on_this_machine() -> dict[str, str]:
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # else its pages are there for everybody in the network
+    return {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1", "spark.sql.shuffle.partitions": "2"}
+
+
+def _on_a_cluster(cores: int) -> dict[str, str]:
+    """A part of it, because whoever comes first would else take all of it: the stream, for ever."""
+    of = settings()
+    if of.spark_host in LOOPBACK:
+        os.environ.setdefault("SPARK_LOCAL_IP", of.spark_host)
+    driver = {"spark.driver.host": of.spark_host, "spark.driver.bindAddress": of.spark_bind} if of.spark_host else {}
+    return {
+        **driver,
+        "spark.cores.max": str(cores),
+        "spark.executor.memory": of.executor_memory,
+        "spark.sql.shuffle.partitions": str(cores),
+    }
 
 
 def _scratch(name: str) -> Path:

@@ -175,7 +175,8 @@ def follow(database: Database[Document], told_to_stop: threading.Event) -> None:
     """
     wanted = _wait_while_paused(database, told_to_stop)
     _ready(database)  # before Spark, whose start takes longest
-    spark = session("tidemark-speed", memory=settings().speed_memory, ui_port=settings().spark_ui_port)
+    of = settings()
+    spark = session("tidemark-speed", memory=of.speed_memory, cores=of.speed_cores, ui_port=of.spark_ui_port)
     while not told_to_stop.is_set():
         found = _ready(database)
         rules = withdrawals.in_force(database)

@@ -52,7 +52,7 @@ def verify(spark: SparkSession, lake: Lake, database: Database[Document], number
     lake.require_layers(draft.states())
     # Read first: what is committed later lies beyond the mark.
     own = ledger.read(database)
-    at = At(settings().mongodb, database.name, own, draft.mark, *settings().topics)
+    at = At(settings().batch_mongodb, database.name, own, draft.mark, *settings().topics)
     categories = names(lake, draft)
     served, cube = publications.cells(database, draft.cut.served), publications.cells(database, number)
     with lake.tasks_for(TideMark().behind(draft.mark)):

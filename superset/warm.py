@@ -1,7 +1,7 @@
 """Asks the charts of dashboard Trends when the history has changed, so that the first to look finds answers: `python superset/warm.py`.
 
-Runs until it is stopped. SUPERSET_URL, SUPERSET_VIEWER_PASSWORD, SUPERSET_MONGODB_URL and SUPERSET_MONGODB_DATABASE are the
-environment's.
+Runs until it is stopped. SUPERSET_URL, SUPERSET_VIEWER_PASSWORD, SUPERSET_MONGODB_URL, SUPERSET_MONGODB_DATABASE and SUPERSET_HOME,
+where the file `looked` is as old as its last look, are the environment's.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 
 import history_version
 import requests
@@ -28,7 +29,7 @@ def warm(superset: Client) -> int:
 
 
 def main() -> None:
-    known = ""
+    known, looked = "", Path(os.environ["SUPERSET_HOME"]) / "looked"
     while True:
         try:
             found = history_version.version()
@@ -38,6 +39,7 @@ def main() -> None:
                 known = found
         except (Refused, requests.RequestException, PyMongoError) as error:
             sys.stdout.write(f"{error}\n")  # they are asked by whoever looks
+        looked.touch()
         time.sleep(LOOK_EVERY_SECONDS)
 
 

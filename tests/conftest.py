@@ -35,7 +35,7 @@ logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it logs every attempt t
 logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it logs into pytest's closed output when its JVM ends
 
 # Cheap ones first, so that a mistake shows soon.
-_ORDER = ("catalog", "protocol", "ingest", "local", "dags", "plugins", "serving", "spark", "path", "faults", "stack")
+_ORDER = ("catalog", "protocol", "ingest", "local", "dags", "plugins", "serving", "spark", "path", "faults", "stack", "containers")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,17 +10,16 @@ import uvicorn
 from pydantic import ValidationError
 
 from ingest.api.app import application
-from settings import Settings, in_words, settings
+from settings import LOOPBACK, Settings, in_words, settings
 
 log = logging.getLogger("tidemark.api")
 
 MOST_CONNECTIONS = 500  # well below the 1,024 files that a process may usually open
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def unguarded(of: Settings) -> bool:
     """May anybody post who reaches this machine?"""
-    return of.api_host not in _LOOPBACK and not of.api_key.get_secret_value()
+    return of.api_host not in LOOPBACK and not of.api_key.get_secret_value()
 
 
 def main() -> int:

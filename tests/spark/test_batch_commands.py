@@ -48,8 +48,8 @@ def test_what_would_come_again_and_what_may_pass(place: Place, caplog: pytest.Lo
 
 
 def test_one_command_at_a_time(place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "LEASE_SECONDS", 0.5)
-    with batch.lease(place.database, batch.LEASE, "another run", 0):
+    monkeypatch.setattr(batch, "BATCH_SECONDS", 0.5)
+    with batch.lease(place.database, batch.BATCH, "another run", 0):
         assert batch.main(["cut"]) == batch.FAILED
     assert "another run has been at work since" in caplog.text
 

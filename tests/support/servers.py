@@ -15,8 +15,8 @@ from kafka.errors import KafkaError
 from pymongo.errors import PyMongoError
 
 from ingest import topics
-from local.prepare import replica_set
 from local.programs import PROGRAMS, Program
+from local.replica_set import replica_set
 from serving.database import connect
 from settings import settings
 

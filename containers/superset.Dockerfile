@@ -1,0 +1,27 @@
+# Superset with the connector, in its own environment: it needs another SQLAlchemy than Airflow.
+# Installed by the script and the hashed lock that `make run` uses. Build it from the checkout's folder.
+FROM python:3.11-slim-bookworm AS build
+WORKDIR /opt/tidemark
+COPY requirements-setup.lock ./
+COPY local/setup.sh local/
+COPY superset/requirements.lock superset/
+COPY superset/connector superset/connector
+RUN sh local/setup.sh superset
+
+FROM python:3.11-slim-bookworm
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/superset superset \
+    && mkdir -p /var/lib/superset \
+    && chown superset:superset /var/lib/superset
+COPY --from=build /opt/tidemark/.venv/superset /opt/tidemark/.venv/superset
+COPY superset /opt/tidemark/superset
+WORKDIR /opt/tidemark/superset
+ENV PATH=/opt/tidemark/.venv/superset/bin:$PATH \
+    PYTHONPATH=/opt/tidemark/superset \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    FLASK_APP=superset.app:create_app() \
+    SCARF_ANALYTICS=false \
+    SUPERSET_CONFIG_PATH=/opt/tidemark/superset/superset_config.py \
+    SUPERSET_HOME=/var/lib/superset
+USER 10001
+CMD ["gunicorn", "--config", "web_server.py", "superset.app:create_app()"]

@@ -1,0 +1,30 @@
+# Everything but Superset: ingestion, the stream, the batch layer, Airflow, Kafka's broker, Spark's master and workers.
+# Installed by the script and the hashed locks that `make run` uses. Build it from the checkout's folder.
+FROM python:3.11-slim-bookworm AS base
+# Spark's scripts and the batch jobs want ps.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends openjdk-17-jre-headless procps \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /opt/tidemark
+
+FROM base AS build
+COPY requirements-setup.lock requirements.lock ./
+COPY local/setup.sh local/
+# MongoDB has an image of its own.
+RUN sh local/setup.sh packages && rm -rf .venv/lib/python3.11/site-packages/fiftyone
+COPY . .
+RUN sh local/setup.sh jars
+
+FROM base
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/tidemark tidemark \
+    && mkdir -p /var/lib/tidemark/airflow /var/lib/tidemark/kafka /var/lib/tidemark/lake \
+    && chown -R tidemark:tidemark /var/lib/tidemark
+COPY --from=build /opt/tidemark /opt/tidemark
+ENV PATH=/opt/tidemark/.venv/bin:$PATH \
+    PYTHONPATH=/opt/tidemark \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    TIDEMARK_HOME=/var/lib/tidemark
+USER 10001
+CMD ["python", "-m", "local.launch", "speed"]

@@ -1,0 +1,191 @@
+"""docker-compose.yaml against the Compose specification, the settings and .env.example; nothing is started."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from support import compose
+from support.compose import NotSet
+
+from local import cluster
+from local.health import CHECKS, PARTS
+from local.programs import PROGRAMS, superset_environment
+from settings import CHECKOUT, Settings
+
+PROFILES = ("one", "several")
+SERVICES = compose.services(compose.filled_example())
+OURS = {name: one for name, one in SERVICES.items() if "tidemark.Dockerfile" in str(one.definition.get("build"))}
+SUPERSETS = {name: one for name, one in SERVICES.items() if one.image and name not in OURS}
+
+# Settings by which services find each other: no default fits where each has an address of its own.
+ADDRESSES = {
+    "kafka_bootstrap_servers", "mongodb_url", "batch_mongodb_url", "spark_master", "airflow_database_url", "kafka_host", "kafka_advertised",
+    "mongodb_advertised", "airflow_host", "airflow_url", "airflow_public_url", "superset_public_url", "spark_host", "speed_metrics_host",
+    "api_host",
+}  # fmt: skip
+# Of the dashboards', which Superset's image is told by names of its own.
+SUPERSET_NAMES = {
+    "superset_password", "superset_viewer_password", "superset_secret_key", "superset_database_url", "superset_cache_url",
+    "superset_mongodb_url", "superset_host", "superset_port", "superset_live_seconds", "superset_pictures_from",
+}  # fmt: skip
+
+
+def test_it_is_as_the_specification_has_it() -> None:
+    command = [str(Path(sys.executable).with_name("check-jsonschema")), "--builtin-schema", "vendor.compose-spec", str(compose.FILE)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(compose.secrets()))
+def test_without_a_secret_nothing_starts_and_it_says_which(name: str) -> None:
+    with pytest.raises(NotSet, match=f"^{name}: .*put a (secret|password) into .env"):
+        compose.services({**compose.filled_example(), name: ""})
+
+
+def test_without_a_profile_nothing_starts() -> None:
+    with pytest.raises(NotSet, match="COMPOSE_PROFILES: say one or several"):
+        compose.services({**compose.filled_example(), "COMPOSE_PROFILES": ""})
+
+
+def test_the_example_explains_every_variable_and_no_other() -> None:
+    assert set(compose.example()) == set(compose.variables())
+    lines = compose.EXAMPLE.read_text().splitlines()
+    for name in compose.example():
+        at = next(number for number, line in enumerate(lines) if line.startswith(f"{name}="))
+        before = lines[at - 1] if lines[at - 1].startswith("#") else lines[at - 2]
+        assert re.match(r"# \w.{10}", before), name
+
+
+def test_secrets_have_no_default_and_all_else_has_the_examples() -> None:
+    ways = compose.variables()
+    assert {name for name, how in ways.items() if how == {"?"}} == compose.secrets() | {"COMPOSE_PROFILES"}
+    assert all(how == {"-"} for name, how in ways.items() if name not in compose.secrets() | {"COMPOSE_PROFILES"})
+    defaults = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", compose.FILE.read_text()))
+    assert defaults == {name: value for name, value in compose.example().items() if name in defaults}
+
+
+def test_the_line_that_makes_env_fills_in_every_secret(tmp_path: Path) -> None:
+    (line,) = re.findall(r"^#   (awk .*) > \.env", compose.EXAMPLE.read_text(), re.MULTILINE)
+    done = subprocess.run(["sh", "-c", line], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    made = dict(text.split("=", 1) for text in done.stdout.splitlines() if re.match(r"\w+=", text))
+    found = [made[name] for name in compose.secrets()]
+    assert all(re.fullmatch("[0-9a-f]{48}", secret) for secret in found)
+    assert len(set(found)) == len(found)
+    assert made.keys() == compose.example().keys()
+
+
+def test_every_variable_it_passes_is_a_setting() -> None:
+    known = {f"TIDEMARK_{name.upper()}" for name in Settings.model_fields}
+    for name, service in OURS.items():
+        assert set(service.passed) <= known, name
+    told = {*superset_environment(), *("PYTHONPATH",)}
+    for name, service in SUPERSETS.items():
+        assert set(service.passed) <= told, name
+        assert told <= {*service.passed, *service.image.environment}, name
+
+
+def test_every_setting_that_a_service_cannot_do_without_is_passed() -> None:
+    passed = {name.removeprefix("TIDEMARK_").lower() for service in OURS.values() for name in service.passed}
+    secret = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
+    assert (secret | ADDRESSES) - SUPERSET_NAMES <= passed
+    # What a variable of .env sets is passed on, each by its own name.
+    ours = {name.removeprefix("TIDEMARK_").lower() for name in compose.example()} & set(Settings.model_fields) - SUPERSET_NAMES
+    assert ours <= passed | {"mongodb_cache_gb"}
+
+
+def test_every_value_it_passes_is_one_that_the_settings_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    for service in OURS.values():
+        with monkeypatch.context() as patch:
+            for name, value in service.passed.items():
+                patch.setenv(name, value)
+            read = Settings()
+        for name, value in service.passed.items():
+            field = name.removeprefix("TIDEMARK_").lower()
+            assert value == "" or field in read.model_fields_set, (service.name, name)
+
+
+def test_each_has_a_check_of_its_health_or_ends_and_says_what_it_takes() -> None:
+    for name, service in SERVICES.items():
+        assert bool(service.health) != service.ends, name
+        assert service.definition["restart"] == ("unless-stopped" if service.health else "no" if name == "backup" else "on-failure")
+        limits = service.definition["deploy"]["resources"]["limits"]
+        assert set(limits) == {"cpus", "memory"}, name
+        assert service.definition["logging"]["options"]["max-size"], name
+
+
+def test_it_waits_for_health_or_for_the_end_of_what_ends() -> None:
+    for service in SERVICES.values():
+        for name, condition in service.needs.items():
+            expected = "service_completed_successfully" if SERVICES[name].ends else "service_healthy"
+            assert condition == expected, (service.name, name)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_each_profile_has_all_that_its_services_need(profile: str) -> None:
+    there = compose.of_profile(profile, compose.filled_example())
+    assert {need for service in there.values() for need in service.needs} <= set(there)
+    workers = [one for name, one in there.items() if name.startswith("spark-worker")]
+    assert len(workers) == 1
+    assert int(workers[0].definition["deploy"].get("replicas", 1)) == {"one": 1, "several": 2}[profile]
+
+
+def test_workers_give_what_the_stream_and_a_batch_job_take() -> None:
+    example = compose.example()
+    assert int(example["TIDEMARK_SPARK_WORKER_CORES"]) >= int(example["TIDEMARK_SPEED_CORES"]) + int(example["TIDEMARK_BATCH_CORES"])
+
+
+def test_they_run_programs_and_checks_that_there_are() -> None:
+    programs = {program.name for program in (*PROGRAMS, *cluster.PROGRAMS)}
+    launched = {name: service for name, service in OURS.items() if name != "backup"}
+    for name, service in launched.items():
+        assert service.command[:3] == ["python", "-m", "local.launch"], name
+        assert service.command[3] in programs
+        assert service.ends or service.health[:3] == ["python", "-m", "local.health"], name
+        assert service.ends or service.health[3] in {**CHECKS, **PARTS}
+    # What is a server of its own image, and what Superset's image runs, is no program of another.
+    run = {service.command[3] for service in launched.values()}
+    assert {program.name for program in PROGRAMS} - run == {"mongodb", "superset", "dashboards", "warm"}
+    for name, service in SUPERSETS.items():
+        assert service.command[0] in ("python", "gunicorn"), name
+        scripts = [word for word in (*service.command, *service.health) if word.endswith(".py")]
+        assert all((CHECKOUT / "superset" / script).is_file() for script in scripts)
+
+
+def test_named_volumes_are_all_that_is_kept() -> None:
+    volumes = yaml.safe_load(compose.FILE.read_text())["volumes"]
+    used = [volume for service in SERVICES.values() for volume in service.volumes]
+    assert {volume.source for volume in used if not volume.source.startswith(".")} == set(volumes)
+    assert {volume.source for volume in used if volume.source.startswith(".")} == {"./catalogs", "./containers", "./backups"}
+
+
+def test_only_pages_and_the_api_are_published_and_on_loopback_unless_told() -> None:
+    published = {name: one.definition["ports"] for name, one in SERVICES.items() if "ports" in one.definition}
+    assert published == {"api": ["127.0.0.1:8000:8000"], "airflow-api": ["127.0.0.1:8080:8080"], "superset": ["127.0.0.1:8088:8088"]}
+
+
+def test_none_runs_as_root_or_may_become_it() -> None:
+    for name, service in SERVICES.items():
+        if service.image:
+            assert service.definition["cap_drop"] == ["ALL"]
+            assert service.definition["security_opt"] == ["no-new-privileges:true"]
+        elif not service.definition["image"].startswith("postgres"):  # which gives up root by itself
+            assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", service.definition["user"]), name
+
+
+def test_the_document_names_what_there_is() -> None:
+    text = (CHECKOUT / "docs" / "deploy.md").read_text()
+    known = {f"TIDEMARK_{name.upper()}" for name in Settings.model_fields} | set(compose.example())
+    assert set(re.findall(r"TIDEMARK_[A-Z_]*[A-Z]\b", text.replace("TIDEMARK_MONGODB_..._PASSWORD", ""))) <= known
+    (line,) = re.findall(r"^#   (awk .*)$", compose.EXAMPLE.read_text(), re.MULTILINE)
+    assert line in text.splitlines()
+    assert line in (CHECKOUT / "README.md").read_text().splitlines()
+    run = re.findall(r"docker compose (?:run --rm|exec) ([a-z-]+)", text)
+    assert {"backup", "prepare"} <= set(run) <= set(SERVICES)
+    volumes = yaml.safe_load(compose.FILE.read_text())
+    assert set(re.findall(r"tidemark_([a-z-]+)", text)) <= set(volumes["volumes"])
+    assert volumes["name"] == "tidemark"

@@ -1,0 +1,225 @@
+"""The file's services, run by their own commands: accounts that do their work and no more, PostgreSQL, Redis, a Spark cluster, the main
+job on all of it, and a backup that comes back as it was. In this order: each test goes on where the one before has left it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import closing
+from datetime import date
+
+import httpx
+import psycopg2
+import pytest
+import superset_client
+from pymongo.errors import OperationFailure
+from support.containers import Containers
+from support.stacks import Stack, until
+
+from ingest.generate import write
+from local import loopback
+from local.runs import DAG, Airflow
+from serving import accounts, publications, verifications
+from serving.database import connect, tidemark
+from serving.operations import OPERATIONS
+from serving.schema import COLLECTIONS
+from serving.status import state
+from serving.views import VIEWS
+from settings import CHECKOUT
+
+pytestmark = [pytest.mark.servers, pytest.mark.airflow]
+
+UNAUTHORIZED = 13  # MongoDB's error code
+DAYS = ("2024-01-01", "2024-01-02")
+
+
+@pytest.fixture(scope="package")
+def stack(started: Containers) -> Stack:
+    """What tests do with a stack, on this one."""
+    return Stack(started.folder, started.settings)
+
+
+def test_an_account_writes_its_collections_and_no_other(running: Containers) -> None:
+    for account, written in accounts.WRITES.items():
+        password = running.variables[f"TIDEMARK_MONGODB_{account.upper()}_PASSWORD"]
+        with connect(running.mongodb_url(account, password)) as client:
+            database = tidemark(client)
+            for collection in COLLECTIONS:
+                if collection.name in written:
+                    assert database[collection.name].delete_many({"_id": "nobody"}).deleted_count == 0
+                else:
+                    with pytest.raises(OperationFailure) as refused:
+                        database[collection.name].delete_many({"_id": "nobody"})
+                    assert refused.value.code == UNAUTHORIZED
+            for command in ({"dropDatabase": 1}, {"create": "another"}, {"usersInfo": 1}, {"drop": "product"}):
+                with pytest.raises(OperationFailure):
+                    database.command(command)
+
+
+def test_the_account_for_reports_reads_them_and_changes_nothing(running: Containers) -> None:
+    password = running.variables["TIDEMARK_MONGODB_REPORTS_PASSWORD"]
+    with connect(running.mongodb_url("reports", password)) as client:
+        database = tidemark(client)
+        for view in (*VIEWS, *OPERATIONS):
+            list(database[view.name].aggregate([{"$limit": 1}]))
+        assert database.product.find_one() is None
+        for collection in COLLECTIONS:
+            with pytest.raises(OperationFailure) as refused:
+                database[collection.name].insert_one({"_id": "nobody"})
+            assert refused.value.code == UNAUTHORIZED
+
+
+def test_nobody_gets_in_without_a_password(running: Containers) -> None:
+    with connect(f"mongodb://{running.address('mongodb', 27017)}/?replicaSet=tidemark") as client, pytest.raises(OperationFailure):
+        tidemark(client).product.find_one()
+    assert "NOAUTH" in _redis(running, "PING", password="")
+    airflow = f"http://{running.address('airflow-api', 8080)}"
+    with loopback.client(airflow, timeout=30) as http:
+        assert http.get("/api/v2/dags").status_code == httpx.codes.UNAUTHORIZED
+        assert http.get("/auth/token").status_code != httpx.codes.CREATED
+        assert http.post("/auth/token", json={"username": "admin", "password": "admin"}).status_code == httpx.codes.UNAUTHORIZED
+    for account in ("admin", "viewer"):
+        with pytest.raises(superset_client.Refused):
+            superset_client.Client(f"http://{running.address('superset', 8088)}", account, account)
+
+
+def test_the_main_job_is_done_by_all_of_them_and_its_reports_are_exact(running: Containers, stack: Stack) -> None:
+    categories, *products = write(300, len(DAYS), 5, running.volume("./catalogs"), date.fromisoformat(DAYS[0]))
+    with Airflow() as airflow:
+        until(lambda: airflow.knows(), "Airflow knows the DAG", running.logs)
+    run = stack.trigger(products=[str(one) for one in products], categories=[str(categories)], observed_at=list(DAYS))
+    assert stack.end_of(run) == "success", stack.failure(run) + running.logs()
+    for day, path in zip(DAYS, products, strict=True):
+        stack.took(day, products=[path])
+    stack.took(DAYS[-1], categories=[categories])
+    assert stack.wrong() == []
+    _night(running)
+    assert stack.wrong() == []
+    with connect() as client:
+        served = publications.served(tidemark(client))
+        assert served > 0
+        assert verifications.read(tidemark(client), served)["drift"] == 0
+
+
+def test_stream_and_batch_run_on_the_workers(running: Containers) -> None:
+    with loopback.client(f"http://127.0.0.1:{running.own_port('spark-master', 'TIDEMARK_SPARK_MASTER_UI_PORT')}", timeout=30) as http:
+        master = http.get("/json/").json()
+    assert [worker["state"] for worker in master["workers"]] == ["ALIVE", "ALIVE"]
+    assert [one["name"] for one in master["activeapps"]] == ["tidemark-speed"]
+    assert {one["name"] for one in master["completedapps"]} == {"tidemark-batch"}
+    assert all(one["state"] == "FINISHED" for one in master["completedapps"])
+    # A batch job takes two cores, one of each.
+    assert all("Asked to launch executor" in one.text() for one in running.running["spark-workers"])
+
+
+def test_airflow_and_superset_keep_what_they_know_in_postgresql(running: Containers) -> None:
+    runs = _rows(running, "airflow", "SELECT dag_id FROM dag_run WHERE state = 'success'")
+    assert (DAG,) in runs
+    dashboards = _rows(running, "superset", "SELECT slug FROM dashboards")
+    assert len(dashboards) == len(list((CHECKOUT / "superset" / "assets" / "dashboards").glob("*.yaml")))
+
+
+def test_charts_are_answered_through_the_account_for_reports_and_kept_in_redis(running: Containers) -> None:
+    viewer = superset_client.Client(
+        f"http://{running.address('superset', 8088)}", "viewer", running.variables["TIDEMARK_SUPERSET_VIEWER_PASSWORD"]
+    )
+    charts = [one["id"] for one in viewer.get("/dashboard/tidemark-catalog/charts").json()["result"]]
+    answers = [viewer.get(f"/chart/{number}/data/").json()["result"][0] for number in charts]
+    assert all(one["status"] == "success" for one in answers)
+    assert any(one["rowcount"] for one in answers)
+
+    def kept() -> bool:
+        viewer.get(f"/chart/{charts[0]}/data/")
+        return "tidemark-data-" in _redis(running, "KEYS", "tidemark-data-*")
+
+    until(kept, "an answer is in Redis, for two seconds", running.logs)
+
+
+def test_every_health_check_says_when_its_server_is_gone(running: Containers) -> None:
+    cache = running.running["superset-cache"][0]
+    assert cache.is_healthy()
+    cache.stop()
+    assert not cache.is_healthy()
+    cache.start()
+    until(cache.is_healthy, "Redis is back")
+
+
+def test_a_backup_comes_back_into_empty_servers_as_it_was(running: Containers, stack: Stack) -> None:
+    saved = running.run("backup", "save", "/backups/first")
+    assert saved.returncode == 0, saved.stdout + saved.stderr
+    before, documents = stack.served_reports(), _documents()
+    assert running.run("backup", "save", "/backups/first").returncode == 1
+    refused = running.run("backup", "restore", "/backups/first")
+    assert refused.returncode == 1
+    assert "is in use" in refused.stdout
+
+    running.stop()
+    running.empty("mongodb", "lake")
+    running.start("prepare")
+    restored = running.run("backup", "restore", "/backups/first")
+    assert restored.returncode == 0, restored.stdout + restored.stderr
+    assert stack.served_reports() == before
+    assert _documents() == documents
+    assert stack.wrong() == []
+
+    # And goes on: the stream from where it was, a night from the raw history as it was.
+    running.start("speed", "spark-workers", "airflow-scheduler")
+    with connect() as client:
+        until(lambda: state(tidemark(client))["stream"]["alive"], "the stream lives", running.logs)
+    _night(running, "--mode", "full")
+    with connect() as client:
+        newest = max(one.number for one in publications.listing(tidemark(client)))
+        assert verifications.read(tidemark(client), newest)["drift"] == 0
+    assert stack.served_reports() == before
+
+
+def test_the_api_takes_posts_with_its_key_alone(running: Containers) -> None:
+    running.start("api")
+    category = {"id": 9_001, "category_name": "Posted"}
+    with loopback.client(f"http://{running.address('api', 8000)}", timeout=60) as http:
+        assert http.post("/Category", json=category).status_code == httpx.codes.UNAUTHORIZED
+        key = running.variables["TIDEMARK_API_KEY"]
+        assert http.post("/Category", json=category, headers={"X-API-Key": key}).status_code == httpx.codes.CREATED
+    with connect() as client:
+        until(lambda: tidemark(client).category.find_one(9_001), "the posted category is served", running.logs)
+
+
+def test_a_backup_that_is_not_whole_is_refused(running: Containers) -> None:
+    folder = running.volume("./backups")
+    (folder / "unfinished").mkdir()
+    assert "no finished backup" in running.run("backup", "restore", "/backups/unfinished").stdout
+    (folder / "first" / "mongodb" / "product.bson").write_bytes(b"")
+    said = running.run("backup", "restore", "/backups/first")
+    assert (said.returncode, "such as mongodb/product.bson" in said.stdout) == (1, True)
+
+
+def _redis(of: Containers, *words: str, password: str | None = None) -> str:
+    (cache,) = of.running["superset-cache"]
+    environment = cache.environment if password is None else {**cache.environment, "REDISCLI_AUTH": password}
+    done = subprocess.run([*cache.health[: cache.health.index("-e")], *words], env=environment, capture_output=True, text=True)
+    return done.stdout + done.stderr
+
+
+def _rows(of: Containers, name: str, query: str) -> list[tuple[str]]:
+    host, port = of.address(f"{name}-database", 5432).split(":")
+    password = of.variables[f"TIDEMARK_{name.upper()}_DATABASE_PASSWORD"]
+    with closing(psycopg2.connect(host=host, port=port, user=name, password=password, dbname=name)) as connection:
+        cursor = connection.cursor()
+        cursor.execute(query)
+        return list(cursor.fetchall())
+
+
+def _night(of: Containers, *more: str) -> None:
+    """A nightly batch as Airflow's tasks run its steps: in the scheduler's container, by what that is told."""
+    done = of.execute("airflow-scheduler", "python", "-m", "spark.batch", "nightly", *more)
+    assert done.returncode == 0, done.stdout[-5000:] + of.logs()
+
+
+def _documents() -> dict[str, list[str]]:
+    """All documents, but for what says what somebody is doing."""
+    with connect() as client:
+        return {
+            one.name: sorted(map(repr, tidemark(client)[one.name].find()))
+            for one in COLLECTIONS
+            if one.name not in ("state", "stream_minute")
+        }

@@ -1,0 +1,105 @@
+"""The Dockerfiles: linted, made by the commands that `make run` uses, of files that there are."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from dockerfile_parse import DockerfileParser
+from support import compose
+
+from settings import CHECKOUT
+
+DOCKERFILES = sorted((CHECKOUT / "containers").glob("*.Dockerfile"))
+
+
+def instructions(file: Path, name: str) -> list[str]:
+    return [line["value"] for line in DockerfileParser(path=str(file), cache_content=True).structure if line["instruction"] == name]
+
+
+def tracked() -> list[str]:
+    done = subprocess.run(["git", "ls-files"], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def kept(path: str) -> bool:
+    """Does .dockerignore let a file into the build? The last line that names it, or a folder that it is in, decides."""
+    names = ["/".join(path.split("/")[:count]) for count in range(1, path.count("/") + 2)]
+    found = True
+    for line in (CHECKOUT / ".dockerignore").read_text().splitlines():
+        if line and not line.startswith("#"):
+            pattern = line.removeprefix("!")
+            patterns = (pattern, pattern.removeprefix("**/")) if pattern.startswith("**/") else (pattern,)
+            if any(name.count("/") == one.count("/") and fnmatch.fnmatch(name, one) for name in names for one in patterns):
+                found = line.startswith("!")
+    return found
+
+
+@pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.name)
+def test_a_linter_has_nothing_to_say(file: Path) -> None:
+    done = subprocess.run([str(Path(sys.executable).with_name("hadolint")), str(file)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.name)
+def test_every_path_it_copies_is_there_and_not_ignored(file: Path) -> None:
+    copied = [value.split() for value in instructions(file, "COPY") if not value.startswith("--from")]
+    assert copied
+    for *sources, _ in copied:
+        for source in sources:
+            files = [name for name in tracked() if source == "." or name == source or name.startswith(f"{source}/")]
+            assert any(kept(name) for name in files), source
+
+
+def test_the_build_gets_what_runs_and_nothing_else() -> None:
+    names = {name for name in tracked() if kept(name)}
+    folders = {name.split("/")[0] for name in names}
+    assert folders == {
+        *("catalog", "dags", "ingest", "local", "plugins", "serving", "settings", "spark", "superset"),
+        *("requirements.lock", "requirements-setup.lock"),
+    }
+    assert not [name for name in names if re.search(r"(^|/)(tests|bench|compliance)/", name)]
+    assert not kept(".env")
+    assert not kept(".git/config")
+    assert not kept(".venv/bin/python")
+    assert "superset/connector/mongopipe/dialect.py" in names
+
+
+def test_they_are_installed_by_the_parts_of_make_run() -> None:
+    script = (CHECKOUT / "local" / "setup.sh").read_text()
+    (parts,) = re.findall(r"^run\)\n((?:    \w+\n)+)", script, re.MULTILINE)
+    run = [command for file in DOCKERFILES for command in instructions(file, "RUN")]
+    installed = re.findall(r"sh local/setup\.sh (\w+)", "\n".join(run))
+    assert sorted(installed) == sorted(parts.split())
+    assert not re.findall(r"pip install|uv pip", "\n".join(run))
+    assert all("--require-hashes" in line for line in re.findall(r".*pip install.*-r .*", script))
+
+
+@pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.name)
+def test_it_is_made_in_stages_of_one_pinned_base_and_does_not_run_as_root(file: Path) -> None:
+    bases = [value.partition(" AS ")[0] for value in instructions(file, "FROM")]
+    assert len(bases) > 1
+    assert {base for base in bases if base != "base"} == {"python:3.11-slim-bookworm"}
+    assert instructions(file, "USER") == ["10001"]
+    made = re.findall(r"--uid (\d+)", "\n".join(instructions(file, "RUN")))
+    assert made == ["10001"]
+
+
+def test_a_volume_belongs_to_who_writes_it() -> None:
+    """A named volume that is new gets the owner of the folder in the image: one that the image does not have would be root's."""
+    for service in compose.services(compose.filled_example()).values():
+        if service.image:
+            run = "\n".join(instructions(CHECKOUT / service.definition["build"]["dockerfile"], "RUN"))
+            made = {folder for line in re.findall(r"mkdir -p ([^&\\]+)", run) for folder in line.split()}
+            assert {volume.target for volume in service.volumes if not volume.source.startswith(".")} <= made
+
+
+def test_each_image_has_its_health_and_entry_scripts() -> None:
+    assert [file.name for file in DOCKERFILES] == ["superset.Dockerfile", "tidemark.Dockerfile"]
+    for file in DOCKERFILES:
+        assert compose.image(file).command[0] in ("python", "gunicorn")
+        assert compose.image(file).environment["PATH"].startswith("/opt/tidemark/.venv/")

@@ -1,0 +1,81 @@
+"""Programs whose others are on other machines: what each is told, and that secrets guard what more than this machine reaches."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+
+from local import cluster, programs
+from local.prerequisites import complaints
+from local.programs import airflow_environment
+
+
+def test_kafka_listens_where_it_is_told_and_says_by_which_name_it_is_reached(configure) -> None:
+    of = configure(kafka_host="0.0.0.0", kafka_advertised="kafka:9092")
+    kafka = dict(line.split("=", 1) for line in programs.kafka_properties().splitlines())
+    assert kafka["listeners"] == f"PLAINTEXT://0.0.0.0:{of.kafka_port},CONTROLLER://127.0.0.1:{of.kafka_controller_port}"
+    assert kafka["advertised.listeners"] == "PLAINTEXT://kafka:9092"
+    assert of.kafka == f"127.0.0.1:{of.kafka_port}"
+
+
+def test_airflows_processes_on_several_machines_have_the_same_secrets(configure, tmp_path: Path) -> None:
+    def secrets(home: str, key: str) -> dict[str, str]:
+        configure(home=tmp_path / home, airflow_secret_key=key)
+        return {name: value for name, value in airflow_environment().items() if "SECRET" in name or "FERNET" in name}
+
+    one = secrets("one", "a" * 48)
+    assert secrets("other", "a" * 48) == one
+    assert len(set(one.values())) == len(one) == 3
+    assert not set(one.values()) & set(secrets("one", "b" * 48).values())
+    Fernet(one["AIRFLOW__CORE__FERNET_KEY"])
+
+
+def test_a_password_closes_airflow(configure) -> None:
+    configure()
+    assert airflow_environment()["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] == "True"
+    configure(airflow_password="given")
+    environment = airflow_environment()
+    assert "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS" not in environment
+    assert environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"] == "admin:admin"
+    file = Path(environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
+    assert json.loads(file.read_text()) == {"admin": "given"}
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_airflow_for_others_needs_secrets(configure) -> None:
+    (said,) = complaints(configure(airflow_host="0.0.0.0"))
+    assert said == "Airflow is to listen on 0.0.0.0: set TIDEMARK_AIRFLOW_PASSWORD, TIDEMARK_AIRFLOW_SECRET_KEY"
+    assert complaints(configure(airflow_host="0.0.0.0", airflow_password="a", airflow_secret_key="b" * 48)) == []
+
+
+def test_airflows_processes_go_to_its_api_and_people_to_its_public_address(configure) -> None:
+    of = configure(airflow_url="http://airflow-api:8080", airflow_public_url="https://airflow.shop.example")
+    environment = airflow_environment()
+    assert environment["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == "http://airflow-api:8080/execution/"
+    assert environment["AIRFLOW__API__BASE_URL"] == "https://airflow.shop.example"
+    assert of.superset_pages == of.superset_url
+    assert configure(superset_public_url="https://superset.shop.example").superset_pages == "https://superset.shop.example"
+
+
+@pytest.mark.parametrize("host", ["spark-master", ""])
+def test_sparks_programs_are_told_by_which_name_others_reach_them(configure, host: str) -> None:
+    configure(spark_master="spark://spark-master:7078", spark_host=host, spark_worker_cores=3, spark_worker_memory="5g")
+    commands = {program.name: program.command() for program in cluster.PROGRAMS if program.name.startswith("spark")}
+    for command in commands.values():
+        assert ("--host" in command) == bool(host)
+        assert not host or command[command.index("--host") + 1] == host
+    master, worker = commands["spark-master"], commands["spark-worker"]
+    assert master[master.index("--port") + 1] == "7078"
+    assert worker[-1] == "spark://spark-master:7078"
+    assert (worker[worker.index("--cores") + 1], worker[worker.index("--memory") + 1]) == ("3", "5g")
+
+
+def test_batch_jobs_may_have_an_account_of_their_own(configure) -> None:
+    of = configure(mongodb_url="mongodb://ingest:a@mongodb.example/")
+    assert of.batch_mongodb == of.mongodb
+    of = configure(mongodb_url="mongodb://ingest:a@mongodb.example/", batch_mongodb_url="mongodb://batch:b@mongodb.example/")
+    assert of.batch_mongodb == "mongodb://batch:b@mongodb.example/"

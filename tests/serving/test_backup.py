@@ -1,0 +1,80 @@
+"""Backups: what comes back, and what is refused before anything is changed. That of a stack at work is tested in tests/containers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pymongo.database import Database
+from support.databases import a_database
+
+from serving import backup, ledger
+from serving.backup import NotRestored, NotSaved
+from serving.database import Document
+from serving.lease import BATCH, lease
+
+pytestmark = pytest.mark.servers
+
+LAYERS = {"_id": {"$not": {"$regex": "^lease |^log_end$"}}}
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    """A folder like the raw history's."""
+    table = tmp_path / "lake" / "events"
+    table.mkdir(parents=True)
+    (table / "part-0.parquet").write_bytes(b"events")
+    return tmp_path / "lake"
+
+
+@pytest.fixture
+def saved(database: Database[Document], lake: Path, tmp_path: Path) -> Path:
+    database.state.update_one({"_id": "log_end"}, {"$set": {"offsets": []}}, upsert=True)
+    manifest = backup.save(database, str(lake), tmp_path / "saved")
+    assert manifest["documents"]["state"] == database.state.count_documents(LAYERS)
+    return tmp_path / "saved"
+
+
+def test_what_is_saved_comes_back_as_often_as_it_is_tried(database: Database[Document], lake: Path, saved: Path, tmp_path: Path) -> None:
+    with a_database(f"{database.name}_other") as other:
+        other.state.delete_one({"_id": "served"})
+        for _ in range(2):
+            backup.restore(other, str(tmp_path / "new"), saved)
+        assert list(other.state.find(LAYERS)) == list(database.state.find(LAYERS))
+        assert list(other.publication.find()) == list(database.publication.find())
+    assert (tmp_path / "new" / "events" / "part-0.parquet").read_bytes() == b"events"
+
+
+def test_a_backup_waits_for_a_batch_job(database: Database[Document], lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backup, "BATCH_SECONDS", 0.2)
+    with lease(database, BATCH, "a night", 0), pytest.raises(backup.Busy, match="a night has been at work"):
+        backup.save(database, str(lake), tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+def test_a_folder_that_holds_something_is_not_written_to(database: Database[Document], lake: Path, saved: Path) -> None:
+    with pytest.raises(NotSaved, match="is not empty"):
+        backup.save(database, str(lake), saved)
+
+
+def test_nothing_is_restored_beside_a_stream_at_work(database: Database[Document], saved: Path, tmp_path: Path) -> None:
+    ledger.start_generation(database, "rules", {})
+    before = list(database.state.find())
+    with pytest.raises(NotRestored, match="the stream is at work"):
+        backup.restore(database, str(tmp_path / "new"), saved)
+    assert list(database.state.find()) == before
+
+
+def test_nothing_is_restored_over_another_raw_history(database: Database[Document], saved: Path, lake: Path) -> None:
+    (lake / "events" / "part-1.parquet").write_bytes(b"more")
+    with pytest.raises(NotRestored, match="is not empty"):
+        backup.restore(database, str(lake), saved)
+    assert sorted(path.name for path in (lake / "events").iterdir()) == ["part-0.parquet", "part-1.parquet"]
+
+
+@pytest.mark.parametrize("wrong", ["manifest.json", "mongodb/state.bson", "lake/events/part-0.parquet"])
+def test_a_backup_that_lacks_something_is_refused(database: Database[Document], saved: Path, tmp_path: Path, wrong: str) -> None:
+    (saved / wrong).unlink()
+    with pytest.raises(NotRestored, match="no finished backup" if wrong == "manifest.json" else f"such as {wrong}"):
+        backup.restore(database, str(tmp_path / "new"), saved)
+    assert not (tmp_path / "new").exists()
