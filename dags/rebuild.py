@@ -13,11 +13,12 @@ from __future__ import annotations
 from airflow.sdk import Param, dag, task
 
 from dags import policy
-from dags.choices import chosen
+from dags.choices import NotChosen, chosen
 from dags.dashboards import Dashboard, shown
 from spark import job
 
-CHOICE = {
+PUBLICATION = {
+    "type": ["null", "integer"],
     "title": "Publication",
     "description_md": "Its number. None: the run lists those there are, with what each would change, and asks",
     "minimum": 0,
@@ -25,11 +26,11 @@ CHOICE = {
 
 
 @dag(
-    **policy.of("batch", for_good=[job.JobFailedForGood]),
+    **policy.of("batch", for_good=[job.JobFailedForGood, NotChosen]),
     dag_id="rebuild",
     schedule=None,
     max_active_runs=1,
-    params={"publication": Param(None, type=["null", "integer"], **CHOICE)},
+    params={"publication": Param(None, **PUBLICATION)},
     doc_md=__doc__,
 )
 def rebuild() -> None:
@@ -41,7 +42,7 @@ def rebuild() -> None:
     def restore(publication: int) -> None:
         job.run("rebuild", publication)
 
-    one = chosen("publication", publications(), "Which publication is to be served?", type="integer", **CHOICE)
+    one = chosen("publication", publications(), "Which publication is to be served?", **PUBLICATION)
     shown(restore(one), Dashboard.CATALOG, Dashboard.PIPELINE)
 
 

@@ -17,7 +17,7 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import Param, dag, task
 
 from dags import policy
-from dags.choices import chosen
+from dags.choices import NotChosen, chosen
 from ingest.connections import MONGODB_CONNECTION
 from serving import control, withdrawals
 from serving.database import tidemark
@@ -25,9 +25,14 @@ from spark import job
 
 PATIENCE_SECONDS = 900
 
-INGESTION = {"title": "Ingestion", "description_md": "Its id. None: the run lists them and asks"}
+INGESTION = {
+    "type": ["null", "string"],
+    "minLength": 1,
+    "title": "Ingestion",
+    "description_md": "Its id. None: the run lists them and asks",
+}
 PARAMETERS = {
-    "ingestion": Param(None, type=["null", "string"], minLength=1, **INGESTION),
+    "ingestion": Param(None, **INGESTION),
     "take_back": Param(False, title="Take the withdrawal back", description_md="The ingestion counts again", type="boolean"),
     "reason": Param(None, title="Reason", description_md="For whoever tells the same file again", type=["null", "string"]),
     "hold": Param(
@@ -40,7 +45,7 @@ TO_ITS_END = {"wait_for_completion": True, "deferrable": True, "poke_interval": 
 
 
 @dag(
-    **policy.of("operations", for_good=[job.JobFailedForGood, control.NotDone, withdrawals.NoIngestion]),
+    **policy.of("operations", for_good=[job.JobFailedForGood, control.NotDone, withdrawals.NoIngestion, NotChosen]),
     dag_id="withdraw",
     schedule=None,
     max_active_runs=1,
@@ -85,7 +90,7 @@ def withdraw() -> None:
     nightly = TriggerDagRunOperator(task_id="nightly", trigger_dag_id="nightly_batch", conf=agreed, **TO_ITS_END)
     yesterday = "{{ (dag_run.start_date - macros.timedelta(days=1)) | ds }}"
     days = TriggerDagRunOperator(task_id="history", trigger_dag_id="history", conf={"last_day": yesterday, "changed": True}, **TO_ITS_END)
-    one = chosen("ingestion", ingestions(), "Which ingestion is it?", type="string", minLength=1, **INGESTION)
+    one = chosen("ingestion", ingestions(), "Which ingestion is it?", **INGESTION)
     looked, decided = held(), decide(one)
     foresee(one) >> looked >> [approve, decided]
     approve >> decided >> obeyed() >> nightly >> days

@@ -42,6 +42,10 @@ def test_a_person_chooses_where_the_form_does_not_say(bag: Any, dag_id: str, par
     assert dag.get_task("chosen").upstream_task_ids == {"asked", "choose"}
     assert chosen({parameter: 7}, _Answered(None)) == 7
     assert chosen({parameter: None}, _Answered({"params_input": {parameter: 8}})) == 8
+    with pytest.raises(Exception, match=f"no {parameter} has been chosen: clear task choose"):
+        chosen({parameter: None}, _Answered({"params_input": {parameter: None}}))
+    # Else Airflow would not begin the task that asks.
+    dag.get_task("choose").params.validate()
 
 
 def test_what_is_tried_again(bag: Any) -> None:
