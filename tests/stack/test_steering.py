@@ -23,6 +23,7 @@ from serving.database import Document, connect, tidemark
 ALERTS, STREAM, WITHDRAW, REBUILD = "alerts", "stream", "withdraw", "rebuild"
 REPLAY, DISCARD = "replay_quarantine", "discard_quarantine"
 DAY = "2024-09-02"
+NIGHT_SECONDS = 1_000.0  # that a night and the history may take on a machine with other things to do
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1200)]
 
@@ -202,7 +203,7 @@ def test_a_file_is_withdrawn(stack: Stack, page: Page, file: Path) -> None:
     run = form.trigger()
     assert "40 rows of 2024-09-02" in answer(page, stack, WITHDRAW, run, "choose", "OK", ingestion=identity)
     assert "average price" in answer(page, stack, WITHDRAW, run, "approve", "Approve")
-    stack.succeeds(run, WITHDRAW)
+    stack.succeeds(run, WITHDRAW, NIGHT_SECONDS)
     without(stack, file)
     stack.clear(run, WITHDRAW, "chosen", "decide", "obeyed")
     assert stack.wrong() == []
@@ -236,12 +237,12 @@ def test_a_withdrawal_is_taken_back(stack: Stack, page: Page) -> None:
     form = Form(page, WITHDRAW)
     form.fill(ingestion=identity, take_back=True)
     back = form.trigger()
-    stack.succeeds(run, WITHDRAW)
+    stack.succeeds(run, WITHDRAW, NIGHT_SECONDS)
     given = without(stack, file)
     assert stack.wrong() + stack.wrong_history([day]) == []
 
     assert "average price" in answer(page, stack, WITHDRAW, back, "approve", "Approve")
-    stack.succeeds(back, WITHDRAW)
+    stack.succeeds(back, WITHDRAW, NIGHT_SECONDS)
     stack.ingested.add(given)
     stack.clear(back, WITHDRAW, "chosen", "decide", "obeyed")
     assert stack.wrong() + stack.wrong_history([day]) == []

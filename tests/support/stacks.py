@@ -176,7 +176,7 @@ class Stack:
         until(taken, f"run {run} has taken the answer", lambda: f"{self.states(run, dag)}{self.logs()}")
         return question
 
-    def end_of(self, run: str, dag: str = DAG) -> str:
+    def end_of(self, run: str, dag: str = DAG, seconds: float = RUN_SECONDS) -> str:
         """Waits for the end of a run; its state."""
 
         def ended() -> str | None:
@@ -184,11 +184,11 @@ class Stack:
                 state = airflow.state(run, dag)
             return state if state in ENDED else None
 
-        return until(ended, f"run {run} ends", lambda: f"{self.states(run, dag)}{self.logs()}")
+        return until(ended, f"run {run} ends", lambda: f"{self.states(run, dag)}{self.logs()}", seconds)
 
-    def succeeds(self, run: str, dag: str = DAG) -> None:
+    def succeeds(self, run: str, dag: str = DAG, seconds: float = RUN_SECONDS) -> None:
         """Waits for the end of a run, which must be a good one."""
-        state = self.end_of(run, dag)
+        state = self.end_of(run, dag, seconds)
         assert state == "success", self.failure(run, dag)
 
     def backfilled(self, backfill: int, dag: str = DAG) -> dict[str, str]:
