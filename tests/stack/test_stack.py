@@ -318,7 +318,8 @@ def test_superset_logs_what_people_do_and_no_answers_of_charts(stack: Stack) -> 
     admin = Pages("admin")
 
     def logged() -> dict[int, str]:
-        return {one["id"]: one["action"] for one in admin.get("/log/?q=(page_size:100)")["result"]}
+        found = admin.get("/log/?q=(page_size:100)")
+        return {number: one["action"] for number, one in zip(found["ids"], found["result"], strict=True)}
 
     before = logged()
     assert "ChartRestApi.put" in before.values()
