@@ -80,9 +80,10 @@ class Form(Fields):
     def backfill(self, first: date, last: date, **fields: Any) -> int:
         """Starts a backfill of days, the last included; its id."""
         self._dialog.get_by_text("Backfill", exact=True).click()
-        for place, (day, hour) in enumerate(((first, "00:00"), (last, "23:59"))):
+        for place, (name, day, hour) in enumerate((("From", first, "00:00"), ("To", last, "23:59"))):
             self._dialog.get_by_test_id("datetime-input").nth(place).click()
-            picker = self.page.locator("[data-scope=popover][data-part=content]:visible")
+            of = self.page.get_by_role("textbox", name=name, exact=True)  # the other's may not have gone yet
+            picker = self.page.locator("[data-scope=popover][data-part=content]:visible", has=of)
             picker.get_by_placeholder("YYYY/MM/DD").fill(f"{day:%Y/%m/%d}")
             picker.get_by_placeholder("HH:mm").fill(hour)
             self.page.keyboard.press("Escape")
