@@ -20,9 +20,7 @@ class Shift:
     """
 
     def __init__(self, served: Snapshot) -> None:
-        self._before: dict[Cell, list[int]] = {}
-        for one in served.rows("report_cube"):
-            self._before[cells.of(one)] = [one[measure] for measure in MEASURES]
+        self._before = {cell: list(sums) for cell, sums in cells.read(served).items()}
         self._after = {cell: list(sums) for cell, sums in self._before.items()}
 
     def replace(self, state: State, document: Document | None) -> str:

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 import httpx
@@ -48,20 +49,15 @@ class Health(NamedTuple):
     detail: str = ""
 
 
-def kafka() -> Health:
+def kafka(*, with_topics: bool = True) -> Health:
+    """Does it answer, and `with_topics`: does it hold the topics?"""
     url = ADDRESSES["kafka"]()
     try:
         there = topics.partitions(settings().topics, TIMEOUT_SECONDS)
     except (KafkaError, OSError) as error:
         return Health(False, url, f"does not answer: {error or type(error).__name__}")
     missing = [topic for topic in settings().topics if topic not in there]
-    return Health(not missing, url, f"topic {', '.join(missing)} is missing" if missing else "")
-
-
-def broker() -> Health:
-    """Kafka alone, whether or not it has the topics."""
-    found = kafka()
-    return found._replace(healthy=found.healthy or found.detail.endswith("is missing"))
+    return Health(not (missing and with_topics), url, f"topic {', '.join(missing)} is missing" if missing else "")
 
 
 def mongodb() -> Health:
@@ -74,30 +70,21 @@ def mongodb() -> Health:
     return Health(prepared, url, "" if prepared else "not prepared yet")
 
 
-def airflow() -> Health:
+def airflow(*needed: str) -> Health:
+    """Airflow's parts, as its API hears of them: those that are named must be healthy, by default all."""
     url = ADDRESSES["airflow"]()
     try:
         said = _HTTP.get(f"{url}/api/v2/monitor/health", timeout=AIRFLOW_TIMEOUT_SECONDS).raise_for_status().json()
     except (httpx.HTTPError, ValueError) as error:
         return Health(False, url, f"does not answer: {error}")
     parts = {name: (said.get(name) or {}).get("status") for name in ("metadatabase", "scheduler", "dag_processor", "triggerer")}
-    wrong = [f"{name} {status or 'not seen yet'}" for name, status in parts.items() if status != "healthy"]
-    return Health(not wrong, url, ", ".join(wrong))
+    wrong = {name: f"{name} {status or 'not seen yet'}" for name, status in parts.items() if status != "healthy"}
+    return Health(wrong.keys().isdisjoint(needed or parts), url, ", ".join(wrong.values()))
 
 
 def airflow_api() -> Health:
     """Airflow's API alone, which its other processes need."""
     return _answering("airflow", "/api/v2/version")
-
-
-def _airflow_part(name: str) -> Callable[[], Health]:
-    """One of Airflow's processes, as its API hears of it."""
-
-    def part() -> Health:
-        found = airflow()
-        return found if found.healthy else found._replace(healthy=not re.search(rf"{name} |does not answer", found.detail))
-
-    return part
 
 
 def watch() -> Health:
@@ -168,12 +155,12 @@ CHECKS: dict[str, Callable[[], Health]] = {
     "superset": superset,
 }
 PARTS: dict[str, Callable[[], Health]] = {
-    "broker": broker,
+    "broker": partial(kafka, with_topics=False),
     "watch": watch,
     "airflow-api": airflow_api,
-    "airflow-scheduler": _airflow_part("scheduler"),
-    "airflow-dag-processor": _airflow_part("dag_processor"),
-    "airflow-triggerer": _airflow_part("triggerer"),
+    "airflow-scheduler": partial(airflow, "scheduler"),
+    "airflow-dag-processor": partial(airflow, "dag_processor"),
+    "airflow-triggerer": partial(airflow, "triggerer"),
     "spark-master": spark_master,
     "spark-worker": spark_worker,
 }

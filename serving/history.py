@@ -24,7 +24,6 @@ from serving.cells import Cells
 from serving.database import Document, in_transaction
 
 HISTORY = "history"  # of `state`
-_CELLS_AT_ONCE = 5_000
 # Of days on which nothing was observed: nights that were missed are made up for. A catalog of years ago must not become a
 # thousand equal days, which anybody who wants them can still ask for.
 _LONGEST_GAP_DAYS = 31
@@ -138,8 +137,8 @@ def put(database: Database[Document], day: date, landing: int, rules: str, cells
         if held is not None and held["digest"] == label.digest:
             return Put.SAME
         database.history.delete_many({"day": moment}, session=session)
-        for start in range(0, len(documents), _CELLS_AT_ONCE):
-            database.history.insert_many(documents[start : start + _CELLS_AT_ONCE], ordered=False, session=session)
+        for some in cube_cells.in_slices(documents):
+            database.history.insert_many(some, ordered=False, session=session)
         return Put.WRITTEN
 
     return in_transaction(database, transaction)

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from catalog.cube import MEASURES, Cell
+from catalog.cube import Cell
 from serving import cells
 from serving.cells import Sums
 from serving.database import Document, in_transaction
@@ -48,6 +48,5 @@ def _both(database: Database[Document], session: ClientSession) -> dict[Cell, Su
         parts[cells.of(one["cell"])].append(cells.sums_of(one))
     for one in database[_SPEED_CELL].find(session=session):
         parts[cells.of(one["_id"])].append(cells.sums_of(one))
-    nothing = (0,) * len(MEASURES)
     total = {cell: tuple(map(sum, zip(*sums, strict=True))) for cell, sums in parts.items()}
-    return {cell: sums for cell, sums in total.items() if sums != nothing}
+    return {cell: sums for cell, sums in total.items() if any(sums)}

@@ -53,11 +53,6 @@ _SHARE: list[Stage] = [
 ]
 
 
-def _unknown(id_field: str) -> Stage:
-    """The same of the id in a field."""
-    return {"$concat": [unknown_category(0)[:-1], {"$toString": f"${id_field}"}]}
-
-
 # Where no products are left there is no cell, no level and no category.
 _SOME_PRODUCTS: Stage = {"$match": {"products": {"$ne": 0}}}
 
@@ -163,7 +158,7 @@ _HISTORY_NAME: Stage = {
                     "$cond": [
                         {"$gte": ["$$at", 0]},
                         {"$arrayElemAt": ["$$known.names", "$$at"]},
-                        _unknown("cell.category_id"),
+                        {"$concat": [unknown_category(0)[:-1], {"$toString": "$cell.category_id"}]},
                     ]
                 },
             }
