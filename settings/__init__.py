@@ -162,6 +162,7 @@ class Settings(BaseSettings):
         description="from where Superset's pages may load pictures of products, separated by spaces",
     )
     superset_live_seconds: int = Field(2, ge=1, description="how long the answer of a chart over the live reports is kept")
+    superset_workers: int = Field(2, ge=1, description="processes that answer Superset's pages, of 350 MB each; as many as cores help")
 
     # small print of the local stack
     airflow_parallelism: int = Field(3, ge=1, description="tasks that Airflow runs at once")

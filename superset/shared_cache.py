@@ -1,13 +1,14 @@
 """A cache in front of which one asks while the others wait: many viewers of one live chart cost MongoDB one query.
 
-Who finds no answer is the one that asks, until it puts the answer there or its request ends. Who comes meanwhile waits for that. The
-configuration is that of Flask-Caching's Redis (where there is CACHE_REDIS_URL) or its files.
+Who finds no answer is the one that asks, until it puts the answer there or its request ends. Who comes meanwhile waits for that, in
+whichever process. The configuration is that of Flask-Caching's Redis (where there is CACHE_REDIS_URL) or its files.
 """
 
 from __future__ import annotations
 
-import threading
+import fcntl
 import time
+from pathlib import Path
 from typing import Any
 
 from flask import Flask, g, has_request_context
@@ -21,22 +22,37 @@ LOOK_EVERY_SECONDS = 0.02
 _ASKED = "tidemark_asked"  # of a request: the keys for which it is the one that asks
 
 
+class Files(FileSystemCache):  # type: ignore[misc]
+    """Adds as Redis does: one of several threads and processes, and over what is too old."""
+
+    def add(self, key: str, value: Any, timeout: int | None = None) -> bool:
+        beside = Path(self._path).with_suffix(".lock")  # all that is within is taken for an answer
+        with beside.open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return not self.has(key) and bool(self.set(key, value, timeout))
+
+
 class SharedCache(BaseCache):  # type: ignore[misc]
     def __init__(self, answers: BaseCache, seconds: int) -> None:
         super().__init__(seconds)
         self._answers = answers
-        self._claiming = threading.Lock()  # files do not claim atomically; within a process this does
 
     @classmethod
     def factory(cls, app: Flask, config: dict[str, Any], args: list[Any], options: dict[str, Any]) -> SharedCache:
-        kind = RedisCache if config.get("CACHE_REDIS_URL") else FileSystemCache
+        kind = RedisCache if config.get("CACHE_REDIS_URL") else Files
         made = cls(kind.factory(app, config, args, options), config["CACHE_DEFAULT_TIMEOUT"])
         app.teardown_request(lambda _: made.give_up())
         return made
 
     def get(self, key: str) -> Any:
         until = time.monotonic() + WAIT_SECONDS
-        while (found := self._answers.get(key)) is None and has_request_context() and not self._claims(key):
+        while (found := self._answers.get(key)) is None and has_request_context():
+            if self._claims(key):
+                # What has been answered between the look and the claim is there now.
+                found = self._answers.get(key)
+                if found is not None:
+                    self._give_up(key)
+                break
             if time.monotonic() > until:
                 break
             time.sleep(LOOK_EVERY_SECONDS)
@@ -66,14 +82,9 @@ class SharedCache(BaseCache):  # type: ignore[misc]
 
     def _claims(self, key: str) -> bool:
         asked: set[str] = g.setdefault(_ASKED, set())
-        if key in asked:
-            return True
-        with self._claiming:
-            # What has been answered between the look and the claim is found by looking once more.
-            claimed = self._answers.get(key) is None and self._answers.add(_claim(key), True, WAIT_SECONDS)
-        if claimed:
+        if key not in asked and self._answers.add(_claim(key), True, WAIT_SECONDS):
             asked.add(key)
-        return bool(claimed)
+        return key in asked
 
     def _give_up(self, key: str) -> None:
         asked: set[str] = g.get(_ASKED, set()) if has_request_context() else set()

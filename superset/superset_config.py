@@ -47,6 +47,7 @@ DASHBOARD_AUTO_REFRESH_MODE = "fetch"  # a page that refreshes itself asks for a
 
 WTF_CSRF_ENABLED = True
 RATELIMIT_ENABLED = True
+RATELIMIT_STORAGE_URI = os.environ.get("SUPERSET_CACHE_URL") or "memory://"  # of all processes together, or of each alone
 SESSION_COOKIE_SAMESITE = "Lax"
 # Its pages load nothing from elsewhere but the products' pictures.
 TALISMAN_ENABLED = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 import time
 from collections.abc import Callable
@@ -55,6 +56,27 @@ def test_one_asks_and_the_others_wait(tmp_path: Path) -> None:
     assert charts.asked == 1
 
 
+def _look_from_here(folder: Path, asked: list[int]) -> None:
+    charts = Charts(folder, slowly)
+    with ThreadPoolExecutor(VIEWERS) as pool:
+        answers = list(pool.map(charts.look, ["a", "b"] * VIEWERS))
+    assert answers == [(200, "an answer")] * len(answers)
+    asked.append(charts.asked)
+
+
+def test_one_of_several_processes_asks(tmp_path: Path) -> None:
+    with multiprocessing.Manager() as manager:
+        asked = manager.list()
+        processes = [multiprocessing.Process(target=_look_from_here, args=(tmp_path / "answers", asked)) for _ in range(3)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+        assert [process.exitcode for process in processes] == [0, 0, 0]
+        assert len(asked) == 3
+        assert sum(asked) == 2  # one for each chart
+
+
 def test_nobody_waits_for_another_chart(tmp_path: Path) -> None:
     charts = Charts(tmp_path, slowly)
     with ThreadPoolExecutor(VIEWERS) as pool:
@@ -85,6 +107,12 @@ def test_who_has_died_holds_nobody_up_for_ever(tmp_path: Path, monkeypatch: pyte
         assert charts.cache.get("a") is None  # and never says more
         with ThreadPoolExecutor(1) as pool:
             assert pool.submit(charts.look, "a").result() == (200, "an answer")
+            time.sleep(2)
+            monkeypatch.setattr(shared_cache, "WAIT_SECONDS", 60)
+            charts.cache.delete("a")
+            started = time.monotonic()
+            assert pool.submit(charts.look, "a").result() == (200, "an answer")
+            assert time.monotonic() - started < 30  # its claim of before is void
 
 
 def test_outside_of_a_request_it_is_a_cache_like_any(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ MUTATIONS = (
         "return any_of([self.truth(each, False) for each in scalar.args])",
     ),
     Mutation("NOT IN passes over null", "emit/values.py", "if len(values) < len(scalar.options):", "if False:"),
+    Mutation("the first of alternatives is none", "normalise/alternatives.py", "expressions=values)", "expressions=values[1:])"),
     Mutation("<> finds nulls", "emit/match.py", '{"$nin": [right.value, None]}', '{"$nin": [right.value]}'),
     Mutation(
         "the sum of nothing is 0",

@@ -88,7 +88,7 @@ _FAMILIES = {
         )
     ],
     "case": ["case", "simple case", "case of kinds"],
-    "compare": ["compare", "compare str", "compare time", "between"],
+    "compare": ["compare", "compare str", "compare time", "between", "alternatives"],
     "like": ["like", "ilike", "like escape", "like of lower"],
     "array function": ["array_length", "array_contains"],
     "aggregate": ["sum", "avg", "min/max", "count", "count(*)"],
@@ -448,6 +448,15 @@ class Grammar:
             marks = ", ".join(f"{{{i}}}" for i in range(1, len(options) + 1))
             return form("bool", f"({{0}} {self.rng.choice(['IN', 'NOT IN'])} ({marks}))", e(kind, depth), *options)
 
+        def alternatives(depth: int) -> Node:
+            kind = self.rng.choice(["int", "str", "num"])
+            same, options = e(kind, 0), [self.literal(kind) for _ in range(self.rng.randint(2, 4))]
+            said = [f"{{0}} = {{{i}}}" for i in range(1, len(options) + 1)]
+            if self.chance(0.3):
+                said.insert(self.rng.randrange(len(said)), f"{{{len(options) + 1}}}")
+                options.append(e("bool", depth))
+            return form("bool", f"({' OR '.join(said)})", same, *options)
+
         def is_null(depth: int) -> Node:
             return form("bool", f"({{0}} IS {self.rng.choice(['', 'NOT '])}NULL)", self.scalar(depth))
 
@@ -492,6 +501,7 @@ class Grammar:
             ("compare time", compared(["ts", "date"])),
             ("between", between),
             ("in", listed),
+            ("alternatives", alternatives),
             ("is null", is_null),
             ("is true", is_truth),
             ("distinct from", distinct),

@@ -2,12 +2,13 @@
 
 from sqlglot import exp
 
+from mongopipe.translate.normalise.alternatives import alternatives
 from mongopipe.translate.normalise.between import between
 from mongopipe.translate.normalise.conditionals import conditionals
 from mongopipe.translate.normalise.date_parts import date_parts
 from mongopipe.translate.normalise.named_windows import named_windows
 
-RULES = (named_windows, between, conditionals, date_parts)
+RULES = (named_windows, between, conditionals, date_parts, alternatives)
 """In the order they run. Each may change the tree that it is given, and returns the tree."""
 
 
