@@ -3,8 +3,8 @@
 A whole stack of its own serves a generated catalog, as `make run` brings it. `catalog` are all charts of dashboard Catalog, and
 `explorer` the table of dashboard Products with filters of category and price, each asked through Superset's API without its cache, one
 after the other; they are held against limits for the 95th of a hundred. `browser` is from the first painted pixel of dashboard Catalog
-to its last chart, in Chromium; a round of it is a new page. `post` is from a post to the API to its number in an open page that nobody
-touches.
+to the first frame that shows something of each chart, as the page itself sees it, in Chromium; a round of it is a new browser. `post` is
+from a post to the API to its number in an open page that nobody touches.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from playwright.sync_api import expect
-from support.browser import dashboard, open_browser
+from support.browser import CHART, dashboard, open_browser
 from support.pages import Pages
 from support.stacks import Stack, prepared_stack
 
@@ -30,6 +30,25 @@ from serving.database import connect, tidemark
 from settings import settings
 
 CATALOG = "tidemark-catalog"
+# Looks at each frame for charts with a number, a row of a table or a canvas that is not blank: milliseconds by chart.
+WATCH = """
+    window.drawn = {};
+    const small = new OffscreenCanvas(32, 32).getContext("2d", {willReadFrequently: true});
+    const painted = canvas => {
+        small.clearRect(0, 0, 32, 32);
+        small.drawImage(canvas, 0, 0, 32, 32);
+        return small.getImageData(0, 0, 32, 32).data.some(part => part > 0);
+    };
+    const look = () => {
+        for (const chart of document.querySelectorAll("CHART")) {
+            const name = chart.dataset.testChartName, canvas = chart.querySelector("canvas");
+            if (!(name in window.drawn) && (chart.querySelector(".header-line, table tbody tr") || (canvas?.width && painted(canvas))))
+                window.drawn[name] = performance.now();
+        }
+        requestAnimationFrame(look);
+    };
+    requestAnimationFrame(look);
+""".replace("CHART", CHART)
 WARMING = 3  # questions that bring all into memory
 CHART_SECONDS, TABLE_SECONDS, BROWSER_SECONDS, POST_SECONDS = 0.3, 1.0, 4.0, 10.0
 
@@ -56,13 +75,15 @@ def explorer(viewer: Pages) -> dict[str, Any]:
     return {**context, "queries": queries, "force": True}
 
 
-def first_paint_to_last_chart() -> float:
+def first_paint_to_last_chart(charts: int) -> float:
     with open_browser("viewer") as page:
+        page.add_init_script(WATCH)
         opened = dashboard(page, CATALOG)
-        for name in opened.charts():
-            opened.wait_until_drawn(name)
-        drawn = page.evaluate("performance.now()")
+        page.wait_for_function("charts => Object.keys(window.drawn).length === charts", arg=charts)
+        drawn = page.evaluate("Math.max(...Object.values(window.drawn))")
         painted = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        for name in opened.charts():
+            opened.wait_until_drawn(name)  # and shows no error
         return float(drawn - painted) / 1000
 
 
@@ -104,7 +125,7 @@ def main() -> None:
             seconds = asked(ask, given.times)
             comparisons[f"{name} p95"] = against_limit(limit, [p95(seconds)])
             say(f"{name}: median {statistics.median(seconds):.3f} s, p95 {p95(seconds):.3f} s")
-        pages = [first_paint_to_last_chart() for _ in range(given.rounds)]
+        pages = [first_paint_to_last_chart(len(viewer.charts_of(CATALOG))) for _ in range(given.rounds)]
         comparisons["first paint to last chart"] = against_limit(BROWSER_SECONDS, pages)
         comparisons["post to page"] = against_limit(POST_SECONDS, post_to_page(given.rounds))
     tell("dashboards", "s", comparisons, reach=dict.fromkeys(comparisons, 1), rows=given.rows)

@@ -184,7 +184,7 @@ def in_order(dataset: Content, like: Content) -> Content:
     return found
 
 
-_SEEN = ("label_colors", "shared_label_colors", "map_label_colors", "color_scheme_domain", "color_namespace")
+_SEEN = ("shared_label_colors", "map_label_colors", "color_scheme_domain", "color_namespace")
 _NUMBERS_OF_CHARTS = ("excluded", "chartsInScope", "timed_refresh_immune_slices")
 _BY_NUMBER_OF_CHART = ("chart_configuration", "expanded_slices")
 

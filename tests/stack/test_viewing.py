@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import pytest
 from playwright.sync_api import Locator, Page, TimeoutError, expect
-from support.browser import Dashboard, dashboard, open_browser
+from support.browser import Answers, Dashboard, dashboard, open_browser
+from support.cube_charts import products, wrong
 from support.environment import setting
 from support.pages import Pages
 from support.recompute import Recomputed
@@ -47,13 +48,6 @@ def page(started: Stack) -> Iterator[Page]:
         until(lambda: len(Pages("viewer").dashboards()) == 4, "the dashboards have been imported", started.logs)
         with open_browser("viewer") as opened:
             yield opened
-
-
-def products(of: Recomputed, **dimensions: Any) -> int:
-    """How many there are of these dimensions."""
-    names = ("category_id", "price_level", "is_best_seller")
-    cells = ((dict(zip(names, cell, strict=True)), sums["products"]) for cell, sums in of.cube.items())
-    return sum(count for cell, count in cells if dimensions.items() <= cell.items())
 
 
 def products_named(of: Recomputed, name: str) -> int:
@@ -95,18 +89,31 @@ def test_the_catalog_in_numbers(stack: Stack, page: Page) -> None:
 
 
 def test_filters_change_every_chart(stack: Stack, page: Page) -> None:
-    truth, opened = stack.recomputed(), dashboard(page, CATALOG)
+    truth, opened, numbers = stack.recomputed(), dashboard(page, CATALOG), Pages("viewer").charts()
     number, name = a_category(truth)
-    opened.choose("category", name)
-    shows(opened, "Products", products(truth, category_id=number))
-    shows(opened, "Categories", 1)
-    expect(opened.chart("Categories in numbers").locator("tbody tr")).to_have_count(1)
-    assert opened.column("Categories in numbers", "Category") == [name]
     level = next(level for category, level, _ in truth.cube if category == number and level is not None)
+    over_cube = set(opened.charts()) - {"Events behind", "Freshness"}
+
+    def all_charts_say(**dimensions: Any) -> None:
+        found: list[str] = []
+
+        def all_right() -> bool:
+            found[:] = [wrong(chart, answers.rows(numbers[chart]), truth, **dimensions) for chart in over_cube]
+            return not any(found)
+
+        until(all_right, f"every chart says what is of {dimensions}", lambda: "\n".join(filter(None, found)))
+
+    answers = Answers(page)
+    all_charts_say()
     opened.choose("level", label(level))
-    shows(opened, "Products", products(truth, category_id=number, price_level=level))
+    all_charts_say(price_level=level)
     expect(opened.chart("Price levels in numbers").locator("tbody tr")).to_have_count(1)
-    assert opened.column("Price levels in numbers", "Products") == [str(products(truth, category_id=number, price_level=level))]
+    assert opened.column("Price levels in numbers", "Products") == [f"{products(truth, price_level=level):,}"]
+    opened.choose("category", name)
+    all_charts_say(category_id=number, price_level=level)
+    shows(opened, "Products", products(truth, category_id=number, price_level=level))
+    shows(opened, "Categories", 1)
+    assert opened.column("Categories in numbers", "Category") == [name]
 
 
 def test_a_click_on_a_category_filters_the_other_charts(stack: Stack, page: Page) -> None:

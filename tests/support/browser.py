@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, Response, expect, sync_playwright
 
 from settings import settings
 
@@ -87,6 +89,24 @@ class Dashboard:
 
     def apply(self) -> None:
         self.page.locator("[data-test=filter-bar__apply-button]").click()
+
+
+class Answers:
+    """What a page has last been answered for its charts, from now on."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._last: dict[int, Response] = {}
+        page.on("response", self._note)
+
+    def _note(self, response: Response) -> None:
+        if of := re.search(r"/chart/data\?form_data=.*slice_id%22%3A(\d+)", response.url):
+            self._last[int(of[1])] = response
+
+    def rows(self, chart: int) -> list[dict[str, Any]]:
+        """Of the chart of that number; none before it has asked."""
+        self._page.wait_for_timeout(50)  # in which the page tells
+        return self._last[chart].json()["result"][0]["data"] if chart in self._last else []
 
 
 @contextmanager
