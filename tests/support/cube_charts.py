@@ -14,7 +14,7 @@ from catalog.cube import label, unknown_category
 Cell = tuple[dict[str, Any], dict[str, int]]  # dimensions and sums
 
 # Of the charts of Catalog that show categories: how many of them, and what the rest is called where it is shown.
-LARGEST = {"Average price by category": (20, None), "Products by category": (100, "Others")}
+LARGEST = {"Average price by category": (20, None), "Products by category": (50, "Others")}
 # Metrics of report_cube from the sums of cells.
 METRICS: dict[str, Callable[[Counter[str]], tuple[int, int]]] = {
     "products_sum": lambda sums: (sums["products"], 1),
