@@ -155,6 +155,26 @@ def test_products_by_asin_by_price_and_one_by_one(stack: Stack, page: Page) -> N
     shows(opened, "Products found", sum(20 <= one["price"] <= 40 for one in truth.products.values()))
 
 
+def test_products_by_their_title(stack: Stack, page: Page) -> None:
+    """By its beginning, and by what stands within where a % is typed before."""
+    truth, opened = stack.recomputed(), dashboard(page, PRODUCTS)
+    titles = [truth.products[asin]["title"] for asin in sorted(truth.products)]
+    search = opened.chart("Products one by one").locator("input[aria-label^=Search]")
+
+    def found(sign: str, pattern: str) -> None:
+        """Some part of a title, all of whose titles a page shows as they are."""
+        for part in dict.fromkeys(part.upper() for title in titles for part in re.findall(pattern, title)):
+            expected = [title for title in titles if (title.upper().startswith(part) if not sign else part in title.upper())]
+            if len(expected) < len(titles) // 2 and all(map(plain, expected)):
+                search.fill(sign + part)
+                expect(opened.cells("Products one by one", "Title")).to_have_text(expected[:PAGE_ROWS])
+                return
+        raise AssertionError(f"no title has a part like {pattern}")
+
+    found("", r"^[A-Za-z]{4,}")
+    found("%", r"(?<= )[a-z]{5,}")
+
+
 def test_from_a_number_to_the_documents_behind_it(stack: Stack, page: Page) -> None:
     truth, opened = stack.recomputed(), dashboard(page, PRODUCTS)
     number, name = a_category(truth)

@@ -62,13 +62,16 @@ class Dashboard:
         """The figure that a chart of one figure shows."""
         return self.chart(name).locator(".header-line")
 
-    def column(self, chart: str, title: str) -> list[str]:
-        """What the rows of a table show in a column, of the page that is seen."""
+    def cells(self, chart: str, title: str) -> Locator:
+        """Of a column of a table, on the page that is seen."""
         table = self.chart(chart).locator("table")
         table.locator("tbody tr").first.wait_for()
         titles = [one.inner_text().strip() for one in table.locator("thead th").all()]
-        cells = table.locator(f"tbody tr td:nth-child({titles.index(title) + 1})")
-        return [one.inner_text().strip() for one in cells.all()]
+        return table.locator(f"tbody tr td:nth-child({titles.index(title) + 1})")
+
+    def column(self, chart: str, title: str) -> list[str]:
+        """What the rows of a table show in a column, on the page that is seen."""
+        return [one.inner_text().strip() for one in self.cells(chart, title).all()]
 
     def choose(self, name: str, value: str) -> None:
         """Chooses a value in a filter of that id and applies it."""
