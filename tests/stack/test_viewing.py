@@ -171,8 +171,8 @@ def test_products_by_their_title(stack: Stack, page: Page) -> None:
                 return
         raise AssertionError(f"no title has a part like {pattern}")
 
-    found("", r"^[A-Za-z]{4,}")
-    found("%", r"(?<= )[a-z]{5,}")
+    found("", r"^[A-Za-z]+ [A-Za-z]+, [A-Za-z]{3,}")
+    found("%", r"(?<= )[A-Za-z]+, [A-Za-z]{3,}")
 
 
 def test_from_a_number_to_the_documents_behind_it(stack: Stack, page: Page) -> None:
