@@ -453,8 +453,7 @@ class Grammar:
             same, options = e(kind, 0), [self.literal(kind) for _ in range(self.rng.randint(2, 4))]
             said = [f"{{0}} = {{{i}}}" for i in range(1, len(options) + 1)]
             if self.chance(0.3):
-                said.insert(self.rng.randrange(len(said)), f"{{{len(options) + 1}}}")
-                options.append(e("bool", depth))
+                said.insert(self.rng.randrange(len(said)), "{0} IS NULL")
             return form("bool", f"({' OR '.join(said)})", same, *options)
 
         def is_null(depth: int) -> Node:
