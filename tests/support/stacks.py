@@ -50,6 +50,7 @@ PORTS = (
 REPORTS = ("report_cube", "report_price_level", "report_category", "report_summary")
 SHELL = ("PATH", "HOME", "USER", "LANG", "TERM", "TMPDIR", "JAVA_HOME", "JAVA_TOOL_OPTIONS", "http_proxy", "https_proxy", "no_proxy")
 RUN_SECONDS = 400.0  # on a machine with other things to do
+READING_SECONDS = 2.0  # that a person takes at least to answer a question
 
 Told = dict[tuple[str, str, str], datetime]
 
@@ -162,13 +163,14 @@ class Stack:
     def decide(self, run: str, option: str, dag: str = DAG) -> str:
         """Waits until a run asks a person, answers until the answer is taken, and returns what it has asked.
 
-        Whoever answers before Airflow's scheduler has seen the end of the process that asked is asked again.
+        Whoever answers before Airflow's scheduler has seen the end of the process that asked is asked again, as often as a task is tried.
         """
         question = self.asks(run, dag)
 
         def taken() -> bool:
             states = self.states(run, dag)["approve"]
             if WAITING & states:
+                time.sleep(READING_SECONDS)
                 with Airflow() as airflow:
                     airflow._http.patch(_question(run, dag), json={"chosen_options": [option]})
             return bool(ENDED & states)
