@@ -113,7 +113,11 @@ def test_filters_change_every_chart(stack: Stack, page: Page) -> None:
     all_charts_say(category_id=number, price_level=level)
     shows(opened, "Products", products(truth, category_id=number, price_level=level))
     shows(opened, "Categories", 1)
+    expect(opened.chart("Categories in numbers").locator("tbody tr")).to_have_count(1)
     assert opened.column("Categories in numbers", "Category") == [name]
+    expect(opened.cells("Price levels in numbers", "Products")).to_have_text(
+        [f"{products(truth, category_id=number, price_level=level):,}"]
+    )
 
 
 def test_a_click_on_a_category_filters_the_other_charts(stack: Stack, page: Page) -> None:

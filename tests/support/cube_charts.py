@@ -4,68 +4,48 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from support.recompute import Recomputed
-
-from catalog.cube import label, unknown_category
-
-Cell = tuple[dict[str, Any], dict[str, int]]  # dimensions and sums
+from support.recompute import Cell, Recomputed, category_name, label, over, rolled
 
 # Of the charts of Catalog that show categories: how many of them, and what the rest is called where it is shown.
 LARGEST = {"Average price by category": (20, None), "Products by category": (50, "Others")}
 # Metrics of report_cube from the sums of cells.
-METRICS: dict[str, Callable[[Counter[str]], tuple[int, int]]] = {
-    "products_sum": lambda sums: (sums["products"], 1),
-    "best_sellers": lambda sums: (sums["best_sellers"], 1),
-    "categories": lambda sums: (sums["categories"], 1),
-    "discounted_sum": lambda sums: (sums["discounted"], 1),
-    "bought_sum": lambda sums: (sums["bought_floor"], 1),
-    "average_price": lambda sums: (sums["price_cents"], sums["priced"] * 100),
-    "average_stars": lambda sums: (sums["stars_tenths"], sums["rated"] * 10),
-    "average_discount": lambda sums: (sums["discount_cents"], sums["list_cents"]),
+METRICS: dict[str, Callable[[Mapping[str, int]], float | None]] = {
+    "products_sum": lambda sums: sums["products"],
+    "best_sellers": lambda sums: sums["best_sellers"],
+    "categories": lambda sums: sums["categories"],
+    "discounted_sum": lambda sums: sums["discounted"],
+    "bought_sum": lambda sums: sums["bought_floor"],
+    "average_price": lambda sums: over(sums["price_cents"], sums["priced"] * 100),
+    "average_stars": lambda sums: over(sums["stars_tenths"], sums["rated"] * 10),
+    "average_discount": lambda sums: over(sums["discount_cents"], sums["list_cents"]),
 }
 NAMES = ("category_id", "price_level", "is_best_seller")
 
 
 def products(of: Recomputed, **dimensions: Any) -> int:
     """How many there are of these dimensions."""
-    return sum(sums["products"] for _, sums in cells(of, **dimensions))
+    return sum(sums["products"] for sums in cells(of, **dimensions).values())
 
 
-def cells(of: Recomputed, **dimensions: Any) -> Iterator[Cell]:
-    """The dimensions and the sums of the cells of these dimensions."""
-    every = ((dict(zip(NAMES, cell, strict=True)), sums) for cell, sums in of.cube.items())
-    return ((cell, sums) for cell, sums in every if dimensions.items() <= cell.items())
+def cells(of: Recomputed, **dimensions: Any) -> dict[Cell, dict[str, int]]:
+    """Those of these dimensions that have products."""
+    having = {cell: sums for cell, sums in of.cube.items() if sums["products"]}
+    return {cell: sums for cell, sums in having.items() if dimensions.items() <= dict(zip(NAMES, cell, strict=True)).items()}
 
 
-def summed(of: Iterable[Cell]) -> Counter[str]:
-    """The sums of cells, and what follows from their dimensions."""
-    sums: Counter[str] = Counter()
-    categories = set()
-    for cell, parts in of:
-        sums.update(parts)
-        sums["best_sellers"] += parts["products"] if cell["is_best_seller"] else 0
-        if parts["products"]:
-            categories.add(cell["category_id"])
-    sums["categories"] = len(categories)
-    return sums
-
-
-def groups(of: Recomputed, by: str | None, **dimensions: Any) -> dict[str | None, Counter[str]]:
-    """The sums of these dimensions by category_name or label, or all together by None."""
-
-    def name(dimensions: dict[str, Any]) -> str | None:
-        number = dimensions["category_id"]
-        names = {"category_name": of.categories.get(number) or unknown_category(number), "label": label(dimensions["price_level"])}
-        return names[by] if by else None
-
-    grouped: dict[str | None, list[Cell]] = {}
-    for cell, sums in cells(of, **dimensions):
-        if sums["products"]:
-            grouped.setdefault(name(cell), []).append((cell, sums))
-    return {key: summed(parts) for key, parts in grouped.items()}
+def groups(of: Recomputed, by: str | None, **dimensions: Any) -> dict[str | None, Mapping[str, int]]:
+    """The sums of these dimensions by category_name or label, or all together by None; with the number of categories."""
+    keys: dict[str | None, Callable[[Cell], str | None]] = {
+        "category_name": lambda cell: category_name(of, cell[0]),
+        "label": lambda cell: label(cell[1]),
+        None: lambda _: None,
+    }
+    key, cube = keys[by], cells(of, **dimensions)
+    categories = Counter(name for name, _ in {(key(cell), cell[0]) for cell in cube})
+    return {name: {**sums, "categories": categories[name]} for name, sums in rolled(cube, key).items()}
 
 
 def wrong(chart: str, rows: list[dict[str, Any]], of: Recomputed, **dimensions: Any) -> str:
@@ -77,7 +57,7 @@ def wrong(chart: str, rows: list[dict[str, Any]], of: Recomputed, **dimensions: 
     has_rest = rest is not None and rest in shown
     if has_rest:
         named = [sums for name, sums in expected.items() if name not in shown]
-        expected[rest] = sum(named, Counter())
+        expected[rest] = sum(map(Counter, named), Counter())
         if max(sums["products"] for sums in named) > min(row["products_sum"] for row in rows):
             return f"{chart}: not the largest"
     if not shown.keys() <= expected.keys() or len(shown) != min(len(expected), most + has_rest):
@@ -85,8 +65,7 @@ def wrong(chart: str, rows: list[dict[str, Any]], of: Recomputed, **dimensions: 
     for name, row in shown.items():
         for metric, value in row.items():
             if metric in METRICS:
-                over, under = METRICS[metric](expected[name])
-                right = value is None if under == 0 else value is not None and math.isclose(value, over / under, rel_tol=1e-12)
-                if not right:
-                    return f"{chart}: {metric} of {name} is {value} instead of {over} / {under}"
+                right = METRICS[metric](expected[name])
+                if value != right and (value is None or right is None or not math.isclose(value, right, rel_tol=1e-12)):
+                    return f"{chart}: {metric} of {name} is {value} instead of {right}"
     return ""

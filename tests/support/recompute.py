@@ -125,7 +125,7 @@ class Products(Mapping[str, Document]):
             "category_id": facts.category_id,
             "isBestSeller": facts.best_seller,
             "boughtInLastMonth": facts.bought,
-            "category_name": _name(self._all, facts.category_id),
+            "category_name": category_name(self._all, facts.category_id),
             "price_level": level(facts.price_cents),
             "date": EPOCH + timedelta(milliseconds=facts.moment),
         }
@@ -611,11 +611,11 @@ def _summed(
     return Recomputed(facts, categories, rejections, cube, read, records)
 
 
-def _name(recomputed: Recomputed, category_id: int) -> str:
+def category_name(recomputed: Recomputed, category_id: int) -> str:
     return recomputed.categories.get(category_id, f"Unknown category {category_id}")
 
 
-def _rolled(cube: Mapping[Cell, Mapping[str, int]], key: Callable[[Cell], Any]) -> dict[Any, dict[str, int]]:
+def rolled(cube: Mapping[Cell, Mapping[str, int]], key: Callable[[Cell], Any]) -> dict[Any, dict[str, int]]:
     """The cube's sums by another key, with best_sellers beside the measures."""
     total: dict[Any, dict[str, int]] = {}
     for cell, measures in cube.items():
@@ -626,7 +626,7 @@ def _rolled(cube: Mapping[Cell, Mapping[str, int]], key: Callable[[Cell], Any]) 
     return total
 
 
-def _over(dividend: int, divisor: int) -> float | None:
+def over(dividend: int, divisor: int) -> float | None:
     """The double nearest to the quotient; None over nothing."""
     return dividend / divisor if divisor else None
 
@@ -634,14 +634,14 @@ def _over(dividend: int, divisor: int) -> float | None:
 def reports(recomputed: Recomputed) -> dict[str, list[Document]]:
     """The documents of report_cube, report_price_level, report_category and report_summary, in order of their keys."""
     cube = recomputed.cube
-    everything = _rolled(cube, lambda cell: None).get(None) or dict.fromkeys((*MEASURES, "best_sellers"), 0)
+    everything = rolled(cube, lambda cell: None).get(None) or dict.fromkeys((*MEASURES, "best_sellers"), 0)
     products = everything["products"]
-    by_category = _rolled(cube, lambda cell: cell[0])
+    by_category = rolled(cube, lambda cell: cell[0])
     return {
         "report_cube": [
             {
                 "category_id": category_id,
-                "category_name": _name(recomputed, category_id),
+                "category_name": category_name(recomputed, category_id),
                 "price_level": price_level,
                 "label": label(price_level),
                 "is_best_seller": best_seller,
@@ -656,20 +656,20 @@ def reports(recomputed: Recomputed) -> dict[str, list[Document]]:
                 "products": sums["products"],
                 "share": sums["products"] / products,
             }
-            for price_level, sums in sorted(_rolled(cube, lambda cell: cell[1]).items(), key=lambda one: _sortable(one[:1]))
+            for price_level, sums in sorted(rolled(cube, lambda cell: cell[1]).items(), key=lambda one: _sortable(one[:1]))
         ],
         "report_category": [
             {
                 "category_id": category_id,
-                "category_name": _name(recomputed, category_id),
+                "category_name": category_name(recomputed, category_id),
                 "products": sums["products"],
                 "share": sums["products"] / products,
-                "average_price": _over(sums["price_cents"], sums["priced"] * 100),
-                "average_stars": _over(sums["stars_tenths"], sums["rated"] * 10),
+                "average_price": over(sums["price_cents"], sums["priced"] * 100),
+                "average_stars": over(sums["stars_tenths"], sums["rated"] * 10),
                 "best_sellers": sums["best_sellers"],
                 "bought_floor": sums["bought_floor"],
                 "discounted": sums["discounted"],
-                "average_discount": _over(sums["discount_cents"], sums["list_cents"]),
+                "average_discount": over(sums["discount_cents"], sums["list_cents"]),
             }
             for category_id, sums in sorted(by_category.items())
         ],
@@ -677,8 +677,8 @@ def reports(recomputed: Recomputed) -> dict[str, list[Document]]:
             {
                 "products": products,
                 "categories": len(by_category),
-                "average_price": _over(everything["price_cents"], everything["priced"] * 100),
-                "average_stars": _over(everything["stars_tenths"], everything["rated"] * 10),
+                "average_price": over(everything["price_cents"], everything["priced"] * 100),
+                "average_stars": over(everything["stars_tenths"], everything["rated"] * 10),
                 "best_sellers": everything["best_sellers"],
                 "discounted": everything["discounted"],
                 "bought_floor": everything["bought_floor"],
