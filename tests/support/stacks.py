@@ -240,10 +240,11 @@ class Stack:
         """What is wrong with the history of days (YYYY-MM-DD), given all that has been ingested."""
         found = []
         with connect() as client, snapshot(tidemark(client)) as now:
+            files = self._files(_told(tidemark(client)))
             for day in days:
-                files = [CsvFile(one.path, one.kind, one.day, 0) for one in self.ingested if one.kind == "category" or one.day <= day]
+                known = [one for one in files if one.kind == "category" or str(one.observed_at) <= day]
                 rows = now.rows("report_history", {"$match": {"day": datetime.fromisoformat(f"{day}T00:00:00+00:00")}}, {"$unset": "day"})
-                found += [f"{day}: {line}" for line in differences("report_cube", reports(recompute_files(files))["report_cube"], rows)]
+                found += [f"{day}: {line}" for line in differences("report_cube", reports(recompute_files(known))["report_cube"], rows)]
         return found
 
     def wrong(self) -> list[str]:
