@@ -14,7 +14,7 @@ COPY local/setup.sh local/
 # MongoDB has an image of its own.
 RUN sh local/setup.sh packages && rm -rf .venv/lib/python3.11/site-packages/fiftyone
 COPY . .
-RUN sh local/setup.sh jars
+RUN sh local/setup.sh jars && sh local/setup.sh classes
 
 FROM base
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/tidemark tidemark \

@@ -241,6 +241,11 @@ class Settings(BaseSettings):
         return Path(sys.prefix) / "share" / "tidemark" / "jars"
 
     @property
+    def class_archive(self) -> Path:
+        """File of Spark's classes as a JVM maps them, which set-up made. Part of the environment."""
+        return self.jars.with_name("spark.jsa")
+
+    @property
     def work(self) -> Path:
         """Folder of what is needed for a while: compressed files are unpacked there."""
         return self.home / "work"

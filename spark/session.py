@@ -23,10 +23,13 @@ _SHORT_JOB = "-XX:TieredStopAtLevel=1"
 _SHORT_JOB_EVENTS = 2_000_000
 
 
-def session(name: str, *, memory: str, cores: int = 2, ui_port: int | None = None, events: int | None = None) -> SparkSession:
+def session(
+    name: str, *, memory: str, cores: int = 2, ui_port: int | None = None, events: int | None = None, leave: Path | None = None
+) -> SparkSession:
     """A session on the master of the settings; `memory` is the driver's heap (2g), without a port there are no Spark pages.
 
-    `cores` are what it takes of a cluster, `events` is about how many it will go through, None no end of them.
+    `cores` are what it takes of a cluster, `events` is about how many it will go through, None no end of them. `leave` is where the JVM
+    leaves an archive of its classes when it ends; without it those of the archive that set-up made are used.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     short = events is not None and events < _SHORT_JOB_EVENTS
@@ -34,7 +37,7 @@ def session(name: str, *, memory: str, cores: int = 2, ui_port: int | None = Non
     scratch = _scratch(name)
     options: dict[str, bool | float | int | str | None] = {
         "spark.driver.memory": memory,
-        "spark.driver.extraJavaOptions": f'{java_options} "-Djava.io.tmpdir={scratch}"',
+        "spark.driver.extraJavaOptions": f'{java_options} {_classes(leave)} "-Djava.io.tmpdir={scratch}"',
         "spark.executor.extraJavaOptions": java_options,
         **SESSION_OPTIONS,
         # Delta Lake's, which the raw history is in.
@@ -57,9 +60,23 @@ def session(name: str, *, memory: str, cores: int = 2, ui_port: int | None = Non
     options |= _on_this_machine() if settings().spark_master.startswith("local") else _on_a_cluster(cores)
     if ui_port is not None:
         options["spark.ui.port"] = str(ui_port)
-    jars = sorted(str(jar) for jar in (settings().jars / "spark").glob("*.jar"))
-    options |= {"spark.jars": ",".join(jars)} if jars else {"spark.jars.packages": ",".join(PACKAGES)}
+    options |= _connectors()
     return SparkSession.builder.master(settings().spark_master).appName(name).config(map=options).getOrCreate()
+
+
+def _classes(leave: Path | None) -> str:
+    """A JVM's options for the archive of classes. One that does not fit is nothing to tell of."""
+    kind, archive = ("ArchiveClassesAtExit", leave) if leave else ("SharedArchiveFile", settings().class_archive)
+    return f'"-XX:{kind}={archive}" -Xlog:cds*=off -Xlog:class+path=off'
+
+
+def _connectors() -> dict[str, str]:
+    """In the driver on the class path, as only classes from there are in an archive; executors elsewhere are sent them."""
+    jars = sorted(str(jar) for jar in (settings().jars / "spark").glob("*.jar"))
+    if not jars:
+        return {"spark.jars.packages": ",".join(PACKAGES)}
+    sent = {} if settings().spark_master.startswith("local") else {"spark.jars": ",".join(jars)}
+    return {"spark.driver.extraClassPath": os.pathsep.join(jars), **sent}
 
 
 def _on_this_machine() -> dict[str, str]:
