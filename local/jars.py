@@ -14,8 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from local.prerequisites import java
-from settings import settings
+from settings import java, settings
 
 LOCK = Path(__file__).with_name("jars.lock")
 PATTERN = "[artifact]-[revision](-[classifier]).[ext]"

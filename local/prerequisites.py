@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ingest import topics
 from serving.database import connect
-from settings import LOOPBACK, Settings
+from settings import LOOPBACK, Settings, java
 
 LEAST_JAVA = 17
 LEAST_FREE_MB = 2_000
@@ -39,12 +39,6 @@ _SECRETS = {
     "airflow": ("airflow_password", "airflow_secret_key"),
     "superset": ("superset_password", "superset_viewer_password", "superset_secret_key"),
 }
-
-
-def java() -> str:
-    """The java that everything runs with: JAVA_HOME's, else the PATH's."""
-    home = os.environ.get("JAVA_HOME")
-    return str(Path(home) / "bin" / "java") if home else "java"
 
 
 def local_ports(of: Settings) -> dict[str, int]:

@@ -18,8 +18,7 @@ from pathlib import Path
 from ingest.connections import environment as connections
 from local import health
 from local.health import Health
-from local.prerequisites import java
-from settings import CHECKOUT, settings
+from settings import CHECKOUT, java, settings
 
 PYTHON = sys.executable
 

@@ -5,6 +5,7 @@ The one place that reads the environment. The table in README.md is checked agai
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import cached_property, lru_cache
 from math import inf
@@ -274,6 +275,12 @@ def settings() -> Settings:
     Raises pydantic.ValidationError, which names the variable, where a value does not fit.
     """
     return Settings()  # type: ignore[call-arg]
+
+
+def java() -> str:
+    """The java that everything runs with: JAVA_HOME's, else the PATH's."""
+    home = os.environ.get("JAVA_HOME")
+    return str(Path(home) / "bin" / "java") if home else "java"
 
 
 def in_words(error: ValidationError) -> list[str]:

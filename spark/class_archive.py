@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from catalog.marks import TideMark, TopicPartition
-from settings import settings
+from settings import java, settings
 from spark import transforms
 from spark.lake import Lake
 from spark.session import session
@@ -44,8 +44,13 @@ def make(archive: Path) -> None:
             stderr=subprocess.STDOUT,
             text=True,
         )
-    if done.returncode or not new.is_file():
-        raise NotMade(done.stdout[-2000:])
+        if done.returncode or not new.is_file():
+            raise NotMade(done.stdout[-2000:])
+        # Of what does not fit a JVM makes nothing, but one that was cut short, as on a full disk, would be the end of it.
+        tried = subprocess.run([java(), f"-XX:SharedArchiveFile={new}", "-version"], cwd=folder, capture_output=True, text=True)
+        if tried.returncode:
+            new.unlink()
+            raise NotMade(tried.stdout[-2000:])
     new.replace(archive)
 
 

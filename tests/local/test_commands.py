@@ -15,8 +15,7 @@ import pytest
 
 from local import __main__ as commands
 from local import health, stack
-from local.prerequisites import java
-from settings import CHECKOUT
+from settings import CHECKOUT, java
 
 TARGETS = re.findall(r"^\.PHONY: (.*)$", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)[0].split()
 

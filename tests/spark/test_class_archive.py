@@ -1,0 +1,72 @@
+"""The archive of Spark's classes: a session's JVM takes them from it, and starts all the same where it is of no use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from settings import CHECKOUT, settings
+from spark import class_archive
+from spark.class_archive import NotMade
+
+# A process of its own: a JVM is asked for its classes while it loads them.
+SESSION = """
+import sys
+from pathlib import Path
+from settings import Settings
+Settings.class_archive = Path(sys.argv[1])
+from spark.session import session
+spark = session("test-classes", memory="1g")
+spark.sql("CREATE TABLE delta.`%s` (number INT) USING DELTA" % sys.argv[2])
+print("rows:", spark.range(7).count())
+"""
+
+
+def loaded(archive: Path, folder: Path) -> tuple[str, dict[str, str]]:
+    """What a session's process says, and by class where it has come from."""
+    log = folder / "classes"
+    done = subprocess.run(
+        [sys.executable, "-c", SESSION, str(archive), str(folder / "table")],
+        cwd=CHECKOUT,
+        env=os.environ | {"PYTHONPATH": ".", "JAVA_TOOL_OPTIONS": f"{os.environ['JAVA_TOOL_OPTIONS']} -Xlog:class+load:file={log}.%p"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=True,
+    )
+    lines = [line.partition(" source: ") for file in folder.glob("classes.*") for line in file.read_text().splitlines()]
+    return done.stdout, {name.split()[-1]: source for name, _, source in lines}
+
+
+def test_spark_and_its_connectors_come_from_the_archive(tmp_path: Path) -> None:
+    _, classes = loaded(settings().class_archive, tmp_path)
+    for name in ("org.apache.spark.SparkContext", "org.apache.spark.sql.catalyst.plans.QueryPlan", "org.apache.spark.sql.delta.DeltaLog"):
+        assert classes[name] == "shared objects file (top)"
+
+
+@pytest.mark.parametrize("content", [None, b"no archive"])
+def test_an_archive_that_is_of_no_use_is_nothing_to_tell_of(content: bytes | None, tmp_path: Path) -> None:
+    archive = tmp_path / "spark.jsa"
+    if content is not None:
+        archive.write_bytes(content)
+    said, classes = loaded(archive, tmp_path)
+    assert "rows: 7" in said
+    assert str(archive) not in said
+    assert classes["org.apache.spark.SparkContext"].startswith("file:")
+
+
+@pytest.mark.parametrize(("learn", "said"), [("echo no memory; exit 1", "no memory"), ('head -c 99999999 {whole} > "$4"', "fatal error")])
+def test_where_none_comes_of_it_the_former_one_stays(learn: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of one would be the end of every JVM that maps it."""
+    process, archive = tmp_path / "python", tmp_path / "spark.jsa"
+    process.write_text("#!/bin/sh\n" + learn.format(whole=settings().class_archive))
+    process.chmod(0o755)
+    archive.write_bytes(b"former")
+    monkeypatch.setattr(sys, "executable", str(process))
+    with pytest.raises(NotMade, match=said):
+        class_archive.make(archive)
+    assert [archive.read_bytes(), *tmp_path.glob("*.new")] == [b"former"]
