@@ -46,9 +46,9 @@ def sent(place: Place) -> list[Row]:
 
 
 def test_what_is_landed_is_what_kafka_holds_and_nothing_twice(place: Place, spark: SparkSession, lake: Lake) -> None:
-    place.send(any_log(Random(71), 300))
+    place.send(any_log(Random(71), 150))
     ends = place.ends()
-    assert land(spark, lake, most=40) == ends
+    assert land(spark, lake, most=30) == ends
     assert landed(lake, ends) == sent(place)
     landing = lake.landed().landing
     assert landing > 1, "it was not landed in parts"
@@ -74,7 +74,7 @@ def test_who_comes_late_with_another_range_lands_nothing(place: Place, spark: Sp
 
 
 def test_several_land_at_the_same_time(place: Place, spark: SparkSession, lake: Lake) -> None:
-    place.send(any_log(Random(74), 300))
+    place.send(any_log(Random(74), 150))
     failures: list[BaseException] = []
 
     def one() -> None:
