@@ -17,9 +17,9 @@ for name in [name for name in os.environ if name.startswith("TIDEMARK_")]:
     del os.environ[name]
 _HOME = tempfile.TemporaryDirectory(prefix="tidemark-test-")
 os.environ["TIDEMARK_HOME"] = _HOME.name
-# Tests start many JVMs that do little: optimising their code would cost more than it gains. Without that a JVM has little room for
-# compiled code, and the session that tests share would fill it and compile the same again and again.
-os.environ["JAVA_TOOL_OPTIONS"] = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
+# Tests start many JVMs that do little: optimising their code would cost more than it gains.
+_LONG_LIVED = "-XX:+UseSerialGC"
+os.environ["JAVA_TOOL_OPTIONS"] = f"{_LONG_LIVED} -XX:TieredStopAtLevel=1"
 
 from pymongo.database import Database  # noqa: E402
 from pyspark.sql import SparkSession  # noqa: E402
@@ -87,6 +87,8 @@ def spark() -> Iterator[SparkSession]:
     """The session that stream and batch have, in this process."""
     from spark.session import session
 
-    found = session("tidemark-test", memory="2g")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAVA_TOOL_OPTIONS", _LONG_LIVED)
+        found = session("tidemark-test", memory="2g")
     yield found
     found.stop()
