@@ -1,7 +1,7 @@
 """Spark's classes ready to run: `python -m spark.class_archive` makes an archive of them for the Java that is there.
 
-A JVM maps the archive into its memory instead of reading, checking and linking thousands of classes anew, which is a third of what a
-short job takes. One that does not fit, to another Java or other jars, is left aside by the JVM, which starts as without.
+A JVM maps the archive into its memory instead of reading, checking and linking thousands of classes anew, which is a quarter of the
+CPU that a short job takes. One that does not fit, to another Java or other jars, is left aside by the JVM, which starts as without.
 """
 
 from __future__ import annotations
