@@ -13,8 +13,8 @@ from settings import CHECKOUT, Settings
 
 PARTS = ("catalog", "ingest", "spark", "serving", "local", "settings", "dags")
 
-# Who else may touch the environment: where Java is, what children get, and what PySpark's workers need.
-OTHERS = {"dags/housekeeping.py", "local/prerequisites.py", "local/programs.py", "spark/session.py"}
+# Who may touch the environment beside the settings themselves: where Java is, what children get, and what PySpark's workers need.
+OTHERS = {"dags/housekeeping.py", "local/programs.py", "settings/__init__.py", "spark/class_archive.py", "spark/session.py"}
 
 
 def test_every_setting_says_what_it_is_for() -> None:
