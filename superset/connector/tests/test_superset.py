@@ -398,7 +398,10 @@ def test_cancel(superset: Superset, database: int, products: Products) -> None:
     endless = "SELECT COUNT(*) AS n FROM product AS a JOIN product AS b ON a.bought <> b.bought WHERE a.stars + b.stars < 0"
 
     def run() -> None:
-        answers.append(superset.sql(database, endless, client_id="stopme")["status"])
+        try:
+            answers.append(superset.sql(database, endless, client_id="stopme")["status"])
+        except AssertionError as error:
+            answers.append(str(error))
 
     asking = threading.Thread(target=run)
     started = time.monotonic()
@@ -413,7 +416,9 @@ def test_cancel(superset: Superset, database: int, products: Products) -> None:
     superset.post("query/stop", {"client_id": "stopme"})
     asking.join(60)
     assert not asking.is_alive()
-    assert answers == ["stopped"]
+    # Superset notes that it is stopped after MongoDB has ended it: whoever asked for it sees the one or the other.
+    (answer,) = answers
+    assert answer == "stopped" or "operation was interrupted" in answer
     assert not list(admin.aggregate([{"$currentOp": {}}, {"$match": {"op": "command", "command.aggregate": "product"}}]))
 
 
