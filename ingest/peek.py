@@ -41,6 +41,7 @@ def last(topic: str, count: int) -> list[Event]:
             "group.id": "tidemark-peek",  # none is joined
             "enable.auto.commit": False,
             "enable.partition.eof": True,
+            "fetch.wait.max.ms": 20,  # by default Kafka lets half a second go by before it says that a partition ends
             "isolation.level": "read_uncommitted",
             "logger": _Silent(),
         }

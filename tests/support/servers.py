@@ -21,6 +21,7 @@ from serving.database import connect
 from settings import settings
 
 START_SECONDS = 90
+TRANSACTION_SECONDS = 10  # so long MongoDB keeps what a process that was killed has begun; by default a minute
 
 
 @dataclass
@@ -88,6 +89,8 @@ def running_servers(home: Path) -> Iterator[Servers]:
         servers.kafka.start()
         servers.mongodb.start()
         servers.wait()
+        with connect() as client:
+            client.admin.command("setParameter", 1, transactionLifetimeLimitSeconds=TRANSACTION_SECONDS)
         yield servers
     finally:
         servers.kafka.stop()
