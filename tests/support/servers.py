@@ -21,7 +21,8 @@ from serving.database import connect
 from settings import settings
 
 START_SECONDS = 90
-TRANSACTION_SECONDS = 10  # so long MongoDB keeps what a process that was killed has begun; by default a minute
+# So long MongoDB keeps what a process that was killed has begun. By default a minute, half of what PyMongo tries again for.
+TRANSACTION_SECONDS = 10
 
 
 @dataclass
