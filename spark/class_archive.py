@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from catalog.marks import TideMark, TopicPartition
+from catalog.marks import TideMark
 from settings import java, settings
 from spark import transforms
 from spark.lake import Lake
@@ -34,11 +34,10 @@ class NotMade(Exception):
 
 def make(archive: Path) -> None:
     """Has a process go through what jobs do, whose JVM leaves its classes there. Raises NotMade, and leaves a former archive then."""
-    new = archive.with_suffix(".new")  # whoever has mapped the former one keeps it
-    new.unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
+        new = Path(folder) / archive.name
         done = subprocess.run(
-            [sys.executable, "-m", "spark.class_archive", folder, str(new)],
+            [sys.executable, "-m", "spark.class_archive", str(new)],
             env=os.environ | {"TIDEMARK_HOME": folder, "TIDEMARK_SPARK_MASTER": "local[2]"},
             stdout=subprocess.PIPE,  # which its JVM holds too: this waits for both
             stderr=subprocess.STDOUT,
@@ -49,12 +48,11 @@ def make(archive: Path) -> None:
         # Of what does not fit a JVM makes nothing, but one that was cut short, as on a full disk, would be the end of it.
         tried = subprocess.run([java(), f"-XX:SharedArchiveFile={new}", "-version"], cwd=folder, capture_output=True, text=True)
         if tried.returncode:
-            new.unlink()
             raise NotMade(tried.stdout[-2000:])
-    new.replace(archive)
+        new.replace(archive)  # whoever has mapped the former one keeps it
 
 
-def _learn(folder: str, archive: Path) -> None:
+def _learn(archive: Path) -> None:
     """Landing, validating, reducing, summing, and rows that go to Python's tasks and come back; all of it with two events."""
     spark = session("tidemark-class-archive", memory="1g", leave=archive)
     moment = datetime(2024, 1, 1, tzinfo=UTC)
@@ -63,10 +61,10 @@ def _learn(folder: str, archive: Path) -> None:
         (_PRODUCT, 0, 0, moment, b"B0GOOD0001", product, []),
         (_CATEGORY, 0, 0, moment, b"1", b'{"id":"1","category_name":"Bags"}', []),
     ]
-    lake = Lake(spark, f"{folder}/lake")
+    lake = Lake(spark, str(archive.with_name("lake")))
     lake.append(transforms.events(spark.createDataFrame(records, _RECORDS)), 1)
-    end = TideMark({TopicPartition(topic, 0): 1 for topic in (_PRODUCT, _CATEGORY)})
-    lake.write_layer(1, transforms.states(transforms.observed(lake.events(TideMark(), end), _CATEGORY)))
+    landed = lake.events(TideMark(), lake.landed().mark)
+    lake.write_layer(1, transforms.states(transforms.observed(landed, _CATEGORY)))
     states = lake.states(lake.layers())
     transforms.cube(states).collect()
     states.select("kind").mapInArrow(lambda batches: batches, "kind STRING").collect()
@@ -77,8 +75,7 @@ def _learn(folder: str, archive: Path) -> None:
 def main(words: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     if words:
-        folder, archive = words
-        _learn(folder, Path(archive))
+        _learn(Path(words[0]))
         return 0
     try:
         make(settings().class_archive)

@@ -18,8 +18,8 @@ PACKAGES = ("org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0", "io.delta:delta-
 
 # Validation makes generated methods so long that the JVM would interpret them for ever.
 _JAVA_OPTIONS = "-XX:-DontCompileHugeMethods"
-# Half a minute of CPU goes into the best machine code, which a short job ends without having used. Without that the JVM would have
-# little room for code, and compile the same again.
+# Half a minute of CPU goes into the best machine code, which a short job ends without having used. A JVM that makes only simple code
+# keeps little room for it by default, throws some away and compiles that again.
 _SHORT_JOB = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
 _SHORT_JOB_EVENTS = 2_000_000
 

@@ -17,8 +17,8 @@ for name in [name for name in os.environ if name.startswith("TIDEMARK_")]:
     del os.environ[name]
 _HOME = tempfile.TemporaryDirectory(prefix="tidemark-test-")
 os.environ["TIDEMARK_HOME"] = _HOME.name
-# Tests start many JVMs that do little: optimising their code would cost more than it gains.
-_LONG_LIVED = "-XX:+UseSerialGC"
+_LONG_LIVED = "-XX:+UseSerialGC"  # of the one JVM that works through most tests
+# Tests start many more that do little: optimising their code would cost more than it gains.
 os.environ["JAVA_TOOL_OPTIONS"] = f"{_LONG_LIVED} -XX:TieredStopAtLevel=1"
 
 from pymongo.database import Database  # noqa: E402

@@ -13,7 +13,7 @@ from settings import CHECKOUT, Settings
 
 PARTS = ("catalog", "ingest", "spark", "serving", "local", "settings", "dags")
 
-# Who may touch the environment beside the settings themselves: where Java is, what children get, and what PySpark's workers need.
+# Who touches the environment by other ways than the class Settings: where Java is, what children get, and what PySpark's workers need.
 OTHERS = {"dags/housekeeping.py", "local/programs.py", "settings/__init__.py", "spark/class_archive.py", "spark/session.py"}
 
 
