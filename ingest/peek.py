@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaError as ReadError
+from kafka.errors import KafkaError
 from pydantic import ValidationError
 from pymongo.errors import PyMongoError
 from rich.console import Console
@@ -20,8 +23,10 @@ from catalog.rules import RULES, Rules
 from catalog.words import rule
 from ingest.files import Kind
 from ingest.kinds import judge_of, topic_of
+from ingest.topics import admin
+from ingest.watch import look
 from serving import withdrawals
-from serving.database import connect, tidemark
+from serving.database import Document, connect, tidemark
 from settings import in_words, settings
 
 ANSWER_SECONDS = 10.0
@@ -35,6 +40,13 @@ class NotReadable(Exception):
 
 def last(topic: str, count: int) -> list[Event]:
     """The newest events of a topic by Kafka's clock, oldest first. Raises NotReadable."""
+    try:
+        with admin(ANSWER_SECONDS) as client:
+            partitions = [one for one in look(client) if one["topic"] == topic]
+    except KafkaError as error:
+        raise _silent(error) from error
+    if not partitions:
+        raise NotReadable(f"Kafka at {settings().kafka} has no topic {topic}: make start creates it")
     consumer = Consumer(
         {
             "bootstrap.servers": settings().kafka,
@@ -47,9 +59,9 @@ def last(topic: str, count: int) -> list[Event]:
         }
     )
     try:
-        found = [event for partition in _partitions(consumer, topic) for event in _last_of(consumer, topic, partition, count)]
+        found = [event for one in partitions for event in _last_of(consumer, one, count)]
     except KafkaException as error:
-        raise NotReadable(f"Kafka at {settings().kafka} does not answer ({error.args[0].str()}): make status tells how it is") from error
+        raise _silent(error.args[0].str()) from error
     finally:
         consumer.close()
     return sorted(found, key=lambda event: (event.timestamp, event.partition, event.offset))[-count:]
@@ -78,25 +90,22 @@ def judged(event: Event, kind: Kind, rules: Rules) -> str:
             return f"valid: category {one.id} is {one.name}"
 
 
-def _partitions(consumer: Consumer, topic: str) -> list[int]:
-    known = consumer.list_topics(timeout=ANSWER_SECONDS).topics
-    if topic not in known:
-        raise NotReadable(f"Kafka at {settings().kafka} has no topic {topic}: make start creates it")
-    return sorted(known[topic].partitions)
+def _silent(why: object) -> NotReadable:
+    return NotReadable(f"Kafka at {settings().kafka} does not answer ({why}): make status tells how it is")
 
 
-def _last_of(consumer: Consumer, topic: str, partition: int, count: int) -> Iterator[Event]:
+def _last_of(consumer: Consumer, partition: Document, count: int) -> Iterator[Event]:
     """As many of a partition's newest offsets as are asked for; markers of transactions among them are no events."""
-    start, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_SECONDS)
+    start, end = partition["start"], partition["offset"]
     if start == end:
         return
-    consumer.assign([TopicPartition(topic, partition, max(start, end - count))])
+    consumer.assign([TopicPartition(partition["topic"], partition["partition"], max(start, end - count))])
     while True:
         message = consumer.poll(ANSWER_SECONDS)
         if message is None:
-            raise NotReadable(f"Kafka at {settings().kafka} does not answer: make status tells how it is")
+            raise _silent(f"no event of partition {partition['partition']} in {ANSWER_SECONDS:g} s")
         if (error := message.error()) is not None:
-            if error.code() == KafkaError._PARTITION_EOF:
+            if error.code() == ReadError._PARTITION_EOF:
                 return
             raise KafkaException(error)
         offset, (_, timestamp) = message.offset(), message.timestamp()
@@ -104,7 +113,7 @@ def _last_of(consumer: Consumer, topic: str, partition: int, count: int) -> Iter
         if offset >= end:  # it has come since
             return
         headers: Any = message.headers() or ()
-        yield Event(topic, partition, offset, timestamp, message.key(), message.value(), tuple(headers))
+        yield Event(partition["topic"], partition["partition"], offset, timestamp, message.key(), message.value(), tuple(headers))
 
 
 class _Silent:
@@ -150,6 +159,7 @@ def _count(text: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given, console = _arguments(arguments), Console(highlight=False, soft_wrap=True)
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it logs of a server that is away is said once, as an error
     try:
         topic = topic_of(given.kind, settings())
         events = last(topic, given.count)

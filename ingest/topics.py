@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka import TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, OffsetSpec
+from kafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
 
 from catalog.topics import CONFIGURATION, DAY_MS, MOST_MESSAGE_BYTES, complaints
 from settings import Settings, settings
@@ -60,7 +62,7 @@ def configuration(of: Settings) -> dict[str, str]:
 
 
 def create() -> list[str]:
-    """Creates the topics that are missing and returns their names. Raises KafkaError."""
+    """Creates the topics that are missing, waits until they can be used, and returns their names. Raises KafkaError."""
     partitions = {settings().product_topic: settings().product_partitions, settings().category_topic: CATEGORY_PARTITIONS}
     with admin() as client:
         there = {one["name"] for one in client.describe_topics(list(partitions)) if one.get("partitions")}
@@ -78,7 +80,20 @@ def create() -> list[str]:
                 client.create_topics(missing)
             except TopicAlreadyExistsError:
                 log.info("somebody else has just created a topic")
+            _wait_for(client, list(missing))
     return list(missing)
+
+
+def _wait_for(client: KafkaAdminClient, those: list[str]) -> None:
+    """Until brokers know these topics and lead all their partitions: a topic is created before that."""
+    until = time.monotonic() + ANSWER_SECONDS
+    while len(known := [one for one in client.describe_topics(those) if one.get("partitions")]) < len(those):
+        if time.monotonic() > until:
+            raise KafkaTimeoutError(f"{' and '.join(those)} created, but not to be seen after {ANSWER_SECONDS} s")
+        time.sleep(0.02)
+    every = [TopicPartition(one["name"], found["partition_index"]) for one in known for found in one["partitions"]]
+    # Asks again while a partition has no leader.
+    client.list_partition_offsets(dict.fromkeys(every, OffsetSpec.LATEST), timeout_ms=ANSWER_SECONDS * 1000)
 
 
 def wrong(those: Iterable[str]) -> list[str]:

@@ -31,8 +31,6 @@ from serving.database import Document  # noqa: E402
 hypothesis.settings.register_profile("shared-machine", deadline=None)  # time on a busy machine says nothing of the code
 hypothesis.settings.load_profile("shared-machine")
 
-logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it logs every attempt to reach a server that is starting
-
 logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it logs into pytest's closed output when its JVM ends
 
 # Cheap ones first, so that a mistake shows soon.
@@ -61,6 +59,12 @@ def pytest_unconfigure() -> None:
     """The names of what has failed at the very end, where somebody who has only that finds them."""
     for name in _failed:
         sys.__stdout__.write(f"failed: {name}\n")
+
+
+@pytest.fixture(autouse=True)
+def quiet_kafka() -> None:
+    """Kafka's client logs every attempt to reach a server that is away. Commands that a test calls set this for the whole process."""
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 
 @pytest.fixture(scope="session")

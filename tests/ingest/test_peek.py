@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 import pytest
 from confluent_kafka import Producer
 from support import broker
+from support.environment import setting
 from support.places import Place
 from support.servers import free_ports
 
 from catalog.events import Event
 from catalog.marks import TopicPartition
-from ingest import peek
+from ingest import peek, topics
 from serving import ingestions, withdrawals
 from serving.ingestions import Chunk, Ingestion
 from settings import settings
@@ -87,6 +88,16 @@ def test_what_is_withdrawn_is_said_to_be(place: Place, capsys: pytest.CaptureFix
 def test_a_topic_without_events(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert peek.main(["category"]) == 0
     assert capsys.readouterr().out == f"topic {settings().category_topic} holds no events\n"
+
+
+@pytest.mark.servers
+def test_a_topic_whose_partitions_have_no_leader_yet(place: Place) -> None:
+    """As it is for a moment after somebody has created it."""
+    with setting(product_topic=f"{place.database.name}-new"), topics.admin() as client:
+        topic = settings().product_topic
+        client.create_topics({topic: {"num_partitions": 64, "replication_factor": 1}})
+        broker.wait_for(lambda: bool(topics.partitions([topic], 10)))
+        assert peek.last(topic, 5) == []
 
 
 @pytest.mark.servers

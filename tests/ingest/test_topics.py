@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import pytest
-from support.broker import configure, delete, described, wait_for
+from confluent_kafka import Consumer, TopicPartition
+from support.broker import configure, delete, described
 from support.environment import setting
 from support.places import Place
 from support.servers import free_ports
@@ -24,17 +23,8 @@ pytestmark = pytest.mark.servers
 DAY_MS = 86_400_000
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """The command sets how much Kafka's client logs; the other tests are not to hear it."""
-    before = logging.getLogger("kafka").level
-    yield
-    logging.getLogger("kafka").setLevel(before)
-
-
 def test_created_as_the_contract_has_them(place: Place) -> None:
     product_topic, category_topic = settings().topics
-    wait_for(lambda: len(described()) == 2)
     found = described()
     assert {topic: one.partitions for topic, one in found.items()} == {product_topic: 4, category_topic: 1}
     expected = {
@@ -53,10 +43,23 @@ def test_by_the_settings(place: Place) -> None:
     delete(*settings().topics)
     with setting(product_partitions="7", retention_days="3"):
         assert topics.create() == list(settings().topics)
-    wait_for(lambda: len(described()) == 2)
     for topic, one in described().items():
         assert one.partitions == (7 if topic == settings().product_topic else 1)
         assert one.configuration["retention.ms"] == str(3 * DAY_MS)
+
+
+def test_what_is_created_can_be_read_at_once(place: Place) -> None:
+    """Kafka says that a topic is created before its brokers lead the partitions: with so many, well before."""
+    consumer = Consumer({"bootstrap.servers": settings().kafka, "group.id": "none"})
+    try:
+        for number in range(4):
+            with setting(product_topic=f"{place.database.name}-{number}", product_partitions="64"):
+                topics.create()
+                ends = [consumer.get_watermark_offsets(TopicPartition(settings().product_topic, one), timeout=10) for one in range(64)]
+                delete(settings().product_topic)
+            assert ends == [(0, 0)] * 64
+    finally:
+        consumer.close()
 
 
 def test_creating_again_changes_nothing(place: Place) -> None:
@@ -73,7 +76,6 @@ def test_only_what_is_missing_is_created(place: Place) -> None:
     before = described()
     delete(category_topic)
     assert topics.create() == [category_topic]
-    wait_for(lambda: len(described()) == 2)
     after = described()
     assert after[product_topic] == before[product_topic]
     assert after[category_topic].id != before[category_topic].id
