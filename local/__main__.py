@@ -138,11 +138,17 @@ class _Log:
 
     def copy_lines(self) -> None:
         self._copy()
-        if self._path.exists() and self._path.stat().st_ino != os.fstat(self._file.fileno()).st_ino:
-            self._copy()  # what came before the other file did
-            self._file.close()
-            self._file = self._path.open("rb")
-            self._copy()
+        try:
+            other = self._path.open("rb")
+        except FileNotFoundError:  # it has been moved away, and the next is not there yet
+            return
+        if os.path.sameopenfile(other.fileno(), self._file.fileno()):
+            other.close()
+            return
+        self._copy()  # what came before the other file did
+        self._file.close()
+        self._file = other
+        self._copy()
 
     def _copy(self) -> None:
         *lines, self._begun = (self._begun + self._file.read()).split(b"\n")

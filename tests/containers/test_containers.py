@@ -27,7 +27,7 @@ from serving.status import state
 from serving.views import VIEWS
 from settings import CHECKOUT
 
-pytestmark = [pytest.mark.servers, pytest.mark.airflow]
+pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
 
 UNAUTHORIZED = 13  # MongoDB's error code
 DAYS = ("2024-01-01", "2024-01-02")

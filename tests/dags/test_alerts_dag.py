@@ -62,7 +62,7 @@ def look(**changed: str) -> str:
 
 
 def lives(place: Place, alive: bool = True) -> None:
-    beat = datetime.now(UTC) + timedelta(hours=1 if alive else -1)
+    beat = datetime.now(UTC) + timedelta(hours=1 if alive else -3.5)
     place.database.state.update_one({"_id": "ledger"}, {"$set": {"heartbeat": beat}})
     place.database.state.update_one({"_id": "log_end"}, {"$set": {"offsets": [], "looked_at": datetime.now(UTC)}}, upsert=True)
 
@@ -87,10 +87,10 @@ class TestLooks:
         (mail,), ((path, post),) = told.mail.mails, told.webhook.posts
         assert (mail["To"], mail["From"]) == ("a@shop.example, b@shop.example", "tidemark@shop.example")
         assert mail["Subject"] == f"Tidemark ({settings().database}): the stream gives no sign of life"
-        assert "The stream has given no sign of life for 60 minutes" in mail.get_body(("html",)).get_content()
+        assert "The stream has given no sign of life for 3 hours" in mail.get_body(("html",)).get_content()
         assert path == "/a/hook?b=c"
         assert (post["alert"], post["on"]) == ("stream", True)
-        assert post["text"].startswith(f"{mail['Subject']}\nThe stream has given no sign of life for 60 minutes")
+        assert post["text"].startswith(f"{mail['Subject']}\nThe stream has given no sign of life for 3 hours")
         assert told.webhook.headers[0]["X-Token"] == "secret"
         assert [one["_id"] for one in state(place.database)["alerts"]] == ["stream"]
 

@@ -472,7 +472,7 @@ def test_a_topic_that_is_missing_is_named_and_then_used(here: Place) -> None:
         assert (health.status_code, health.json()["healthy"]) == (503, False)
         assert health.json()["detail"] == f"topic {settings().product_topic} is missing: run `python -m ingest.topics`"
         assert early.post(PRODUCTS, product()).status_code == early.post(BATCH, product(), NDJSON).status_code == 503
-        assert early.post("/Category", b'{"id": 1, "category_name": "x"}').status_code == 201
+        wait_for(lambda: early.post("/Category", b'{"id": 1, "category_name": "x"}').status_code == 201)
         topics.create()
         until = time.monotonic() + 60
         for path in (PRODUCTS, BATCH):

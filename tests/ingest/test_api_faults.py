@@ -102,9 +102,8 @@ def test_a_broker_that_is_paused(kafka: Server, place: Place) -> None:
         assert of([*posting.posts, older, *newer], place) == []
         titles = [json.loads(event.value or b"{}")["title"] for event in place.log() if event.key == b"B0PAUSED01"]
         assert "older" not in titles[1:]
-        shown = running.http.get("/metrics").text
-        assert "tidemark_api_unacknowledged_bytes 0.0" in shown
-        assert 'tidemark_api_records_total{kind="product",outcome="not acknowledged"} 0.0' not in shown
+        wait_for(lambda: "tidemark_api_unacknowledged_bytes 0.0" in running.http.get("/metrics").text)
+        assert 'tidemark_api_records_total{kind="product",outcome="not acknowledged"} 0.0' not in running.http.get("/metrics").text
 
 
 def test_an_api_that_is_stopped_under_load(kafka: Server, place: Place) -> None:
@@ -123,18 +122,23 @@ def test_an_api_that_is_stopped_under_load(kafka: Server, place: Place) -> None:
 
 
 def test_an_api_that_is_stopped_while_kafka_is_paused(kafka: Server, place: Place) -> None:
-    with api(api_acknowledge_seconds=str(SECONDS)) as running:
+    with (
+        api(api_acknowledge_seconds=str(SECONDS)) as running,
+        httpx.Client(base_url=running.url, timeout=60) as one,
+        httpx.Client(base_url=running.url, timeout=60) as another,
+    ):
         posts: list[Post] = []
 
-        def post(path: str) -> None:
-            with httpx.Client(base_url=running.url, timeout=60) as http:
-                posts.append(send(http, path, [record("B0STOPPED1", f"to {path}")]))
+        def post(http: httpx.Client, path: str) -> None:
+            posts.append(send(http, path, [record("B0STOPPED1", f"to {path}")]))
 
-        for path in (SINGLE, BATCH):
-            until_accepted(running.http, path, "B0STOPPED0", f"before {path}")
+        # Connected before the stop, which ends the listening at once.
+        to = ((one, SINGLE), (another, BATCH))
+        for http, path in to:
+            until_accepted(http, path, "B0STOPPED0", f"before {path}")
         stop_and_go(kafka, stop=True)
         try:
-            threads = [threading.Thread(target=post, args=(path,)) for path in (SINGLE, BATCH)]
+            threads = [threading.Thread(target=post, args=arguments) for arguments in to]
             for thread in threads:
                 thread.start()
             time.sleep(1)

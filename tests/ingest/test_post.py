@@ -193,7 +193,7 @@ def test_categories_and_a_file_without_a_fault(here: Place, running: Api, post: 
 
 def test_killed_again_and_again_it_goes_on_where_it_was(here: Place, running: Api, post: Run, tmp_path: Path) -> None:
     """Of the batches whose answer was written down none is sent again: each kill repeats at most the one under way."""
-    file, kills, batch = catalog(tmp_path, 3_000), 3, 100
+    file, kills, batch = catalog(tmp_path, 3_000), 3, 25
     random, positions = Random(5), [0]
     for _ in range(kills):
         doomed = started(file, running.url, "--batch", str(batch))
@@ -231,7 +231,7 @@ def test_lost_answers_repeat_batches_and_change_nothing(here: Place, running: Ap
 
 
 def test_it_waits_for_an_api_that_starts_and_starts_again(here: Place, tmp_path: Path) -> None:
-    file, port = catalog(tmp_path, 1_000), free_ports(1)[0]
+    file, port = catalog(tmp_path, 5_000), free_ports(1)[0]
     client = started(file, f"http://127.0.0.1:{port}", "--batch", "50")
     with api(port=port) as first:
         until = time.monotonic() + 60

@@ -72,11 +72,11 @@ def test_more_events_than_the_producer_holds(place: Place) -> None:
 
 def test_a_slow_reader_is_not_kafkas_silence(place: Place) -> None:
     def slow() -> Iterator[Message]:
-        time.sleep(2.1)
+        time.sleep(5.1)
         yield from some(1)
 
     unhurried = producer(**{"linger.ms": 500})  # the acknowledgement is not there at the first look
-    assert produce(unhurried, settings().product_topic, slow(), 2).events == 1
+    assert produce(unhurried, settings().product_topic, slow(), 5).events == 1
 
 
 def test_what_is_sent_is_what_comes(place: Place) -> None:
@@ -189,6 +189,7 @@ def test_a_broker_that_does_not_answer_at_all(place: Place) -> None:
 def test_a_broker_that_falls_silent(queue: int, count: int, sent: int, place: Place) -> None:
     """While the last acknowledgements are waited for, and while the producer's queue is full."""
     one = producer(**{"queue.buffering.max.messages": queue})
+    one.list_topics(timeout=20)  # connected
 
     def then_stalled(stall: Callable[[], None]) -> Iterator[Message]:
         yield from some(10)

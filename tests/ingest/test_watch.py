@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ def watching(place: Place) -> Iterator[threading.Thread]:
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "EVERY_SECONDS", 0.1)
     monkeypatch.setattr(watch, "AFTER_FAILURE_SECONDS", 0.2)
-    monkeypatch.setattr(topics, "ANSWER_SECONDS", 2)
+    monkeypatch.setattr(watch, "admin", partial(topics.admin, 2))
 
 
 def log_end(place: Place) -> dict[str, Any]:

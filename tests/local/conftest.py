@@ -11,7 +11,10 @@ from support.servers import free_ports
 
 from settings import Settings, settings
 
-PORTS = ("kafka_port", "kafka_controller_port", "mongodb_port", "airflow_port", "spark_ui_port", "speed_metrics_port", "superset_port")
+PORTS = (
+    *("kafka_port", "kafka_controller_port", "mongodb_port", "airflow_port", "api_port"),
+    *("spark_ui_port", "speed_metrics_port", "superset_port"),
+)
 
 Configure = Callable[..., Settings]
 

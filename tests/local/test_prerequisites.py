@@ -123,7 +123,8 @@ def test_a_mongodb_that_does_not_answer(configure) -> None:
 
 
 @pytest.mark.servers
-def test_a_mongodb_without_transactions(configure, tmp_path: Path) -> None:
+def test_a_mongodb_without_transactions(configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prerequisites, "ANSWER_SECONDS", 60.0)
     (port,) = free_ports(1)
     folder = tmp_path / "mongodb"
     folder.mkdir()

@@ -18,7 +18,7 @@ from support.places import Place
 
 from catalog.marks import TopicPartition
 from catalog.rules import RULES
-from serving import control, ledger
+from serving import control, ledger, notes
 from serving.database import Document
 from serving.ledger import TopicsRecreated
 from settings import settings
@@ -87,8 +87,11 @@ def heartbeat(database: Database[Document]) -> object:
     return (database.state.find_one({"_id": "ledger"}) or {}).get("heartbeat")
 
 
-def test_partitions_that_are_added_while_it_runs(small: Place, spark: SparkSession, caplog: pytest.LogCaptureFixture) -> None:
+def test_partitions_that_are_added_while_it_runs(
+    small: Place, spark: SparkSession, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caplog.set_level("INFO")
+    monkeypatch.setattr(notes, "MOST_SECONDS", 60)  # of a note that is given up it is not known whether it counts
     with running(lambda told_to_stop: follow(small.database, told_to_stop)) as stream:
         stream.until(lambda: ledger.read(small.database).generation == 1)
         idle = heartbeat(small.database)

@@ -17,9 +17,10 @@ from settings import settings
 def started() -> Iterator[Stack]:
     """Started with files for the day that has just ended: its run is due at once."""
     with prepared_stack() as made:
-        products, categories = made.catalog("days", rows=200, first=yesterday(), seed=11)
-        categories = categories.rename(categories.with_name(f"categories_{yesterday()}.csv"))
-        made.took(yesterday().isoformat(), products=[products], categories=[categories])
+        day = yesterday()
+        products, categories = made.catalog("days", rows=200, first=day, seed=11)
+        categories = categories.rename(categories.with_name(f"categories_{day}.csv"))
+        made.took(day.isoformat(), products=[products], categories=[categories])
         made.local("start")
         due = until(lambda: [one for one in made.runs() if one["run_type"] == "scheduled"], "the scheduler has made a run")
         run = due[0]["dag_run_id"]

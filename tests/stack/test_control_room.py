@@ -12,7 +12,7 @@ from support.stacks import Stack, until
 from serving.database import connect, tidemark
 from serving.status import state
 
-pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
 
 PARTITION = ("log_start", "published", "landed", "served", "log_end", "behind")
 

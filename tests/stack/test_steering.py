@@ -25,7 +25,7 @@ REPLAY, DISCARD = "replay_quarantine", "discard_quarantine"
 DAY = "2024-09-02"
 NIGHT_SECONDS = 1_000.0  # that a night and the history may take on a machine with other things to do
 
-pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
 
 
 def trigger(dag: str, **conf: object) -> str:

@@ -31,7 +31,7 @@ from local import processes
 from local.programs import mongod
 from settings import CHECKOUT
 
-START_SECONDS = 300.0
+START_SECONDS = 900.0  # for all of a profile, side by side on a machine with other things to do
 HEALTH_SECONDS = 60.0
 STOP_SECONDS = 60.0
 MARK = "TIDEMARK_TEST_CONTAINERS"
@@ -78,7 +78,12 @@ class Container:
             )
 
     def is_healthy(self) -> bool:
-        done = subprocess.run(self.health, env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=HEALTH_SECONDS)
+        try:
+            done = subprocess.run(
+                self.health, env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=HEALTH_SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            return False
         with self.log.open("a") as log:
             log.write(f"health check: {done.returncode} {(done.stdout + done.stderr).strip()[-300:]}\n")
         return done.returncode == 0

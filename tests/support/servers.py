@@ -7,9 +7,10 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 
 from kafka.errors import KafkaError
 from pymongo.errors import PyMongoError
@@ -18,9 +19,11 @@ from ingest import topics
 from local.programs import PROGRAMS, Program
 from local.replica_set import replica_set
 from serving.database import connect
+from serving.snapshot import snapshot
 from settings import settings
 
-START_SECONDS = 90
+START_SECONDS = 300
+PORTS = range(15_000, 27_000)  # below those that Linux gives to who asks for any
 # So long MongoDB keeps what a process that was killed has begun. By default a minute, half of what PyMongo tries again for.
 TRANSACTION_SECONDS = 10
 
@@ -66,15 +69,21 @@ class Servers:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Ports that nobody listens on, none of them twice in this process.
+
+    Whoever asks Linux for any port, as Spark does all the time, gets none of these: it might be taken before its server starts.
+    """
+    return [next(_free) for _ in range(count)]
+
+
+def _free_ports() -> Iterator[int]:
+    for port in SystemRandom().sample(PORTS, len(PORTS)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            yield port
+
+
+_free = _free_ports()
 
 
 @contextmanager
@@ -90,8 +99,6 @@ def running_servers(home: Path) -> Iterator[Servers]:
         servers.kafka.start()
         servers.mongodb.start()
         servers.wait()
-        with connect() as client:
-            client.admin.command("setParameter", 1, transactionLifetimeLimitSeconds=TRANSACTION_SECONDS)
         yield servers
     finally:
         servers.kafka.stop()
@@ -119,7 +126,10 @@ def _mongodb_answers() -> bool:
     try:
         replica_set()
         with connect(within_seconds=2) as client:
-            client.admin.command("ping")
+            client.admin.command("setParameter", 1, transactionLifetimeLimitSeconds=TRANSACTION_SECONDS)
+            # A server that has just started answers before there is a moment that all reads could be of.
+            with snapshot(client.admin) as now:
+                now.one("system.version")
     except PyMongoError:
         return False
     return True
