@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
@@ -77,10 +77,16 @@ def free_ports(count: int) -> list[int]:
 
 
 def _free_ports() -> Iterator[int]:
-    for port in SystemRandom().sample(PORTS, len(PORTS)):
-        with socket.socket() as probe, suppress(OSError):
+    return (port for port in SystemRandom().sample(PORTS, len(PORTS)) if _is_free(port))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
             probe.bind(("127.0.0.1", port))
-            yield port
+        except OSError:
+            return False
+    return True
 
 
 _free = _free_ports()
