@@ -44,7 +44,7 @@ def last(topic: str, count: int) -> list[Event]:
         with admin(ANSWER_SECONDS) as client:
             partitions = [one for one in look(client) if one["topic"] == topic]
     except KafkaError as error:
-        raise _silent(error) from error
+        raise _no_answer(error) from error
     if not partitions:
         raise NotReadable(f"Kafka at {settings().kafka} has no topic {topic}: make start creates it")
     consumer = Consumer(
@@ -61,7 +61,7 @@ def last(topic: str, count: int) -> list[Event]:
     try:
         found = [event for one in partitions for event in _last_of(consumer, one, count)]
     except KafkaException as error:
-        raise _silent(error.args[0].str()) from error
+        raise _no_answer(error.args[0].str()) from error
     finally:
         consumer.close()
     return sorted(found, key=lambda event: (event.timestamp, event.partition, event.offset))[-count:]
@@ -90,20 +90,20 @@ def judged(event: Event, kind: Kind, rules: Rules) -> str:
             return f"valid: category {one.id} is {one.name}"
 
 
-def _silent(why: object) -> NotReadable:
+def _no_answer(why: object) -> NotReadable:
     return NotReadable(f"Kafka at {settings().kafka} does not answer ({why}): make status tells how it is")
 
 
-def _last_of(consumer: Consumer, partition: Document, count: int) -> Iterator[Event]:
+def _last_of(consumer: Consumer, of: Document, count: int) -> Iterator[Event]:
     """As many of a partition's newest offsets as are asked for; markers of transactions among them are no events."""
-    start, end = partition["start"], partition["offset"]
+    topic, partition, start, end = of["topic"], of["partition"], of["start"], of["offset"]
     if start == end:
         return
-    consumer.assign([TopicPartition(partition["topic"], partition["partition"], max(start, end - count))])
+    consumer.assign([TopicPartition(topic, partition, max(start, end - count))])
     while True:
         message = consumer.poll(ANSWER_SECONDS)
         if message is None:
-            raise _silent(f"no event of partition {partition['partition']} in {ANSWER_SECONDS:g} s")
+            raise _no_answer(f"no event of partition {partition} in {ANSWER_SECONDS:g} s")
         if (error := message.error()) is not None:
             if error.code() == ReadError._PARTITION_EOF:
                 return
@@ -113,7 +113,7 @@ def _last_of(consumer: Consumer, partition: Document, count: int) -> Iterator[Ev
         if offset >= end:  # it has come since
             return
         headers: Any = message.headers() or ()
-        yield Event(partition["topic"], partition["partition"], offset, timestamp, message.key(), message.value(), tuple(headers))
+        yield Event(topic, partition, offset, timestamp, message.key(), message.value(), tuple(headers))
 
 
 class _Silent:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -49,7 +50,13 @@ def admin(within_seconds: float | None = None, servers: str | None = None) -> It
 def partitions(of: Iterable[str], within_seconds: float) -> dict[str, int]:
     """How many partitions each of these topics has; a missing topic is left out. KafkaError where Kafka does not answer in that time."""
     with admin(within_seconds) as client:
-        return {one["name"]: len(one["partitions"]) for one in client.describe_topics(list(of)) if one.get("partitions")}
+        return dict(Counter(one.topic for one in known_partitions(client, of)))
+
+
+def known_partitions(client: KafkaAdminClient, of: Iterable[str]) -> list[TopicPartition]:
+    """Every partition of these topics, in order; a missing topic has none. Raises KafkaError."""
+    described = client.describe_topics(list(of))
+    return sorted(TopicPartition(one["name"], found["partition_index"]) for one in described for found in one.get("partitions") or ())
 
 
 def configuration(of: Settings) -> dict[str, str]:
@@ -65,7 +72,7 @@ def create() -> list[str]:
     """Creates the topics that are missing, waits until they can be used, and returns their names. Raises KafkaError."""
     partitions = {settings().product_topic: settings().product_partitions, settings().category_topic: CATEGORY_PARTITIONS}
     with admin() as client:
-        there = {one["name"] for one in client.describe_topics(list(partitions)) if one.get("partitions")}
+        there = {one.topic for one in known_partitions(client, partitions)}
         missing = {
             topic: {
                 "num_partitions": count,
@@ -87,13 +94,12 @@ def create() -> list[str]:
 def _wait_for(client: KafkaAdminClient, those: list[str]) -> None:
     """Until brokers know these topics and lead all their partitions: a topic is created before that."""
     until = time.monotonic() + ANSWER_SECONDS
-    while len(known := [one for one in client.describe_topics(those) if one.get("partitions")]) < len(those):
+    while {one.topic for one in known_partitions(client, those)} != set(those):
         if time.monotonic() > until:
             raise KafkaTimeoutError(f"{' and '.join(those)} created, but not to be seen after {ANSWER_SECONDS} s")
         time.sleep(0.02)
-    every = [TopicPartition(one["name"], found["partition_index"]) for one in known for found in one["partitions"]]
     # Asks again while a partition has no leader.
-    client.list_partition_offsets(dict.fromkeys(every, OffsetSpec.LATEST), timeout_ms=ANSWER_SECONDS * 1000)
+    client.list_partition_offsets(dict.fromkeys(known_partitions(client, those), OffsetSpec.LATEST), timeout_ms=ANSWER_SECONDS * 1000)
 
 
 def wrong(those: Iterable[str]) -> list[str]:

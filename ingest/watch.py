@@ -7,13 +7,12 @@ import signal
 import sys
 import threading
 
-from kafka import TopicPartition as KafkaTopicPartition
 from kafka.admin import KafkaAdminClient, OffsetSpec
 from kafka.errors import KafkaError
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from ingest.topics import admin
+from ingest.topics import admin, known_partitions
 from serving.database import Document, connect, tidemark
 from settings import settings
 
@@ -25,14 +24,10 @@ log = logging.getLogger("tidemark.watch")
 
 def look(client: KafkaAdminClient) -> list[Document]:
     """First offset kept and end (exclusive) of every partition of the topics. Raises KafkaError."""
-    described = client.describe_topics(list(settings().topics))
-    partitions = [KafkaTopicPartition(one["name"], found["partition_index"]) for one in described for found in one.get("partitions") or ()]
+    partitions = known_partitions(client, settings().topics)
     starts = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.EARLIEST))
     ends = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
-    return [
-        {"topic": key.topic, "partition": key.partition, "start": starts[key].offset, "offset": ends[key].offset}
-        for key in sorted(partitions)
-    ]
+    return [{"topic": key.topic, "partition": key.partition, "start": starts[key].offset, "offset": ends[key].offset} for key in partitions]
 
 
 def write_down(database: Database[Document], offsets: list[Document]) -> None:

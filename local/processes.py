@@ -62,7 +62,7 @@ def end(marks: Mapping[str, str], *, session: int | None = None, group: int | No
         # Who was found by a parent that has ended since is still meant.
         left = [identity for identity in found if alive(identity)]
         for identity in left:
-            _signal(identity, number)
+            send(identity, number)
         wait_for_end(left, seconds)
     return bool(found)
 
@@ -90,7 +90,8 @@ def _stat(folder: Path) -> tuple[int, int, int] | None:
     return None if state in "ZX" else (int(parent), int(group), int(session))
 
 
-def _signal(identity: int, number: signal.Signals) -> None:
+def send(identity: int, number: signal.Signals) -> None:
+    """A signal to a process, which may have ended."""
     try:
         os.kill(identity, number)
     except ProcessLookupError:

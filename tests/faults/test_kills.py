@@ -7,6 +7,7 @@ import time
 from random import Random
 
 import pytest
+from support.broker import wait_for
 from support.load import updates
 from support.places import Place
 from support.streams import Stream, stream, uncommitted, wait_until_served
@@ -79,16 +80,17 @@ def test_a_stalled_stream_wakes_beside_its_successor(place: Place) -> None:
     random = Random(24)
     place.send(updates(random, 4_000, keys=300))
     with stream(**SMALL) as zombie:
-        until = time.monotonic() + 120
-        while True:
-            while uncommitted(place.database) == 0 and time.monotonic() < until:
-                time.sleep(0.02)
+
+        def is_stalled_in_a_micro_batch() -> bool:
+            if uncommitted(place.database) == 0:
+                return False
             zombie.signal(signal.SIGSTOP)
-            if uncommitted(place.database) > 0:
-                break
-            # It had committed when it was stalled: the next micro-batch, then.
-            zombie.signal(signal.SIGCONT)
-            assert time.monotonic() < until, "it was not caught in a micro-batch"
+            if uncommitted(place.database) == 0:  # it had committed before it was stalled: the next one, then
+                zombie.signal(signal.SIGCONT)
+                return False
+            return True
+
+        wait_for(is_stalled_in_a_micro_batch, 120)
         with stream() as successor:
             wait_until_served(place, successor)
             place.send(updates(random, 2_000, keys=300))

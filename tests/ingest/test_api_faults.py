@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from support.apis import api, own_kafka, stop_and_go, wait_for_kafka
+from support.apis import api, own_kafka, stop_and_go
 from support.broker import wait_for
 from support.places import Place
 from support.posts import BATCH, SINGLE, Post, broken_promises, load, send
-from support.servers import Server, Servers
+from support.servers import Server, Servers, wait_for_kafka
 
 from ingest.api.document import PRODUCT
 from serving.database import connect, tidemark

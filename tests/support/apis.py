@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from kafka.errors import KafkaError
 from support.environment import setting
-from support.servers import Server, free_ports
+from support.servers import Server, free_ports, wait_for_kafka
 
 from ingest import topics
 from local.programs import PROGRAMS
@@ -42,18 +41,6 @@ def own_kafka() -> Iterator[Server]:
             yield kafka
         finally:
             kafka.kill()
-
-
-def wait_for_kafka(kafka: Server) -> None:
-    until = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            with topics.admin(within_seconds=2):
-                return
-        except (KafkaError, OSError):
-            if time.monotonic() > until:
-                raise RuntimeError(f"Kafka has not started:\n{kafka.log.read_text(errors='replace')[-3000:]}") from None
-            time.sleep(0.2)
 
 
 @dataclass

@@ -65,7 +65,7 @@ class Servers:
     def wait(self) -> None:
         """Until both answer."""
         _wait_for(_mongodb_answers, "MongoDB", self.mongodb)
-        _wait_for(_kafka_answers, "Kafka", self.kafka)
+        wait_for_kafka(self.kafka)
 
 
 def free_ports(count: int) -> list[int]:
@@ -109,6 +109,11 @@ def running_servers(home: Path) -> Iterator[Servers]:
     finally:
         servers.kafka.stop()
         servers.mongodb.stop()
+
+
+def wait_for_kafka(server: Server) -> None:
+    """Until the broker of the settings answers, which is this one."""
+    _wait_for(_kafka_answers, "Kafka", server)
 
 
 def _wait_for(answers: Callable[[], bool], name: str, server: Server) -> None:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -301,9 +301,11 @@ def kill_chunk(of: Stack, run: str, kept: int) -> str:
         for one in produced:
             if one["state"] == "running" and (found := [pid for pid in processes.marked(marks()) if one["id"] in _command(pid)]):
                 # Only what stands still is still running when it is killed.
-                _signal(found, signal.SIGSTOP)
+                for pid in found:
+                    processes.send(pid, signal.SIGSTOP)
                 runs = any(now["id"] == one["id"] and now["state"] == "running" for now in chunks())
-                _signal(found, signal.SIGKILL if runs else signal.SIGCONT)
+                for pid in found:
+                    processes.send(pid, signal.SIGKILL if runs else signal.SIGCONT)
                 if runs:
                     return str(one["id"])
         return None
@@ -312,12 +314,6 @@ def kill_chunk(of: Stack, run: str, kept: int) -> str:
         return [one for one in of.task_instances(run) if one["task_id"] == "produce"]
 
     return str(until(killed, f"{kept} chunks are done and another is killed", lambda: str(of.states(run))))
-
-
-def _signal(those: Iterable[int], number: signal.Signals) -> None:
-    for pid in those:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
 
 
 def kill_program(name: str) -> int:
