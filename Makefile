@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run dry-run peek start status stop pause resume restart superset-import superset-export logs clean test soak check format bench lock
+.PHONY: help run dry-run peek start status stop pause resume restart superset-import superset-export logs clean test soak check wording format bench lock
 
 VENV ?= .venv
 export VENV
@@ -70,6 +70,9 @@ check: $(VENV)/.dev-ready ## Format, lint, types, import contracts
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --config pyproject.toml --no-logo
+
+wording: $(VENV)/.dev-ready ## Write what people read to tests/wording, as it is now (TESTS=tests/ingest for a part); look at the difference
+	$(PY) -m pytest --update-wording -m "not soak" -q $(or $(TESTS),tests)
 
 format: $(VENV)/.dev-ready ## Format the code
 	$(VENV)/bin/ruff format .

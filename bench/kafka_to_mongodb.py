@@ -59,8 +59,7 @@ def served(here: Place, running: Stream, events: Sequence[Message]) -> Measured:
 
 def server(here: Place) -> list[int]:
     """MongoDB's process, which works for both sides."""
-    process = here.servers.mongodb.process
-    return [process.pid] if process else []
+    return [here.database.command("serverStatus")["pid"]]
 
 
 def main() -> None:

@@ -16,10 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from support.environment import setting
 from support.places import Place, a_place
 from support.servers import running_servers
-
-from settings import settings
 
 
 class Measured(NamedTuple):
@@ -36,10 +35,13 @@ def place() -> Iterator[Place]:
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it logs every attempt to reach a server that is starting
     for name in [name for name in os.environ if name.startswith("TIDEMARK_")]:
         del os.environ[name]
-    with tempfile.TemporaryDirectory(prefix="tidemark-bench-") as home:
-        os.environ["TIDEMARK_HOME"] = home
-        settings.cache_clear()
-        with running_servers(Path(home)) as servers, a_place(servers) as found:
+    with (
+        tempfile.TemporaryDirectory(prefix="tidemark-bench-") as home,
+        running_servers(Path(home)) as servers,
+        setting(**servers.settings),
+    ):
+        servers.wait()
+        with a_place() as found:
             yield found
 
 

@@ -23,8 +23,11 @@ os.environ["JAVA_TOOL_OPTIONS"] = f"{_LONG_LIVED} -XX:TieredStopAtLevel=1"
 
 from pymongo.database import Database  # noqa: E402
 from pyspark.sql import SparkSession  # noqa: E402
+from support import workers  # noqa: E402
+from support.environment import setting  # noqa: E402
 from support.places import Place, a_place  # noqa: E402
 from support.servers import Servers, running_servers  # noqa: E402
+from support.wording import OPTION, Wording  # noqa: E402
 
 from serving.database import Document  # noqa: E402
 
@@ -33,16 +36,27 @@ hypothesis.settings.load_profile("shared-machine")
 
 logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it logs into pytest's closed output when its JVM ends
 
-# Cheap ones first, so that a mistake shows soon.
+# Cheap ones first, so that a mistake shows soon. Workers begin with what takes longest, so that none is left with it in the end.
 _ORDER = ("catalog", "protocol", "ingest", "local", "dags", "plugins", "serving", "spark", "path", "faults", "stack", "containers")
+_ORDER_OF_WORKERS = ("stack", "containers", "spark", "path", "faults", "ingest", "dags", "serving", "local", "plugins")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(OPTION, action="store_true", help="write what people read to the files of tests/wording instead of comparing it")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(workers.Sharing())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     root = Path(__file__).parent
+    order = _ORDER_OF_WORKERS if hasattr(config, "workerinput") else _ORDER
 
     def rank(item: pytest.Item) -> tuple[bool, int]:
         folder = item.path.relative_to(root).parts[0]
-        return item.get_closest_marker("soak") is not None, _ORDER.index(folder) if folder in _ORDER else len(_ORDER)
+        return item.get_closest_marker("soak") is not None, order.index(folder) if folder in order else len(order)
 
     items.sort(key=rank)
 
@@ -55,10 +69,11 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         _failed.append(report.nodeid)
 
 
-def pytest_unconfigure() -> None:
+def pytest_unconfigure(config: pytest.Config) -> None:
     """The names of what has failed at the very end, where somebody who has only that finds them."""
-    for name in _failed:
-        sys.__stdout__.write(f"failed: {name}\n")
+    if not hasattr(config, "workerinput"):
+        for name in _failed:
+            sys.__stdout__.write(f"failed: {name}\n")
 
 
 @pytest.fixture(autouse=True)
@@ -67,17 +82,45 @@ def quiet_kafka() -> None:
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 
+@pytest.fixture
+def wording(request: pytest.FixtureRequest) -> Wording:
+    """What people read, compared with the files of tests/wording."""
+    return Wording(request)
+
+
 @pytest.fixture(scope="session")
-def servers() -> Iterator[Servers]:
-    """A real Kafka and a real MongoDB on ports of their own."""
-    with running_servers(Path(_HOME.name)) as found:
+def servers(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A real Kafka and a real MongoDB, which the settings name. All workers of a test run share them, so no test may stop them."""
+    with workers.shared_servers(request.config, Path(_HOME.name)):
+        yield
+
+
+@pytest.fixture(scope="session")
+def fallible_servers() -> Iterator[Servers]:
+    with tempfile.TemporaryDirectory(prefix="tidemark-fallible-") as home, running_servers(Path(home)) as found:
         yield found
 
 
 @pytest.fixture
-def place(servers: Servers) -> Iterator[Place]:
+def fallible(fallible_servers: Servers) -> Iterator[Servers]:
+    """Another Kafka and MongoDB, which the settings name while the test runs and which it may stop, kill and stall."""
+    with setting(**fallible_servers.settings):
+        fallible_servers.wait()
+        yield fallible_servers
+        fallible_servers.mend()
+
+
+@pytest.fixture
+def place(servers: None) -> Iterator[Place]:
     """A prepared database and topics of this test's own, which the settings name."""
-    with a_place(servers) as found:
+    with a_place() as found:
+        yield found
+
+
+@pytest.fixture
+def fallible_place(fallible: Servers) -> Iterator[Place]:
+    """The same on servers that fail."""
+    with a_place() as found:
         yield found
 
 

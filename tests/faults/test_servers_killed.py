@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 from support.broker import wait_for
 from support.load import updates
 from support.places import Place
+from support.servers import Servers
 
 from serving import ledger
 from spark.speed import follow
@@ -17,7 +18,8 @@ from spark.speed import follow
 pytestmark = pytest.mark.servers
 
 
-def test_servers_killed_while_the_stream_works(place: Place, spark: SparkSession) -> None:
+def test_servers_killed_while_the_stream_works(fallible: Servers, fallible_place: Place, spark: SparkSession) -> None:
+    place = fallible_place
     random, told_to_stop = Random(61), threading.Event()
 
     def supervised() -> None:
@@ -30,14 +32,14 @@ def test_servers_killed_while_the_stream_works(place: Place, spark: SparkSession
     running = threading.Thread(target=supervised, daemon=True)
     running.start()
     try:
-        for server in (place.servers.mongodb, place.servers.kafka):
+        for server in (fallible.mongodb, fallible.kafka):
             place.send(updates(random, 500, keys=100))
             before = ledger.read(place.database).offsets
             wait_for(lambda before=before: ledger.read(place.database).offsets != before, 90)
             place.send(updates(random, 500, keys=100))
             server.kill()
             server.start()
-            place.servers.wait()
+            fallible.wait()
             assert place.wrong() == []
         last = place.ends()
         wait_for(lambda: ledger.read(place.database).offsets.reaches(last), 120)

@@ -25,7 +25,7 @@ from support.environment import setting
 from support.events import CATEGORIES, any_event
 from support.places import Place, a_place
 from support.recompute import recompute
-from support.servers import Servers, free_ports
+from support.servers import free_ports
 
 from catalog.events import Event
 from catalog.marks import TideMark
@@ -45,8 +45,8 @@ KEY = "a key with an ü"
 
 
 @pytest.fixture(scope="module")
-def here(servers: Servers) -> Iterator[Place]:
-    with a_place(servers) as found:
+def here(servers: None) -> Iterator[Place]:
+    with a_place() as found:
         yield found
 
 

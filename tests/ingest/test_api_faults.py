@@ -6,40 +6,30 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
 
 import httpx
 import pytest
-from support.apis import api, own_kafka, stop_and_go
+from support.apis import api
 from support.broker import wait_for
 from support.places import Place
 from support.posts import BATCH, SINGLE, Post, broken_promises, load, send
-from support.servers import Server, Servers, wait_for_kafka
+from support.servers import Server, Servers
 
 from ingest.api.document import PRODUCT
-from serving.database import connect, tidemark
 
 pytestmark = pytest.mark.servers
 
 SECONDS = 1  # that a post waits for Kafka
 
 
-@pytest.fixture(scope="module")
-def kafka() -> Iterator[Server]:
-    with own_kafka() as found:
-        yield found
+@pytest.fixture
+def kafka(fallible: Servers) -> Server:
+    return fallible.kafka
 
 
 @pytest.fixture
-def place(kafka: Server) -> Iterator[Place]:
-    """Who reads the log of this module's broker, which is all that is asked of it. In the end the broker goes on, whatever has failed."""
-    with connect() as client:
-        yield Place(Servers(kafka, kafka), tidemark(client))
-    assert kafka.process is not None
-    if kafka.process.poll() is not None:
-        kafka.start()
-    stop_and_go(kafka, stop=False)
-    wait_for_kafka(kafka)
+def place(fallible_place: Place) -> Place:
+    return fallible_place
 
 
 def of(posts: list[Post], place: Place) -> list[str]:
@@ -61,7 +51,7 @@ def until_accepted(http: httpx.Client, path: str, asin: str, title: str) -> list
     return posts
 
 
-def test_a_broker_that_is_stopped_and_started_again(kafka: Server, place: Place) -> None:
+def test_a_broker_that_is_stopped_and_started_again(fallible: Servers, kafka: Server, place: Place) -> None:
     before = len(place.log())
     with api(api_acknowledge_seconds=str(SECONDS)) as running, load(running.url) as posting:
         posting.wait_for(201, 10)
@@ -75,7 +65,7 @@ def test_a_broker_that_is_stopped_and_started_again(kafka: Server, place: Place)
             posting.wait_for(503, 1)
             kafka.start()
             posting.wait_for(201, 10)
-            wait_for_kafka(kafka)
+            fallible.wait()
             then = until_accepted(later.http, SINGLE, "B0EARLY001", "when it is up")
             wait_for(lambda: later.http.get("/health").status_code == 200)
     assert posting.count(503, SINGLE) > 0
@@ -89,13 +79,13 @@ def test_a_broker_that_is_paused(kafka: Server, place: Place) -> None:
     with api(api_acknowledge_seconds=str(SECONDS)) as running:
         with load(running.url) as posting:
             posting.wait_for(201, 5)
-            stop_and_go(kafka, stop=True)
+            kafka.signal(signal.SIGSTOP)
             posting.wait_for(503, 1)
             # What was seen of Kafka counts for a moment.
             wait_for(lambda: running.http.get("/health").status_code == 503)
             older = send(running.http, SINGLE, [record("B0PAUSED01", "older")])
             assert older.status == 503
-            stop_and_go(kafka, stop=False)
+            kafka.signal(signal.SIGCONT)
             posting.wait_for(201, 10)
             newer = until_accepted(running.http, SINGLE, "B0PAUSED01", "newer")
         assert max(post.seconds for post in posting.posts if post.status == 503) < SECONDS + 10
@@ -121,7 +111,7 @@ def test_an_api_that_is_stopped_under_load(kafka: Server, place: Place) -> None:
     assert not unheard & {event.value for event in place.log()}
 
 
-def test_an_api_that_is_stopped_while_kafka_is_paused(kafka: Server, place: Place) -> None:
+def test_an_api_that_is_stopped_while_kafka_is_paused(fallible: Servers, kafka: Server, place: Place) -> None:
     with (
         api(api_acknowledge_seconds=str(SECONDS)) as running,
         httpx.Client(base_url=running.url, timeout=60) as one,
@@ -136,7 +126,7 @@ def test_an_api_that_is_stopped_while_kafka_is_paused(kafka: Server, place: Plac
         to = ((one, SINGLE), (another, BATCH))
         for http, path in to:
             until_accepted(http, path, "B0STOPPED0", f"before {path}")
-        stop_and_go(kafka, stop=True)
+        kafka.signal(signal.SIGSTOP)
         try:
             threads = [threading.Thread(target=post, args=arguments) for arguments in to]
             for thread in threads:
@@ -146,10 +136,10 @@ def test_an_api_that_is_stopped_while_kafka_is_paused(kafka: Server, place: Plac
             for thread in threads:
                 thread.join()
         finally:
-            stop_and_go(kafka, stop=False)
+            kafka.signal(signal.SIGCONT)
         assert [one.status for one in posts] == [503, 503]
         assert "Traceback" not in running.text()
-    wait_for_kafka(kafka)
+    fallible.wait()
     assert of(posts, place) == []
 
 
@@ -164,21 +154,21 @@ def test_an_api_that_is_killed_under_load(kafka: Server, place: Place) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-def test_a_broker_that_falls_again_and_again(kafka: Server, place: Place) -> None:
+def test_a_broker_that_falls_again_and_again(fallible: Servers, kafka: Server, place: Place) -> None:
     with api(api_acknowledge_seconds=str(SECONDS)) as running, load(running.url) as posting:
         for number in range(12):
             posting.wait_for(201, 10)
             if number % 2:
-                stop_and_go(kafka, stop=True)
+                kafka.signal(signal.SIGSTOP)
                 time.sleep(SECONDS * (0.3 + number % 3))
                 if number % 4 == 3:
                     kafka.kill()
                     kafka.start()
                 else:
-                    stop_and_go(kafka, stop=False)
+                    kafka.signal(signal.SIGCONT)
             else:
                 kafka.kill()
                 time.sleep(number)
                 kafka.start()
-    wait_for_kafka(kafka)
+    fallible.wait()
     assert of(posting.posts, place) == []

@@ -22,7 +22,7 @@ from support.environment import setting
 from support.lost_answers import losing
 from support.places import Place, a_place
 from support.recompute import CsvFile, recompute, recompute_files
-from support.servers import Servers, free_ports
+from support.servers import free_ports
 
 from catalog.events import Event
 from ingest.files import PRODUCT_COLUMNS
@@ -37,8 +37,8 @@ _seeds = count(1)
 
 
 @pytest.fixture(scope="module")
-def here(servers: Servers) -> Iterator[Place]:
-    with a_place(servers) as found:
+def here(servers: None) -> Iterator[Place]:
+    with a_place() as found:
         yield found
 
 

@@ -15,6 +15,7 @@ from kafka import KafkaProducer
 from support.broker import stalling
 from support.csvs import OBSERVED_AT, TOLD_AT, MemoryFile, csv_bytes, products
 from support.places import Place
+from support.servers import Servers
 
 from catalog.marks import TideMark
 from ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, Kind
@@ -174,10 +175,11 @@ def test_fewer_events_than_rows(place: Place) -> None:
         go(chunk._replace(rows=21))
 
 
-def test_a_broker_that_does_not_answer_at_all(place: Place) -> None:
+def test_a_broker_that_does_not_answer_at_all(fallible: Servers, fallible_place: Place) -> None:
+    place = fallible_place
     before = produce(producer(), settings().product_topic, some(5), 20).ends
     silent = r"Kafka has not answered within 1 s .* is it running.* Nothing has been sent"
-    with stalling(place.servers) as stall, soon():
+    with stalling(fallible) as stall, soon():
         stall()
         with pytest.raises(NotAcknowledged, match=silent):
             produce(producer(), settings().product_topic, some(5), SECONDS)
@@ -186,7 +188,7 @@ def test_a_broker_that_does_not_answer_at_all(place: Place) -> None:
 
 
 @pytest.mark.parametrize(("queue", "count", "sent"), [(200_000, 5, 15), (100, 500, 110)])
-def test_a_broker_that_falls_silent(queue: int, count: int, sent: int, place: Place) -> None:
+def test_a_broker_that_falls_silent(queue: int, count: int, sent: int, fallible: Servers, fallible_place: Place) -> None:
     """While the last acknowledgements are waited for, and while the producer's queue is full."""
     one = producer(**{"queue.buffering.max.messages": queue})
     one.list_topics(timeout=20)  # connected
@@ -198,6 +200,6 @@ def test_a_broker_that_falls_silent(queue: int, count: int, sent: int, place: Pl
         yield from some(count)
 
     message = rf"acknowledged nothing for 1 s \(10 of {sent} events of this chunk so far\): is it running\? Once it is, run the task again"
-    with stalling(place.servers) as stall, soon(), pytest.raises(NotAcknowledged, match=message):
+    with stalling(fallible) as stall, soon(), pytest.raises(NotAcknowledged, match=message):
         produce(one, settings().product_topic, then_stalled(stall), SECONDS)
     assert produce(producer(), settings().product_topic, some(3), 20).events == 3

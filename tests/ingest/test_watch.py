@@ -19,6 +19,7 @@ from confluent_kafka import Producer
 from support.broker import wait_for
 from support.environment import setting
 from support.places import Place
+from support.servers import Servers
 
 from catalog.events import Event
 from catalog.marks import TideMark
@@ -95,15 +96,18 @@ def test_what_is_written_follows_what_comes(place: Place, brisk: None) -> None:
     assert sum(noted(place).values()) == 30
 
 
-def test_the_broker_is_killed_and_comes_back(place: Place, brisk: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_broker_is_killed_and_comes_back(
+    fallible: Servers, fallible_place: Place, brisk: None, caplog: pytest.LogCaptureFixture
+) -> None:
     """The watcher waits for it; producing fails in bounded time and says what to do, and works as soon as the broker does."""
+    place = fallible_place
     caplog.set_level(logging.INFO, "tidemark.watch")
     producer = Producer({"bootstrap.servers": settings().kafka, **RECOMMENDED, "log_level": 0})
     given = [Message(b"key", b"x", [])]
     produce(producer, settings().product_topic, given, 20)
     with watching(place):
         wait_for(lambda: noted(place) == place.ends())
-        place.servers.kafka.kill()
+        fallible.kafka.kill()
         try:
             started = time.monotonic()
             for one in (producer, Producer({"bootstrap.servers": settings().kafka, **RECOMMENDED, "log_level": 0})):
@@ -113,8 +117,8 @@ def test_the_broker_is_killed_and_comes_back(place: Place, brisk: None, caplog: 
             wait_for(lambda: "cannot look at the log's end, trying again" in caplog.text)
             looked_at = log_end(place)["looked_at"]
         finally:
-            place.servers.kafka.start()
-            place.servers.wait()
+            fallible.kafka.start()
+            fallible.wait()
         assert produce(producer, settings().product_topic, given, 20).events == 1
         wait_for(lambda: noted(place) == place.ends())
         assert log_end(place)["looked_at"] > looked_at

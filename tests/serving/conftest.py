@@ -7,13 +7,12 @@ from collections.abc import Iterator
 import pytest
 from pymongo.database import Database
 from support.databases import a_database, emptied
-from support.servers import Servers
 
 from serving.database import Document
 
 
 @pytest.fixture(scope="module")
-def prepared(servers: Servers, request: pytest.FixtureRequest) -> Iterator[Database[Document]]:
+def prepared(servers: None, request: pytest.FixtureRequest) -> Iterator[Database[Document]]:
     with a_database(request.path.stem) as found:
         yield found
 

@@ -12,6 +12,7 @@ import pytest
 from bson import Int64
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError
+from support.databases import a_database
 from support.proxy import Proxy, proxy
 from support.servers import Servers
 
@@ -247,7 +248,14 @@ def test_nothing_shows_before_all_does(database: Database[Document], far: Databa
     assert all(now != then for now, then in zip(state(database), before, strict=True))
 
 
-def test_mongodb_killed_among_commits(servers: Servers, database: Database[Document]) -> None:
+@pytest.fixture
+def database_of_fallible_servers(fallible: Servers) -> Iterator[Database[Document]]:
+    with a_database("killed_among_commits") as found:
+        yield found
+
+
+def test_mongodb_killed_among_commits(fallible: Servers, database_of_fallible_servers: Database[Document]) -> None:
+    database = database_of_fallible_servers
     generation = start(database)
     committed: list[int] = []
     goes_on = threading.Event()
@@ -264,9 +272,9 @@ def test_mongodb_killed_among_commits(servers: Servers, database: Database[Docum
         running = pool.submit(run)
         try:
             _until(lambda: len(committed) > 20)
-            servers.mongodb.kill()
-            servers.mongodb.start()
-            servers.wait()
+            fallible.mongodb.kill()
+            fallible.mongodb.start()
+            fallible.wait()
             before = len(committed)
             _until(lambda: len(committed) > before + 20)
         finally:

@@ -14,7 +14,6 @@ from support.databases import a_database, emptied
 from support.events import CATEGORIES, NOW, PRODUCTS
 from support.proxy import Proxy, proxy
 from support.rows import rows
-from support.servers import Servers
 
 from catalog.cube import MEASURES, Cube, added, cell_of, contribution_of, negated
 from catalog.events import Event
@@ -33,7 +32,7 @@ ASIN = "B0T0000001"
 
 
 @pytest.fixture(scope="module")
-def prepared(servers: Servers) -> Iterator[Database[Document]]:
+def prepared(servers: None) -> Iterator[Database[Document]]:
     with a_database("test_products") as found:
         yield found
 

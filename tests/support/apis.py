@@ -1,9 +1,8 @@
-"""The HTTP API as tests run it: a process of its own, and a broker of its own where a test stops or pauses one."""
+"""The HTTP API as tests run it: a process of its own."""
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -15,32 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from support.environment import setting
-from support.servers import Server, free_ports, wait_for_kafka
+from support.servers import free_ports
 
-from ingest import topics
-from local.programs import PROGRAMS
 from settings import CHECKOUT
 
 START_SECONDS = 90
-
-
-@contextmanager
-def own_kafka() -> Iterator[Server]:
-    """A broker with topics that nobody else uses, which the settings name while it is there."""
-    ports = [str(port) for port in free_ports(2)]
-    with (
-        tempfile.TemporaryDirectory(prefix="tidemark-kafka-") as home,
-        setting(home=home, kafka_port=ports[0], kafka_controller_port=ports[1]),
-    ):
-        kafka = Server(next(program for program in PROGRAMS if program.name == "kafka"), Path(home) / "kafka.log")
-        try:
-            kafka.start()
-            wait_for_kafka(kafka)
-            topics.create()
-            yield kafka
-        finally:
-            kafka.kill()
 
 
 @dataclass
@@ -105,9 +83,3 @@ def _wait_until_up(running: Api, *, healthy: bool) -> None:
         if running.process.poll() is not None or time.monotonic() > until:
             raise AssertionError(f"the API has not started:\n{running.text()[-3000:]}")
         time.sleep(0.1)
-
-
-def stop_and_go(server: Server, *, stop: bool) -> None:
-    """SIGSTOP or SIGCONT to a server."""
-    assert server.process is not None
-    server.process.send_signal(signal.SIGSTOP if stop else signal.SIGCONT)

@@ -92,10 +92,8 @@ def forget(topic: str, partition: int, below: int) -> None:
 @contextmanager
 def stalling(servers: Servers) -> Iterator[Callable[[], None]]:
     """What it yields stalls the broker: connections stay open and nothing is answered. In the end the broker goes on."""
-    broker = servers.kafka.process
-    assert broker is not None
     try:
-        yield lambda: broker.send_signal(signal.SIGSTOP)
+        yield lambda: servers.kafka.signal(signal.SIGSTOP)
     finally:
-        broker.send_signal(signal.SIGCONT)
+        servers.kafka.signal(signal.SIGCONT)
         servers.wait()

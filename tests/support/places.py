@@ -11,8 +11,8 @@ from itertools import count
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 from pymongo.database import Database
+from support.environment import setting
 from support.recompute import Recomputed, differences, recompute, reports
-from support.servers import Servers
 
 from catalog.events import Event
 from catalog.marks import TideMark
@@ -28,7 +28,6 @@ _numbers = count(1)
 
 @dataclass
 class Place:
-    servers: Servers
     database: Database[Document]
 
     def producer(self) -> Producer:
@@ -126,27 +125,16 @@ def wrong_products(database: Database[Document], truth: Recomputed) -> list[str]
 
 
 @contextmanager
-def a_place(servers: Servers) -> Iterator[Place]:
-    number = next(_numbers)
-    mine = {
-        "TIDEMARK_DATABASE": f"test_{os.getpid()}_{number}",
-        "TIDEMARK_PRODUCT_TOPIC": f"product-{os.getpid()}-{number}",
-        "TIDEMARK_CATEGORY_TOPIC": f"category-{os.getpid()}-{number}",
-    }
-    os.environ |= mine
-    settings.cache_clear()
-    client = connect()
-    try:
+def a_place() -> Iterator[Place]:
+    """On the servers of the settings."""
+    unique = f"{os.getpid()}-{next(_numbers)}"
+    names = {"database": f"test_{unique}", "product_topic": f"product-{unique}", "category_topic": f"category-{unique}"}
+    with setting(**names), connect() as client:
         database = tidemark(client)
         schema.prepare(database)
         topics.create()
-        yield Place(servers, database)
+        yield Place(database)
         client.drop_database(database.name)
         with topics.admin() as admin:
             admin.delete_topics(list(settings().topics))
         shutil.rmtree(settings().lake_url, ignore_errors=True)
-    finally:
-        client.close()
-        for name in mine:
-            del os.environ[name]
-        settings.cache_clear()

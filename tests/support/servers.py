@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -14,16 +15,17 @@ from random import SystemRandom
 
 from kafka.errors import KafkaError
 from pymongo.errors import PyMongoError
+from support.environment import setting
 
 from ingest import topics
 from local.programs import PROGRAMS, Program
 from local.replica_set import replica_set
 from serving.database import connect
 from serving.snapshot import snapshot
-from settings import settings
 
 START_SECONDS = 300
 PORTS = range(15_000, 27_000)  # below those that Linux gives to who asks for any
+PROCESSES = 10  # of one test run, at most, each of which has ports of its own: pytest's own and its workers
 # So long MongoDB keeps what a process that was killed has begun. By default a minute, half of what PyMongo tries again for.
 TRANSACTION_SECONDS = 10
 
@@ -37,11 +39,20 @@ class Server:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        """With the data and at the address that the settings name."""
         with self.log.open("ab") as log:
             for preparation in self.program.before:
                 if command := preparation():
                     subprocess.run(command, check=True, stdout=log, stderr=log)
             self.process = subprocess.Popen(self.program.command(), stdout=log, stderr=log)
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
 
     def kill(self) -> None:
         if self.process:
@@ -49,7 +60,8 @@ class Server:
             self.process.wait()
 
     def stop(self) -> None:
-        if self.process and self.process.poll() is None:
+        if self.process and self.is_running:
+            self.signal(signal.SIGCONT)
             self.process.terminate()
             try:
                 self.process.wait(30)
@@ -57,19 +69,31 @@ class Server:
                 self.kill()
 
 
-@dataclass
+@dataclass(frozen=True)
 class Servers:
+    """Kafka and MongoDB, and the settings that name them: the home with their data, and their ports."""
+
+    settings: dict[str, str]
     kafka: Server
     mongodb: Server
 
     def wait(self) -> None:
-        """Until both answer."""
-        _wait_for(_mongodb_answers, "MongoDB", self.mongodb)
-        wait_for_kafka(self.kafka)
+        """Until both answer at the addresses of the settings."""
+        wait_for_mongodb(self.mongodb.log, self.mongodb)
+        wait_for_kafka(self.kafka.log, self.kafka)
+
+    def mend(self) -> None:
+        """Starts again what a test has left stopped or stalled."""
+        for server in (self.mongodb, self.kafka):
+            if server.is_running:
+                server.signal(signal.SIGCONT)
+            else:
+                server.start()
+        self.wait()
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, none of them twice in this process.
+    """Ports that nobody listens on, none of them twice in this test run.
 
     Whoever asks Linux for any port, as Spark does all the time, gets none of these: it might be taken before its server starts.
     """
@@ -77,7 +101,9 @@ def free_ports(count: int) -> list[int]:
 
 
 def _free_ports() -> Iterator[int]:
-    return (port for port in SystemRandom().sample(PORTS, len(PORTS)) if _is_free(port))
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")  # gw0, gw1, ...
+    mine = PORTS[int(worker.removeprefix("gw")) + 1 if worker else 0 :: PROCESSES]
+    return (port for port in SystemRandom().sample(mine, len(mine)) if _is_free(port))
 
 
 def _is_free(port: int) -> bool:
@@ -94,34 +120,38 @@ _free = _free_ports()
 
 @contextmanager
 def running_servers(home: Path) -> Iterator[Servers]:
-    """Kafka and MongoDB under that home. Sets the environment's ports, so that this process and its children find them."""
-    names = ("KAFKA_PORT", "KAFKA_CONTROLLER_PORT", "MONGODB_PORT", "SPARK_UI_PORT", "SPEED_METRICS_PORT")
-    os.environ |= {f"TIDEMARK_{name}": str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
-    os.environ["TIDEMARK_MONGODB_CACHE_GB"] = "1"
-    settings.cache_clear()
+    """Kafka and MongoDB with their data under that home. They are started, and may not answer yet."""
+    names = ("kafka_port", "kafka_controller_port", "mongodb_port")
+    ports = dict(zip(names, map(str, free_ports(len(names))), strict=True))
     programs = {program.name: program for program in PROGRAMS}
-    servers = Servers(*(Server(programs[name], home / f"{name}.log") for name in ("kafka", "mongodb")))
+    kafka, mongodb = (Server(programs[name], home / f"{name}.log") for name in ("kafka", "mongodb"))
+    servers = Servers({"home": str(home), "mongodb_cache_gb": "1", **ports}, kafka, mongodb)
     try:
-        servers.kafka.start()
-        servers.mongodb.start()
-        servers.wait()
+        with setting(**servers.settings):
+            kafka.start()
+            mongodb.start()
         yield servers
     finally:
-        servers.kafka.stop()
-        servers.mongodb.stop()
+        kafka.stop()
+        mongodb.stop()
 
 
-def wait_for_kafka(server: Server) -> None:
-    """Until the broker of the settings answers, which is this one."""
-    _wait_for(_kafka_answers, "Kafka", server)
+def wait_for_kafka(log: Path, server: Server | None = None) -> None:
+    """Until the broker of the settings answers, which writes that log and may be this process's own."""
+    _wait_for(_kafka_answers, "Kafka", log, server)
 
 
-def _wait_for(answers: Callable[[], bool], name: str, server: Server) -> None:
+def wait_for_mongodb(log: Path, server: Server | None = None) -> None:
+    """The same of MongoDB."""
+    _wait_for(_mongodb_answers, "MongoDB", log, server)
+
+
+def _wait_for(answers: Callable[[], bool], name: str, log: Path, server: Server | None) -> None:
     until = time.monotonic() + START_SECONDS
     while not answers():
-        ended = server.process is None or server.process.poll() is not None
+        ended = server is not None and not server.is_running
         if ended or time.monotonic() > until:
-            raise RuntimeError(f"{name} has not started:\n{server.log.read_text(errors='replace')[-3000:]}")
+            raise RuntimeError(f"{name} has not started:\n{log.read_text(errors='replace')[-3000:]}")
         time.sleep(0.2)
 
 
