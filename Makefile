@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run dry-run peek start status stop pause resume restart superset-import superset-export logs clean test soak check wording format bench lock
+.PHONY: help run dry-run peek start status stop pause resume restart superset-import superset-export logs clean test soak connector check wording format bench lock
 
 VENV ?= .venv
 export VENV
@@ -56,14 +56,14 @@ clean: $(VENV)/.run-ready ## Stop everything and delete all state: topics, datab
 	@$(PY) -m local stop
 	@$(PY) -m local clean
 
-test: check ## Check and test everything
-	@$(CONNECTOR) test
-	$(VENV)/superset/bin/python -m pytest superset/tests
-	$(PY) -m pytest -m "not soak"
+test: check ## Test what a change can break, on real servers (about twenty minutes)
+	@$(PY) tests/run_all.py
 
-soak: $(VENV)/.dev-ready ## The long forms of the proofs: kills, random schedules, a full-size catalog
-	@$(CONNECTOR) fresh fuzz mutants
-	$(PY) -m pytest -m soak -s
+soak: $(VENV)/.dev-ready ## The long forms of the proofs (three hours; ONLY="containers kills" for some, LIST=yes says which there are)
+	@$(PY) tests/soak.py $(ONLY) $(if $(LIST),--list)
+
+connector: $(VENV)/.dev-ready # Targets of the connector's own Makefile, e.g. TARGETS=test
+	@$(CONNECTOR) $(TARGETS)
 
 check: $(VENV)/.dev-ready ## Format, lint, types, import contracts
 	$(VENV)/bin/ruff format --check .

@@ -14,11 +14,15 @@ what an older landing has made never replaces what a newer one has. The next nig
 
 from __future__ import annotations
 
+from airflow.providers.mongo.hooks.mongo import MongoHook
 from airflow.sdk import CronPartitionTimetable, Param, dag, task
+from airflow.sdk.exceptions import AirflowSkipException
 
 from dags import policy
 from dags.dashboards import Dashboard, shown
+from ingest.connections import MONGODB_CONNECTION
 from serving import history as days
+from serving.database import tidemark
 from spark import job
 
 DAY = {"type": ["null", "string"], "format": "date"}
@@ -47,6 +51,10 @@ def history() -> None:
     @task
     def ask(params: dict, dag_run) -> list[str]:
         changed = params["changed"] or dag_run.run_type == "scheduled"
+        with MongoHook(MONGODB_CONNECTION) as mongo:
+            # A new installation begins with a scheduled run, which would keep its first night waiting for the one Spark job at a time.
+            if changed and days.is_empty(tidemark(mongo.get_conn())):
+                raise AirflowSkipException("no event has come yet, so there is no history")
         return days.asked(dag_run.partition_key, params["first_day"], params["last_day"], dag_run.start_date, changed=changed)
 
     @task(pool="spark")

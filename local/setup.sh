@@ -18,6 +18,27 @@ step() {
     printf '%s\n' "==> $1"
 }
 
+# Runs a command in one line: what it said last, and for how long it has run. All it has said where it fails.
+in_a_line() {
+    SAID=$(mktemp)
+    STARTED=$(date +%s)
+    "$@" >"$SAID" 2>&1 &
+    RUNNING=$!
+    trap 'kill "$RUNNING" 2>/dev/null; rm -f "$SAID"; exit 130' INT TERM
+    while kill -0 "$RUNNING" 2>/dev/null; do
+        [ ! -t 1 ] || printf '\r\033[K    %3d s  %.60s' "$(($(date +%s) - STARTED))" "$(tail -n 1 "$SAID" | tr -d '\r')"
+        sleep 1
+    done
+    [ ! -t 1 ] || printf '\r\033[K'
+    STATUS=0
+    wait "$RUNNING" || STATUS=$?
+    trap - INT TERM
+    [ "$STATUS" -eq 0 ] || cat "$SAID" >&2
+    rm -f "$SAID"
+    [ "$STATUS" -eq 0 ] || fail "$1 has ended with status $STATUS; what it said stands above."
+    printf '    done after %d s\n' "$(($(date +%s) - STARTED))"
+}
+
 [ "$(uname -s)" = Linux ] || fail "it needs Linux, this is $(uname -s). On another system use docker compose."
 [ "$(uname -m)" = x86_64 ] || [ -n "${TIDEMARK_MONGODB_URL:-}" ] || fail "its MongoDB is for x86-64, this is $(uname -m). Set TIDEMARK_MONGODB_URL to a replica set of yours."
 
@@ -54,7 +75,7 @@ if [ ! -x "$VENV/bin/uv" ]; then
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-setup.lock
 fi
 install() { # an environment's python and a lock file
-    "$VENV/bin/uv" pip install --python "$1" --require-hashes --compile-bytecode -r "$2"
+    in_a_line "$VENV/bin/uv" pip install --python "$1" --require-hashes --compile-bytecode -r "$2"
 }
 
 SUPERSET=$VENV/superset
@@ -68,11 +89,11 @@ superset() {
     step "installing Superset's, which has an environment of its own (a minute or two the first time)"
     [ -x "$SUPERSET/bin/python" ] || "$PYTHON" -m venv --without-pip "$SUPERSET"
     install "$SUPERSET/bin/python" superset/requirements.lock
-    "$VENV/bin/uv" pip install --python "$SUPERSET/bin/python" --no-deps --no-build-isolation --editable superset/connector
+    "$VENV/bin/uv" pip install --quiet --python "$SUPERSET/bin/python" --no-deps --no-build-isolation --editable superset/connector
 }
 jars() {
     step "checking Kafka's and Spark's jars (fetched the first time)"
-    "$VENV/bin/python" -m local.jars
+    in_a_line "$VENV/bin/python" -m local.jars
 }
 classes() {
     step "having Java learn Spark's classes (half a minute), so that every job starts sooner"

@@ -20,6 +20,7 @@ from pymongo.database import Database
 
 from catalog.cube import Cell
 from serving import cells as cube_cells
+from serving import offsets
 from serving.cells import Cells
 from serving.database import Document, in_transaction
 
@@ -114,6 +115,14 @@ def due(held: Collection[date], observed: Collection[date], last: date) -> set[d
         if (after - before).days - 1 <= _LONGEST_GAP_DAYS:
             wanted.update(days(before, after))
     return wanted
+
+
+def is_empty(database: Database[Document]) -> bool:
+    """Is it known that no event has ever come? Then no day is held either."""
+    log_end = database.state.find_one({"_id": "log_end"})
+    if log_end is None or any(offsets.from_documents(log_end["offsets"]).values()):
+        return False
+    return database.history_day.find_one() is None
 
 
 def labels(database: Database[Document]) -> dict[date, Label]:

@@ -1,5 +1,5 @@
-"""The file's services, run by their own commands: accounts that do their work and no more, PostgreSQL, Redis, a Spark cluster, the main
-job on all of it, and a backup that comes back as it was. In this order: each test goes on where the one before has left it.
+"""The file's services, run by their own commands: PostgreSQL, Redis, a Spark cluster, the main job on all of it, and a backup that comes
+back as it was. In this order: each test goes on where the one before has left it.
 """
 
 from __future__ import annotations
@@ -19,17 +19,14 @@ from support.stacks import Stack, until
 from ingest.generate import write
 from local import loopback
 from local.runs import DAG, Airflow
-from serving import accounts, publications, verifications
+from serving import publications, verifications
 from serving.database import connect, tidemark
-from serving.operations import OPERATIONS
 from serving.schema import COLLECTIONS
 from serving.status import state
-from serving.views import VIEWS
 from settings import CHECKOUT
 
-pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="containers"), pytest.mark.timeout(1800)]
 
-UNAUTHORIZED = 13  # MongoDB's error code
 DAYS = ("2024-01-01", "2024-01-02")
 
 
@@ -37,36 +34,6 @@ DAYS = ("2024-01-01", "2024-01-02")
 def stack(started: Containers) -> Stack:
     """What tests do with a stack, on this one."""
     return Stack(started.folder, started.settings)
-
-
-def test_an_account_writes_its_collections_and_no_other(running: Containers) -> None:
-    for account, written in accounts.WRITES.items():
-        password = running.variables[f"TIDEMARK_MONGODB_{account.upper()}_PASSWORD"]
-        with connect(running.mongodb_url(account, password)) as client:
-            database = tidemark(client)
-            for collection in COLLECTIONS:
-                if collection.name in written:
-                    assert database[collection.name].delete_many({"_id": "nobody"}).deleted_count == 0
-                else:
-                    with pytest.raises(OperationFailure) as refused:
-                        database[collection.name].delete_many({"_id": "nobody"})
-                    assert refused.value.code == UNAUTHORIZED
-            for command in ({"dropDatabase": 1}, {"create": "another"}, {"usersInfo": 1}, {"drop": "product"}):
-                with pytest.raises(OperationFailure):
-                    database.command(command)
-
-
-def test_the_account_for_reports_reads_them_and_changes_nothing(running: Containers) -> None:
-    password = running.variables["TIDEMARK_MONGODB_REPORTS_PASSWORD"]
-    with connect(running.mongodb_url("reports", password)) as client:
-        database = tidemark(client)
-        for view in (*VIEWS, *OPERATIONS):
-            list(database[view.name].aggregate([{"$limit": 1}]))
-        assert database.product.find_one() is None
-        for collection in COLLECTIONS:
-            with pytest.raises(OperationFailure) as refused:
-                database[collection.name].insert_one({"_id": "nobody"})
-            assert refused.value.code == UNAUTHORIZED
 
 
 def test_nobody_gets_in_without_a_password(running: Containers) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support.airflow_home import run
 from support.parameters import assert_takes
+from support.places import Place
 
+from ingest import topics, watch
 from serving.history import NoDay, NotOver
 from spark import job
 
@@ -41,3 +44,13 @@ def test_what_is_tried_again(dag: Any) -> None:
     for_good = (job.JobFailedForGood("no such layer"), NotOver("today"), NoDay("none"))
     assert {policy.evaluate(error, 1, 3).action for error in for_good} == {RetryAction.FAIL}
     assert {policy.evaluate(error, 1, 3).action for error in (job.JobFailed("MongoDB is down"), OSError())} == {RetryAction.DEFAULT}
+
+
+@pytest.mark.airflow
+@pytest.mark.servers
+@pytest.mark.usefixtures("database")
+def test_a_night_before_the_first_event_starts_no_spark(connected: Place) -> None:
+    with topics.admin() as client:
+        watch.write_down(connected.database, watch.look(client))
+    ended, tasks = run("history", "history.py", last_day="2024-02-29", changed=True)
+    assert (ended, tasks) == ("success", {name: ("skipped", 1 if name == "ask" else 0) for name in ("ask", "land", "compute")})

@@ -112,13 +112,13 @@ def test_steps_of_a_rebuild(place: Place, spark: SparkSession) -> None:
     _rebuild_killed(place, spark, ("products-removed", "before-the-end", "end-in-transaction"), Random(102))
 
 
-@pytest.mark.soak
+@pytest.mark.soak(proof="rebuilds")
 @pytest.mark.timeout(3600)
 def test_every_step_of_a_rebuild(place: Place, spark: SparkSession) -> None:
     _rebuild_killed(place, spark, REBUILD_POINTS * 3, Random(103))
 
 
-@pytest.mark.soak
+@pytest.mark.soak(proof="nights")
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("drifted", [False, True])
 def test_every_step_of_a_night(place: Place, spark: SparkSession, drifted: bool) -> None:

@@ -66,11 +66,7 @@ def _wait_for_generation(place: Place, running: Stream, generation: int) -> None
         time.sleep(0.1)
 
 
-def test_killed_at_ten_random_moments(place: Place) -> None:
-    _kills(place, Random(22), kills=10)
-
-
-@pytest.mark.soak
+@pytest.mark.soak(proof="kills")
 @pytest.mark.timeout(7200)
 def test_killed_at_thirty_random_moments(place: Place) -> None:
     assert _kills(place, Random(23), kills=30) > 0, "no kill fell between the writes and the commit"

@@ -36,7 +36,7 @@ def test_answers_are_those_of_the_document(place: Place, tmp_path: Path) -> None
     check(tmp_path, "--max-examples", "10", "--seed", "1")
 
 
-@pytest.mark.soak
+@pytest.mark.soak(proof="api")
 @pytest.mark.timeout(1800)
 def test_many_more_answers_are_those_of_the_document(place: Place, tmp_path: Path) -> None:
     check(tmp_path, "--max-examples", "500")

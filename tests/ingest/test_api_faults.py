@@ -152,7 +152,7 @@ def test_an_api_that_is_killed_under_load(kafka: Server, place: Place) -> None:
     assert of(posting.posts, place) == []
 
 
-@pytest.mark.soak
+@pytest.mark.soak(proof="api")
 @pytest.mark.timeout(1800)
 def test_a_broker_that_falls_again_and_again(fallible: Servers, kafka: Server, place: Place) -> None:
     with api(api_acknowledge_seconds=str(SECONDS)) as running, load(running.url) as posting:

@@ -110,7 +110,7 @@ def test_everything_at_once(place: Place, spark: SparkSession) -> None:
     chaos.rest()
 
 
-@pytest.mark.soak
+@pytest.mark.soak(proof="random")
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("seed", range(3))
 def test_everything_at_once_for_long(place: Place, spark: SparkSession, seed: int) -> None:

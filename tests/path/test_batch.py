@@ -126,7 +126,7 @@ def test_what_a_former_stream_writes_after_a_rebuild_is_no_drift_of_ours(place: 
     assert named(night(work)) == {}
 
 
-@pytest.mark.soak
+@pytest.mark.soak(proof="losses")
 @pytest.mark.timeout(1800)
 def test_whatever_is_lost(place: Place, spark: SparkSession, work: Batch) -> None:
     _lose(place, spark, work, ["product"], ["cube_cell"], ["product", "cube_cell"], ["category"], ["quarantine"])

@@ -33,7 +33,7 @@ def _breaks(seed: int, rule: Rule) -> bool:
     return False
 
 
-@pytest.mark.soak
+@pytest.mark.soak(proof="protocol")
 @pytest.mark.timeout(1800)
 def test_the_protocol_holds_on_many_more_schedules() -> None:
     for seed in range(SEEDS, SEEDS + 5_000):

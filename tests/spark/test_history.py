@@ -162,7 +162,7 @@ def test_every_night_redoes_what_has_changed_and_nothing_else(place: Place, spar
     assert wrong(place.database, older, those) == []
 
 
-@pytest.mark.soak
+@pytest.mark.soak(proof="history")
 @pytest.mark.timeout(3600)
 def test_seeded_nights(place: Place, spark: SparkSession, lake: Lake) -> None:
     """Landings of anything, nights and backfills of any days between, in any order: all that is held by the end is right."""

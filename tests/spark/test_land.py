@@ -117,7 +117,7 @@ def test_a_gap_after_a_landing(place: Place, spark: SparkSession, lake: Lake) ->
     assert lake.landed() == before
 
 
-@pytest.mark.soak  # Spark waits two minutes for what is not there
+@pytest.mark.soak(proof="losses")  # Spark waits two minutes for what is not there
 def test_offsets_without_events_end_a_landing(place: Place, spark: SparkSession, lake: Lake) -> None:
     """A transaction's end takes an offset that no reader sees."""
     producer = Producer({"bootstrap.servers": settings().kafka, "transactional.id": "t"})

@@ -94,7 +94,7 @@ def test_what_is_withdrawn_is_rejected_whatever_it_says(spark: SparkSession) -> 
     assert sources == {"a1", "ü"}
 
 
-@pytest.mark.soak
+@pytest.mark.soak(proof="judging")
 @pytest.mark.timeout(1800)
 def test_many_more_events_are_judged_as_in_the_catalog(spark: SparkSession) -> None:
     for seed in range(2, 42):

@@ -7,7 +7,7 @@ from support.stacks import Stack, kill_program, until
 
 from serving.database import connect, tidemark
 
-pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="full-size"), pytest.mark.timeout(3600)]
 
 ROWS = 1_426_337  # products of Kaggle's file
 

@@ -9,7 +9,7 @@ from support.stacks import Stack
 
 from local.runs import HISTORY, Airflow
 
-pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="history"), pytest.mark.timeout(3600)]
 
 
 def backfill(stack: Stack, first: date, last: date) -> list[str]:

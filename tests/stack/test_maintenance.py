@@ -10,7 +10,7 @@ from support.stacks import Stack
 from local.runs import Airflow
 from serving.database import connect, tidemark
 
-pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="forms"), pytest.mark.timeout(1800)]
 
 MAINTENANCE = "maintenance"
 

@@ -13,7 +13,7 @@ from local.runs import NIGHTLY, Airflow
 from serving import publications
 from serving.database import connect, tidemark
 
-pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="forms"), pytest.mark.timeout(3600)]
 
 ALTERED = "altered behind the stream's back"
 

@@ -25,7 +25,7 @@ REPLAY, DISCARD = "replay_quarantine", "discard_quarantine"
 DAY = "2024-09-02"
 NIGHT_SECONDS = 1_000.0  # that a night and the history may take on a machine with other things to do
 
-pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="forms"), pytest.mark.timeout(1800)]
 
 
 def trigger(dag: str, **conf: object) -> str:
@@ -221,7 +221,6 @@ def test_a_publication_is_brought_back(stack: Stack, page: Page) -> None:
     assert stack.wrong() == []
 
 
-@pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_a_withdrawal_is_taken_back(stack: Stack, page: Page) -> None:
     """Asked for while the file is being withdrawn: that is done first."""

@@ -205,6 +205,20 @@ def report(tally: Tally) -> str:
     )
 
 
+def complaints(tally: Tally) -> list[str]:
+    """What is wrong with a run: answers, more than 1 of 100 refused, too few with rows, constructs and pairs of neighbours too rare.
+
+    A run of fewer than 3,000 queries must have each construct, and need not have each pair.
+    """
+    rarest, thinnest = min(tally.use.constructs.values()), min(tally.use.pairs.values())
+    found = list(tally.wrong)
+    found += ["too many are unsupported"] * (sum(tally.unsupported.values()) >= tally.queries / 100)
+    found += ["too few have rows"] * (tally.with_rows < 0.7 * tally.queries)
+    found += [f"a construct comes {rarest} times only"] * (rarest < (tally.queries // 60 if tally.queries >= 3000 else 1))
+    found += [f"a pair of neighbours comes {thinnest} times only"] * (thinnest < (tally.queries // 600 if tally.queries >= 3000 else 0))
+    return found
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--queries", type=int, default=3000)
@@ -222,7 +236,9 @@ def main() -> int:
     for each in tally.wrong[: given.show]:
         print(each, end="\n\n")
     print(report(tally))
-    return 1 if tally.wrong else 0
+    if found := complaints(tally)[len(tally.wrong) :]:
+        print("\n".join(found))
+    return 1 if tally.wrong or (found and not given.until_wrong) else 0
 
 
 if __name__ == "__main__":

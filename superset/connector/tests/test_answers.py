@@ -7,12 +7,12 @@ import os
 import re
 
 import pytest
-from fuzz_mongopipe import DATABASE, Bench, differences, normal, report, run, same
+from fuzz_mongopipe import DATABASE, Bench, complaints, differences, normal, report, run, same
 from pipe_fixtures import cases
 
 pytestmark = pytest.mark.server
 
-QUERIES = int(os.environ.get("MONGOPIPE_FUZZ", "3000"))
+QUERIES = int(os.environ.get("MONGOPIPE_FUZZ", "500"))
 
 
 def _for_duck(sql: str) -> str:
@@ -37,15 +37,10 @@ def test_statements(bench: Bench, name: str) -> None:
 
 
 def test_random_queries(server_url: str, bench: Bench) -> None:
-    """None wrong, fewer than 1 in 100 refused, every construct and every pair of neighbours among them often enough."""
+    """None wrong, fewer than 1 in 100 refused, every construct among them; `make fuzz` asks many more."""
     tally = run(server_url, 1, QUERIES)
     print(report(tally))
-    assert not tally.wrong, "\n\n".join(tally.wrong[:5])
-    assert sum(tally.unsupported.values()) < 0.01 * tally.queries, report(tally)
-    if tally.queries >= 3000:
-        assert tally.with_rows >= 0.7 * tally.queries
-        assert min(tally.use.constructs.values()) >= 50, report(tally)
-        assert min(tally.use.pairs.values()) >= 5, report(tally)
+    assert not (found := complaints(tally)), "\n\n".join(found[:5])
 
 
 def test_answers_do_not_depend_on_the_optimiser(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

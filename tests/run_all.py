@@ -1,0 +1,45 @@
+"""`make test`: the stack's tests on two workers, and beside them the tests of what lives in Superset's environment.
+
+`WORKERS=1` in the environment takes one; arguments go to the stack's pytest, e.g. `--durations 30`.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+VENV = Path(sys.prefix)
+STACK = (sys.executable, "-m", "pytest", "-m", "not soak", "-n", os.environ.get("WORKERS", "2"), "--dist", "loadscope")
+BESIDE = (
+    ("make", "--no-print-directory", "connector", "TARGETS=test"),
+    (str(VENV / "superset" / "bin" / "python"), "-m", "pytest", "superset/tests"),
+)
+
+
+def main() -> int:
+    with tempfile.TemporaryFile("w+") as said:
+        script = " && ".join(map(shlex.join, BESIDE))
+        beside = subprocess.Popen(["sh", "-c", script], cwd=CHECKOUT, stdout=said, stderr=said)
+        try:
+            status = subprocess.run([*STACK, *sys.argv[1:]], cwd=CHECKOUT).returncode
+            print("==> waiting for the tests of the connector and of Superset's configuration", flush=True)
+            beside.wait()
+        finally:
+            beside.terminate()
+        said.seek(0)
+        lines = said.read().splitlines()
+    if beside.returncode:
+        print("\n".join(lines))
+    for line in lines:
+        if " passed" in line or " failed" in line:
+            print(f"connector and Superset: {line.strip('= ')}")
+    return status or beside.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
