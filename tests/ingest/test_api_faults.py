@@ -14,6 +14,7 @@ from support.broker import wait_for
 from support.places import Place
 from support.posts import BATCH, SINGLE, Post, broken_promises, load, send
 from support.servers import Server, Servers
+from support.wording import Wording
 
 from ingest.api.document import PRODUCT
 
@@ -51,7 +52,7 @@ def until_accepted(http: httpx.Client, path: str, asin: str, title: str) -> list
     return posts
 
 
-def test_a_broker_that_is_stopped_and_started_again(fallible: Servers, kafka: Server, place: Place) -> None:
+def test_a_broker_that_is_stopped_and_started_again(fallible: Servers, kafka: Server, place: Place, wording: Wording) -> None:
     before = len(place.log())
     with api(api_acknowledge_seconds=str(SECONDS)) as running, load(running.url) as posting:
         posting.wait_for(201, 10)
@@ -59,7 +60,9 @@ def test_a_broker_that_is_stopped_and_started_again(fallible: Servers, kafka: Se
         with api(api_acknowledge_seconds=str(SECONDS), wait=False) as later:
             health = later.http.get("/health")
             assert (health.status_code, health.json()["healthy"]) == (503, False)
-            assert "does not answer" in health.json()["detail"]
+            said, _, why = health.json()["detail"].partition(": ")
+            assert why
+            wording.check(said)
             early = send(later.http, SINGLE, [record("B0EARLY001", "while Kafka is down")])
             assert early.status == 503
             posting.wait_for(503, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from support.csvs import OBSERVED_AT, any_products, categories, products
 from support.places import Place
+from support.wording import Wording
 
 from ingest import archives, jobs
 from ingest.files import Kind, UnfitFile
@@ -84,19 +86,16 @@ def of_an_unknown_method(folder: Path) -> bytes:
 
 
 UNFIT = {
-    "no product file": (
-        lambda folder: _read(zipped(folder / "x", a__csv=b"id,name\n1,x\n")),
-        "holds no product file: a.csv: .* column asin",
-    ),
-    "nothing": (lambda folder: _read(zipped(folder / "x")), "it holds no product file: it is empty"),
-    "two": (lambda folder: _read(zipped(folder / "x", a__csv=products(1), b__csv=products(2))), r"2 product files \(a.csv, b.csv\)"),
-    "encrypted": (encrypted, "it is encrypted: unpack it and name the file"),
-    "an unknown method": (of_an_unknown_method, "compressed in a way that is not known here .*: unpack it and name the file"),
-    "a zip cut short": (lambda folder: _read(zipped(folder / "x", a__csv=products(900)))[:-900], "it is damaged .*written to its end"),
-    "a gzip cut short": (lambda _: gzip.compress(products(900))[:-900], "it is damaged .*was it written to its end"),
-    "a gzip with a wrong checksum": (lambda _: gzip.compress(products(90))[:-8] + bytes(8), "it is damaged .*CRC"),
-    "gzip in name only": (lambda _: b"\x1f\x8bhello, this is not compressed at all", "it is damaged"),
-    "a gzip file of nothing": (lambda _: gzip.compress(b""), "it is empty: was it written to its end"),
+    "no product file": lambda folder: _read(zipped(folder / "x", a__csv=b"id,name\n1,x\n")),
+    "nothing": lambda folder: _read(zipped(folder / "x")),
+    "two": lambda folder: _read(zipped(folder / "x", a__csv=products(1), b__csv=products(2))),
+    "encrypted": encrypted,
+    "an unknown method": of_an_unknown_method,
+    "a zip cut short": lambda folder: _read(zipped(folder / "x", a__csv=products(900)))[:-900],
+    "a gzip cut short": lambda _: gzip.compress(products(900))[:-900],
+    "a gzip with a wrong checksum": lambda _: gzip.compress(products(90))[:-8] + bytes(8),
+    "gzip in name only": lambda _: b"\x1f\x8bhello, this is not compressed at all",
+    "a gzip file of nothing": lambda _: gzip.compress(b""),
 }
 
 
@@ -105,11 +104,11 @@ def _read(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("what", UNFIT)
-def test_refused(what: str, tmp_path: Path) -> None:
-    make, reason = UNFIT[what]
-    (tmp_path / "a.packed").write_bytes(make(tmp_path))
-    with pytest.raises(UnfitFile, match=rf"^{tmp_path}/a.packed: .*{reason}.*Nothing of it has been sent$"):
+def test_refused(what: str, tmp_path: Path, wording: Wording) -> None:
+    (tmp_path / "a.packed").write_bytes(UNFIT[what](tmp_path))
+    with pytest.raises(UnfitFile) as refused:
         identity(tmp_path / "a.packed")
+    wording.check(str(refused.value))
     assert left(tmp_path / "work") == []
 
 
@@ -125,7 +124,7 @@ def test_what_a_killed_process_has_left_goes_after_a_day(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a file system")
-def test_a_full_disk_is_named(tmp_path: Path) -> None:
+def test_a_full_disk_is_named(tmp_path: Path, wording: Wording) -> None:
     (tmp_path / "a.gz").write_bytes(gzip.compress(products(30_000)))
     small = tmp_path / "work"
     small.mkdir()
@@ -133,8 +132,10 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
     if mounted.returncode:
         pytest.skip("no file system can be mounted here")
     try:
-        with pytest.raises(OSError, match=f"a.gz cannot be unpacked to {small}: No space left on device"):
+        with pytest.raises(OSError) as full:
             identity(tmp_path / "a.gz")
+        assert full.value.errno == errno.ENOSPC
+        wording.check(str(full.value))
         assert left(small) == []
     finally:
         subprocess.run(["umount", str(small)], check=True)
@@ -180,23 +181,21 @@ def test_chunk_by_chunk_to_kafka(place: Place, tmp_path: Path, form: str) -> Non
 
 
 @pytest.mark.servers
-def test_an_archive_that_has_changed_is_not_produced(place: Place, tmp_path: Path) -> None:
+def test_an_archive_that_has_changed_is_not_produced(place: Place, tmp_path: Path, wording: Wording) -> None:
     path = zipped(tmp_path / "a.zip", a__csv=products(20))
     planned = jobs.plan(place.database, [jobs.File(Kind.PRODUCT, path, OBSERVED_AT)], 10**9)
-    for name, content, reason in (
-        ("a__csv", products(20, price="13.5"), "bytes .* are others"),
-        ("b__csv", products(20), "it holds no a.csv any more"),
-    ):
+    for name, content, label in (("a__csv", products(20, price="13.5"), "of another content"), ("b__csv", products(20), "of another name")):
         zipped(path, **{name: content})
         archives.kept(settings().work, planned.ingestions[0]).unlink(missing_ok=True)
-        with pytest.raises(UnfitFile, match=f"{path}/a.csv.*{reason}"):
+        with pytest.raises(UnfitFile) as refused:
             jobs.produce(place.database, place.producer, RECOMMENDED, planned.chunks[0], Path)
+        wording.check(str(refused.value), label)
     assert len(place.ends()) == 0
 
 
-def test_big_ones_tell_how_far_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_big_ones_tell_how_far_they_are(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, wording: Wording) -> None:
     monkeypatch.setattr(archives, "_PROGRESS_SECONDS", 0.0)
     out = io.BytesIO()
     with caplog.at_level("INFO"):
         archives._copy(io.BytesIO(bytes(3 << 20)), out, "a.gz")
-    assert caplog.messages == ["a.gz: 1 MiB unpacked", "a.gz: 2 MiB unpacked", "a.gz: 3 MiB unpacked"]
+    wording.check("\n".join(caplog.messages))

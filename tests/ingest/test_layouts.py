@@ -114,35 +114,39 @@ UNFIT = {
     "names the columns as the separator that fits best has them": (
         b"ASIN;Name;Price\nB0;Lamp;5\n",
         {},
-        "column asin, title, .* is missing .*needed: asin,title,.*; found: ASIN,Name,Price.*Where the columns have other names, say which",
     ),
-    "a mapped column that is not there": (written(PRODUCT_COLUMNS, [product(1)], ";"), {"price": "Preis"}, "column Preis is missing"),
-    "two columns of one name": (written((*PRODUCT_COLUMNS, "x", "x"), [[*product(1), "", ""]], "|"), {}, "names column x twice"),
+    "a mapped column that is not there": (written(PRODUCT_COLUMNS, [product(1)], ";"), {"price": "Preis"}),
+    "two columns of one name": (written((*PRODUCT_COLUMNS, "x", "x"), [[*product(1), "", ""]], "|"), {}),
 }
 
 
 @pytest.mark.parametrize("what", UNFIT)
-def test_refused(what: str) -> None:
-    content, named, reason = UNFIT[what]
-    with pytest.raises(UnfitFile, match=f"^memory/rows.csv: .*{reason}"):
+def test_refused(what: str, wording: Wording) -> None:
+    content, named = UNFIT[what]
+    with pytest.raises(UnfitFile) as refused:
         planned(content, named)
+    wording.check(str(refused.value))
 
 
-def test_a_mapping_that_cannot_be() -> None:
-    with pytest.raises(ValueError, match="prize is no column of a catalog: those are asin, title"):
+def test_a_mapping_that_cannot_be(wording: Wording) -> None:
+    with pytest.raises(ValueError) as unknown:
         columns_of({"prize": "Price"})
-    with pytest.raises(ValueError, match="column Link of the file cannot be two columns of a product"):
+    wording.check(str(unknown.value), "unknown")
+    with pytest.raises(ValueError) as twice:
         columns_of({"imgUrl": "Link", "productURL": "Link"})
-    with pytest.raises(ValueError, match="column listPrice of the file cannot be two columns of a product: say of the other one too"):
+    wording.check(str(twice.value), "twice")
+    with pytest.raises(ValueError) as taken:
         columns_of({"price": "listPrice"})
+    wording.check(str(taken.value), "one of another name")
     assert columns_of({"imgUrl": "", "productURL": "", "id": "asin"})
 
 
-def test_columns_as_text() -> None:
+def test_columns_as_text(wording: Wording) -> None:
     assert columns_in("price=Preis, title = Product name ,imgUrl=") == {"price": "Preis", "title": "Product name", "imgUrl": ""}
     assert columns_in("") == {}
-    with pytest.raises(ValueError, match="'price' names no column of the file: write price=Price"):
+    with pytest.raises(ValueError) as refused:
         columns_in("price")
+    wording.check(str(refused.value))
 
 
 def test_categories_have_layouts_too() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from support.csvs import OBSERVED_AT, csv_bytes, product
 from support.places import Place
+from support.wording import Wording
 
 from ingest import jobs
 from ingest.files import Kind
@@ -30,6 +31,10 @@ def files(tmp_path: Path) -> list[jobs.File]:
     return [jobs.File(Kind.PRODUCT, tmp_path / "a.csv", OBSERVED_AT)]
 
 
+def in_markdown(path: object) -> str:
+    return str(path).replace("_", r"\_")
+
+
 @pytest.mark.parametrize(
     ("parameters", "of", "step"),
     [
@@ -47,7 +52,7 @@ def test_the_next_step(place: Place, files: list[jobs.File], parameters: dict[st
     if parameters.get("hold") is not False:
         assert ahead.preview is not None
         assert ahead.preview["shifts"] == {"rejected": 0.25, "products": None, "average_price": None}
-        assert ("25.0% of the rows are rejected (more than 24.0%)" in ahead.words) == (of is STRICT)
+        assert ("25.0%" in ahead.words) == ("24.0%" in ahead.words) == (of is STRICT)
     assert len(place.ends()) == place.database.ingestion.count_documents({}) == 0
 
 
@@ -57,35 +62,38 @@ def test_without_thresholds_no_row_is_read(place: Place, tmp_path: Path) -> None
     assert jobs.look_ahead(place.database, [], {"dry_run": True}, Settings()).step == jobs.PLAN  # type: ignore[call-arg]
 
 
-def test_in_words(place: Place, files: list[jobs.File]) -> None:
+def test_in_words(place: Place, files: list[jobs.File], wording: Wording) -> None:
     """What stands in a file is shown as it is, and neither ends a cell nor is read as Markdown."""
     ahead = jobs.look_ahead(place.database, files, {"dry_run": True}, FREE)
     assert ahead.words == in_words(ahead.preview or {}, [])
-    for text in (
-        "**4 rows in 1 file**",
-        "**Products:** 3 new, 0 changed, 0 unchanged, 0 older",
-        "| products | 0 | 3 | +3 |",
-        "| average price | - | $12.50 |  |",
-        r"| price | 1 | a number of dollars, 0 to 1000000 | n/a \| \*dear\* | a.csv B0T0000002 |",
-    ):
-        assert text in ahead.words
+    assert r"n/a \| \*dear\*" in ahead.words
+    path = in_markdown(files[0].path)
+    wording.check(ahead.words, path=path)
+    wording.check(jobs.look_ahead(place.database, files, {"dry_run": True}, STRICT).words, "beyond a threshold", path=path)
 
 
-def test_a_file_that_is_withdrawn(place: Place, files: list[jobs.File]) -> None:
+def test_a_file_that_is_withdrawn(place: Place, files: list[jobs.File], wording: Wording) -> None:
     """It is said before the run that it would be refused."""
-    assert "not taken" not in jobs.look_ahead(place.database, files, {"dry_run": True}, FREE).words
+    before = jobs.look_ahead(place.database, files, {"dry_run": True}, FREE)
+    assert before.preview is not None
+    assert before.preview["refused"] == []
     (identity,) = jobs.plan(place.database, files, chunk_bytes=1_000).ingestions
-    withdrawals.withdraw(place.database, identity, "ann", "the *wrong* file")
-    words = jobs.look_ahead(place.database, files, {"dry_run": True}, FREE).words
-    assert "**The files are not taken**\n\n| why |\n| --- |\n| a.csv as of 2023-10-31 12:30 is ingestion " in words
-    assert r"(the \*wrong\* file): take that back with DAG withdraw" in words
-    with pytest.raises(withdrawals.Withdrawn, match="which ann has withdrawn"):
+    withdrawn = withdrawals.withdraw(place.database, identity, "ann", "the *wrong* file")
+    moment = f"{withdrawn.at:%Y-%m-%d %H:%M}"
+    ahead = jobs.look_ahead(place.database, files, {"dry_run": True}, FREE)
+    assert r"the \*wrong\* file" in ahead.words
+    wording.check(ahead.words, "preview", path=in_markdown(files[0].path), ingestion=identity, moment=moment)
+    with pytest.raises(withdrawals.Withdrawn) as refused:
         jobs.plan(place.database, files, chunk_bytes=1_000)
+    assert ahead.preview is not None
+    assert ahead.preview["refused"] == [str(refused.value)]
+    wording.check(str(refused.value), "plan", ingestion=identity, moment=moment)
 
 
-def test_columns_of_the_run_go_before_those_of_the_settings() -> None:
+def test_columns_of_the_run_go_before_those_of_the_settings(wording: Wording) -> None:
     of = Settings(columns={"price": "Price"})  # type: ignore[call-arg]
     assert jobs.columns({}, of) == {"price": "Price"}
     assert jobs.columns({"columns": {"title": "Name"}}, of) == {"title": "Name"}
-    with pytest.raises(jobs.Unclear, match="columns: prize is no column of a catalog"):
+    with pytest.raises(jobs.Unclear) as refused:
         jobs.columns({"columns": {"prize": "Price"}}, of)
+    wording.check(str(refused.value))

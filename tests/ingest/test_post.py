@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import json
+import re
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from support.lost_answers import losing
 from support.places import Place, a_place
 from support.recompute import CsvFile, recompute, recompute_files
 from support.servers import free_ports
+from support.wording import Wording
 
 from catalog.events import Event
 from ingest.files import PRODUCT_COLUMNS
@@ -110,6 +112,11 @@ def refused_rows(file: Path) -> list[list[str]]:
         return list(csv.reader(refused))
 
 
+def unanswered(said: str, url: str) -> list[str]:
+    """Lines that tell of an API that gave no answer: they name it, and no status."""
+    return [line for line in said.splitlines() if url in line and not re.search(" [45][0-9][0-9]: ", line)]
+
+
 def progress(file: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(Path(f"{file}.progress.json").read_text())
     return found
@@ -148,20 +155,24 @@ def test_rows_become_typed_json_digit_for_digit() -> None:
     assert typed(("id", "category_name", "more"), ["7", "5", "6"], None) == b'{"id":7,"category_name":"5","more":"6"}'
 
 
-def test_every_row_is_accepted_or_refused_and_named(here: Place, running: Api, post: Run, tmp_path: Path) -> None:
+def test_every_row_is_accepted_or_refused_and_named(here: Place, running: Api, post: Run, tmp_path: Path, wording: Wording) -> None:
     file = catalog(tmp_path, 3_000)
     done = post(file, running.url, "--batch", "700")
     assert done.status == REFUSED, done.said
     events = is_settled(file, here)
     assert len(events) == progress(file)["accepted"]
     assert {dict(event.headers)["tide-source"] for event in events} == {b"api"}
-    assert f"{progress(file)['accepted']:,} rows accepted, {progress(file)['refused']:,} refused" in done.said
-    assert f"{file}.refused.csv" in done.said
+    accepted, refused = f"{progress(file)['accepted']:,}", f"{progress(file)['refused']:,}"
+
+    def shown(lines: list[str]) -> str:
+        return "\n".join(lines).replace(str(tmp_path), "<folder>")
+
+    wording.check(shown(done.said.splitlines()[-2:]), accepted=accepted, refused=refused)
     assert all(isinstance(orjson.loads(event.value or b"")["reviews"], int) for event in events)
     # Once more, and nothing is sent.
     again = post(file, running.url)
     assert (again.status, len(of_file(file, here))) == (REFUSED, len(events))
-    assert "posted before" in again.said
+    wording.check(shown(again.said.splitlines()), "again", accepted=accepted, refused=refused)
 
 
 def test_rows_that_were_mended_are_posted_from_the_file_of_refused_rows(here: Place, running: Api, post: Run, tmp_path: Path) -> None:
@@ -191,7 +202,7 @@ def test_categories_and_a_file_without_a_fault(here: Place, running: Api, post: 
     assert found.categories == {1: "Café", 2: "Luggage"}
 
 
-def test_killed_again_and_again_it_goes_on_where_it_was(here: Place, running: Api, post: Run, tmp_path: Path) -> None:
+def test_killed_again_and_again_it_goes_on_where_it_was(here: Place, running: Api, post: Run, tmp_path: Path, wording: Wording) -> None:
     """Of the batches whose answer was written down none is sent again: each kill repeats at most the one under way."""
     file, kills, batch = catalog(tmp_path, 3_000), 3, 25
     random, positions = Random(5), [0]
@@ -209,9 +220,10 @@ def test_killed_again_and_again_it_goes_on_where_it_was(here: Place, running: Ap
             refused.write(b"rows that no progress counts\n")
         positions.append(progress(file)["position"])
         assert not progress(file)["finished"]
+    settled = progress(file)["accepted"] + progress(file)["refused"]
     done = post(file, running.url, "--batch", str(batch))
     assert done.status == REFUSED, done.said
-    assert "going on after" in done.said
+    wording.check(done.said.splitlines()[0], settled=f"{settled:,}")
     events = is_settled(file, here)
     assert 0 <= len(events) - progress(file)["accepted"] <= kills * batch
     assert positions == sorted(positions)
@@ -223,7 +235,7 @@ def test_lost_answers_repeat_batches_and_change_nothing(here: Place, running: Ap
         done = post(file, proxy.url, "--batch", "200")
         assert done.status == REFUSED, done.said
         assert proxy.swallowed >= 2
-    assert "trying again" in done.said
+    assert len(unanswered(done.said, proxy.url)) >= 2
     events = is_settled(file, here)
     repeats = Counter((event.key, event.value) for event in events)
     assert len(events) > progress(file)["accepted"]
@@ -243,44 +255,47 @@ def test_it_waits_for_an_api_that_starts_and_starts_again(here: Place, tmp_path:
     with api(port=port):
         said, _ = client.communicate(timeout=100)
     assert client.returncode == REFUSED, said
-    assert "does not answer" in said
+    assert unanswered(said, f"http://127.0.0.1:{port}")
     is_settled(file, here)
 
 
-def test_batches_that_are_too_large_are_split(here: Place, post: Run, tmp_path: Path) -> None:
+def test_batches_that_are_too_large_are_split(here: Place, post: Run, tmp_path: Path, wording: Wording) -> None:
     file = catalog(tmp_path, 200)
     with file.open("a") as out:
         out.write(",".join(["B0T0000000", "x" * 9_000, "", "", "1", "1", "1", "1", "1", "True", "1"]) + "\n")
     with api(api_body_bytes="8000") as small:
         done = post(file, small.url)
     assert done.status == REFUSED, done.said
-    assert refused_rows(file)[-1][1:4] == ["", "larger than the API takes", "B0T0000000"]
+    field, why, asin = refused_rows(file)[-1][1:4]
+    assert (field, asin) == ("", "B0T0000000")
+    wording.check(why)
     assert progress(file)["accepted"] == len(of_file(file, here)) > 150
 
 
-def test_what_stops_it_says_what_to_do(running: Api, post: Run, tmp_path: Path) -> None:
+def test_what_stops_it_says_what_to_do(running: Api, post: Run, tmp_path: Path, wording: Wording) -> None:
     file = catalog(tmp_path, 60)
-
-    def says(what: str, done: Done, status: int = STOPPED) -> None:
-        assert done.status == status, done.said
-        assert what in done.said
-
     nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
-    says("does not answer", post(file, nobody, "--patience", "0.5"))
-    says("the same command goes on", post(file, nobody, "--patience", "0.5"))
-    says("http://127.0.0.1:8000", post(file, f"{running.url}/elsewhere"))
-    says("No such file", post(tmp_path / "none.csv", running.url))
+
+    def says(label: str, done: Done, status: int = STOPPED) -> None:
+        """Each line once, and the last one alone where the command's usage stands before it."""
+        assert done.status == status, done.said
+        lines = list(dict.fromkeys(line for line in done.said.splitlines() if line))
+        wording.check("\n".join(lines[-1:] if status == 2 else lines), label, api=running.url, nobody=nobody)
+
+    says("no answer", post(file, nobody, "--patience", "2"))
+    says("no such API", post(file, f"{running.url}/elsewhere"))
+    says("no such file", post(tmp_path / "none.csv", running.url))
     for url in ("nothing", "ftp://127.0.0.1", "http://", "127.0.0.1:8000"):
-        says("is no address", post(file, url), 2)
+        says(f"--url {url}", post(file, url), 2)
     wrong = tmp_path / "wrong.csv"
-    for text, complaint in (("", "empty"), ("a,b\n1,2\n", "column asin"), (",".join(PRODUCT_COLUMNS) + ",date\n", "column date")):
+    for text, what in (("", "empty"), ("a,b\n1,2\n", "another header"), (",".join(PRODUCT_COLUMNS) + ",date\n", "a date")):
         wrong.write_text(text)
-        says(complaint, post(wrong, running.url))
+        says(what, post(wrong, running.url))
     wrong.write_text(",".join(PRODUCT_COLUMNS) + '\n"' + "x" * 2_000_000)
-    says("quotation mark", post(wrong, running.url))
-    says("not 1 to", post(file, running.url, "--batch", "10001"), 2)
+    says("a record without an end", post(wrong, running.url))
+    says("--batch", post(file, running.url, "--batch", "10001"), 2)
     for date in ("yesterday", "1990-01-01", "2123-01-01", "2023-02-30"):
-        says("as 2023-12-31", post(file, running.url, "--date", date), 2)
+        says(f"--date {date}", post(file, running.url, "--date", date), 2)
 
     assert post(file, running.url).status == REFUSED
     says("another url", post(file, nobody))
@@ -290,22 +305,25 @@ def test_what_stops_it_says_what_to_do(running: Api, post: Run, tmp_path: Path) 
     says("another content", post(file, running.url))
     assert post(file, running.url, "--again").status == REFUSED
     Path(f"{file}.progress.json").write_text("{")
-    says("is not readable", post(file, running.url))
+    says("progress that is not readable", post(file, running.url))
     with file.open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        says("by another process", post(file, running.url, "--again"))
+        says("another process", post(file, running.url, "--again"))
 
 
 @pytest.mark.parametrize(
-    ("given", "complaint"),
-    [(["--kind", "product"], "--date"), (["--kind", "category", "--date", DATE], "categories have none"), ([], "--kind")],
+    "given",
+    [["--kind", "product"], ["--kind", "category", "--date", DATE], []],
+    ids=["a product without", "a category with one", "of no kind"],
 )
 def test_a_product_has_a_date_and_a_category_has_none(
-    given: list[str], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], wording: Wording
 ) -> None:
-    with pytest.raises(SystemExit, match="2"):
+    with pytest.raises(SystemExit) as ended:
         main([str(tmp_path / "file.csv"), *given])
-    assert complaint in capsys.readouterr().err
+    assert ended.value.code == 2
+    *_, said = capsys.readouterr().err.splitlines()
+    wording.check(said)
 
 
 def test_a_setting_that_does_not_fit_is_named(post: Run, tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 from kafka import KafkaProducer
-from support.broker import stalling
+from support.broker import stalling, wait_for
 from support.csvs import OBSERVED_AT, TOLD_AT, MemoryFile, csv_bytes, products
 from support.places import Place
 from support.servers import Servers
+from support.wording import Wording
 
 from catalog.marks import TideMark
 from ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, Kind
@@ -108,9 +109,13 @@ def test_a_key_lies_in_one_partition_whoever_sends_it(place: Place) -> None:
 def test_events_without_a_key_lie_in_all_partitions(place: Place) -> None:
     """Rows that go as they came must not all be one partition's."""
     one = producer()
-    for _ in range(40):
+
+    def lie_in_all() -> bool:
+        """The producer stays with a partition for some milliseconds, so it takes many."""
         produce(one, settings().product_topic, [Message(None, b"x", [])], 20)
-    assert {event.partition for event in place.log()} == set(range(settings().product_partitions))
+        return all(end for key, end in place.ends().items() if key.topic == settings().product_topic)
+
+    wait_for(lie_in_all)
 
 
 def test_the_longest_record_is_an_event_however_it_is_escaped(place: Place) -> None:
@@ -125,43 +130,42 @@ def test_the_longest_record_is_an_event_however_it_is_escaped(place: Place) -> N
     assert len(event.value or b"") > 6 * (MOST_RECORD_BYTES - 10)
 
 
-def test_an_unknown_topic(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_topic(place: Place, monkeypatch: pytest.MonkeyPatch, wording: Wording) -> None:
     monkeypatch.setattr("ingest.produce._NEW_TOPIC_SECONDS", 0.2)
-    with soon(), pytest.raises(NotAcknowledged, match=re.escape("Kafka has no topic nowhere: run `python -m ingest.topics`")):
+    with soon(), pytest.raises(NotAcknowledged) as refused:
         produce(producer(), "nowhere", some(3), 20)
+    wording.check(str(refused.value))
 
 
-def test_an_event_that_is_too_large_for_the_producer(place: Place) -> None:
-    message = (
-        r"producer refuses an event of 9000000 bytes for \S+: .*MSG_SIZE_TOO_LARGE.*max\.message\.bytes.*message\.max\.bytes be 8388608"
-    )
-    with soon(), pytest.raises(NotAcknowledged, match=message):
+def test_an_event_that_is_too_large_for_the_producer(place: Place, wording: Wording) -> None:
+    with soon(), pytest.raises(NotAcknowledged) as refused:
         produce(producer(), settings().product_topic, some(1, size=9_000_000), 20)
+    wording.check(str(refused.value))
 
 
-def test_events_that_are_too_large_for_the_topic(place: Place) -> None:
+def test_events_that_are_too_large_for_the_topic(place: Place, wording: Wording) -> None:
     generous = producer(**{"message.max.bytes": 20_000_000, "batch.num.messages": 1})
     given = [*some(5), *some(1, size=9_000_000), *some(5)]
-    message = (
-        rf"Kafka refused [0-9]+ of 11 events for {settings().product_topic}: .*\(MSG_SIZE_TOO_LARGE\): let the topic's max\.message\.bytes"
-    )
-    with soon(), pytest.raises(NotAcknowledged, match=message):
+    with soon(), pytest.raises(NotAcknowledged) as refused:
         produce(generous, settings().product_topic, given, 20)
+    wording.check(re.sub("[0-9]+ of 11 ", "<refused> of 11 ", str(refused.value)))
 
 
-def test_an_acknowledgement_that_does_not_say_where_is_none(place: Place) -> None:
+def test_an_acknowledgement_that_does_not_say_where_is_none(place: Place, wording: Wording) -> None:
     """Without the offset nobody could tell when the event is served."""
     careless = producer(acks=0, **{"enable.idempotence": False})
-    with soon(), pytest.raises(NotAcknowledged, match=r"does not say at which offsets 3 of 3 events .*: run the task again"):
+    with soon(), pytest.raises(NotAcknowledged) as refused:
         produce(careless, settings().product_topic, some(3), 20)
+    wording.check(str(refused.value))
 
 
-def test_a_producer_of_transactions(place: Place) -> None:
-    with soon(), pytest.raises(NotAcknowledged, match=r"producer refuses an event .* Erroneous state"):
+def test_a_producer_of_transactions(place: Place, wording: Wording) -> None:
+    with soon(), pytest.raises(NotAcknowledged) as refused:
         produce(producer(**{"transactional.id": "x"}), settings().product_topic, some(3), 20)
+    wording.check(str(refused.value))
 
 
-def test_fewer_events_than_rows(place: Place) -> None:
+def test_fewer_events_than_rows(place: Place, wording: Wording) -> None:
     content = products(20)
     planned = plan(MemoryFile(content), Kind.PRODUCT, OBSERVED_AT, 10**9)
     (chunk,) = planned.chunks
@@ -171,24 +175,25 @@ def test_fewer_events_than_rows(place: Place) -> None:
         return produce_chunk(producer(), settings().product_topic, MemoryFile(content), len(content), chunk, origin, 20)
 
     assert go(chunk).events == 20
-    with pytest.raises(NotAcknowledged, match=r"chunk 0 of memory/rows\.csv has 21 rows, 20 events were acknowledged"):
+    with pytest.raises(NotAcknowledged) as refused:
         go(chunk._replace(rows=21))
+    wording.check(str(refused.value))
 
 
-def test_a_broker_that_does_not_answer_at_all(fallible: Servers, fallible_place: Place) -> None:
+def test_a_broker_that_does_not_answer_at_all(fallible: Servers, fallible_place: Place, wording: Wording) -> None:
     place = fallible_place
     before = produce(producer(), settings().product_topic, some(5), 20).ends
-    silent = r"Kafka has not answered within 1 s .* is it running.* Nothing has been sent"
     with stalling(fallible) as stall, soon():
         stall()
-        with pytest.raises(NotAcknowledged, match=silent):
+        with pytest.raises(NotAcknowledged) as refused:
             produce(producer(), settings().product_topic, some(5), SECONDS)
+    wording.check(re.sub(r"\([^)]*\)", "(<what its client says>)", str(refused.value)))
     assert of_products(place.ends()) == before
     assert produce(producer(), settings().product_topic, some(3), 20).events == 3
 
 
-@pytest.mark.parametrize(("queue", "count", "sent"), [(200_000, 5, 15), (100, 500, 110)])
-def test_a_broker_that_falls_silent(queue: int, count: int, sent: int, fallible: Servers, fallible_place: Place) -> None:
+@pytest.mark.parametrize(("queue", "count"), [(200_000, 5), (100, 500)], ids=["at the end", "with a full queue"])
+def test_a_broker_that_falls_silent(queue: int, count: int, fallible: Servers, fallible_place: Place, wording: Wording) -> None:
     """While the last acknowledgements are waited for, and while the producer's queue is full."""
     one = producer(**{"queue.buffering.max.messages": queue})
     one.list_topics(timeout=20)  # connected
@@ -199,7 +204,8 @@ def test_a_broker_that_falls_silent(queue: int, count: int, sent: int, fallible:
         stall()
         yield from some(count)
 
-    message = rf"acknowledged nothing for 1 s \(10 of {sent} events of this chunk so far\): is it running\? Once it is, run the task again"
-    with stalling(fallible) as stall, soon(), pytest.raises(NotAcknowledged, match=message):
+    with stalling(fallible) as stall, soon(), pytest.raises(NotAcknowledged) as refused:
         produce(one, settings().product_topic, then_stalled(stall), SECONDS)
+    assert refused.value.acknowledged == frozenset(range(10))
+    wording.check(str(refused.value))
     assert produce(producer(), settings().product_topic, some(3), 20).events == 3

@@ -37,13 +37,13 @@ DAYS = ["2024-01-01", "2024-01-02"]
 def page(started: Stack) -> Iterator[Page]:
     """Of a stack that has done a night's work."""
     with setting(**started.settings):
-        with connect() as client:
-            has_history = tidemark(client).report_day.count_documents({}) > 0
-        started.local("run", "--rows", "400", "--days", "2", "--batch", "no" if has_history else "yes")
         folder = started.home / "catalogs" / "400-rows-2-days"
-        for day in DAYS:
-            started.took(day, products=[folder / f"products_{day}.csv"])
-        started.took(DAYS[-1], categories=[folder / "categories.csv"])
+        files = {day: folder / f"products_{day}.csv" for day in DAYS}
+        if not {str(file) for file in files.values()} <= {one.path for one in started.ingested}:
+            started.local("run", "--rows", "400", "--days", "2")
+            for day, file in files.items():
+                started.took(day, products=[file])
+            started.took(DAYS[-1], categories=[folder / "categories.csv"])
         assert health.superset().healthy
         until(lambda: len(Pages("viewer").dashboards()) == 4, "the dashboards have been imported", started.logs)
         with open_browser("viewer") as opened:
@@ -120,6 +120,7 @@ def test_filters_change_every_chart(stack: Stack, page: Page) -> None:
     )
 
 
+@pytest.mark.soak(proof="dashboards")
 def test_a_click_on_a_category_filters_the_other_charts(stack: Stack, page: Page) -> None:
     truth, opened = stack.recomputed(), dashboard(page, CATALOG)
     cell = opened.chart("Categories in numbers").locator("tbody tr td").first
@@ -129,6 +130,7 @@ def test_a_click_on_a_category_filters_the_other_charts(stack: Stack, page: Page
     shows(opened, "Products", products_named(truth, name))
 
 
+@pytest.mark.soak(proof="dashboards")
 def test_a_link_leads_to_the_products_of_a_category_and_of_a_level(stack: Stack, page: Page) -> None:
     truth = stack.recomputed()
     levels = {label(level): level for _, level, _ in truth.cube}
@@ -159,6 +161,7 @@ def test_products_by_asin_by_price_and_one_by_one(stack: Stack, page: Page) -> N
     shows(opened, "Products found", sum(20 <= one["price"] <= 40 for one in truth.products.values()))
 
 
+@pytest.mark.soak(proof="dashboards")
 def test_products_by_their_title(stack: Stack, page: Page) -> None:
     """By its beginning, and by what stands within where a % is typed before."""
     truth, opened = stack.recomputed(), dashboard(page, PRODUCTS)
@@ -179,6 +182,7 @@ def test_products_by_their_title(stack: Stack, page: Page) -> None:
     found("%", r"(?<= )[A-Za-z]+, [A-Za-z]{3,}")
 
 
+@pytest.mark.soak(proof="dashboards")
 def test_from_a_number_to_the_documents_behind_it(stack: Stack, page: Page) -> None:
     truth, opened = stack.recomputed(), dashboard(page, PRODUCTS)
     number, name = a_category(truth)
@@ -207,6 +211,7 @@ def _drill(page: Page, cell: Locator, by: str) -> None:
             page.keyboard.press("Escape")
 
 
+@pytest.mark.soak(proof="dashboards")
 def test_from_a_category_to_its_price_levels(stack: Stack, page: Page) -> None:
     truth, opened = stack.recomputed(), dashboard(page, CATALOG)
     cell = opened.chart("Categories in numbers").locator("tbody tr td").first
@@ -223,6 +228,7 @@ def test_from_a_category_to_its_price_levels(stack: Stack, page: Page) -> None:
     page.keyboard.press("Escape")
 
 
+@pytest.mark.soak(proof="dashboards")
 def test_every_row_of_a_file_is_accounted_for(stack: Stack, page: Page) -> None:
     opened = dashboard(page, PIPELINE)
     found = [opened.column("Files", title) for title in ("File", "Rows", "Accepted", "Rejected")]
@@ -236,6 +242,7 @@ def test_every_row_of_a_file_is_accounted_for(stack: Stack, page: Page) -> None:
     shows(opened, "Drift", fresh["drift"])
 
 
+@pytest.mark.soak(proof="dashboards")
 def test_what_moved_between_the_first_day_and_the_last(stack: Stack) -> None:
     viewer = Pages("viewer")
     with connect() as client:
@@ -252,6 +259,7 @@ def test_what_moved_between_the_first_day_and_the_last(stack: Stack) -> None:
         assert shown == {of: [then, now, now - then] for of, (then, now) in sums.items() if then or now}, chart
 
 
+@pytest.mark.soak(proof="dashboards")
 def test_many_viewers_of_one_chart_cost_one_query(stack: Stack) -> None:
     viewer = Pages("viewer")
     chart = viewer.charts()["Products by price level"]
@@ -276,6 +284,7 @@ def test_many_viewers_of_one_chart_cost_one_query(stack: Stack) -> None:
     until(lambda: queries() == 1, "twelve viewers cost one query")
 
 
+@pytest.mark.soak(proof="dashboards")
 def test_an_answer_over_the_history_is_kept_until_the_history_changes(stack: Stack) -> None:
     viewer = Pages("viewer")
     chart = viewer.charts()["Categories that moved most"]
