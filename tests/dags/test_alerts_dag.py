@@ -13,11 +13,12 @@ from support.environment import setting
 from support.listeners import MailServer, Webhook, listening
 from support.places import Place
 from support.servers import free_ports
+from support.wording import Wording
 
 from ingest import connections
 from serving import ledger
 from serving.status import state
-from settings import CHECKOUT, settings
+from settings import CHECKOUT
 
 
 def test_it_looks_every_two_minutes_one_look_at_a_time(bag: Any) -> None:
@@ -71,7 +72,7 @@ def lives(place: Place, alive: bool = True) -> None:
 @pytest.mark.servers
 @pytest.mark.usefixtures("database")
 class TestLooks:
-    def test_a_stream_that_stops_and_starts_again(self, place: Place, told: Told) -> None:
+    def test_a_stream_that_stops_and_starts_again(self, place: Place, told: Told, wording: Wording) -> None:
         ledger.start_generation(place.database, "rules", {})
         lives(place)
         assert look() == "success"
@@ -86,11 +87,11 @@ class TestLooks:
         assert told.counts() == (1, 1)
         (mail,), ((path, post),) = told.mail.mails, told.webhook.posts
         assert (mail["To"], mail["From"]) == ("a@shop.example, b@shop.example", "tidemark@shop.example")
-        assert mail["Subject"] == f"Tidemark ({settings().database}): the stream gives no sign of life"
-        assert "The stream has given no sign of life for 3 hours" in mail.get_body(("html",)).get_content()
+        begun = f"{(place.database.alert.find_one({'_id': 'stream'}) or {})['began_at']:%Y-%m-%d %H:%M}"
+        wording.check(f"{mail['Subject']}\n{mail.get_body(('html',)).get_content()}", "mail", begun=begun)
         assert path == "/a/hook?b=c"
         assert (post["alert"], post["on"]) == ("stream", True)
-        assert post["text"].startswith(f"{mail['Subject']}\nThe stream has given no sign of life for 3 hours")
+        wording.check(post["text"], "post", begun=begun)
         assert told.webhook.headers[0]["X-Token"] == "secret"
         assert [one["_id"] for one in state(place.database)["alerts"]] == ["stream"]
 
@@ -100,18 +101,22 @@ class TestLooks:
         told.webhook.refuses = False
         assert [look(), look()] == ["success", "success"]
         assert told.counts() == (2, 2)
-        assert told.mail.mails[1]["Subject"] == f"{mail['Subject']}: over"
+        wording.check(told.mail.mails[1]["Subject"], "over")
         assert told.webhook.posts[1][1]["on"] is False
 
-    def test_mongodb_is_down_and_there_again(self, place: Place, told: Told) -> None:
+    def test_mongodb_is_down_and_there_again(self, place: Place, told: Told, wording: Wording) -> None:
         (port,) = free_ports(1)
         for _ in range(2):
             assert look(mongodb_url=f"mongodb://127.0.0.1:{port}/?serverSelectionTimeoutMS=200") == "success"
         assert told.counts() == (1, 1)
-        assert "The state cannot be read" in told.webhook.posts[0][1]["text"]
+        ((_, post),) = told.webhook.posts
+        assert (post["alert"], post["on"]) == ("state", True)
+        subject, text = post["text"].splitlines()
+        assert subject == told.mail.mails[0]["Subject"]
+        wording.check(f"{subject}\n{text.partition(': ')[0]}", "begun")
         assert [look(), look()] == ["success", "success"]
         assert told.counts() == (2, 2)
-        assert told.mail.mails[1]["Subject"].endswith("the state cannot be read: over")
+        wording.check(told.mail.mails[1]["Subject"], "over")
 
     def test_nobody_to_tell(self, place: Place) -> None:
         """No connection of those names: what is wrong is kept and shown all the same."""

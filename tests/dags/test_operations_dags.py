@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from support.parameters import assert_takes
+from support.wording import Wording
 
+from dags.choices import NotChosen
 from serving import control, withdrawals
 
 TAKEN = {
@@ -34,7 +36,7 @@ def test_parameters(bag: Any, dag_id: str) -> None:
 
 
 @pytest.mark.parametrize(("dag_id", "parameter"), [("withdraw", "ingestion"), ("rebuild", "publication")])
-def test_a_person_chooses_where_the_form_does_not_say(bag: Any, dag_id: str, parameter: str) -> None:
+def test_a_person_chooses_where_the_form_does_not_say(bag: Any, dag_id: str, parameter: str, wording: Wording) -> None:
     dag = bag.dags[dag_id]
     asked, chosen = (dag.get_task(name).python_callable for name in ("asked", "chosen"))
     assert asked({parameter: None}) == "choose"
@@ -42,8 +44,9 @@ def test_a_person_chooses_where_the_form_does_not_say(bag: Any, dag_id: str, par
     assert dag.get_task("chosen").upstream_task_ids == {"asked", "choose"}
     assert chosen({parameter: 7}, _Answered(None)) == 7
     assert chosen({parameter: None}, _Answered({"params_input": {parameter: 8}})) == 8
-    with pytest.raises(Exception, match=f"no {parameter} has been chosen: clear task choose"):
+    with pytest.raises(NotChosen) as refused:
         chosen({parameter: None}, _Answered({"params_input": {parameter: None}}))
+    wording.check(str(refused.value))
     # Else Airflow would not begin the task that asks.
     dag.get_task("choose").params.validate()
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from support import airflow_home, hooks, plugin_answers
 from support.servers import free_ports
+from support.wording import Wording
 
 from settings import CHECKOUT
 
@@ -17,11 +18,16 @@ pytestmark = pytest.mark.airflow
 
 
 @pytest.fixture(scope="module")
-def answers() -> Any:
+def away() -> str:
+    """Where no MongoDB runs."""
+    return f"127.0.0.1:{free_ports(1)[0]}"
+
+
+@pytest.fixture(scope="module")
+def answers(away: str) -> Any:
     """Of an Airflow beside which no MongoDB runs."""
     airflow_home.make_database()
-    mongodb = f"mongodb://127.0.0.1:{free_ports(1)[0]}"
-    return hooks.run_with_airflow(str(Path(plugin_answers.__file__)), TIDEMARK_MONGODB_URL=mongodb)
+    return hooks.run_with_airflow(str(Path(plugin_answers.__file__)), TIDEMARK_MONGODB_URL=f"mongodb://{away}")
 
 
 def test_it_is_loaded(answers: Any) -> None:
@@ -39,10 +45,10 @@ def test_who_may_see_airflow_sees_the_page_and_nothing_else(answers: Any) -> Non
     assert answers["writes"] == [405]
 
 
-def test_a_mongodb_that_is_away_is_said_in_words(answers: Any) -> None:
+def test_a_mongodb_that_is_away_is_said_in_words(answers: Any, away: str, wording: Wording) -> None:
     assert answers["known"]["state"] == 503
     assert answers["state"]["state"] is None
-    assert "does not answer within 3 s: see `make status`" in answers["state"]["problem"]
+    wording.check(answers["state"]["problem"], mongodb=away)
     assert answers["state"]["superset"].startswith("http://")
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 from support.environment import setting
+from support.wording import Wording
 
 from catalog.cube import Cell, Contribution
 from serving import plausibility, verifications
+from serving.database import Document
 from serving.verifications import Drifted
 from settings import settings
 
@@ -62,32 +64,32 @@ def test_beside_nothing_nothing_is_implausible() -> None:
         assert plausibility.beyond(found, settings()) == []
 
 
-@pytest.mark.parametrize(
-    ("name", "limit", "said"),
-    [
-        ("products", "0.49", "50.0% is how far the number of products moves (more than 49.0%)"),
-        ("price", "0.9", "96.1% is how far the average price moves (more than 90.0%)"),
-        ("unpriced", "0.05", "10.0% of the products is how far those of unknown price move (more than 5.0%)"),
-        ("unrated", "0.1", "15.0% of the products is how far those without a rating move (more than 10.0%)"),
-        ("categories", "0.2", "50.0% is how far the number of categories moves (more than 20.0%)"),
-    ],
-)
-def test_each_threshold_holds_by_itself(name: str, limit: str, said: str) -> None:
+def of_half() -> Document:
+    """A verification of half of the products."""
     after = {Cell(1, 5, False): cell(80, 80, 64_000, 60), Cell(1, None, True): cell(20, 0, 0, 15)}
-    verification = {"_id": 7, "drift": 0, "counts": {}, "named": {}, "compared": plausibility.compare(FORMER, after)}
+    return {"_id": 7, "drift": 0, "counts": {}, "named": {}, "compared": plausibility.compare(FORMER, after)}
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"), [("products", "0.49"), ("price", "0.9"), ("unpriced", "0.05"), ("unrated", "0.1"), ("categories", "0.2")]
+)
+def test_each_threshold_holds_by_itself(name: str, limit: str, wording: Wording) -> None:
+    verification = of_half()
     assert plausibility.beyond(verification["compared"], settings()) == []
     assert not verifications.asks(verification, "correct")
     assert verifications.asks(verification, "correct", hold=True)
     with setting(**{f"implausible_{name}_shift": limit}):
-        assert plausibility.beyond(verification["compared"], settings()) == [said]
+        (said,) = plausibility.beyond(verification["compared"], settings())
+        wording.check(said)
         assert verifications.asks(verification, "correct")
         assert not verifications.asks(verification, "correct", hold=False)
-        form = verifications.in_markdown(verification)
-        assert f"**Passes a threshold:** {said}" in form
-        assert "| products | 200 | 100 | -100 (-50.0%) |" in form
-        assert "| not rated | 20 | 25 | +5 (+25.0%) |" in form
-        assert "publication 7: no drift" in form
+        assert said in verifications.in_markdown(verification)
         with pytest.raises(Drifted):
             verifications.asks({**verification, "drift": 1}, "fail")
     with setting(**{f"implausible_{name}_shift": "2"}):
         assert not verifications.asks(verification, "correct")
+
+
+def test_what_a_person_is_shown_who_decides(wording: Wording) -> None:
+    with setting(implausible_products_shift="0.49"):
+        wording.check(verifications.in_markdown(of_half()))

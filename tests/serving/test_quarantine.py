@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from pymongo.database import Database
+from support.wording import Wording
 
 from catalog.marks import TideMark, TopicPartition
 from serving import ingestions, quarantine
@@ -62,13 +63,18 @@ def test_which_records_are_meant(database: Database[Document]) -> None:
     assert meant(database, since=MOMENT, until=MOMENT + HOUR, reason="stars") == {"b"}
 
 
-def test_what_cannot_be_meant(database: Database[Document]) -> None:
-    with pytest.raises(Unclear, match="take the withdrawal back"):
-        quarantine.selected(database, Selection(reason="withdrawn"), SERVED)
-    with pytest.raises(Unclear, match=r"no file 'none\.csv' has been ingested"):
-        quarantine.selected(database, Selection(file="none.csv"), SERVED)
-    with pytest.raises(Unclear, match="the second is to be the later one"):
-        quarantine.selected(database, Selection(since=MOMENT, until=MOMENT), SERVED)
+UNCLEAR = {
+    "a withdrawn ingestion": Selection(reason="withdrawn"),
+    "a file that is not there": Selection(file="none.csv"),
+    "no time": Selection(since=MOMENT, until=MOMENT),
+}
+
+
+@pytest.mark.parametrize("meant", UNCLEAR.values(), ids=UNCLEAR)
+def test_what_cannot_be_meant(database: Database[Document], meant: Selection, wording: Wording) -> None:
+    with pytest.raises(Unclear) as refused:
+        quarantine.selected(database, meant, SERVED)
+    wording.check(str(refused.value))
 
 
 def test_records_come_in_lists_that_memory_can_hold(database: Database[Document]) -> None:

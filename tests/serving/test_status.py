@@ -9,6 +9,7 @@ import pytest
 from pymongo.database import Database
 from support.recompute import MEASURES
 from support.states import publish, serve
+from support.wording import Wording
 
 from catalog.marks import TideMark, TopicPartition
 from serving import ingestions, ledger, notes
@@ -122,6 +123,7 @@ def test_a_stream_without_a_heartbeat_is_not_alive(database: Database[Document])
     assert not state(database)["stream"]["alive"]
 
 
-def test_a_database_that_is_not_prepared_is_named(database: Database[Document]) -> None:
-    with pytest.raises(LookupError, match=r"nothing_here .*python -m serving\.schema"):
+def test_a_database_that_is_not_prepared_is_named(database: Database[Document], wording: Wording) -> None:
+    with pytest.raises(LookupError) as refused:
         state(database.client.get_database("nothing_here"))
+    wording.check(str(refused.value))
