@@ -62,7 +62,7 @@ test: check ## Test what a change can break, on real servers (about twenty minut
 soak: $(VENV)/.dev-ready ## The long forms of the proofs (three hours; ONLY="containers kills" for some, LIST=yes says which there are)
 	@$(PY) tests/soak.py $(ONLY) $(if $(LIST),--list)
 
-connector: $(VENV)/.dev-ready # Targets of the connector's own Makefile, e.g. TARGETS=test
+connector: $(VENV)/.dev-ready ## The connector's own targets (TARGETS="test fuzz")
 	@$(CONNECTOR) $(TARGETS)
 
 check: $(VENV)/.dev-ready ## Format, lint, types, import contracts

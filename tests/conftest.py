@@ -38,7 +38,7 @@ logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it logs into pytest's cl
 
 # Cheap ones first, so that a mistake shows soon. Workers begin with what takes longest, so that none is left with it in the end.
 _ORDER = ("catalog", "protocol", "ingest", "local", "dags", "plugins", "serving", "spark", "path", "faults", "stack", "containers")
-_ORDER_OF_WORKERS = ("stack", "containers", "spark", "path", "faults", "ingest", "dags", "serving", "local", "plugins")
+_ORDER_OF_WORKERS = ("stack", "spark", "path", "faults", "containers", "ingest", "dags", "serving", "local", "plugins")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

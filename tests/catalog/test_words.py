@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from support.wording import Wording
 
 from catalog.events import Event
 from catalog.observations import ProductObservation, Reason, Rejection, decoder, product_observation
@@ -23,11 +24,12 @@ def judged(rules: Rules = RULES, **fields: Any) -> ProductObservation | Rejectio
     return product_observation(Event("", 0, 0, NOW, None, json.dumps({**PRODUCT, **fields}).encode()), rules)
 
 
-def test_every_reason_has_its_rule_in_words() -> None:
+def test_every_reason_has_its_rule_in_words(wording: Wording) -> None:
     words = [rule(reason) for reason in Reason]
     assert all(words)
     # Fields of one kind share their words, no others do.
     assert len(set(words)) == len(words) - 3
+    wording.check("\n".join(f"{reason.value}: {said}" for reason, said in zip(Reason, words, strict=True)))
 
 
 @pytest.mark.parametrize(
@@ -35,8 +37,9 @@ def test_every_reason_has_its_rule_in_words() -> None:
     [(Reason.STARS, "most_stars", 3), (Reason.REVIEWS, "most_count", 7), (Reason.PRICE, "most_dollars", 11), (Reason.ID, "most_id", 13)],
 )
 def test_the_words_tell_the_bounds_in_force(reason: Reason, field: str, bound: int) -> None:
-    assert rule(reason).endswith(f" {getattr(RULES, field)}")
-    assert rule(reason, Rules(**{field: bound})).endswith(f" {bound}")
+    usual = str(getattr(RULES, field))
+    assert usual in rule(reason)
+    assert rule(reason, Rules(**{field: bound})) == rule(reason).replace(usual, str(bound))
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,7 @@ def test_what_is_tried_again(bag: Any) -> None:
 @pytest.mark.servers
 @pytest.mark.usefixtures("database")
 class TestNights:
+    @pytest.mark.soak(proof="nights")
     def test_a_night_that_corrects(self, connected: Place, spark: SparkSession) -> None:
         random = Random(121)
         connected.send(updates(random, 200, keys=40))
@@ -92,6 +93,7 @@ class TestNights:
         assert connected.wrong() == []
         assert connected.wrong_documents() == []
 
+    @pytest.mark.soak(proof="nights")
     def test_a_night_that_is_implausible_waits_for_a_person(
         self, bag: Any, connected: Place, spark: SparkSession, wording: Wording
     ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import time
@@ -13,6 +14,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from support.servers import free_ports
+from support.wording import Wording
 
 from local import prerequisites
 from local.prerequisites import complaints
@@ -28,29 +30,28 @@ def test_nothing_stands_in_the_way(configure) -> None:
     assert complaints(configure()) == []
 
 
-def test_no_java(configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_java(configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wording: Wording) -> None:
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     (said,) = complaints(configure())
-    assert said.startswith("java does not run: install Java 17 or newer")
+    wording.check(said)
 
 
-def test_a_java_home_without_java(configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_java_home_without_java(configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wording: Wording) -> None:
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     (said,) = complaints(configure())
-    assert said.startswith(f"{tmp_path}/bin/java does not run")
-    assert "JAVA_HOME" in said
+    wording.check(said)
 
 
-@pytest.mark.parametrize(("version", "name"), [("11.0.22", "11"), ("1.8.0_292", "1")])
-def test_an_old_java(configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str, name: str) -> None:
+@pytest.mark.parametrize("version", ["11.0.22", "1.8.0_292"])
+def test_an_old_java(configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wording: Wording, version: str) -> None:
     java = tmp_path / "bin" / "java"
     java.parent.mkdir()
     java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2021-04-20' >&2\n")
     java.chmod(0o755)
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     (said,) = complaints(configure())
-    assert f"is version {name}: install Java 17 or newer" in said
+    wording.check(said)
 
 
 @contextmanager
@@ -66,19 +67,18 @@ def _listening(port: int, address: str = "127.0.0.1") -> Iterator[None]:
     "setting",
     ["kafka_port", "kafka_controller_port", "mongodb_port", "airflow_port", "spark_ui_port", "speed_metrics_port", "superset_port"],
 )
-def test_a_taken_port(configure, setting: str) -> None:
+def test_a_taken_port(configure, wording: Wording, setting: str) -> None:
     of = configure()
     port = getattr(of, setting)
     with _listening(port):
         (said,) = complaints(of)
-    assert f"port {port} " in said
-    assert f"taken by another program: stop it, or choose another with TIDEMARK_{setting.upper()}=PORT" in said
+    wording.check(said, port=port)
     assert complaints(of) == []
 
 
-def test_superset_for_others_needs_secrets(configure) -> None:
+def test_superset_for_others_needs_secrets(configure, wording: Wording) -> None:
     (said,) = complaints(configure(superset_host="0.0.0.0", superset_password="given"))
-    assert said == "Superset is to listen on 0.0.0.0: set TIDEMARK_SUPERSET_VIEWER_PASSWORD, TIDEMARK_SUPERSET_SECRET_KEY"
+    wording.check(said)
     given = {"superset_password": "a", "superset_viewer_password": "b", "superset_secret_key": "c" * 42}
     assert complaints(configure(superset_host="0.0.0.0", **given)) == []
 
@@ -90,40 +90,45 @@ def test_a_port_taken_on_all_interfaces(configure) -> None:
     assert "TIDEMARK_AIRFLOW_PORT" in said
 
 
-def test_two_servers_on_one_port(configure) -> None:
+def test_two_servers_on_one_port(configure, wording: Wording) -> None:
     of = configure()
     (said,) = complaints(configure(kafka_port=of.airflow_port, airflow_port=of.airflow_port))
-    assert said == f"TIDEMARK_KAFKA_PORT and TIDEMARK_AIRFLOW_PORT are both {of.airflow_port}: choose another port for one of them"
+    wording.check(said, port=of.airflow_port)
 
 
-def test_a_home_where_nothing_can_be_written(configure, tmp_path: Path) -> None:
+def test_a_home_where_nothing_can_be_written(configure, tmp_path: Path, wording: Wording) -> None:
     (tmp_path / "file").touch()
     (said,) = complaints(configure(home=tmp_path / "file" / "home"))
-    assert said == f"nothing can be written to {tmp_path}/file: set TIDEMARK_HOME to a folder of yours"
+    wording.check(said)
 
 
-def test_a_full_disk(configure, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prerequisites, "LEAST_FREE_MB", 10**9)
+def test_a_full_disk(configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wording: Wording) -> None:
+    there = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: there._replace(free=2_000 * 2**20 - 1))
     (said,) = complaints(configure())
-    assert "1000000000 are needed: free some, or set TIDEMARK_HOME" in said
+    wording.check(said)
 
 
-def test_a_kafka_that_does_not_answer(configure) -> None:
+def test_a_kafka_that_does_not_answer(configure, wording: Wording) -> None:
     (port,) = free_ports(1)
     (said,) = complaints(configure(kafka_bootstrap_servers=f"127.0.0.1:{port}"))
-    assert said.startswith("Kafka does not answer")
-    assert said.endswith(f"TIDEMARK_KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:{port}")
+    wording.check(said, reason=_reason(said))
 
 
-def test_a_mongodb_that_does_not_answer(configure) -> None:
+def test_a_mongodb_that_does_not_answer(configure, wording: Wording) -> None:
     (port,) = free_ports(1)
     (said,) = complaints(configure(mongodb_url=f"mongodb://somebody:secret@127.0.0.1:{port}/?replicaSet=theirs"))
-    assert said.startswith("MongoDB of TIDEMARK_MONGODB_URL does not answer")
     assert "secret" not in said
+    wording.check(said, reason=_reason(said))
+
+
+def _reason(said: str) -> str:
+    """What the client says, which depends on how far it has come."""
+    return said.partition(": ")[2].partition(". ")[0]
 
 
 @pytest.mark.servers
-def test_a_mongodb_without_transactions(configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mongodb_without_transactions(configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wording: Wording) -> None:
     monkeypatch.setattr(prerequisites, "ANSWER_SECONDS", 60.0)
     (port,) = free_ports(1)
     folder = tmp_path / "mongodb"
@@ -135,7 +140,7 @@ def test_a_mongodb_without_transactions(configure, tmp_path: Path, monkeypatch: 
             (said,) = complaints(configure(mongodb_url=f"mongodb://127.0.0.1:{port}"))
         finally:
             server.terminate()
-    assert "is no replica set, which transactions need" in said
+    wording.check(said)
 
 
 def _wait_for_mongodb(port: int) -> None:
@@ -156,12 +161,15 @@ def test_ports_of_the_users_servers_are_not_ours(configure) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "said"), [("nosuch+driver://127.0.0.1/airflow", "nosuch"), ("sqlite:////no/such/folder/airflow.db", "unable to open database")]
+    "url",
+    [
+        pytest.param("nosuch+driver://127.0.0.1/airflow", id="no such database"),
+        pytest.param("sqlite:////no/such/folder/airflow.db", id="no such folder"),
+    ],
 )
-def test_a_database_that_airflow_cannot_use(configure, url: str, said: str) -> None:
-    (complaint,) = complaints(configure(airflow_database_url=url))
-    assert complaint.startswith("the database of TIDEMARK_AIRFLOW_DATABASE_URL cannot be used")
-    assert said in complaint
+def test_a_database_that_airflow_cannot_use(configure, wording: Wording, url: str) -> None:
+    (said,) = complaints(configure(airflow_database_url=url))
+    wording.check(said)
 
 
 def test_a_database_that_airflow_can_use(configure, tmp_path: Path) -> None:

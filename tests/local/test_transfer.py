@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import transfer
+from support.wording import Wording
 
 
 class Pretended:
@@ -37,50 +38,50 @@ def chart(uuid: str, **fields: object) -> Any:
 def said(tmp_path: Path) -> Any:
     there = Pretended()
 
-    def bring(*files: Any, overwrite: bool = False) -> list[str]:
+    def bring(*files: Any, overwrite: bool = False) -> str:
         memory = transfer.Memory(tmp_path / "imported.json")
-        return list(transfer.bring(there, memory, {one.uuid: one for one in files}, overwrite=overwrite))
+        return "\n".join(transfer.bring(there, memory, {one.uuid: one for one in files}, overwrite=overwrite))
 
     bring.superset = there  # type: ignore[attr-defined]
     return bring
 
 
-def test_what_has_changed_in_the_files_is_brought(said: Any) -> None:
-    assert said(chart("a"), chart("b")) == ["imported: chart a", "imported: chart b"]
-    assert said(chart("a"), chart("b")) == ["nothing is to be imported"]
-    assert said(chart("a"), chart("b", description="new")) == ["imported: chart b"]
+def test_what_has_changed_in_the_files_is_brought(said: Any, wording: Wording) -> None:
+    wording.check(said(chart("a"), chart("b")), "first")
+    wording.check(said(chart("a"), chart("b")), "again")
+    wording.check(said(chart("a"), chart("b", description="new")), "one has changed")
     assert said.superset.there["b"].content["description"] == "new"
     del said.superset.there["a"]
-    assert said(chart("a"), chart("b", description="new")) == ["imported: chart a"]
+    wording.check(said(chart("a"), chart("b", description="new")), "one has been deleted")
+    assert said.superset.there.keys() == {"a", "b"}
 
 
-def test_what_a_person_has_changed_stays_until_it_is_overwritten(said: Any) -> None:
+def test_what_a_person_has_changed_stays_until_it_is_overwritten(said: Any, wording: Wording) -> None:
     said(chart("a"), chart("b"))
     said.superset.change("a", description="mine")
-    assert said(chart("a"), chart("b")) == ["kept as it was changed in Superset: chart a", "nothing else is to be imported"]
-    assert said(chart("a", description="ours"), chart("b", description="new")) == [
-        "kept as it was changed in Superset: chart a",
-        "imported: chart b",
-    ]
+    wording.check(said(chart("a"), chart("b")), "nothing new")
+    wording.check(said(chart("a", description="ours"), chart("b", description="new")), "both new")
     assert said.superset.there["a"].content["description"] == "mine"
-    assert said(chart("a", description="ours"), chart("b", description="new"), overwrite=True) == ["imported: chart a"]
+    assert said.superset.there["b"].content["description"] == "new"
+    wording.check(said(chart("a", description="ours"), chart("b", description="new"), overwrite=True), "overwritten")
     assert said.superset.there["a"].content["description"] == "ours"
 
 
-def test_what_is_there_as_the_file_has_it_is_nobodys_change(said: Any) -> None:
+def test_what_is_there_as_the_file_has_it_is_nobodys_change(said: Any, wording: Wording) -> None:
     said(chart("a"))
     said.superset.change("a", description="exported since")
-    assert said(chart("a", description="exported since")) == ["nothing is to be imported"]
+    wording.check(said(chart("a", description="exported since")))
 
 
-def test_another_address_of_mongodb_is_brought(said: Any) -> None:
+def test_another_address_of_mongodb_is_brought(said: Any, wording: Wording) -> None:
     def database(url: str) -> Any:
         return transfer.Asset("databases/Tidemark.yaml", {"uuid": "d", "database_name": "Tidemark", "params": {}, "sqlalchemy_uri": url})
 
-    assert said(database("mongopipe://a/x")) == ["imported: database Tidemark"]
+    wording.check(said(database("mongopipe://a/x")), "first")
     said.superset.change("d", sqlalchemy_uri="mongopipe://hidden")
-    assert said(database("mongopipe://a/x")) == ["nothing is to be imported"]
-    assert said(database("mongopipe://b/x")) == ["imported: database Tidemark"]
+    wording.check(said(database("mongopipe://a/x")), "hidden")
+    wording.check(said(database("mongopipe://b/x")), "another")
+    assert said.superset.there["d"].content["sqlalchemy_uri"] == "mongopipe://b/x"
 
 
 def test_a_dashboards_file_has_no_number_of_one_superset() -> None:

@@ -16,6 +16,7 @@ from ingest.generate import write
 pytestmark = pytest.mark.servers
 
 
+@pytest.mark.soak(proof="stack")
 @pytest.mark.skipif(not SAMPLE_PRODUCTS.exists(), reason="the real sample data is not at hand")
 def test_the_real_sample(place: Place) -> None:
     files = [read(SAMPLE_CATEGORIES, Kind.CATEGORY, "2023-12-31"), read(SAMPLE_PRODUCTS, Kind.PRODUCT, "2023-12-31")]

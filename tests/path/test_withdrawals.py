@@ -13,8 +13,10 @@ from support.hands import serve
 from support.load import updates
 from support.places import Place
 from support.recompute import recompute
+from support.wording import Wording
 
 from catalog.cube import MEASURES
+from catalog.rules import RULES
 from ingest.files import Kind
 from ingest.generate import write
 from serving import history, publications, verifications, withdrawals
@@ -56,7 +58,7 @@ def all_wrong(place: Place) -> list[str]:
     return place.wrong() + place.wrong_documents() + wrong_days(place)
 
 
-def test_the_wrong_file_and_back(place: Place, spark: SparkSession, tmp_path: Path) -> None:
+def test_the_wrong_file_and_back(place: Place, spark: SparkSession, tmp_path: Path, wording: Wording) -> None:
     categories, *days = write(60, 3, seed=5, out=tmp_path, first_day=date(2024, 1, 1))
     strange = tmp_path / "strange.csv"
     strange.write_bytes(EVERY_KIND_OF_ROW)
@@ -76,21 +78,24 @@ def test_the_wrong_file_and_back(place: Place, spark: SparkSession, tmp_path: Pa
     foreseen = work.foresee(wrong, take_back=False)
     for identity in (wrong, strange_id):
         assert withdrawals.withdraw(place.database, identity, "somebody", "the wrong file").by == "somebody"
-    with pytest.raises(OtherRules, match="restart the stream"):
+    with pytest.raises(OtherRules) as refused:
         Batch(place.database, spark).cut()
+    assert all(rules.fingerprint() in str(refused.value) for rules in (RULES, withdrawals.in_force(place.database)))
     assert night(place, spark).keys() >= {"cell", "product", "quarantine"}
     assert all_wrong(place) == []
     after = place.database.report_summary.find_one() or {}
     assert (before["products"], after["products"]) != (0, 0)
-    assert f"| products | {before['products']:,} | " in foreseen
+    assert f"| {before['products']:,} | " in foreseen
+    wording.check(foreseen)
     rows = {one["ingestion"]: one for one in place.database.report_ingestion.find()}
     assert (rows[wrong]["accepted"], rows[wrong]["rejected"]) == (0, rows[wrong]["file_rows"])
     assert rows[wrong]["withdrawn_at"] is not None
     assert place.database.quarantine.count_documents({"reason": "withdrawn", "status": {"$ne": "discarded"}}) == 0
 
     # The same file again is refused; as of the day that it is really of, it is another ingestion.
-    with pytest.raises(withdrawals.Withdrawn, match="somebody has withdrawn"):
+    with pytest.raises(withdrawals.Withdrawn) as known:
         ingest(place, [read(days[1], Kind.PRODUCT, "2024-01-02")], chunk_bytes=5_000)
+    assert all(value in str(known.value) for value in (days[1].name, wrong, "somebody"))
     ingest(place, [read(days[1], Kind.PRODUCT, "2024-01-03")], chunk_bytes=5_000)
     # Events of it that come yet, as a chunk that is repeated brings them, are rejected at once.
     place.send([event for event in place.log() if event.ingestion == wrong][:20])
@@ -110,6 +115,7 @@ def test_the_wrong_file_and_back(place: Place, spark: SparkSession, tmp_path: Pa
     assert served != list(place.database.report_cube.find()), "the day told again is there as well"
 
 
+@pytest.mark.soak(proof="losses")
 def test_a_category_file_is_withdrawn(place: Place, spark: SparkSession, tmp_path: Path) -> None:
     """Names go back to those told before, in products too."""
     names, others = tmp_path / "names.csv", tmp_path / "others.csv"

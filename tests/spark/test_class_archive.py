@@ -48,6 +48,7 @@ def test_spark_and_its_connectors_come_from_the_archive(tmp_path: Path) -> None:
         assert classes[name] == "shared objects file (top)"
 
 
+@pytest.mark.soak(proof="losses")
 @pytest.mark.parametrize("content", [None, b"no archive"])
 def test_an_archive_that_is_of_no_use_is_nothing_to_tell_of(content: bytes | None, tmp_path: Path) -> None:
     archive = tmp_path / "spark.jsa"

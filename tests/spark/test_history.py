@@ -209,8 +209,9 @@ def test_an_older_landing_never_wins(place: Place) -> None:
 def test_a_day_that_has_not_ended() -> None:
     day = date(2023, 11, 1)
     history.require_over(day, datetime(2023, 11, 2, tzinfo=UTC))
-    with pytest.raises(NotOver, match="2023-11-01 has not ended: its history can be computed from 2023-11-02 00:00 UTC on"):
+    with pytest.raises(NotOver) as refused:
         history.require_over(day, datetime(2023, 11, 1, 23, 59, 59, tzinfo=UTC))
+    assert all(moment in str(refused.value) for moment in ("2023-11-01", "2023-11-02 00:00"))
 
 
 def test_readers_of_a_day_never_see_half_of_it(place: Place, spark: SparkSession, lake: Lake) -> None:

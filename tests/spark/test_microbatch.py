@@ -18,6 +18,7 @@ from support.load import updates
 from support.places import Place
 from support.recompute import differences, recompute, reports
 from support.states import numbered
+from support.wording import Wording
 
 from catalog.events import Event
 from catalog.marks import TideMark, TopicPartition
@@ -126,7 +127,7 @@ def test_products_bear_the_newest_name_of_their_category(place: Place, spark: Sp
     assert names(place.database) == ["Trunks"] * 3
 
 
-def test_whoever_cannot_go_on_commits_nothing(place: Place, spark: SparkSession) -> None:
+def test_whoever_cannot_go_on_commits_nothing(place: Place, spark: SparkSession, wording: Wording) -> None:
     def refused(stream: Stream, events: Sequence[Event], error: type[Exception]) -> str:
         before = ledger.read(place.database), list(place.database.cube_cell.find())
         with pytest.raises(error) as raised:
@@ -137,12 +138,12 @@ def test_whoever_cannot_go_on_commits_nothing(place: Place, spark: SparkSession)
     stream = start(spark, place.database)
     stream.run([product(0, 7)])
     new = product(0, 7)._replace(partition=3)
-    assert f"{PRODUCTS}/3 is new" in refused(stream, [product(1, 7), new], NewPartition)
+    wording.check(refused(stream, [product(1, 7), new], NewPartition), "a new partition")
     # The task itself meets its successor's document.
     successor = start(spark, place.database)
     successor.run([product(1, 7)])
-    said = refused(stream, [product(2, 7)], Fenced)
-    assert said == f"product B0T0000001 bears generation {successor.generation}, this stream is generation {stream.generation}"
+    assert (stream.generation, successor.generation) == (1, 2)
+    wording.check(refused(stream, [product(2, 7)], Fenced), "fenced")
     # A topic is another one than that whose offsets these are.
     before = products(place.database)
     broker.recreate(settings().category_topic)

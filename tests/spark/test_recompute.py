@@ -19,6 +19,7 @@ from support.places import Place
 from support.recompute import MEASURES, Recomputed
 from support.recompute import recompute as oracle
 from support.states import numbered
+from support.wording import Wording
 
 from catalog.events import Event
 from catalog.marks import TideMark, TopicPartition
@@ -133,7 +134,7 @@ def test_only_what_lies_below_the_mark_counts(place: Place, spark: SparkSession,
     assert publications.served(place.database) == one.number
 
 
-def test_when_all_is_made_of_the_raw_history(place: Place, spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_all_is_made_of_the_raw_history(place: Place, spark: SparkSession, lake: Lake, wording: Wording) -> None:
     log = numbered(updates(Random(84), 120, keys=20))
     lake.append(events(kafka(spark, log)), 1)
     ends = [end_of(log[: 30 * count]) for count in range(1, 5)]
@@ -151,8 +152,9 @@ def test_when_all_is_made_of_the_raw_history(place: Place, spark: SparkSession, 
     # Other rules than those of the served one.
     other = replace(RULES, edition=99)
     number = draft_at(place.database, ends[3], other.fingerprint())
-    with pytest.raises(StartAgain, match="was cut under rules"):
+    with pytest.raises(StartAgain) as refused:
         recompute(lake, place.database, number)
+    wording.check(str(refused.value), other=other.fingerprint(), rules=RULES.fingerprint())
     assert since_full(number, rules=other) == 0
     assert wrong(lake, place.database, publications.read(place.database, number), oracle(log)) == []
     # Lost layers.
@@ -162,13 +164,14 @@ def test_when_all_is_made_of_the_raw_history(place: Place, spark: SparkSession, 
     assert wrong(lake, place.database, publications.read(place.database, number), oracle(log)) == []
 
 
-def test_what_cannot_be_recomputed(place: Place, spark: SparkSession, lake: Lake) -> None:
+def test_what_cannot_be_recomputed(place: Place, spark: SparkSession, lake: Lake, wording: Wording) -> None:
     log = numbered(updates(Random(85), 20, keys=5))
     lake.append(events(kafka(spark, log[:10])), 1)
     number = draft_at(place.database, end_of(log))
-    with pytest.raises(NotLanded, match="run `land` first"):
+    with pytest.raises(NotLanded) as refused:
         recompute(lake, place.database, number)
-    with pytest.raises(NoPublication, match="no publication 99"):
+    wording.check(str(refused.value), landed=lake.landed().mark, needed=end_of(log))
+    with pytest.raises(NoPublication, match=r"\b99\b"):
         recompute(lake, place.database, 99)
     lake.append(events(kafka(spark, log[10:])), 2)
     one = recompute(lake, place.database, number)

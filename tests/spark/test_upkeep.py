@@ -50,6 +50,7 @@ def as_after_a_week(spark: SparkSession) -> Iterator[None]:
         spark.conf.unset(check)
 
 
+@pytest.mark.soak(proof="nights")
 def test_all_that_is_read_is_what_it_was(place: Place, spark: SparkSession) -> None:
     random, work = Random(131), Batch(place.database, spark)
     for _ in range(2):

@@ -13,8 +13,8 @@ from support.environment import setting
 from support.servers import free_ports, running_servers, wait_for_kafka, wait_for_mongodb
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
-# Folders whose tests share what is dear to start: a stack, containers, Spark's session with code that it has compiled.
-TOGETHER = {"stack": "stack", "spark": "spark", "path": "spark", "faults": "spark"}
+# Folders whose tests share what is dear to start: a stack, Spark's session with code that it has compiled.
+TOGETHER = {"stack": "stack", "spark": "spark", "path": "path", "faults": "path"}
 
 _started = ExitStack()
 
@@ -24,8 +24,7 @@ class Scheduling(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        folder = file.split("/")[1]
-        return TOGETHER.get(folder, file)
+        return TOGETHER.get(file.split("/")[1], file)
 
 
 class Sharing:
