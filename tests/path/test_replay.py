@@ -144,6 +144,7 @@ def test_replays_of_every_kind(place: Place, spark: SparkSession, work: Batch, t
     assert [one for one in records(place) if one["status"] != "healed"] == again
 
 
+@pytest.mark.soak(proof="losses")
 def test_rules_are_mended_after_a_replay(place: Place, spark: SparkSession, work: Batch, wording: Wording) -> None:
     """An original that is an observation after all, replays that are rejections after all, and one that stays as it was."""
     usual = {**EVERY_FIELD, "category_id": "7"}

@@ -14,7 +14,7 @@ from support.servers import free_ports, running_servers, wait_for_kafka, wait_fo
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
 # Folders whose tests share what is dear to start: a stack, Spark's session with code that it has compiled.
-TOGETHER = {"stack": "stack", "spark": "spark", "path": "path", "faults": "path"}
+TOGETHER = {"stack": "stack", "spark": "spark", "path": "path"}
 
 _started = ExitStack()
 
