@@ -32,7 +32,7 @@ class Proof(NamedTuple):
 
 
 PROOFS = (
-    Proof("protocol", 5, "5,000 random schedules of the protocol's model"),
+    Proof("protocol", 3, "5,000 random schedules of the protocol's model"),
     Proof("judging", 5, "400,000 generated events, judged by Spark and by catalog/"),
     Proof("api", 5, "a broker that falls again and again, generated requests against the API's document"),
     Proof("kills", 12, "the stream killed at random moments, thirty times"),
@@ -43,12 +43,12 @@ PROOFS = (
     Proof("history", 8, "seeded nights and late files, and a backfill through Airflow"),
     Proof("stack", 12, "the whole stack: every way in, real products, runs that wait, hold and go on alone"),
     Proof("forms", 15, "every DAG from its form in a browser, two at once, single tasks cleared, questions answered"),
-    Proof("dashboards", 5, "every dashboard in a browser: filters, links, drilling, searches"),
+    Proof("dashboards", 9, "every dashboard in a browser: filters, links, drilling, searches"),
     Proof("full-size", 15, "1,426,337 products through the whole stack, whose stream is killed on the way"),
     Proof("containers", 12, "all services of docker-compose.yaml natively: PostgreSQL, Redis, accounts, a cluster, backup and restore"),
     Proof("fuzzing", 10, "20,000 random queries through the connector, DuckDB and SQLite", "fuzz"),
     Proof("mutations", 12, "deliberate mistakes in the connector's translator, each of which random queries must find", "mutants"),
-    Proof("fresh", 3, "the connector's README in an environment of its own", "fresh"),
+    Proof("fresh", 8, "the connector's README in an environment of its own", "fresh"),
 )
 NAMES = tuple(proof.name for proof in PROOFS)
 
