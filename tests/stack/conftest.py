@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from playwright.sync_api import Page
@@ -12,10 +13,24 @@ from support.stacks import Stack, prepared_stack, until, yesterday
 
 from settings import settings
 
+_running = ExitStack()
 
-@pytest.fixture(scope="package")
-def started() -> Iterator[Stack]:
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Stops the stack behind the last test of this folder: without an __init__.py, scope package would be the session."""
+    if nextitem is None or nextitem.path.parent != item.path.parent:
+        _running.close()
+
+
+@pytest.fixture(scope="session")
+def started() -> Stack:
     """Started with files for the day that has just ended: its run is due at once."""
+    return _running.enter_context(_started())
+
+
+@contextmanager
+def _started() -> Iterator[Stack]:
     with prepared_stack() as made:
         day = yesterday()
         products, categories = made.catalog("days", rows=200, first=day, seed=11)
