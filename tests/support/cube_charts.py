@@ -54,9 +54,9 @@ def wrong(chart: str, rows: list[dict[str, Any]], of: Recomputed, **dimensions: 
     expected = groups(of, by, **dimensions)
     most, rest = LARGEST.get(chart, (len(expected), None))
     shown = {row[by] if by else None: row for row in rows}
-    has_rest = rest is not None and rest in shown
+    named = [sums for name, sums in expected.items() if name not in shown]
+    has_rest = rest in shown and bool(named)
     if has_rest:
-        named = [sums for name, sums in expected.items() if name not in shown]
         expected[rest] = sum(map(Counter, named), Counter())
         if max(sums["products"] for sums in named) > min(row["products_sum"] for row in rows):
             return f"{chart}: not the largest"
