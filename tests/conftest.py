@@ -21,6 +21,7 @@ _LONG_LIVED = "-XX:+UseSerialGC"  # of the one JVM that works through most tests
 # Tests start many more that do little: optimising their code would cost more than it gains.
 os.environ["JAVA_TOOL_OPTIONS"] = f"{_LONG_LIVED} -XX:TieredStopAtLevel=1"
 
+import soak  # noqa: E402
 from pymongo.database import Database  # noqa: E402
 from pyspark.sql import SparkSession  # noqa: E402
 from support import workers  # noqa: E402
@@ -59,6 +60,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return item.get_closest_marker("soak") is not None, order.index(folder) if folder in order else len(order)
 
     items.sort(key=rank)
+    for item in items:
+        for mark in item.iter_markers("soak"):
+            if mark.kwargs.get("proof") not in soak.NAMES:
+                raise pytest.UsageError(f"{item.nodeid} is of no soak proof that tests/soak.py names: {mark.kwargs.get('proof')}")
 
 
 _failed: list[str] = []

@@ -1,4 +1,4 @@
-"""All services of the file, in profile `several`, started once for all tests here; each is told nothing but what the file says."""
+"""All services of the file, in profile `several`, started once for all tests of a file; each is told nothing but what the file says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.containers import Containers, containers, missing_programs
 from support.environment import setting
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def started() -> Iterator[Containers]:
     if missing := missing_programs():
         said = f"Debian's {' and '.join(missing)} are not installed: apt-get install --no-install-recommends {' '.join(missing)}"
