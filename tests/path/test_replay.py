@@ -15,6 +15,7 @@ from support.catalogs import EVERY_KIND_OF_ROW, ingest, read
 from support.events import any_log
 from support.hands import serve, stream_of
 from support.load import updates
+from support.nights import named, night
 from support.places import Place
 from support.wording import Wording
 
@@ -23,7 +24,7 @@ from catalog.rules import RULES, Rules
 from ingest import quarantine_jobs as jobs
 from ingest.files import Kind
 from ingest.produce import RECOMMENDED
-from serving import publications, verifications, withdrawals
+from serving import withdrawals
 from serving.database import Document
 from serving.publications import OtherRules
 from settings import settings
@@ -37,11 +38,6 @@ EVERY_FIELD = {
 }
 
 
-@pytest.fixture
-def work(place: Place, spark: SparkSession) -> Batch:
-    return Batch(place.database, spark)
-
-
 def replay(place: Place, rules: Rules | None = None, **parameters: Any) -> jobs.Sent:
     ahead = jobs.look_ahead(place.database, parameters, jobs.SEND, rules)
     assert ahead.preview is not None
@@ -50,13 +46,6 @@ def replay(place: Place, rules: Rules | None = None, **parameters: Any) -> jobs.
     sent = jobs.send(place.database, lambda: Producer(configuration), configuration, parameters, mark, "a run", rules)
     assert sent == jobs.Sent(ahead.preview["valid"], ahead.preview["records"] - ahead.preview["valid"])
     return sent
-
-
-def night(work: Batch) -> tuple[dict[str, dict[str, str]], int]:
-    """What it has found different by kind, and how many ingestions it has reconciled."""
-    work.nightly("auto", "correct", 7)
-    found = verifications.read(work.database, max(one.number for one in publications.listing(work.database)))
-    return {kind: {one["what"]: one["how"] for one in named} for kind, named in found["named"].items() if named}, found["reconciled"]
 
 
 def records(place: Place) -> list[Document]:
@@ -97,8 +86,8 @@ def test_replays_of_every_kind(place: Place, spark: SparkSession, work: Batch, t
     serve(place, spark, stream)
     assert_exact(place)
     assert {one["reason"] for one in records(place) if one["status"] == "open"} == {"malformed"}
-    found, reconciled = night(work)
-    assert (found, reconciled) == ({}, 1), "a source counts once, however many events tell of it"
+    verified = night(work)
+    assert (named(verified), verified["reconciled"]) == ({}, 1), "a source counts once, however many events tell of it"
 
     # A run that was cut off before it marked anything: all is sent again, and nothing changes.
     marked, told = records(place), states(place)
@@ -119,7 +108,8 @@ def test_replays_of_every_kind(place: Place, spark: SparkSession, work: Batch, t
     serve(place, spark)
     assert_exact(place)
     assert records(place) == again
-    assert night(work) == ({}, 0)
+    verified = night(work)
+    assert (named(verified), verified["reconciled"]) == ({}, 0)
     assert records(place) == again
     accepted = place.database.report_ingestion.find_one({"name": "bad.csv"}) or {}
     rejected = [one for one in again if one["status"] != "replayed" and isinstance(one["source"], dict)]
@@ -170,7 +160,7 @@ def test_rules_are_mended_after_a_replay(place: Place, spark: SparkSession, work
     told = {one["_id"]: (one["stars"], one["price"]) for one in place.database.product.find()}
     assert told == {"B0ACCEPTED": (3, 12.34), "B0REJECTED": (3.5, 1_500_000), "B0STAYS000": (3.5, 5)}
     serve(place, spark)  # by the rules in force
-    found, _ = night(work)
+    found = named(night(work))
     assert found["quarantine"].keys() == {by_asin["B0ACCEPTED"], by_asin["B0REJECTED"]}
     wording.check(found["quarantine"][by_asin["B0ACCEPTED"]], "an observation after all")
     wording.check(found["quarantine"][by_asin["B0REJECTED"]], "a rejection after all")
@@ -178,13 +168,13 @@ def test_rules_are_mended_after_a_replay(place: Place, spark: SparkSession, work
     status = {json.loads(one["raw"])["asin"]: one["status"] for one in records(place)}
     assert status == {"B0ACCEPTED": "healed", "B0REJECTED": "open", "B0STAYS000": "replayed", "B0OPEN0000": "open"}
     assert (place.database.product.find_one({"_id": "B0ACCEPTED"}) or {})["stars"] == 3, "of one moment what was told last"
-    assert night(work)[0] == {}
+    assert named(night(work)) == {}
 
     # It is open again, and is replayed again; so is what was made to look open.
     assert replay(place, patch={"price": "6"}) == jobs.Sent(2, 0)
     serve(place, spark)
     place.database.quarantine.update_one({"_id": by_asin["B0STAYS000"]}, {"$set": {"status": "open"}})
-    found, _ = night(work)
+    found = named(night(work))
     assert {kind: [*those] for kind, those in found.items()} == {"quarantine": [by_asin["B0STAYS000"]]}
     wording.check(found["quarantine"][by_asin["B0STAYS000"]], "open")
     assert_exact(place)

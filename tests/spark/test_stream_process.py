@@ -175,8 +175,8 @@ def test_what_cannot_run_says_why_in_its_last_line_and_changes_nothing(place: Pl
 
 def test_a_pause(place: Place, wording: Wording) -> None:
     """It serves what is there and ends; started again it waits, without Spark, until it is resumed."""
-    place.send(updates(Random(53), 3_000, keys=200))
-    with stream(TIDEMARK_MAX_EVENTS_PER_BATCH="300") as running:
+    place.send(updates(Random(53), 2_000, keys=200))
+    with stream(TIDEMARK_MAX_EVENTS_PER_BATCH="400") as running:
         while served(place.database) == TideMark():
             assert running.process.poll() is None, running.text()[-3000:]
             time.sleep(0.1)

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import date
-from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Page
-from support.forms import Form
-from support.pages import Pages
-from support.stacks import PORTS, Stack, kill_chunk, kill_program, until, yesterday
+from support.stacks import PORTS, Stack, until, yesterday
 
-from local import processes
 from local import stack as supervised
-from local.programs import PROGRAMS, marks
+from local.programs import PROGRAMS
 from local.runs import Refused
 from serving.database import connect, tidemark
 
@@ -116,110 +110,3 @@ def test_another_stack_is_told_at_once_which_ports_are_taken(stack: Stack) -> No
 def test_logs_of_every_program(stack: Stack) -> None:
     said = stack.local("logs")
     assert {line.split("|")[0].strip() for line in said.splitlines()} == {"supervisor", *(program.name for program in PROGRAMS)}
-
-
-def test_dashboards_show_the_reports(stack: Stack) -> None:
-    """To the account that changes nothing, to the last product."""
-    viewer = Pages("viewer")
-    until(lambda: "Catalog" in viewer.dashboards(), "the dashboards have been imported", stack.logs)
-    served = stack.served_reports()
-    (summary,) = served["report_summary"]
-    for chart, measure in {
-        "Products": "products",
-        "Average price": "average_price",
-        "Average stars": "average_stars",
-        "Best sellers": "best_sellers",
-        "Categories": "categories",
-    }.items():
-        (row,) = viewer.rows(chart)
-        assert list(row.values()) == [pytest.approx(summary[measure], rel=1e-12)], chart
-    levels = {row["label"]: row["products_sum"] for row in viewer.rows("Products by price level")}
-    assert levels == {one["label"]: one["products"] for one in served["report_price_level"]}
-    assert next(iter(levels)) == "unknown"
-    categories = {row["category_name"]: row for row in viewer.rows("Categories in numbers")}
-    assert categories.keys() == {one["category_name"] for one in served["report_category"]}
-    for one in served["report_category"]:
-        row = categories[one["category_name"]]
-        assert (row["products_sum"], row["best_sellers"]) == (one["products"], one["best_sellers"])
-        expected = one["average_price"]
-        assert row["average_price"] == (expected if expected is None else pytest.approx(expected, rel=1e-12)), one
-    (fresh,) = viewer.rows("Freshness")
-    assert (fresh["events_behind"], fresh["drift"]) == (0, 0)
-
-
-def test_a_viewer_changes_nothing(stack: Stack) -> None:
-    viewer = Pages("viewer")
-    chart, dashboard = viewer.charts()["Products"], viewer.dashboards()["Catalog"]
-    tries = (
-        ("PUT", f"/chart/{chart}", {"slice_name": "mine"}),
-        ("DELETE", f"/chart/{chart}", {}),
-        ("PUT", f"/dashboard/{dashboard}", {"dashboard_title": "mine"}),
-        ("POST", "/dashboard/", {"dashboard_title": "mine"}),
-        ("POST", "/chart/", {"slice_name": "mine", "viz_type": "table", "datasource_id": 1, "datasource_type": "table"}),
-        ("POST", "/dataset/", {"database": 1, "table_name": "product"}),
-        ("POST", "/sqllab/execute/", {"database_id": 1, "sql": "SELECT 1"}),
-    )
-    assert {path: viewer.status_of(method, path, body) for method, path, body in tries} == {path: 403 for _, path, _ in tries}
-
-
-def test_what_a_person_changes_in_superset_stays(stack: Stack) -> None:
-    assert stack.local("dashboards", "import").strip() == "nothing is to be imported"
-    assert stack.local("dashboards", "export") == "", "the files are as Superset writes them"
-    admin = Pages("admin")
-    chart = admin.charts()["Products"]
-    assert admin.status_of("PUT", f"/chart/{chart}", {"description": "how many there are"}) == 200
-    assert "kept as it was changed in Superset: chart Products\n" in stack.local("dashboards", "import")
-    assert admin.get(f"/chart/{chart}")["result"]["description"] == "how many there are"
-    assert "imported: chart Products\n" in stack.local("dashboards", "import", "--overwrite")
-    assert admin.get(f"/chart/{chart}")["result"]["description"] is None
-
-
-def test_superset_logs_what_people_do_and_no_answers_of_charts(stack: Stack) -> None:
-    """A page that refreshes asks for a dozen of them every few seconds, and each answer has many parts."""
-    admin = Pages("admin")
-
-    def logged() -> dict[int, str]:
-        found = admin.get("/log/?q=(page_size:100)")
-        return {number: one["action"] for number, one in zip(found["ids"], found["result"], strict=True)}
-
-    before = logged()
-    assert "ChartRestApi.put" in before.values()
-    admin.rows("Products")
-    asked = {action for number, action in logged().items() if number not in before}
-    assert {action.partition(".")[0] for action in asked} == {"ChartRestApi", "LogRestApi"}, asked
-
-
-def test_a_run_from_its_form_whose_chunk_and_stream_are_killed(stack: Stack, page: Page) -> None:
-    """A chunk's task with its worker, then the stream: both start again by themselves, and nothing is lost or doubled."""
-    products, _ = stack.catalog("killed", rows=2_000, first=date(2024, 10, 1), seed=9)
-    generation = stack.generation()
-    form = Form(page, "ingest")
-    form.fill(products=[str(products)], observed_at=["2024-10-01"], chunk_bytes=12_000)
-    run = form.trigger()
-    killed = kill_chunk(stack, run, kept=2)
-    kill_program("speed")
-    stack.succeeds(run)
-    assert stack.states(run) == SENT
-    chunks = [one for one in stack.task_instances(run) if one["task_id"] == "produce"]
-    assert len(chunks) > 8
-    tries = {one["id"]: one["try_number"] for one in chunks}
-    assert killed not in tries, "an attempt that was killed has an id of its own"
-    assert sorted(tries.values())[-1] > 1
-    assert stack.generation() > generation
-    stack.took("2024-10-01", products=[products])
-    assert stack.wrong() == []
-
-
-def test_stop_leaves_nothing_running_and_start_finds_everything_again(stack: Stack) -> None:
-    before, ends = stack.served_reports(), stack.log_ends()
-    assert "stopped" in stack.local("stop")
-    assert processes.marked(marks()) == []
-    assert stack.local("status", status=1).strip() == "The stack is not running: make run"
-    assert "nothing was running" in stack.local("stop")
-    stack.local("start")
-    assert stack.served_reports() == before
-    assert stack.log_ends() == ends
-    assert stack.wrong() == []
-    kept = (stack.home / "logs" / "speed.log").read_text()
-    assert "has stopped at" in kept, "the stream was killed, not stopped"
-    assert Path(stack.settings["home"]).is_dir()

@@ -1,0 +1,136 @@
+"""Drift on real servers: what was altered is named and corrected, rows that are missing are counted, mended rules heal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from random import Random
+
+import pytest
+from pyspark.sql import SparkSession
+from support.catalogs import EVERY_KIND_OF_ROW, ingest, read
+from support.events import any_log
+from support.hands import serve, stream_of
+from support.load import updates
+from support.nights import named, night
+from support.places import Place
+from support.wording import Wording
+
+from catalog.rules import RULES
+from catalog.versions import CategoryVersion
+from ingest.files import Kind
+from ingest.generate import write
+from serving.ledger import Category
+from serving.publications import OtherRules
+from settings import settings
+from spark.batch import Batch
+from spark.recompute import Mode
+
+pytestmark = pytest.mark.servers
+
+
+def test_made_up_drift_is_named_exactly_and_corrected(place: Place, spark: SparkSession, work: Batch, wording: Wording) -> None:
+    random = Random(91)
+    place.send([*any_log(random, 300), *updates(random, 500, keys=80)])
+    stream = serve(place, spark)
+    assert named(night(work)) == {}
+    place.send(updates(random, 200, keys=80))
+    serve(place, spark, stream)
+    assert named(night(work)) == {}, "incremental"
+    assert place.wrong() == []
+
+    altered, deleted, moved = sorted(place.database.product.distinct("_id"))[3:6]
+    category = place.database.category.find_one({"_id": {"$in": place.database.cube_cell.distinct("category_id")}})
+    record = place.database.quarantine.find_one({}, sort=[("_id", 1)])
+    cell = place.database.cube_cell.find_one({})
+    assert category
+    assert record
+    assert cell
+    place.database.cube_cell.update_one({"_id": cell["_id"]}, {"$inc": {"products": 1}})
+    before = place.database.product.find_one({"_id": altered}) or {}
+    told = place.database.product.find_one({"_id": moved}) or {}
+    place.database.product.update_one({"_id": altered}, {"$set": {"price": 1234.5}})
+    place.database.product.delete_one({"_id": deleted})
+    place.database.product.update_one({"_id": moved}, {"$set": {"_tide.version.told_at": 5}})
+    place.database.product.insert_one({**before, "_id": "B0MADEUP00", "asin": "B0MADEUP00"})
+    place.database.category.update_one({"_id": category["_id"]}, {"$set": {"category_name": "made up"}})
+    place.database.quarantine.delete_one({"_id": record["_id"]})
+    place.database.quarantine.insert_one({**record, "_id": "made up"})
+
+    found = named(night(work))
+    dimensions = cell["_id"]
+    assert {kind: {*those} for kind, those in found.items()} == {
+        "cell": {"category {category_id}, level {price_level}, best seller {is_best_seller}".format_map(dimensions)},
+        "product": {altered, deleted, moved, "B0MADEUP00"},
+        "category": {str(category["_id"]), f"cells of {category['_id']}"},
+        "quarantine": {record["_id"], "made up"},
+    }
+    how = found["product"]
+    wording.check(how[altered], "a price", before=repr(before["price"]))
+    wording.check(how[deleted], "a product that was deleted")
+    wording.check(how["B0MADEUP00"], "a product that was made up")
+    version = told["_tide"]["version"]
+    wording.check(how[moved], "a version", now=(*{**version, "told_at": 5}.values(),), right=(*version.values(),))
+    how, name = found["category"], category["category_name"]
+    of_name = CategoryVersion(**category["_tide"]["version"])
+    wording.check(how[str(category["_id"])], "a name", now=Category("made up", of_name), right=Category(name, of_name))
+    wording.check(how[f"cells of {category['_id']}"], "a name in cells", right=repr(name))
+    how = found["quarantine"]
+    wording.check(how[record["_id"]], "a record that was deleted")
+    wording.check(how["made up"], "a record that was made up", reason=record["reason"])
+    assert place.wrong() == []
+    place.send(updates(random, 100, keys=80))
+    serve(place, spark)
+    assert place.wrong() == []
+    assert place.wrong_documents() == []
+    assert named(night(work, Mode.FULL)) == {}
+    assert place.wrong() == []
+    assert place.wrong_documents() == []
+
+
+@pytest.mark.soak(proof="losses")
+def test_mended_rules_heal_history(place: Place, spark: SparkSession, work: Batch) -> None:
+    """They accept what was rejected, reject what was accepted, and name what had no name."""
+    random = Random(96)
+    former = replace(RULES, edition=0, most_dollars=200, most_name=11, asin="[A-Za-z0-9]{9,10}")
+    place.send([*any_log(random, 400), *updates(random, 600, keys=80)])
+    stream = stream_of(place, spark, former)
+    stream.run(stream.next(place.log(), 10_000))
+    assert place.wrong() != [], "these rules make no difference"
+    work.land()
+    with pytest.raises(OtherRules) as refused:
+        work.cut()
+    assert all(rules.fingerprint() in str(refused.value) for rules in (former, RULES))
+    place.send(updates(random, 100, keys=80))
+    serve(place, spark)
+    found = night(work)
+    assert {kind for kind, count in found["counts"].items() if count} >= {"cell", "product", "quarantine"}
+    assert place.wrong() == []
+    assert place.wrong_documents() == []
+    assert place.database.quarantine.count_documents({"status": "healed"}) > 0
+    place.send(updates(random, 100, keys=80))
+    serve(place, spark)
+    assert named(night(work)) == {}
+    assert place.wrong() == []
+    assert place.wrong_documents() == []
+
+
+def test_every_row_of_a_file_is_accounted_for(place: Place, spark: SparkSession, work: Batch, tmp_path: Path, wording: Wording) -> None:
+    categories, day = write(120, 1, seed=3, out=tmp_path, first_day=date(2024, 1, 1))
+    bad = tmp_path / "bad.csv"
+    bad.write_bytes(EVERY_KIND_OF_ROW)
+    files = [read(categories, Kind.CATEGORY, "2024-01-01"), read(day, Kind.PRODUCT, "2024-01-01"), read(bad, Kind.PRODUCT, "2024-01-02")]
+    ingest(place, files, chunk_bytes=2_000)
+    # Rows that come twice, as a chunk that is repeated brings them, count once.
+    place.send([event._replace(topic="ingest-product") for event in place.log() if event.topic == settings().product_topic][:50])
+    serve(place, spark)
+    place.database.ingestion.update_one({"file": str(bad)}, {"$inc": {"rows": 1}})
+    found = night(work)
+    assert found["reconciled"] == 2
+    (wrong,) = named(found)["ingestion"].values()
+    wording.check(wrong)
+    place.database.ingestion.update_one({"file": str(bad)}, {"$inc": {"rows": -1}})
+    found = night(work)
+    assert (found["reconciled"], found["drift"]) == (1, 0)
+    assert night(work)["reconciled"] == 0, "each is accounted for once"

@@ -1,0 +1,30 @@
+"""The stack is stopped and started: nothing runs on, and everything is found again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.stacks import Stack
+
+from local import processes
+from local.programs import marks
+
+SENT = {name: {"success"} for name in ("preview", "plan", "produce", "reconcile", "served")} | {"approve": {"skipped"}}
+
+pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
+
+
+def test_stop_leaves_nothing_running_and_start_finds_everything_again(stack: Stack) -> None:
+    before, ends = stack.served_reports(), stack.log_ends()
+    assert "stopped" in stack.local("stop")
+    assert processes.marked(marks()) == []
+    assert stack.local("status", status=1).strip() == "The stack is not running: make run"
+    assert "nothing was running" in stack.local("stop")
+    stack.local("start")
+    assert stack.served_reports() == before
+    assert stack.log_ends() == ends
+    assert stack.wrong() == []
+    kept = (stack.home / "logs" / "speed.log").read_text()
+    assert "has stopped at" in kept, "the stream was killed, not stopped"
+    assert Path(stack.settings["home"]).is_dir()
