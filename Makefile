@@ -6,7 +6,7 @@ export VENV
 PY := $(VENV)/bin/python
 # The connector's own targets, with the stack's Superset and MongoDB.
 CONNECTOR = $(MAKE) --no-print-directory -C superset/connector PY=$(abspath $(VENV))/superset/bin/python \
-	MONGOPIPE_MONGOD=$$($(PY) -c 'from local.programs import mongod; print(mongod())')
+	MONGOPIPE_MONGOD=$$($(PY) -c 'from tidemark.local.programs import mongod; print(mongod())')
 ROWS ?= 20000
 DAYS ?= 3
 
@@ -17,44 +17,44 @@ help: ## Show this
 CATALOG = --products "$(PRODUCTS)" --categories "$(CATEGORIES)" --observed-at "$(OBSERVED_AT)" --columns "$(COLUMNS)" --rows $(ROWS) --days $(DAYS)
 
 run: $(VENV)/.run-ready ## Start everything, ingest a catalog, show the reports (PRODUCTS= CATEGORIES= OBSERVED_AT= COLUMNS=, or ROWS= DAYS=; BATCH=no: no nightly run)
-	@$(PY) -m local run $(CATALOG) --batch $(or $(BATCH),yes)
+	@$(PY) -m tidemark.local run $(CATALOG) --batch $(or $(BATCH),yes)
 
 dry-run: $(VENV)/.run-ready ## Show what make run of the same would change, and send nothing
-	@$(PY) -m local dry-run $(CATALOG)
+	@$(PY) -m tidemark.local dry-run $(CATALOG)
 
 start: $(VENV)/.run-ready ## Start everything
-	@$(PY) -m local start
+	@$(PY) -m tidemark.local start
 
 status: $(VENV)/.run-ready ## Show health, lag and rows
-	@$(PY) -m local status
+	@$(PY) -m tidemark.local status
 
 stop: $(VENV)/.run-ready ## Stop everything that make run started
-	@$(PY) -m local stop
+	@$(PY) -m tidemark.local stop
 
 peek: $(VENV)/.run-ready ## Show the last events in Kafka and what validation says of each (KIND=product|category COUNT=5)
-	@$(PY) -m ingest.peek $(or $(KIND),product) --count $(or $(COUNT),5)
+	@$(PY) -m tidemark.ingest.peek $(or $(KIND),product) --count $(or $(COUNT),5)
 
 pause: $(VENV)/.run-ready ## Stop the stream until make resume, when it has served what is there (REASON=)
-	@$(PY) -m serving.control pause --reason "$(REASON)"
+	@$(PY) -m tidemark.serving.control pause --reason "$(REASON)"
 
 resume: $(VENV)/.run-ready ## Let the paused stream go on where it was
-	@$(PY) -m serving.control resume
+	@$(PY) -m tidemark.serving.control resume
 
 restart: $(VENV)/.run-ready ## Start the stream anew, with the code as it is
-	@$(PY) -m serving.control restart
+	@$(PY) -m tidemark.serving.control restart
 
 superset-import: $(VENV)/.run-ready ## Bring the files of superset/assets to Superset again, over what has been changed there
-	@$(PY) -m local dashboards import --overwrite
+	@$(PY) -m tidemark.local dashboards import --overwrite
 
 superset-export: $(VENV)/.run-ready ## Write the dashboards as they are in Superset to the files of superset/assets
-	@$(PY) -m local dashboards export
+	@$(PY) -m tidemark.local dashboards export
 
 logs: $(VENV)/.run-ready ## Follow the logs (PROGRAM=speed for one)
-	@$(PY) -m local logs --follow $(PROGRAM)
+	@$(PY) -m tidemark.local logs --follow $(PROGRAM)
 
 clean: $(VENV)/.run-ready ## Stop everything and delete all state: topics, database, logs
-	@$(PY) -m local stop
-	@$(PY) -m local clean
+	@$(PY) -m tidemark.local stop
+	@$(PY) -m tidemark.local clean
 
 test: check ## Test what a change can break, on real servers (about twenty minutes)
 	@$(PY) tests/run_all.py
@@ -86,12 +86,12 @@ lock: $(VENV)/.dev-ready ## Resolve requirements*.txt and the jars anew
 	@for of in requirements requirements-dev requirements-setup superset/requirements superset/requirements-dev; do \
 		$(VENV)/bin/uv pip compile $$of.txt --quiet --python-version 3.11 --generate-hashes -o $$of.lock || exit; \
 	done
-	$(PY) -m local.jars --lock
+	$(PY) -m tidemark.local.jars --lock
 
-$(VENV)/.run-ready: requirements.lock requirements-setup.lock local/jars.lock local/setup.sh superset/requirements.lock superset/connector/pyproject.toml
-	@sh local/setup.sh run
+$(VENV)/.run-ready: requirements.lock requirements-setup.lock src/tidemark/local/jars.lock setup.sh superset/requirements.lock superset/connector/pyproject.toml pyproject.toml
+	@sh setup.sh run
 	@touch $@
 
 $(VENV)/.dev-ready: requirements-dev.lock superset/requirements-dev.lock $(VENV)/.run-ready
-	@sh local/setup.sh dev
+	@sh setup.sh dev
 	@touch $@

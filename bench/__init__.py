@@ -6,6 +6,6 @@ tests start theirs, on free ports, and removed at the end.
 
 import sys
 
-from settings import CHECKOUT
+from tidemark.settings import CHECKOUT
 
 sys.path.append(str(CHECKOUT / "tests"))  # for tests/support

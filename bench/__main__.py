@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from settings import CHECKOUT, settings
+from tidemark.settings import CHECKOUT, settings
 
 BENCHES = ("csv_to_kafka", "kafka_to_mongodb", "freshness", "api_posts", "recompute", "history", "report_views", "dashboards")
 

@@ -20,12 +20,12 @@ import httpx
 from support.servers import free_ports
 
 from bench.sides import cpu_seconds, place, tell
-from catalog.events import Event
-from catalog.observations import Rejection, product_observation
-from ingest.files import PRODUCT_COLUMNS
-from ingest.generate import day_rows
-from ingest.post import typed
-from settings import CHECKOUT, settings
+from tidemark.catalog.events import Event
+from tidemark.catalog.observations import Rejection, product_observation
+from tidemark.ingest.files import PRODUCT_COLUMNS
+from tidemark.ingest.generate import day_rows
+from tidemark.ingest.post import typed
+from tidemark.settings import settings
 
 CONNECTIONS = 32  # that post single records
 SINGLE_POSTS, SINGLE_SECONDS = 5_000, 10.0
@@ -49,9 +49,8 @@ def api() -> Iterator[subprocess.Popen[bytes]]:
     (port,) = free_ports(1)
     os.environ["TIDEMARK_API_PORT"] = str(port)
     settings.cache_clear()
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
     with (settings().home / "api.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "ingest.api"], env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen([sys.executable, "-m", "tidemark.ingest.api"], stdout=log, stderr=log)
     try:
         until = time.monotonic() + START_SECONDS
         while not healthy():

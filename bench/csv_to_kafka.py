@@ -23,12 +23,12 @@ import httpx
 from support.servers import free_ports
 
 from bench.sides import Measured, in_turns, measured, place, tell
-from ingest.files import PRODUCT_COLUMNS, Kind
-from ingest.generate import day_rows
-from ingest.plan import plan
-from ingest.produce import produce_chunk, read_chunk
-from ingest.records import Origin, messages
-from settings import CHECKOUT, settings
+from tidemark.ingest.files import PRODUCT_COLUMNS, Kind
+from tidemark.ingest.generate import day_rows
+from tidemark.ingest.plan import plan
+from tidemark.ingest.produce import produce_chunk, read_chunk
+from tidemark.ingest.records import Origin, messages
+from tidemark.settings import CHECKOUT, settings
 
 OBSERVED_AT = datetime(2024, 1, 1, tzinfo=UTC)
 POSTS = 1_500

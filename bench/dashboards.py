@@ -25,9 +25,9 @@ from support.pages import Pages
 from support.stacks import Stack, prepared_stack
 
 from bench.sides import against_limit, asked, p95, say, tell
-from local import loopback
-from serving.database import connect, tidemark
-from settings import settings
+from tidemark.local import loopback
+from tidemark.serving.database import connect, tidemark
+from tidemark.settings import settings
 
 CATALOG = "tidemark-catalog"
 # Looks at each frame for charts with a number, a row of a table or a canvas that is not blank: milliseconds by chart.

@@ -28,11 +28,11 @@ from support.places import Place
 from support.streams import stream, wait_until_served
 
 from bench.sides import against_limit, place, tell
-from catalog.marks import TideMark, TopicPartition
-from serving import offsets
-from serving.database import Document
-from serving.snapshot import snapshot
-from settings import settings
+from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.serving import offsets
+from tidemark.serving.database import Document
+from tidemark.serving.snapshot import snapshot
+from tidemark.settings import settings
 
 ASINS = 100_000
 CATEGORIES, LEVELS = 100, 50  # with best sellers and others 10,000 cells

@@ -15,17 +15,17 @@ from pyspark.sql import SparkSession
 from support.places import Place
 
 from bench.sides import place, say, session_of
-from catalog.marks import TideMark
-from catalog.rules import RULES
-from ingest.files import PRODUCT_COLUMNS, Kind
-from ingest.generate import day_rows
-from ingest.produce import produce
-from ingest.records import Origin, messages
-from serving import offsets, publications
-from settings import settings
-from spark.lake import Lake
-from spark.land import land
-from spark.session import session
+from tidemark.catalog.marks import TideMark
+from tidemark.catalog.rules import RULES
+from tidemark.ingest.files import PRODUCT_COLUMNS, Kind
+from tidemark.ingest.generate import day_rows
+from tidemark.ingest.produce import produce
+from tidemark.ingest.records import Origin, messages
+from tidemark.serving import offsets, publications
+from tidemark.settings import settings
+from tidemark.spark.lake import Lake
+from tidemark.spark.land import land
+from tidemark.spark.session import session
 
 ROWS_AT_ONCE = 50_000
 FIRST_DAY = datetime(2024, 1, 1, tzinfo=UTC)

@@ -13,12 +13,12 @@ from pymongo.database import Database
 
 from bench.histories import FIRST_DAY, days_landed, everything, spark_and_place
 from bench.sides import Measured, in_turns, measured, say, tell
-from catalog.marks import TideMark
-from serving.database import Document
-from serving.history import days, labels
-from settings import settings
-from spark import history
-from spark.lake import Lake
+from tidemark.catalog.marks import TideMark
+from tidemark.serving.database import Document
+from tidemark.serving.history import days, labels
+from tidemark.settings import settings
+from tidemark.spark import history
+from tidemark.spark.lake import Lake
 
 
 class Range:

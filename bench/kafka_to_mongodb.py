@@ -21,13 +21,13 @@ from support.places import Place
 from support.streams import Stream, stream
 
 from bench.sides import Measured, in_turns, measured, place, session_of, tell
-from ingest.files import PRODUCT_COLUMNS, Kind
-from ingest.generate import day_rows
-from ingest.produce import produce
-from ingest.records import Message, Origin, messages
-from serving import ledger, schema
-from serving.database import Document, tidemark
-from settings import settings
+from tidemark.ingest.files import PRODUCT_COLUMNS, Kind
+from tidemark.ingest.generate import day_rows
+from tidemark.ingest.produce import produce
+from tidemark.ingest.records import Message, Origin, messages
+from tidemark.serving import ledger, schema
+from tidemark.serving.database import Document, tidemark
+from tidemark.settings import settings
 
 WARMING = 3  # rounds of the stream alone, until its JVM has compiled what it runs
 LOOK_EVERY_SECONDS = 0.02

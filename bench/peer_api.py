@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from kafka import KafkaProducer
 
-from settings import settings
+from tidemark.settings import settings
 
 app = FastAPI()
 producer = KafkaProducer(bootstrap_servers=settings().kafka, acks="all", compression_type="lz4")

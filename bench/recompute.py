@@ -19,15 +19,15 @@ from support.places import Place
 
 from bench.histories import days_landed, draft_at, everything, land_day, spark_and_place
 from bench.sides import Measured, in_turns, measured, say, tell
-from catalog.cube import Cell
-from catalog.marks import TideMark
-from catalog.rules import RULES
-from ingest.generate import day_rows
-from serving import publications
-from serving.cells import Cells
-from settings import settings
-from spark.lake import Lake
-from spark.recompute import Mode, recompute
+from tidemark.catalog.cube import Cell
+from tidemark.catalog.marks import TideMark
+from tidemark.catalog.rules import RULES
+from tidemark.ingest.generate import day_rows
+from tidemark.serving import publications
+from tidemark.serving.cells import Cells
+from tidemark.settings import settings
+from tidemark.spark.lake import Lake
+from tidemark.spark.recompute import Mode, recompute
 
 THREADS = 2  # as local[2] has
 MILLION = 1_000_000

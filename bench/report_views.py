@@ -17,8 +17,8 @@ from pymongo.database import Database
 from support.states import name_categories, serve
 
 from bench.sides import against_limit, asked, p95, place, tell
-from catalog.cube import MEASURES
-from serving.database import Document
+from tidemark.catalog.cube import MEASURES
+from tidemark.serving.database import Document
 
 VIEWS = ("report_cube", "report_category", "report_price_level", "report_summary")
 LIMIT_SECONDS = 0.1  # of the 95th of a hundred

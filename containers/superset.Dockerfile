@@ -3,10 +3,10 @@
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /opt/tidemark
 COPY requirements-setup.lock ./
-COPY local/setup.sh local/
+COPY setup.sh ./
 COPY superset/requirements.lock superset/
 COPY superset/connector superset/connector
-RUN sh local/setup.sh superset
+RUN sh setup.sh superset
 
 FROM python:3.11-slim-bookworm
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/superset superset \

@@ -10,11 +10,11 @@ WORKDIR /opt/tidemark
 
 FROM base AS build
 COPY requirements-setup.lock requirements.lock ./
-COPY local/setup.sh local/
+COPY setup.sh ./
 # MongoDB has an image of its own.
-RUN sh local/setup.sh packages && rm -rf .venv/lib/python3.11/site-packages/fiftyone
+RUN sh setup.sh packages && rm -rf .venv/lib/python3.11/site-packages/fiftyone
 COPY . .
-RUN sh local/setup.sh jars && sh local/setup.sh classes
+RUN sh setup.sh project && sh setup.sh jars && sh setup.sh classes
 
 FROM base
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/tidemark tidemark \
@@ -22,9 +22,8 @@ RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/tidema
     && chown -R tidemark:tidemark /var/lib/tidemark
 COPY --from=build /opt/tidemark /opt/tidemark
 ENV PATH=/opt/tidemark/.venv/bin:$PATH \
-    PYTHONPATH=/opt/tidemark \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     TIDEMARK_HOME=/var/lib/tidemark
 USER 10001
-CMD ["python", "-m", "local.launch", "speed"]
+CMD ["python", "-m", "tidemark.local.launch", "speed"]

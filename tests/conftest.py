@@ -30,7 +30,7 @@ from support.places import Place, a_place  # noqa: E402
 from support.servers import Servers, running_servers  # noqa: E402
 from support.wording import OPTION, Wording  # noqa: E402
 
-from serving.database import Document  # noqa: E402
+from tidemark.serving.database import Document  # noqa: E402
 
 hypothesis.settings.register_profile("shared-machine", deadline=None)  # time on a busy machine says nothing of the code
 hypothesis.settings.load_profile("shared-machine")
@@ -137,7 +137,7 @@ def database(place: Place) -> Database[Document]:
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """The session that stream and batch have, in this process."""
-    from spark.session import session
+    from tidemark.spark.session import session
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAVA_TOOL_OPTIONS", _LONG_LIVED)

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from support.events import any_event, any_log
 from support.recompute import recompute
 
-from catalog.cube import MEASURES, Cell, Contribution, added, cell_of, contribution_of, cube_of, label, negated, price_level
-from catalog.events import Event
-from catalog.marks import TideMark, TopicPartition
-from catalog.observations import CategoryObservation, ProductObservation, Rejection, category_observation, product_observation
-from catalog.rules import RULES, Rules
-from catalog.versions import Version
+from tidemark.catalog.cube import MEASURES, Cell, Contribution, added, cell_of, contribution_of, cube_of, label, negated, price_level
+from tidemark.catalog.events import Event
+from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.catalog.observations import CategoryObservation, ProductObservation, Rejection, category_observation, product_observation
+from tidemark.catalog.rules import RULES, Rules
+from tidemark.catalog.versions import Version
 
 integers = st.integers(-(10**12), 10**12)
 contributions = st.builds(Contribution, *([integers] * len(MEASURES)))

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from support.wording import Wording
 
-from catalog.events import Event
-from catalog.observations import ProductObservation, Reason, Rejection, decoder, product_observation
-from catalog.rules import RULES, Rules
-from catalog.words import rule
+from tidemark.catalog.events import Event
+from tidemark.catalog.observations import ProductObservation, Reason, Rejection, decoder, product_observation
+from tidemark.catalog.rules import RULES, Rules
+from tidemark.catalog.words import rule
 
 NOW = 1_700_000_000_000
 PRODUCT: dict[str, Any] = {

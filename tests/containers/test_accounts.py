@@ -10,12 +10,12 @@ from pymongo.errors import OperationFailure
 from support.containers import Containers, containers
 from support.environment import setting
 
-from local import loopback
-from serving import accounts
-from serving.database import connect, tidemark
-from serving.operations import OPERATIONS
-from serving.schema import COLLECTIONS
-from serving.views import VIEWS
+from tidemark.local import loopback
+from tidemark.serving import accounts
+from tidemark.serving.database import connect, tidemark
+from tidemark.serving.operations import OPERATIONS
+from tidemark.serving.schema import COLLECTIONS
+from tidemark.serving.views import VIEWS
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(1800)]
 

@@ -13,10 +13,10 @@ from support import compose
 from support.compose import NotSet
 from support.wording import Wording
 
-from local import cluster
-from local.health import CHECKS, PARTS
-from local.programs import PROGRAMS, superset_environment
-from settings import CHECKOUT, Settings
+from tidemark.local import cluster
+from tidemark.local.health import CHECKS, PARTS
+from tidemark.local.programs import PROGRAMS, superset_environment
+from tidemark.settings import CHECKOUT, Settings
 
 PROFILES = ("one", "several")
 SERVICES = compose.services(compose.filled_example())
@@ -147,9 +147,9 @@ def test_they_run_programs_and_checks_that_there_are() -> None:
     programs = {program.name for program in (*PROGRAMS, *cluster.PROGRAMS)}
     launched = {name: service for name, service in OURS.items() if name != "backup"}
     for name, service in launched.items():
-        assert service.command[:3] == ["python", "-m", "local.launch"], name
+        assert service.command[:3] == ["python", "-m", "tidemark.local.launch"], name
         assert service.command[3] in programs
-        assert service.ends or service.health[:3] == ["python", "-m", "local.health"], name
+        assert service.ends or service.health[:3] == ["python", "-m", "tidemark.local.health"], name
         assert service.ends or service.health[3] in {**CHECKS, **PARTS}
     # What is a server of its own image, and what Superset's image runs, is no program of another.
     run = {service.command[3] for service in launched.values()}

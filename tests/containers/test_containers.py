@@ -16,14 +16,14 @@ from pymongo.errors import OperationFailure
 from support.containers import Containers
 from support.stacks import Stack, until
 
-from ingest.generate import write
-from local import loopback
-from local.runs import DAG, Airflow
-from serving import publications, verifications
-from serving.database import connect, tidemark
-from serving.schema import COLLECTIONS
-from serving.status import state
-from settings import CHECKOUT
+from tidemark.ingest.generate import write
+from tidemark.local import loopback
+from tidemark.local.runs import DAG, Airflow
+from tidemark.serving import publications, verifications
+from tidemark.serving.database import connect, tidemark
+from tidemark.serving.schema import COLLECTIONS
+from tidemark.serving.status import state
+from tidemark.settings import CHECKOUT
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="containers"), pytest.mark.timeout(1800)]
 
@@ -177,7 +177,7 @@ def _rows(of: Containers, name: str, query: str) -> list[tuple[str]]:
 
 def _night(of: Containers, *more: str) -> None:
     """A nightly batch as Airflow's tasks run its steps: in the scheduler's container, by what that is told."""
-    done = of.execute("airflow-scheduler", "python", "-m", "spark.batch", "nightly", *more)
+    done = of.execute("airflow-scheduler", "python", "-m", "tidemark.spark.batch", "nightly", *more)
     assert done.returncode == 0, done.stdout[-5000:] + of.logs()
 
 

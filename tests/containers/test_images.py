@@ -12,7 +12,7 @@ import pytest
 from dockerfile_parse import DockerfileParser
 from support import compose
 
-from settings import CHECKOUT
+from tidemark.settings import CHECKOUT
 
 DOCKERFILES = sorted((CHECKOUT / "containers").glob("*.Dockerfile"))
 
@@ -59,8 +59,8 @@ def test_the_build_gets_what_runs_and_nothing_else() -> None:
     names = {name for name in tracked() if kept(name)}
     folders = {name.split("/")[0] for name in names}
     assert folders == {
-        *("catalog", "dags", "ingest", "local", "plugins", "serving", "settings", "spark", "superset"),
-        *("requirements.lock", "requirements-setup.lock"),
+        *("dags", "ingest", "plugins", "spark", "src", "superset"),
+        *("pyproject.toml", "requirements.lock", "requirements-setup.lock", "setup.sh"),
     }
     assert not [name for name in names if re.search(r"(^|/)(tests|bench|compliance)/", name)]
     assert not kept(".env")
@@ -70,10 +70,10 @@ def test_the_build_gets_what_runs_and_nothing_else() -> None:
 
 
 def test_they_are_installed_by_the_parts_of_make_run() -> None:
-    script = (CHECKOUT / "local" / "setup.sh").read_text()
+    script = (CHECKOUT / "setup.sh").read_text()
     (parts,) = re.findall(r"^run\)\n((?:    \w+\n)+)", script, re.MULTILINE)
     run = [command for file in DOCKERFILES for command in instructions(file, "RUN")]
-    installed = re.findall(r"sh local/setup\.sh (\w+)", "\n".join(run))
+    installed = re.findall(r"sh setup\.sh (\w+)", "\n".join(run))
     assert sorted(installed) == sorted(parts.split())
     assert not re.findall(r"pip install|uv pip", "\n".join(run))
     assert all("--require-hashes" in line for line in re.findall(r".*pip install.*-r .*", script))

@@ -9,8 +9,8 @@ import pytest
 from support import airflow_home
 from support.places import Place
 
-from ingest import connections
-from settings import CHECKOUT
+from tidemark.ingest import connections
+from tidemark.settings import CHECKOUT
 
 airflow_home.claim()
 

@@ -15,10 +15,10 @@ from support.places import Place
 from support.servers import free_ports
 from support.wording import Wording
 
-from ingest import connections
-from serving import ledger
-from serving.status import state
-from settings import CHECKOUT
+from tidemark.ingest import connections
+from tidemark.serving import ledger
+from tidemark.serving.status import state
+from tidemark.settings import CHECKOUT
 
 
 def test_it_looks_every_two_minutes_one_look_at_a_time(bag: Any) -> None:
@@ -58,7 +58,7 @@ def look(**changed: str) -> str:
     with setting(**{**usual, **changed}), pytest.MonkeyPatch.context() as patch:
         for name, value in connections.environment().items():
             patch.setenv(name, value)
-        run = DagBag(str(CHECKOUT / "dags" / "alerts.py")).dags["alerts"].test()
+        run = DagBag(str(CHECKOUT / "dags" / "tidemark" / "dags" / "alerts.py")).dags["alerts"].test()
     return str(run.state)
 
 

@@ -15,11 +15,11 @@ from support.parameters import assert_takes
 from support.places import Place
 from support.wording import Wording
 
-from serving import publications, verifications
-from serving.status import state
-from serving.verifications import Drifted, Held
-from spark import job
-from spark.batch import Batch
+from tidemark.serving import publications, verifications
+from tidemark.serving.status import state
+from tidemark.serving.verifications import Drifted, Held
+from tidemark.spark import job
+from tidemark.spark.batch import Batch
 
 TAKEN = {
     "nightly_batch": {

@@ -9,9 +9,9 @@ from support.airflow_home import run
 from support.parameters import assert_takes
 from support.places import Place
 
-from ingest import topics, watch
-from serving.history import NoDay, NotOver
-from spark import job
+from tidemark.ingest import topics, watch
+from tidemark.serving.history import NoDay, NotOver
+from tidemark.spark import job
 
 
 @pytest.fixture

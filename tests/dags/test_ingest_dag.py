@@ -11,12 +11,12 @@ import pytest
 from pymongo.errors import ServerSelectionTimeoutError
 from support.servers import free_ports
 
-from ingest import connections, jobs
-from ingest.files import UnfitFile
-from ingest.generate import write
-from ingest.produce import NotAcknowledged, UnsafeProducer
-from serving.ingestions import Incomplete
-from settings import CHECKOUT, settings
+from tidemark.ingest import connections, jobs
+from tidemark.ingest.files import UnfitFile
+from tidemark.ingest.generate import write
+from tidemark.ingest.produce import NotAcknowledged, UnsafeProducer
+from tidemark.serving.ingestions import Incomplete
+from tidemark.settings import CHECKOUT, settings
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def _fails_at_once(at: str, **conf: object) -> None:
     """In that task, at its first try, before anything is asked of Kafka or MongoDB, which are not there: that would be tried again."""
     from airflow.dag_processing.dagbag import DagBag
 
-    dag = DagBag(str(CHECKOUT / "dags" / "ingestion.py")).dags["ingest"]  # one of its own: a test run leaves its parameters in it
+    dag = DagBag(str(CHECKOUT / "dags" / "tidemark" / "dags" / "ingestion.py")).dags["ingest"]  # one of its own: a test run leaves its parameters in it
     run = dag.test(run_conf=conf)
     tasks = {task.task_id: (str(task.state), task.try_number) for task in run.get_task_instances()}
     assert str(run.state) == "failed"

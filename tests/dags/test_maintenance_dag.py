@@ -16,10 +16,10 @@ from support.load import updates
 from support.places import Place
 from support.wording import Wording
 
-from dags import housekeeping
-from serving import schema
-from settings import settings
-from spark import job
+from tidemark.dags import housekeeping
+from tidemark.serving import schema
+from tidemark.settings import settings
+from tidemark.spark import job
 
 NOW = datetime(2024, 3, 10, 5, tzinfo=UTC)
 

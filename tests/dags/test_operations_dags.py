@@ -8,8 +8,8 @@ import pytest
 from support.parameters import assert_takes
 from support.wording import Wording
 
-from dags.choices import NotChosen
-from serving import control, withdrawals
+from tidemark.dags.choices import NotChosen
+from tidemark.serving import control, withdrawals
 
 TAKEN = {
     "withdraw": {"ingestion": [None, "9f"], "take_back": [False, True], "reason": [None, "", "wrong date"], "hold": [True, False]},

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from dags import policy
-from local.prepare import POOLS
-from settings import CHECKOUT, settings
+from tidemark.dags import policy
+from tidemark.local.prepare import POOLS
+from tidemark.settings import CHECKOUT, settings
 
-DAGS = CHECKOUT / "dags"
+DAGS = CHECKOUT / "dags" / "tidemark" / "dags"
 SHARED = {line for line in (DAGS / ".airflowignore").read_text().splitlines() if not line.startswith("#")}
 FILES = sorted({path.name for path in DAGS.glob("*.py")} - SHARED)
 
@@ -87,7 +87,7 @@ def test_nothing_is_done_at_import(bag: Any, file: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(socket.socket, "connect", lambda _self, address: opened.append(address))
     monkeypatch.setattr(socket.socket, "connect_ex", lambda _self, address: opened.append(address))
     started = time.process_time()
-    again = DagBag(str(CHECKOUT / "dags" / file))
+    again = DagBag(str(CHECKOUT / "dags" / "tidemark" / "dags" / file))
     assert again.import_errors == {}
     assert opened == []
     assert time.process_time() - started < 2

@@ -11,11 +11,11 @@ from support.parameters import assert_takes
 from support.places import Place
 from support.quarantined import quarantined
 
-from catalog.events import Event
-from ingest.produce import NotAcknowledged, UnsafeProducer
-from serving.lease import Busy
-from serving.publications import OtherRules
-from serving.quarantine import Unclear
+from tidemark.catalog.events import Event
+from tidemark.ingest.produce import NotAcknowledged, UnsafeProducer
+from tidemark.serving.lease import Busy
+from tidemark.serving.publications import OtherRules
+from tidemark.serving.quarantine import Unclear
 
 SELECTION = {
     "reason": [None, "price", "another"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -18,11 +17,10 @@ from support.lakes import landed, sent
 from support.load import updates
 from support.places import Place
 
-from serving import ledger, publications, verifications
-from serving.ledger import Fenced
-from settings import CHECKOUT
-from spark.batch import Batch
-from spark.land import land
+from tidemark.serving import ledger, publications, verifications
+from tidemark.serving.ledger import Fenced
+from tidemark.spark.batch import Batch
+from tidemark.spark.land import land
 
 pytestmark = pytest.mark.servers
 
@@ -32,8 +30,7 @@ SCRIPT = Path(batch_faults.__file__)
 def killed_at(point: str, *command: object) -> None:
     """Runs a command that ends itself at a point."""
     words = [sys.executable, str(SCRIPT), point, *map(str, command)]
-    environment = {**os.environ, "PYTHONPATH": f"{CHECKOUT}:{CHECKOUT / 'tests'}"}
-    done = subprocess.run(words, cwd=CHECKOUT, env=environment, capture_output=True, text=True, start_new_session=True, timeout=300)
+    done = subprocess.run(words, capture_output=True, text=True, start_new_session=True, timeout=300)
     assert done.returncode == -signal.SIGKILL, f"{point}: status {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
 
 

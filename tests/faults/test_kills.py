@@ -12,7 +12,7 @@ from support.load import updates
 from support.places import Place
 from support.streams import Stream, stream, uncommitted, wait_until_served
 
-from serving import ledger
+from tidemark.serving import ledger
 
 pytestmark = pytest.mark.servers
 

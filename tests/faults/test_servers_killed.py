@@ -12,8 +12,8 @@ from support.load import updates
 from support.places import Place
 from support.servers import Servers
 
-from serving import ledger
-from spark.speed import follow
+from tidemark.serving import ledger
+from tidemark.spark.speed import follow
 
 pytestmark = pytest.mark.servers
 

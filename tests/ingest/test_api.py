@@ -28,15 +28,15 @@ from support.recompute import recompute
 from support.servers import free_ports
 from support.wording import Wording
 
-from catalog.events import Event
-from catalog.marks import TideMark
-from catalog.observations import Reason
-from catalog.words import rule
-from ingest import topics
-from ingest.api.__main__ import unguarded
-from ingest.api.bodies import MOST_RECORDS
-from ingest.api.document import CATEGORY, PRODUCT
-from settings import CHECKOUT, Settings, settings
+from tidemark.catalog.events import Event
+from tidemark.catalog.marks import TideMark
+from tidemark.catalog.observations import Reason
+from tidemark.catalog.words import rule
+from tidemark.ingest import topics
+from tidemark.ingest.api.__main__ import unguarded
+from tidemark.ingest.api.bodies import MOST_RECORDS
+from tidemark.ingest.api.document import CATEGORY, PRODUCT
+from tidemark.settings import Settings, settings
 
 pytestmark = pytest.mark.servers
 
@@ -489,7 +489,7 @@ def test_a_topic_that_is_missing_is_named_and_then_used(here: Place, wording: Wo
 def test_a_port_that_cannot_be_had_is_named(running: Api, value: str) -> None:
     port = running.url.rpartition(":")[2] if value == "taken" else value
     environment = {**os.environ, "TIDEMARK_API_PORT": port}
-    done = subprocess.run([sys.executable, "-m", "ingest.api"], cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-m", "tidemark.ingest.api"], env=environment, capture_output=True, text=True, timeout=60)
     assert (done.returncode, "TIDEMARK_API_PORT" in done.stdout) == (1, True), done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 

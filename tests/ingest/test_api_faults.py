@@ -16,7 +16,7 @@ from support.posts import BATCH, SINGLE, Post, broken_promises, load, send
 from support.servers import Server, Servers
 from support.wording import Wording
 
-from ingest.api.document import PRODUCT
+from tidemark.ingest.api.document import PRODUCT
 
 pytestmark = pytest.mark.servers
 

@@ -16,11 +16,11 @@ from support.csvs import OBSERVED_AT, any_products, categories, products
 from support.places import Place
 from support.wording import Wording
 
-from ingest import archives, jobs
-from ingest.files import Kind, UnfitFile
-from ingest.plan import plan
-from ingest.produce import RECOMMENDED
-from settings import settings
+from tidemark.ingest import archives, jobs
+from tidemark.ingest.files import Kind, UnfitFile
+from tidemark.ingest.plan import plan
+from tidemark.ingest.produce import RECOMMENDED
+from tidemark.settings import settings
 
 
 def zipped(path: Path, compression: int = zipfile.ZIP_DEFLATED, **files: bytes) -> Path:

@@ -27,10 +27,10 @@ from support.csvs import (
     sent,
 )
 
-from ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, PRODUCT_COLUMNS, Kind, UnfitFile
-from ingest.plan import Planned, plan
-from ingest.records import Origin, messages
-from settings import CHECKOUT
+from tidemark.ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, PRODUCT_COLUMNS, Kind, UnfitFile
+from tidemark.ingest.plan import Planned, plan
+from tidemark.ingest.records import Origin, messages
+from tidemark.settings import CHECKOUT
 
 SIZES = (1, 2, 3, 10, 37, 100, 1_000, 65_536, 10**9)
 

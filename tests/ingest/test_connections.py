@@ -11,8 +11,8 @@ from pymongo.uri_parser import parse_uri
 from support.environment import setting
 from support.hooks import through_hooks
 
-from ingest import connections
-from ingest.produce import RECOMMENDED, require_safe
+from tidemark.ingest import connections
+from tidemark.ingest.produce import RECOMMENDED, require_safe
 
 URLS = (
     "mongodb://127.0.0.1:27017/?replicaSet=tidemark",

@@ -14,13 +14,12 @@ import pytest
 from support.csvs import OBSERVED_AT, TOLD_AT, MemoryFile, csv_bytes
 from support.wording import Wording
 
-from catalog.events import Event
-from catalog.observations import Reason, Rejection, product_observation
-from ingest import generate
-from ingest.files import CATEGORY_COLUMNS, PRODUCT_COLUMNS, Kind
-from ingest.plan import plan
-from ingest.records import Origin, messages
-from settings import CHECKOUT
+from tidemark.catalog.events import Event
+from tidemark.catalog.observations import Reason, Rejection, product_observation
+from tidemark.ingest import generate
+from tidemark.ingest.files import CATEGORY_COLUMNS, PRODUCT_COLUMNS, Kind
+from tidemark.ingest.plan import plan
+from tidemark.ingest.records import Origin, messages
 
 ROWS, SEED = 20_000, 1
 FIRST = date(2024, 2, 28)
@@ -44,8 +43,8 @@ def second_day() -> list[list[str]]:
 def test_the_same_arguments_give_the_same_bytes(tmp_path: Path, wording: Wording) -> None:
     """In another process too, where strings hash otherwise."""
     here = written(tmp_path / "here")
-    command = [sys.executable, "-m", "ingest.generate", "--rows", "300", "--days", "3", "--seed", "1", "--first-day", "2024-02-28"]
-    done = subprocess.run([*command, "--out", str(tmp_path / "there")], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "tidemark.ingest.generate", "--rows", "300", "--days", "3", "--seed", "1", "--first-day", "2024-02-28"]
+    done = subprocess.run([*command, "--out", str(tmp_path / "there")], capture_output=True, text=True, check=True)
     assert {path.name: path.read_bytes() for path in (tmp_path / "there").iterdir()} == here
     told = re.findall(r"(\S+\.csv)\D+([0-9]+)\D+([0-9.]+)", done.stdout)
     assert [(Path(path).name, int(size)) for path, size, _ in told] == [(name, len(content)) for name, content in here.items()]
@@ -172,13 +171,13 @@ def test_memory_does_not_grow_with_rows(tmp_path: Path) -> None:
 
     def peak(rows: int) -> int:
         code = (
-            "import sys, tracemalloc; from datetime import date; from pathlib import Path; from ingest import generate; "
+            "import sys, tracemalloc; from datetime import date; from pathlib import Path; from tidemark.ingest import generate; "
             "tracemalloc.start(); "
             f"assert len(list(generate.write({rows}, 1, {SEED}, Path(sys.argv[1]), date.fromisoformat('{FIRST}')))) == 2; "
             "print(tracemalloc.get_traced_memory()[1])"
         )
         command = [sys.executable, "-c", code, str(tmp_path / str(rows))]
-        return int(subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout)
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     small = peak(1_000)
     assert small > 10_000

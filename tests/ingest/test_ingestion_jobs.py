@@ -21,14 +21,14 @@ from support.places import Place
 from support.recompute import CsvFile, recompute_files
 from support.wording import Wording
 
-from catalog.events import Event
-from catalog.marks import TideMark
-from ingest import connections, jobs
-from ingest.files import PRODUCT_COLUMNS, Kind, UnfitFile
-from ingest.produce import RECOMMENDED, NotAcknowledged, UnsafeProducer, produce, require_safe
-from ingest.records import Message, Origin, messages
-from serving import ingestions, offsets
-from settings import settings
+from tidemark.catalog.events import Event
+from tidemark.catalog.marks import TideMark
+from tidemark.ingest import connections, jobs
+from tidemark.ingest.files import PRODUCT_COLUMNS, Kind, UnfitFile
+from tidemark.ingest.produce import RECOMMENDED, NotAcknowledged, UnsafeProducer, produce, require_safe
+from tidemark.ingest.records import Message, Origin, messages
+from tidemark.serving import ingestions, offsets
+from tidemark.settings import settings
 
 pytestmark = pytest.mark.servers
 

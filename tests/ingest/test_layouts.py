@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from support.csvs import BOM, OBSERVED_AT, MemoryFile, product, sent
 from support.wording import Wording
 
-from ingest.files import CATEGORY_COLUMNS, PRODUCT_COLUMNS, Kind, UnfitFile
-from ingest.layouts import AS_THEY_ARE, SEPARATORS, columns_in, columns_of, header, layout
-from ingest.plan import Planned, plan
+from tidemark.ingest.files import CATEGORY_COLUMNS, PRODUCT_COLUMNS, Kind, UnfitFile
+from tidemark.ingest.layouts import AS_THEY_ARE, SEPARATORS, columns_in, columns_of, header, layout
+from tidemark.ingest.plan import Planned, plan
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=12)
 

@@ -10,11 +10,11 @@ from support.csvs import OBSERVED_AT, csv_bytes, product
 from support.places import Place
 from support.wording import Wording
 
-from ingest import jobs
-from ingest.files import Kind
-from ingest.preview_text import in_words
-from serving import withdrawals
-from settings import Settings
+from tidemark.ingest import jobs
+from tidemark.ingest.files import Kind
+from tidemark.ingest.preview_text import in_words
+from tidemark.serving import withdrawals
+from tidemark.settings import Settings
 
 pytestmark = pytest.mark.servers
 

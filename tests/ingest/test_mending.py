@@ -12,14 +12,14 @@ from support.events import NOW, PRODUCTS, any_event
 from support.quarantined import record_of
 from support.wording import Wording
 
-from catalog.events import Event
-from catalog.observations import ProductObservation, Reason, Rejection, category_observation, product_observation
-from catalog.rules import DAY_MS, RULES
-from catalog.words import rule
-from ingest.mending import FIELDS, Left, Mended, mend, patch_of
-from serving.database import Document
-from serving.quarantine import Unclear
-from settings import settings
+from tidemark.catalog.events import Event
+from tidemark.catalog.observations import ProductObservation, Reason, Rejection, category_observation, product_observation
+from tidemark.catalog.rules import DAY_MS, RULES
+from tidemark.catalog.words import rule
+from tidemark.ingest.mending import FIELDS, Left, Mended, mend, patch_of
+from tidemark.serving.database import Document
+from tidemark.serving.quarantine import Unclear
+from tidemark.settings import settings
 
 EVERY_FIELD = {
     **{"asin": "B0MENDED00", "title": "", "stars": "0", "reviews": "0", "boughtInLastMonth": "0", "price": "0", "listPrice": "0"},

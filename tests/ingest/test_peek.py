@@ -13,12 +13,12 @@ from support.places import Place
 from support.servers import free_ports
 from support.wording import Wording
 
-from catalog.events import Event
-from catalog.marks import TopicPartition
-from ingest import peek, topics
-from serving import ingestions, withdrawals
-from serving.ingestions import Chunk, Ingestion
-from settings import settings
+from tidemark.catalog.events import Event
+from tidemark.catalog.marks import TopicPartition
+from tidemark.ingest import peek, topics
+from tidemark.serving import ingestions, withdrawals
+from tidemark.serving.ingestions import Chunk, Ingestion
+from tidemark.settings import settings
 
 PRODUCT = (
     b'{"asin":"B0GOOD%04d","title":"T","stars":4,"reviews":1,"price":%d.5,"listPrice":0,"category_id":7,"isBestSeller":true,'

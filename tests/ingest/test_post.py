@@ -26,11 +26,11 @@ from support.recompute import CsvFile, recompute, recompute_files
 from support.servers import free_ports
 from support.wording import Wording
 
-from catalog.events import Event
-from ingest.files import PRODUCT_COLUMNS
-from ingest.generate import day_rows
-from ingest.post import ACCEPTED, REFUSED, STOPPED, main, typed
-from settings import CHECKOUT, settings
+from tidemark.catalog.events import Event
+from tidemark.ingest.files import PRODUCT_COLUMNS
+from tidemark.ingest.generate import day_rows
+from tidemark.ingest.post import ACCEPTED, REFUSED, STOPPED, main, typed
+from tidemark.settings import settings
 
 pytestmark = pytest.mark.servers
 
@@ -56,8 +56,8 @@ def arguments(file: Path, url: str, *more: str, kind: str = "product") -> list[s
 
 def started(file: Path, url: str, *more: str) -> subprocess.Popen[str]:
     """The client as a process of its own."""
-    command = [sys.executable, "-m", "ingest.post", *arguments(file, url, *more)]
-    return subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    command = [sys.executable, "-m", "tidemark.ingest.post", *arguments(file, url, *more)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 class Done(NamedTuple):

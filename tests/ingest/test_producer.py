@@ -18,13 +18,13 @@ from support.places import Place
 from support.servers import Servers
 from support.wording import Wording
 
-from catalog.marks import TideMark
-from ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, Kind
-from ingest.plan import plan
-from ingest.produce import RECOMMENDED, Acknowledged, NotAcknowledged, produce, produce_chunk
-from ingest.records import Message, Origin
-from serving.ingestions import Chunk
-from settings import settings
+from tidemark.catalog.marks import TideMark
+from tidemark.ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, Kind
+from tidemark.ingest.plan import plan
+from tidemark.ingest.produce import RECOMMENDED, Acknowledged, NotAcknowledged, produce, produce_chunk
+from tidemark.ingest.records import Message, Origin
+from tidemark.serving.ingestions import Chunk
+from tidemark.settings import settings
 
 pytestmark = pytest.mark.servers
 

@@ -16,21 +16,21 @@ from support.quarantined import quarantined
 from support.servers import free_ports
 from support.wording import Wording
 
-from catalog.events import Event
-from catalog.observations import Reason
-from catalog.rules import RULES
-from catalog.words import rule
-from ingest import quarantine_jobs as jobs
-from ingest import replay
-from ingest.files import Kind
-from ingest.produce import RECOMMENDED, NotAcknowledged, UnsafeProducer
-from ingest.quarantine_jobs import APPROVE, DISCARD, SEND, Sent
-from ingest.replay_text import in_words
-from serving.database import Document
-from serving.lease import Busy, lease
-from serving.publications import OtherRules
-from serving.quarantine import Unclear
-from settings import settings
+from tidemark.catalog.events import Event
+from tidemark.catalog.observations import Reason
+from tidemark.catalog.rules import RULES
+from tidemark.catalog.words import rule
+from tidemark.ingest import quarantine_jobs as jobs
+from tidemark.ingest import replay
+from tidemark.ingest.files import Kind
+from tidemark.ingest.produce import RECOMMENDED, NotAcknowledged, UnsafeProducer
+from tidemark.ingest.quarantine_jobs import APPROVE, DISCARD, SEND, Sent
+from tidemark.ingest.replay_text import in_words
+from tidemark.serving.database import Document
+from tidemark.serving.lease import Busy, lease
+from tidemark.serving.publications import OtherRules
+from tidemark.serving.quarantine import Unclear
+from tidemark.settings import settings
 
 pytestmark = pytest.mark.servers
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from support.wording import Wording
 
-from ingest.jobs import MOMENT_PATTERN, Unclear, files_of
-from settings import Settings
+from tidemark.ingest.jobs import MOMENT_PATTERN, Unclear, files_of
+from tidemark.settings import Settings
 
 DAY = "2024-02-29"
 FILES = (

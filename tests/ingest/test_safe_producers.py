@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support.wording import Wording
 
-from ingest.produce import RECOMMENDED, UnsafeProducer, require_safe
+from tidemark.ingest.produce import RECOMMENDED, UnsafeProducer, require_safe
 
 SAFE: dict[str, dict[str, Any]] = {
     "the recommended": RECOMMENDED,

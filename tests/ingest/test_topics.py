@@ -15,9 +15,9 @@ from support.places import Place
 from support.servers import free_ports
 from support.wording import Wording
 
-from catalog.events import Event
-from ingest import topics
-from settings import CHECKOUT, settings
+from tidemark.catalog.events import Event
+from tidemark.ingest import topics
+from tidemark.settings import settings
 
 pytestmark = pytest.mark.servers
 
@@ -95,7 +95,7 @@ def test_events_get_the_brokers_time(place: Place) -> None:
 def test_the_command_creates_and_says_so(place: Place, wording: Wording) -> None:
     _, category_topic = settings().topics
     delete(category_topic)
-    done = subprocess.run([sys.executable, "-m", "ingest.topics"], cwd=CHECKOUT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-m", "tidemark.ingest.topics"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     wording.check(re.sub(r"^[0-9-]+ [0-9:,]+ ", "", done.stdout, flags=re.MULTILINE))
 

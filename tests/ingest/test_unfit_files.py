@@ -9,9 +9,9 @@ import pytest
 from support.csvs import BOM, OBSERVED_AT, MemoryFile, categories, products
 from support.wording import Wording
 
-from ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, PRODUCT_COLUMNS, Kind, UnfitFile
-from ingest.plan import plan
-from ingest.produce import read_chunk
+from tidemark.ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, PRODUCT_COLUMNS, Kind, UnfitFile
+from tidemark.ingest.plan import plan
+from tidemark.ingest.produce import read_chunk
 
 HEADER = ",".join(PRODUCT_COLUMNS).encode()
 ROW = products(1).partition(b"\n")[2]

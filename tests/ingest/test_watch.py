@@ -23,13 +23,13 @@ from support.places import Place
 from support.servers import Servers
 from support.wording import Wording
 
-from catalog.events import Event
-from catalog.marks import TideMark
-from ingest import topics, watch
-from ingest.produce import RECOMMENDED, NotAcknowledged, produce
-from ingest.records import Message
-from serving import offsets
-from settings import CHECKOUT, settings
+from tidemark.catalog.events import Event
+from tidemark.catalog.marks import TideMark
+from tidemark.ingest import topics, watch
+from tidemark.ingest.produce import RECOMMENDED, NotAcknowledged, produce
+from tidemark.ingest.records import Message
+from tidemark.serving import offsets
+from tidemark.settings import settings
 
 pytestmark = pytest.mark.servers
 
@@ -137,7 +137,7 @@ def test_the_broker_is_killed_and_comes_back(
 
 
 def test_the_command_ends_when_it_is_told_to(place: Place, wording: Wording) -> None:
-    process = subprocess.Popen([sys.executable, "-m", "ingest.watch"], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-m", "tidemark.ingest.watch"], stdout=subprocess.PIPE, text=True)
     try:
         wait_for(lambda: "looked_at" in log_end(place))
         process.send_signal(signal.SIGTERM)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.servers import free_ports
 
-from settings import Settings, settings
+from tidemark.settings import Settings, settings
 
 PORTS = (
     *("kafka_port", "kafka_controller_port", "mongodb_port", "airflow_port", "api_port"),

@@ -10,9 +10,9 @@ import pytest
 from cryptography.fernet import Fernet
 from support.wording import Wording
 
-from local import cluster, programs
-from local.prerequisites import complaints
-from local.programs import airflow_environment
+from tidemark.local import cluster, programs
+from tidemark.local.prerequisites import complaints
+from tidemark.local.programs import airflow_environment
 
 
 def test_kafka_listens_where_it_is_told_and_says_by_which_name_it_is_reached(configure) -> None:

@@ -1,4 +1,4 @@
-"""`python -m local` and `make`, as somebody types them, while nothing runs."""
+"""`python -m tidemark.local` and `make`, as somebody types them, while nothing runs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from support.wording import Wording
 
-from local import __main__ as commands
-from local import health, prerequisites, stack
-from settings import CHECKOUT, java, settings
+from tidemark.local import __main__ as commands
+from tidemark.local import health, prerequisites, stack
+from tidemark.settings import CHECKOUT, java, settings
 
 TARGETS = re.findall(r"^\.PHONY: (.*)$", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)[0].split()
 
@@ -180,7 +180,7 @@ def test_logs_are_followed_when_another_file_takes_the_name(configure) -> None:
     stack.log_folder().mkdir(parents=True)
     log = stack.log_folder() / "speed.log"
     log.write_text("first\n")
-    command = [sys.executable, "-m", "local", "logs", "--follow"]
+    command = [sys.executable, "-m", "tidemark.local", "logs", "--follow"]
     with subprocess.Popen(
         command, cwd=CHECKOUT, env={**os.environ, "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, text=True
     ) as following:
@@ -203,7 +203,7 @@ def test_whoever_has_seen_enough_may_go(configure) -> None:
     configure()
     stack.log_folder().mkdir(parents=True)
     (stack.log_folder() / "kafka.log").write_text("".join(f"line {number}\n" for number in range(400)))
-    command = [sys.executable, "-m", "local", "logs", "--follow"]
+    command = [sys.executable, "-m", "tidemark.local", "logs", "--follow"]
     with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as following:
         assert following.stdout is not None
         assert following.stderr is not None

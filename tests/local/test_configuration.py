@@ -10,9 +10,9 @@ from supervisor.datatypes import RestartUnconditionally
 from supervisor.options import ServerOptions
 from support.servers import free_ports
 
-from local import programs, stack
-from local.prepare import POOLS
-from local.programs import PROGRAMS, airflow_environment, base_environment, marks, started_here
+from tidemark.local import programs, stack
+from tidemark.local.prepare import POOLS
+from tidemark.local.programs import PROGRAMS, airflow_environment, base_environment, marks, started_here
 
 NAMES = [program.name for program in PROGRAMS]
 
@@ -67,7 +67,7 @@ def test_a_checkout_of_any_name_arrives_at_supervisor(configure, tmp_path: Path,
     prepare_home(configure())
     monkeypatch.setattr("sys.executable", "/opt/my tools/100%/bin/python")
     found = processes_of(read_by_supervisor(stack.configuration(), tmp_path))
-    assert found["kafka"].command == "'/opt/my tools/100%/bin/python' -m local.launch kafka"
+    assert found["kafka"].command == "'/opt/my tools/100%/bin/python' -m tidemark.local.launch kafka"
 
 
 def test_servers_of_the_user_are_not_started(configure) -> None:

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 from support.wording import Wording
 
-from local import job
-from local.job import CannotRun
+from tidemark.local import job
+from tidemark.local.job import CannotRun
 
 
 @pytest.fixture

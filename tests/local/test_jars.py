@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from local import jars
-from settings import settings
+from tidemark.local import jars
+from tidemark.settings import settings
 
 LINES = jars.LOCK.read_text().splitlines()
 

@@ -11,8 +11,8 @@ from uuid import uuid4
 
 import pytest
 
-from local import processes
-from local.processes import Process
+from tidemark.local import processes
+from tidemark.local.processes import Process
 
 STUBBORN = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
 PARENT = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {STUBBORN!r}]); time.sleep(600)"

@@ -16,9 +16,9 @@ from pymongo.errors import PyMongoError
 from support.servers import free_ports
 from support.wording import Wording
 
-from local import prerequisites
-from local.prerequisites import complaints
-from local.programs import mongod
+from tidemark.local import prerequisites
+from tidemark.local.prerequisites import complaints
+from tidemark.local.programs import mongod
 
 
 @pytest.fixture(autouse=True)

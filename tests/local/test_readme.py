@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from settings import CHECKOUT, Settings
+from tidemark.settings import CHECKOUT, Settings
 
 README = (CHECKOUT / "README.md").read_text()
 

@@ -9,12 +9,18 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from settings import CHECKOUT, Settings
+from tidemark.settings import CHECKOUT, Settings
 
-PARTS = ("catalog", "ingest", "spark", "serving", "local", "settings", "dags")
+PARTS = ("src", "ingest", "spark", "dags", "plugins")
 
 # Who touches the environment by other ways than the class Settings: where Java is, what children get, and what PySpark's workers need.
-OTHERS = {"dags/housekeeping.py", "local/programs.py", "settings/__init__.py", "spark/class_archive.py", "spark/session.py"}
+OTHERS = {
+    "dags/tidemark/dags/housekeeping.py",
+    "spark/tidemark/spark/class_archive.py",
+    "spark/tidemark/spark/session.py",
+    "src/tidemark/local/programs.py",
+    "src/tidemark/settings/__init__.py",
+}
 
 
 def test_every_setting_says_what_it_is_for() -> None:

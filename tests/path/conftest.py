@@ -6,7 +6,7 @@ import pytest
 from pyspark.sql import SparkSession
 from support.places import Place
 
-from spark.batch import Batch
+from tidemark.spark.batch import Batch
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ from support.hands import Stream, serve, stream_of
 from support.load import updates
 from support.places import Place
 
-from serving import ledger, publications, verifications
-from serving.ledger import Fenced
-from serving.publications import NoPublication, StartAgain
-from spark.batch import Batch
-from spark.recompute import NotLanded
+from tidemark.serving import ledger, publications, verifications
+from tidemark.serving.ledger import Fenced
+from tidemark.serving.publications import NoPublication, StartAgain
+from tidemark.spark.batch import Batch
+from tidemark.spark.recompute import NotLanded
 
 pytestmark = pytest.mark.servers
 

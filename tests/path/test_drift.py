@@ -17,15 +17,15 @@ from support.nights import named, night
 from support.places import Place
 from support.wording import Wording
 
-from catalog.rules import RULES
-from catalog.versions import CategoryVersion
-from ingest.files import Kind
-from ingest.generate import write
-from serving.ledger import Category
-from serving.publications import OtherRules
-from settings import settings
-from spark.batch import Batch
-from spark.recompute import Mode
+from tidemark.catalog.rules import RULES
+from tidemark.catalog.versions import CategoryVersion
+from tidemark.ingest.files import Kind
+from tidemark.ingest.generate import write
+from tidemark.serving.ledger import Category
+from tidemark.serving.publications import OtherRules
+from tidemark.settings import settings
+from tidemark.spark.batch import Batch
+from tidemark.spark.recompute import Mode
 
 pytestmark = pytest.mark.servers
 

@@ -10,8 +10,8 @@ from support.catalogs import EVERY_KIND_OF_ROW, SAMPLE_CATEGORIES, SAMPLE_PRODUC
 from support.places import Place
 from support.streams import stream, wait_until_served
 
-from ingest.files import Kind
-from ingest.generate import write
+from tidemark.ingest.files import Kind
+from tidemark.ingest.generate import write
 
 pytestmark = pytest.mark.servers
 

@@ -13,10 +13,10 @@ from support.nights import KEPT, named, night
 from support.places import Place
 from support.wording import Wording
 
-from serving import offsets, publications
-from serving.ledger import Fenced
-from serving.publications import NoPublication, StartAgain
-from spark.batch import Batch
+from tidemark.serving import offsets, publications
+from tidemark.serving.ledger import Fenced
+from tidemark.serving.publications import NoPublication, StartAgain
+from tidemark.spark.batch import Batch
 
 pytestmark = pytest.mark.servers
 

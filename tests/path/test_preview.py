@@ -15,13 +15,13 @@ from support.catalogs import EVERY_KIND_OF_ROW, ingest, read
 from support.places import Place
 from support.streams import Stream, stream, wait_until_served
 
-from ingest import jobs
-from ingest.files import Kind
-from ingest.generate import write
-from ingest.newest import FIELDS
-from ingest.preview import Told, preview
-from serving.database import Document
-from settings import settings
+from tidemark.ingest import jobs
+from tidemark.ingest.files import Kind
+from tidemark.ingest.generate import write
+from tidemark.ingest.newest import FIELDS
+from tidemark.ingest.preview import Told, preview
+from tidemark.serving.database import Document
+from tidemark.settings import settings
 
 pytestmark = pytest.mark.servers
 

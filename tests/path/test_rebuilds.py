@@ -14,16 +14,16 @@ from support.nights import named, night
 from support.places import Place
 from support.wording import Wording
 
-from catalog.marks import TideMark, TopicPartition
-from catalog.rules import RULES
-from serving import ledger, publications
-from serving.ledger import Fenced
-from serving.publications import NoPublication, OtherRules
-from settings import settings
-from spark import batch
-from spark.batch import Batch
-from spark.log import MissingOffsets
-from spark.recompute import Mode
+from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.catalog.rules import RULES
+from tidemark.serving import ledger, publications
+from tidemark.serving.ledger import Fenced
+from tidemark.serving.publications import NoPublication, OtherRules
+from tidemark.settings import settings
+from tidemark.spark import batch
+from tidemark.spark.batch import Batch
+from tidemark.spark.log import MissingOffsets
+from tidemark.spark.recompute import Mode
 
 pytestmark = pytest.mark.servers
 

@@ -19,16 +19,16 @@ from support.nights import named, night
 from support.places import Place
 from support.wording import Wording
 
-from catalog.events import Event
-from catalog.rules import RULES, Rules
-from ingest import quarantine_jobs as jobs
-from ingest.files import Kind
-from ingest.produce import RECOMMENDED
-from serving import withdrawals
-from serving.database import Document
-from serving.publications import OtherRules
-from settings import settings
-from spark.batch import Batch
+from tidemark.catalog.events import Event
+from tidemark.catalog.rules import RULES, Rules
+from tidemark.ingest import quarantine_jobs as jobs
+from tidemark.ingest.files import Kind
+from tidemark.ingest.produce import RECOMMENDED
+from tidemark.serving import withdrawals
+from tidemark.serving.database import Document
+from tidemark.serving.publications import OtherRules
+from tidemark.settings import settings
+from tidemark.spark.batch import Batch
 
 pytestmark = pytest.mark.servers
 

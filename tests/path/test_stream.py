@@ -11,7 +11,7 @@ from support.load import updates
 from support.places import Place
 from support.streams import served, stream, wait_until_served
 
-from catalog.marks import TideMark
+from tidemark.catalog.marks import TideMark
 
 pytestmark = pytest.mark.servers
 

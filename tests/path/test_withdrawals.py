@@ -15,14 +15,14 @@ from support.places import Place
 from support.recompute import recompute
 from support.wording import Wording
 
-from catalog.cube import MEASURES
-from catalog.rules import RULES
-from ingest.files import Kind
-from ingest.generate import write
-from serving import history, publications, verifications, withdrawals
-from serving.publications import OtherRules
-from settings import settings
-from spark.batch import Batch
+from tidemark.catalog.cube import MEASURES
+from tidemark.catalog.rules import RULES
+from tidemark.ingest.files import Kind
+from tidemark.ingest.generate import write
+from tidemark.serving import history, publications, verifications, withdrawals
+from tidemark.serving.publications import OtherRules
+from tidemark.settings import settings
+from tidemark.spark.batch import Batch
 
 pytestmark = pytest.mark.servers
 

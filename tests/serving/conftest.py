@@ -8,7 +8,7 @@ import pytest
 from pymongo.database import Database
 from support.databases import a_database, emptied
 
-from serving.database import Document
+from tidemark.serving.database import Document
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,14 @@ from support.environment import setting
 from support.servers import free_ports
 from support.wording import Wording
 
-from catalog.marks import TideMark, TopicPartition
-from serving import alerting, ledger
-from serving.alerting import NotSent, Send
-from serving.alerts import Alert, Condition, Message
-from serving.database import Document, connect, tidemark
-from serving.ledger import MicroBatch
-from serving.status import state
-from settings import settings
+from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.serving import alerting, ledger
+from tidemark.serving.alerting import NotSent, Send
+from tidemark.serving.alerts import Alert, Condition, Message
+from tidemark.serving.database import Document, connect, tidemark
+from tidemark.serving.ledger import MicroBatch
+from tidemark.serving.status import state
+from tidemark.settings import settings
 
 pytestmark = pytest.mark.servers
 

@@ -11,9 +11,9 @@ import pytest
 from support.environment import setting
 from support.wording import Wording
 
-from serving import alerts
-from serving.alerts import Alert, Condition, Watch
-from settings import settings
+from tidemark.serving import alerts
+from tidemark.serving.alerts import Alert, Condition, Watch
+from tidemark.settings import settings
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 MINUTE, CALM = timedelta(minutes=1), timedelta(minutes=5)

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from support.wording import Wording
 
-from serving.history import NoDay, NotOver, asked, due
+from tidemark.serving.history import NoDay, NotOver, asked, due
 
 NOW = datetime(2024, 3, 1, 3, 0, 1, tzinfo=UTC)
 

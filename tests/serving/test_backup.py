@@ -9,10 +9,10 @@ from pymongo.database import Database
 from support.databases import a_database
 from support.wording import Wording
 
-from serving import backup, ledger
-from serving.backup import NotRestored, NotSaved
-from serving.database import Document
-from serving.lease import BATCH, lease
+from tidemark.serving import backup, ledger
+from tidemark.serving.backup import NotRestored, NotSaved
+from tidemark.serving.database import Document
+from tidemark.serving.lease import BATCH, lease
 
 pytestmark = pytest.mark.servers
 

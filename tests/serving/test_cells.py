@@ -7,14 +7,14 @@ from pymongo.database import Database
 from support.states import name_categories
 from support.wording import Wording
 
-from catalog.cube import MEASURES, Cell
-from catalog.marks import TideMark
-from catalog.versions import CategoryVersion
-from serving import cells, ledger
-from serving.cells import Cells
-from serving.database import Document, in_transaction
-from serving.ledger import Category, MicroBatch
-from serving.snapshot import snapshot
+from tidemark.catalog.cube import MEASURES, Cell
+from tidemark.catalog.marks import TideMark
+from tidemark.catalog.versions import CategoryVersion
+from tidemark.serving import cells, ledger
+from tidemark.serving.cells import Cells
+from tidemark.serving.database import Document, in_transaction
+from tidemark.serving.ledger import Category, MicroBatch
+from tidemark.serving.snapshot import snapshot
 
 pytestmark = pytest.mark.servers
 

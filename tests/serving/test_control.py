@@ -8,9 +8,9 @@ from support.environment import setting
 from support.places import Place
 from support.wording import Wording
 
-from serving import control, ledger
-from serving.control import NotDone
-from serving.database import Document
+from tidemark.serving import control, ledger
+from tidemark.serving.control import NotDone
+from tidemark.serving.database import Document
 
 pytestmark = pytest.mark.servers
 

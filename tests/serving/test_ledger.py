@@ -17,12 +17,12 @@ from support.proxy import Proxy, proxy
 from support.servers import Servers
 from support.wording import Wording
 
-from catalog.cube import MEASURES, Cell
-from catalog.marks import TideMark, TopicPartition
-from catalog.versions import CategoryVersion
-from serving import ledger, schema
-from serving.database import Document, connect, tidemark
-from serving.ledger import Category, Fenced, Ledger, MicroBatch, NotPrepared, Tag, TopicsRecreated
+from tidemark.catalog.cube import MEASURES, Cell
+from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.catalog.versions import CategoryVersion
+from tidemark.serving import ledger, schema
+from tidemark.serving.database import Document, connect, tidemark
+from tidemark.serving.ledger import Category, Fenced, Ledger, MicroBatch, NotPrepared, Tag, TopicsRecreated
 
 pytestmark = pytest.mark.servers
 

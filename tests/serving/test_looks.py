@@ -14,9 +14,9 @@ from support.proxy import proxy
 from support.servers import free_ports
 from support.wording import Wording
 
-from serving import looks
-from serving.database import Document
-from serving.looks import Looks
+from tidemark.serving import looks
+from tidemark.serving.database import Document
+from tidemark.serving.looks import Looks
 
 pytestmark = pytest.mark.servers
 
@@ -70,4 +70,4 @@ def test_a_database_that_is_not_prepared_is_named(database: Database[Document]) 
         found = Looks().now()
     assert found.state is None
     assert "nothing_here" in (found.problem or "")
-    assert "python -m serving.schema" in (found.problem or "")
+    assert "python -m tidemark.serving.schema" in (found.problem or "")

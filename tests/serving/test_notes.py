@@ -9,10 +9,10 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 from support.servers import free_ports
 
-from catalog.marks import TideMark, TopicPartition
-from serving import notes, offsets
-from serving.database import Document, connect, tidemark
-from serving.notes import Work
+from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.serving import notes, offsets
+from tidemark.serving.database import Document, connect, tidemark
+from tidemark.serving.notes import Work
 
 pytestmark = pytest.mark.servers
 

@@ -9,11 +9,11 @@ import pytest
 from pymongo.database import Database
 from support.states import publish
 
-from catalog.marks import TideMark, TopicPartition
-from serving import ingestions, ledger, notes
-from serving.database import Document
-from serving.ingestions import Chunk, Ingestion
-from serving.ledger import MicroBatch
+from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.serving import ingestions, ledger, notes
+from tidemark.serving.database import Document
+from tidemark.serving.ingestions import Chunk, Ingestion
+from tidemark.serving.ledger import MicroBatch
 
 pytestmark = pytest.mark.servers
 

@@ -6,11 +6,11 @@ import pytest
 from support.environment import setting
 from support.wording import Wording
 
-from catalog.cube import Cell, Contribution
-from serving import plausibility, verifications
-from serving.database import Document
-from serving.verifications import Drifted
-from settings import settings
+from tidemark.catalog.cube import Cell, Contribution
+from tidemark.serving import plausibility, verifications
+from tidemark.serving.database import Document
+from tidemark.serving.verifications import Drifted
+from tidemark.settings import settings
 
 
 def cell(products: int, priced: int, cents: int, rated: int) -> tuple[int, ...]:

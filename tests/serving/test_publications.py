@@ -14,15 +14,15 @@ import pytest
 from pymongo.database import Database
 from support.wording import Wording
 
-from catalog.cube import MEASURES, Cell
-from catalog.marks import TideMark, TopicPartition
-from catalog.versions import CategoryVersion
-from serving import cells, lease, ledger, plausibility, publications, rebuilds, verifications
-from serving.database import Document
-from serving.ledger import Category, Fenced, MicroBatch, Tag
-from serving.publications import NoPublication, OtherRules, Result, StartAgain
-from serving.snapshot import snapshot
-from serving.verifications import Differences, Drifted, Kind, NotVerified
+from tidemark.catalog.cube import MEASURES, Cell
+from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.catalog.versions import CategoryVersion
+from tidemark.serving import cells, lease, ledger, plausibility, publications, rebuilds, verifications
+from tidemark.serving.database import Document
+from tidemark.serving.ledger import Category, Fenced, MicroBatch, Tag
+from tidemark.serving.publications import NoPublication, OtherRules, Result, StartAgain
+from tidemark.serving.snapshot import snapshot
+from tidemark.serving.verifications import Differences, Drifted, Kind, NotVerified
 
 pytestmark = pytest.mark.servers
 

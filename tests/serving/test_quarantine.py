@@ -9,11 +9,11 @@ import pytest
 from pymongo.database import Database
 from support.wording import Wording
 
-from catalog.marks import TideMark, TopicPartition
-from serving import ingestions, quarantine
-from serving.database import Document
-from serving.ingestions import Chunk, Ingestion
-from serving.quarantine import Replayed, Selection, Unclear
+from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.serving import ingestions, quarantine
+from tidemark.serving.database import Document
+from tidemark.serving.ingestions import Chunk, Ingestion
+from tidemark.serving.quarantine import Replayed, Selection, Unclear
 
 pytestmark = pytest.mark.servers
 

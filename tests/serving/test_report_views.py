@@ -14,9 +14,9 @@ from support.load import updates
 from support.recompute import MEASURES, Cell, Recomputed, differences, recompute, reports
 from support.states import difference, name_categories, numbered, remember, serve
 
-from catalog.marks import TopicPartition
-from serving.database import Document
-from serving.snapshot import snapshot
+from tidemark.catalog.marks import TopicPartition
+from tidemark.serving.database import Document
+from tidemark.serving.snapshot import snapshot
 
 pytestmark = pytest.mark.servers
 

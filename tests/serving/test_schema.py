@@ -14,11 +14,11 @@ from pymongo.database import Database
 from pymongo.errors import WriteError
 from support.wording import Wording
 
-from catalog.cube import MEASURES
-from serving import schema
-from serving.database import Document
-from serving.operations import OPERATIONS
-from serving.views import VIEWS
+from tidemark.catalog.cube import MEASURES
+from tidemark.serving import schema
+from tidemark.serving.database import Document
+from tidemark.serving.operations import OPERATIONS
+from tidemark.serving.views import VIEWS
 
 pytestmark = pytest.mark.servers
 

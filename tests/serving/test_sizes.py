@@ -9,10 +9,10 @@ import pytest
 from pymongo.database import Database
 from support.wording import Wording
 
-from serving import schema, sizes
-from serving.database import Document
-from serving.sizes import Size
-from settings import settings
+from tidemark.serving import schema, sizes
+from tidemark.serving.database import Document
+from tidemark.serving.sizes import Size
+from tidemark.settings import settings
 
 pytestmark = pytest.mark.servers
 

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 import pytest
 from pymongo.database import Database
 
-from catalog.cube import MEASURES, Cell
-from catalog.marks import TideMark
-from serving import ledger
-from serving.database import Document
-from serving.ledger import MicroBatch
-from serving.snapshot import snapshot
+from tidemark.catalog.cube import MEASURES, Cell
+from tidemark.catalog.marks import TideMark
+from tidemark.serving import ledger
+from tidemark.serving.database import Document
+from tidemark.serving.ledger import MicroBatch
+from tidemark.serving.snapshot import snapshot
 
 pytestmark = pytest.mark.servers
 

@@ -11,12 +11,12 @@ from support.recompute import MEASURES
 from support.states import publish, serve
 from support.wording import Wording
 
-from catalog.marks import TideMark, TopicPartition
-from serving import ingestions, ledger, notes
-from serving.database import Document
-from serving.ingestions import Chunk, Ingestion
-from serving.ledger import MicroBatch
-from serving.status import state
+from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.serving import ingestions, ledger, notes
+from tidemark.serving.database import Document
+from tidemark.serving.ingestions import Chunk, Ingestion
+from tidemark.serving.ledger import MicroBatch
+from tidemark.serving.status import state
 
 pytestmark = pytest.mark.servers
 

@@ -9,12 +9,12 @@ from bson import Int64
 from pymongo.database import Database
 from support.states import name_categories
 
-from catalog.cube import MEASURES, Cell
-from catalog.marks import TideMark
-from serving import cells, ledger, schema
-from serving.database import Document
-from serving.ledger import Fenced, MicroBatch
-from serving.snapshot import snapshot
+from tidemark.catalog.cube import MEASURES, Cell
+from tidemark.catalog.marks import TideMark
+from tidemark.serving import cells, ledger, schema
+from tidemark.serving.database import Document
+from tidemark.serving.ledger import Fenced, MicroBatch
+from tidemark.serving.snapshot import snapshot
 
 pytestmark = pytest.mark.servers
 

@@ -8,10 +8,10 @@ import pytest
 from pymongo.database import Database
 from support.wording import Wording
 
-from catalog.rules import RULES
-from serving import control, ingestions, ledger, withdrawals
-from serving.database import Document
-from serving.ingestions import Chunk, Ingestion
+from tidemark.catalog.rules import RULES
+from tidemark.serving import control, ingestions, ledger, withdrawals
+from tidemark.serving.database import Document
+from tidemark.serving.ingestions import Chunk, Ingestion
 
 pytestmark = pytest.mark.servers
 

@@ -10,8 +10,8 @@ from support.environment import setting
 from support.events import CATEGORIES, PRODUCTS
 from support.places import Place
 
-from settings import settings
-from spark.lake import Lake
+from tidemark.settings import settings
+from tidemark.spark.lake import Lake
 
 
 @pytest.fixture

@@ -18,11 +18,10 @@ from support.load import updates
 from support.places import Place
 from support.wording import Wording
 
-from catalog.rules import RULES
-from local import processes
-from serving import ledger, publications
-from settings import CHECKOUT
-from spark import batch, job
+from tidemark.catalog.rules import RULES
+from tidemark.local import processes
+from tidemark.serving import ledger, publications
+from tidemark.spark import batch, job
 
 pytestmark = pytest.mark.servers
 
@@ -78,9 +77,9 @@ def test_a_job_dies_with_whoever_runs_it(place: Place, tmp_path: Path) -> None:
     """kill -9, which nobody can answer: neither Python nor its JVM goes on."""
     place.send(updates(Random(111), 10, keys=5))
     mark = {"TIDEMARK_TEST_JOB": str(tmp_path)}
-    command = [sys.executable, "-c", "from spark import job; job.run('land')"]
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), **mark}
-    parent = subprocess.Popen(command, cwd=CHECKOUT, env=environment, start_new_session=True)
+    command = [sys.executable, "-c", "from tidemark.spark import job; job.run('land')"]
+    environment = {**os.environ, **mark}
+    parent = subprocess.Popen(command, env=environment, start_new_session=True)
     wait_for(lambda: len(processes.marked(mark)) >= 3, 90)  # itself, the job, its JVM
     parent.send_signal(signal.SIGKILL)
     parent.wait()

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from settings import CHECKOUT, settings
-from spark import class_archive
-from spark.class_archive import NotMade
+from tidemark.settings import settings
+from tidemark.spark import class_archive
+from tidemark.spark.class_archive import NotMade
 
 # A process of its own: a JVM is asked for its classes while it loads them.
 SESSION = """
 import sys
 from pathlib import Path
-from settings import Settings
+from tidemark.settings import Settings
 Settings.class_archive = Path(sys.argv[1])
-from spark.session import session
+from tidemark.spark.session import session
 spark = session("test-classes", memory="1g")
 spark.sql("CREATE TABLE delta.`%s` (number INT) USING DELTA" % sys.argv[2])
 print("rows:", spark.range(7).count())
@@ -31,8 +31,7 @@ def loaded(archive: Path, folder: Path) -> tuple[str, dict[str, str]]:
     log = folder / "classes"
     done = subprocess.run(
         [sys.executable, "-c", SESSION, str(archive), str(folder / "table")],
-        cwd=CHECKOUT,
-        env=os.environ | {"PYTHONPATH": ".", "JAVA_TOOL_OPTIONS": f"{os.environ['JAVA_TOOL_OPTIONS']} -Xlog:class+load:file={log}.%p"},
+        env=os.environ | {"JAVA_TOOL_OPTIONS": f"{os.environ['JAVA_TOOL_OPTIONS']} -Xlog:class+load:file={log}.%p"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

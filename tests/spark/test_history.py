@@ -20,16 +20,16 @@ from support.places import Place
 from support.recompute import MEASURES, differences, recompute, reports
 from support.states import numbered
 
-from catalog.cube import Cell
-from catalog.events import Event
-from catalog.rules import RULES
-from serving import history
-from serving.database import Document
-from serving.history import Label, NotOver, Put, days
-from serving.snapshot import snapshot
-from spark.history import compute, refresh
-from spark.lake import Lake
-from spark.transforms import events
+from tidemark.catalog.cube import Cell
+from tidemark.catalog.events import Event
+from tidemark.catalog.rules import RULES
+from tidemark.serving import history
+from tidemark.serving.database import Document
+from tidemark.serving.history import Label, NotOver, Put, days
+from tidemark.serving.snapshot import snapshot
+from tidemark.spark.history import compute, refresh
+from tidemark.spark.lake import Lake
+from tidemark.spark.transforms import events
 
 pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("usual_topics")]
 

@@ -16,14 +16,14 @@ from support.load import updates
 from support.places import Place
 from support.wording import Wording
 
-from catalog.events import Event
-from catalog.marks import TideMark, TopicPartition
-from serving.ledger import TopicsRecreated
-from settings import settings
-from spark.lake import Lake
-from spark.land import land
-from spark.log import MissingOffsets, identities
-from spark.transforms import events
+from tidemark.catalog.events import Event
+from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.serving.ledger import TopicsRecreated
+from tidemark.settings import settings
+from tidemark.spark.lake import Lake
+from tidemark.spark.land import land
+from tidemark.spark.log import MissingOffsets, identities
+from tidemark.spark.transforms import events
 
 pytestmark = pytest.mark.servers
 

@@ -12,11 +12,11 @@ from support.load import updates
 from support.places import Place
 from support.wording import Wording
 
-from catalog.marks import TideMark, TopicPartition
-from serving import ledger
-from serving.ledger import TopicsRecreated
-from settings import settings
-from spark.log import MissingOffsets, UnfitTopic, identities, look
+from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.serving import ledger
+from tidemark.serving.ledger import TopicsRecreated
+from tidemark.settings import settings
+from tidemark.spark.log import MissingOffsets, UnfitTopic, identities, look
 
 pytestmark = pytest.mark.servers
 

@@ -20,14 +20,14 @@ from support.recompute import differences, recompute, reports
 from support.states import numbered
 from support.wording import Wording
 
-from catalog.events import Event
-from catalog.marks import TideMark, TopicPartition
-from serving import ledger
-from serving.database import Document
-from serving.ledger import Fenced, TopicsRecreated
-from serving.snapshot import snapshot
-from settings import settings
-from spark.microbatch import NewPartition
+from tidemark.catalog.events import Event
+from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.serving import ledger
+from tidemark.serving.database import Document
+from tidemark.serving.ledger import Fenced, TopicsRecreated
+from tidemark.serving.snapshot import snapshot
+from tidemark.settings import settings
+from tidemark.spark.microbatch import NewPartition
 
 pytestmark = pytest.mark.servers
 

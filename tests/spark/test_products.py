@@ -16,15 +16,15 @@ from support.proxy import Proxy, proxy
 from support.rows import rows
 from support.wording import Wording
 
-from catalog.cube import MEASURES, Cube, added, cell_of, contribution_of, negated
-from catalog.events import Event
-from catalog.marks import TideMark
-from catalog.observations import ProductObservation, product_observation
-from catalog.versions import CategoryVersion
-from serving.database import Document
-from serving.ledger import Category, Fenced, Ledger, Tag
-from settings import settings
-from spark.products import ProductWriter
+from tidemark.catalog.cube import MEASURES, Cube, added, cell_of, contribution_of, negated
+from tidemark.catalog.events import Event
+from tidemark.catalog.marks import TideMark
+from tidemark.catalog.observations import ProductObservation, product_observation
+from tidemark.catalog.versions import CategoryVersion
+from tidemark.serving.database import Document
+from tidemark.serving.ledger import Category, Fenced, Ledger, Tag
+from tidemark.settings import settings
+from tidemark.spark.products import ProductWriter
 
 pytestmark = pytest.mark.servers
 

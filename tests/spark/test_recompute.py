@@ -21,17 +21,17 @@ from support.recompute import recompute as oracle
 from support.states import numbered
 from support.wording import Wording
 
-from catalog.events import Event
-from catalog.marks import TideMark, TopicPartition
-from catalog.rules import RULES
-from serving import offsets, publications
-from serving.database import Document
-from serving.publications import NoPublication, Publication, StartAgain
-from spark import recompute as module
-from spark.lake import Lake
-from spark.recompute import Mode, NotLanded, recompute
-from spark.transforms import events
-from spark.verify import names, products, rejections
+from tidemark.catalog.events import Event
+from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.catalog.rules import RULES
+from tidemark.serving import offsets, publications
+from tidemark.serving.database import Document
+from tidemark.serving.publications import NoPublication, Publication, StartAgain
+from tidemark.spark import recompute as module
+from tidemark.spark.lake import Lake
+from tidemark.spark.recompute import Mode, NotLanded, recompute
+from tidemark.spark.transforms import events
+from tidemark.spark.verify import names, products, rejections
 
 pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("usual_topics")]
 

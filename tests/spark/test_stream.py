@@ -16,15 +16,15 @@ from support import broker
 from support.load import updates
 from support.places import Place
 
-from catalog.marks import TopicPartition
-from catalog.rules import RULES
-from serving import control, ledger, notes
-from serving.database import Document
-from serving.ledger import TopicsRecreated
-from settings import settings
-from spark import measures
-from spark.log import MissingOffsets, look
-from spark.speed import Stream, follow
+from tidemark.catalog.marks import TopicPartition
+from tidemark.catalog.rules import RULES
+from tidemark.serving import control, ledger, notes
+from tidemark.serving.database import Document
+from tidemark.serving.ledger import TopicsRecreated
+from tidemark.settings import settings
+from tidemark.spark import measures
+from tidemark.spark.log import MissingOffsets, look
+from tidemark.spark.speed import Stream, follow
 
 pytestmark = pytest.mark.servers
 

@@ -21,14 +21,14 @@ from support.places import Place
 from support.streams import Stream, figures, served, stream, wait_until_served
 from support.wording import Wording
 
-from catalog.events import Event
-from catalog.marks import TideMark, TopicPartition
-from catalog.rules import RULES
-from ingest import topics, watch
-from ingest.produce import RECOMMENDED
-from serving import control, ledger
-from settings import settings
-from spark.log import identities
+from tidemark.catalog.events import Event
+from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.catalog.rules import RULES
+from tidemark.ingest import topics, watch
+from tidemark.ingest.produce import RECOMMENDED
+from tidemark.serving import control, ledger
+from tidemark.settings import settings
+from tidemark.spark.log import identities
 
 pytestmark = pytest.mark.servers
 

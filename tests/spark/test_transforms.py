@@ -13,11 +13,11 @@ from pyspark.sql import Row, SparkSession
 from support.events import CATEGORIES, NOW, PRODUCTS, any_log
 from support.recompute import recompute
 
-from catalog.cube import MEASURES, cell_of, contribution_of
-from catalog.events import MOST_NAME_CHARACTERS, Event
-from catalog.observations import CategoryObservation, ProductObservation, Rejection, category_observation, product_observation
-from catalog.rules import RULES, Rules
-from spark import transforms
+from tidemark.catalog.cube import MEASURES, cell_of, contribution_of
+from tidemark.catalog.events import MOST_NAME_CHARACTERS, Event
+from tidemark.catalog.observations import CategoryObservation, ProductObservation, Rejection, category_observation, product_observation
+from tidemark.catalog.rules import RULES, Rules
+from tidemark.spark import transforms
 
 pytestmark = pytest.mark.servers
 

@@ -18,14 +18,14 @@ from support.lakes import landed, sent
 from support.load import updates
 from support.places import Place
 
-from serving import publications, verifications
-from serving.history import Put
-from settings import settings
-from spark import history
-from spark.batch import Batch
-from spark.lake import Lake
-from spark.land import land
-from spark.transforms import events
+from tidemark.serving import publications, verifications
+from tidemark.serving.history import Put
+from tidemark.settings import settings
+from tidemark.spark import history
+from tidemark.spark.batch import Batch
+from tidemark.spark.lake import Lake
+from tidemark.spark.land import land
+from tidemark.spark.transforms import events
 
 pytestmark = pytest.mark.servers
 

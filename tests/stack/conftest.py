@@ -11,7 +11,7 @@ from support.browser import open_page
 from support.environment import setting
 from support.stacks import Stack, prepared_stack, until, yesterday
 
-from settings import settings
+from tidemark.settings import settings
 
 _running = ExitStack()
 

@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Page, expect
 from support.stacks import Stack, until
 
-from serving.database import connect, tidemark
-from serving.status import state
+from tidemark.serving.database import connect, tidemark
+from tidemark.serving.status import state
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
 

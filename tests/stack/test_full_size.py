@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.stacks import Stack, kill_program, until
 
-from serving.database import connect, tidemark
+from tidemark.serving.database import connect, tidemark
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="full-size"), pytest.mark.timeout(3600)]
 

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 import pytest
 from support.stacks import Stack
 
-from local.runs import HISTORY, Airflow
+from tidemark.local.runs import HISTORY, Airflow
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="history"), pytest.mark.timeout(3600)]
 

@@ -7,8 +7,8 @@ from playwright.sync_api import Page
 from support.forms import Form
 from support.stacks import Stack
 
-from local.runs import Airflow
-from serving.database import connect, tidemark
+from tidemark.local.runs import Airflow
+from tidemark.serving.database import connect, tidemark
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="forms"), pytest.mark.timeout(1800)]
 

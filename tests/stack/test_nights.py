@@ -9,9 +9,9 @@ from playwright.sync_api import Page
 from support.forms import Form, answer
 from support.stacks import Stack
 
-from local.runs import NIGHTLY, Airflow
-from serving import publications
-from serving.database import connect, tidemark
+from tidemark.local.runs import NIGHTLY, Airflow
+from tidemark.serving import publications
+from tidemark.serving.database import connect, tidemark
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="forms"), pytest.mark.timeout(3600)]
 

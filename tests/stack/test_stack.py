@@ -8,10 +8,10 @@ import httpx
 import pytest
 from support.stacks import PORTS, Stack, until, yesterday
 
-from local import stack as supervised
-from local.programs import PROGRAMS
-from local.runs import Refused
-from serving.database import connect, tidemark
+from tidemark.local import stack as supervised
+from tidemark.local.programs import PROGRAMS
+from tidemark.local.runs import Refused
+from tidemark.serving.database import connect, tidemark
 
 SENT = {name: {"success"} for name in ("preview", "plan", "produce", "reconcile", "served")} | {"approve": {"skipped"}}
 

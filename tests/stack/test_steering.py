@@ -14,11 +14,11 @@ from support.forms import Form, answer
 from support.listeners import Webhook, listening
 from support.stacks import Given, Stack, until
 
-from ingest.connections import WEBHOOK_CONNECTION
-from local import stack as supervised
-from local.runs import HISTORY, Airflow
-from serving import control, publications
-from serving.database import Document, connect, tidemark
+from tidemark.ingest.connections import WEBHOOK_CONNECTION
+from tidemark.local import stack as supervised
+from tidemark.local.runs import HISTORY, Airflow
+from tidemark.serving import control, publications
+from tidemark.serving.database import Document, connect, tidemark
 
 ALERTS, STREAM, WITHDRAW, REBUILD = "alerts", "stream", "withdraw", "rebuild"
 REPLAY, DISCARD = "replay_quarantine", "discard_quarantine"

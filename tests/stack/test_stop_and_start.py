@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from support.stacks import Stack
 
-from local import processes
-from local.programs import marks
+from tidemark.local import processes
+from tidemark.local.programs import marks
 
 SENT = {name: {"success"} for name in ("preview", "plan", "produce", "reconcile", "served")} | {"approve": {"skipped"}}
 

@@ -19,10 +19,10 @@ from support.pages import Pages
 from support.recompute import Recomputed
 from support.stacks import Stack, until
 
-from catalog.cube import label
-from local import health
-from serving.database import connect, tidemark
-from settings import settings
+from tidemark.catalog.cube import label
+from tidemark.local import health
+from tidemark.serving.database import connect, tidemark
+from tidemark.settings import settings
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
 

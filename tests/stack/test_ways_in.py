@@ -15,8 +15,8 @@ from support.catalogs import EVERY_KIND_OF_ROW, SAMPLE_CATEGORIES, SAMPLE_PRODUC
 from support.forms import Form
 from support.stacks import Stack, until
 
-from local import stack as supervised
-from local.runs import Airflow
+from tidemark.local import stack as supervised
+from tidemark.local.runs import Airflow
 
 SENDING = ("approve", "plan", "produce", "reconcile", "served")
 NOTHING_SENT = {name: {"skipped"} for name in SENDING} | {"preview": {"success"}}

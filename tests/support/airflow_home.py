@@ -9,7 +9,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from settings import CHECKOUT
+from tidemark.settings import CHECKOUT
 
 _HOME = tempfile.TemporaryDirectory(prefix="tidemark-airflow-")
 
@@ -22,7 +22,6 @@ def claim() -> None:
         "AIRFLOW_HOME": _HOME.name,
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_HOME.name}/airflow.db",
         "AIRFLOW__CORE__DAGS_FOLDER": str(CHECKOUT / "dags"),
-        "AIRFLOW__CORE__PLUGINS_FOLDER": str(CHECKOUT / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }
@@ -36,7 +35,7 @@ def run(dag_id: str, in_file: str, /, **conf: object) -> tuple[str, dict[str, tu
     """A run of the DAG in this process; its state, and each task's with the number of its tries."""
     from airflow.dag_processing.dagbag import DagBag
 
-    done = DagBag(str(CHECKOUT / "dags" / in_file)).dags[dag_id].test(run_conf=conf)
+    done = DagBag(str(CHECKOUT / "dags" / "tidemark" / "dags" / in_file)).dags[dag_id].test(run_conf=conf)
     return str(done.state), {one.task_id: (str(one.state), one.try_number) for one in done.get_task_instances()}
 
 

@@ -16,8 +16,6 @@ from typing import Any
 import httpx
 from support.servers import free_ports
 
-from settings import CHECKOUT
-
 START_SECONDS = 90
 
 
@@ -56,12 +54,11 @@ def api(*, wait: bool = True, port: int | None = None, **environment: str) -> It
         log = Path(home) / "log"
         variables: dict[str, Any] = {
             **os.environ,
-            "PYTHONPATH": str(CHECKOUT),
             "TIDEMARK_API_PORT": str(number),
             **{f"TIDEMARK_{name.upper()}": value for name, value in environment.items()},
         }
         with log.open("wb") as output:
-            process = subprocess.Popen([sys.executable, "-m", "ingest.api"], cwd=CHECKOUT, env=variables, stdout=output, stderr=output)
+            process = subprocess.Popen([sys.executable, "-m", "tidemark.ingest.api"], env=variables, stdout=output, stderr=output)
         running = Api(process, f"http://127.0.0.1:{number}", log)
         try:
             _wait_until_up(running, healthy=wait)

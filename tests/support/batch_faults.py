@@ -17,10 +17,10 @@ from typing import Any
 
 from pymongo.collection import Collection
 
-from serving import lease, publications, rebuilds
-from settings import settings
-from spark import batch, land, rebuild, recompute, verify
-from spark.lake import Lake
+from tidemark.serving import lease, publications, rebuilds
+from tidemark.settings import settings
+from tidemark.spark import batch, land, rebuild, recompute, verify
+from tidemark.spark.lake import Lake
 
 
 def end(*_: Any, **__: Any) -> None:

@@ -13,8 +13,8 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError
 from support.servers import Servers
 
-from ingest import topics
-from settings import settings
+from tidemark.ingest import topics
+from tidemark.settings import settings
 
 
 class Topic(NamedTuple):

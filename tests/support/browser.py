@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, Response, expect, sync_playwright
 
-from settings import settings
+from tidemark.settings import settings
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 LOGINS = 3  # that are tried

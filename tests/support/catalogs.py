@@ -10,14 +10,14 @@ from pymongo.database import Database
 from support.places import Place, wrong_products
 from support.recompute import CsvFile, differences, recompute_files, reports
 
-from ingest import jobs
-from ingest.files import Kind
-from ingest.produce import RECOMMENDED, produce, read_chunk
-from ingest.records import Origin, messages
-from serving import ingestions
-from serving.database import Document
-from serving.snapshot import snapshot
-from settings import CHECKOUT, settings
+from tidemark.ingest import jobs
+from tidemark.ingest.files import Kind
+from tidemark.ingest.produce import RECOMMENDED, produce, read_chunk
+from tidemark.ingest.records import Origin, messages
+from tidemark.serving import ingestions
+from tidemark.serving.database import Document
+from tidemark.serving.snapshot import snapshot
+from tidemark.settings import CHECKOUT, settings
 
 # Real products, which are nobody's to pass on: where they are not at hand, tests of them are skipped.
 SAMPLE = CHECKOUT.parent / "shared" / "data"

@@ -13,7 +13,7 @@ import yaml
 from dockerfile_parse import DockerfileParser
 from dotenv import dotenv_values
 
-from settings import CHECKOUT
+from tidemark.settings import CHECKOUT
 
 FILE, EXAMPLE = CHECKOUT / "docker-compose.yaml", CHECKOUT / ".env.example"
 _VARIABLE = re.compile(r"\$(?:\$|\{(?P<name>\w+)(?::(?P<how>[-?])(?P<word>[^}]*))?\})")

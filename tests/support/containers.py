@@ -27,9 +27,9 @@ from support import compose
 from support.compose import Service
 from support.servers import free_ports
 
-from local import processes
-from local.programs import mongod
-from settings import CHECKOUT
+from tidemark.local import processes
+from tidemark.local.programs import mongod
+from tidemark.settings import CHECKOUT
 
 START_SECONDS = 900.0  # for all of a profile, side by side on a machine with other things to do
 HEALTH_SECONDS = 60.0

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any, NamedTuple
 
-from ingest.files import CATEGORY_COLUMNS, PRODUCT_COLUMNS, Kind
-from ingest.plan import Planned
-from ingest.records import Headers, Message, Origin, messages
+from tidemark.ingest.files import CATEGORY_COLUMNS, PRODUCT_COLUMNS, Kind
+from tidemark.ingest.plan import Planned
+from tidemark.ingest.records import Headers, Message, Origin, messages
 
 BOM = b"\xef\xbb\xbf"
 OBSERVED_AT = datetime(2023, 10, 31, 12, 30, 0, 789_000, UTC)

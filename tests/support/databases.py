@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from pymongo.database import Database
 
-from serving import schema
-from serving.database import Document, connect, tidemark
+from tidemark.serving import schema
+from tidemark.serving.database import Document, connect, tidemark
 
 
 @contextmanager

@@ -11,8 +11,8 @@ import schemathesis
 from hypothesis import strategies as st
 from support.recompute import recompute
 
-from catalog.events import Event
-from ingest.api.document import CATEGORY, PRODUCT
+from tidemark.catalog.events import Event
+from tidemark.ingest.api.document import CATEGORY, PRODUCT
 
 _TOPICS = {"/AmazonProduct": "ingest-product", "/Category": "ingest-category"}
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from settings import settings
+from tidemark.settings import settings
 
 
 @contextmanager

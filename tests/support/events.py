@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from catalog.events import Event
+from tidemark.catalog.events import Event
 
 NOW = 1_700_000_000_000  # Kafka timestamps lie around this millisecond
 PRODUCTS, CATEGORIES = "ingest-product", "ingest-category"

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from serving import ledger
-from spark import speed
+from tidemark.serving import ledger
+from tidemark.spark import speed
 
 
 def end() -> None:

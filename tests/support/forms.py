@@ -10,7 +10,7 @@ from typing import Any
 from playwright.sync_api import Locator, Page, Response, expect
 from support.stacks import Stack, until
 
-from local.runs import ENDED
+from tidemark.local.runs import ENDED
 
 
 class Fields:

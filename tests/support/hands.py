@@ -9,15 +9,15 @@ from pymongo.database import Database
 from pyspark.sql import DataFrame, SparkSession
 from support.places import Place
 
-from catalog.events import Event
-from catalog.marks import TopicPartition
-from catalog.rules import RULES, Rules
-from serving import ledger, withdrawals
-from serving.database import Document
-from settings import settings
-from spark import transforms
-from spark.log import identities, look
-from spark.microbatch import MicroBatches
+from tidemark.catalog.events import Event
+from tidemark.catalog.marks import TopicPartition
+from tidemark.catalog.rules import RULES, Rules
+from tidemark.serving import ledger, withdrawals
+from tidemark.serving.database import Document
+from tidemark.settings import settings
+from tidemark.spark import transforms
+from tidemark.spark.log import identities, look
+from tidemark.spark.microbatch import MicroBatches
 
 KAFKA = (
     "topic string, partition int, offset bigint, timestamp timestamp, key binary, value binary, "

@@ -10,13 +10,11 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from settings import CHECKOUT
-
 
 def run_with_airflow(script: str, *arguments: str, **environment: str) -> Any:
     """The JSON that a script's last line is; the script runs with an Airflow home of its own, and its failure fails the test."""
     with tempfile.TemporaryDirectory(prefix="tidemark-airflow-") as home:
-        mine = {"AIRFLOW_HOME": home, "PYTHONPATH": str(CHECKOUT), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+        mine = {"AIRFLOW_HOME": home, "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
         done = subprocess.run(
             [sys.executable, script, *arguments], env={**os.environ, **mine, **environment}, capture_output=True, text=True, timeout=120
         )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from support.places import Place
 
-from catalog.marks import TideMark
-from spark.lake import Lake
+from tidemark.catalog.marks import TideMark
+from tidemark.spark.lake import Lake
 
 Row = tuple[object, ...]
 

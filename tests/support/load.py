@@ -9,7 +9,7 @@ from random import Random
 
 from support.events import CATEGORIES, NOW, PRODUCTS
 
-from catalog.events import Event
+from tidemark.catalog.events import Event
 
 DAY = 86_400_000
 

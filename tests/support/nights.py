@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from serving import publications, verifications
-from serving.database import Document
-from spark.batch import Batch
-from spark.recompute import Mode
+from tidemark.serving import publications, verifications
+from tidemark.serving.database import Document
+from tidemark.spark.batch import Batch
+from tidemark.spark.recompute import Mode
 
 KEPT = 7
 

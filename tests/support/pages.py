@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from local import loopback
-from settings import settings
+from tidemark.local import loopback
+from tidemark.settings import settings
 
 Rows = list[dict[str, Any]]
 

@@ -14,14 +14,14 @@ from pymongo.database import Database
 from support.environment import setting
 from support.recompute import Recomputed, differences, recompute, reports
 
-from catalog.events import Event
-from catalog.marks import TideMark
-from ingest import topics, watch
-from ingest.produce import RECOMMENDED
-from serving import offsets, schema
-from serving.database import Document, connect, tidemark
-from serving.snapshot import snapshot
-from settings import settings
+from tidemark.catalog.events import Event
+from tidemark.catalog.marks import TideMark
+from tidemark.ingest import topics, watch
+from tidemark.ingest.produce import RECOMMENDED
+from tidemark.serving import offsets, schema
+from tidemark.serving.database import Document, connect, tidemark
+from tidemark.serving.snapshot import snapshot
+from tidemark.settings import settings
 
 _numbers = count(1)
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from catalog.events import Event
-from ingest.api.document import PRODUCT
+from tidemark.catalog.events import Event
+from tidemark.ingest.api.document import PRODUCT
 
 _loads = count()
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from settings import settings
+from tidemark.settings import settings
 
 _HEADER = struct.Struct("<iiii")  # length, request id, id of the request that is answered, operation
 _NAME_AT = _HEADER.size + 10  # flags, kind of section, document's length, type of the first element

@@ -9,13 +9,13 @@ import bson
 from bson.codec_options import CodecOptions
 from support.places import Place
 
-from catalog.events import Event
-from catalog.observations import Rejection, category_observation, product_observation
-from catalog.rules import RULES
-from serving import offsets
-from serving.database import Document
-from settings import settings
-from spark.documents import file_names, quarantine_record
+from tidemark.catalog.events import Event
+from tidemark.catalog.observations import Rejection, category_observation, product_observation
+from tidemark.catalog.rules import RULES
+from tidemark.serving import offsets
+from tidemark.serving.database import Document
+from tidemark.settings import settings
+from tidemark.spark.documents import file_names, quarantine_record
 
 _IN_UTC: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
 

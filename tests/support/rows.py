@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 from support.events import CATEGORIES
 
-from catalog.cube import MEASURES, cell_of, contribution_of
-from catalog.events import INGESTION, Event
-from catalog.observations import CategoryObservation, ProductObservation, Rejection, category_observation, product_observation
+from tidemark.catalog.cube import MEASURES, cell_of, contribution_of
+from tidemark.catalog.events import INGESTION, Event
+from tidemark.catalog.observations import CategoryObservation, ProductObservation, Rejection, category_observation, product_observation
 
 _VERSION = ("observed_at", "told_at", "position", "partition", "offset")
 _SCHEMA = pa.schema(

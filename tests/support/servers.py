@@ -17,11 +17,11 @@ from kafka.errors import KafkaError
 from pymongo.errors import PyMongoError
 from support.environment import setting
 
-from ingest import topics
-from local.programs import PROGRAMS, Program
-from local.replica_set import replica_set
-from serving.database import connect
-from serving.snapshot import snapshot
+from tidemark.ingest import topics
+from tidemark.local.programs import PROGRAMS, Program
+from tidemark.local.replica_set import replica_set
+from tidemark.serving.database import connect
+from tidemark.serving.snapshot import snapshot
 
 START_SECONDS = 300
 PORTS = range(15_000, 27_000)  # below those that Linux gives to who asks for any

@@ -1,4 +1,4 @@
-"""The whole local stack as somebody starts it, with `python -m local`, in a home and on ports of its own; and what tests do with it."""
+"""The whole local stack as `python -m tidemark.local` starts it, in a home and on ports of its own; and what tests do with it."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from support.environment import setting
 from support.recompute import CsvFile, Recomputed, differences, recompute_files, reports
 from support.servers import free_ports
 
-from catalog.marks import TideMark
-from ingest import topics, watch
-from ingest.generate import write
-from local import processes, stack
-from local.programs import marks
-from local.runs import DAG, ENDED, WAITING, Airflow
-from serving import ledger, offsets
-from serving.database import Document, connect, tidemark
-from serving.snapshot import snapshot
-from serving.status import state
-from settings import CHECKOUT
+from tidemark.catalog.marks import TideMark
+from tidemark.ingest import topics, watch
+from tidemark.ingest.generate import write
+from tidemark.local import processes, stack
+from tidemark.local.programs import marks
+from tidemark.local.runs import DAG, ENDED, WAITING, Airflow
+from tidemark.serving import ledger, offsets
+from tidemark.serving.database import Document, connect, tidemark
+from tidemark.serving.snapshot import snapshot
+from tidemark.serving.status import state
+from tidemark.settings import CHECKOUT
 
 PORTS = (
     "kafka_port",
@@ -81,7 +81,7 @@ class Stack:
         return {**theirs, **{f"TIDEMARK_{name.upper()}": value for name, value in self.settings.items()}}
 
     def command(self, *words: str, **more: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "local", *words]
+        command = [sys.executable, "-m", "tidemark.local", *words]
         return subprocess.Popen(
             command,
             cwd=CHECKOUT,
@@ -93,7 +93,7 @@ class Stack:
         )
 
     def local(self, *words: str, status: int | None = 0, **more: str) -> str:
-        """What `python -m local ...` says; it must end with that exit status, if one is named."""
+        """What `python -m tidemark.local ...` says; it must end with that exit status, if one is named."""
         with self.command(*words, **more) as running:
             try:
                 said, _ = running.communicate(timeout=RUN_SECONDS)

@@ -11,11 +11,11 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from support.recompute import MEASURES, Cell
 
-import catalog.cube
-from catalog.events import Event
-from catalog.marks import TideMark
-from serving import cells, offsets
-from serving.database import Document, in_transaction
+from tidemark.catalog import cube
+from tidemark.catalog.events import Event
+from tidemark.catalog.marks import TideMark
+from tidemark.serving import cells, offsets
+from tidemark.serving.database import Document, in_transaction
 
 Cube = Mapping[Cell, Mapping[str, int]]
 
@@ -37,9 +37,9 @@ def publish(database: Database[Document], number: int, *, mark: TideMark | None 
     database.state.update_one({"_id": "served"}, {"$set": {"publication": number}})
 
 
-def serve(database: Database[Document], cube: Cube) -> None:
+def serve(database: Database[Document], added: Cube) -> None:
     """Adds these to the served cube, as a micro-batch does."""
-    differences = {catalog.cube.Cell(*cell): tuple(measures[name] for name in MEASURES) for cell, measures in cube.items()}
+    differences = {cube.Cell(*cell): tuple(measures[name] for name in MEASURES) for cell, measures in added.items()}
     in_transaction(database, lambda session: cells.add(database, session, differences))
 
 

@@ -18,10 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from pymongo.database import Database
 from support.places import Place
 
-from catalog.marks import TideMark
-from serving import ledger, offsets
-from serving.database import Document
-from settings import CHECKOUT, settings
+from tidemark.catalog.marks import TideMark
+from tidemark.serving import ledger, offsets
+from tidemark.serving.database import Document
+from tidemark.settings import settings
 
 FAULTS = Path(__file__).with_name("faults.py")
 
@@ -65,12 +65,11 @@ def stream(fault: str | None = None, **environment: str) -> Iterator[Stream]:
     """Starts the stream with the settings of this place; with a fault of faults.py by name. Leaves nothing behind."""
     with tempfile.TemporaryDirectory(prefix="tidemark-stream-") as home:
         log = Path(home) / "log"
-        command = [sys.executable, *((str(FAULTS), fault) if fault else ("-m", "spark.speed"))]
+        command = [sys.executable, *((str(FAULTS), fault) if fault else ("-m", "tidemark.spark.speed"))]
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command,
-                cwd=CHECKOUT,
-                env={**os.environ, "PYTHONPATH": str(CHECKOUT), "TIDEMARK_HOME": home, "TIDEMARK_SPEED_MEMORY": "1g", **environment},
+                env={**os.environ, "TIDEMARK_HOME": home, "TIDEMARK_SPEED_MEMORY": "1g", **environment},
                 stdout=output,
                 stderr=output,
                 start_new_session=True,

@@ -17,10 +17,10 @@ def run(day: str | None, parameters: dict[str, Any], chunk_bytes: int) -> dict[s
     from airflow.providers.mongo.hooks.mongo import MongoHook
     from airflow.sdk import ObjectStoragePath
 
-    from ingest import jobs
-    from ingest.connections import KAFKA_CONNECTION, MONGODB_CONNECTION
-    from serving.database import tidemark
-    from settings import settings
+    from tidemark.ingest import jobs
+    from tidemark.ingest.connections import KAFKA_CONNECTION, MONGODB_CONNECTION
+    from tidemark.serving.database import tidemark
+    from tidemark.settings import settings
 
     files = jobs.files_of(day, parameters, settings(), ObjectStoragePath)
     with MongoHook(MONGODB_CONNECTION) as mongo:

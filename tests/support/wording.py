@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from settings import settings
+from tidemark.settings import settings
 
 FOLDER = Path(__file__).parents[1] / "wording"
 OPTION = "--update-wording"

@@ -1,0 +1,137 @@
+"""DAG `ingest`: a day's CSV files, or those given by hand, chunk by chunk into Kafka, until the reports have served them.
+
+**When to run it.**
+
+- *Every day*, when it has ended: the files that the settings' patterns find for it; without any the run is skipped.
+- *A range of days*: a backfill. Days that have a run are left out unless they are to be run again.
+- *By hand*: name files and dates. Without files give a day as the run's partition key.
+- *To see what it would do*: a dry run. Task `preview` tells it in its log and sends nothing.
+
+A run can hold for a person (see Required Actions) before anything is sent: always, or where a preview passes the thresholds in the
+settings. Files may be CSV, CSV in a zip archive, or gzip.
+
+**If it fails.** The last line of the task's log says what to do; then clear the task. Nothing is done twice: a file's content with its date
+is one ingestion, and its chunks that are done stay done. What cannot be read as what it should be (no header, no date) fails at once
+and sends nothing; what a server did not take is tried again.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.providers.apache.kafka.hooks.produce import KafkaProducerHook
+from airflow.providers.mongo.hooks.mongo import MongoHook
+from airflow.providers.mongo.sensors.mongo import MongoSensor
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import CronPartitionTimetable, ObjectStoragePath, Param, dag, task
+from airflow.sdk.exceptions import AirflowSkipException
+
+from tidemark.dags import policy
+from tidemark.dags.dashboards import Dashboard, shown
+from tidemark.ingest import jobs
+from tidemark.ingest.connections import KAFKA_CONNECTION, MONGODB_CONNECTION
+from tidemark.serving.database import tidemark
+from tidemark.settings import settings
+
+FILES = {"type": "array", "items": {"type": "string", "minLength": 1}}
+PARAMETERS = {
+    "products": Param([], title="Product files", description_md="Paths or URLs, one a line. None: those of the run's day", **FILES),
+    "categories": Param([], title="Category files", description_md="Paths or URLs, one a line. None: those of the run's day", **FILES),
+    "observed_at": Param(
+        [],
+        title="Date of observation",
+        description_md="When the catalog was like this: `2023-12-31`, or one date a product file in their order. None: the run's day",
+        type="array",
+        items={"type": "string", "pattern": jobs.MOMENT_PATTERN},
+    ),
+    "columns": Param(
+        None,
+        title="Columns that have other names",
+        description_md='By our name the file\'s: `{"price": "Price", "imgUrl": ""}`, empty where it has none. None: those of the settings',
+        type=["null", "object"],
+        additionalProperties={"type": "string"},
+    ),
+    "dry_run": Param(False, title="Dry run", description_md="Only tell what would change: nothing is sent", type="boolean"),
+    "hold": Param(
+        None,
+        title="Hold for approval",
+        description_md="Wait for a person before anything is sent. None: where a preview passes the settings' thresholds",
+        type=["null", "boolean"],
+    ),
+    "chunk_bytes": Param(None, title="Chunk size", description_md="Bytes. None: that of the settings", type=["null", "integer"], minimum=1),
+}
+
+
+@dag(
+    **policy.of("ingestion", for_good=jobs.FOR_GOOD, retry_delay=timedelta(seconds=10)),
+    dag_id="ingest",
+    schedule=CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
+    start_date=datetime(1995, 1, 1, tzinfo=UTC),  # with one, the newest day's run is made at once, not at the next midnight
+    max_active_runs=32,  # many may wait to be served; what is done at once is the pools' to say
+    params=PARAMETERS,
+    doc_md=__doc__,
+)
+def ingest() -> None:
+    @task.branch(pool="ingest")
+    def preview(params: dict, dag_run, ti) -> str | None:
+        files = jobs.files_of(dag_run.partition_key, params, settings(), ObjectStoragePath)
+        with MongoHook(MONGODB_CONNECTION) as mongo:
+            ahead = jobs.look_ahead(tidemark(mongo.get_conn()), files, params, settings())
+        ti.xcom_push("preview", ahead.preview)
+        ti.xcom_push("words", ahead.words)
+        return ahead.step
+
+    @task(pool="ingest", trigger_rule="none_failed")
+    def plan(params: dict, dag_run, ti) -> list[dict]:
+        files = jobs.files_of(dag_run.partition_key, params, settings(), ObjectStoragePath)
+        if not files:
+            raise AirflowSkipException(f"the settings' patterns find no files for {dag_run.partition_key}")
+        with MongoHook(MONGODB_CONNECTION) as mongo:
+            planned = jobs.plan(
+                tidemark(mongo.get_conn()),
+                files,
+                params["chunk_bytes"] or settings().chunk_bytes,
+                jobs.columns(params, settings()),
+            )
+        ti.xcom_push("ingestions", planned.ingestions)
+        return planned.chunks
+
+    @task(pool="ingest", map_index_template="{{ task.op_kwargs['chunk']['label'] }}")
+    def produce(chunk: dict) -> None:
+        kafka = KafkaProducerHook(KAFKA_CONNECTION)
+        configuration = kafka.get_connection(KAFKA_CONNECTION).extra_dejson
+        with MongoHook(MONGODB_CONNECTION) as mongo:
+            jobs.produce(tidemark(mongo.get_conn()), kafka.get_producer, configuration, chunk, ObjectStoragePath)
+
+    @task(outlets=[policy.PRODUCTS], trigger_rule="none_failed_min_one_success")
+    def reconcile(identities: list[str]) -> dict:
+        with MongoHook(MONGODB_CONNECTION) as mongo:
+            return jobs.reconcile(tidemark(mongo.get_conn()), identities)
+
+    looked = preview()
+    approve = ApprovalOperator(
+        task_id=jobs.APPROVE,
+        subject="Ingest these files?",
+        body="{{ ti.xcom_pull('preview', key='words') }}",
+        **policy.UNTIL_A_PERSON_ANSWERS,
+    )
+    planned = plan()
+    looked >> [approve, planned]
+    approve >> planned
+    reconciled = reconcile(planned["ingestions"])
+    produce.expand(chunk=planned) >> reconciled
+    served = MongoSensor(
+        task_id="served",
+        mongo_conn_id=MONGODB_CONNECTION,
+        mongo_db=settings().database,
+        collection="state",
+        query=reconciled,
+        poke_interval=1,
+        timeout=policy.WAIT_WITHIN.total_seconds(),
+        pool="served",  # so that waiting, however long, takes one of the workers and leaves the others to work
+    )
+    shown(reconciled, Dashboard.PIPELINE)
+    shown(served, Dashboard.CATALOG)
+
+
+ingest()

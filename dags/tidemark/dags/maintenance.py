@@ -1,0 +1,77 @@
+"""DAG `maintenance`: keeps what grows in bounds, and tells how large everything is and what is not as the code has it.
+
+The raw history's small files are written together, and files that nothing needs any more are deleted; every event stays. Drafts and
+publications beyond those to be kept go, and so do the records and logs that this home's Airflow has of runs older than the settings say,
+and what was left by those who were killed.
+
+**When to run it.** *Every week*, on Sundays at 05:00 UTC, it runs by itself. By hand at any time: after a large backfill, or to be told the
+sizes (task `measure`).
+
+**If it fails.** Reports and history do not depend on it. Each task works on its own: the last line of its log says what to do, then clear
+it. Task `collections` fails where collections, indexes or views are not the code's. Task `records` is skipped where another Airflow runs
+this: set `TIDEMARK_AIRFLOW_DATABASE_URL` for its workers, or run its `airflow db clean` yourself.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.providers.mongo.hooks.mongo import MongoHook
+from airflow.sdk import CronTriggerTimetable, dag, task
+from airflow.sdk.exceptions import AirflowSkipException
+
+from tidemark.dags import housekeeping, policy
+from tidemark.ingest.connections import MONGODB_CONNECTION
+from tidemark.serving import schema, sizes
+from tidemark.serving.database import tidemark
+from tidemark.settings import settings
+from tidemark.spark import job
+
+
+@dag(
+    **policy.of("operations", for_good=[job.JobFailedForGood, schema.Differs]),
+    dag_id="maintenance",
+    schedule=CronTriggerTimetable("0 5 * * 0", timezone="UTC"),
+    max_active_runs=1,
+    doc_md=__doc__,
+)
+def maintenance() -> None:
+    @task(pool="spark")
+    def raw_history() -> dict:
+        return job.run("maintain")
+
+    @task
+    def measure(lake: dict, dag_run) -> list[str]:
+        with MongoHook(MONGODB_CONNECTION) as mongo:
+            found = {part: sizes.Size(*size) for part, size in lake.items()}
+            return sizes.measure(tidemark(mongo.get_conn()), dag_run.start_date, found)
+
+    @task
+    def collections() -> None:
+        with MongoHook(MONGODB_CONNECTION) as mongo:
+            schema.require(tidemark(mongo.get_conn()))
+
+    @task
+    def records(dag_run) -> None:
+        if not housekeeping.is_here(settings().airflow_database):
+            raise AirflowSkipException("Airflow's database is not known: set TIDEMARK_AIRFLOW_DATABASE_URL, or run `airflow db clean`")
+        housekeeping.clean_records(settings().airflow_database, dag_run.start_date - timedelta(days=settings().keep_runs_days))
+
+    @task
+    def logs(dag_run) -> int:
+        before = dag_run.start_date - timedelta(days=settings().keep_runs_days)
+        return housekeeping.delete_old(settings().home / "airflow" / "logs", before)
+
+    @task
+    def leftovers(dag_run) -> int:
+        before = dag_run.start_date - policy.RUN_WITHIN  # no run is older
+        return sum(housekeeping.delete_old(folder, before) for folder in (settings().work, settings().jobs))
+
+    measure(raw_history())
+    collections()
+    records()
+    logs()
+    leftovers()
+
+
+maintenance()

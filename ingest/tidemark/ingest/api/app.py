@@ -1,0 +1,207 @@
+"""The API's routes."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response, Security
+from fastapi.security import APIKeyHeader
+from fastapi_offline import FastAPIOffline
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from tidemark.ingest.api import document, measures
+from tidemark.ingest.api.bodies import MOST_RECORDS, RETRY_AFTER, Form, NoBatch, Share, form_of, read
+from tidemark.ingest.api.judging import Judge, TooMany, Unfit, judge_batch, shown
+from tidemark.ingest.api.sending import NotStored
+from tidemark.ingest.api.service import Service
+from tidemark.ingest.files import MOST_RECORD_BYTES, Kind
+from tidemark.ingest.produce import NotAcknowledged
+from tidemark.settings import Settings
+
+_KEY = APIKeyHeader(name="X-API-Key", auto_error=False, description="TIDEMARK_API_KEY of the server")
+
+
+def application(of: Settings) -> FastAPI:
+    """The API for these settings."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service = app.state.service = Service(of)
+        measures.BODIES.set_function(lambda: service.bodies.taken)
+        measures.WAITING.set_function(lambda: service.waiting.taken)
+        tasks = [asyncio.create_task(service.single.connect()), asyncio.create_task(service.batches.listen())]
+        yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(service.single.close(), service.batches.close())
+
+    app = FastAPIOffline(title="Tidemark", summary="Products and categories in", description=document.DESCRIPTION, lifespan=lifespan)
+    app.add_middleware(measures.Measured)
+    app.include_router(_looks())
+    app.include_router(_posts(key=bool(of.api_key.get_secret_value())))
+    return app
+
+
+def _looks() -> APIRouter:
+    """What anybody may look at."""
+    router = APIRouter()
+    router.get("/", response_model=document.Hello, summary="Greets")(_hello)
+    unhealthy: dict[int | str, dict[str, Any]] = {503: {"model": document.Health, "description": "Records cannot be posted"}}
+    router.get("/health", response_model=document.Health, responses=unhealthy, summary="Tells whether records can be posted")(_health)
+    text: dict[int | str, dict[str, Any]] = {
+        200: {"content": {CONTENT_TYPE_LATEST: {"schema": {"type": "string"}, "example": "# HELP ..."}}}
+    }
+    router.get("/metrics", response_class=Response, responses=text, summary="Figures for Prometheus")(_metrics)
+    return router
+
+
+def _posts(*, key: bool) -> APIRouter:
+    """What needs the API key, where one is set."""
+    router = APIRouter(dependencies=[Depends(_with_key)] if key else [])
+    for path, post, kind, stored in (
+        ("/AmazonProduct", _post_product, Kind.PRODUCT, document.StoredProduct),
+        ("/Category", _post_category, Kind.CATEGORY, document.StoredCategory),
+    ):
+        router.post(
+            path,
+            status_code=201,
+            responses=document.answers(stored, key=key),
+            openapi_extra=document.one(kind),
+            summary=f"Stores a {kind}",
+        )(post)
+    for path, post, kind in (
+        ("/AmazonProduct/batch", _post_products, Kind.PRODUCT),
+        ("/Category/batch", _post_categories, Kind.CATEGORY),
+    ):
+        router.post(
+            path,
+            status_code=201,
+            responses=document.answers(document.StoredBatch, key=key, unavailable=document.NotAcknowledged),
+            openapi_extra=document.batch(kind),
+            summary=f"Stores up to {MOST_RECORDS:,} records of that kind, or says which it has not",
+        )(post)
+    return router
+
+
+async def _with_key(request: Request, given: Annotated[str | None, Security(_KEY)]) -> None:
+    wanted = request.app.state.service.of.api_key.get_secret_value()
+    # A header's bytes are read as Latin-1.
+    if not secrets.compare_digest((given or "").encode("latin-1"), wanted.encode()):
+        raise HTTPException(401, "send the API key as X-API-Key", {"WWW-Authenticate": "X-API-Key"})
+
+
+async def _hello() -> document.Hello:
+    return document.Hello(message="Hello World")
+
+
+async def _health(request: Request, response: Response) -> document.Health:
+    found: document.Health = await request.app.state.service.health()
+    if not found.healthy:
+        response.status_code = 503
+    return found
+
+
+async def _metrics() -> Response:
+    return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _post_product(request: Request) -> Response:
+    return await _post_one(request, Kind.PRODUCT)
+
+
+async def _post_category(request: Request) -> Response:
+    return await _post_one(request, Kind.CATEGORY)
+
+
+async def _post_products(request: Request) -> Response:
+    return await _post_batch(request, Kind.PRODUCT)
+
+
+async def _post_categories(request: Request) -> Response:
+    return await _post_batch(request, Kind.CATEGORY)
+
+
+async def _post_one(request: Request, kind: Kind) -> Response:
+    service: Service = request.app.state.service
+    if form_of(request) is not Form.JSON:
+        raise HTTPException(415, f"send one record as {Form.JSON}, or many to {request.url.path}/batch")
+    with Share(service.bodies) as share:
+        body = await read(request, min(service.of.api_body_bytes, MOST_RECORD_BYTES), service.of.api_body_seconds, share)
+        judged = Judge(kind, _now())(body)
+        if isinstance(judged, Unfit):
+            measures.RECORDS.labels(str(kind), measures.REFUSED).inc()
+            return _refused([_fault(judged)])
+        try:
+            stored = await service.single.send(service.topic(kind), judged.message)
+        except NotStored as reason:
+            service.complain(str(reason))
+            measures.RECORDS.labels(str(kind), measures.NOT_ACKNOWLEDGED).inc()
+            name = (judged.message.key or b"").decode()
+            return _answer(503, {"detail": f"{kind} {name}: {reason}. It may be stored or not: post it again"}, RETRY_AFTER)
+    measures.RECORDS.labels(str(kind), measures.ACKNOWLEDGED).inc()
+    return _answer(201, {**shown(judged.observation), **stored._asdict()})
+
+
+async def _post_batch(request: Request, kind: Kind) -> Response:
+    service: Service = request.app.state.service
+    form = form_of(request)
+    with Share(service.bodies) as share:
+        body = await read(request, service.of.api_body_bytes, service.of.api_body_seconds, share)
+        async with service.batches.place():
+            try:
+                batch = await service.batches.run(partial(judge_batch, kind, body, form, _now()))
+            except NoBatch as reason:
+                return _refused([{"loc": ["body"], "msg": str(reason), "type": "malformed"}])
+            except TooMany:
+                raise HTTPException(413, f"the batch has more than {MOST_RECORDS} records: send less at once") from None
+            if batch.faults:
+                measures.RECORDS.labels(str(kind), measures.REFUSED).inc(len(batch.faults))
+                return _refused(_fault(unfit, number) for number, unfit in batch.faults)
+            try:
+                done = await service.batches.send(service.topic(kind), batch.messages)
+            except NotAcknowledged as reason:
+                return _not_acknowledged(service, kind, batch.numbers, reason)
+    measures.RECORDS.labels(str(kind), measures.ACKNOWLEDGED).inc(done.events)
+    ends = [{"topic": key.topic, "partition": key.partition, "offset": end} for key, end in done.ends.items()]
+    return _answer(201, {"acknowledged": done.events, "ends": ends})
+
+
+def _not_acknowledged(service: Service, kind: Kind, numbers: list[int], reason: NotAcknowledged) -> Response:
+    service.complain(str(reason))
+    left = [number for index, number in enumerate(numbers) if index not in reason.acknowledged]
+    measures.RECORDS.labels(str(kind), measures.ACKNOWLEDGED).inc(len(numbers) - len(left))
+    measures.RECORDS.labels(str(kind), measures.NOT_ACKNOWLEDGED).inc(len(left))
+    detail = (
+        f"Kafka at {service.of.kafka} has not acknowledged {len(left)} of {len(numbers)} records in time. "
+        "They may be stored or not: post the batch again"
+    )
+    return _answer(503, {"detail": detail, "acknowledged": len(numbers) - len(left), "not_acknowledged": left}, RETRY_AFTER)
+
+
+def _fault(unfit: Unfit, *number: int) -> dict[str, Any]:
+    return {
+        "loc": ["body", *number, *([unfit.field] if unfit.field else [])],
+        "msg": f"{unfit.field or 'record'}: {unfit.rule}",
+        "type": unfit.field or "malformed",
+    }
+
+
+def _refused(faults: Iterable[dict[str, Any]]) -> Response:
+    return _answer(422, {"detail": list(faults)})
+
+
+def _answer(status: int, content: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(content), status, headers, Form.JSON.value)
+
+
+def _now() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000

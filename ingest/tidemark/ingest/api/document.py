@@ -1,0 +1,201 @@
+"""What the OpenAPI document says of requests and answers. The bounds come from the rules in force."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, Field
+
+from tidemark.catalog.rules import RULES
+from tidemark.ingest.api.bodies import MOST_RECORDS, Form
+from tidemark.ingest.files import Kind
+
+DESCRIPTION = """Records of products and categories, each judged by the rules of the catalog and answered once Kafka has it.
+
+* **201**: Kafka has acknowledged every record of the request.
+* **422**: a record breaks a rule, which the answer names with its field. Nothing of the request has been sent.
+* **503**: Kafka has not acknowledged in time. The record, or those of a batch that the answer lists, may be stored or not, and may
+  be so later: send the same request again, after the seconds of Retry-After and before any newer one of the same products.
+  A record that is stored twice is one state.
+
+Numbers and true or false may also come as text, as a CSV file has them, and further fields are kept with the raw event."""
+
+PRODUCT: dict[str, Any] = {
+    "asin": "B014TMV5YE",
+    "title": "Sion Softside Expandable Roller Luggage, Black, Checked-Large 29-Inch",
+    "imgUrl": "https://m.media-amazon.com/images/I/815dLQKYIYL._AC_UL320_.jpg",
+    "productURL": "https://www.amazon.com/dp/B014TMV5YE",
+    "stars": 4.5,
+    "reviews": 0,
+    "price": 139.99,
+    "listPrice": 0.0,
+    "category_id": 104,
+    "isBestSeller": False,
+    "boughtInLastMonth": 2000,
+    "date": "31/12/2023 00:00",
+}
+CATEGORY: dict[str, Any] = {"id": 104, "category_name": "Suitcases"}
+
+_EXAMPLES = {Kind.PRODUCT: PRODUCT, Kind.CATEGORY: CATEGORY}
+
+
+def _count(most: int, least: int = 0) -> dict[str, Any]:
+    return {"type": "integer", "minimum": least, "maximum": most}
+
+
+def _number(most: int, what: str) -> dict[str, Any]:
+    return {"type": "number", "minimum": 0, "maximum": most, "description": what}
+
+
+_URL = {"type": ["string", "null"]}
+_PROPERTIES: dict[Kind, dict[str, Any]] = {
+    Kind.PRODUCT: {
+        "asin": {"type": "string", "pattern": f"^{RULES.asin}$"},
+        "title": {"type": "string"},
+        "imgUrl": _URL,
+        "productURL": _URL,
+        "stars": _number(RULES.most_stars, "0 is unrated"),
+        "reviews": _count(RULES.most_count),
+        "price": _number(RULES.most_dollars, "dollars; 0 is unknown"),
+        "listPrice": _number(RULES.most_dollars, "dollars; 0 is none"),
+        "category_id": _count(RULES.most_id, 1),
+        "isBestSeller": {"type": "boolean"},
+        "boughtInLastMonth": _count(RULES.most_count),
+        "date": {
+            "type": "string",
+            "format": "date-time",
+            "description": "moment of observation: ISO 8601, 31/12/2023 18:30 or 31-12-2023 18:30:00; without a zone it is UTC",
+        },
+    },
+    Kind.CATEGORY: {"id": _count(RULES.most_id, 1), "category_name": {"type": "string", "minLength": 1}},
+}
+_OPTIONAL = ("imgUrl", "productURL")
+
+
+def _schema(kind: Kind) -> dict[str, Any]:
+    properties = _PROPERTIES[kind]
+    return {"type": "object", "properties": properties, "required": [name for name in properties if name not in _OPTIONAL]}
+
+
+def one(kind: Kind) -> dict[str, Any]:
+    """The request of a single record."""
+    content = {"schema": _schema(kind), "examples": {str(kind): {"value": _EXAMPLES[kind]}}}
+    return {"requestBody": {"required": True, "content": {Form.JSON.value: content}}}
+
+
+def batch(kind: Kind) -> dict[str, Any]:
+    """The request of many records."""
+    array = {"type": "array", "items": _schema(kind), "minItems": 1, "maxItems": MOST_RECORDS}
+    lines = {"type": "string", "format": "ndjson", "contentSchema": _schema(kind), "description": "a record a line; empty lines are none"}
+    line = orjson.dumps(_EXAMPLES[kind]).decode()
+    content = {
+        Form.JSON.value: {"schema": array, "examples": {"array": {"value": [_EXAMPLES[kind]]}}},
+        Form.NDJSON.value: {"schema": lines, "examples": {"lines": {"value": f"{line}\n"}}},
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+class Hello(BaseModel):
+    message: str = Field(examples=["Hello World"])
+
+
+class Health(BaseModel):
+    """Whether records can be posted, and to which topics with how many partitions."""
+
+    healthy: bool
+    kafka: str = Field(examples=["127.0.0.1:9092"])
+    topics: dict[str, int] = Field(examples=[{"ingest-product": 4, "ingest-category": 1}])
+    detail: str = Field(examples=[""])
+
+
+class StoredProduct(BaseModel):
+    """The product as it is stored, and where Kafka has the event."""
+
+    asin: str = Field(examples=[PRODUCT["asin"]])
+    title: str = Field(examples=[PRODUCT["title"]])
+    imgUrl: str | None = Field(examples=[PRODUCT["imgUrl"]])
+    productURL: str | None = Field(examples=[PRODUCT["productURL"]])
+    stars: float = Field(examples=[4.5])
+    reviews: int = Field(examples=[0])
+    price: float = Field(examples=[139.99])
+    listPrice: float = Field(examples=[0.0])
+    category_id: int = Field(examples=[104])
+    isBestSeller: bool = Field(examples=[False])
+    boughtInLastMonth: int = Field(examples=[2000])
+    date: str = Field(examples=["2023-12-31T00:00:00.000Z"])
+    topic: str = Field(examples=["ingest-product"])
+    partition: int = Field(examples=[2])
+    offset: int = Field(examples=[1234])
+
+
+class StoredCategory(BaseModel):
+    """The category as it is stored, and where Kafka has the event."""
+
+    id: int = Field(examples=[104])
+    category_name: str = Field(examples=["Suitcases"])
+    topic: str = Field(examples=["ingest-category"])
+    partition: int = Field(examples=[0])
+    offset: int = Field(examples=[17])
+
+
+class End(BaseModel):
+    """Where the newest of a batch's events in a partition ends, exclusive."""
+
+    topic: str = Field(examples=["ingest-product"])
+    partition: int = Field(examples=[2])
+    offset: int = Field(examples=[1235])
+
+
+class StoredBatch(BaseModel):
+    """How many records Kafka has acknowledged, which is all of them."""
+
+    acknowledged: int = Field(examples=[1])
+    ends: list[End]
+
+
+class FaultFound(BaseModel):
+    """A broken rule: the record's place in a batch (in the array, or its line, counted from 0), the field, and the rule in words."""
+
+    loc: list[str | int] = Field(examples=[["body", "price"]])
+    msg: str = Field(examples=["price: a number of dollars, 0 to 1000000"])
+    type: str = Field(examples=["price"])
+
+
+class Refused(BaseModel):
+    """Every broken rule: of each record the first that it breaks."""
+
+    detail: list[FaultFound]
+
+
+class Problem(BaseModel):
+    detail: str
+
+
+class NotAcknowledged(BaseModel):
+    """The records of a batch (their places in the array, or lines, counted from 0) that Kafka has not acknowledged in time."""
+
+    detail: str
+    acknowledged: int = Field(0, examples=[9_998])
+    not_acknowledged: list[int] = Field([], examples=[[17, 4_711]])
+
+
+def answers(stored: type[BaseModel], *, key: bool, unavailable: type[BaseModel] = Problem) -> dict[int | str, dict[str, Any]]:
+    """What a post may be answered."""
+
+    def problem(description: str, detail: str) -> dict[str, Any]:
+        return {"model": Problem, "description": description, "content": {Form.JSON.value: {"example": {"detail": detail}}}}
+
+    return {
+        201: {"model": stored, "description": "Kafka has acknowledged it"},
+        **({401: problem("No API key, or another", "send the API key as X-API-Key")} if key else {}),
+        408: problem("The body does not come", "the body has not come within 60 s"),
+        413: problem("Too much at once", "the body has more than 16777216 bytes: send less at once"),
+        415: problem("Neither JSON nor NDJSON", "Content-Type text/plain: send application/json, or application/x-ndjson for a batch"),
+        422: {"model": Refused, "description": "A record breaks a rule; nothing has been sent"},
+        503: {
+            "model": unavailable,
+            "description": "Kafka has not acknowledged it in time; it may be stored or not",
+            "headers": {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}},
+        },
+    }

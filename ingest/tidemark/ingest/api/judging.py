@@ -1,0 +1,132 @@
+"""Records judged as both layers will judge them: by the domain's rules, as the event that Kafka would hold."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from tidemark.catalog import events
+from tidemark.catalog.events import Event
+from tidemark.catalog.observations import (
+    CategoryObservation,
+    ProductObservation,
+    Reason,
+    Rejection,
+    decoder,
+)
+from tidemark.catalog.words import rule
+from tidemark.ingest.api.bodies import MOST_RECORDS, Form, NoBatch, records
+from tidemark.ingest.files import MOST_RECORD_BYTES, Kind
+from tidemark.ingest.kinds import judge_of
+from tidemark.ingest.records import Headers, Message
+
+_LONGEST_NAME = 100  # characters of a field's name in an answer
+_HEADERS: Headers = [(events.SOURCE, b"api"), (events.FORMAT, b"json")]
+_AS_STORED = tuple((name, value) for name, value in _HEADERS if isinstance(value, bytes))
+
+
+class Unfit(NamedTuple):
+    """What breaks a rule: the field (empty where it is the record as a whole) and the rule in words."""
+
+    field: str
+    rule: str
+
+
+class Judged(NamedTuple):
+    """A record that will be an observation: what goes to Kafka, and what it says there."""
+
+    message: Message
+    observation: ProductObservation | CategoryObservation
+
+
+class Fault(NamedTuple):
+    """What is wrong with a record, and its place in the batch."""
+
+    number: int
+    unfit: Unfit
+
+
+class Batch(NamedTuple):
+    """A batch taken apart: the places of its records and what goes to Kafka, and what is wrong where."""
+
+    numbers: list[int]
+    messages: list[Message]
+    faults: list[Fault]
+
+
+class TooMany(Exception):
+    """More records than a batch may have."""
+
+
+class Judge:
+    """Judges records of a kind, one after the other, as events of a moment in milliseconds.
+
+    Kafka stores them a little later, which allows no date less: what is fit here is so in the log.
+    """
+
+    def __init__(self, kind: Kind, now: int) -> None:
+        self._kind, self._now = kind, now
+        self._twice = ""
+        self._reader = decoder(self._object)
+
+    def __call__(self, record: bytes) -> Judged | Unfit:
+        if len(record) > MOST_RECORD_BYTES:
+            return Unfit("", f"at most {MOST_RECORD_BYTES} bytes")
+        event = Event(self._kind, 0, 0, self._now, None, record, _AS_STORED)
+        seen = judge_of(self._kind)(event, reader=self._reader)
+        if self._twice:
+            name, self._twice = self._twice, ""
+            return Unfit(name, "given once, not twice")
+        if isinstance(seen, Rejection):
+            return Unfit("" if seen.reason is Reason.MALFORMED else seen.reason.value, rule(seen.reason))
+        key = seen.asin if isinstance(seen, ProductObservation) else str(seen.id)
+        return Judged(Message(key.encode(), record, _HEADERS), seen)
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            self._twice = twice.encode("utf-8", "replace").decode()[:_LONGEST_NAME] or "(no name)"
+        return found
+
+
+def judge_batch(kind: Kind, body: bytes, form: Form, now: int) -> Batch:
+    """Every record of a body. Raises NoBatch, TooMany."""
+    batch = Batch([], [], [])
+    judge = Judge(kind, now)
+    count = 0
+    for number, record in records(body, form):
+        count += 1
+        if count > MOST_RECORDS:
+            raise TooMany
+        judged = judge(record)
+        if isinstance(judged, Unfit):
+            batch.faults.append(Fault(number, judged))
+        else:
+            batch.numbers.append(number)
+            batch.messages.append(judged.message)
+    if not count:
+        raise NoBatch("the body has no records")
+    return batch
+
+
+def shown(seen: ProductObservation | CategoryObservation) -> dict[str, Any]:
+    """An observation as it is stored, by the names and types of the fields of its collection."""
+    if isinstance(seen, CategoryObservation):
+        return {"id": seen.id, "category_name": seen.name}
+    date = datetime.fromtimestamp(seen.observed_at // 1000, UTC).replace(microsecond=seen.observed_at % 1000 * 1000)
+    return {
+        "asin": seen.asin,
+        "title": seen.title,
+        "imgUrl": seen.img_url,
+        "productURL": seen.product_url,
+        "stars": seen.stars,
+        "reviews": seen.reviews,
+        "price": seen.price,
+        "listPrice": seen.list_price,
+        "category_id": seen.category_id,
+        "isBestSeller": seen.is_best_seller,
+        "boughtInLastMonth": seen.bought_in_last_month,
+        "date": date.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    }

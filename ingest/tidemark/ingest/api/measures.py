@@ -1,0 +1,53 @@
+"""What /metrics shows, for Prometheus."""
+
+from __future__ import annotations
+
+import time
+from itertools import product
+
+from prometheus_client import Counter, Gauge, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tidemark.ingest.files import Kind
+
+ACKNOWLEDGED, REFUSED, NOT_ACKNOWLEDGED = OUTCOMES = ("acknowledged", "refused", "not acknowledged")
+
+RECORDS = Counter("tidemark_api_records", "Records by what became of them", ("kind", "outcome"))
+SECONDS = Histogram(
+    "tidemark_api_request_seconds",
+    "Time from a request's first byte to its answer",
+    ("route", "status"),
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+BODIES = Gauge("tidemark_api_body_bytes", "Bytes of bodies that are held")
+WAITING = Gauge("tidemark_api_unacknowledged_bytes", "Bytes of single records that Kafka has yet to acknowledge")
+
+for _kind, _outcome in product(Kind, OUTCOMES):
+    RECORDS.labels(str(_kind), _outcome)  # so that it is shown as 0
+
+
+class Measured:
+    """Times every request, by route and status."""
+
+    ROUTES = frozenset(("/", "/health", "/metrics", "/Category", "/Category/batch", "/AmazonProduct", "/AmazonProduct/batch"))
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+
+        async def note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note)
+        finally:
+            route = scope["path"] if scope["path"] in self.ROUTES else "other"
+            SECONDS.labels(route, status).observe(time.perf_counter() - started)

@@ -1,0 +1,64 @@
+"""What the requests of one process share: settings, room, producers, and what was last seen of Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from kafka.errors import KafkaError
+
+from tidemark.ingest import topics
+from tidemark.ingest.api import document
+from tidemark.ingest.api.bodies import Room
+from tidemark.ingest.api.sending import BatchSender, SingleSender
+from tidemark.ingest.files import Kind
+from tidemark.ingest.kinds import topic_of
+from tidemark.settings import Settings
+
+log = logging.getLogger("tidemark.api")
+
+_LOOK_EVERY_SECONDS = 2.0
+_LOOK_SECONDS = 2.0
+_COMPLAIN_EVERY_SECONDS = 30.0
+
+
+class Service:
+    """What the requests of one process share."""
+
+    def __init__(self, of: Settings) -> None:
+        self.of = of
+        self.bodies, self.waiting = Room(of.api_memory_bytes), Room(of.api_memory_bytes)
+        self.single, self.batches = SingleSender(of, self.waiting), BatchSender(of)
+        self._looking = asyncio.Lock()
+        self._looked_at, self._seen = float("-inf"), document.Health(healthy=False, kafka=of.kafka, topics={}, detail="")
+        self._complained_at, self._unsaid = float("-inf"), 0
+
+    def topic(self, kind: Kind) -> str:
+        return topic_of(kind, self.of)
+
+    def complain(self, reason: str) -> None:
+        """Says in the log what fails again and again, but not each time."""
+        self._unsaid += 1
+        if time.monotonic() - self._complained_at > _COMPLAIN_EVERY_SECONDS:
+            log.warning("%s (%d such requests since the last such line)", reason, self._unsaid)
+            self._complained_at, self._unsaid = time.monotonic(), 0
+
+    async def health(self) -> document.Health:
+        """As Kafka was a moment ago, however many ask."""
+        async with self._looking:
+            if time.monotonic() - self._looked_at > _LOOK_EVERY_SECONDS:
+                self._seen = await self._look()
+                self._looked_at = time.monotonic()
+        return self._seen
+
+    async def _look(self) -> document.Health:
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS + 1):
+                there = await asyncio.to_thread(topics.partitions, self.of.topics, _LOOK_SECONDS)
+        except (KafkaError, OSError, TimeoutError) as error:
+            detail = f"Kafka does not answer: {error or type(error).__name__}"
+            return document.Health(healthy=False, kafka=self.of.kafka, topics={}, detail=detail)
+        missing = [topic for topic in self.of.topics if topic not in there]
+        detail = f"topic {', '.join(missing)} is missing: run `python -m tidemark.ingest.topics`" if missing else ""
+        return document.Health(healthy=not missing, kafka=self.of.kafka, topics=there, detail=detail)

@@ -1,0 +1,237 @@
+"""What the tasks of the DAG `ingest` do. Each can run again: what is done is not done twice.
+
+Files come as paths or URLs; whoever calls hands in what opens them, MongoDB and the producer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Protocol
+
+from confluent_kafka import Producer
+from pymongo.database import Database
+
+from tidemark.catalog.observations import moment
+from tidemark.ingest import archives
+from tidemark.ingest.files import Kind, Readable, UnfitFile
+from tidemark.ingest.kinds import topic_of
+from tidemark.ingest.layouts import AS_THEY_ARE, Columns, columns_of
+from tidemark.ingest.plan import Planned
+from tidemark.ingest.plan import plan as plan_file
+from tidemark.ingest.preview import Told, beyond, preview
+from tidemark.ingest.preview_text import in_words
+from tidemark.ingest.produce import UnsafeProducer, produce_chunk, require_safe
+from tidemark.ingest.records import Origin
+from tidemark.serving import ingestions, ledger, withdrawals
+from tidemark.serving.database import Document
+from tidemark.settings import Settings, settings
+
+log = logging.getLogger(__name__)
+
+MOMENT_PATTERN = "^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].+)?$"
+PLAN, APPROVE = "plan", "approve"  # steps of a run
+_WILDCARDS = frozenset("*?[")
+
+
+class Unclear(Exception):
+    """The run does not say what to ingest, or as of when."""
+
+
+# What another attempt would meet again.
+FOR_GOOD: tuple[type[Exception], ...] = (
+    *(Unclear, UnfitFile, UnsafeProducer, LookupError, withdrawals.Withdrawn),
+    *(FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError),
+)
+
+
+class Path(Readable, Protocol):
+    """A file or folder of some file system."""
+
+    def is_file(self) -> bool: ...
+
+    def glob(self, pattern: str) -> Any: ...
+
+
+Paths = Callable[[str], Path]
+
+
+class File(NamedTuple):
+    kind: Kind
+    path: Path
+    observed_at: datetime
+
+
+class Ahead(NamedTuple):
+    """What a run is to do next (None: nothing), and why: a preview where one was made, also in words (Markdown)."""
+
+    step: str | None
+    preview: Document | None = None
+    words: str = ""
+
+
+class Plan(NamedTuple):
+    """The ids of a run's ingestions, each once, and the chunks still to be produced as arguments of produce()."""
+
+    ingestions: list[str]
+    chunks: list[dict[str, Any]]
+
+
+def files_of(day: str | None, parameters: Mapping[str, Any], of: Settings, paths: Paths) -> list[File]:
+    """The files a run is about: those its parameters name, else those that the patterns of the settings find for its day.
+
+    `day` (YYYY-MM-DD) is None for a run by hand. Raises Unclear where dates and files do not fit together, FileNotFoundError for a
+    file that is named and is not there.
+    """
+    products: Sequence[str] = parameters.get("products") or []
+    categories: Sequence[str] = parameters.get("categories") or []
+    dates = [_moment(text) for text in parameters.get("observed_at") or ([day] if day else [])]
+    if not products and not categories:
+        if not day:
+            raise Unclear("a run by hand names its files: give products or categories, or run a day (its partition key, YYYY-MM-DD)")
+        if len(dates) > 1:
+            raise Unclear(f"no files are named and {len(dates)} dates are: give one date for the day's files, or name the files")
+        found = {Kind.CATEGORY: _found(of.categories_pattern, day, paths), Kind.PRODUCT: _found(of.products_pattern, day, paths)}
+        return [File(kind, path, dates[0]) for kind, those in found.items() for path in those]
+    if not dates:
+        raise Unclear("a CSV file does not say when it was true: give observed_at, one date or one a product file")
+    if len(dates) not in (1, len(products)):
+        raise Unclear(f"{len(products)} product files and {len(dates)} dates: give one date for all of them, or one each")
+    each = dates if len(dates) == len(products) else dates * len(products)
+    files = [File(Kind.CATEGORY, paths(name), max(dates)) for name in categories]
+    files += [File(Kind.PRODUCT, paths(name), date) for name, date in zip(products, each, strict=True)]
+    if missing := [str(file.path) for file in files if not file.path.is_file()]:
+        raise FileNotFoundError(f"no such file: {', '.join(missing)} (paths are those of the machine the task runs on)")
+    return files
+
+
+def columns(parameters: Mapping[str, Any], of: Settings) -> Columns:
+    """What a run's files call our columns: as its parameters say, else as the settings do. Raises Unclear."""
+    try:
+        return columns_of(parameters.get("columns") or of.columns)
+    except ValueError as reason:
+        raise Unclear(f"columns: {reason}") from None
+
+
+def look_ahead(database: Database[Document], files: Sequence[File], parameters: Mapping[str, Any], of: Settings) -> Ahead:
+    """Previews the files where a run is only to try, or might have to wait for a person. Raises Unclear, UnfitFile."""
+    trial, hold = parameters.get("dry_run"), parameters.get("hold")
+    limits = (of.hold_rejected_share, of.hold_products_shift, of.hold_price_shift)
+    if not files or not (trial or hold or (hold is None and any(limit is not None for limit in limits))):
+        return Ahead(PLAN)
+    named = columns(parameters, of)
+    with ExitStack() as unpacked:
+        told = [
+            Told(unpacked.enter_context(archives.plain(path, kind, named, of.work)), kind, observed_at) for kind, path, observed_at in files
+        ]
+        found = preview(database, told, named)
+    passed = beyond(found["shifts"], of)
+    words = in_words(found, passed)
+    log.info("preview:\n%s", words)
+    if trial:
+        return Ahead(None, found, words)
+    return Ahead(APPROVE if hold or (passed and hold is None) else PLAN, found, words)
+
+
+def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int, named: Columns = AS_THEY_ARE) -> Plan:
+    """Plans and registers all files, all of them before anything is produced. What is compressed is unpacked.
+
+    Raises UnfitFile, Withdrawn where one has been withdrawn.
+    """
+    planned: dict[str, tuple[Path, str | None, Planned]] = {}
+    for kind, path, observed_at in files:
+        with archives.plain(path, kind, named, settings().work) as file:
+            found = plan_file(file, kind, observed_at, chunk_bytes, named)
+            ingestion = found.ingestion
+            log.info("%s: %d rows, %d bytes, %d chunks, as of %s", file, ingestion.rows, ingestion.bytes, len(found.chunks), observed_at)
+            if ingestion.id in planned:
+                log.warning("%s has the same content as %s: it is ingested once", file, planned[ingestion.id][2].ingestion.file)
+                continue
+            member = None
+            if isinstance(file, archives.Unpacked):
+                member = file.member
+                file.local.rename(archives.kept(settings().work, ingestion.id))
+            planned[ingestion.id] = (path, member, found)
+    withdrawals.require_none(database, planned)
+    to_do = []
+    for path, member, (ingestion, layout, chunks) in planned.values():
+        told_at = ingestions.register(database, ingestion, chunks)
+        numbers = ingestions.chunks_to_do(database, ingestion.id)
+        log.info("%s is ingestion %s, told %s: %d chunks to do", ingestion.file, ingestion.id, told_at, len(numbers))
+        to_do += [
+            {
+                "ingestion": ingestion.id,
+                "number": number,
+                "file": str(path),
+                "member": member,
+                "columns": list(layout.columns),
+                "separator": layout.separator,
+                "label": f"{ingestion.name} {number + 1}",
+            }
+            for number in numbers
+        ]
+    return Plan(list(planned), to_do)
+
+
+def produce(
+    database: Database[Document],
+    producer: Callable[[], Producer],
+    configuration: Mapping[str, Any],
+    chunk: Mapping[str, Any],
+    paths: Paths,
+) -> None:
+    """Produces one chunk of a plan unless that has been done. `configuration` is the producer's, which must be safe.
+
+    Raises UnsafeProducer, UnfitFile where the file is not the one planned, NotAcknowledged.
+    """
+    require_safe(configuration)
+    identity, number = chunk["ingestion"], chunk["number"]
+    file: Readable = paths(chunk["file"])
+    if chunk["member"] is not None:
+        file = archives.Unpacked(file, chunk["member"], archives.kept(settings().work, identity))
+    planned, done = ingestions.read_chunk(database, identity, number)
+    if done:
+        log.info("chunk %d of ingestion %s has been done", number, identity)
+        return
+    ingestion, told_at = ingestions.read(database, identity)
+    kind = Kind(ingestion.kind)
+    origin = Origin(identity, kind, tuple(chunk["columns"]), ingestion.observed_at, told_at, chunk["separator"])
+    topic = topic_of(kind, settings())
+    acknowledged = produce_chunk(producer(), topic, file, ingestion.bytes, planned, origin, settings().acknowledge_seconds)
+    ingestions.finish_chunk(database, identity, number, acknowledged.events, acknowledged.ends)
+    log.info("chunk %d of %s: %d events acknowledged", number, file, acknowledged.events)
+
+
+def reconcile(database: Database[Document], identities: Sequence[str]) -> Document:
+    """Raises Incomplete unless every row of every ingestion is an acknowledged event. What was unpacked for them goes.
+
+    Returns the query of collection `state` that finds something once the stream has served them all.
+    """
+    for identity in identities:
+        now = ingestions.reconcile(database, identity)
+        log.info("ingestion %s: %d rows = %d events", identity, now.rows, now.acknowledged)
+        archives.kept(settings().work, identity).unlink(missing_ok=True)
+    return ledger.reached(ingestions.ends(database, identities))
+
+
+def _moment(text: str) -> datetime:
+    milliseconds = moment(text)
+    if milliseconds is None:
+        raise Unclear(f"'{text}' is no date: write it as 2023-12-31 or 2023-12-31T18:00:00Z")
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _found(pattern: str, day: str, paths: Paths) -> list[Path]:
+    """Files that a pattern such as /in/{day}/products_*.csv finds for a day, by name; none for no pattern."""
+    if not pattern:
+        return []
+    name = pattern.replace("{day}", day)
+    if _WILDCARDS.isdisjoint(name):
+        path = paths(name)
+        return [path] if path.is_file() else []
+    parts = name.split("/")
+    fixed = next(index for index, part in enumerate(parts) if not _WILDCARDS.isdisjoint(part))
+    base = paths("/".join(parts[:fixed]) or ("/" if fixed else "."))
+    return sorted((path for path in base.glob("/".join(parts[fixed:])) if path.is_file()), key=str)

@@ -1,0 +1,18 @@
+"""What follows from what a file or record holds: its topic, and what its events are judged as."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tidemark.catalog.observations import CategoryObservation, ProductObservation, Rejection, category_observation, product_observation
+from tidemark.ingest.files import Kind
+from tidemark.settings import Settings
+
+
+def topic_of(kind: Kind, of: Settings) -> str:
+    return of.product_topic if kind is Kind.PRODUCT else of.category_topic
+
+
+def judge_of(kind: Kind) -> Callable[..., ProductObservation | CategoryObservation | Rejection]:
+    """The function of catalog.observations that says what an event of that kind is."""
+    return product_observation if kind is Kind.PRODUCT else category_observation

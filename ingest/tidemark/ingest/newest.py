@@ -1,0 +1,88 @@
+"""The newest state of each product in some files, kept on disk, so that a catalog of any size fits."""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from tidemark.catalog.cube import MEASURES, Cell, cell_of, contribution_of
+from tidemark.catalog.observations import ProductObservation
+
+AT_ONCE = 5_000  # products
+
+# What an observation says, and the field of a product document that says it.
+FIELDS = {
+    "title": "title",
+    "img_url": "imgUrl",
+    "product_url": "productURL",
+    "stars": "stars",
+    "reviews": "reviews",
+    "price": "price",
+    "list_price": "listPrice",
+    "category_id": "category_id",
+    "is_best_seller": "isBestSeller",
+    "bought_in_last_month": "boughtInLastMonth",
+}
+_fields = attrgetter(*FIELDS)
+_measures = attrgetter(*MEASURES)
+
+
+class State(NamedTuple):
+    """`version` is as much of one as a file knows: observed_at, told_at, position. `fields` are in the order of FIELDS."""
+
+    version: tuple[int, int, int]
+    cell: Cell
+    measures: tuple[int, ...]
+    fields: tuple[Any, ...]
+
+
+class Newest:
+    """Holds one state a product: the newest that was added. Its file in the folder is gone when it is left."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / f"{uuid.uuid4().hex}.part"
+        self._database = sqlite3.connect(self._path, isolation_level=None)
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute("PRAGMA synchronous = OFF")
+        self._database.execute(
+            "CREATE TABLE newest (asin TEXT PRIMARY KEY, observed_at INT, told_at INT, position INT, state BLOB) WITHOUT ROWID"
+        )
+
+    def __enter__(self) -> Newest:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+        self._path.unlink(missing_ok=True)
+
+    def add(self, some: Iterable[ProductObservation]) -> None:
+        self._database.execute("BEGIN")
+        self._database.executemany(
+            "INSERT INTO newest VALUES (?, ?, ?, ?, ?) ON CONFLICT (asin) DO UPDATE SET observed_at = excluded.observed_at, "
+            "told_at = excluded.told_at, position = excluded.position, state = excluded.state "
+            "WHERE (excluded.observed_at, excluded.told_at, excluded.position) >= (observed_at, told_at, position)",
+            (
+                (one.asin, *one.version[:3], orjson.dumps((cell_of(one), _measures(contribution_of(one)), _fields(one)), default=tuple))
+                for one in some
+            ),
+        )
+        self._database.execute("COMMIT")
+
+    def batches(self) -> Iterator[dict[str, State]]:
+        """All states by ASIN, some at a time."""
+        with closing(self._database.execute("SELECT asin, observed_at, told_at, position, state FROM newest ORDER BY asin")) as rows:
+            while some := rows.fetchmany(AT_ONCE):
+                yield {asin: _state((observed_at, told_at, position), state) for asin, observed_at, told_at, position, state in some}
+
+
+def _state(version: tuple[int, int, int], state: bytes) -> State:
+    cell, measures, fields = orjson.loads(state)
+    return State(version, Cell(*cell), tuple(measures), tuple(fields))

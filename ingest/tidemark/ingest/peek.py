@@ -1,0 +1,182 @@
+"""The last events of a topic, readable, with their headers and what validation says of each: `python -m tidemark.ingest.peek product`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaError as ReadError
+from kafka.errors import KafkaError
+from pydantic import ValidationError
+from pymongo.errors import PyMongoError
+from rich.console import Console
+
+from tidemark.catalog.cube import cell_of, label
+from tidemark.catalog.events import Event
+from tidemark.catalog.observations import CategoryObservation, ProductObservation, Rejection
+from tidemark.catalog.rules import RULES, Rules
+from tidemark.catalog.words import rule
+from tidemark.ingest.files import Kind
+from tidemark.ingest.kinds import judge_of, topic_of
+from tidemark.ingest.topics import admin
+from tidemark.ingest.watch import look
+from tidemark.serving import withdrawals
+from tidemark.serving.database import Document, connect, tidemark
+from tidemark.settings import in_words, settings
+
+ANSWER_SECONDS = 10.0
+MONGODB_SECONDS = 3.0
+MOST_CHARACTERS = 1_000  # of a value
+
+
+class NotReadable(Exception):
+    """Says what stands in the way and what to do."""
+
+
+def last(topic: str, count: int) -> list[Event]:
+    """The newest events of a topic by Kafka's clock, oldest first. Raises NotReadable."""
+    try:
+        with admin(ANSWER_SECONDS) as client:
+            partitions = [one for one in look(client) if one["topic"] == topic]
+    except KafkaError as error:
+        raise _no_answer(error) from error
+    if not partitions:
+        raise NotReadable(f"Kafka at {settings().kafka} has no topic {topic}: make start creates it")
+    consumer = Consumer(
+        {
+            "bootstrap.servers": settings().kafka,
+            "group.id": "tidemark-peek",  # none is joined
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 20,  # by default Kafka lets half a second go by before it says that a partition ends
+            "isolation.level": "read_uncommitted",
+            "logger": _Silent(),
+        }
+    )
+    try:
+        found = [event for one in partitions for event in _last_of(consumer, one, count)]
+    except KafkaException as error:
+        raise _no_answer(error.args[0].str()) from error
+    finally:
+        consumer.close()
+    return sorted(found, key=lambda event: (event.timestamp, event.partition, event.offset))[-count:]
+
+
+def rules_in_force(console: Console) -> Rules:
+    """The rules of the code and what is withdrawn; without that, and saying so, where MongoDB does not answer."""
+    try:
+        with connect(within_seconds=MONGODB_SECONDS) as client:
+            return withdrawals.in_force(tidemark(client))
+    except PyMongoError:
+        console.print("MongoDB does not answer: whether a file has been withdrawn is not known", style="yellow")
+        return RULES
+
+
+def judged(event: Event, kind: Kind, rules: Rules) -> str:
+    """What validation says of an event, in words."""
+    match judge_of(kind)(event, rules):
+        case Rejection(reason=reason):
+            return f"rejected, {reason}: it must be {rule(reason)}"
+        case ProductObservation() as one:
+            moment, cell = datetime.fromtimestamp(one.observed_at / 1000, UTC), cell_of(one)
+            where = f"category {cell.category_id}, {label(cell.price_level)}{', best seller' if cell.is_best_seller else ''}"
+            return f"valid: product {one.asin} as of {moment:%Y-%m-%d %H:%M:%S}, in {where}"
+        case CategoryObservation() as one:
+            return f"valid: category {one.id} is {one.name}"
+
+
+def _no_answer(why: object) -> NotReadable:
+    return NotReadable(f"Kafka at {settings().kafka} does not answer ({why}): make status tells how it is")
+
+
+def _last_of(consumer: Consumer, of: Document, count: int) -> Iterator[Event]:
+    """As many of a partition's newest offsets as are asked for; markers of transactions among them are no events."""
+    topic, partition, start, end = of["topic"], of["partition"], of["start"], of["offset"]
+    if start == end:
+        return
+    consumer.assign([TopicPartition(topic, partition, max(start, end - count))])
+    while True:
+        message = consumer.poll(ANSWER_SECONDS)
+        if message is None:
+            raise _no_answer(f"no event of partition {partition} in {ANSWER_SECONDS:g} s")
+        if (error := message.error()) is not None:
+            if error.code() == ReadError._PARTITION_EOF:
+                return
+            raise KafkaException(error)
+        offset, (_, timestamp) = message.offset(), message.timestamp()
+        assert offset is not None
+        if offset >= end:  # it has come since
+            return
+        headers: Any = message.headers() or ()
+        yield Event(topic, partition, offset, timestamp, message.key(), message.value(), tuple(headers))
+
+
+class _Silent:
+    """What librdkafka logs of a server that is away is said once, as an error."""
+
+    def log(self, *_: object) -> None:
+        pass
+
+    handle = debug = info = warning = error = critical = log
+
+
+def _text(value: bytes | None) -> str:
+    return "(none)" if value is None else value.decode(errors="backslashreplace")
+
+
+def _show(console: Console, event: Event, kind: Kind, rules: Rules) -> None:
+    moment = datetime.fromtimestamp(event.timestamp / 1000, UTC).isoformat(timespec="milliseconds")
+    console.print(f"{event.topic}/{event.partition}/{event.offset}  {moment}  key {_text(event.key)}", style="bold", markup=False)
+    for name, content in event.headers:
+        console.print(f"  {name}: {_text(content)}", markup=False)
+    value = _text(event.value)
+    console.print(f"  {value[:MOST_CHARACTERS]}", markup=False)
+    if len(value) > MOST_CHARACTERS:
+        console.print(f"  ... {len(value) - MOST_CHARACTERS:,} characters more", markup=False)
+    words = judged(event, kind, rules)
+    console.print(f"  {words}\n", style="green" if words.startswith("valid") else "red", markup=False)
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tidemark.ingest.peek", description="The last events of a topic, and what validation says of each."
+    )
+    parser.add_argument("kind", type=Kind, choices=list(Kind), nargs="?", default=Kind.PRODUCT, help="of which topic (default %(default)s)")
+    parser.add_argument("--count", type=_count, default=5, metavar="N", help="how many (default %(default)s)")
+    return parser.parse_args(arguments)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100_000:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to 100000")
+    return int(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given, console = _arguments(arguments), Console(highlight=False, soft_wrap=True)
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it logs of a server that is away is said once, as an error
+    try:
+        topic = topic_of(given.kind, settings())
+        events = last(topic, given.count)
+    except ValidationError as error:
+        for line in in_words(error):
+            console.print(line, style="red", markup=False)
+        return 1
+    except NotReadable as reason:
+        console.print(str(reason), style="red", markup=False)
+        return 1
+    rules = rules_in_force(console)
+    for event in events:
+        _show(console, event, given.kind, rules)
+    if not events:
+        console.print(f"topic {topic} holds no events")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""The chunk plan of a file: one pass over it, ends on record boundaries, a digest of every chunk and of the whole."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from tidemark.ingest.files import Kind, Readable, UnfitFile, records
+from tidemark.ingest.layouts import AS_THEY_ARE, Columns, Layout, beginning, header, layout, names
+from tidemark.serving.ingestions import Chunk, Ingestion
+
+_DIGEST_AT_ONCE = 1 << 20  # bytes
+
+
+class Planned(NamedTuple):
+    ingestion: Ingestion
+    layout: Layout
+    chunks: list[Chunk]
+
+
+class _Digests:
+    """The file's digest and that of the chunk under way, fed with lines as Latin-1."""
+
+    def __init__(self) -> None:
+        self.whole, self._chunk = hashlib.sha256(), hashlib.sha256()
+        self.bytes = 0
+        self._pending: list[str] = []
+        self._pending_bytes = 0
+
+    def add(self, line: str) -> None:
+        self._pending.append(line)
+        self._pending_bytes += len(line)
+        if self._pending_bytes >= _DIGEST_AT_ONCE:
+            self._digest()
+
+    def end_chunk(self) -> str:
+        """The digest of what came since the last end."""
+        self._digest()
+        ended, self._chunk = self._chunk, hashlib.sha256()
+        return ended.hexdigest()
+
+    def _digest(self) -> None:
+        some = "".join(self._pending).encode("latin-1")
+        self.whole.update(some)
+        self._chunk.update(some)
+        self.bytes += len(some)
+        self._pending, self._pending_bytes = [], 0
+
+
+def plan(file: Readable, kind: Kind, observed_at: datetime, chunk_bytes: int, named: Columns = AS_THEY_ARE) -> Planned:
+    """Reads the whole file and plans chunks of about that size: each ends with the record that reaches it.
+
+    They follow one another from the header's end on; only empty lines may come after the last. The same content, kind and moment make
+    the same ingestion, unless its columns are said to be others. Raises UnfitFile, naming the file, where it is empty, has no or a wrong
+    header, or holds a record of more than a MiB; OSError where it cannot be read.
+    """
+    digests = _Digests()
+    chunks: list[Chunk] = []
+    try:
+        separator = layout(beginning(file), kind, named).separator
+        with file.open("rb") as raw:
+            found = records(raw, note=digests.add, separator=separator)
+            first = next(found, None)
+            if first is None:
+                raise UnfitFile("it is empty: was it written to its end?")
+            columns = header(first.fields, kind, named)  # of the bytes whose digest is taken
+            digests.end_chunk()
+            rows, start = 0, first.end
+
+            def end_chunk() -> Chunk:
+                content = digests.end_chunk()
+                return Chunk(len(chunks), start, digests.bytes, rows, content)
+
+            for record in found:
+                rows += 1
+                if record.end - start >= chunk_bytes:
+                    chunks.append(end_chunk())
+                    rows, start = 0, record.end
+            if rows:
+                chunks.append(end_chunk())
+            if not chunks:
+                raise UnfitFile("it has a header and no records: was it written to its end?")
+            digests.end_chunk()
+    except UnfitFile as reason:
+        raise UnfitFile(f"{file}: {reason}. Nothing of it has been sent") from None
+    content = digests.whole.hexdigest()
+    ingestion = Ingestion(
+        id=_identity(kind, observed_at, content, columns if columns != names(first.fields) else ()),
+        kind=str(kind),
+        file=str(file),
+        name=file.name,
+        bytes=digests.bytes,
+        rows=sum(chunk.rows for chunk in chunks),
+        content=content,
+        observed_at=observed_at,
+    )
+    return Planned(ingestion, Layout(separator, columns), chunks)
+
+
+def _identity(kind: Kind, observed_at: datetime, content: str, renamed: tuple[str, ...]) -> str:
+    """Columns count where they are not those that the file itself names: read otherwise, the same rows say something else."""
+    moment = observed_at.astimezone(UTC).isoformat(timespec="milliseconds")
+    told = "\n".join((str(kind), moment, content, *renamed))
+    return hashlib.sha256(told.encode()).hexdigest()[:24]

@@ -1,0 +1,184 @@
+"""What files would change if they were ingested now. Nothing is registered, nothing is sent.
+
+Rows are judged by the rules in force, as the events that they would be, and compared with what is served. What the stream has not
+served yet is not in the comparison; `events_behind` tells how much that is.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import orjson
+from pymongo.database import Database
+
+from tidemark.catalog.events import Event
+from tidemark.catalog.observations import CategoryObservation, ProductObservation, Reason, Rejection
+from tidemark.catalog.words import rule
+from tidemark.ingest.files import Kind, Readable
+from tidemark.ingest.kinds import judge_of, topic_of
+from tidemark.ingest.layouts import AS_THEY_ARE, Columns
+from tidemark.ingest.newest import Newest
+from tidemark.ingest.plan import plan
+from tidemark.ingest.produce import read_chunk
+from tidemark.ingest.records import Message, Origin, messages
+from tidemark.ingest.shifts import Shift
+from tidemark.serving import ingestions, withdrawals
+from tidemark.serving.database import Document
+from tidemark.serving.figures import moved, passing
+from tidemark.serving.snapshot import Snapshot, snapshot
+from tidemark.settings import Settings, settings
+
+log = logging.getLogger(__name__)
+
+EXAMPLES = 3  # rows of each reason
+EXAMPLE_CHARACTERS = 300
+CATEGORIES = 10  # that are named
+_READ_BYTES = 4 * 1024 * 1024
+_PROGRESS_SECONDS = 5.0
+
+
+class Told(NamedTuple):
+    """A file that is not compressed, and when it was true."""
+
+    file: Readable
+    kind: Kind
+    observed_at: datetime
+
+
+def preview(database: Database[Document], files: Iterable[Told], named: Columns = AS_THEY_ARE) -> Document:
+    """What ingesting these files would do, as a document that JSON can hold. Money is dollars, shares are of 1.
+
+    Files that are withdrawn are judged as if they were not; `refused` says why they would not be taken.
+
+    Raises UnfitFile as a plan does, LookupError where the database is not prepared.
+    """
+    rows = _Rows()
+    with Newest(settings().work) as newest:
+        for one in files:
+            rows.judge(database, one, named, newest)
+        with snapshot(database) as served:
+            return _compared(served, rows, newest)
+
+
+def beyond(shifts: Document, of: Settings) -> list[str]:
+    """Which thresholds of the settings a preview's shifts pass, in words."""
+    limits = {
+        "rejected": (of.hold_rejected_share, "of the rows are rejected"),
+        "products": (of.hold_products_shift, "is how far the number of products moves"),
+        "average_price": (of.hold_price_shift, "is how far the average price moves"),
+    }
+    return passing(shifts, limits)
+
+
+class _Rows:
+    """The rows of all files, judged: what is kept of them beside the products' states."""
+
+    def __init__(self) -> None:
+        self.files: list[Document] = []
+        self.refused: list[str] = []
+        self.rejections: Counter[Reason] = Counter()
+        self.examples: dict[Reason, list[Document]] = {}
+        self.categories: dict[int, CategoryObservation] = {}
+
+    def judge(self, database: Database[Document], told: Told, named: Columns, newest: Newest) -> None:
+        """Every row of a file, as the event that it would be."""
+        ingestion, layout, chunks = plan(told.file, told.kind, told.observed_at, _READ_BYTES, named)
+        told_at = ingestions.told_at(database, ingestion.id)
+        # Files of one run are told one after another.
+        moment = told_at or datetime.now(UTC)
+        origin = Origin(ingestion.id, told.kind, layout.columns, told.observed_at, moment, layout.separator)
+        self.refused += withdrawals.refusals(database, [ingestion.id])
+        before, done, said = self.rejections.total(), 0, time.monotonic()
+        for chunk in chunks:
+            content = read_chunk(told.file, ingestion.bytes, chunk)
+            newest.add(one for row in messages(content, chunk.start, origin) if (one := self._product(told, row)) is not None)
+            done += chunk.rows
+            if time.monotonic() - said > _PROGRESS_SECONDS:
+                said = time.monotonic()
+                log.info("%s: %d of %d rows", ingestion.name, done, ingestion.rows)
+        self.files.append(
+            {
+                "file": ingestion.file,
+                "kind": ingestion.kind,
+                "observed_at": told.observed_at.isoformat(),
+                "rows": ingestion.rows,
+                "rejected": self.rejections.total() - before,
+                "ingested_before": told_at is not None,
+            }
+        )
+
+    def _product(self, told: Told, row: Message) -> ProductObservation | None:
+        """None for a category, which is kept here, and for a rejected row, which is counted."""
+        event = Event(topic_of(told.kind, settings()), 0, 0, time.time_ns() // 1_000_000, row.key, row.value, tuple(row.headers))  # type: ignore[arg-type]
+        found = judge_of(told.kind)(event)
+        match found:
+            case ProductObservation():
+                return found
+            case CategoryObservation():
+                known = self.categories.get(found.id)
+                if known is None or known.version <= found.version:
+                    self.categories[found.id] = found
+            case Rejection():
+                self.rejections[found.reason] += 1
+                examples = self.examples.setdefault(found.reason, [])
+                if len(examples) < EXAMPLES:
+                    says = _field(row, found.reason)[:EXAMPLE_CHARACTERS]
+                    examples.append({"file": told.file.name, "byte": event.position, "key": (row.key or b"").decode(), "says": says})
+        return None
+
+
+def _field(row: Message, reason: Reason) -> str:
+    """What a rejected row says where it breaks the rule; all of it where it is none as a whole."""
+    if reason is Reason.MALFORMED:
+        return row.value.decode(errors="backslashreplace")
+    return str(orjson.loads(row.value).get(str(reason), ""))
+
+
+def _compared(served: Snapshot, rows: _Rows, newest: Newest) -> Document:
+    freshness = served.one("report_freshness")
+    if freshness is None:
+        raise LookupError(f"database {served.database.name} is not prepared: run `python -m tidemark.serving.schema`")
+    shift, products = Shift(served), Counter[str]()
+    for states in newest.batches():
+        found = {one["_id"]: one for one in served.rows("product", {"$match": {"_id": {"$in": list(states)}}})}
+        products.update(shift.replace(state, found.get(asin)) for asin, state in states.items())
+    held = {one["_id"]: one for one in served.rows("category")}
+    categories = Counter(_beside(one, held.get(one.id)) for one in rows.categories.values())
+    names = {number: one["category_name"] for number, one in held.items()} | {one.id: one.name for one in rows.categories.values()}
+    before, after = shift.summary()
+    count = sum(one["rows"] for one in rows.files)
+    return {
+        "files": rows.files,
+        "refused": rows.refused,
+        "rows": count,
+        "rejected": [
+            {"reason": str(reason), "rows": number, "rule": rule(reason), "examples": rows.examples[reason]}
+            for reason, number in rows.rejections.most_common()
+        ],
+        "products": {name: products[name] for name in ("new", "changed", "unchanged", "older")},
+        "categories": {name: categories[name] for name in ("new", "changed", "unchanged", "older")},
+        "before": before,
+        "after": after,
+        "by_category": shift.by_category(names, CATEGORIES),
+        "shifts": {
+            "rejected": rows.rejections.total() / count,
+            "products": moved(before["products"], after["products"]),
+            "average_price": moved(before["average_price"], after["average_price"]),
+        },
+        "events_behind": freshness["events_behind"],
+    }
+
+
+def _beside(told: CategoryObservation, held: Document | None) -> str:
+    """What a category's name is beside the one that is served."""
+    if held is None:
+        return "new"
+    version = tuple(held["_tide"]["version"][name] for name in ("told_at", "position"))
+    if told.version[:2] < version:
+        return "older"
+    return "unchanged" if told.name == held["category_name"] else "changed"

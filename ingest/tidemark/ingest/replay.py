@@ -1,0 +1,74 @@
+"""`python -m tidemark.ingest.replay`: judges records of the quarantine again and replays those that are valid now, or discards them."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from confluent_kafka import Producer
+from pydantic import ValidationError
+from pymongo.errors import PyMongoError
+
+from tidemark.catalog.observations import Reason
+from tidemark.ingest.produce import RECOMMENDED, NotAcknowledged
+from tidemark.ingest.quarantine_jobs import DISCARD, FOR_GOOD, SEND, discard, look_ahead, send
+from tidemark.serving import quarantine
+from tidemark.serving.database import connect, tidemark
+from tidemark.serving.lease import Busy
+from tidemark.settings import in_words, settings
+
+_SAID: tuple[type[Exception], ...] = (*FOR_GOOD, NotAcknowledged, Busy, PyMongoError)
+
+log = logging.getLogger("tidemark.replay")
+
+
+def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tidemark.ingest.replay",
+        description="Judges records of the quarantine again and replays those that are valid now, or discards them.",
+    )
+    parser.add_argument("--reason", help=f"only of this reason: {', '.join(Reason)}")
+    parser.add_argument("--file", help=f"only of this file: its name, path or URL; `{quarantine.BY_API}` for what came by no file")
+    parser.add_argument("--since", metavar="MOMENT", help="only what Kafka has from that moment on")
+    parser.add_argument("--until", metavar="MOMENT", help="only what Kafka had before that moment")
+    parser.add_argument("--preview", action="store_true", help="only show what would be done")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--patch", action="append", default=[], metavar="FIELD=TEXT", help="text for a field that breaks its rule; may come again"
+    )
+    what.add_argument("--discard", metavar="WHY", help="discard them, and say why")
+    return parser.parse_args(words)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    given = vars(_arguments(words))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
+    by = "python -m tidemark.ingest.replay"
+    step = SEND if given["discard"] is None else DISCARD
+    parameters = {**given, "why": given["discard"], "dry_run": given["preview"], "hold": False}
+    try:
+        with connect() as client:
+            database = tidemark(client)
+            ahead = look_ahead(database, parameters, step)
+            if ahead.step is None or ahead.preview is None:
+                return 0
+            mark = ahead.preview["mark"]
+            if step == DISCARD:
+                discard(database, parameters, mark, by)
+            else:
+                configuration = {"bootstrap.servers": settings().kafka, **RECOMMENDED}
+                send(database, lambda: Producer(configuration), configuration, parameters, mark, by)
+    except ValidationError as error:
+        for line in in_words(error):
+            log.error(line)
+        return 1
+    except _SAID as reason:
+        log.error("%s", reason)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""The topics, created explicitly: `python -m tidemark.ingest.topics`. Idempotent; an existing topic is checked, never changed."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kafka import TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, OffsetSpec
+from kafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
+
+from tidemark.catalog.topics import CONFIGURATION, DAY_MS, MOST_MESSAGE_BYTES, complaints
+from tidemark.settings import Settings, settings
+
+log = logging.getLogger(__name__)
+
+ANSWER_SECONDS = 10  # how long Kafka may take to answer a new client
+CATEGORY_PARTITIONS = 1  # a few hundred categories; one partition keeps their order plain
+
+
+class _Admin(KafkaAdminClient):  # type: ignore[misc]
+    """One that ends its thread where Kafka does not answer. kafka-python's own leaves it behind, with its sockets."""
+
+    def __init__(self, **configuration: Any) -> None:
+        try:
+            super().__init__(**configuration)
+        except BaseException:
+            self._net.stop()
+            raise
+
+
+@contextmanager
+def admin(within_seconds: float | None = None, servers: str | None = None) -> Iterator[KafkaAdminClient]:
+    """A client for Kafka, that of the settings unless told; KafkaError where it does not answer in that time (ANSWER_SECONDS)."""
+    seconds = ANSWER_SECONDS if within_seconds is None else within_seconds
+    client = _Admin(
+        bootstrap_servers=(servers or settings().kafka).split(","), client_id="tidemark-ingest", bootstrap_timeout_ms=int(seconds * 1000)
+    )
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def partitions(of: Iterable[str], within_seconds: float) -> dict[str, int]:
+    """How many partitions each of these topics has; a missing topic is left out. KafkaError where Kafka does not answer in that time."""
+    with admin(within_seconds) as client:
+        return dict(Counter(one.topic for one in known_partitions(client, of)))
+
+
+def known_partitions(client: KafkaAdminClient, of: Iterable[str]) -> list[TopicPartition]:
+    """Every partition of these topics, in order; a missing topic has none. Raises KafkaError."""
+    described = client.describe_topics(list(of))
+    return sorted(TopicPartition(one["name"], found["partition_index"]) for one in described for found in one.get("partitions") or ())
+
+
+def configuration(of: Settings) -> dict[str, str]:
+    """What new topics are configured with, in Kafka's names."""
+    return {
+        **CONFIGURATION,
+        "retention.ms": str(of.retention_days * DAY_MS),
+        "max.message.bytes": str(MOST_MESSAGE_BYTES),
+    }
+
+
+def create() -> list[str]:
+    """Creates the topics that are missing, waits until they can be used, and returns their names. Raises KafkaError."""
+    partitions = {settings().product_topic: settings().product_partitions, settings().category_topic: CATEGORY_PARTITIONS}
+    with admin() as client:
+        there = {one.topic for one in known_partitions(client, partitions)}
+        missing = {
+            topic: {
+                "num_partitions": count,
+                "replication_factor": settings().kafka_replication,
+                "configs": configuration(settings()),
+            }
+            for topic, count in partitions.items()
+            if topic not in there
+        }
+        if missing:
+            try:
+                client.create_topics(missing)
+            except TopicAlreadyExistsError:
+                log.info("somebody else has just created a topic")
+            _wait_for(client, list(missing))
+    return list(missing)
+
+
+def _wait_for(client: KafkaAdminClient, those: list[str]) -> None:
+    """Until brokers know these topics and lead all their partitions: a topic is created before that."""
+    until = time.monotonic() + ANSWER_SECONDS
+    while {one.topic for one in known_partitions(client, those)} != set(those):
+        if time.monotonic() > until:
+            raise KafkaTimeoutError(f"{' and '.join(those)} created, but not to be seen after {ANSWER_SECONDS} s")
+        time.sleep(0.02)
+    # Asks again while a partition has no leader.
+    client.list_partition_offsets(dict.fromkeys(known_partitions(client, those), OffsetSpec.LATEST), timeout_ms=ANSWER_SECONDS * 1000)
+
+
+def wrong(those: Iterable[str]) -> list[str]:
+    """What is wrong with the configuration of those topics, a line each with what to do. Raises KafkaError."""
+    with admin() as client:
+        found = client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic) for topic in those], config_filter="all")
+    return [
+        line
+        for topic, configuration in found.get("topic", {}).items()
+        for line in complaints(topic, {name: one["value"] for name, one in configuration.items()})
+    ]
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
+    logging.getLogger("kafka").setLevel(logging.ERROR)
+    try:
+        created = create()
+        complained = wrong(topic for topic in settings().topics if topic not in created)
+    except KafkaError as error:
+        log.error("Kafka at %s: %s. Is it running, and may this user create topics?", settings().kafka, error)
+        return 1
+    for topic in settings().topics:
+        log.info("topic %s %s", topic, "created" if topic in created else "is there")
+    for line in complained:
+        log.error(line)
+    return 1 if complained else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

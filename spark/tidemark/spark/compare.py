@@ -1,0 +1,214 @@
+"""What Spark tasks do to find drift: documents in MongoDB against the rows they should be of.
+
+What lies at or beyond the mark is left out on both sides, because the stream may have gone on: a document whose committed view is, a
+name or a quarantine record that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+from pymongo.collection import Collection
+from pymongo.database import Database
+
+from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.serving import quarantine
+from tidemark.serving.database import Document, tidemark
+from tidemark.serving.ledger import Category, Ledger
+from tidemark.spark.documents import Row, contribution_of, product_fields, state_of, version_of
+from tidemark.spark.held import Held, held_by
+from tidemark.spark.tasks import client, slices
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_SCANNED_AT_ONCE = 5_000  # documents of a scan that are compared at once
+
+Event = tuple[str, int, int]  # topic, partition, offset
+
+DIFFERENCE = "id string, how string"  # as Spark's schema
+_DIFFERENCE_ARROW = pa.schema([("id", pa.string()), ("how", pa.string())])
+
+FOUND = "id string, generation bigint, batch bigint, version array<bigint>, counts boolean"
+_FOUND_ARROW = pa.schema(
+    [("id", pa.string()), ("generation", pa.int64()), ("batch", pa.int64()), ("version", pa.list_(pa.int64())), ("counts", pa.bool_())]
+)
+
+
+class Range(NamedTuple):
+    """Keys from one (inclusive) to another (exclusive); None is no bound."""
+
+    least: str | None
+    below: str | None
+
+
+@dataclass(frozen=True)
+class At:
+    """Where to look and by what: the ledger as it was before any document is read, the mark, and both topics."""
+
+    url: str
+    database: str
+    ledger: Ledger
+    mark: TideMark
+    product_topic: str
+    category_topic: str
+
+    def open(self) -> Database[Document]:
+        return tidemark(client(self.url), self.database)
+
+    def is_beyond(self, topic: str, partition: int, offset: int) -> bool:
+        return offset >= self.mark[TopicPartition(topic, partition)]
+
+    def category_is_beyond(self, version: Mapping[str, int] | None) -> bool:
+        return version is not None and self.is_beyond(self.category_topic, version["partition"], version["offset"])
+
+
+@dataclass(frozen=True)
+class ProductComparer:
+    """Rows of product states to rows of DIFFERENCE. `categories` are the names below the mark."""
+
+    at: At
+    categories: Mapping[int, Category]
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        products = self.at.open().product
+        for rows in slices(batches):
+            found = _by_id(products, rows)
+            yield _differences((row["id"], self._difference(row, found.get(row["id"]))) for row in rows)
+
+    def _difference(self, row: Row, document: Document | None) -> str | None:
+        held = held_by(document["_tide"], self.at.ledger) if document else None
+        if document is None or held is None or held.committed is None:
+            return "missing"
+        _, _, _, partition, offset = held.committed.version
+        if self.at.is_beyond(self.at.product_topic, partition, offset):
+            return None
+        wrong = _unlike("version", held.committed.version, version_of(row))
+        wrong += _unlike("contribution", held.committed.contribution, contribution_of(row))
+        if self.at.ledger.holds(held.tag):  # else the fields are those of a newer state
+            wrong += self._fields(row, document)
+        return "; ".join(wrong) or None
+
+    def _fields(self, row: Row, document: Document) -> list[str]:
+        expected = product_fields(state_of(row), self.categories.get(row["category_id"]))
+        expected["date"] = EPOCH + timedelta(milliseconds=int(expected["date"]))
+        found = {name: value for name, value in document.items() if name != "_tide"}
+        if self.at.category_is_beyond(document["_tide"].get("category")):
+            del expected["category_name"], found["category_name"]
+        return [line for name in (expected | found) for line in _unlike(name, found.get(name), expected.get(name))]
+
+
+@dataclass(frozen=True)
+class ProductFinder:
+    """Ranges of keys to rows of FOUND: all products there are.
+
+    `counts` says whether a document should have a state below the mark: its committed view lies there, or what a stray task of a stream
+    that a rebuild has put an end to has written. Of what lies beyond the mark the stream that is at work now will tell by itself.
+    """
+
+    at: At
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        fields = {"_tide.tag": True, "_tide.version": True, "_tide.before": True, "_tide.contribution": True}
+        for some in _scanned(self.at.open().product, batches, fields):
+            yield pa.RecordBatch.from_pylist([self._row(one["_id"], held_by(one["_tide"], self.at.ledger)) for one in some], _FOUND_ARROW)
+
+    def _row(self, asin: str, held: Held) -> dict[str, Any]:
+        stray = held.version if self.at.ledger.has_forgotten(held.tag) else None
+        view = held.committed.version if held.committed else stray
+        counts = view is not None and not self.at.is_beyond(self.at.product_topic, view[3], view[4])
+        return {"id": asin, **held.tag._asdict(), "version": list(held.version), "counts": counts}
+
+
+@dataclass(frozen=True)
+class QuarantineComparer:
+    """Rows of a rejected source, each with its `events` (topic, partition, offset, reason), to rows of DIFFERENCE."""
+
+    at: At
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        records = self.at.open().quarantine
+        for rows in slices(batches):
+            found = _by_id(records, rows, QUARANTINE_FIELDS)
+            yield _differences((row["id"], self._difference(row, found.get(row["id"]))) for row in rows)
+
+    def _difference(self, row: Row, record: Document | None) -> str | None:
+        if record is None:
+            return "missing"
+        if record["status"] == quarantine.HEALED:
+            return "healed, but it is a rejection"
+        event = record["topic"], record["partition"], record["offset"]
+        if self.at.is_beyond(*event):
+            return None
+        reasons = {(one["topic"], one["partition"], one["offset"]): one["reason"] for one in row["events"]}
+        if event not in reasons:
+            return f"of event {'/'.join(map(str, event))}, which is no rejection"
+        return "; ".join(_unlike("reason", record["reason"], reasons[event]) + self._of_replay(record, reasons)) or None
+
+    def _of_replay(self, record: Document, rejected: Mapping[Event, str]) -> list[str]:
+        """What was replayed is settled as long as the replay is an observation. Its rejection has no record of its own: one source, one."""
+        event = quarantine.replay_of(record)
+        if event is None or self.at.is_beyond(*event):
+            return []
+        match record["status"], event in rejected:
+            case quarantine.REPLAYED, True:
+                return ["replayed, but the replay is a rejection"]
+            case quarantine.OPEN, False:
+                return ["open, but its replay is an observation"]
+        return []
+
+
+@dataclass(frozen=True)
+class QuarantineFinder:
+    """Ranges of keys to rows of DIFFERENCE: the records that should be of a rejection below the mark."""
+
+    at: At
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for some in _scanned(self.at.open().quarantine, batches, QUARANTINE_FIELDS):
+            yield _differences(
+                (one["_id"], f"should not be there: {one['reason']}")
+                for one in some
+                if one["status"] != quarantine.HEALED and not self.at.is_beyond(one["topic"], one["partition"], one["offset"])
+            )
+
+
+QUARANTINE_FIELDS = dict.fromkeys(("topic", "partition", "offset", "reason", "status", "replayed"), True)
+
+
+def ranges(collection: Collection[Document], count: int) -> list[Range]:
+    """Ranges of keys that hold about as many documents each, by a sample; together all keys."""
+    sampled = sorted(one["_id"] for one in collection.aggregate([{"$sample": {"size": 100 * count}}, {"$project": {"_id": True}}]))
+    bounds = sorted({sampled[len(sampled) * index // count] for index in range(1, count)}) if sampled else []
+    return [Range(*one) for one in zip([None, *bounds], [*bounds, None], strict=True)]
+
+
+def _by_id(collection: Collection[Document], rows: list[dict[str, Any]], fields: Mapping[str, Any] | None = None) -> dict[str, Document]:
+    return {one["_id"]: one for one in collection.find({"_id": {"$in": [row["id"] for row in rows]}}, fields)} if rows else {}
+
+
+def _scanned(collection: Collection[Document], batches: Iterable[pa.RecordBatch], fields: Mapping[str, Any]) -> Iterator[list[Document]]:
+    """All documents of the ranges, some at a time."""
+    for rows in slices(batches):
+        for row in rows:
+            within = {"$gte": row["least"], "$lt": row["below"]}
+            bounds = {name: key for name, key in within.items() if key is not None}
+            some: list[Document] = []
+            for one in collection.find({"_id": bounds} if bounds else {}, fields):
+                some.append(one)
+                if len(some) == _SCANNED_AT_ONCE:
+                    yield some
+                    some = []
+            yield some
+
+
+def _unlike(name: str, found: object, expected: object) -> list[str]:
+    same = found == expected and isinstance(found, bool) == isinstance(expected, bool)
+    return [] if same else [f"{name} is {found!r} instead of {expected!r}"]
+
+
+def _differences(found: Iterable[tuple[str, str | None]]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([{"id": identity, "how": how} for identity, how in found if how is not None], _DIFFERENCE_ARROW)

@@ -1,0 +1,132 @@
+"""What rows of transforms.with_contributions are in MongoDB: the same documents, whoever writes them or compares them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+from bson import Binary
+from bson.datetime_ms import DatetimeMS
+from bson.int64 import Int64
+from pymongo.database import Database
+from pyspark.sql import Row as SparkRow
+
+from tidemark.catalog.cube import MEASURES, Cell, unknown_category
+from tidemark.catalog.observations import Reason
+from tidemark.catalog.versions import Version
+from tidemark.serving.database import Document
+from tidemark.serving.ledger import Category, Tag
+from tidemark.serving.quarantine import DISCARDED, OPEN
+
+Row = Mapping[str, Any]
+
+# A product document's fields by the columns they come from, but for those that are worked out.
+FIELDS = {
+    "_id": "id",
+    "asin": "id",
+    **{name: name for name in ("title", "imgUrl", "productURL", "stars", "reviews", "price", "listPrice", "category_id", "isBestSeller")},
+    **{name: name for name in ("boughtInLastMonth", "price_level")},
+}
+CONTRIBUTION = ("category_id", "price_level", "isBestSeller", *MEASURES)  # the cell's dimensions, then the measures
+
+
+class State(NamedTuple):
+    """A product as an event says. `fields` are in the order of FIELDS, `contribution` in that of CONTRIBUTION."""
+
+    version: tuple[int, ...]
+    contribution: tuple[Any, ...]
+    fields: tuple[Any, ...]
+
+
+def state_of(row: Row) -> State:
+    return State(version_of(row), contribution_of(row), tuple(row[name] for name in FIELDS.values()))
+
+
+def states_of(products: pa.RecordBatch) -> dict[str, State]:
+    """States by ASIN of rows whose versions come in parts. Column by column, which is several times as fast as row by row."""
+
+    def rows(names: Iterable[str]) -> Iterator[tuple[Any, ...]]:
+        return zip(*(products.column(name).to_pylist() for name in names), strict=True)
+
+    states = map(State, rows(Version._fields), rows(CONTRIBUTION), rows(FIELDS.values()))
+    return dict(zip(products.column("id").to_pylist(), states, strict=True))
+
+
+def version_of(row: Row) -> tuple[int, ...]:
+    return tuple(row["version"].values())
+
+
+def contribution_of(row: Row) -> tuple[Any, ...]:
+    return tuple(row[name] for name in CONTRIBUTION)
+
+
+def cell_of(row: Row | SparkRow) -> Cell:
+    """Of a row of transforms.cube."""
+    return Cell(row["category_id"], row["price_level"], row["isBestSeller"])
+
+
+def sums_of(row: Row | SparkRow) -> tuple[int, ...]:
+    """A row's measures, in their order."""
+    return tuple(row[measure] for measure in MEASURES)
+
+
+def versioned(version: tuple[int, ...]) -> dict[str, int]:
+    """A version as documents hold it. The fields' order is part of the value."""
+    return dict(zip(Version._fields, version, strict=True))
+
+
+def product_fields(state: State, category: Category | None) -> Document:
+    """A product's document but for its bookkeeping."""
+    document = dict(zip(FIELDS, state.fields, strict=True))
+    document["category_name"] = category.name if category else unknown_category(document["category_id"])
+    document["date"] = DatetimeMS(state.version[0])
+    return document
+
+
+def document_of(state: State, category: Category | None, tag: Tag, before: Document | None) -> Document:
+    """The whole document; `before` is the committed view that it replaces."""
+    document = product_fields(state, category)
+    document["_tide"] = {
+        "version": versioned(state.version),
+        "contribution": list(state.contribution),
+        "tag": tag._asdict(),
+        "before": before,
+        "category": category and category.version._asdict(),
+    }
+    return document
+
+
+def quarantine_record(row: Row, files: Mapping[str, str]) -> Document:
+    """The record of a rejection; `files` are names by ingestion. `told_at` (milliseconds) and `position` are what a replay keeps of it."""
+    return {
+        "_id": row["id"],
+        "topic": row["topic"],
+        "partition": row["version"]["partition"],
+        "offset": row["version"]["offset"],
+        "timestamp": DatetimeMS(row["timestamp"]),
+        "told_at": Int64(row["version"]["told_at"]),
+        "position": Int64(row["version"]["position"]),
+        "reason": row["reason"],
+        "raw": None if row["raw"] is None else Binary(row["raw"]),
+        "source": _source(row, files),
+        # Somebody has decided on those already.
+        "status": DISCARDED if row["reason"] == Reason.WITHDRAWN else OPEN,
+    }
+
+
+def file_names(database: Database[Document], rows: Iterable[Row]) -> dict[str, str]:
+    """Names of the files that rejections came from, by ingestion, which is registered before its first event is sent."""
+    from_files = {row["ingestion"] for row in rows} - {None}
+    named = database.ingestion.find({"_id": {"$in": list(from_files)}}, {"name": True}) if from_files else ()
+    return {one["_id"]: one["name"] for one in named}
+
+
+def _source(row: Row, files: Mapping[str, str]) -> Document | str:
+    if row["ingestion"] is None:
+        return "api"
+    return {
+        "ingestion": row["ingestion"],
+        "position": Int64(row["version"]["position"]),
+        "file": files.get(row["ingestion"]),
+    }

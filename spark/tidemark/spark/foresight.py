@@ -1,0 +1,49 @@
+"""What the reports would be by other rules: a full recomputation that writes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from pymongo.database import Database
+from pyspark.sql import functions as F
+
+from tidemark.catalog.cube import MEASURES
+from tidemark.catalog.marks import TideMark
+from tidemark.catalog.rules import Rules
+from tidemark.serving import cells, plausibility
+from tidemark.serving.cells import Cells
+from tidemark.serving.database import Document
+from tidemark.serving.snapshot import snapshot
+from tidemark.settings import settings
+from tidemark.spark import transforms
+from tidemark.spark.documents import cell_of, sums_of
+from tidemark.spark.lake import Lake
+
+_CATEGORIES = 10  # that change most
+_PRODUCTS = MEASURES.index("products")
+
+
+def foresee(lake: Lake, database: Database[Document], rules: Rules) -> str:
+    """In Markdown: the served catalog beside the one of all that has been landed, by these rules."""
+    landed = lake.landed().mark
+    with lake.tasks_for(TideMark().behind(landed)):
+        rows = transforms.observed(lake.events(TideMark(), landed), settings().category_topic, rules)
+        products = rows.where(F.col("kind") == transforms.PRODUCT).select(*transforms.CUBED)
+        cube = transforms.cube(transforms.newest(products), rules).collect()
+    then = {cell_of(row): sums_of(row) for row in cube}
+    with snapshot(database) as now:
+        names = {one["_id"]: one["category_name"] for one in now.rows("category")}
+        served = cells.read(now)
+    return "\n".join([plausibility.in_words(plausibility.compare(served, then), passed=()), "", *_categories(served, then, names)])
+
+
+def _categories(served: Cells, then: Cells, names: Mapping[int, str]) -> Iterable[str]:
+    """Those that gain or lose most products."""
+    change: Counter[int] = Counter()
+    for cube, sign in ((then, 1), (served, -1)):
+        for cell, sums in cube.items():
+            change[cell.category_id] += sign * sums[_PRODUCTS]
+    most = sorted(((number, by) for number, by in change.items() if by), key=lambda one: (-abs(one[1]), one[0]))[:_CATEGORIES]
+    for number, by in most:
+        yield f"- {names.get(number, f'category {number}')}: {by:+,} products"

@@ -1,0 +1,60 @@
+"""What a product's document holds once uncommitted writes are looked through, and writes that compare it as it was read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from pymongo import DeleteOne, InsertOne, ReplaceOne
+from pymongo.collection import Collection
+from pymongo.errors import BulkWriteError
+
+from tidemark.serving.database import Document
+from tidemark.serving.ledger import Fenced, Ledger, Tag
+from tidemark.spark.documents import versioned
+from tidemark.spark.tasks import DUPLICATE_KEY
+
+
+class View(NamedTuple):
+    """What a document says once uncommitted writes are looked through."""
+
+    version: tuple[int, ...]
+    contribution: tuple[Any, ...]  # the cell's dimensions, then the measures
+
+
+class Held(NamedTuple):
+    """A product document's bookkeeping as read."""
+
+    tag: Tag
+    version: tuple[int, ...]
+    committed: View | None
+
+
+def held_by(tide: Document, ledger: Ledger) -> Held:
+    """What a document holds, by its `_tide` and what the ledger has committed."""
+    tag, version = Tag(**tide["tag"]), tuple(tide["version"].values())
+    if ledger.has_forgotten(tag):
+        return Held(tag, version, None)
+    if ledger.holds(tag):
+        return Held(tag, version, View(version, tuple(tide["contribution"])))
+    before = tide["before"]
+    return Held(tag, version, before and View(tuple(before["version"].values()), tuple(before["contribution"])))
+
+
+def as_read(asin: str, tag: Tag, version: tuple[int, ...]) -> Document:
+    """Matches the document only as it was read."""
+    return {"_id": asin, "_tide.tag": tag._asdict(), "_tide.version": versioned(version)}
+
+
+def apply(collection: Collection[Document], writes: Sequence[InsertOne[Document] | ReplaceOne[Document] | DeleteOne]) -> None:
+    """Inserts are inserts, the others compare what was read: whoever loses a race has been succeeded, and meets Fenced."""
+    if not writes:
+        return
+    try:
+        done = collection.bulk_write(writes, ordered=False)
+    except BulkWriteError as error:
+        if all(one["code"] == DUPLICATE_KEY for one in error.details["writeErrors"]) and error.details["writeErrors"]:
+            raise Fenced("a product was inserted by somebody else at the same time") from error
+        raise
+    if done.inserted_count + done.matched_count + done.deleted_count != len(writes):
+        raise Fenced("a product was replaced by somebody else at the same time")

@@ -1,0 +1,249 @@
+"""The master dataset in Delta Lake: all raw events, append-only, and the states that publications are made of.
+
+Table `events` holds what Kafka held, as it came, with the number of the landing that brought it. Table `states` holds layers: the
+states of the events between two marks, or of all below one. A publication names its layers; the newest of each product, over all of
+them, is its state. Layers are written once and never changed, so that publications may branch and attempts may overlap.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import reduce
+from math import ceil
+from typing import TypeVar
+
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.spark import transforms
+
+log = logging.getLogger(__name__)
+
+_EVENTS = """topic STRING, partition INT, offset BIGINT, timestamp BIGINT, key BINARY, value BINARY,
+    headers ARRAY<STRUCT<key: STRING, value: BINARY>>, landing BIGINT"""
+_STATE_PROPERTIES = {"delta.dataSkippingNumIndexedCols": "0"}  # a layer is read whole: a tenth of writing it would go into statistics
+# Statistics by file of these alone: they say which files a mark needs, and those of values would be large.
+_EVENT_PROPERTIES = {"delta.appendOnly": "true", "delta.dataSkippingStatsColumns": "topic,partition,offset,timestamp,landing"}
+_TOPIC_ID = "tidemark.topic."  # a table property for each topic
+
+_LANDING = "tidemark-landing"  # whose numbers Delta keeps beside the table: a number is written once
+
+_ROWS_A_TASK = 250_000
+_LISTING_TASKS = 8
+_COMPACTED_BYTES = 128 * 1024 * 1024  # at most; files of half of that are left as they are
+_CONFLICT = re.compile(r"DELTA_(CONCURRENT|METADATA_CHANGED|PROTOCOL_CHANGED)\w*|(Concurrent|MetadataChanged|ProtocolChanged)\w*Exception")
+_ATTEMPTS = 5
+
+_Answer = TypeVar("_Answer")
+
+
+class LostStates(Exception):
+    """Layers that a publication names are not in the state table."""
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What the table of events holds: the mark below which it holds everything, and the number of the newest landing, 0 before any."""
+
+    mark: TideMark
+    landing: int
+
+
+class Lake:
+    """The tables under a folder or URL; they are created where they are not there."""
+
+    def __init__(self, spark: SparkSession, url: str) -> None:
+        self._spark = spark
+        self._events, self._states = f"{url}/events", f"{url}/states"
+        self._sql(f"CREATE TABLE IF NOT EXISTS {_table(self._events)} ({_EVENTS}) USING DELTA {_properties(_EVENT_PROPERTIES)}")
+
+    # raw events -----------------------------------------------------------------------------------------------------------
+
+    def landed(self) -> Landed:
+        """What has been landed, as the table itself says: nothing else remembers it."""
+        found = self._read(self._events).groupBy("topic", "partition").agg(F.max("offset").alias("last"), F.max("landing").alias("landing"))
+        rows = found.collect()
+        return Landed(
+            TideMark({TopicPartition(row["topic"], row["partition"]): row["last"] + 1 for row in rows}),
+            max((row["landing"] for row in rows), default=0),
+        )
+
+    def append(self, events: DataFrame, landing: int) -> None:
+        """Appends events as that landing, all or none.
+
+        Where somebody else has appended that landing, nothing is: what landed() says afterwards tells.
+        """
+        writer = events.withColumn("landing", F.lit(landing).cast("bigint")).write.format("delta").mode("append")
+        try:
+            writer.option("txnAppId", _LANDING).option("txnVersion", landing).save(self._events)
+        except (PySparkException, Py4JError) as error:
+            if not _CONFLICT.search(str(error)):
+                raise
+            log.info("landing %d has been made by somebody else at the same time", landing)
+
+    def events(self, start: TideMark, end: TideMark) -> DataFrame:
+        """The events at or beyond one mark and below another."""
+        return self._read(self._events).where(_between(start, end)).drop("landing")
+
+    def landings(self, after: int, until: int) -> DataFrame:
+        """The events that the landings after one and up to another have brought."""
+        return self._read(self._events).where((F.col("landing") > after) & (F.col("landing") <= until)).drop("landing")
+
+    def topics(self) -> dict[str, str]:
+        """Kafka's ids of the topics whose events have been landed, by name."""
+        rows = self._sql(f"SHOW TBLPROPERTIES {_table(self._events)}").collect()
+        return {row["key"].removeprefix(_TOPIC_ID): row["value"] for row in rows if row["key"].startswith(_TOPIC_ID)}
+
+    def remember_topics(self, identities: Mapping[str, str]) -> None:
+        """Keeps the ids of topics that have none yet."""
+        if new := {_TOPIC_ID + topic: identity for topic, identity in identities.items() if topic not in self.topics()}:
+            self._sql(f"ALTER TABLE {_table(self._events)} SET {_properties(new)}")
+
+    # states ---------------------------------------------------------------------------------------------------------------
+
+    def write_layer(self, layer: int, states: DataFrame) -> None:
+        """Writes a layer whose number nobody else has."""
+        rows = states.withColumn("layer", F.lit(layer).cast("bigint")).write.format("delta").options(**_STATE_PROPERTIES)
+        rows.partitionBy("layer").mode("append").save(self._states)
+
+    def layers(self) -> set[int]:
+        """The layers there are. One without any state is none."""
+        if not self._is_table(self._states):
+            return set()
+        return {row["layer"] for row in self._read(self._states).select("layer").distinct().collect()}
+
+    def require_layers(self, layers: Collection[int]) -> None:
+        """Raises LostStates where one of them is not there."""
+        if lost := set(layers) - self.layers():
+            raise LostStates(
+                f"the state table does not hold layers {sorted(lost)}: run the nightly batch with mode=full, then take that one"
+            )
+
+    def states(self, layers: Collection[int], *names: str) -> DataFrame:
+        """The states that these layers make together, as transforms.states() leaves them; of these columns only, where they are named."""
+        if not layers:
+            return self._nothing(*names)
+        rows = self._read(self._states).where(F.col("layer").isin(*layers)).drop("layer")
+        rows = rows.select(*names) if names else rows
+        return transforms.states(rows) if len(layers) > 1 else rows
+
+    def drop_layers(self, layers: Collection[int]) -> None:
+        """Drops layers, and of what has been dropped the files that no reader can have open any more."""
+        if layers:
+            self._sql(f"DELETE FROM {_table(self._states)} WHERE layer IN ({', '.join(map(str, sorted(layers)))})")
+            self._vacuum(self._states)
+
+    # upkeep ---------------------------------------------------------------------------------------------------------------
+
+    def compact(self) -> int:
+        """Writes small files of raw events together as larger ones of the same events; returns how many files there are less.
+
+        Landings go on meanwhile. The former files stay until vacuum() finds them a week old.
+        """
+        name = "spark.databricks.delta.optimize.{}FileSize"
+        with self._options({name.format("min"): _COMPACTED_BYTES // 2, name.format("max"): _COMPACTED_BYTES}):
+            metrics = self._sql(f"OPTIMIZE {_table(self._events)}").collect()[0]["metrics"]
+        return int(metrics["numFilesRemoved"] - metrics["numFilesAdded"])
+
+    def vacuum(self) -> None:
+        """Deletes files that no version of a table needs and none has needed for a week (Delta's own retention): no reader is that slow.
+
+        All that is read are newest versions, in which no event is ever missing and each layer is there that a publication names.
+        """
+        for path in self._there():
+            self._vacuum(path)
+
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Files and bytes of each table's newest version."""
+        found = {path: self._sql(f"DESCRIBE DETAIL {_table(path)}").collect()[0] for path in self._there()}
+        return {path.rpartition("/")[2]: (row["numFiles"], row["sizeInBytes"]) for path, row in found.items()}
+
+    # ----------------------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def tasks_for(self, rows: int) -> Iterator[None]:
+        """As many tasks after a shuffle as keep each one's rows few, so that memory does not grow with the history."""
+        with self._options({"spark.sql.shuffle.partitions": max(2, ceil(rows / _ROWS_A_TASK))}):
+            yield
+
+    @contextmanager
+    def _options(self, options: Mapping[str, int]) -> Iterator[None]:
+        """Options of the session, for a while."""
+        before = {name: self._spark.conf.get(name, None) for name in options}
+        for name, value in options.items():
+            self._spark.conf.set(name, str(value))
+        try:
+            yield
+        finally:
+            for name, former in before.items():
+                if former is None:
+                    self._spark.conf.unset(name)
+                else:
+                    self._spark.conf.set(name, former)
+
+    def _vacuum(self, path: str) -> None:
+        # By default ten thousand tasks list the files, however few they are.
+        with self._options({"spark.sql.sources.parallelPartitionDiscovery.parallelism": _LISTING_TASKS}):
+            self._sql(f"VACUUM {_table(path)}")
+
+    def _there(self) -> list[str]:
+        return [self._events, *([self._states] if self._is_table(self._states) else [])]
+
+    def _nothing(self, *names: str) -> DataFrame:
+        no_events = self._read(self._events).where(F.lit(False)).drop("landing")
+        rows = transforms.observed(no_events, "")
+        return rows.select(*names) if names else rows
+
+    def _read(self, path: str) -> DataFrame:
+        return self._spark.read.format("delta").load(path)
+
+    def _is_table(self, path: str) -> bool:
+        try:
+            self._read(path)
+        except PySparkException as error:
+            if "DELTA_PATH_DOES_NOT_EXIST" in str(error) or "DELTA_TABLE_NOT_FOUND" in str(error) or "PATH_NOT_FOUND" in str(error):
+                return False
+            raise
+        return True
+
+    def _sql(self, statement: str) -> DataFrame:
+        return _again_where_others_were_faster(lambda: self._spark.sql(statement))
+
+
+def _again_where_others_were_faster(act: Callable[[], _Answer]) -> _Answer:
+    """Delta refuses a change that was planned on what is no longer so; planned anew it goes through."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return act()
+        except (PySparkException, Py4JError) as error:
+            if not _CONFLICT.search(str(error)):
+                raise
+    return act()
+
+
+def _between(start: TideMark, end: TideMark) -> Column:
+    """Is an event at or beyond one mark and below the other?"""
+    offset = F.col("offset")
+    parts = [
+        (F.col("topic") == topic) & (F.col("partition") == partition) & (offset >= start[key]) & (offset < until)
+        for key, until in end.items()
+        if start[key] < until
+        for topic, partition in [key]
+    ]
+    return reduce(Column.__or__, parts, F.lit(False))
+
+
+def _table(path: str) -> str:
+    return f"delta.`{path.replace('`', '``')}`"
+
+
+def _properties(properties: Mapping[str, str]) -> str:
+    return f"TBLPROPERTIES ({', '.join(f'{json.dumps(name)} = {json.dumps(value)}' for name, value in properties.items())})"

@@ -1,0 +1,75 @@
+"""What the stream's /metrics shows, for Prometheus. What only MongoDB knows is asked at each look, and left out where it is not known."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import REGISTRY, Collector
+from pymongo import timeout
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+
+from tidemark.serving.database import Document
+from tidemark.serving.ledger import LEDGER
+from tidemark.serving.operations import LOOKED_AT_LATELY
+from tidemark.settings import settings
+
+ANSWER_SECONDS = 2.0  # within which MongoDB must answer a look
+
+EVENTS = Counter("tidemark_speed_events", "Events served, the rejected ones included")
+REJECTED = Counter("tidemark_speed_rejected_events", "Events that were rejected")
+SECONDS = Histogram(
+    "tidemark_speed_micro_batch_seconds",
+    "Time from a micro-batch's start to its commit",
+    buckets=(0.1, 0.25, 0.5, 0.75, 1, 1.5, 2.5, 5, 10, 20, 40, 80),
+)
+GENERATION = Gauge("tidemark_speed_generation", "Generation of this stream")
+
+log = logging.getLogger("tidemark.speed")
+
+
+def committed(events: int, rejected: int, seconds: float) -> None:
+    """Counts a micro-batch."""
+    EVENTS.inc(events)
+    REJECTED.inc(rejected)
+    SECONDS.observe(seconds)
+
+
+class Progress(Collector):
+    """How far the stream has come, by the ledger and by whoever looks where the log ends."""
+
+    def __init__(self, database: Database[Document]) -> None:
+        self._database = database
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing, so that nobody is asked before the first look."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        behind = GaugeMetricFamily(
+            "tidemark_speed_behind_events", "Offsets of the log that are not served, where that is known", labels=("topic", "partition")
+        )
+        committed = GaugeMetricFamily("tidemark_speed_committed_timestamp_seconds", "When the last micro-batch was committed")
+        try:
+            with timeout(ANSWER_SECONDS):
+                for one in self._database.report_partition.aggregate([{"$match": {"$expr": LOOKED_AT_LATELY}}]):
+                    behind.add_metric((one["topic"], str(one["partition"])), one["behind"])
+                ledger = self._database.state.find_one({"_id": LEDGER}) or {}
+                if at := ledger.get("committed_at"):
+                    committed.add_metric((), at.timestamp())
+        except PyMongoError as error:
+            log.warning("not known for /metrics: %s", error)
+        yield from (behind, committed)
+
+
+def serve(database: Database[Document]) -> None:
+    """Serves /metrics at the address of the settings until the process ends. A taken port is no reason not to run."""
+    try:
+        start_http_server(settings().speed_metrics_port, settings().speed_metrics_host)
+    except OSError as error:
+        log.warning("no /metrics at %s: %s. Choose another port with TIDEMARK_SPEED_METRICS_PORT", settings().speed_metrics_url, error)
+        return
+    REGISTRY.register(Progress(database))

@@ -1,0 +1,188 @@
+"""One micro-batch, step by step: one pass of Spark over the events, then one transaction.
+
+Products are written ahead under this micro-batch's tag, which says nothing until the ledger commits it together with the
+cells' differences and the offsets. Nothing else remembers progress, so it does not matter where any of it is cut off.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cache, cached_property
+from typing import Any
+
+from pymongo import UpdateMany
+from pymongo.database import Database
+from pyspark.sql import Column, DataFrame, Observation, Row
+from pyspark.sql import functions as F
+
+from tidemark.catalog.cube import MEASURES, Cell
+from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.catalog.versions import CategoryVersion
+from tidemark.serving import ledger, offsets
+from tidemark.serving.database import Document
+from tidemark.serving.ledger import Category, Fenced, Ledger, MicroBatch, Tag
+from tidemark.serving.notes import Work
+from tidemark.serving.operations import LOOKED_AT_LATELY
+from tidemark.spark import measures, transforms
+from tidemark.spark.log import identities
+from tidemark.spark.products import COLUMNS, DIMENSIONS, RESULT, ProductWriter
+from tidemark.spark.tasks import fencing
+
+log = logging.getLogger(__name__)
+
+
+class NewPartition(Exception):
+    """Events came from a partition that the stream did not start with: it starts again, naming all."""
+
+
+@dataclass
+class MicroBatches:
+    """The stream's own state between micro-batches: where it is, and which names categories have.
+
+    Only the ledger's generation may move on from here, so what this holds is the truth until somebody fences it.
+    """
+
+    database: Database[Document]
+    url: str
+    ledger: Ledger
+    partitions: frozenset[TopicPartition]
+    offsets: TideMark = field(init=False)
+    categories: dict[int, Category] = field(init=False)
+    work: Work = field(default_factory=Work)
+
+    def __post_init__(self) -> None:
+        self.offsets = self.ledger.offsets
+        self.categories = {
+            one["_id"]: Category(one["category_name"], CategoryVersion(**one["_tide"]["version"])) for one in self.database.category.find()
+        }
+
+    def run(self, observed: DataFrame, number: int) -> None:
+        """Applies micro-batch `number` (consecutive from 0) of rows as transforms.observed has them.
+
+        Raises Fenced, NewPartition, or whatever Spark and MongoDB raise.
+        """
+        started = time.monotonic()
+        # Spark reads on where it was, whatever stands there. Asked before, nothing of another topic is written; asked again
+        # after the reading, the ids vouch for what was read.
+        self.ledger.require_topics(identities())
+        rows, seen = self._write_products(observed, Tag(self.ledger.generation, number))
+        reached = self._reached(seen)
+        self.ledger.require_topics(identities())
+        categories = self._newer_categories(rows)
+        self._rename_products(categories)
+        progress = self._progress(seen, reached, number, time.monotonic() - started)
+        batch = MicroBatch(
+            number=number,
+            offsets=reached,
+            differences=_differences(rows),
+            categories=categories,
+            newest_event=_moment(seen["newest_event"]),
+            newest_observation=_moment(seen["newest_observation"]),
+            progress=progress,
+        )
+        ledger.commit(self.database, self.ledger.generation, batch)
+        self.offsets = reached
+        self.categories |= categories
+        self.ledger = replace(self.ledger, offsets=reached, committed={**self.ledger.committed, self.ledger.generation: number})
+        seconds = time.monotonic() - started
+        measures.committed(seen["events"], seen["rejected"], seconds)
+        self.work = self.work.plus(Work(1, seen["events"], seen["rejected"], round(seconds * 1000)))
+        log.info(
+            "micro-batch %d of generation %d: %d events (%d rejected) in %.2f s, %.0f/s, %s behind",
+            number, self.ledger.generation, seen["events"], seen["rejected"], seconds, seen["events"] / seconds,
+            "unknown" if progress["behind"] is None else progress["behind"],
+        )  # fmt: skip
+
+    def _write_products(self, observed: DataFrame, tag: Tag) -> tuple[list[Row], dict[str, Any]]:
+        """Writes products and quarantine, and returns the differences, the categories, and what was seen on the way."""
+        writer = ProductWriter(self.url, self.database.name, tag, self.ledger, self.categories)
+        observation = Observation()
+        seen = observed.observe(observation, *self._metrics)
+        states = transforms.with_contributions(transforms.newest(seen)).select(*COLUMNS)
+        summed = states.mapInArrow(writer, RESULT).groupBy(*DIMENSIONS).agg(*_sums())
+        with fencing():
+            return summed.collect(), observation.get
+
+    @cached_property
+    def _metrics(self) -> list[Column]:
+        """What one pass tells beside its result. Maxima are right also where Spark runs a task twice; the counts are for people."""
+        version = F.col("version")
+        known = sorted(self.partitions)
+        ends = [
+            F.max(F.when((F.col("topic") == topic) & (version["partition"] == partition), version["offset"])).alias(f"end_{index}")
+            for index, (topic, partition) in enumerate(known)
+        ]
+        is_known = F.lit(False)
+        for topic in {key.topic for key in known}:
+            is_known |= (F.col("topic") == topic) & version["partition"].isin([key.partition for key in known if key.topic == topic])
+        return [
+            *ends,
+            F.max(F.when(~is_known, F.concat_ws("/", F.col("topic"), version["partition"]))).alias("unknown"),
+            F.count(F.lit(1)).alias("events"),
+            F.count("reason").alias("rejected"),
+            F.max("timestamp").alias("newest_event"),
+            F.max(F.when(F.col("kind") == transforms.PRODUCT, version["observed_at"])).alias("newest_observation"),
+        ]
+
+    def _reached(self, seen: Mapping[str, Any]) -> TideMark:
+        if seen["unknown"] is not None:
+            raise NewPartition(f"partition {seen['unknown']} is new: starting again with all partitions")
+        ends = {key: seen[f"end_{index}"] for index, key in enumerate(sorted(self.partitions))}
+        return TideMark({key: self.offsets[key] if end is None else end + 1 for key, end in ends.items()}).joined(self.offsets)
+
+    def _newer_categories(self, rows: list[Row]) -> dict[int, Category]:
+        told = {
+            row["category_id"]: Category(row["category_name"], CategoryVersion(*(row[name] for name in CategoryVersion._fields)))
+            for row in rows
+            if row["kind"] == transforms.CATEGORY
+        }
+        return {
+            number: one for number, one in told.items() if number not in self.categories or self.categories[number].version < one.version
+        }
+
+    def _rename_products(self, categories: Mapping[int, Category]) -> None:
+        """Products bear their category's name. A late name never overwrites a newer one, whoever writes it."""
+        renames = [
+            UpdateMany(
+                {"category_id": number, "_tide.category": {"$not": {"$gte": category.version._asdict()}}},
+                {"$set": {"category_name": category.name, "_tide.category": category.version._asdict()}},
+            )
+            for number, category in categories.items()
+        ]
+        if renames:
+            self.database.product.bulk_write(renames, ordered=False)
+
+    def _progress(self, seen: Mapping[str, Any], reached: TideMark, number: int, seconds: float) -> dict[str, Any]:
+        end = self.database.state.find_one({"_id": "log_end", "$expr": LOOKED_AT_LATELY})
+        return {
+            "batch": number,
+            "events": seen["events"],
+            "rejected": seen["rejected"],
+            "seconds": round(seconds, 3),
+            "events_per_second": round(seen["events"] / max(seconds, 1e-3)),
+            "behind": reached.behind(offsets.from_documents(end["offsets"])) if end else None,
+        }
+
+
+@cache
+def _sums() -> tuple[Column, ...]:
+    return tuple(F.sum(measure).alias(measure) for measure in MEASURES)
+
+
+def _differences(rows: list[Row]) -> dict[Cell, tuple[int, ...]]:
+    return {
+        Cell(row["category_id"], row["price_level"], row["is_best_seller"]): tuple(row[measure] for measure in MEASURES)
+        for row in rows
+        if row["kind"] != transforms.CATEGORY
+    }
+
+
+def _moment(milliseconds: int | None) -> datetime | None:
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+__all__ = ["Fenced", "MicroBatches", "NewPartition"]

@@ -1,0 +1,174 @@
+"""What a Spark task does with a partition of reduced rows: product documents and quarantine records into MongoDB, differences out.
+
+A document's committed view is the document itself, if the ledger has committed its tag, else its `before`. Whatever was
+written by a micro-batch that never committed is looked through, so that a crash, a retried task and any replay with any
+other batching come to the same end.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from operator import add, sub
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pymongo import InsertOne, ReplaceOne
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.errors import BulkWriteError
+
+from tidemark.catalog.cube import MEASURES, Cell
+from tidemark.catalog.versions import CategoryVersion, Version
+from tidemark.serving.database import Document, tidemark
+from tidemark.serving.ledger import Category, Fenced, Ledger, Tag
+from tidemark.spark.documents import CONTRIBUTION, FIELDS, State, document_of, file_names, quarantine_record, states_of, versioned
+from tidemark.spark.held import apply, as_read, held_by
+from tidemark.spark.tasks import DOCUMENTS_AT_ONCE, DUPLICATE_KEY, client
+from tidemark.spark.transforms import CATEGORY, PRODUCT
+
+# What a task returns, as Spark's schema: differences by cell (version columns null), and categories (measures null).
+RESULT = ", ".join(
+    (
+        "kind string, category_id int, price_level int, is_best_seller boolean, category_name string",
+        *(f"{name} bigint" for name in CategoryVersion._fields),
+        *(f"{measure} bigint" for measure in MEASURES),
+    )
+)
+DIMENSIONS = ("kind", "category_id", "price_level", "is_best_seller", "category_name", *CategoryVersion._fields)
+
+_RESULT_ARROW = pa.schema(
+    [
+        ("kind", pa.string()),
+        ("category_id", pa.int32()),
+        ("price_level", pa.int32()),
+        ("is_best_seller", pa.bool_()),
+        ("category_name", pa.string()),
+        *((name, pa.int64()) for name in CategoryVersion._fields),
+        *((measure, pa.int64()) for measure in MEASURES),
+    ]
+)
+
+CELL_DIFFERENCE = "cell"  # beside transforms.CATEGORY
+
+Differences = dict[tuple[Any, ...], tuple[int, ...]]  # measures by cell
+_NOTHING = (0,) * len(MEASURES)
+
+
+# What a task needs of transforms.with_contributions. A version comes in parts: a struct costs several times as much to hand over.
+COLUMNS = (
+    *("kind", *(f"version.{part}" for part in Version._fields)),
+    *dict.fromkeys((*FIELDS.values(), *CONTRIBUTION, "category_name", "topic", "timestamp", "reason", "ingestion", "raw")),
+)
+
+
+@dataclass(frozen=True)
+class ProductWriter:
+    """A micro-batch's task: constructed by the driver, called once a partition, maybe more than once.
+
+    `categories` are the names before this micro-batch.
+    """
+
+    url: str
+    database: str
+    tag: Tag
+    ledger: Ledger
+    categories: Mapping[int, Category]
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Rows of COLUMNS to rows of RESULT. Raises Fenced where somebody newer is at work."""
+        database = tidemark(client(self.url), self.database)
+        differences: Differences = {}
+        told: list[dict[str, Any]] = []
+        with _no_search_for_cycles():
+            for rows in _slices(batches):
+                others = rows.filter(pc.not_equal(rows.column("kind"), PRODUCT)).to_pylist()
+                told += [row for row in others if row["kind"] == CATEGORY]
+                self._quarantine(database, [row for row in others if row["reason"] is not None])
+                self._write(database.product, states_of(rows.filter(pc.equal(rows.column("kind"), PRODUCT))), differences)
+        yield _result(differences, told)
+
+    def _write(self, collection: Collection[Document], states: dict[str, State], differences: Differences) -> None:
+        found = collection.find({"_id": {"$in": list(states)}}, {"_tide": True}) if states else ()
+        held = {document["_id"]: held_by(document["_tide"], self.ledger) for document in found}
+        writes: list[InsertOne[Document] | ReplaceOne[Document]] = []
+        for asin, state in states.items():
+            now = held.get(asin)
+            if now is not None and now.tag.generation > self.tag.generation:
+                raise Fenced(f"product {asin} bears generation {now.tag.generation}, this stream is generation {self.tag.generation}")
+            base = now.committed if now is not None else None
+            if base is not None and base.version >= state.version:
+                continue
+            _count(differences, state.contribution, add)
+            if base is not None:
+                _count(differences, base.contribution, sub)
+            if now is not None and now.tag == self.tag and now.version == state.version:
+                continue  # an earlier attempt of this very task has written it
+            before = base and {"version": versioned(base.version), "contribution": base.contribution}
+            document = document_of(state, self.categories.get(state.contribution[0]), self.tag, before)
+            if now is None:
+                writes.append(InsertOne(document))
+            else:
+                writes.append(ReplaceOne(as_read(asin, now.tag, now.version), document))
+        apply(collection, writes)
+
+    def _quarantine(self, database: Database[Document], rows: list[dict[str, Any]]) -> None:
+        """Insert-only: a record that is there, however it was treated since, stays as it is."""
+        if not rows:
+            return
+        files = file_names(database, rows)
+        versioned_rows = ({**row, "version": {part: row[part] for part in Version._fields}} for row in rows)
+        records = [quarantine_record(row, files) for row in versioned_rows]
+        try:
+            database.quarantine.insert_many(records, ordered=False)
+        except BulkWriteError as error:
+            if any(one["code"] != DUPLICATE_KEY for one in error.details["writeErrors"]) or error.details["writeConcernErrors"]:
+                raise
+
+
+@contextmanager
+def _no_search_for_cycles() -> Iterator[None]:
+    """Documents by the thousand hold no cycles: Python's search for some would be a third of a task's time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _slices(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Rows as many as one find's at once."""
+    for batch in batches:
+        for start in range(0, batch.num_rows, DOCUMENTS_AT_ONCE):
+            yield batch.slice(start, DOCUMENTS_AT_ONCE)
+
+
+def _count(differences: Differences, contribution: tuple[Any, ...], sign: Callable[[int, int], int]) -> None:
+    """Adds a contribution to its cell, or takes it back."""
+    cell, measures = contribution[: len(Cell._fields)], contribution[len(Cell._fields) :]
+    differences[cell] = tuple(map(sign, differences.get(cell, _NOTHING), measures))
+
+
+def _result(differences: Differences, told: list[dict[str, Any]]) -> pa.RecordBatch:
+    rows = [
+        {
+            "kind": CELL_DIFFERENCE,
+            **dict(zip(Cell._fields, cell, strict=True)),
+            **dict(zip(MEASURES, sums, strict=True)),
+        }
+        for cell, sums in differences.items()
+        if any(sums)
+    ]
+    rows += [
+        {
+            "kind": CATEGORY,
+            "category_id": row["category_id"],
+            "category_name": row["category_name"],
+            **{name: row[name] for name in CategoryVersion._fields},
+        }
+        for row in told
+    ]
+    return pa.RecordBatch.from_pylist(rows, schema=_RESULT_ARROW)

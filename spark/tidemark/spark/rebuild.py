@@ -1,0 +1,99 @@
+"""Rebuild: brings products, categories, quarantine and reports to a publication, wherever they are; the stream goes on from its mark.
+
+Repair, rollback and the recovery of what was lost are all this one operation. It is idempotent: cut off anywhere, it is run again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from pymongo.database import Database
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from tidemark.catalog.marks import TideMark
+from tidemark.catalog.rules import RULES, Rules
+from tidemark.serving import ledger, publications, rebuilds
+from tidemark.serving.database import Document
+from tidemark.serving.ledger import Category, Ledger
+from tidemark.serving.publications import OtherRules, Publication
+from tidemark.settings import settings
+from tidemark.spark import transforms
+from tidemark.spark.compare import DIFFERENCE, At, QuarantineComparer
+from tidemark.spark.lake import Lake
+from tidemark.spark.log import look
+from tidemark.spark.restore import DONE, ProductRemover, ProductRestorer, QuarantineHealer, QuarantineRestorer
+from tidemark.spark.tasks import fencing
+from tidemark.spark.verify import names, products, products_there, records_there, rejections
+
+log = logging.getLogger(__name__)
+
+
+class Rebuilt(NamedTuple):
+    """How many documents a rebuild has written, and deleted or healed."""
+
+    products: int
+    products_removed: int
+    quarantined: int
+    healed: int
+
+
+def rebuild(spark: SparkSession, lake: Lake, database: Database[Document], number: int, rules: Rules = RULES) -> Rebuilt:
+    """Rebuilds a publication, or a draft that has been recomputed.
+
+    Raises NoPublication, LostStates, OtherRules, MissingOffsets where the log does not reach back to its mark, TopicsRecreated: all
+    before anything is changed. Raises Fenced where another rebuild is at work; the same one, run again, finishes what was left.
+    """
+    publication = publications.read(database, number)
+    lake.require_layers(publication.states())
+    if publication.rules not in (rules.fingerprint(), None):
+        raise OtherRules(
+            f"publication {number} was made by rules {publication.rules}, in force are {rules.fingerprint()}: with its numbers the reports "
+            "would be neither. Bring those rules back, or run the nightly batch with mode=full"
+        )
+    before, found = ledger.read(database), look()
+    before.require_topics(found.identities)
+    found.require(publication.mark)
+    own = rebuilds.begin(database, publication)
+    log.info("rebuilding publication %d at %s as generation %d", number, publication.mark, own.generation)
+    with lake.tasks_for(TideMark().behind(publication.mark)), fencing():
+        categories = names(lake, publication)
+        done = _restore(spark, lake, database, publication, own, categories)
+    rebuilds.end(database, own, publication, categories)
+    log.info("publication %d is served; products: %d written, %d removed; quarantine: %d written, %d healed", number, *done)
+    return done
+
+
+def _restore(
+    spark: SparkSession,
+    lake: Lake,
+    database: Database[Document],
+    publication: Publication,
+    own: Ledger,
+    categories: Mapping[int, Category],
+) -> Rebuilt:
+    whose = (settings().batch_mongodb, database.name, rebuilds.tag(own))
+    at = At(settings().batch_mongodb, database.name, own, publication.mark, *settings().topics)
+    states, rejected = products(lake, publication), rejections(lake, publication)
+    surplus = products_there(spark, database, at).join(states.select("id"), "id", "left_anti")
+    wrong = rejected.join(rejected.mapInArrow(QuarantineComparer(at), DIFFERENCE).select("id"), "id")
+    healed = records_there(spark, database, at).join(rejected.select("id"), "id", "left_anti").select("id")
+    return Rebuilt(
+        products_removed=_count(surplus.mapInArrow(ProductRemover(*whose), DONE)),
+        products=_count(states.mapInArrow(ProductRestorer(*whose, categories), DONE)),
+        quarantined=_count(_newest_rejections(lake, publication).join(wrong, "id").mapInArrow(QuarantineRestorer(*whose), DONE)),
+        healed=_count(healed.mapInArrow(QuarantineHealer(*whose), DONE)),
+    )
+
+
+def _newest_rejections(lake: Lake, publication: Publication) -> DataFrame:
+    """One event of each rejected source, the one that a micro-batch would keep."""
+    rows = lake.states(publication.states(), "kind", "id", "version", "topic", "timestamp", "reason", "ingestion", "raw")
+    return transforms.newest(rows.where(F.col("kind") == transforms.REJECTION))
+
+
+def _count(done: DataFrame) -> int:
+    """Runs it. The sum is null where there was nothing to do."""
+    return int(done.agg(F.sum("done")).collect()[0][0] or 0)

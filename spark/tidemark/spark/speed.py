@@ -1,0 +1,253 @@
+"""The speed layer's entry point: `python -m tidemark.spark.speed` follows the log until it is told to stop (SIGTERM) or is fenced.
+
+Each start takes a new generation and a new, throw-away Spark checkpoint, and reads on from the ledger's offsets. Where it is paused, or
+told to start anew (tidemark.serving.control), it ends with status 0, to be started again by whoever keeps it up.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+from pyspark.errors import StreamingQueryException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+
+from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.catalog.rules import Rules
+from tidemark.serving import control, ledger, notes, withdrawals
+from tidemark.serving.control import Control
+from tidemark.serving.database import Document, connect, tidemark
+from tidemark.serving.notes import Work
+from tidemark.settings import settings
+from tidemark.spark import measures, transforms
+from tidemark.spark.log import Log, MissingOffsets, UnfitTopic, look
+from tidemark.spark.microbatch import MicroBatches, NewPartition
+from tidemark.spark.session import session
+
+HEARTBEAT_SECONDS = 1
+
+log = logging.getLogger("tidemark.speed")
+
+
+class Stream:
+    """One generation of the stream, from the ledger's offsets until it is told to stop."""
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        database: Database[Document],
+        found: Log,
+        own: ledger.Ledger,
+        rules: Rules,
+        wanted: Control,
+        told_to_stop: threading.Event,
+    ) -> None:
+        self._spark = spark
+        self._database = database
+        self._log = found
+        self._own = own
+        self._batches = MicroBatches(database, settings().mongodb, own, frozenset(found.ends))
+        self._rules = rules
+        self._wanted = wanted
+        self._last: TideMark | None = None  # where the log ended when somebody paused the stream who lets it serve what is there
+        self._told_to_stop = told_to_stop
+        self._at_work = threading.Lock()  # held while a micro-batch runs, so that an end falls between two
+        self._ended = False
+        self._failure: BaseException | None = None
+        self._noted = Work()
+
+    def run(self) -> None:
+        """Until told to stop, paused, or told to start anew.
+
+        Raises what ended it otherwise: Fenced, NewPartition, or what Spark, Kafka and MongoDB raise.
+        """
+        checkpoint = _fresh_folder(settings().home / "speed", f"generation-{self._own.generation}")
+        query = self._query(self._own.offsets, checkpoint)
+        log.info("generation %d follows %s from %s", self._own.generation, ", ".join(settings().topics), self._own.offsets)
+        try:
+            while not self._told_to_stop.is_set() and not query.awaitTermination(HEARTBEAT_SECONDS):
+                wanted = self._beat()
+                self._note_work()
+                if self._is_over(wanted, query):
+                    break
+        except StreamingQueryException as error:
+            failure = self._failure or error
+            if not isinstance(failure, ledger.Fenced | NewPartition):
+                _require(self._batches.ledger, look())  # if something is wrong with the log, that is what Spark has stumbled over
+            raise failure from None
+        finally:
+            with self._at_work:
+                self._ended = True
+            query.stop()  # without the lock: it waits for a micro-batch that waits for the lock
+            shutil.rmtree(checkpoint, ignore_errors=True)
+            self._note_work()
+        if self._failure is not None:
+            raise self._failure
+        log.info("generation %d has stopped at %s", self._own.generation, self._batches.offsets)
+
+    def _query(self, start: TideMark, checkpoint: Path) -> StreamingQuery:
+        records = (
+            self._spark.readStream.format("kafka")
+            .option("kafka.bootstrap.servers", settings().kafka)
+            .option("subscribe", ",".join(settings().topics))
+            .option("startingOffsets", self._log.starting_offsets(start))
+            .option("maxOffsetsPerTrigger", settings().max_events_per_batch)
+            .option("failOnDataLoss", "true")
+            .option("includeHeaders", "true")
+            # Spark asks for what is there. A broker that kept an older request of the same consumer for news would keep it waiting.
+            .option("kafka.fetch.max.wait.ms", "10")
+            .load()
+        )
+        # Judged here, Spark takes the judging's many columns in once, not in every micro-batch.
+        observed = transforms.observed(transforms.events(records), settings().category_topic, self._rules)
+        return (
+            observed.writeStream.foreachBatch(self._micro_batch)
+            .option("checkpointLocation", f"file://{checkpoint}")  # not as a URI: Hadoop takes what is escaped in one literally
+            .trigger(processingTime=f"{settings().trigger_seconds} seconds")
+            .start()
+        )
+
+    def _micro_batch(self, observed: DataFrame, number: int) -> None:
+        with self._at_work:
+            if self._ended or self._told_to_stop.is_set():
+                return
+            try:
+                self._batches.run(observed, number)
+            except BaseException as failure:
+                self._failure = failure
+                raise
+
+    def _beat(self) -> Control | None:
+        """Says that the stream lives, and asks what is wanted of it; None where MongoDB does not answer."""
+        try:
+            ledger.heartbeat(self._database, self._own.generation)
+            return control.read(self._database)
+        except PyMongoError as error:
+            # The heartbeat's age shows it; a micro-batch that cannot do without MongoDB fails by itself.
+            log.warning("no heartbeat: %s", error)
+            return None
+
+    def _note_work(self) -> None:
+        """For those who look at it: nothing relies on it."""
+        done = self._batches.work
+        if done == self._noted:
+            return
+        try:
+            notes.worked(self._database, done.since(self._noted))
+        except PyMongoError as error:
+            log.warning("what was done in this minute is not noted: %s", error)
+        else:
+            self._noted = done
+
+    def _is_over(self, wanted: Control | None, query: StreamingQuery) -> bool:
+        """Is this stream not wanted any more?"""
+        if wanted is None:
+            return False
+        if wanted.restarts != self._wanted.restarts:
+            log.info("told to start anew")
+            return True
+        if wanted.pause is None or not wanted.pause.drain:
+            self._last = None
+            return wanted.pause is not None
+        self._last = self._last or TideMark(look().ends)
+        return self._batches.offsets.joined(_gone_by(query)).reaches(self._last)
+
+
+def _gone_by(query: StreamingQuery) -> TideMark:
+    """How far Spark has come with micro-batches that have ended. What no event stands at, as transactions leave it, counts."""
+    progress = query.lastProgress
+    ends = json.loads((progress["sources"][0]["endOffset"] if progress else None) or "{}")
+    return TideMark({TopicPartition(topic, int(partition)): offset for topic, those in ends.items() for partition, offset in those.items()})
+
+
+def follow(database: Database[Document], told_to_stop: threading.Event) -> None:
+    """Runs generation after generation: a new one where partitions have been added. Waits first while the stream is paused.
+
+    Returns when told to stop, or when another process is to go on. Raises what ended the last generation otherwise.
+    """
+    wanted = _wait_while_paused(database, told_to_stop)
+    _ready(database)  # before Spark, whose start takes longest
+    of = settings()
+    spark = session("tidemark-speed", memory=of.speed_memory, cores=of.speed_cores, ui_port=of.spark_ui_port)
+    while not told_to_stop.is_set():
+        found = _ready(database)
+        rules = withdrawals.in_force(database)
+        own = ledger.start_generation(database, rules.fingerprint(), found.identities)
+        measures.GENERATION.set(own.generation)
+        try:
+            Stream(spark, database, found, own, rules, wanted, told_to_stop).run()
+        except NewPartition as reason:
+            log.info("%s", reason)
+        else:
+            control.mark_stopped(database)
+            return
+
+
+def _wait_while_paused(database: Database[Document], told_to_stop: threading.Event) -> Control:
+    """What is wanted when the wait is over. Asked before the rules are: who changes those asks for a new start afterwards."""
+    said = False
+    while (wanted := control.read(database)).pause is not None and not told_to_stop.wait(HEARTBEAT_SECONDS):
+        if not said:
+            said = True
+            log.info("%s; `make resume` or DAG stream lets it go on", control.in_words(wanted))
+            control.mark_stopped(database)
+    return wanted
+
+
+def _ready(database: Database[Document]) -> Log:
+    """The log, fit to be read on from the ledger's offsets. Raises Fenced, UnfitTopic, TopicsRecreated or MissingOffsets."""
+    own = ledger.read(database)  # first, because the log's end must not be older than the offsets
+    own.require_no_rebuild()
+    found = look()
+    _require(own, found)
+    return found
+
+
+def _require(own: ledger.Ledger, found: Log) -> None:
+    own.require_topics(found.identities)
+    found.require(own.offsets)
+
+
+def main() -> int:
+    """Exit status 0 when told to stop, 1 otherwise; the log's last line says why and what to do."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
+    for noisy in ("py4j", "kafka", "pymongo"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    told_to_stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: told_to_stop.set())
+    with connect() as client:
+        measures.serve(tidemark(client))
+        try:
+            follow(tidemark(client), told_to_stop)
+        except ledger.Fenced as reason:
+            log.warning("stopped: %s", reason)
+            return 1
+        except (UnfitTopic, MissingOffsets, ledger.TopicsRecreated, ledger.NotPrepared) as reason:
+            log.error("cannot run: %s", reason)
+            return 1
+        except Exception as error:
+            log.exception("the stream has failed")
+            log.error("%s; nothing is lost: the next start goes on from the ledger's offsets", type(error).__name__)
+            return 1
+    return 0
+
+
+def _fresh_folder(parent: Path, name: str) -> Path:
+    """A new empty folder; what former generations left beside it goes."""
+    shutil.rmtree(parent, ignore_errors=True)
+    folder = parent / name
+    folder.mkdir(parents=True)
+    return folder
+
+
+if __name__ == "__main__":
+    sys.exit(main())

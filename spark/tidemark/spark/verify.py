@@ -1,0 +1,187 @@
+"""Verification: is what the speed layer has made of the events below a draft's mark what the batch layer makes of them?"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+
+from pymongo.database import Database
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.storagelevel import StorageLevel
+
+from tidemark.catalog.marks import TideMark
+from tidemark.catalog.versions import CategoryVersion
+from tidemark.serving import cells, ingestions, ledger, plausibility, publications, verifications
+from tidemark.serving.database import Document
+from tidemark.serving.ledger import Category, Ledger
+from tidemark.serving.publications import Publication, StartAgain
+from tidemark.serving.snapshot import snapshot
+from tidemark.serving.verifications import Differences, Kind, NotVerified
+from tidemark.settings import settings
+from tidemark.spark import transforms
+from tidemark.spark.compare import (
+    DIFFERENCE,
+    FOUND,
+    At,
+    ProductComparer,
+    ProductFinder,
+    QuarantineComparer,
+    QuarantineFinder,
+    Range,
+    ranges,
+)
+from tidemark.spark.lake import Lake
+
+log = logging.getLogger(__name__)
+
+_RANGES = 8  # tasks that a collection is scanned by
+
+# What of a product's state its document is made of.
+PRODUCT_COLUMNS = (
+    *("kind", "id", "version", "topic", "title", "imgUrl", "productURL", "stars", "stars_tenths", "reviews", "price", "price_cents"),
+    *("listPrice", "list_price_cents", "category_id", "isBestSeller", "boughtInLastMonth"),
+)
+
+
+def verify(spark: SparkSession, lake: Lake, database: Database[Document], number: int) -> Document:
+    """Verifies a draft and keeps what it finds; returns the verification.
+
+    Raises StartAgain where a rebuild has begun since the cut, NoPublication, LostStates.
+    """
+    draft = publications.read(database, number)
+    if draft.cut is None or draft.published_at is not None:
+        try:
+            found_before = verifications.read(database, number)
+        except NotVerified:
+            raise StartAgain(
+                f"publication {number} is served or has been, by a rebuild, without having been verified: start again at cut"
+            ) from None
+        log.info("publication %d has been published before: what follows was found then", number)
+        return found_before
+    lake.require_layers(draft.states())
+    # Read first: what is committed later lies beyond the mark.
+    own = ledger.read(database)
+    at = At(settings().batch_mongodb, database.name, own, draft.mark, *settings().topics)
+    categories = names(lake, draft)
+    served, cube = publications.cells(database, draft.cut.served), publications.cells(database, number)
+    with lake.tasks_for(TideMark().behind(draft.mark)):
+        found = {
+            Kind.CELL: verifications.of_cells(cube, publications.cut_cells(database, number)),
+            Kind.PRODUCT: _products(spark, lake, database, draft, at, categories),
+            Kind.CATEGORY: verifications.first(_categories(database, at, categories)),
+            Kind.QUARANTINE: _quarantine(spark, lake, database, draft, at),
+        }
+        reconciled, found[Kind.INGESTION] = _ingestions(spark, lake, database, draft.mark)
+    _require_no_rebuild_since(draft, draft.cut.rebuilds, ledger.read(database))
+    former = publications.read(database, draft.cut.served)
+    return verifications.store(database, draft, former, found, reconciled, plausibility.compare(served, cube))
+
+
+def names(lake: Lake, publication: Publication) -> dict[int, Category]:
+    """Newest names of categories below a publication's mark."""
+    rows = lake.states(publication.states(), "kind", "id", "version", "topic", "category_id", "category_name")
+    return {
+        row["category_id"]: Category(row["category_name"], CategoryVersion(*(row["version"][name] for name in CategoryVersion._fields)))
+        for row in rows.where(F.col("kind") == transforms.CATEGORY).collect()
+    }
+
+
+def products(lake: Lake, publication: Publication) -> DataFrame:
+    """The product states of a publication, as documents are made of them."""
+    rows = lake.states(publication.states(), *PRODUCT_COLUMNS)
+    return transforms.with_contributions(rows.where(F.col("kind") == transforms.PRODUCT))
+
+
+def rejections(lake: Lake, publication: Publication) -> DataFrame:
+    """The rejected sources below a publication's mark: id, and of each of its events topic, partition, offset and reason."""
+    rows = lake.states(publication.states(), "kind", "id", "version", "topic", "reason")
+    event = F.struct("topic", F.col("version.partition").alias("partition"), F.col("version.offset").alias("offset"), "reason")
+    return rows.where(F.col("kind") == transforms.REJECTION).groupBy("id").agg(F.collect_list(event).alias("events"))
+
+
+def scanned(spark: SparkSession, found: Iterable[Range]) -> DataFrame:
+    """Ranges of keys, a task each."""
+    rows = list(found)
+    return spark.createDataFrame(rows, "least string, below string").repartition(len(rows), "least")
+
+
+def products_there(spark: SparkSession, database: Database[Document], at: At) -> DataFrame:
+    """All products in MongoDB, by their bookkeeping."""
+    return scanned(spark, ranges(database.product, _RANGES)).mapInArrow(ProductFinder(at), FOUND)
+
+
+def records_there(spark: SparkSession, database: Database[Document], at: At) -> DataFrame:
+    """The quarantine records in MongoDB that should be of a rejection below the mark."""
+    return scanned(spark, ranges(database.quarantine, _RANGES)).mapInArrow(QuarantineFinder(at), DIFFERENCE)
+
+
+def _products(
+    spark: SparkSession, lake: Lake, database: Database[Document], draft: Publication, at: At, categories: Mapping[int, Category]
+) -> Differences:
+    states = products(lake, draft)
+    wrong = states.mapInArrow(ProductComparer(at, categories), DIFFERENCE)
+    surplus = products_there(spark, database, at).where("counts").join(states.select("id"), "id", "left_anti")
+    return _named(wrong.unionByName(surplus.select("id", F.lit("should not be there").alias("how"))))
+
+
+def _quarantine(spark: SparkSession, lake: Lake, database: Database[Document], draft: Publication, at: At) -> Differences:
+    rejected = rejections(lake, draft)
+    wrong = rejected.mapInArrow(QuarantineComparer(at), DIFFERENCE)
+    surplus = records_there(spark, database, at).join(rejected.select("id"), "id", "left_anti")
+    return _named(wrong.unionByName(surplus))
+
+
+def _named(differences: DataFrame) -> Differences:
+    """Counts them and takes the first; kept meanwhile, because finding them reads all documents."""
+    kept = differences.persist(StorageLevel.DISK_ONLY)
+    try:
+        count = kept.count()
+        rows = kept.orderBy("id").limit(verifications.NAMED).collect() if count else []
+        return Differences(count, [(row["id"], row["how"]) for row in rows])
+    finally:
+        kept.unpersist()
+
+
+def _categories(database: Database[Document], at: At, expected: Mapping[int, Category]) -> Iterator[tuple[str, str]]:
+    there = {one["_id"]: one for one in database.category.find()}
+    for number in sorted({*there, *expected}):
+        document, category = there.get(number), expected.get(number)
+        if document is not None and at.category_is_beyond(document["_tide"]["version"]):
+            continue
+        if document is None:
+            yield str(number), "missing"
+        elif category is None:
+            yield str(number), f"should not be there: {document['category_name']!r}"
+        else:
+            found = Category(document["category_name"], CategoryVersion(**document["_tide"]["version"]))
+            if found != category:
+                yield str(number), f"{found} instead of {category}"
+    with snapshot(database) as now:
+        yield from ((f"cells of {number}", how) for number, how in cells.misnamed(now))
+
+
+def _ingestions(spark: SparkSession, lake: Lake, database: Database[Document], mark: TideMark) -> tuple[int, Differences]:
+    """Every row of a file is an event, whatever it was judged to be, of however many events that tell of it.
+
+    Of ingestions all of whose chunks lie below the mark, each until it has been found right once.
+    """
+    rows = ingestions.to_reconcile(database, mark)
+    if not rows:
+        return 0, Differences(0, [])
+    wanted = spark.createDataFrame([(identity,) for identity in rows], "ingestion string")
+    told = transforms.sources(lake.events(TideMark(), mark)).join(F.broadcast(wanted), "ingestion").distinct()
+    found = {row["ingestion"]: row["count"] for row in told.groupBy("ingestion").count().collect()}
+    right = [identity for identity, count in rows.items() if found.get(identity, 0) == count]
+    ingestions.mark_reconciled(database, right)
+    wrong = [
+        (identity, f"{found.get(identity, 0):,} of {count:,} rows are in the raw history")
+        for identity, count in sorted(rows.items())
+        if identity not in set(right)
+    ]
+    return len(right), verifications.first(wrong)
+
+
+def _require_no_rebuild_since(draft: Publication, rebuilds: int, now: Ledger) -> None:
+    if (now.rebuilding, now.rebuilds) != (None, rebuilds):
+        raise StartAgain(f"a rebuild has begun since publication {draft.number} was cut: start again at cut")

@@ -1,0 +1,59 @@
+"""The tide mark: a Kafka offset per partition, exclusive. What lies below belongs to the batch layer, the rest to the stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from tidemark.catalog.events import Event
+
+
+class TopicPartition(NamedTuple):
+    topic: str
+    partition: int
+
+
+class TideMark(Mapping[TopicPartition, int]):
+    """Offsets by partition. A partition it does not name is at 0, and naming it at 0 says the same."""
+
+    def __init__(self, offsets: Mapping[TopicPartition, int] | None = None) -> None:
+        self._offsets = {TopicPartition(*key): offset for key, offset in sorted((offsets or {}).items()) if offset}
+        if any(offset < 0 for offset in self._offsets.values()):
+            raise ValueError(f"a tide mark has no negative offsets: {self._offsets}")
+
+    def __getitem__(self, key: TopicPartition) -> int:
+        return self._offsets.get(key, 0)
+
+    def __iter__(self) -> Iterator[TopicPartition]:
+        return iter(self._offsets)
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._offsets
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TideMark) and self._offsets == other._offsets
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._offsets.items()))
+
+    def __repr__(self) -> str:
+        return "TideMark(" + ", ".join(f"{topic}/{partition}@{offset}" for (topic, partition), offset in self.items()) + ")"
+
+    def covers(self, event: Event) -> bool:
+        """Does the event lie below the mark?"""
+        return event.offset < self[TopicPartition(event.topic, event.partition)]
+
+    def reaches(self, other: TideMark) -> bool:
+        """Is the mark at or beyond the other in every partition?"""
+        return all(self[key] >= offset for key, offset in other.items())
+
+    def joined(self, other: TideMark) -> TideMark:
+        """The lowest mark that reaches both."""
+        return TideMark({key: max(self[key], other[key]) for key in {*self, *other}})
+
+    def behind(self, other: TideMark) -> int:
+        """How many offsets lie from this mark to the other, over all partitions; a partition that is ahead counts 0."""
+        return sum(max(0, offset - self[key]) for key, offset in other.items())

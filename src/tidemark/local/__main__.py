@@ -1,0 +1,264 @@
+"""The local stack's commands: `python -m tidemark.local run|dry-run|start|status|stop|clean|dashboards|logs`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydantic import ValidationError
+from pymongo.errors import PyMongoError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tidemark.ingest.layouts import columns_argument
+from tidemark.local import health, job, stack
+from tidemark.local.programs import base_environment, known_accounts, superset_environment, superset_script
+from tidemark.local.runs import Refused
+from tidemark.serving.database import connect, tidemark
+from tidemark.serving.status import state
+from tidemark.settings import in_words, settings
+
+TAIL_BYTES = 4_000  # of each log
+WIDTH = 110  # columns, where output goes to no terminal
+
+
+def run(given: argparse.Namespace, console: Console) -> int:
+    job.run(console, _catalog(given), batch=given.batch == "yes")
+    return 0
+
+
+def dry_run(given: argparse.Namespace, console: Console) -> int:
+    job.dry_run(console, _catalog(given))
+    return 0
+
+
+def start(_: argparse.Namespace, console: Console) -> int:
+    job.start(console)
+    console.print(job.addresses(), soft_wrap=True)
+    return 0
+
+
+def status(given: argparse.Namespace, console: Console) -> int:
+    """Exit status 1 where something is not healthy."""
+    with ThreadPoolExecutor() as pool:
+        found = dict(zip(health.CHECKS, pool.map(lambda check: check(), health.CHECKS.values()), strict=True))
+    for program in stack.programs():
+        if program.name in found and program.state != "RUNNING":
+            # Its last heartbeat may be fresh yet.
+            found[program.name] = found[program.name]._replace(healthy=False, detail=f"{program.state.lower()} {program.detail}".strip())
+    if found["superset"].healthy:
+        logins = ", ".join(f"{name} / {password}" for name, password in known_accounts().items())
+        found["superset"] = found["superset"]._replace(detail=logins)
+    now: dict[str, Any] | None = None
+    if found["mongodb"].healthy:
+        with connect(within_seconds=5) as client:
+            now = state(tidemark(client))
+    if given.json:
+        servers: dict[str, dict[str, Any]] = {name: one._asdict() for name, one in found.items()}
+        servers["superset"]["accounts"] = known_accounts()
+        servers["speed"]["metrics"] = settings().speed_metrics_url
+        if known := next(iter(known_accounts().items()), None):
+            servers["superset"] |= dict(zip(("username", "password"), known, strict=True))
+        sys.stdout.write(json.dumps({**servers, "state": now}, indent=2) + "\n")
+    else:
+        _show_status(console, found, now)
+    return 0 if all(one.healthy for one in found.values()) else 1
+
+
+def stop(_: argparse.Namespace, console: Console) -> int:
+    with job.Progress(console) as say:
+        stopped = stack.stop(say)
+    console.print("stopped" if stopped else "nothing was running")
+    return 0
+
+
+def clean(_: argparse.Namespace, console: Console) -> int:
+    """Only what the stack has made goes: whatever else lies in the folder stays."""
+    if stack.is_running():
+        console.print("the stack is running: make stop first")
+        return 1
+    stack.end_leftovers()
+    for name in ("airflow", "catalogs", "jobs", "kafka", "lake", "logs", "mongodb", "run", "spark", "speed", "superset", "work"):
+        shutil.rmtree(settings().home / name, ignore_errors=True)
+    for name in ("supervisor.conf", "supervisor.pid", "supervisor.sock"):
+        (settings().home / name).unlink(missing_ok=True)
+    console.print(f"{settings().home} is clean")
+    return 0
+
+
+def dashboards(given: argparse.Namespace, console: Console) -> int:
+    """Between Superset and the files of superset/assets."""
+    if not health.superset().healthy:
+        console.print(f"Superset at {settings().superset_url} does not answer: make start")
+        return 1
+    words = superset_script("transfer.py", given.what, *(["--overwrite"] if given.overwrite else []))
+    return subprocess.run(words, env={**base_environment(), **superset_environment()}).returncode
+
+
+def logs(given: argparse.Namespace, console: Console) -> int:
+    """Follows the programs' logs until interrupted."""
+    followed: dict[Path, _Log] = {}
+    while True:
+        there = sorted(stack.log_folder().glob("*.log"))
+        for path in there:
+            if given.program in (None, path.stem):
+                followed.setdefault(path, _Log(path)).copy_lines()
+        if not followed:
+            names = ", ".join(path.stem for path in there)
+            console.print(f"no log of {given.program}; there are: {names}" if names else f"no logs in {stack.log_folder()} yet")
+            return 1
+        if not given.follow:
+            return 0
+        sys.stdout.flush()
+        time.sleep(0.5)
+
+
+class _Log:
+    """A program's log, from its newest lines on, also when another file takes its name."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("rb")
+        self._file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        if self._file.tell():
+            self._file.readline()  # the end of a line
+        self._begun = b""
+
+    def copy_lines(self) -> None:
+        self._copy()
+        try:
+            other = self._path.open("rb")
+        except FileNotFoundError:  # it has been moved away, and the next is not there yet
+            return
+        if os.path.sameopenfile(other.fileno(), self._file.fileno()):
+            other.close()
+            return
+        self._copy()  # what came before the other file did
+        self._file.close()
+        self._file = other
+        self._copy()
+
+    def _copy(self) -> None:
+        *lines, self._begun = (self._begun + self._file.read()).split(b"\n")
+        for line in lines:
+            sys.stdout.write(f"{self._path.stem:>22} | {line.decode(errors='replace').rstrip()}\n")
+
+
+def _show_status(console: Console, found: dict[str, health.Health], now: dict[str, Any] | None) -> None:
+    running = stack.programs()
+    if not running and not any(one.healthy for one in found.values()):
+        console.print("The stack is not running: make run")
+        return
+    table = Table("", "", "address", "", title="Tidemark")
+    for name, one in found.items():
+        table.add_row(name, "[green]healthy[/]" if one.healthy else "[red]not healthy[/]", one.url, escape(one.detail))
+    console.print(table)
+    if not running:
+        console.print("but supervisor, which keeps them up, is not running: make start ends them and starts all anew")
+    for program in running:
+        if program.state not in ("RUNNING", "EXITED"):
+            console.print(f"{program.name:>20}  {program.state.lower()} {program.detail}", highlight=False, markup=False)
+    if now is None:
+        return
+    behind, batch = now["freshness"]["events_behind"], now["stream"]["last_micro_batch"]
+    lines = {
+        "products served": f"{now['summary']['products']:,}",
+        "events behind": "unknown: nobody has looked at the log within a minute" if behind is None else f"{behind:,}",
+        "last micro-batch": "-" if not batch else f"{batch['events']:,} events, {batch['events_per_second']:,} /s",
+        "ingestions": f"{now['ingestions']['served']} served, {now['ingestions']['under_way']} under way",
+        "quarantine (open)": ", ".join(f"{reason} {n:,}" for reason, n in now["quarantine"].items()) or "empty",
+        "publication": f"{now['freshness']['publication']}",
+        "alerts": "; ".join(one["text"] for one in now["alerts"]) or "none",
+    }
+    for name, value in lines.items():
+        console.print(f"{name:>20}  {value}", highlight=False)
+
+
+def _catalog(given: argparse.Namespace) -> job.Catalog:
+    return job.Catalog(
+        _list(given.products), _list(given.categories), _list(given.observed_at), given.columns or {}, given.rows, given.days
+    )
+
+
+def _list(text: str | None) -> list[str]:
+    return [one.strip() for one in (text or "").split(",") if one.strip()]
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of 1 or more")
+    return int(text)
+
+
+def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tidemark.local", description="Tidemark on one machine.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, does, act in (
+        ("run", "start everything, ingest a catalog, show the reports", run),
+        ("dry-run", "start everything, show what ingesting a catalog would change", dry_run),
+    ):
+        ingesting = commands.add_parser(name, help=does)
+        ingesting.add_argument("--products", help="product files, comma between; none: a generated catalog")
+        ingesting.add_argument("--categories", help="category files, comma between")
+        ingesting.add_argument("--observed-at", help="when the catalog was like that: one date, or one a product file, comma between")
+        ingesting.add_argument(
+            "--columns", type=columns_argument, help="columns that have other names in the files: price=Price,title=Name"
+        )
+        ingesting.add_argument("--rows", type=_count, default=20_000, help="products of a generated catalog (default %(default)s)")
+        ingesting.add_argument("--days", type=_count, default=3, help="days of a generated catalog (default %(default)s)")
+        ingesting.set_defaults(act=act)
+        if act is run:
+            ingesting.add_argument("--batch", choices=["yes", "no"], default="yes", help="end with a nightly run and the history")
+    commands.add_parser("start", help="start everything").set_defaults(act=start)
+    stating = commands.add_parser("status", help="health, lag, rows")
+    stating.add_argument("--json", action="store_true", help="for programs")
+    stating.set_defaults(act=status)
+    commands.add_parser("stop", help="stop everything").set_defaults(act=stop)
+    commands.add_parser("clean", help="delete all state of a stopped stack").set_defaults(act=clean)
+    moving = commands.add_parser("dashboards", help="bring the dashboards' files to Superset, or write them from it")
+    moving.add_argument("what", choices=["import", "export"])
+    moving.add_argument("--overwrite", action="store_true", help="import over what has been changed in Superset, too")
+    moving.set_defaults(act=dashboards)
+    logging_ = commands.add_parser("logs", help="the newest lines of all logs")
+    logging_.add_argument("program", nargs="?", help="of that program alone")
+    logging_.add_argument("--follow", action="store_true", help="go on until interrupted")
+    logging_.set_defaults(act=logs)
+    return parser.parse_args(words)
+
+
+def main() -> int:
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    for noisy in ("kafka", "httpx", "pymongo"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    given = _arguments()
+    try:
+        settings()
+        return int(given.act(given, console))
+    except ValidationError as error:
+        for line in in_words(error):
+            console.print(line, markup=False, style="red", soft_wrap=True)
+    except (job.CannotRun, Refused) as reason:
+        console.print(str(reason), markup=False, style="red", soft_wrap=True)
+    except (PyMongoError, httpx.HTTPError) as error:
+        console.print(f"a server does not answer: {error}. See make status and make logs", markup=False, style="red", soft_wrap=True)
+    except KeyboardInterrupt:
+        console.print("interrupted; what was started runs on (make status, make stop)")
+    except BrokenPipeError:  # whoever read this has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

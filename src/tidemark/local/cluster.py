@@ -1,0 +1,48 @@
+"""Programs that containers run beside those of the local stack: what there has one process is there several, or done once before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tidemark.local.programs import PYTHON, Program, airflow_environment
+from tidemark.settings import LOOPBACK, settings
+
+
+def _spark_class(name: str, *arguments: str) -> list[str]:
+    of = settings()
+    host = ("--host", of.spark_host) if of.spark_host else ()
+    return [str(Path(PYTHON).with_name("spark-class")), f"org.apache.spark.deploy.{name}", *host, *arguments]
+
+
+def _spark_master() -> list[str]:
+    port = urlsplit(settings().spark_master).port or 7077
+    return _spark_class("master.Master", "--port", str(port), "--webui-port", str(settings().spark_master_ui_port))
+
+
+def _spark_worker() -> list[str]:
+    of = settings()
+    gives = ("--cores", str(of.spark_worker_cores), "--memory", of.spark_worker_memory)
+    folder = ("--work-dir", str(of.home.resolve() / "spark-worker"))
+    return _spark_class("worker.Worker", *gives, *folder, "--webui-port", str(of.spark_worker_ui_port), of.spark_master)
+
+
+def _spark_environment() -> dict[str, str]:
+    of = settings()
+    clean = "-Dspark.worker.cleanup.enabled=true -Dspark.worker.cleanup.appDataTtl=86400"  # of jobs that have ended a day ago
+    return {
+        "PYSPARK_PYTHON": PYTHON,
+        "SPARK_DAEMON_MEMORY": "512m",
+        "SPARK_MASTER_OPTS": "-Dspark.master.rest.enabled=false",  # which would take jobs from whoever asks
+        "SPARK_WORKER_OPTS": clean,
+        "SPARK_LOCAL_DIRS": str(of.home.resolve() / "spark"),
+        **({"SPARK_LOCAL_IP": of.spark_host} if of.spark_host in LOOPBACK else {}),
+    }
+
+
+PROGRAMS: tuple[Program, ...] = (
+    Program("accounts", lambda: [PYTHON, "-m", "tidemark.local.prepare", "accounts"], once=True),
+    Program("airflow-init", lambda: [PYTHON, "-m", "tidemark.local.prepare", "airflow"], environment=airflow_environment, once=True),
+    Program("spark-master", _spark_master, environment=_spark_environment),
+    Program("spark-worker", _spark_worker, environment=_spark_environment),
+)

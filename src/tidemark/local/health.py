@@ -1,0 +1,178 @@
+"""Does each server answer? One check a server, for whoever waits for it and for the status; `python -m tidemark.local.health NAME` is a
+container's own check, which also knows of the parts that containers run: exit status 1 where the one named is not healthy."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import NamedTuple
+
+import httpx
+from kafka.errors import KafkaError
+from pymongo.errors import PyMongoError
+
+from tidemark.ingest import topics
+from tidemark.local import loopback
+from tidemark.serving import control
+from tidemark.serving.database import brief, connect, tidemark
+from tidemark.serving.operations import LOOKED_AT_LATELY
+from tidemark.serving.status import state
+from tidemark.settings import settings
+
+TIMEOUT_SECONDS = 5.0
+AIRFLOW_TIMEOUT_SECONDS = 15.0  # its API serves others meanwhile
+
+_HTTP = loopback.client(timeout=TIMEOUT_SECONDS)
+
+# Where each server is, as it may be shown.
+ADDRESSES: dict[str, Callable[[], str]] = {
+    "kafka": lambda: settings().kafka,
+    "mongodb": lambda: re.sub(r"//[^/]*@", "//...@", settings().mongodb),
+    "airflow": lambda: settings().airflow_api,
+    "api": lambda: settings().api_url,
+    "superset": lambda: settings().superset_url,
+    "speed": lambda: f"http://127.0.0.1:{settings().spark_ui_port}",
+    "spark-master": lambda: f"http://127.0.0.1:{settings().spark_master_ui_port}",
+    "spark-worker": lambda: f"http://127.0.0.1:{settings().spark_worker_ui_port}",
+}
+
+
+class Health(NamedTuple):
+    """`detail` says what is wrong, or what there is to say."""
+
+    healthy: bool
+    url: str
+    detail: str = ""
+
+
+def kafka(*, with_topics: bool = True) -> Health:
+    """Does it answer, and `with_topics`: does it hold the topics?"""
+    url = ADDRESSES["kafka"]()
+    try:
+        there = topics.partitions(settings().topics, TIMEOUT_SECONDS)
+    except (KafkaError, OSError) as error:
+        return Health(False, url, f"does not answer: {error or type(error).__name__}")
+    missing = [topic for topic in settings().topics if topic not in there]
+    return Health(not (missing and with_topics), url, f"topic {', '.join(missing)} is missing" if missing else "")
+
+
+def mongodb() -> Health:
+    url = ADDRESSES["mongodb"]()
+    try:
+        with connect(within_seconds=TIMEOUT_SECONDS) as client:
+            prepared = tidemark(client).state.find_one({"_id": "ledger"}) is not None
+    except PyMongoError as error:
+        return Health(False, url, f"does not answer: {brief(error)}")
+    return Health(prepared, url, "" if prepared else "not prepared yet")
+
+
+def airflow(*needed: str) -> Health:
+    """Airflow's parts, as its API hears of them: those that are named must be healthy, by default all."""
+    url = ADDRESSES["airflow"]()
+    try:
+        said = _HTTP.get(f"{url}/api/v2/monitor/health", timeout=AIRFLOW_TIMEOUT_SECONDS).raise_for_status().json()
+    except (httpx.HTTPError, ValueError) as error:
+        return Health(False, url, f"does not answer: {error}")
+    parts = {name: (said.get(name) or {}).get("status") for name in ("metadatabase", "scheduler", "dag_processor", "triggerer")}
+    wrong = {name: f"{name} {status or 'not seen yet'}" for name, status in parts.items() if status != "healthy"}
+    return Health(wrong.keys().isdisjoint(needed or parts), url, ", ".join(wrong.values()))
+
+
+def airflow_api() -> Health:
+    """Airflow's API alone, which its other processes need."""
+    return _answering("airflow", "/api/v2/version")
+
+
+def watch() -> Health:
+    """Has somebody looked lately where the log ends?"""
+    url = ADDRESSES["mongodb"]()
+    try:
+        with connect(within_seconds=TIMEOUT_SECONDS) as client:
+            looked = tidemark(client).report_partition.find_one({"$expr": LOOKED_AT_LATELY})
+    except PyMongoError as error:
+        return Health(False, url, f"does not answer: {brief(error)}")
+    return Health(looked is not None, url, "" if looked else "nobody has looked at the log for a minute")
+
+
+def speed() -> Health:
+    url = ADDRESSES["speed"]()
+    try:
+        with connect(within_seconds=TIMEOUT_SECONDS) as client:
+            now = state(tidemark(client))
+    except (PyMongoError, LookupError) as error:
+        return Health(False, url, f"unknown: MongoDB says {brief(error)}")
+    if (wanted := now["stream"]["control"])["paused"]:
+        return Health(True, url, control.pause_in_words(wanted["by"], datetime.fromisoformat(wanted["since"]), wanted["reason"]))
+    if now["stream"]["alive"]:
+        return Health(True, url)
+    beat = now["freshness"]["seconds_since_heartbeat"]
+    return Health(False, url, "no heartbeat yet" if beat is None else f"no heartbeat for {beat:.0f} s")
+
+
+def api() -> Health:
+    url = ADDRESSES["api"]()
+    try:
+        said = _HTTP.get(f"{url}/health").json()
+        return Health(bool(said["healthy"]), url, str(said["detail"]))
+    except httpx.HTTPError as error:
+        return Health(False, url, f"does not answer: {error}")
+    except (ValueError, KeyError, TypeError):
+        return Health(False, url, "answers, but is another program: choose another port with TIDEMARK_API_PORT")
+
+
+def spark_master() -> Health:
+    return _answering("spark-master", "/json/")
+
+
+def spark_worker() -> Health:
+    return _answering("spark-worker", "/json/")
+
+
+def superset() -> Health:
+    return _answering("superset", "/health")
+
+
+def _answering(name: str, path: str) -> Health:
+    """Does a server answer to a page that asks for nothing?"""
+    url = ADDRESSES[name]()
+    try:
+        _HTTP.get(f"{url}{path}").raise_for_status()
+    except httpx.HTTPError as error:
+        return Health(False, url, f"does not answer: {error}")
+    return Health(True, url)
+
+
+CHECKS: dict[str, Callable[[], Health]] = {
+    "kafka": kafka,
+    "mongodb": mongodb,
+    "airflow": airflow,
+    "api": api,
+    "speed": speed,
+    "superset": superset,
+}
+PARTS: dict[str, Callable[[], Health]] = {
+    "broker": partial(kafka, with_topics=False),
+    "watch": watch,
+    "airflow-api": airflow_api,
+    "airflow-scheduler": partial(airflow, "scheduler"),
+    "airflow-dag-processor": partial(airflow, "dag_processor"),
+    "airflow-triggerer": partial(airflow, "triggerer"),
+    "spark-master": spark_master,
+    "spark-worker": spark_worker,
+}
+
+
+def main() -> int:
+    for noisy in ("kafka", "httpx"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    found = {**CHECKS, **PARTS}[sys.argv[1]]()
+    sys.stdout.write(f"{found.url} {found.detail or 'is well'}\n")
+    return 0 if found.healthy else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""Kafka's and Spark's jars: `python -m tidemark.local.jars` fetches them by Ivy from Maven Central, and keeps what jars.lock names.
+
+Ivy comes with PySpark. A jar with another digest than jars.lock says is refused. `--lock` writes jars.lock anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from tidemark.settings import java, settings
+
+LOCK = Path(__file__).with_name("jars.lock")
+PATTERN = "[artifact]-[revision](-[classifier]).[ext]"
+
+log = logging.getLogger("tidemark.jars")
+
+
+class Module(NamedTuple):
+    folder: str
+    organisation: str
+    name: str
+    version: str
+
+
+MODULES = (
+    Module("kafka", "org.apache.kafka", "kafka_2.13", "4.4.0"),
+    Module("kafka", "org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.5"),  # without it the broker logs nothing
+    Module("spark", "org.apache.spark", "spark-sql-kafka-0-10_2.13", "4.2.0"),
+    Module("spark", "io.delta", "delta-spark_4.2_2.13", "4.4.0"),
+)
+
+
+class Refused(Exception):
+    """What was fetched is not what the lock names."""
+
+
+def locked() -> dict[str, str]:
+    """SHA-256 by path (kafka/kafka_2.13-4.4.0.jar)."""
+    pairs = (line.split(maxsplit=1) for line in LOCK.read_text().splitlines() if line)
+    return {path.strip(): digest for digest, path in pairs}
+
+
+def missing(root: Path) -> list[str]:
+    """Paths of the lock that are not there, or are not what the lock says."""
+    return [path for path, digest in locked().items() if not (root / path).is_file() or _digest(root / path) != digest]
+
+
+def fetch(root: Path) -> None:
+    """Brings all jars of the lock under root. Raises Refused, or CalledProcessError with Ivy's output logged."""
+    with tempfile.TemporaryDirectory() as folder:
+        fetched = _retrieve(Path(folder))
+        for path in locked():
+            if path in fetched:
+                (root / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(fetched[path], root / path)
+    if wrong := missing(root):
+        for path in wrong:
+            (root / path).unlink(missing_ok=True)
+        raise Refused(f"Maven Central has given no such jar as jars.lock names: {', '.join(wrong)}")
+
+
+def lock() -> None:
+    """Writes jars.lock: all of Kafka's jars, and of Spark's connectors those that PySpark does not bring."""
+    own = {jar.name for jar in _pyspark_jars().glob("*.jar")}
+    with tempfile.TemporaryDirectory() as folder:
+        fetched = _retrieve(Path(folder))
+        kept = sorted(path for path, jar in fetched.items() if path.startswith("kafka/") or (jar.name not in own and not _of_pyspark(jar)))
+        LOCK.write_text("".join(f"{_digest(fetched[path])}  {path}\n" for path in kept))
+
+
+def _retrieve(folder: Path) -> dict[str, Path]:
+    for module in MODULES:
+        log.info("fetching %s:%s:%s and what it needs", module.organisation, module.name, module.version)
+        command = [
+            *(java(), "-jar", str(next(_pyspark_jars().glob("ivy-*.jar")))),
+            *("-cache", str(folder / "cache")),
+            *("-dependency", module.organisation, module.name, module.version),
+            *("-confs", "default", "runtime", "-types", "jar", "bundle"),
+            *("-retrieve", str(folder / module.folder / PATTERN)),
+        ]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        if done.returncode:
+            log.error("%s", done.stdout[-4000:] + done.stderr[-4000:])
+            done.check_returncode()
+    return {f"{jar.parent.name}/{jar.name}": jar for module in MODULES for jar in (folder / module.folder).glob("*.jar")}
+
+
+def _pyspark_jars() -> Path:
+    return Path(sys.prefix) / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages" / "pyspark" / "jars"
+
+
+def _of_pyspark(jar: Path) -> bool:
+    """Does PySpark bring that artifact, of whatever version?"""
+    artifact = jar.name.rpartition("-")[0]
+    return any(own.name.rpartition("-")[0] == artifact for own in _pyspark_jars().glob("*.jar"))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        if "--lock" in sys.argv[1:]:
+            lock()
+        elif missing(settings().jars):
+            fetch(settings().jars)
+    except (Refused, OSError, subprocess.CalledProcessError) as error:
+        log.error("no jars: %s. Is Maven Central (repo1.maven.org) reachable from here?", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

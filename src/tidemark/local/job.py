@@ -1,0 +1,332 @@
+"""The main job: starts the stack, ingests a catalog through Airflow, waits until the reports contain it, shows them."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+from pymongo.errors import PyMongoError
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.markup import escape
+
+from tidemark.catalog.observations import moment
+from tidemark.ingest import jobs
+from tidemark.ingest.generate import write
+from tidemark.ingest.layouts import Columns
+from tidemark.local import health, prerequisites, reports, stack
+from tidemark.local.programs import known_accounts
+from tidemark.local.runs import DAG, ENDED, HISTORY, NIGHTLY, WAITING, Airflow
+from tidemark.serving import control, history, ledger, publications, verifications
+from tidemark.serving.database import connect, tidemark
+from tidemark.serving.status import STALE_HEARTBEAT_SECONDS
+from tidemark.settings import settings
+
+START_SECONDS = 600.0
+LOOK_EVERY_SECONDS = 0.5  # at servers that start
+SILENCE_SECONDS = 180.0  # of Airflow's API in the middle of a run
+FIRST_DAY = date(2024, 1, 1)  # of generated catalogs
+SEED = 1
+SHOWING = ("superset",)  # takes long to start, and nothing is ingested through it
+CATALOG = "/superset/dashboard/tidemark-catalog/"  # of Superset's pages
+
+
+class CannotRun(Exception):
+    """Says what stands in the way and what to do."""
+
+
+class Progress:
+    """One line that changes where somebody looks on; where output goes to a file, a line where something has changed or it takes long."""
+
+    EVERY_SECONDS = 5.0
+    AT_LEAST_EVERY_SECONDS = 30.0
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status = console.status("") if console.is_terminal else None
+        self._started = time.monotonic()
+        self._said, self._at = "", self._started - self.EVERY_SECONDS
+
+    def __enter__(self) -> Progress:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status:
+            self._status.stop()
+
+    def __call__(self, text: str) -> None:
+        line = f"{text} ({time.monotonic() - self._started:.0f} s)"
+        if self._status:
+            self._status.update(escape(line))
+        elif time.monotonic() - self._at >= (self.AT_LEAST_EVERY_SECONDS if text == self._said else self.EVERY_SECONDS):
+            self._said, self._at = text, time.monotonic()
+            self._console.print(f"  {line}", highlight=False, markup=False)
+
+
+def start(console: Console, *, later: Collection[str] = ()) -> None:
+    """Starts the stack and returns when all of it is healthy, but for the servers named, and Airflow knows the DAG. Raises CannotRun."""
+    if not stack.is_running():
+        if stack.end_leftovers():
+            console.print("ended what a former stack had left behind")
+        if complaints := prerequisites.complaints(settings()):
+            raise CannotRun("\n".join(complaints))
+    settings().home.mkdir(parents=True, exist_ok=True)
+    try:
+        stack.start()
+    except RuntimeError as error:
+        raise CannotRun(str(error)) from error
+    until = time.monotonic() + START_SECONDS
+    with Progress(console) as say:
+        _wait_until_healthy(console, say, health.CHECKS.keys() - set(later), until)
+        _wait_for_dag(say, until)
+
+
+def _wait_until_healthy(console: Console, say: Progress, names: Collection[str], until: float) -> None:
+    """Says of each server when it is up. Raises CannotRun."""
+    missing = {name: check for name, check in health.CHECKS.items() if name in names}
+    while missing:
+        say(f"starting: waiting for {', '.join(missing)}")
+        for name in [name for name, check in missing.items() if check().healthy]:
+            del missing[name]
+            console.print(f"  {name} is up", highlight=False)
+        if not missing:
+            return
+        if not stack.is_running():
+            raise CannotRun("the stack has been stopped meanwhile: make run starts it again and goes on")
+        if time.monotonic() > until:
+            raise CannotRun(_what_is_missing(missing))
+        time.sleep(LOOK_EVERY_SECONDS)
+
+
+class Catalog(NamedTuple):
+    """What somebody wants to be ingested: files with their dates and columns, or none and the size of a generated catalog."""
+
+    products: Sequence[str]
+    categories: Sequence[str]
+    observed_at: Sequence[str]
+    columns: Columns
+    rows: int
+    days: int
+
+
+def dry_run(console: Console, catalog: Catalog) -> None:
+    """Shows what ingesting the files would change, and changes nothing. Raises CannotRun."""
+    conf = _conf(console, catalog)
+    start(console)
+    with Airflow() as airflow:
+        identity = airflow.trigger({**conf, "dry_run": True})
+        _wait_for_run(console, airflow, identity)
+        console.print(Markdown(airflow.result(identity, "preview", "words")))
+    console.print("\nNothing has been sent. make run with the same files ingests them", highlight=False)
+
+
+def run(console: Console, catalog: Catalog, *, batch: bool = True) -> None:
+    """The whole job, with a night's work at its end unless told otherwise.
+
+    Raises CannotRun where it does not come to its end; what has been ingested by then stays ingested.
+    """
+    conf = _conf(console, catalog)
+    started = time.monotonic()
+    start(console, later=SHOWING)
+    _require_stream()
+    console.print(f"Ingesting {', '.join(Path(one).name for one in (*conf['products'], *conf['categories']))}", highlight=False)
+    with Airflow() as airflow:
+        identity = airflow.trigger(conf)
+        console.print(f"  {airflow.page(identity)}", highlight=False)
+        _wait_for_run(console, airflow, identity)
+        if any(task.name == jobs.PLAN and task.state == "skipped" for task in airflow.tasks(identity)):
+            raise CannotRun(f"nothing has been sent: it was not approved ({airflow.page(identity)})")
+        console.print(f"Served after {time.monotonic() - started:.0f} s", highlight=False)
+        verified = _batch(console, airflow, _last_day(conf["observed_at"])) if batch else []
+    with Progress(console) as say:
+        _wait_until_healthy(console, say, SHOWING, time.monotonic() + START_SECONDS)
+    console.print()
+    with connect() as client:
+        reports.show(console, tidemark(client))
+    for line in verified:
+        console.print(line, highlight=False, markup=False)
+    console.print(addresses(), soft_wrap=True)
+
+
+def _require_stream() -> None:
+    """Raises CannotRun where the stream is paused: nothing would be served."""
+    with connect() as client:
+        wanted = control.read(tidemark(client))
+    if wanted.pause is not None:
+        raise CannotRun(f"the stream is {control.in_words(wanted)}. make resume lets it go on")
+
+
+def _last_day(observed_at: Sequence[str]) -> date:
+    """The newest day of the files that has ended."""
+    newest = max(datetime.fromtimestamp((moment(text) or 0) / 1000, UTC).date() for text in observed_at)
+    return min(newest, datetime.now(UTC).date() - timedelta(days=1))
+
+
+def _batch(console: Console, airflow: Airflow, last: date) -> list[str]:
+    """A night's work by hand, where something is new since the last one: the nightly run, and the history up to a day. Returns what the
+    verification says.
+    """
+    with connect() as client:
+        database = tidemark(client)
+        served = publications.read(database, publications.served(database))
+        if served.mark.reaches(ledger.read(database).offsets) and last in history.labels(database):
+            console.print("Nothing is new since the last nightly run", highlight=False)
+        else:
+            for dag, conf in ((NIGHTLY, {}), (HISTORY, {"last_day": last.isoformat(), "changed": True})):
+                identity = airflow.trigger(conf, dag)
+                console.print(f"  {airflow.page(identity, dag)}", highlight=False)
+                _wait_for_run(console, airflow, identity, dag)
+        return verifications.lines(verifications.read(database, publications.served(database)))
+
+
+def addresses() -> str:
+    """Where everything can be looked at."""
+    pages = {name: address() for name, address in health.ADDRESSES.items()}
+    logins = ", ".join(f"{name} / {password}" for name, password in known_accounts().items())
+    return "\n".join(
+        (
+            f"Superset (the dashboards)     {pages['superset']}{CATALOG}  {logins}".rstrip(),
+            f"Airflow (runs, backfills)     {pages['airflow']}",
+            f"Airflow (how it all runs)     {pages['airflow']}/plugin/tidemark",
+            f"API (posts, its documents)    {pages['api']}/docs",
+            f"Spark (the stream)            {pages['speed']}",
+            f"MongoDB (the reports)         {pages['mongodb']}  database {settings().database}",
+            f"Kafka                         {pages['kafka']}",
+            f"State, logs                   {settings().home}",
+        )
+    )
+
+
+def _conf(console: Console, catalog: Catalog) -> dict[str, Any]:
+    """The run's configuration. Raises CannotRun where it cannot be made."""
+    if catalog.products or catalog.categories:
+        given: dict[str, Any] = _given(console, catalog.products, catalog.categories, catalog.observed_at)
+        return {**given, "columns": dict(catalog.columns)} if catalog.columns else given
+    if catalog.observed_at or catalog.columns:
+        raise CannotRun("OBSERVED_AT and COLUMNS are for files of yours: give PRODUCTS=a.csv too, or leave all of them")
+    return _generated(console, catalog.rows, catalog.days)
+
+
+def _given(console: Console, products: Sequence[str], categories: Sequence[str], observed_at: Sequence[str]) -> dict[str, list[str]]:
+    """The run's configuration for files of the user."""
+    names = [name if "://" in name else str(Path(name).expanduser().resolve()) for name in (*products, *categories)]
+    if missing := [name for name in names if "://" not in name and not Path(name).is_file()]:
+        raise CannotRun(f"no such file: {', '.join(missing)}")
+    product_files, category_files = names[: len(products)], names[len(products) :]
+    if wrong := [text for text in observed_at if moment(text) is None]:
+        raise CannotRun(f"OBSERVED_AT={','.join(wrong)} is no date: write it as 2023-12-31")
+    dated = product_files or category_files
+    if observed_at and len(observed_at) not in (1, len(dated)):
+        raise CannotRun(
+            f"{len(dated)} files and {len(observed_at)} dates: give OBSERVED_AT one date for all, or one each in the same order"
+        )
+    dates = list(observed_at)
+    if not dates:
+        if remote := [name for name in dated if "://" in name]:
+            raise CannotRun(f"{', '.join(remote)}: say when that was true with OBSERVED_AT=2023-12-31")
+        days = [datetime.fromtimestamp(Path(name).stat().st_mtime, UTC).date().isoformat() for name in dated]
+        for name, day in zip(dated, days, strict=True):
+            console.print(f"{name}: no OBSERVED_AT, so its modification day counts: {day}", highlight=False, soft_wrap=True)
+        dates = days if product_files else [max(days)]
+    return {"products": product_files, "categories": category_files, "observed_at": dates}
+
+
+def _generated(console: Console, rows: int, days: int) -> dict[str, list[str]]:
+    """The run's configuration for a generated catalog, which is written where it is not there yet."""
+    folder = settings().home / "catalogs" / f"{rows}-rows-{days}-days"
+    whole = folder / ".whole"
+    if not whole.exists():
+        with Progress(console) as say:
+            say(f"generating {rows:,} products over {days} days")
+            for path in write(rows, days, SEED, folder, FIRST_DAY):
+                say(f"generating {rows:,} products over {days} days: {path.name} is written")
+        whole.touch()
+    files = sorted(folder.glob("products_*.csv"))
+    return {
+        "products": [str(file.resolve()) for file in files],
+        "categories": [str((folder / "categories.csv").resolve())],
+        "observed_at": [file.stem.removeprefix("products_") for file in files],
+    }
+
+
+def _wait_for_dag(say: Callable[[str], None], until: float) -> None:
+    with Airflow() as airflow:
+        while not all(airflow.knows(dag) for dag in (DAG, NIGHTLY, HISTORY)):
+            say("waiting for Airflow to read the DAGs")
+            if errors := airflow.import_errors():
+                raise CannotRun(f"Airflow cannot read the DAGs: {'; '.join(errors)}")
+            if time.monotonic() > until:
+                raise CannotRun("Airflow does not know all DAGs: see make logs")
+            time.sleep(0.5)
+
+
+def _wait_for_run(console: Console, airflow: Airflow, identity: str, dag: str = DAG) -> None:
+    """Airflow may be away for a while, in which supervisor starts it again."""
+    state, heard = "", time.monotonic()
+    with Progress(console) as say:
+        while state not in ENDED:
+            try:
+                state = airflow.state(identity, dag)
+                say(_where_it_is(airflow, identity, state) if dag == DAG else _at_which_task(airflow, identity, dag))
+                heard = time.monotonic()
+            except httpx.TransportError as error:
+                if time.monotonic() - heard > SILENCE_SECONDS:
+                    raise
+                say(f"Airflow does not answer: {error}")
+            time.sleep(0.25)
+    if state != "success":
+        raise CannotRun(
+            f"the run has failed: {airflow.failure(identity, dag)}\n"
+            f"All attempts: {airflow.page(identity, dag)} (clear the task there to go on)"
+        )
+
+
+def _where_it_is(airflow: Airflow, identity: str, state: str) -> str:
+    tasks = airflow.tasks(identity)
+    if state == "queued":
+        return "waiting for Airflow to start the run"
+    states = {task.name: task.state for task in tasks if task.map_index < 0}
+    if states.get(jobs.APPROVE) in WAITING:
+        return f"waiting for somebody to approve it: {airflow.page(identity)}/required_actions"
+    if states.get("preview") not in ENDED:
+        return "judging rows"
+    if states.get(jobs.PLAN) != "success":
+        return "planning chunks"
+    chunks = Counter(task.state for task in tasks if task.name == "produce" and task.map_index >= 0)
+    sent = f"{chunks['success']} of {chunks.total()} chunks in Kafka" if chunks else "all of this has been sent before"
+    retried = chunks["up_for_retry"] + chunks["failed"]
+    return sent + (f", {retried} chunks to be tried again" if retried else "") + _where_the_stream_is()
+
+
+def _at_which_task(airflow: Airflow, identity: str, dag: str) -> str:
+    tasks = airflow.tasks(identity, dag)
+    waiting = [task for task in tasks if task.state in WAITING]
+    if waiting:
+        return f"waiting for somebody to approve it: {airflow.page(identity, dag)}/required_actions"
+    done = sum(task.state in ("success", "skipped") for task in tasks)
+    return f"{dag}: {done} of {len(tasks)} tasks are done" + "".join(f", at {task.name}" for task in tasks if task.state == "running")
+
+
+def _where_the_stream_is() -> str:
+    try:
+        with connect(within_seconds=5) as client:
+            now = tidemark(client).report_freshness.find_one() or {}
+    except PyMongoError:
+        return ", MongoDB does not answer"
+    behind, beat = now.get("events_behind"), now.get("seconds_since_heartbeat")
+    if beat is None or beat > STALE_HEARTBEAT_SECONDS:
+        return ", the stream is not running: make logs PROGRAM=speed says why"
+    return "" if behind is None else f", the stream is {behind:,} events behind"
+
+
+def _what_is_missing(missing: dict[str, Callable[[], health.Health]]) -> str:
+    lines = [f"{name} is not up after {START_SECONDS:.0f} s: {check().detail}" for name, check in missing.items()]
+    lines += [f"program {one.name}: {one.state} {one.detail}" for one in stack.programs() if one.state not in ("RUNNING", "EXITED")]
+    return "\n".join([*lines, f"The logs are in {stack.log_folder()}"])

@@ -1,0 +1,75 @@
+"""Becomes a program of the stack once what it needs answers: `python -m tidemark.local.launch NAME`. Supervisor and containers run every
+program so."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tidemark.local import cluster, processes
+from tidemark.local.programs import Program, base_environment, marks, started_here
+from tidemark.settings import settings
+
+LOOK_EVERY_SECONDS = 1.0
+SAY_EVERY_SECONDS = 30.0
+RETRY_SECONDS = 10.0
+
+log = logging.getLogger("tidemark.launch")
+
+
+def wait_for_needs(program: Program) -> None:
+    """Until everything it needs is healthy; says every half a minute what is missing."""
+    said = 0.0
+    for need in program.needs:
+        while not (found := need()).healthy:
+            if time.monotonic() - said > SAY_EVERY_SECONDS:
+                said = time.monotonic()
+                log.info("%s waits: %s %s %s", program.name, need.__name__, found.url, found.detail)
+            time.sleep(LOOK_EVERY_SECONDS)
+
+
+def _follow_predecessor(program: Program) -> None:
+    """Ends what the program's predecessor has left behind if it was killed, and remembers this process for its successor."""
+    file = _pid_file(program)
+    group = int(file.read_text()) if file.exists() else None  # supervisor makes each program the leader of a group
+    if processes.end(marks(program.name), group=group):
+        log.info("%s: ended what its predecessor had left behind", program.name)
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(str(os.getpid()))
+
+
+def _pid_file(program: Program) -> Path:
+    return settings().home / "run" / f"{program.name}.pid"
+
+
+def _pause(program: Program) -> None:
+    """One that ends when it is done, and has failed, is not tried again at once: supervisor would do nothing else."""
+    file = _pid_file(program)
+    if program.once and file.exists():
+        time.sleep(max(0.0, RETRY_SECONDS - (time.time() - file.stat().st_mtime)))
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
+    for noisy in ("kafka", "httpx"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    program = next(one for one in (*started_here(), *cluster.PROGRAMS) if one.name == sys.argv[1])
+    environment = {**base_environment(), **program.environment(), **marks(program.name)}
+    _pause(program)
+    _follow_predecessor(program)
+    wait_for_needs(program)
+    for preparation in program.before:
+        if (command := preparation()) and (status := subprocess.run(command, env=environment).returncode):
+            log.error("%s cannot start: %s ended with status %d", program.name, " ".join(command[:4]), status)
+            sys.exit(status)
+    command = program.command()
+    log.info("%s starts", program.name)
+    os.execvpe(command[0], command, environment)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""What the servers need once, by `python -m tidemark.local.prepare`: `servers` (replica set, collections, topics), `accounts` (MongoDB's),
+`airflow` (database, pools) or `superset` (database, accounts)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from importlib.metadata import version
+
+from kafka.errors import KafkaError
+from pymongo.errors import PyMongoError
+
+from tidemark.ingest import topics
+from tidemark.local.programs import airflow_command, airflow_environment, superset_accounts, superset_command, superset_environment
+from tidemark.local.replica_set import replica_set, with_accounts
+from tidemark.serving import schema
+from tidemark.serving.database import connect, tidemark
+from tidemark.settings import CHECKOUT, settings
+
+POOLS = {
+    "ingest": {"slots": 2, "description": "chunks that are read and produced at once"},
+    "served": {"slots": 1, "description": "runs that wait, each with a worker, until the stream has served them"},
+    "spark": {"slots": 1, "description": "Spark batch jobs at once"},
+}
+ATTEMPTS = 120  # a second apart
+
+log = logging.getLogger("tidemark.prepare")
+
+
+def servers() -> None:
+    """Collections, views and topics, once MongoDB and Kafka answer. Raises what the last of many attempts raised."""
+    _once_they_answer(_servers)
+    log.info("database %s and topics %s are ready", settings().database, ", ".join(settings().topics))
+
+
+def _servers() -> None:
+    if not settings().mongodb_url:
+        replica_set()
+    with connect() as client:
+        schema.prepare(tidemark(client))
+    topics.create()
+
+
+def accounts() -> None:
+    """MongoDB's replica set and accounts, once it answers. Raises what the last of many attempts raised."""
+    _once_they_answer(with_accounts)
+    log.info("MongoDB's accounts are ready")
+
+
+def _once_they_answer(act: Callable[[], None]) -> None:
+    for attempt in range(ATTEMPTS):
+        try:
+            act()
+            return
+        except (PyMongoError, KafkaError, OSError) as error:
+            if attempt + 1 == ATTEMPTS:
+                raise
+            log.info("trying again: %s", str(error).partition(",")[0])
+            time.sleep(1)
+
+
+def airflow() -> None:
+    """Brings Airflow's database to this version and makes the pools; remembered, because each of Airflow's commands takes seconds.
+
+    Raises subprocess.CalledProcessError.
+    """
+    environment = airflow_environment()
+    pools = json.dumps({name: {**pool, "include_deferred": False} for name, pool in POOLS.items()})
+    database = environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+    known = hashlib.sha256(f"{version('apache-airflow')} {database} {pools}".encode()).hexdigest()
+    folder = settings().home / "airflow"
+    stamp = folder / ".prepared"
+    if stamp.exists() and stamp.read_text() == known and (settings().airflow_database_url or (folder / "airflow.db").exists()):
+        return
+    subprocess.run(airflow_command("db", "migrate"), check=True)
+    if not settings().airflow_database_url:
+        with closing(sqlite3.connect(folder / "airflow.db")) as database_file:
+            database_file.execute("PRAGMA journal_mode = WAL")  # which the file keeps: whoever reads keeps nobody from writing
+    file = folder / "pools.json"
+    file.write_text(pools)
+    subprocess.run(airflow_command("pools", "import", str(file)), check=True)
+    stamp.write_text(known)
+
+
+def superset() -> None:
+    """Brings Superset's database and accounts to what they should be; remembered, because it takes half a minute.
+
+    Raises subprocess.CalledProcessError.
+    """
+    environment = superset_environment()
+    files = (CHECKOUT / "superset" / "prepare.py", CHECKOUT / "superset" / "requirements.lock")
+    parts = [*(file.read_text() for file in files), *(environment[name] for name in ("SUPERSET_DATABASE_URL", "SUPERSET_SECRET_KEY"))]
+    known = hashlib.sha256("\n".join([*parts, *superset_accounts().values()]).encode()).hexdigest()
+    folder = settings().home / "superset"
+    stamp = folder / ".prepared"
+    if stamp.exists() and stamp.read_text() == known and (settings().superset_database_url or (folder / "superset.db").exists()):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(superset_command("python", str(files[0])), check=True)
+    stamp.write_text(known)
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    {"servers": servers, "accounts": accounts, "airflow": airflow, "superset": superset}[sys.argv[1]]()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""What the machine must have for the local stack, looked at before anything is started."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+from kafka.errors import KafkaError
+from pymongo.errors import PyMongoError
+from sqlalchemy import create_engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from tidemark.ingest import topics
+from tidemark.serving.database import connect
+from tidemark.settings import LOOPBACK, Settings, java
+
+LEAST_JAVA = 17
+LEAST_FREE_MB = 2_000
+ANSWER_SECONDS = 5.0  # within which a server of the user's must answer
+
+# Settings whose ports the local stack listens on, with the server that does.
+_PORTS = {
+    "kafka_port": "Kafka",
+    "kafka_controller_port": "Kafka's controller",
+    "mongodb_port": "MongoDB",
+    "airflow_port": "Airflow",
+    "spark_ui_port": "the stream's Spark pages",
+    "speed_metrics_port": "the stream's figures",
+    "api_port": "the HTTP API",
+    "superset_port": "Superset",
+}
+
+# What a server asks for where others in the network reach it.
+_SECRETS = {
+    "airflow": ("airflow_password", "airflow_secret_key"),
+    "superset": ("superset_password", "superset_viewer_password", "superset_secret_key"),
+}
+
+
+def local_ports(of: Settings) -> dict[str, int]:
+    """Port by setting of what this configuration starts locally."""
+    external = {
+        "kafka_port": of.kafka_bootstrap_servers,
+        "kafka_controller_port": of.kafka_bootstrap_servers,
+        "mongodb_port": of.mongodb_url,
+    }
+    return {name: getattr(of, name) for name in _PORTS if not external.get(name)}
+
+
+def complaints(of: Settings) -> list[str]:
+    """What stands in the way, each with what to do; empty where nothing does. For a stack that is not running yet."""
+    return [*_java_complaints(), *_home_complaints(of.home), *_port_complaints(of), *_secret_complaints(of), *_server_complaints(of)]
+
+
+def _java_complaints() -> list[str]:
+    advice = f"install Java {LEAST_JAVA} or newer (apt install openjdk-17-jre-headless), or set JAVA_HOME"
+    try:
+        said = subprocess.run([java(), "-version"], capture_output=True, text=True, check=True).stderr
+    except (OSError, subprocess.CalledProcessError):
+        return [f"{java()} does not run: {advice}"]
+    version = re.search(r'version "(\d+)', said)
+    if version is None or int(version[1]) < LEAST_JAVA:
+        return [f"{java()} is version {version[1] if version else 'unknown'}: {advice}"]
+    return []
+
+
+def _home_complaints(home: Path) -> list[str]:
+    there = next(folder for folder in (home, *home.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        return [f"nothing can be written to {there}: set TIDEMARK_HOME to a folder of yours"]
+    free = shutil.disk_usage(there).free // 2**20
+    if free < LEAST_FREE_MB:
+        return [f"{free} MB are free in {there}, {LEAST_FREE_MB} are needed: free some, or set TIDEMARK_HOME to a folder elsewhere"]
+    return []
+
+
+def _port_complaints(of: Settings) -> list[str]:
+    found = []
+    ports = local_ports(of)
+    for name, port in ports.items():
+        same = [other for other, number in ports.items() if number == port and other < name]
+        variable = f"TIDEMARK_{name.upper()}"
+        if same:
+            found.append(f"{variable} and TIDEMARK_{same[0].upper()} are both {port}: choose another port for one of them")
+        elif _taken(port):
+            found.append(f"port {port} ({_PORTS[name]}) is taken by another program: stop it, or choose another with {variable}=PORT")
+    return found
+
+
+def _secret_complaints(of: Settings) -> list[str]:
+    """What others in the network reach has no password that everybody knows."""
+    found = []
+    for server, secrets in _SECRETS.items():
+        host = getattr(of, f"{server}_host")
+        missing = [f"TIDEMARK_{name.upper()}" for name in secrets if not getattr(of, name).get_secret_value()]
+        if missing and host not in LOOPBACK:
+            found.append(f"{server.capitalize()} is to listen on {host}: set {', '.join(missing)}")
+    return found
+
+
+def _taken(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as there:
+        there.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            there.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
+def _server_complaints(of: Settings) -> list[str]:
+    """Of the servers that the user runs, without their passwords."""
+    found = []
+    if of.kafka_bootstrap_servers and (wrong := _wrong_with_kafka(of.kafka_bootstrap_servers)):
+        found.append(f"Kafka does not answer: {wrong}. Start it, or mend TIDEMARK_KAFKA_BOOTSTRAP_SERVERS={of.kafka_bootstrap_servers}")
+    if of.mongodb_url and (wrong := _wrong_with_mongodb(of.mongodb_url)):
+        found.append(f"MongoDB of TIDEMARK_MONGODB_URL {wrong}")
+    if of.airflow_database_url and (wrong := _wrong_with_database(of.airflow_database_url)):
+        found.append(f"the database of TIDEMARK_AIRFLOW_DATABASE_URL cannot be used: {wrong}")
+    return found
+
+
+def _wrong_with_kafka(servers: str) -> str | None:
+    try:
+        with topics.admin(ANSWER_SECONDS, servers):
+            return None
+    except (KafkaError, OSError, ValueError) as error:
+        return str(error)
+
+
+def _wrong_with_mongodb(url: str) -> str | None:
+    try:
+        with connect(url, within_seconds=ANSWER_SECONDS) as client:
+            hello = client.admin.command("hello")
+    except PyMongoError as error:
+        return f"does not answer: {str(error).partition(' (configured')[0]}. Start it, or mend the URL"
+    if "setName" not in hello and hello.get("msg") != "isdbgrid":
+        return "is no replica set, which transactions need: start it with --replSet and call rs.initiate() once (one node will do)"
+    return None
+
+
+def _wrong_with_database(url: str) -> str | None:
+    try:
+        engine = create_engine(url)
+        engine.connect().close()
+        engine.dispose()
+    except ModuleNotFoundError as error:
+        return f"its driver is missing ({error.name}); PostgreSQL's URL is postgresql+psycopg2://USER:PASSWORD@HOST/DATABASE"
+    except SQLAlchemyError as error:
+        return str(error).partition("\n")[0]
+    return None

@@ -1,0 +1,303 @@
+"""The local stack's programs as data: what each runs, what it needs before, in which environment."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import secrets
+import socket
+import sys
+import sysconfig
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tidemark.ingest.connections import environment as connections
+from tidemark.local import health
+from tidemark.local.health import Health
+from tidemark.settings import CHECKOUT, java, settings
+
+PYTHON = sys.executable
+
+AIRFLOW_ACCOUNT = "admin"
+
+# In a process's environment: the home whose stack started it, and as which of its programs.
+STACK_MARK, PROGRAM_MARK = "TIDEMARK_STACK", "TIDEMARK_PROGRAM"
+
+
+@dataclass(frozen=True)
+class Program:
+    """One process that is kept up. `before` runs each time before the command, `needs` must be healthy first."""
+
+    name: str
+    command: Callable[[], list[str]]
+    needs: tuple[Callable[[], Health], ...] = ()
+    before: tuple[Callable[[], list[str]], ...] = ()
+    environment: Callable[[], dict[str, str]] = dict
+    once: bool = False  # it ends when it is done
+    with_children: bool = False  # a stop goes to its children as well
+    stop_seconds: int = 30
+
+
+def _home(*parts: str) -> Path:
+    return settings().home.joinpath(*parts)
+
+
+def marks(program: str | None = None) -> dict[str, str]:
+    """What marks the processes of this home's stack, or of one of its programs."""
+    return {STACK_MARK: str(settings().home.resolve()), **({PROGRAM_MARK: program} if program else {})}
+
+
+def base_environment() -> dict[str, str]:
+    """What every program gets: this environment, the home whatever its own folder is, and the stack's mark."""
+    home = str(settings().home.resolve())
+    return {**os.environ, "TIDEMARK_HOME": home, "PYTHONUNBUFFERED": "1", **marks()}
+
+
+def kafka_properties() -> str:
+    """A broker that is its own controller (KRaft); the controller on the loopback interface."""
+    of = settings()
+    properties: Mapping[str, object] = {
+        "process.roles": "broker,controller",
+        "node.id": 1,
+        "controller.quorum.voters": f"1@127.0.0.1:{of.kafka_controller_port}",
+        "listeners": f"PLAINTEXT://{of.kafka_host}:{of.kafka_port},CONTROLLER://127.0.0.1:{of.kafka_controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{of.kafka_here}",
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+        "log.dirs": _home("kafka", "log"),
+        "auto.create.topics.enable": "false",
+        "offsets.topic.replication.factor": 1,
+        "offsets.topic.num.partitions": 1,
+        "transaction.state.log.replication.factor": 1,
+        "transaction.state.log.num.partitions": 1,
+        "transaction.state.log.min.isr": 1,
+        "group.initial.rebalance.delay.ms": 0,
+    }
+    return "".join(f"{name}={value}\n" for name, value in properties.items())
+
+
+def _kafka_java(heap: str, *arguments: str) -> list[str]:
+    jars = settings().jars / "kafka" / "*"
+    logging = Path(__file__).with_name("kafka-log4j2.yaml")
+    return [java(), f"-Xmx{heap}", f"-Dlog4j2.configurationFile={logging}", "-cp", str(jars), *arguments]
+
+
+def _kafka() -> list[str]:
+    return _kafka_java("768m", "kafka.Kafka", str(_home("kafka", "server.properties")))
+
+
+def _format_kafka() -> list[str]:
+    """Writes the configuration; the folder is formatted the first time."""
+    properties = _home("kafka", "server.properties")
+    properties.parent.mkdir(parents=True, exist_ok=True)
+    properties.write_text(kafka_properties())
+    if _home("kafka", "log", "meta.properties").exists():
+        return []
+    identity = f"T{secrets.token_urlsafe(16)[1:]}"  # Kafka's form of a UUID; a dash in front would be read as an option
+    return _kafka_java("256m", "kafka.tools.StorageTool", "format", "-t", identity, "-c", str(properties))
+
+
+def mongod() -> Path:
+    """The MongoDB server that comes as a Python package."""
+    return Path(sysconfig.get_path("purelib")) / "fiftyone" / "db" / "bin" / "mongod"
+
+
+def _mongodb() -> list[str]:
+    folder = _home("mongodb")
+    folder.mkdir(parents=True, exist_ok=True)
+    return [
+        str(mongod()),
+        *("--dbpath", str(folder), "--port", str(settings().mongodb_port), "--bind_ip", "127.0.0.1", "--nounixsocket"),
+        *("--replSet", "tidemark", "--wiredTigerCacheSizeGB", str(settings().mongodb_cache_gb), "--quiet"),
+    ]
+
+
+def _secret(owner: str, name: str) -> str:
+    """A secret of this installation, made once, readable by its owner only."""
+    file = _home(owner, f".{name}")
+    return file.read_text() if file.exists() else _written(owner, f".{name}", secrets.token_urlsafe(32)).read_text()
+
+
+def _written(owner: str, name: str, text: str) -> Path:
+    """A file under home that its owner alone may read; whoever reads it meanwhile finds the former one, or this one, whole."""
+    file = _home(owner, name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f"{name}.{socket.gethostname()}-{os.getpid()}")
+    unfinished.touch(mode=0o600)
+    unfinished.write_text(text)
+    unfinished.rename(file)
+    return file
+
+
+def airflow_environment() -> dict[str, str]:
+    """Airflow's settings. Without a password it is open to whoever reaches it: on loopback only this machine can."""
+    of = settings()
+    return {
+        "AIRFLOW_HOME": str(_home("airflow")),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(CHECKOUT / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": str(of.airflow_parallelism),
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{of.airflow_api}/execution/",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": of.airflow_database,
+        "AIRFLOW__API__HOST": of.airflow_host,
+        "AIRFLOW__API__PORT": str(of.airflow_port),
+        "AIRFLOW__API__BASE_URL": of.airflow_pages,
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "15",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
+        "AIRFLOW__LOGGING__DAG_PROCESSOR_LOG_TARGET": "stdout",  # its own files would grow for ever, supervisor's rotate
+        "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "airflow.task.operators.airflow.providers.mongo.sensors.mongo=WARNING",  # a line a look
+        "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",  # most of a short run's time is waiting for the scheduler to look
+        # What was killed, a task with its worker or the scheduler with its queue, is tried again after a minute, not five. A task
+        # outlives an API server that is starting again.
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "20",
+        "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "10",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "SPT_NOENV": "1",  # Airflow's process titles must not hide the environment, by which leftovers are found
+        **_airflow_secrets(of.airflow_secret_key.get_secret_value()),
+        **_airflow_login(of.airflow_password.get_secret_value()),
+        **connections(),
+    }
+
+
+def _airflow_secrets(key: str) -> dict[str, str]:
+    """What its processes sign and seal with. Those on several machines are given one key, of which each secret is made."""
+    if not key:
+        return {
+            "AIRFLOW__API__SECRET_KEY": _secret("airflow", "api-secret"),
+            "AIRFLOW__API_AUTH__JWT_SECRET": _secret("airflow", "jwt-secret"),
+        }
+    names = ("AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET", "AIRFLOW__CORE__FERNET_KEY")
+    return {name: urlsafe_b64encode(hmac.digest(key.encode(), name.encode(), "sha256")).decode() for name in names}
+
+
+def _airflow_login(password: str) -> dict[str, str]:
+    """One account, who may do everything; its password lies where Airflow reads it."""
+    if not password:
+        return {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True"}
+    return {
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{AIRFLOW_ACCOUNT}:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(
+            _written("airflow", ".passwords", json.dumps({AIRFLOW_ACCOUNT: password}))
+        ),
+    }
+
+
+def airflow_command(*arguments: str) -> list[str]:
+    return [str(Path(PYTHON).with_name("airflow")), *arguments]
+
+
+def _prepare_airflow() -> list[str]:
+    return [PYTHON, "-m", "tidemark.local.prepare", "airflow"]
+
+
+def _airflow(name: str, *more: str, stop_seconds: int = 30) -> Program:
+    """One of Airflow's processes that work through its API."""
+    return Program(
+        f"airflow-{name}",
+        partial(airflow_command, name, *more),
+        needs=(health.airflow_api,),
+        environment=airflow_environment,
+        with_children=True,
+        stop_seconds=stop_seconds,
+    )
+
+
+def _given_passwords() -> dict[str, str]:
+    """Of Superset's accounts; empty where none has been given."""
+    of = settings()
+    return {"admin": of.superset_password.get_secret_value(), "viewer": of.superset_viewer_password.get_secret_value()}
+
+
+def superset_accounts() -> dict[str, str]:
+    """Password by account; it is the account's name where none has been given."""
+    return {name: given or name for name, given in _given_passwords().items()}
+
+
+def known_accounts() -> dict[str, str]:
+    """Those whose password everybody knows: none has been given."""
+    return {name: name for name, given in _given_passwords().items() if not given}
+
+
+def superset_environment() -> dict[str, str]:
+    """What Superset, its preparation and the transfer of its dashboards are told; they run in an environment of their own."""
+    of, passwords = settings(), superset_accounts()
+    return {
+        "PYTHONPATH": str(CHECKOUT / "superset"),
+        "SCARF_ANALYTICS": "false",  # nobody is told that it is used
+        "SUPERSET_CONFIG_PATH": str(CHECKOUT / "superset" / "superset_config.py"),
+        "FLASK_APP": "superset.app:create_app()",
+        "SUPERSET_HOME": str(_home("superset").resolve()),
+        "SUPERSET_SECRET_KEY": of.superset_secret_key.get_secret_value() or _secret("superset", "secret-key"),
+        "SUPERSET_DATABASE_URL": of.superset_database_url or f"sqlite:///{_home('superset', 'superset.db').resolve()}?timeout=60",
+        "SUPERSET_CACHE_URL": of.superset_cache_url,
+        "SUPERSET_LIVE_SECONDS": str(of.superset_live_seconds),
+        "SUPERSET_WORKERS": str(of.superset_workers),
+        "SUPERSET_PICTURES_FROM": of.superset_pictures_from,
+        "SUPERSET_PASSWORD": passwords["admin"],
+        "SUPERSET_VIEWER_PASSWORD": passwords["viewer"],
+        "SUPERSET_ADDRESS": f"{of.superset_host}:{of.superset_port}",
+        "SUPERSET_URL": of.superset_url,
+        "SUPERSET_MONGODB_URL": of.superset_mongodb_url or of.mongodb,
+        "SUPERSET_MONGODB_DATABASE": of.database,
+    }
+
+
+def superset_command(program: str, *arguments: str) -> list[str]:
+    """A program of Superset's environment."""
+    return [str(Path(sys.prefix) / "superset" / "bin" / program), *arguments]
+
+
+def _superset() -> list[str]:
+    return superset_command("gunicorn", "--config", str(CHECKOUT / "superset" / "web_server.py"), "superset.app:create_app()")
+
+
+def _prepare_superset() -> list[str]:
+    return [PYTHON, "-m", "tidemark.local.prepare", "superset"]
+
+
+def superset_script(name: str, *arguments: str) -> list[str]:
+    """A script of folder superset/, in Superset's environment."""
+    return superset_command("python", str(CHECKOUT / "superset" / name), *arguments)
+
+
+_SUPERSET = (health.mongodb, health.superset)
+
+
+PROGRAMS: tuple[Program, ...] = (
+    Program("kafka", _kafka, before=(_format_kafka,), stop_seconds=60),
+    Program("mongodb", _mongodb, stop_seconds=60),
+    Program("prepare", lambda: [PYTHON, "-m", "tidemark.local.prepare", "servers"], once=True),
+    Program("watch", lambda: [PYTHON, "-m", "tidemark.ingest.watch"], needs=(health.kafka, health.mongodb)),
+    Program("api", lambda: [PYTHON, "-m", "tidemark.ingest.api"], needs=(health.kafka,), stop_seconds=60),
+    Program("speed", lambda: [PYTHON, "-m", "tidemark.spark.speed"], needs=(health.kafka, health.mongodb), stop_seconds=120),
+    Program(
+        "airflow-api",
+        lambda: airflow_command("api-server"),
+        before=(_prepare_airflow,),
+        environment=airflow_environment,
+        with_children=True,
+    ),
+    # It stops when its tasks have ended: chunks do within this time, those that wait for the stream are started again some other time.
+    _airflow("scheduler", "--skip-serve-logs", stop_seconds=20),
+    _airflow("dag-processor"),
+    _airflow("triggerer", "--skip-serve-logs"),
+    Program("superset", _superset, before=(_prepare_superset,), environment=superset_environment, with_children=True),
+    Program("dashboards", partial(superset_script, "transfer.py", "import"), needs=_SUPERSET, environment=superset_environment, once=True),
+    Program("warm", partial(superset_script, "warm.py"), needs=_SUPERSET, environment=superset_environment),
+)
+
+
+def started_here() -> tuple[Program, ...]:
+    """The programs of this configuration: a server that the user runs is not started."""
+    external = {"kafka": bool(settings().kafka_bootstrap_servers), "mongodb": bool(settings().mongodb_url)}
+    return tuple(program for program in PROGRAMS if not external.get(program.name))

@@ -1,0 +1,171 @@
+"""The stack as supervisor runs it: starts it, stops it to the last process, tells what each program is doing."""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import io
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import xmlrpc.client
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from supervisor.xmlrpc import SupervisorTransport
+
+from tidemark.local import processes
+from tidemark.local.programs import Program, base_environment, marks, started_here
+from tidemark.settings import CHECKOUT, settings
+
+LOG_BYTES = "20MB"
+LOG_BACKUPS = 3
+STOP_SECONDS = 180
+LONGEST_SOCKET = 100  # bytes of its path; the system's limit is 107
+
+
+class Running(NamedTuple):
+    """A program as supervisor sees it: its state in supervisor's words, and what it says of it."""
+
+    name: str
+    state: str
+    detail: str
+
+
+def log_folder() -> Path:
+    return settings().home / "logs"
+
+
+def configuration() -> str:
+    """Supervisor's configuration file for the programs of this environment."""
+    parser = configparser.RawConfigParser()
+    parser["supervisord"] = {
+        "logfile": str(log_folder() / "supervisor.log"),
+        "logfile_maxbytes": LOG_BYTES,
+        "logfile_backups": str(LOG_BACKUPS),
+        "pidfile": str(settings().home / "supervisor.pid"),
+        "childlogdir": str(log_folder()),
+        "directory": str(CHECKOUT),
+        "minfds": "4096",
+    }
+    parser["unix_http_server"] = {"file": str(_socket()), "chmod": "0700"}
+    parser["rpcinterface:supervisor"] = {"supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"}
+    for program in started_here():
+        parser[f"program:{program.name}"] = _section(program)
+    text = io.StringIO()
+    parser.write(text)
+    # Supervisor reads % as the start of a variable.
+    return text.getvalue().replace("%", "%%")
+
+
+def start() -> None:
+    """Starts supervisor, or brings a running one to the configuration. Raises RuntimeError where supervisor does not start."""
+    log_folder().mkdir(parents=True, exist_ok=True)
+    file = settings().home / "supervisor.conf"
+    file.write_text(configuration())
+    file.chmod(0o600)
+    if is_running():
+        _update()
+        return
+    command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(file)]
+    done = subprocess.run(command, env=base_environment(), cwd=CHECKOUT, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"supervisor does not start: {(done.stderr or done.stdout).strip()[-1000:]}")
+
+
+def is_running() -> bool:
+    try:
+        _server().supervisor.getState()
+    except (OSError, xmlrpc.client.Error):
+        return False
+    return True
+
+
+def programs() -> list[Running]:
+    """Empty where the stack is not running."""
+    try:
+        found = _server().supervisor.getAllProcessInfo()
+    except (OSError, xmlrpc.client.Error):
+        return []
+    return [Running(one["name"], one["statename"], one["description"]) for one in found]
+
+
+def restart(name: str) -> None:
+    """Restarts one program of a running stack."""
+    server = _server()
+    server.supervisor.stopProcess(name)
+    server.supervisor.startProcess(name)
+
+
+def stop(say: Callable[[str], None]) -> bool:
+    """Stops everything: the stream first, servers last. False where nothing was running."""
+    if not is_running():
+        return end_leftovers()
+    server = _server()
+    names = {one.name for one in programs()}
+    for program in reversed(started_here()):
+        if program.name in names:
+            say(f"stopping {program.name}")
+            try:
+                server.supervisor.stopProcess(program.name)
+            except xmlrpc.client.Fault:
+                continue  # it was not running
+    say("stopping supervisor")
+    identity = server.supervisor.getPID()
+    server.supervisor.shutdown()
+    processes.wait_for_end([identity], STOP_SECONDS)
+    processes.end(marks(), session=identity)
+    return True
+
+
+def end_leftovers() -> bool:
+    """Ends what a stack that is not running has left: children of what was killed. False where there was nothing."""
+    file = settings().home / "supervisor.pid"  # supervisor is the leader of the session that all its programs are in
+    former = file.read_text().strip() if file.exists() else ""
+    return processes.end(marks(), session=int(former) if former.isdigit() else None)
+
+
+def _server() -> Any:
+    """Supervisor by XML-RPC, whose methods and answers have no types."""
+    transport = SupervisorTransport(None, None, serverurl=f"unix://{_socket()}")
+    return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
+
+
+def _socket() -> Path:
+    """In the home; where its path is too long for a socket, a path of this user and home alone."""
+    home = settings().home.resolve()
+    if len(os.fsencode(home / "supervisor.sock")) <= LONGEST_SOCKET:
+        return home / "supervisor.sock"
+    name = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"tidemark-{os.getuid()}-{name}.sock"
+
+
+def _section(program: Program) -> dict[str, str]:
+    return {
+        "command": shlex.join([sys.executable, "-m", "tidemark.local.launch", program.name]),
+        "stdout_logfile": str(log_folder() / f"{program.name}.log").replace("%", "%%"),  # supervisor expands this one twice
+        "stdout_logfile_maxbytes": LOG_BYTES,
+        "stdout_logfile_backups": str(LOG_BACKUPS),
+        "redirect_stderr": "true",
+        "autorestart": "unexpected" if program.once else "true",
+        "startsecs": "0" if program.once else "1",
+        "startretries": "1000000",
+        "exitcodes": "0",
+        "stopasgroup": str(program.with_children).lower(),
+        "killasgroup": "true",
+        "stopwaitsecs": str(program.stop_seconds),
+    }
+
+
+def _update() -> None:
+    """What `supervisorctl update` does: programs that are new or changed are started again, those gone are stopped."""
+    server = _server()
+    added, changed, removed = server.supervisor.reloadConfig()[0]
+    for name in (*removed, *changed):
+        server.supervisor.stopProcessGroup(name)
+        server.supervisor.removeProcessGroup(name)
+    for name in (*added, *changed):
+        server.supervisor.addProcessGroup(name)

@@ -1,0 +1,79 @@
+"""MongoDB's accounts, one for each part of the stack, each with the smallest role that does its work.
+
+`python -m tidemark.serving.accounts` creates them in a MongoDB of yours, as the account of TIDEMARK_MONGODB_URL, with the passwords of the
+settings.
+
+All read all of the database, and write the collections named here and no others, `reports` none. That one cannot be kept to the report
+views: mongopipe's pipelines bring documents of their own ($documents), for which MongoDB asks that the whole database may be read.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from pymongo.database import Database
+from pymongo.errors import OperationFailure, PyMongoError
+
+from tidemark.serving.database import Document, brief, connect
+from tidemark.settings import settings
+
+# What each account writes. All note something down in `state`: the ledger, what is wanted of the stream, where the log ends.
+WRITES: Mapping[str, tuple[str, ...]] = {
+    "ingest": ("state", "ingestion", "ingestion_chunk", "quarantine", "alert", "size"),
+    "stream": ("state", "product", "category", "quarantine", "cube_cell", "stream_minute"),
+    "batch": (
+        *("state", "ingestion", "product", "category", "quarantine", "cube_cell"),
+        *("publication", "publication_cell", "cut_cell", "verification", "history", "history_day"),
+    ),
+}
+REPORTS = "reports"
+_WRITING = ["insert", "update", "remove"]
+
+_NO_SUCH_ROLE, _NO_SUCH_USER = 31, 11  # MongoDB's error codes
+
+
+def bring(admin: Database[Document], database: str, passwords: Mapping[str, str]) -> None:
+    """Makes the accounts and their roles in database admin, or brings those that are there to what is said here, password included.
+
+    Raises PyMongoError.
+    """
+    for account, password in passwords.items():
+        role = f"{database}_{account}"
+        rights = [{"resource": {"db": database, "collection": name}, "actions": _WRITING} for name in WRITES.get(account, ())]
+        _create_or_update(admin, "Role", role, _NO_SUCH_ROLE, privileges=rights, roles=[{"role": "read", "db": database}])
+        _create_or_update(admin, "User", account, _NO_SUCH_USER, pwd=password, roles=[role])
+
+
+def passwords() -> dict[str, str]:
+    """By account, as the settings say."""
+    of = settings()
+    return {name: getattr(of, f"mongodb_{name}_password").get_secret_value() for name in (*WRITES, REPORTS)}
+
+
+def _create_or_update(admin: Database[Document], what: str, name: str, missing: int, **given: Any) -> None:
+    try:
+        admin.command(f"update{what}", name, **given)
+    except OperationFailure as failure:
+        if failure.code != missing:
+            raise
+        admin.command(f"create{what}", name, **given)
+
+
+def main() -> int:
+    if missing := [name for name, password in passwords().items() if not password]:
+        sys.stdout.write(f"set {', '.join(f'TIDEMARK_MONGODB_{name.upper()}_PASSWORD' for name in missing)}\n")
+        return 1
+    try:
+        with connect() as client:
+            bring(client.admin, settings().database, passwords())
+    except PyMongoError as error:
+        sys.stdout.write(f"MongoDB: {brief(error)}\n")
+        return 1
+    sys.stdout.write(f"accounts {', '.join(passwords())} are there, for database {settings().database}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

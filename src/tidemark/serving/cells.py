@@ -1,0 +1,104 @@
+"""The served cube in MongoDB, a document a cell: its sums, and what people read of it. It moves with the ledger, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from bson.int64 import Int64
+from pymongo import UpdateMany, UpdateOne
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+
+from tidemark.catalog.cube import MEASURES, Cell, label, unknown_category
+from tidemark.serving.database import Document
+from tidemark.serving.snapshot import Snapshot
+
+AT_ONCE = 5_000  # documents of one command
+
+Sums = tuple[int, ...]  # in the order of catalog.cube's measures
+Cells = Mapping[Cell, Sums]
+
+
+def key(cell: Iterable[Any]) -> Document:
+    """A cell as MongoDB holds it. The fields' order is part of the key."""
+    return dict(zip(Cell._fields, cell, strict=True))
+
+
+def of(document: Mapping[str, Any]) -> Cell:
+    """The cell that a document's fields name."""
+    return Cell(*(document[name] for name in Cell._fields))
+
+
+def sums_of(document: Mapping[str, Any]) -> Sums:
+    return tuple(document[measure] for measure in MEASURES)
+
+
+def measures(sums: Iterable[int]) -> Document:
+    """Sums as documents hold them, whatever collection they are in."""
+    return {measure: Int64(value) for measure, value in zip(MEASURES, sums, strict=True)}
+
+
+def in_slices(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    return (rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE))
+
+
+def add(database: Database[Document], session: ClientSession, differences: Cells) -> None:
+    """Adds sums to cells. One that is not there yet gets the name that its category has within this transaction."""
+    moved = {cell: sums for cell, sums in differences.items() if any(sums)}
+    if not moved:
+        return
+    names = _names(database, session, {cell.category_id for cell in moved})
+    updates = [
+        UpdateOne({"_id": key(cell)}, {"$inc": measures(sums), "$setOnInsert": _shown(cell, names)}, upsert=True)
+        for cell, sums in moved.items()
+    ]
+    database.cube_cell.bulk_write(updates, ordered=False, session=session)
+
+
+def rename(database: Database[Document], session: ClientSession, names: Mapping[int, str]) -> None:
+    """Gives the cells of categories (id to name) another name."""
+    updates = [
+        UpdateMany({"category_id": number, "category_name": {"$ne": name}}, {"$set": {"category_name": name}})
+        for number, name in names.items()
+    ]
+    if updates:
+        database.cube_cell.bulk_write(updates, ordered=False, session=session)
+
+
+def replace(database: Database[Document], session: ClientSession, cells: Cells, names: Mapping[int, str]) -> None:
+    """Makes these the only cells."""
+    database.cube_cell.delete_many({}, session=session)
+    for some in in_slices([{"_id": key(cell), **_shown(cell, names), **measures(sums)} for cell, sums in cells.items()]):
+        database.cube_cell.insert_many(some, ordered=False, session=session)
+
+
+def remove_empty(database: Database[Document], session: ClientSession) -> None:
+    """A cell whose sums have become 0 is no cell."""
+    database.cube_cell.delete_many(dict.fromkeys(MEASURES, 0), session=session)
+
+
+def read(now: Snapshot) -> dict[Cell, Sums]:
+    """The cube of a moment."""
+    found = now.stream("cube_cell", {"$project": dict.fromkeys((*Cell._fields, *MEASURES), True)})
+    return {of(one): sums for one in found if any(sums := sums_of(one))}
+
+
+def misnamed(now: Snapshot) -> Iterator[tuple[int, str]]:
+    """Categories whose cells bear another name than the category, and how."""
+    names = {one["_id"]: one["category_name"] for one in now.rows("category")}
+    borne = now.rows("cube_cell", {"$group": {"_id": {"category_id": "$category_id", "category_name": "$category_name"}}})
+    for number, name in sorted((one["_id"]["category_id"], one["_id"]["category_name"]) for one in borne):
+        if name != (expected := names.get(number, unknown_category(number))):
+            yield number, f"named {name!r} instead of {expected!r}"
+
+
+def _names(database: Database[Document], session: ClientSession, categories: Collection[int]) -> dict[int, str]:
+    found = database.category.find({"_id": {"$in": list(categories)}}, {"category_name": True}, session=session)
+    return {one["_id"]: one["category_name"] for one in found}
+
+
+def _shown(cell: Cell, names: Mapping[int, str]) -> Document:
+    """A cell's dimensions, as reports have them."""
+    number = cell.category_id
+    return {**key(cell), "category_name": names.get(number, unknown_category(number)), "label": label(cell.price_level)}

@@ -1,0 +1,50 @@
+"""The connection to MongoDB. Progress and cubes are exact only at the primary and once a majority holds them, whatever a URL says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC
+from typing import Any, TypeVar
+
+from pymongo import MongoClient, ReadPreference
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from tidemark.settings import settings
+
+Document = dict[str, Any]
+_Answer = TypeVar("_Answer")
+
+
+def connect(url: str | None = None, *, within_seconds: float = 20) -> MongoClient[Document]:
+    """A client for the URL, by default the one of the settings; it waits that long for a primary. Times come back in UTC."""
+    return MongoClient(url or settings().mongodb, tz_aware=True, appname="tidemark", serverSelectionTimeoutMS=int(within_seconds * 1000))
+
+
+def tidemark(client: MongoClient[Document], name: str | None = None) -> Database[Document]:
+    """Tidemark's database, by default the one of the settings: primary, majority reads and writes, times in UTC whatever the client's."""
+    return client.get_database(
+        name or settings().database,
+        codec_options=client.codec_options.with_options(tz_aware=True, tzinfo=UTC),
+        read_preference=ReadPreference.PRIMARY,
+        read_concern=ReadConcern("majority"),
+        write_concern=WriteConcern("majority"),
+    )
+
+
+def in_transaction(database: Database[Document], act: Callable[[ClientSession], _Answer]) -> _Answer:
+    """All that `act` does in the session, or nothing. It is called again where another transaction was in the way."""
+    with database.client.start_session() as session:
+        return session.with_transaction(
+            act,
+            read_concern=database.read_concern,
+            write_concern=database.write_concern,
+            read_preference=database.read_preference,
+        )
+
+
+def brief(error: Exception) -> str:
+    """A MongoDB error without the driver's configuration."""
+    return str(error).partition(" (configured")[0].partition(",")[0]

@@ -1,0 +1,80 @@
+"""What sums of measures mean, beside what they were, for people: in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from tidemark.catalog.cube import MEASURES
+from tidemark.serving.database import Document
+
+# How each figure is called and written, where a document holds it.
+FIGURES = {
+    "products": ("products", "{:,}"),
+    "categories": ("categories", "{:,}"),
+    "average_price": ("average price", "${:,.2f}"),
+    "unpriced": ("price unknown", "{:,}"),
+    "average_stars": ("average stars", "{:.2f}"),
+    "unrated": ("not rated", "{:,}"),
+    "discounted": ("discounted", "{:,}"),
+}
+
+
+def figures(sums: Iterable[int]) -> Document:
+    """Averages are None where nothing is counted; dollars, stars."""
+    of = dict(zip(MEASURES, sums, strict=True))
+    return {
+        "products": of["products"],
+        "average_price": of["price_cents"] / of["priced"] / 100 if of["priced"] else None,
+        "unpriced": of["products"] - of["priced"],
+        "average_stars": of["stars_tenths"] / of["rated"] / 10 if of["rated"] else None,
+        "unrated": of["products"] - of["rated"],
+        "discounted": of["discounted"],
+    }
+
+
+def summed(cells: Collection[Sequence[int]]) -> list[int]:
+    """The sums of all cells together."""
+    return [sum(column) for column in zip(*cells, strict=True)] if cells else [0] * len(MEASURES)
+
+
+def moved(before: float | None, after: float | None) -> float | None:
+    """How far a figure moves, as a share of what it was; None where it was nothing."""
+    return abs((after or 0) - before) / before if before else None
+
+
+def comparison(before: Document, after: Document, then: str) -> str:
+    """A table of all figures; `then` is when they are as after."""
+    return table(("", "served", then, "change"), (_beside(name, before[name], after[name]) for name in FIGURES if name in before))
+
+
+def shown(name: str, value: float | None) -> str:
+    """A figure as it is written; - where it is None."""
+    return "-" if value is None else FIGURES[name][1].format(value)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose cells hold any text."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(_cell(one) for one in line)} |" for line in lines)
+
+
+def passing(shifts: Document, limits: Mapping[str, tuple[float | None, str]]) -> list[str]:
+    """Which thresholds shifts pass, in words. By the shift's name the most it may be, None for any, and what it is a share of."""
+    return [
+        f"{shifts[name]:.1%} {what} (more than {most:.1%})"
+        for name, (most, what) in limits.items()
+        if most is not None and shifts[name] is not None and shifts[name] > most
+    ]
+
+
+def _beside(name: str, before: float | None, after: float | None) -> tuple[str, ...]:
+    change = (
+        "" if before is None or after is None or before == after else f"{'+' if after > before else '-'}{shown(name, abs(after - before))}"
+    )
+    share = f" ({(after - before) / before:+.1%})" if change and before and after is not None else ""
+    return FIGURES[name][0], shown(name, before), shown(name, after), change + share
+
+
+def _cell(text: str) -> str:
+    """What stands in a catalog's text must not end a cell or be read as Markdown."""
+    return "".join(f"\\{one}" if one in "\\`*_{}[]<>|#" and text != "---" else one for one in " ".join(text.split()))

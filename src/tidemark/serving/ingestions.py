@@ -1,0 +1,176 @@
+"""Ingestions and their chunks: what is to be sent, what has been, and whether the stream has served it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from functools import reduce
+from typing import Any, NamedTuple
+
+from bson.int64 import Int64
+from pymongo import ReturnDocument
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+
+from tidemark.catalog.marks import TideMark
+from tidemark.serving import offsets
+from tidemark.serving.database import Document, in_transaction
+
+PLANNED, DONE = "planned", "done"
+
+
+class Chunk(NamedTuple):
+    """Bytes start to end (exclusive) of a file: whole records, their number, and the SHA-256 of the bytes in hexadecimal."""
+
+    number: int
+    start: int
+    end: int
+    rows: int
+    content: str
+
+
+class Ingestion(NamedTuple):
+    """A file's content with its moment of observation. `file` is its path or URL, `content` its SHA-256 in hexadecimal."""
+
+    id: str
+    kind: str
+    file: str
+    name: str
+    bytes: int
+    rows: int
+    content: str
+    observed_at: datetime
+
+
+class Progress(NamedTuple):
+    """How far an ingestion has come: chunks done and in all, events acknowledged and rows in all."""
+
+    done: int
+    chunks: int
+    acknowledged: int
+    rows: int
+    served: bool
+
+
+class Incomplete(Exception):
+    """Rows of a file are not all events."""
+
+
+def register(database: Database[Document], ingestion: Ingestion, chunks: Iterable[Chunk]) -> datetime:
+    """Registers an ingestion with its plan, once: a second time the first plan stays. Returns `told_at`, MongoDB's clock at the first."""
+    plan = list(chunks)
+
+    def transaction(session: ClientSession) -> datetime:
+        fields: dict[str, Any] = ingestion._asdict()
+        identity = fields.pop("id")
+        new = {**fields, "bytes": Int64(ingestion.bytes), "rows": Int64(ingestion.rows), "chunks": len(plan)}
+        # An update with a pipeline is what lets MongoDB's own clock in; it writes nothing where the document is there.
+        before = database.ingestion.find_one_and_update(
+            {"_id": identity},
+            [{"$replaceWith": {"$mergeObjects": [{"$literal": new}, {"told_at": "$$NOW"}, "$$ROOT"]}}],
+            upsert=True,
+            return_document=ReturnDocument.BEFORE,
+            session=session,
+        )
+        if before is None:
+            database.ingestion_chunk.insert_many([_chunk_document(identity, chunk) for chunk in plan], session=session)
+            before = database.ingestion.find_one({"_id": identity}, session=session)
+            assert before is not None
+        told_at: datetime = before["told_at"]
+        return told_at
+
+    return in_transaction(database, transaction)
+
+
+def chunks_to_do(database: Database[Document], ingestion: str) -> list[int]:
+    """Numbers of the chunks that are not done, in the file's order."""
+    return [one["number"] for one in database.ingestion_chunk.find({"ingestion": ingestion, "status": PLANNED}).sort("number")]
+
+
+def read(database: Database[Document], ingestion: str) -> tuple[Ingestion, datetime]:
+    """A registered ingestion and its told_at; LookupError where there is none."""
+    found = database.ingestion.find_one({"_id": ingestion})
+    if found is None:
+        raise LookupError(f"ingestion {ingestion} is not registered")
+    return Ingestion(found["_id"], *(found[name] for name in Ingestion._fields[1:])), found["told_at"]
+
+
+def told_at(database: Database[Document], ingestion: str) -> datetime | None:
+    """When an ingestion was registered; None where it has not been."""
+    found = database.ingestion.find_one({"_id": ingestion}, {"told_at": True})
+    return None if found is None else found["told_at"]
+
+
+def read_chunk(database: Database[Document], ingestion: str, number: int) -> tuple[Chunk, bool]:
+    """A chunk of the plan and whether it is done; LookupError where there is none."""
+    found = database.ingestion_chunk.find_one({"_id": _chunk_key(ingestion, number)})
+    if found is None:
+        raise LookupError(f"ingestion {ingestion} has no chunk {number}")
+    return Chunk(*(found[name] for name in Chunk._fields)), found["status"] == DONE
+
+
+def finish_chunk(database: Database[Document], ingestion: str, number: int, acknowledged: int, ends: TideMark) -> None:
+    """All rows of the chunk are events, the newest of each partition before these ends. The first to say so is who counts."""
+    database.ingestion_chunk.update_one(
+        {"_id": _chunk_key(ingestion, number), "status": PLANNED},
+        {"$set": {"status": DONE, "acknowledged": Int64(acknowledged), "ends": offsets.to_documents(ends)}},
+    )
+
+
+def progress(database: Database[Document], ingestion: str) -> Progress:
+    """LookupError where the ingestion is not registered."""
+    found = next(database.ingestion_progress.aggregate([{"$match": {"_id": ingestion}}]), None)
+    if found is None:
+        raise LookupError(f"ingestion {ingestion} is not registered")
+    return Progress(*(found[name] for name in Progress._fields))
+
+
+def reconcile(database: Database[Document], ingestion: str) -> Progress:
+    """Raises Incomplete, with the figures, unless every row of the file is an acknowledged event."""
+    now = progress(database, ingestion)
+    if now.done != now.chunks or now.acknowledged != now.rows:
+        raise Incomplete(
+            f"ingestion {ingestion}: {now.acknowledged} of {now.rows} rows are events, {now.done} of {now.chunks} chunks are done: "
+            "run the chunks' tasks again"
+        )
+    return now
+
+
+def ends(database: Database[Document], identities: Iterable[str]) -> TideMark:
+    """The lowest mark that reaches the newest event of each chunk that is done."""
+    found = database.ingestion_chunk.find({"ingestion": {"$in": list(identities)}, "status": DONE}, {"ends": True})
+    return reduce(TideMark.joined, (offsets.from_documents(one["ends"]) for one in found), TideMark())
+
+
+def to_reconcile(database: Database[Document], mark: TideMark) -> dict[str, int]:
+    """Rows by ingestion, of those all of whose events lie below the mark, and which have not been found in the raw history yet."""
+    found: dict[str, int] = {}
+    for one in database.ingestion.find({"reconciled": None}, {"rows": True, "chunks": True}):
+        done = list(database.ingestion_chunk.find({"ingestion": one["_id"], "status": DONE}, {"ends": True}))
+        if len(done) == one["chunks"] and all(mark.reaches(offsets.from_documents(chunk["ends"])) for chunk in done):
+            found[one["_id"]] = one["rows"]
+    return found
+
+
+def mark_reconciled(database: Database[Document], identities: Iterable[str]) -> None:
+    """Every row of these files has been found in the raw history."""
+    database.ingestion.update_many({"_id": {"$in": list(identities)}}, {"$set": {"reconciled": True}})
+
+
+def _chunk_key(ingestion: str, number: int) -> str:
+    return f"{ingestion}/{number}"
+
+
+def _chunk_document(ingestion: str, chunk: Chunk) -> Document:
+    return {
+        "_id": _chunk_key(ingestion, chunk.number),
+        "ingestion": ingestion,
+        "number": chunk.number,
+        "start": Int64(chunk.start),
+        "end": Int64(chunk.end),
+        "rows": chunk.rows,
+        "content": chunk.content,
+        "status": PLANNED,
+        "acknowledged": None,
+        "ends": None,
+    }

@@ -1,0 +1,84 @@
+"""A lease: one holder at a time does what it names, for economy. Nothing relies on it: who has lost it without noticing harms nothing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pymongo import ReturnDocument
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+
+from tidemark.serving.database import Document
+
+BATCH, BATCH_SECONDS = "batch", 900.0  # of whatever changes the raw history or publications, and how long it is waited for
+VALID_SECONDS = 30
+RENEW_EVERY_SECONDS = 8.0
+LOOK_EVERY_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+def this_process(what: str) -> str:
+    """A holder's name: what is done, and who does it."""
+    return f"{what} (process {os.getpid()}, thread {threading.get_native_id()} on {socket.gethostname()})"
+
+
+class Busy(Exception):
+    """Somebody else holds the lease."""
+
+
+@contextmanager
+def lease(database: Database[Document], name: str, holder: str, within_seconds: float) -> Iterator[None]:
+    """Holds the lease while inside; no two holders have the same name. Waits that long for it, then raises Busy.
+
+    It ends by itself soon after its holder has died.
+    """
+    until = time.monotonic() + within_seconds
+    while not _take(database, name, holder):
+        if time.monotonic() > until:
+            found = database.state.find_one({"_id": _key(name)}) or {}
+            raise Busy(f"{found.get('holder')} has been at work since {found.get('since')}: wait for its end, or end it")
+        time.sleep(LOOK_EVERY_SECONDS)
+    ended = threading.Event()
+    renewing = threading.Thread(target=_renew, args=(database, name, holder, ended), daemon=True)
+    renewing.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        renewing.join()
+        database.state.delete_one({"_id": _key(name), "holder": holder})
+
+
+def _take(database: Database[Document], name: str, holder: str) -> bool:
+    """MongoDB's clock alone says what is over."""
+    taken = {"holder": holder, "since": "$$NOW", "until": {"$add": ["$$NOW", VALID_SECONDS * 1000]}}
+    is_held = {"$gte": ["$until", "$$NOW"]}
+    now = database.state.find_one_and_update(
+        {"_id": _key(name)},
+        [{"$replaceWith": {"$cond": [is_held, "$$ROOT", {"_id": "$_id", **taken}]}}],
+        upsert=True,
+        return_document=ReturnDocument.AFTER,
+    )
+    return now is not None and now["holder"] == holder
+
+
+def _renew(database: Database[Document], name: str, holder: str, ended: threading.Event) -> None:
+    longer = [{"$set": {"until": {"$add": ["$$NOW", VALID_SECONDS * 1000]}}}]
+    while not ended.wait(RENEW_EVERY_SECONDS):
+        try:
+            if not database.state.update_one({"_id": _key(name), "holder": holder}, longer).matched_count:
+                log.warning("the lease on %s has gone to somebody else; both go on, and nothing is harmed", name)
+                return
+        except PyMongoError as error:
+            log.warning("the lease on %s is not renewed: %s", name, error)
+
+
+def _key(name: str) -> str:
+    return f"lease {name}"

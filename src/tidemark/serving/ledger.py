@@ -1,0 +1,219 @@
+"""The ledger: the only truth about the stream's progress. One document, moved only together with the cells it accounts for.
+
+A generation is taken at each start of the stream and fences off whoever came before: every write here is filtered by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from pymongo import ReplaceOne, ReturnDocument
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+
+from tidemark.catalog.marks import TideMark
+from tidemark.catalog.versions import CategoryVersion
+from tidemark.serving import cells, offsets
+from tidemark.serving.cells import Cells
+from tidemark.serving.database import Document, in_transaction
+
+LEDGER = "ledger"
+
+
+class Fenced(Exception):
+    """Somebody with a higher generation is at work, or a rebuild: whoever meets this stops, and may start again as a new generation."""
+
+
+class NotPrepared(LookupError):
+    """The database holds no ledger."""
+
+
+class TopicsRecreated(Exception):
+    """A topic is not the one whose offsets the ledger holds."""
+
+
+class Tag(NamedTuple):
+    """Who wrote a product document: a generation and its micro-batch's number. It counts once the ledger has committed it."""
+
+    generation: int
+    batch: int
+
+
+class Category(NamedTuple):
+    """A category as told: its name and the version that says it."""
+
+    name: str
+    version: CategoryVersion
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The ledger as read at one moment.
+
+    `committed` is the newest committed micro-batch's number by generation, `topics` ids by name, `rebuilding` a publication's number,
+    `rebuilds` how many have come to their end, `rules` the fingerprint of the stream that started last.
+    """
+
+    generation: int
+    offsets: TideMark
+    committed: Mapping[int, int]
+    topics: Mapping[str, str] = field(default_factory=dict)
+    rebuilding: int | None = None
+    rebuilds: int = 0
+    rules: str | None = None
+
+    def holds(self, tag: Tag) -> bool:
+        """Is what bears this tag committed?"""
+        return tag.batch <= self.committed.get(tag.generation, -1)
+
+    def has_forgotten(self, tag: Tag) -> bool:
+        """Does the tag come from before the last rebuild, which forgets all commits before it?
+
+        A rebuild leaves no document with such a tag. One that bears it has been inserted since, by a stray task of a stream that is no
+        more, and not even its `before` counts.
+        """
+        return tag.generation < self._first
+
+    @cached_property
+    def _first(self) -> int:
+        return min(self.committed, default=0)
+
+    def require_no_rebuild(self) -> None:
+        """Raises Fenced while a rebuild is under way."""
+        if self.rebuilding is not None:
+            raise Fenced(f"publication {self.rebuilding} is being rebuilt: no stream runs until that is done")
+
+    def require_topics(self, found: Mapping[str, str]) -> None:
+        """Raises TopicsRecreated where a topic has another id than the one whose offsets these are."""
+        for topic, identity in found.items():
+            if self.topics.get(topic, identity) != identity:
+                raise TopicsRecreated(
+                    f"topic {topic} has id {identity}, the ledger's offsets are those of id {self.topics[topic]}: the topic was deleted "
+                    "and created again. Bring the former topic back, or start with an empty database (setting TIDEMARK_DATABASE)"
+                )
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What one micro-batch moves, all at once. Cell differences are measures in the order of catalog.cube; times in UTC."""
+
+    number: int
+    offsets: TideMark
+    differences: Cells
+    categories: Mapping[int, Category] = field(default_factory=dict)
+    newest_event: datetime | None = None
+    newest_observation: datetime | None = None
+    progress: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read(database: Database[Document]) -> Ledger:
+    """The ledger; NotPrepared where there is none."""
+    document = database.state.find_one({"_id": LEDGER})
+    if document is None:
+        raise NotPrepared(f"database {database.name} holds no ledger: run `python -m tidemark.serving.schema` first")
+    return from_document(document)
+
+
+def reached(mark: TideMark) -> Document:
+    """A query of collection `state` that finds the ledger once the stream has served all that lies below the mark."""
+    ends = [{"$elemMatch": {"topic": key.topic, "partition": key.partition, "offset": {"$gte": int(end)}}} for key, end in mark.items()]
+    return {"_id": LEDGER, **({"offsets": {"$all": ends}} if ends else {})}
+
+
+def start_generation(database: Database[Document], rules: str, topics: Mapping[str, str]) -> Ledger:
+    """Takes the next generation for a stream that works by these rules on these topics (id by name).
+
+    Raises TopicsRecreated where a topic has another id than the one whose offsets the ledger holds, Fenced while a rebuild is under way.
+    """
+    before = read(database)
+    before.require_no_rebuild()
+    before.require_topics(topics)
+    document = database.state.find_one_and_update(
+        {"_id": LEDGER, "rebuilding": None, "topics": before.topics},
+        [
+            {
+                "$set": {
+                    "generation": {"$add": ["$generation", 1]},
+                    "rules": rules,
+                    "topics": {"$literal": {**before.topics, **topics}},
+                    "started_at": "$$NOW",
+                    "heartbeat": "$$NOW",
+                }
+            }
+        ],
+        return_document=ReturnDocument.AFTER,
+    )
+    if document is None:
+        raise Fenced("another stream or a rebuild has started at the same moment")
+    return from_document(document)
+
+
+def heartbeat(database: Database[Document], generation: int) -> None:
+    """Says that the stream of this generation lives; Fenced where it should not."""
+    matched = database.state.update_one(
+        {"_id": LEDGER, "generation": generation, "rebuilding": None}, {"$currentDate": {"heartbeat": True}}
+    ).matched_count
+    if not matched:
+        raise Fenced(f"generation {generation} has been succeeded")
+
+
+def commit(database: Database[Document], generation: int, batch: MicroBatch) -> None:
+    """Adds a micro-batch's differences, applies its categories and moves the offsets: one transaction, or nothing.
+
+    Raises Fenced where the generation is not the ledger's any more. Repeating a commit that got through changes nothing.
+    """
+
+    def transaction(session: ClientSession) -> None:
+        before = {"_id": LEDGER, "generation": generation, "rebuilding": None, f"committed.{generation}": _number_before(batch.number)}
+        newest = {"newest_event": batch.newest_event, "newest_observation": batch.newest_observation}
+        update: dict[str, Any] = {
+            "$set": {
+                f"committed.{generation}": batch.number,
+                "offsets": offsets.to_documents(batch.offsets),
+                "progress": dict(batch.progress),
+            },
+            "$currentDate": {"heartbeat": True, "committed_at": True},
+            "$max": {name: moment for name, moment in newest.items() if moment is not None},
+        }
+        moved = database.state.update_one(before, {key: value for key, value in update.items() if value}, session=session)
+        if not moved.matched_count:
+            now = database.state.find_one({"_id": LEDGER}, session=session) or {}
+            if now.get("committed", {}).get(str(generation), -1) >= batch.number:
+                return
+            raise Fenced(
+                f"generation {generation} cannot commit micro-batch {batch.number}: the ledger is at generation {now.get('generation')}"
+                + (f", rebuilding publication {now['rebuilding']}" if now.get("rebuilding") is not None else "")
+            )
+        if categories := [
+            ReplaceOne({"_id": number}, category_document(number, category), upsert=True) for number, category in batch.categories.items()
+        ]:
+            database.category.bulk_write(categories, ordered=False, session=session)
+            cells.rename(database, session, {number: category.name for number, category in batch.categories.items()})
+        cells.add(database, session, batch.differences)
+
+    in_transaction(database, transaction)
+
+
+def from_document(document: Document) -> Ledger:
+    return Ledger(
+        generation=document["generation"],
+        offsets=offsets.from_documents(document["offsets"]),
+        committed={int(generation): number for generation, number in document["committed"].items()},
+        topics=document["topics"],
+        rebuilding=document["rebuilding"],
+        rebuilds=document["rebuilds"],
+        rules=document["rules"],
+    )
+
+
+def _number_before(number: int) -> int | None:
+    """The number committed before this one: none before the first, which MongoDB's null stands for."""
+    return number - 1 if number else None
+
+
+def category_document(number: int, category: Category) -> Document:
+    return {"_id": number, "category_name": category.name, "_tide": {"version": category.version._asdict()}}

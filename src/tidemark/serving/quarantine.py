@@ -1,0 +1,164 @@
+"""The quarantine as people work on it: which records are meant, and what is done about them.
+
+A record is open until it is replayed or discarded, and either leaves a mark that says when, by whom and how. The event itself stays in
+the raw history, a rejection for ever: a replay is another event of the same source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from bson.datetime_ms import DatetimeMS
+from pymongo import UpdateOne
+from pymongo.collection import Collection
+from pymongo.database import Database
+
+from tidemark.catalog.marks import TideMark
+from tidemark.catalog.observations import Reason
+from tidemark.serving.database import Document
+
+OPEN, REPLAYED, DISCARDED, HEALED = STATUSES = ("open", "replayed", "discarded", "healed")
+BY_API = "api"  # the source of what came from no file
+
+IN_ORDER = ("topic", "partition", "offset")  # of the log
+_RECORDS_AT_ONCE, _BYTES_AT_ONCE = 1_000, 16 * 1024 * 1024
+
+
+class Unclear(ValueError):
+    """What is asked for cannot be done; says what can."""
+
+
+class Selection(NamedTuple):
+    """Which open records are meant; None is any. `file` is a name, a path or URL, or `api`; times are Kafka's, `until` exclusive."""
+
+    reason: str | None = None
+    file: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class Replayed(NamedTuple):
+    """A record whose replay Kafka has acknowledged: the fields that were replaced, and where the new event is."""
+
+    record: str
+    patch: Mapping[str, str]
+    topic: str
+    partition: int
+    offset: int
+
+
+def selected(database: Database[Document], meant: Selection, below: TideMark) -> Document:
+    """A query of the open records that are meant and lie below a mark. Raises Unclear."""
+    if meant.reason == Reason.WITHDRAWN:
+        raise Unclear("records of a withdrawn ingestion are not replayed one by one: take the withdrawal back with DAG withdraw")
+    if meant.since is not None and meant.until is not None and meant.since >= meant.until:
+        raise Unclear(f"there is no time between {meant.since} and {meant.until}: the second is to be the later one")
+    partitions = [{"topic": one.topic, "partition": one.partition, "offset": {"$lt": int(end)}} for one, end in below.items()]
+    times = {name: moment for name, moment in (("$gte", meant.since), ("$lt", meant.until)) if moment is not None}
+    return {
+        "status": OPEN,
+        "reason": meant.reason if meant.reason is not None else {"$ne": Reason.WITHDRAWN},
+        **({"timestamp": times} if times else {}),
+        **(_from_file(database, meant.file) if meant.file is not None else {}),
+        **({"$or": partitions} if partitions else {"_id": {"$in": []}}),
+    }
+
+
+def _from_file(database: Database[Document], file: str) -> Document:
+    if file == BY_API:
+        return {"source": BY_API}
+    found = [one["_id"] for one in database.ingestion.find({"$or": [{"name": file}, {"file": file}]}, {"_id": True})]
+    if not found:
+        raise Unclear(f"no file {file!r} has been ingested: name it as report_ingestion does, or `{BY_API}` for what came by no file")
+    return {"source.ingestion": {"$in": found}}
+
+
+def count(database: Database[Document], query: Document) -> dict[str, int]:
+    """Records by reason."""
+    stages: list[Document] = [{"$match": query}, {"$group": {"_id": "$reason", "records": {"$sum": 1}}}, {"$sort": {"_id": 1}}]
+    return {one["_id"]: one["records"] for one in database.quarantine.aggregate(stages)}
+
+
+def records(database: Database[Document], query: Document) -> Iterator[list[Document]]:
+    """The records of a query, each once, in lists that memory can hold. Those that were given out may be marked meanwhile.
+
+    They come in the order of the log, which decides between what one moment tells of a product: so it does between replays, also of a run
+    that is repeated. All say `told_at` and `position`, also those that were written before records did.
+    """
+    some: list[Document] = []
+    size = 0
+    for one in database.quarantine.find(query, batch_size=_RECORDS_AT_ONCE).sort(IN_ORDER):
+        some.append(one)
+        size += len(one["raw"] or b"")
+        if len(some) == _RECORDS_AT_ONCE or size >= _BYTES_AT_ONCE:
+            yield _completed(database, some)
+            some, size = [], 0
+    if some:
+        yield _completed(database, some)
+
+
+def _completed(database: Database[Document], some: list[Document]) -> list[Document]:
+    lacking = [one for one in some if "told_at" not in one]
+    from_files = {one["source"]["ingestion"] for one in lacking if one["source"] != BY_API}
+    told = {one["_id"]: one["told_at"] for one in database.ingestion.find({"_id": {"$in": list(from_files)}}, {"told_at": True})}
+    for one in lacking:
+        source = one["source"] if one["source"] != BY_API else {}
+        told_at: datetime = told.get(source.get("ingestion")) or one["timestamp"]
+        one["told_at"] = int(DatetimeMS(told_at))
+        one["position"] = source.get("position", 0)
+    return some
+
+
+def mark_replayed(database: Database[Document], done: Iterable[Replayed], by: str) -> int:
+    """Marks those that are open still; how many they were."""
+    writes = [
+        UpdateOne(
+            {"_id": one.record, "status": OPEN},
+            [
+                {
+                    "$set": {
+                        "status": REPLAYED,
+                        "replayed": {
+                            **{"at": "$$NOW", "by": {"$literal": by}, "patch": {"$literal": dict(one.patch)}},
+                            **{name: {"$literal": getattr(one, name)} for name in ("topic", "partition", "offset")},
+                        },
+                    }
+                }
+            ],
+        )
+        for one in done
+    ]
+    return database.quarantine.bulk_write(writes, ordered=False).modified_count if writes else 0
+
+
+def discard(database: Database[Document], query: Document, why: str, by: str) -> int:
+    """Marks the records of a query; how many they were."""
+    mark = {"at": "$$NOW", "by": {"$literal": by}, "why": {"$literal": why}}
+    return database.quarantine.update_many(query, [{"$set": {"status": DISCARDED, "discarded": mark}}]).modified_count
+
+
+def replay_of(record: Document) -> tuple[str, int, int] | None:
+    """Topic, partition and offset of the event that a record was replayed as last; None where it was not."""
+    replayed = record.get("replayed")
+    return None if replayed is None else (replayed["topic"], replayed["partition"], replayed["offset"])
+
+
+def restore(collection: Collection[Document], those: Iterable[tuple[Document, Iterable[Mapping[str, Any]]]]) -> None:
+    """Brings records to what they should be, each with all events of its source that are rejections (topic, partition, offset).
+
+    Its marks say what a record's status is: replayed, unless the replay is a rejection as well, else discarded, else that of a new one.
+    """
+    replay = {name: f"$replayed.{name}" for name in ("topic", "partition", "offset")}
+    writes = []
+    for record, events in those:
+        fields = dict(record)
+        identity, status = fields.pop("_id"), fields.pop("status")
+        rejected = [{name: event[name] for name in replay} for event in events]
+        is_settled = {"$and": ["$replayed", {"$not": [{"$in": [replay, {"$literal": rejected}]}]}]}
+        marked = {"$cond": [is_settled, REPLAYED, {"$cond": [{"$ifNull": ["$discarded", False]}, DISCARDED, status]}]}
+        literal = {name: {"$literal": value} for name, value in fields.items()}
+        writes.append(UpdateOne({"_id": identity}, [{"$set": {**literal, "status": marked}}], upsert=True))
+    if writes:
+        collection.bulk_write(writes, ordered=False)

@@ -1,0 +1,83 @@
+"""A rebuild brings everything to a publication: its begin, which stops the stream, and its end, from which the stream goes on.
+
+What lies in between is tidemark.spark.rebuild's. A rebuild that was cut off is finished by the same one, or nothing else goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pymongo import ReturnDocument
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+
+from tidemark.serving import cells, ledger, offsets, publications
+from tidemark.serving.database import Document, in_transaction
+from tidemark.serving.ledger import LEDGER, Category, Fenced, Ledger, Tag, category_document
+from tidemark.serving.publications import SERVED, NoPublication, Publication, stamp_published
+
+
+def begin(database: Database[Document], publication: Publication) -> Ledger:
+    """Takes the next generation, which no stream is, and says what is being rebuilt.
+
+    Raises Fenced while another publication is being rebuilt, NoPublication where this one has been dropped.
+    """
+    number = publication.number
+
+    def transaction(session: ClientSession) -> Ledger:
+        # Written to, so that whoever drops it at the same time is in the way.
+        if not database.publication.update_one({"_id": number}, {"$inc": {"rebuilds": 1}}, session=session).matched_count:
+            raise NoPublication(f"publication {number} has been dropped")
+        document = database.state.find_one_and_update(
+            {"_id": LEDGER, "rebuilding": {"$in": [None, number]}},
+            {"$inc": {"generation": 1}, "$set": {"rebuilding": number}},
+            return_document=ReturnDocument.AFTER,
+            session=session,
+        )
+        if document is None:
+            other = (database.state.find_one({"_id": LEDGER}, session=session) or {}).get("rebuilding")
+            raise Fenced(f"publication {other} is being rebuilt: finish that first with `python -m tidemark.spark.batch rebuild {other}`")
+        return ledger.from_document(document)
+
+    return in_transaction(database, transaction)
+
+
+def tag(own: Ledger) -> Tag:
+    """What the documents of a rebuild bear."""
+    return Tag(own.generation, 0)
+
+
+def end(database: Database[Document], own: Ledger, publication: Publication, categories: Mapping[int, Category]) -> None:
+    """Serves the publication and sets the ledger back to its mark, in one transaction; all commits before it are forgotten.
+
+    Raises Fenced where another rebuild has begun since.
+    """
+    number = publication.number
+    newest = {"newest_event": publication.newest_event, "newest_observation": publication.newest_observation}
+    cube = publications.cells(database, number)
+
+    def transaction(session: ClientSession) -> None:
+        moved = database.state.update_one(
+            {"_id": LEDGER, "generation": own.generation, "rebuilding": number},
+            {
+                "$set": {
+                    "offsets": offsets.to_documents(publication.mark),
+                    "committed": {str(own.generation): tag(own).batch},
+                    "rebuilding": None,
+                    **newest,
+                },
+                "$inc": {"rebuilds": 1},
+            },
+            session=session,
+        )
+        if not moved.matched_count:
+            raise Fenced(f"the rebuild of publication {number}, generation {own.generation}, has been succeeded by another")
+        database.state.update_one({"_id": SERVED}, {"$set": {"publication": number}}, session=session)
+        cells.replace(database, session, cube, {category: of.name for category, of in categories.items()})
+        database.category.delete_many({}, session=session)
+        if categories:
+            database.category.insert_many([category_document(*one) for one in categories.items()], session=session)
+        if number:
+            stamp_published(database, session, number)
+
+    in_transaction(database, transaction)

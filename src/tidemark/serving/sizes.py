@@ -1,0 +1,95 @@
+"""Sizes of everything, kept each time they are measured, so that growth shows: `python -m tidemark.serving.sizes` measures and reports."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from bson.int64 import Int64
+from pymongo import ReplaceOne
+from pymongo.database import Database
+
+from tidemark.serving.database import Document, connect, tidemark
+from tidemark.serving.schema import COLLECTIONS
+from tidemark.settings import settings
+
+log = logging.getLogger(__name__)
+
+_BLOCK_BYTES = 512  # what st_blocks counts
+_COLLECTION = "collection "
+
+
+class Size(NamedTuple):
+    """Bytes on disk, and how many documents of a collection or files of a folder or table they are."""
+
+    bytes: int
+    items: int
+
+
+def of_collections(database: Database[Document]) -> dict[str, Size]:
+    """With their indexes."""
+    found = {}
+    for collection in COLLECTIONS:
+        shards = [one["storageStats"] for one in database[collection.name].aggregate([{"$collStats": {"storageStats": {}}}])]
+        found[_COLLECTION + collection.name] = Size(
+            sum(one["storageSize"] + one["totalIndexSize"] for one in shards), sum(one["count"] for one in shards)
+        )
+    return found
+
+
+def of_folders(home: Path) -> dict[str, Size]:
+    """Each folder of the home on this machine: servers that run elsewhere have none here."""
+    folders = sorted(one for one in home.iterdir() if one.is_dir()) if home.is_dir() else []
+    return {f"folder {folder.name}": _of_folder(folder) for folder in folders}
+
+
+def keep(database: Database[Document], at: datetime, sizes: Mapping[str, Size]) -> None:
+    """Keeps what was measured at a moment, in place of what has been kept of it before."""
+    documents = [
+        {"_id": {"part": part, "at": at}, "part": part, "at": at, "bytes": Int64(size.bytes), "items": Int64(size.items)}
+        for part, size in sizes.items()
+    ]
+    database.size.bulk_write([ReplaceOne({"_id": one["_id"]}, one, upsert=True) for one in documents])
+
+
+def measure(database: Database[Document], at: datetime, more: Mapping[str, Size]) -> list[str]:
+    """Measures collections and folders, and keeps that with the sizes given; returns all in words."""
+    keep(database, at, {**of_collections(database), **of_folders(settings().home), **more})
+    return list(in_words(database, at))
+
+
+def in_words(database: Database[Document], at: datetime) -> Iterator[str]:
+    """What was measured at a moment, the largest first, with its growth since it was measured before."""
+    for one in database.report_size.find({"at": at}).sort([("bytes", -1), ("part", 1)]):
+        growth = "" if one["grown"] is None else f", {_megabytes(one['grown'], '+')} since {one['before']:%Y-%m-%d}"
+        items = "documents" if one["part"].startswith(_COLLECTION) else "files"
+        yield f"{one['part']}: {_megabytes(one['bytes'])} in {one['items']:,} {items}{growth}"
+
+
+def _of_folder(folder: Path) -> Size:
+    bytes_there = files = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # it may go while it is looked at
+            if path.is_file() and not path.is_symlink():
+                # Not its length: Kafka's indexes are long files of little.
+                bytes_there, files = bytes_there + path.stat().st_blocks * _BLOCK_BYTES, files + 1
+    return Size(bytes_there, files)
+
+
+def _megabytes(count: int, sign: str = "") -> str:
+    return f"{count / 1_000_000:{sign},.1f} MB"
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with connect() as client:
+        for line in measure(tidemark(client), datetime.now(UTC), {}):
+            log.info("%s", line)
+
+
+if __name__ == "__main__":
+    main()

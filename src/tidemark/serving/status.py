@@ -1,0 +1,109 @@
+"""The whole state as one JSON-able document: marks, lag, rates, drift, quarantine, ingestions, alerts. Everyone shows this one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pymongo.database import Database
+
+from tidemark.serving import offsets
+from tidemark.serving.database import Document
+from tidemark.serving.ledger import NotPrepared
+from tidemark.serving.notes import LANDED
+from tidemark.serving.snapshot import Snapshot, snapshot
+
+STALE_HEARTBEAT_SECONDS = 30.0
+RATES_SECONDS = 60 * 60  # of the past that have their rates
+NEWEST = 10  # publications and ingestions that are listed
+
+
+def state(database: Database[Document]) -> Document:
+    """The state at one moment, `at` by MongoDB's clock. Moments are ISO 8601 texts in UTC, offsets arrays of {topic, partition, offset}.
+
+    Raises NotPrepared. Lag is null, not 0, where nobody has looked at the log within a minute. `night` is the last night that has come to
+    its end, `alerts` are those that are on.
+    """
+    with snapshot(database) as now:
+        freshness = now.one("report_freshness")
+        if freshness is None:
+            raise NotPrepared(f"database {database.name} is not prepared: run `python -m tidemark.serving.schema`")
+        ledger = now.one("state", {"$match": {"_id": "ledger"}}, {"$set": {"at": "$$NOW"}}) or {}
+        log = now.one("state", {"$match": {"_id": "log_end"}}) or {}
+        wanted = now.one("state", {"$match": {"_id": "control"}}) or {}
+        landed = now.one("state", {"$match": {"_id": LANDED}}) or {}
+        beat = freshness["seconds_since_heartbeat"]
+        found = {
+            "at": ledger.get("at"),
+            "freshness": freshness,
+            "summary": now.one("report_summary"),
+            "stream": {
+                "alive": beat is not None and beat < STALE_HEARTBEAT_SECONDS,
+                "generation": ledger.get("generation"),
+                "rebuilding": ledger.get("rebuilding"),
+                "started_at": ledger.get("started_at"),
+                "committed_at": ledger.get("committed_at"),
+                "offsets": ledger.get("offsets", []),
+                "last_micro_batch": ledger.get("progress"),
+                "control": {
+                    "paused": wanted.get("pause") is not None,
+                    **{name: (wanted.get("pause") or {}).get(name) for name in ("by", "since", "reason")},
+                    "stopped_at": wanted.get("stopped_at"),
+                },
+            },
+            "log": {"offsets": log.get("offsets", []), "looked_at": log.get("looked_at"), "lag": _lag(ledger, log, freshness)},
+            "raw_history": {"offsets": landed.get("offsets", []), "landed_at": landed.get("landed_at")},
+            "partitions": now.rows("report_partition", {"$sort": {"topic": 1, "partition": 1}}),
+            "rates": _rates(now),
+            "quarantine": _counts(now, "quarantine", "$reason", {"$match": {"status": "open"}}),
+            "verification": now.one("verification", {"$sort": {"at": -1}}),
+            "night": now.one("state", {"$match": {"_id": "night"}}, {"$unset": "_id"}),
+            "alerts": now.rows("alert", {"$match": {"ended_at": None}}, {"$sort": {"began_at": 1}}),
+            "publications": now.rows("report_publication", {"$sort": {"publication": -1}}, {"$limit": NEWEST}),
+            "ingestions": _ingestions(now),
+        }
+    return _json(found)  # type: ignore[no-any-return]
+
+
+def _lag(ledger: Document, log: Document, freshness: Document) -> list[Document] | None:
+    """Events behind by partition."""
+    if freshness["looked_at"] is None:
+        return None
+    served = offsets.from_documents(ledger.get("offsets"))
+    return [
+        {"topic": key.topic, "partition": key.partition, "events": max(0, end - served[key])}
+        for key, end in offsets.from_documents(log.get("offsets")).items()
+    ]
+
+
+def _rates(now: Snapshot) -> list[Document]:
+    """What the stream has done in each minute of the last hour, by MongoDB's clock. Minutes in which it did nothing are left out."""
+    lately = {"$gte": ["$minute", {"$subtract": ["$$NOW", RATES_SECONDS * 1000]}]}
+    return now.rows("stream_minute", {"$match": {"$expr": lately}}, {"$sort": {"minute": 1}}, {"$unset": "_id"})
+
+
+def _ingestions(now: Snapshot) -> Document:
+    """How many are served and under way, and the newest of them."""
+    served = _counts(now, "ingestion_progress", "$served")
+    # First which they are: the view works out much of each.
+    newest = now.rows("ingestion", {"$sort": {"told_at": -1}}, {"$limit": NEWEST}, {"$project": {"_id": True}})
+    shown = now.rows("report_ingestion", {"$match": {"ingestion": {"$in": [one["_id"] for one in newest]}}}, {"$sort": {"told_at": -1}})
+    return {"served": served.get(True, 0), "under_way": served.get(False, 0), "newest": shown}
+
+
+def _counts(now: Snapshot, collection: str, by: str, *stages: Document) -> dict[Any, int]:
+    """How many documents there are by the value of a field."""
+    found = now.rows(collection, *stages, {"$group": {"_id": by, "n": {"$sum": 1}}}, {"$sort": {"_id": 1}})
+    return {one["_id"]: one["n"] for one in found}
+
+
+def _json(value: Any) -> Any:
+    match value:
+        case dict():
+            return {str(key): _json(one) for key, one in value.items()}
+        case list():
+            return [_json(one) for one in value]
+        case datetime():
+            return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        case _:
+            return value
