@@ -26,7 +26,7 @@ from support.stacks import Stack, prepared_stack
 
 from bench.sides import against_limit, asked, p95, say, tell
 from tidemark.local import loopback
-from tidemark.serving.database import connect, tidemark
+from tidemark.serving.database import connect, database_of
 from tidemark.settings import settings
 
 CATALOG = "tidemark-catalog"
@@ -67,7 +67,7 @@ def serve(made: Stack, rows: int, batch: str) -> None:
 def explorer(viewer: Pages) -> dict[str, Any]:
     """The table's queries as the page asks them, with a category and a range of prices chosen."""
     with connect() as client:
-        (largest,) = tidemark(client).report_category.find().sort("products", -1).limit(1)
+        (largest,) = database_of(client).report_category.find().sort("products", -1).limit(1)
     chart = viewer.get(f"/chart/{viewer.charts()['Products one by one']}")["result"]
     context = json.loads(chart["query_context"])
     named = {"col": "category_name", "op": "IN", "val": [largest["category_name"]]}

@@ -26,7 +26,7 @@ from tidemark.ingest.generate import day_rows
 from tidemark.ingest.produce import produce
 from tidemark.ingest.records import Message, Origin, messages
 from tidemark.serving import ledger, schema
-from tidemark.serving.database import Document, tidemark
+from tidemark.serving.database import Document, database_of
 from tidemark.settings import settings
 
 WARMING = 3  # rounds of the stream alone, until its JVM has compiled what it runs
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     with place() as here, stream(TIDEMARK_SPEED_MEMORY="2g") as running:
-        peer = tidemark(here.database.client, f"{here.database.name}_peer")
+        peer = database_of(here.database.client, f"{here.database.name}_peer")
         schema.prepare(peer)
 
         def documents(seed: int, number: int) -> list[Document]:

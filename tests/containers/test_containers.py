@@ -18,12 +18,13 @@ from support.stacks import Stack, until
 
 from tidemark.ingest.generate import write
 from tidemark.local import loopback
-from tidemark.local.runs import DAG, Airflow
+from tidemark.local.runs import Airflow
 from tidemark.serving import publications, verifications
-from tidemark.serving.database import connect, tidemark
+from tidemark.serving.database import connect, database_of
 from tidemark.serving.schema import COLLECTIONS
 from tidemark.serving.status import state
 from tidemark.settings import CHECKOUT
+from tidemark.settings.airflow_names import Dag
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="containers"), pytest.mark.timeout(1800)]
 
@@ -38,7 +39,7 @@ def stack(started: Containers) -> Stack:
 
 def test_nobody_gets_in_without_a_password(running: Containers) -> None:
     with connect(f"mongodb://{running.address('mongodb', 27017)}/?replicaSet=tidemark") as client, pytest.raises(OperationFailure):
-        tidemark(client).product.find_one()
+        database_of(client).product.find_one()
     assert "NOAUTH" in _redis(running, "PING", password="")
     airflow = f"http://{running.address('airflow-api', 8080)}"
     with loopback.client(airflow, timeout=30) as http:
@@ -63,9 +64,9 @@ def test_the_main_job_is_done_by_all_of_them_and_its_reports_are_exact(running: 
     _night(running)
     assert stack.wrong() == []
     with connect() as client:
-        served = publications.served(tidemark(client))
+        served = publications.served(database_of(client))
         assert served > 0
-        assert verifications.read(tidemark(client), served)["drift"] == 0
+        assert verifications.read(database_of(client), served)["drift"] == 0
 
 
 def test_stream_and_batch_run_on_the_workers(running: Containers) -> None:
@@ -81,7 +82,7 @@ def test_stream_and_batch_run_on_the_workers(running: Containers) -> None:
 
 def test_airflow_and_superset_keep_what_they_know_in_postgresql(running: Containers) -> None:
     runs = _rows(running, "airflow", "SELECT dag_id FROM dag_run WHERE state = 'success'")
-    assert (DAG,) in runs
+    assert (Dag.INGEST.id,) in runs
     dashboards = _rows(running, "superset", "SELECT slug FROM dashboards")
     assert len(dashboards) == len(list((CHECKOUT / "superset" / "assets" / "dashboards").glob("*.yaml")))
 
@@ -132,11 +133,11 @@ def test_a_backup_comes_back_into_empty_servers_as_it_was(running: Containers, s
     # And goes on: the stream from where it was, a night from the raw history as it was.
     running.start("speed", "spark-workers", "airflow-scheduler")
     with connect() as client:
-        until(lambda: state(tidemark(client))["stream"]["alive"], "the stream lives", running.logs)
+        until(lambda: state(database_of(client))["stream"]["alive"], "the stream lives", running.logs)
     _night(running, "--mode", "full")
     with connect() as client:
-        newest = max(one.number for one in publications.listing(tidemark(client)))
-        assert verifications.read(tidemark(client), newest)["drift"] == 0
+        newest = max(one.number for one in publications.listing(database_of(client)))
+        assert verifications.read(database_of(client), newest)["drift"] == 0
     assert stack.served_reports() == before
 
 
@@ -147,7 +148,7 @@ def test_what_is_posted_to_the_api_is_served(running: Containers) -> None:
         key = running.variables["TIDEMARK_API_KEY"]
         assert http.post("/Category", json=category, headers={"X-API-Key": key}).status_code == httpx.codes.CREATED
     with connect() as client:
-        until(lambda: tidemark(client).category.find_one(9_001), "the posted category is served", running.logs)
+        until(lambda: database_of(client).category.find_one(9_001), "the posted category is served", running.logs)
 
 
 def test_a_backup_that_is_not_whole_is_refused(running: Containers) -> None:
@@ -185,7 +186,7 @@ def _documents() -> dict[str, list[str]]:
     """All documents, but for what says what somebody is doing."""
     with connect() as client:
         return {
-            one.name: sorted(map(repr, tidemark(client)[one.name].find()))
+            one.name: sorted(map(repr, database_of(client)[one.name].find()))
             for one in COLLECTIONS
             if one.name not in ("state", "stream_minute")
         }

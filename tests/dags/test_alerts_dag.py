@@ -1,4 +1,4 @@
-"""DAG `alerts`: how often it looks, and looks for real that write mails and post to a webhook."""
+"""DAG `tidemark_alerts`: how often it looks, and looks for real that write mails and post to a webhook."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from support.wording import Wording
 from tidemark.ingest import connections
 from tidemark.serving import ledger
 from tidemark.serving.status import state
-from tidemark.settings import CHECKOUT
+from tidemark.settings import CHECKOUT, airflow_names
+from tidemark.settings.airflow_names import Dag
 
 
 def test_it_looks_every_two_minutes_one_look_at_a_time(bag: Any) -> None:
-    dag = bag.dags["alerts"]
+    dag = bag.dags[Dag.ALERTS.id]
     assert (type(dag.timetable).__name__, dag.catchup, dag.max_active_runs) == ("CronTriggerTimetable", False, 1)
     assert dag.timetable.expression == "*/2 * * * *"
     others = {task.priority_weight for one in bag.dags.values() for task in one.tasks if one is not dag}
@@ -43,8 +44,8 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
     with listening(MailServer()) as mail, listening(Webhook()) as webhook:
         headers = json.dumps({"X-Token": "secret"})
         for name, connection in (
-            (connections.SMTP_CONNECTION, mail.connection),
-            (connections.WEBHOOK_CONNECTION, json.dumps({"conn_type": "http", "host": f"{webhook.url}/a/hook?b=c", "extra": headers})),
+            (airflow_names.Connection.SMTP.id, mail.connection),
+            (airflow_names.Connection.WEBHOOK.id, json.dumps({"conn_type": "http", "host": f"{webhook.url}/a/hook?b=c", "extra": headers})),
         ):
             monkeypatch.setitem(os.environ, f"AIRFLOW_CONN_{name.upper()}", connection)
         yield Told(mail, webhook)
@@ -58,7 +59,7 @@ def look(**changed: str) -> str:
     with setting(**{**usual, **changed}), pytest.MonkeyPatch.context() as patch:
         for name, value in connections.environment().items():
             patch.setenv(name, value)
-        run = DagBag(str(CHECKOUT / "dags" / "tidemark" / "dags" / "alerts.py")).dags["alerts"].test()
+        run = DagBag(str(CHECKOUT / "dags" / "tidemark" / "dags" / "alerts.py")).dags[Dag.ALERTS.id].test()
     return str(run.state)
 
 
@@ -139,7 +140,7 @@ class TestLooks:
 def test_a_webhook_as_the_uri_of_a_connection(bag: Any) -> None:
     from airflow.sdk import Connection
 
-    address = bag.dags["alerts"].get_task("look").python_callable.__globals__["address"]
+    address = bag.dags[Dag.ALERTS.id].get_task("look").python_callable.__globals__["address"]
     for uri in ("https://hooks.example/services/T/B/X", "http://127.0.0.1:8065/hooks/x"):
         assert address(Connection.from_uri(uri, conn_id="x")) == uri
     assert address(Connection(conn_id="x", conn_type="generic", host="https://hooks.example/?a=b")) == "https://hooks.example/?a=b"

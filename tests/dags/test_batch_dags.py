@@ -1,4 +1,4 @@
-"""DAGs `nightly_batch` and `rebuild`: what they take, when they give up, and a night through Airflow on real servers."""
+"""DAGs `tidemark_nightly_batch` and `tidemark_rebuild`: what they take, when they give up, and a night through Airflow on real servers."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from support.wording import Wording
 from tidemark.serving import publications, verifications
 from tidemark.serving.status import state
 from tidemark.serving.verifications import Drifted, Held
+from tidemark.settings.airflow_names import Dag, Pool
 from tidemark.spark import job
 from tidemark.spark.batch import Batch
 
 TAKEN = {
-    "nightly_batch": {
+    Dag.NIGHTLY_BATCH.id: {
         "mode": ["auto", "incremental", "full"],
         "on_drift": ["correct", "ask", "fail"],
         "hold": [None, False, True],
         "keep": [None, 1, 30],
     },
-    "rebuild": {"publication": [None, 0, 12]},
+    Dag.REBUILD.id: {"publication": [None, 0, 12]},
 }
 REFUSED = {
-    "nightly_batch": {"mode": ["", None, "weekly"], "on_drift": [None, True], "hold": ["yes"], "keep": [0, "7", 1.5]},
-    "rebuild": {"publication": [-1, "3", 1.5]},
+    Dag.NIGHTLY_BATCH.id: {"mode": ["", None, "weekly"], "on_drift": [None, True], "hold": ["yes"], "keep": [0, "7", 1.5]},
+    Dag.REBUILD.id: {"publication": [-1, "3", 1.5]},
 }
 
 
@@ -42,21 +43,21 @@ def test_parameters(bag: Any, dag_id: str) -> None:
 
 
 def test_every_night_and_no_day_of_its_own(bag: Any) -> None:
-    dag = bag.dags["nightly_batch"]
+    dag = bag.dags[Dag.NIGHTLY_BATCH.id]
     assert (type(dag.timetable).__name__, dag.catchup, dag.max_active_runs) == ("CronTriggerTimetable", False, 1)
-    assert bag.dags["rebuild"].schedule is None
+    assert bag.dags[Dag.REBUILD.id].schedule is None
 
 
 def test_spark_jobs_are_limited_by_their_pool(bag: Any) -> None:
     pools = {f"{dag}.{task.task_id}": task.pool for dag in TAKEN for task in bag.dags[dag].tasks}
-    assert {name for name, pool in pools.items() if pool == "spark"} == {
-        *(f"nightly_batch.{name}" for name in ("land", "cut", "recompute", "verify", "publish")),
+    assert {name for name, pool in pools.items() if pool == Pool.SPARK.id} == {
+        *(f"{Dag.NIGHTLY_BATCH.id}.{name}" for name in ("land", "cut", "recompute", "verify", "publish")),
         "rebuild.restore",
     }
 
 
 def test_what_a_person_is_asked_stands_before_what_it_decides(bag: Any) -> None:
-    nightly, rebuild = bag.dags["nightly_batch"], bag.dags["rebuild"]
+    nightly, rebuild = bag.dags[Dag.NIGHTLY_BATCH.id], bag.dags[Dag.REBUILD.id]
     assert nightly.get_task("publish").upstream_task_ids >= {"decide", "approve"}
     assert rebuild.get_task("restore").upstream_task_ids == {"chosen"}
     assert [asset.name for asset in nightly.get_task("publish").outlets] == ["reports"]
@@ -66,11 +67,11 @@ def test_what_a_person_is_asked_stands_before_what_it_decides(bag: Any) -> None:
 def test_what_is_tried_again(bag: Any) -> None:
     from airflow.sdk import RetryAction
 
-    policy = bag.dags["nightly_batch"].get_task("publish").retry_policy
+    policy = bag.dags[Dag.NIGHTLY_BATCH.id].get_task("publish").retry_policy
     for_good = (job.JobFailedForGood("start again at cut"), Drifted("2 differences"))
     assert {policy.evaluate(error, 1, 3).action for error in for_good} == {RetryAction.FAIL}
     assert {policy.evaluate(error, 1, 3).action for error in (job.JobFailed("MongoDB is down"), OSError())} == {RetryAction.DEFAULT}
-    restore = bag.dags["rebuild"].get_task("restore").retry_policy
+    restore = bag.dags[Dag.REBUILD.id].get_task("restore").retry_policy
     assert restore.evaluate(job.JobFailedForGood("no publication 9"), 1, 3).action == RetryAction.FAIL
 
 
@@ -84,7 +85,7 @@ class TestNights:
         connected.send(updates(random, 200, keys=40))
         serve(connected, spark)
         connected.database.product.delete_one({})
-        ended, tasks = run("nightly_batch", "nightly.py", on_drift="correct")
+        ended, tasks = run(Dag.NIGHTLY_BATCH.id, "nightly.py", on_drift="correct")
         assert (ended, tasks.pop("approve")[0]) == ("success", "skipped")
         assert {found for found, _ in tasks.values()} == {"success"}
         assert publications.served(connected.database) == 1
@@ -97,7 +98,7 @@ class TestNights:
     def test_a_night_that_is_implausible_waits_for_a_person(
         self, bag: Any, connected: Place, spark: SparkSession, wording: Wording
     ) -> None:
-        work, decide = Batch(connected.database, spark), bag.dags["nightly_batch"].get_task("decide").python_callable
+        work, decide = Batch(connected.database, spark), bag.dags[Dag.NIGHTLY_BATCH.id].get_task("decide").python_callable
         for seed, keys in ((122, 20), (123, 60)):
             connected.send(updates(Random(seed), 200, keys))
             serve(connected, spark)
@@ -125,7 +126,7 @@ class TestNights:
         assert connected.wrong() == []
 
     def test_a_rebuild_of_what_is_not_there_fails_at_once(self, connected: Place) -> None:
-        state, tasks = run("rebuild", "rebuild.py", publication=7)
+        state, tasks = run(Dag.REBUILD.id, "rebuild.py", publication=7)
         assert state == "failed"
         assert tasks["restore"] == ("failed", 1)
         assert tasks["choose"][0] == "skipped"

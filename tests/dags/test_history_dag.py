@@ -1,4 +1,4 @@
-"""DAG `history`: what it takes, when it gives up, and who may work at once."""
+"""DAG `tidemark_history`: what it takes, when it gives up, and who may work at once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from support.places import Place
 
 from tidemark.ingest import topics, watch
 from tidemark.serving.history import NoDay, NotOver
+from tidemark.settings.airflow_names import Dag, Pool
 from tidemark.spark import job
 
 
 @pytest.fixture
 def dag(bag: Any) -> Any:
-    return bag.dags["history"]
+    return bag.dags[Dag.HISTORY.id]
 
 
 TAKEN = {"first_day": [None, "2024-02-29"], "last_day": [None, "1995-01-01"], "changed": [False, True]}
@@ -32,8 +33,8 @@ def test_it_is_partitioned_by_the_day_that_has_ended(dag: Any) -> None:
 
 
 def test_spark_jobs_are_limited_by_their_pool_and_what_is_served_goes_first(bag: Any, dag: Any) -> None:
-    assert {task.task_id for task in dag.tasks if task.pool == "spark"} == {"land", "compute"}
-    nightly = min(task.priority_weight for task in bag.dags["nightly_batch"].tasks)
+    assert {task.task_id for task in dag.tasks if task.pool == Pool.SPARK.id} == {"land", "compute"}
+    nightly = min(task.priority_weight for task in bag.dags[Dag.NIGHTLY_BATCH.id].tasks)
     assert nightly > max(task.priority_weight for task in dag.tasks)
 
 
@@ -52,5 +53,5 @@ def test_what_is_tried_again(dag: Any) -> None:
 def test_a_night_before_the_first_event_starts_no_spark(connected: Place) -> None:
     with topics.admin() as client:
         watch.write_down(connected.database, watch.look(client))
-    ended, tasks = run("history", "history.py", last_day="2024-02-29", changed=True)
+    ended, tasks = run(Dag.HISTORY.id, "history.py", last_day="2024-02-29", changed=True)
     assert (ended, tasks) == ("success", {name: ("skipped", 1 if name == "ask" else 0) for name in ("ask", "land", "compute")})

@@ -1,4 +1,4 @@
-"""DAG `ingest` without its servers: what it takes, when it gives up, what a person is told."""
+"""DAG `tidemark_ingest` without its servers: what it takes, when it gives up, what a person is told."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from tidemark.ingest.generate import write
 from tidemark.ingest.produce import NotAcknowledged, UnsafeProducer
 from tidemark.serving.ingestions import Incomplete
 from tidemark.settings import CHECKOUT, settings
+from tidemark.settings.airflow_names import Dag, Pool
 
 
 @pytest.fixture
 def dag(bag: Any) -> Any:
-    return bag.dags["ingest"]
+    return bag.dags[Dag.INGEST.id]
 
 
 TAKEN = {
@@ -74,8 +75,8 @@ def test_it_is_partitioned_by_the_day_that_has_ended(dag: Any) -> None:
 
 
 def test_waiting_takes_one_worker_however_many_runs_wait(dag: Any) -> None:
-    assert dag.get_task("served").pool == "served"
-    assert {dag.get_task(name).pool for name in ("preview", "plan", "produce")} == {"ingest"}
+    assert dag.get_task("served").pool == Pool.SERVED.id
+    assert {dag.get_task(name).pool for name in ("preview", "plan", "produce")} == {Pool.INGEST.id}
 
 
 def test_reconciling_tells_who_waits_for_products(dag: Any) -> None:
@@ -125,7 +126,8 @@ def _fails_at_once(at: str, **conf: object) -> None:
     """In that task, at its first try, before anything is asked of Kafka or MongoDB, which are not there: that would be tried again."""
     from airflow.dag_processing.dagbag import DagBag
 
-    dag = DagBag(str(CHECKOUT / "dags" / "tidemark" / "dags" / "ingestion.py")).dags["ingest"]  # one of its own: a test run leaves its parameters in it
+    # One of its own: a test run leaves its parameters in it.
+    dag = DagBag(str(CHECKOUT / "dags" / "tidemark" / "dags" / "ingestion.py")).dags[Dag.INGEST.id]
     run = dag.test(run_conf=conf)
     tasks = {task.task_id: (str(task.state), task.try_number) for task in run.get_task_instances()}
     assert str(run.state) == "failed"

@@ -1,4 +1,4 @@
-"""DAG `maintenance`: a run on real servers, and what of Airflow's own is deleted and what stays."""
+"""DAG `tidemark_maintenance`: a run on real servers, and what of Airflow's own is deleted and what stays."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from support.wording import Wording
 from tidemark.dags import housekeeping
 from tidemark.serving import schema
 from tidemark.settings import settings
+from tidemark.settings.airflow_names import Dag, Pool
 from tidemark.spark import job
 
 NOW = datetime(2024, 3, 10, 5, tzinfo=UTC)
@@ -55,16 +56,16 @@ def test_an_airflow_database_that_is_elsewhere(tmp_path: Path) -> None:
 
 
 def test_every_week_and_one_at_a_time(bag: Any) -> None:
-    dag = bag.dags["maintenance"]
+    dag = bag.dags[Dag.MAINTENANCE.id]
     assert (type(dag.timetable).__name__, dag.max_active_runs) == ("CronTriggerTimetable", 1)
-    assert {task.task_id for task in dag.tasks if task.pool == "spark"} == {"raw_history"}
+    assert {task.task_id for task in dag.tasks if task.pool == Pool.SPARK.id} == {"raw_history"}
     assert {task.task_id for task in dag.tasks if task.upstream_task_ids} == {"measure"}, "one that fails keeps no other from its work"
 
 
 def test_what_is_tried_again(bag: Any) -> None:
     from airflow.sdk import RetryAction
 
-    policy = bag.dags["maintenance"].get_task("collections").retry_policy
+    policy = bag.dags[Dag.MAINTENANCE.id].get_task("collections").retry_policy
     for_good = (job.JobFailedForGood("no"), schema.Differs("view report_cube differs"))
     assert {policy.evaluate(error, 1, 3).action for error in for_good} == {RetryAction.FAIL}
     assert policy.evaluate(housekeeping.NotCleaned("the database is locked"), 1, 3).action == RetryAction.DEFAULT
@@ -80,7 +81,7 @@ def test_a_run(connected: Place, tmp_path: Path, wording: Wording) -> None:
     old.parent.mkdir(parents=True)
     old.touch()
     os.utime(old, (0, 0))
-    state, tasks = airflow_home.run("maintenance", "maintenance.py")
+    state, tasks = airflow_home.run(Dag.MAINTENANCE.id, "maintenance.py")
     assert (state, {name: state for name, (state, _) in tasks.items()}) == (
         "success",
         {

@@ -1,4 +1,4 @@
-"""DAGs `withdraw` and `stream`: what they take and refuse, and when they ask."""
+"""DAGs `tidemark_withdraw` and `tidemark_stream`: what they take and refuse, and when they ask."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from support.wording import Wording
 
 from tidemark.dags.choices import NotChosen
 from tidemark.serving import control, withdrawals
+from tidemark.settings.airflow_names import Dag
 
 TAKEN = {
-    "withdraw": {"ingestion": [None, "9f"], "take_back": [False, True], "reason": [None, "", "wrong date"], "hold": [True, False]},
-    "stream": {"action": ["pause", "resume", "restart"], "reason": [None, "", "Kafka moves"], "drain": [True, False]},
+    Dag.WITHDRAW.id: {"ingestion": [None, "9f"], "take_back": [False, True], "reason": [None, "", "wrong date"], "hold": [True, False]},
+    Dag.STREAM.id: {"action": ["pause", "resume", "restart"], "reason": [None, "", "Kafka moves"], "drain": [True, False]},
 }
 REFUSED = {
-    "withdraw": {"ingestion": ["", 5], "take_back": [None, "yes"], "reason": [5], "hold": [None]},
-    "stream": {"action": [None, "", "stop"], "reason": [5], "drain": [None, "yes"]},
+    Dag.WITHDRAW.id: {"ingestion": ["", 5], "take_back": [None, "yes"], "reason": [5], "hold": [None]},
+    Dag.STREAM.id: {"action": [None, "", "stop"], "reason": [5], "drain": [None, "yes"]},
 }
 
 
 def test_a_person_is_asked_before_anything_is_withdrawn(bag: Any) -> None:
-    dag = bag.dags["withdraw"]
+    dag = bag.dags[Dag.WITHDRAW.id]
     assert dag.params["hold"] is True, "a run waits unless told otherwise"
     assert dag.get_task("decide").upstream_task_ids == {"held", "approve", "chosen"}
     held = dag.get_task("held").python_callable
@@ -35,7 +36,7 @@ def test_parameters(bag: Any, dag_id: str) -> None:
     assert (bag.dags[dag_id].schedule, bag.dags[dag_id].max_active_runs) == (None, 1)
 
 
-@pytest.mark.parametrize(("dag_id", "parameter"), [("withdraw", "ingestion"), ("rebuild", "publication")])
+@pytest.mark.parametrize(("dag_id", "parameter"), [(Dag.WITHDRAW.id, "ingestion"), (Dag.REBUILD.id, "publication")])
 def test_a_person_chooses_where_the_form_does_not_say(bag: Any, dag_id: str, parameter: str, wording: Wording) -> None:
     dag = bag.dags[dag_id]
     asked, chosen = (dag.get_task(name).python_callable for name in ("asked", "chosen"))
@@ -54,7 +55,7 @@ def test_a_person_chooses_where_the_form_does_not_say(bag: Any, dag_id: str, par
 def test_what_is_tried_again(bag: Any) -> None:
     from airflow.sdk import RetryAction
 
-    for dag_id, for_good in (("withdraw", withdrawals.NoIngestion("none")), ("stream", control.NotDone("it is paused"))):
+    for dag_id, for_good in ((Dag.WITHDRAW.id, withdrawals.NoIngestion("none")), (Dag.STREAM.id, control.NotDone("it is paused"))):
         policy = bag.dags[dag_id].tasks[0].retry_policy
         assert policy.evaluate(for_good, 1, 3).action == RetryAction.FAIL
         assert policy.evaluate(OSError(), 1, 3).action == RetryAction.DEFAULT

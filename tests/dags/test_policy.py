@@ -14,6 +14,7 @@ import yaml
 from tidemark.dags import policy
 from tidemark.local.prepare import POOLS
 from tidemark.settings import CHECKOUT, settings
+from tidemark.settings.airflow_names import Dag
 
 DAGS = CHECKOUT / "dags" / "tidemark" / "dags"
 SHARED = {line for line in (DAGS / ".airflowignore").read_text().splitlines() if not line.startswith("#")}
@@ -45,7 +46,7 @@ def test_every_task_belongs_to_somebody_and_is_tried_again(bag: Any) -> None:
             assert task.retries >= 1, where
             assert task.retry_delay.total_seconds() <= 300, where
             assert task.retry_policy is not None, where
-            assert task.pool in {*POOLS, "default_pool"}, where
+            assert task.pool in {*(pool.id for pool in POOLS), "default_pool"}, where
 
 
 def test_every_run_and_every_task_ends(bag: Any) -> None:
@@ -75,7 +76,7 @@ def test_every_parameter_can_be_filled_in_by_a_person(bag: Any) -> None:
             assert parameter.schema.get("description_md") or parameter.description, f"{dag.dag_id}: {name}"
             assert parameter.schema.get("type"), f"{dag.dag_id}: {name}"
             # Airflow's form cannot be sent while a text that may not be null is empty.
-            assert parameter.value != "" or f"{dag.dag_id}.{name}" == "discard_quarantine.why", f"{dag.dag_id}: {name}"
+            assert parameter.value != "" or f"{dag.dag_id}.{name}" == f"{Dag.DISCARD_QUARANTINE.id}.why", f"{dag.dag_id}: {name}"
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -110,6 +111,7 @@ def test_links_lead_to_dashboards_that_there_are(bag: Any) -> None:
                 assert slug in slugs
             if links:
                 linked[f"{dag.dag_id}.{task.task_id}"] = [link.name for link in links]
-    assert linked["nightly_batch.verify"] == ["Dashboard Pipeline"]
-    assert linked["ingest.served"] == ["Dashboard Catalog"]
-    assert {name.partition(".")[0] for name in linked} == {"ingest", "nightly_batch", "history", "rebuild", "replay_quarantine"}
+    assert linked[f"{Dag.NIGHTLY_BATCH.id}.verify"] == ["Dashboard Pipeline"]
+    assert linked[f"{Dag.INGEST.id}.served"] == ["Dashboard Catalog"]
+    with_links = (Dag.INGEST, Dag.NIGHTLY_BATCH, Dag.HISTORY, Dag.REBUILD, Dag.REPLAY_QUARANTINE)
+    assert {name.partition(".")[0] for name in linked} == {one.id for one in with_links}

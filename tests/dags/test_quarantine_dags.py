@@ -1,4 +1,4 @@
-"""DAGs `replay_quarantine` and `discard_quarantine`: what they take, when they give up, and runs through Airflow on real servers."""
+"""DAGs `tidemark_replay_quarantine` and `tidemark_discard_quarantine`: what they take, when they give up, and runs on real servers."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tidemark.ingest.produce import NotAcknowledged, UnsafeProducer
 from tidemark.serving.lease import Busy
 from tidemark.serving.publications import OtherRules
 from tidemark.serving.quarantine import Unclear
+from tidemark.settings.airflow_names import Dag
 
 SELECTION = {
     "reason": [None, "price", "another"],
@@ -26,20 +27,20 @@ SELECTION = {
     "hold": [True, False],
 }
 TAKEN = {
-    "replay_quarantine": {**SELECTION, "patch": [None, {}, {"price": "0", "title": ""}]},
-    "discard_quarantine": {**SELECTION, "why": ["", "test rows"]},
+    Dag.REPLAY_QUARANTINE.id: {**SELECTION, "patch": [None, {}, {"price": "0", "title": ""}]},
+    Dag.DISCARD_QUARANTINE.id: {**SELECTION, "why": ["", "test rows"]},
 }
 OF_SELECTION = {
     **{"reason": [5, ["price"]], "file": [["a.csv"]], "since": ["yesterday", 5], "until": ["31.12.2023"]},
     **{"dry_run": [None, "yes"], "hold": [None, 1]},
 }
 REFUSED = {
-    "replay_quarantine": {**OF_SELECTION, "patch": ["price=0", {"price": 0}, {"price": None}]},
-    "discard_quarantine": {**OF_SELECTION, "why": [None, 5]},
+    Dag.REPLAY_QUARANTINE.id: {**OF_SELECTION, "patch": ["price=0", {"price": 0}, {"price": None}]},
+    Dag.DISCARD_QUARANTINE.id: {**OF_SELECTION, "why": [None, 5]},
 }
 
 
-@pytest.mark.parametrize(("dag_id", "last"), [("replay_quarantine", "send"), ("discard_quarantine", "discard")])
+@pytest.mark.parametrize(("dag_id", "last"), [(Dag.REPLAY_QUARANTINE.id, "send"), (Dag.DISCARD_QUARANTINE.id, "discard")])
 def test_a_person_is_asked_between_preview_and_act(bag: Any, dag_id: str, last: str) -> None:
     dag = bag.dags[dag_id]
     assert dag.schedule is None
@@ -65,7 +66,7 @@ def assert_tried_again(policy: Any) -> None:
 
 
 def test_sending_tells_who_waits_for_products(bag: Any) -> None:
-    assert [asset.name for asset in bag.dags["replay_quarantine"].get_task("send").outlets] == ["products"]
+    assert [asset.name for asset in bag.dags[Dag.REPLAY_QUARANTINE.id].get_task("send").outlets] == ["products"]
 
 
 @pytest.fixture
@@ -83,14 +84,14 @@ def with_records(connected: Place) -> Place:
 @pytest.mark.usefixtures("database")
 class TestRuns:
     def test_a_replay_of_what_is_not_held_and_a_discard_of_the_rest(self, with_records: Place) -> None:
-        state, tasks = run("replay_quarantine", "quarantine.py", patch={"price": "5"}, dry_run=True)
+        state, tasks = run(Dag.REPLAY_QUARANTINE.id, "quarantine.py", patch={"price": "5"}, dry_run=True)
         assert (state, tasks["preview"][0], tasks["send"][0]) == ("success", "success", "skipped")
         assert sum(with_records.ends().values()) == 2
-        state, tasks = run("replay_quarantine", "quarantine.py", patch={"price": "5"}, hold=False)
+        state, tasks = run(Dag.REPLAY_QUARANTINE.id, "quarantine.py", patch={"price": "5"}, hold=False)
         assert (state, tasks["approve"][0], tasks["send"][0]) == ("success", "skipped", "success")
         (replay,) = (event for event in with_records.log() if event.header("tide-source") == "replay")
         assert json.loads(replay.value or b"")["price"] == "5"
-        state, tasks = run("discard_quarantine", "quarantine.py", why="test rows", hold=False)
+        state, tasks = run(Dag.DISCARD_QUARANTINE.id, "quarantine.py", why="test rows", hold=False)
         assert (state, tasks["approve"][0], tasks["discard"][0]) == ("success", "skipped", "success")
         found = {one["reason"]: one for one in with_records.database.quarantine.find()}
         assert (found["price"]["status"], found["malformed"]["status"]) == ("replayed", "discarded")
@@ -98,7 +99,7 @@ class TestRuns:
         assert found["malformed"]["discarded"]["why"] == "test rows"
 
     def test_what_cannot_be_done_fails_at_once(self, with_records: Place) -> None:
-        state, tasks = run("replay_quarantine", "quarantine.py", reason="withdrawn")
+        state, tasks = run(Dag.REPLAY_QUARANTINE.id, "quarantine.py", reason="withdrawn")
         assert (state, tasks["preview"]) == ("failed", ("failed", 1))
-        state, tasks = run("discard_quarantine", "quarantine.py", hold=False)
+        state, tasks = run(Dag.DISCARD_QUARANTINE.id, "quarantine.py", hold=False)
         assert (state, tasks["preview"]) == ("failed", ("failed", 1))

@@ -13,6 +13,7 @@ from support.servers import free_ports
 from tidemark.local import programs, stack
 from tidemark.local.prepare import POOLS
 from tidemark.local.programs import PROGRAMS, airflow_environment, base_environment, marks, started_here
+from tidemark.settings.airflow_names import Pool
 
 NAMES = [program.name for program in PROGRAMS]
 
@@ -159,7 +160,7 @@ def test_nothing_starts_before_what_it_needs() -> None:
 
 def test_the_pools_leave_workers_to_work(configure) -> None:
     """Who waits for the stream, and who waits for Spark, must not take the workers that produce chunks."""
-    assert POOLS["served"]["slots"] + POOLS["spark"]["slots"] < configure().airflow_parallelism
+    assert POOLS[Pool.SERVED]["slots"] + POOLS[Pool.SPARK]["slots"] < configure().airflow_parallelism
 
 
 def test_airflow_notices_what_was_killed_within_a_minute(configure) -> None:

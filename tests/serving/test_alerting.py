@@ -14,7 +14,7 @@ from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.serving import alerting, ledger
 from tidemark.serving.alerting import NotSent, Send
 from tidemark.serving.alerts import Alert, Condition, Message
-from tidemark.serving.database import Document, connect, tidemark
+from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.ledger import MicroBatch
 from tidemark.serving.status import state
 from tidemark.settings import settings
@@ -116,7 +116,7 @@ def test_a_state_that_cannot_be_read_is_an_alert_that_needs_no_mongodb(database:
     kept, mail = Kept(), Channel()
     with connect(f"mongodb://127.0.0.1:{port}/", within_seconds=0.2) as nobody:
         for _ in range(3):
-            look(tidemark(nobody), kept, mail=mail)
+            look(database_of(nobody), kept, mail=mail)
     assert mail.said == [("state", True)]
     said, of, _ = kept.read()[Condition.STATE].text.partition(f"127.0.0.1:{port}")
     assert of

@@ -21,7 +21,7 @@ from tidemark.catalog.cube import MEASURES, Cell
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.versions import CategoryVersion
 from tidemark.serving import ledger, schema
-from tidemark.serving.database import Document, connect, tidemark
+from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.ledger import Category, Fenced, Ledger, MicroBatch, NotPrepared, Tag, TopicsRecreated
 
 pytestmark = pytest.mark.servers
@@ -198,7 +198,7 @@ def losing() -> Iterator[Proxy]:
 def far(database: Database[Document], losing: Proxy) -> Iterator[Database[Document]]:
     """The same database over a connection that loses messages."""
     with connect(losing.url) as client:
-        far = tidemark(client, database.name)
+        far = database_of(client, database.name)
         far.command("ping")
         yield far
 

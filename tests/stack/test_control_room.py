@@ -9,8 +9,9 @@ import pytest
 from playwright.sync_api import Page, expect
 from support.stacks import Stack, until
 
-from tidemark.serving.database import connect, tidemark
+from tidemark.serving.database import connect, database_of
 from tidemark.serving.status import state
+from tidemark.settings.airflow_names import Dag
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
 
@@ -19,7 +20,7 @@ PARTITION = ("log_start", "published", "landed", "served", "log_end", "behind")
 
 def now() -> Any:
     with connect() as client:
-        return state(tidemark(client))
+        return state(database_of(client))
 
 
 def figure(page: Page, name: str) -> str:
@@ -74,7 +75,7 @@ def test_it_goes_on_by_itself_and_says_when_nobody_answers(stack: Stack, page: P
 
 def test_it_is_a_tab_of_a_run_and_leads_to_the_dags(stack: Stack, page: Page) -> None:
     run = stack.runs()[0]["dag_run_id"]
-    page.goto(f"/dags/ingest/runs/{run}")
+    page.goto(f"/dags/{Dag.INGEST.id}/runs/{run}")
     page.get_by_role("link", name="Tidemark").last.click()
     page.locator("[data-part=publications]").get_by_role("link", name="rebuild").click()
-    page.wait_for_url("**/dags/rebuild")
+    page.wait_for_url(f"**/dags/{Dag.REBUILD.id}")

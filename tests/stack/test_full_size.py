@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.stacks import Stack, kill_program, until
 
-from tidemark.serving.database import connect, tidemark
+from tidemark.serving.database import connect, database_of
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="full-size"), pytest.mark.timeout(3600)]
 
@@ -17,7 +17,7 @@ def test_a_full_size_catalog_whose_stream_is_killed_on_the_way(stack: Stack) -> 
 
     def half_served() -> bool:
         with connect() as client:
-            return (tidemark(client).report_summary.find_one() or {}).get("products", 0) > ROWS // 2
+            return (database_of(client).report_summary.find_one() or {}).get("products", 0) > ROWS // 2
 
     with stack.command("run", "--rows", str(ROWS), "--days", "1") as running:
         until(half_served, "half of it is served", stack.logs, seconds=1_800)

@@ -7,7 +7,8 @@ from datetime import date, timedelta
 import pytest
 from support.stacks import Stack
 
-from tidemark.local.runs import HISTORY, Airflow
+from tidemark.local.runs import Airflow
+from tidemark.settings.airflow_names import Dag
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="history"), pytest.mark.timeout(3600)]
 
@@ -15,12 +16,17 @@ pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="
 def backfill(stack: Stack, first: date, last: date) -> list[str]:
     """The states in which the runs of a range of days have ended."""
     with Airflow() as airflow:
-        body = {"dag_id": HISTORY, "from_date": f"{first}T03:00:00Z", "to_date": f"{last}T03:00:00Z", "reprocess_behavior": "completed"}
+        body = {
+            "dag_id": Dag.HISTORY.id,
+            "from_date": f"{first}T03:00:00Z",
+            "to_date": f"{last}T03:00:00Z",
+            "reprocess_behavior": "completed",
+        }
         answer = airflow._http.post("/backfills", json=body)
         assert answer.is_success, answer.text
         made = answer.json()["id"]
 
-    of_days = stack.backfilled(made, HISTORY)
+    of_days = stack.backfilled(made, Dag.HISTORY)
     return [state for day, state in of_days.items() if str(first) <= day <= str(last)]
 
 

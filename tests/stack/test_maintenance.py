@@ -8,24 +8,23 @@ from support.forms import Form
 from support.stacks import Stack
 
 from tidemark.local.runs import Airflow
-from tidemark.serving.database import connect, tidemark
+from tidemark.serving.database import connect, database_of
+from tidemark.settings.airflow_names import Dag
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="forms"), pytest.mark.timeout(1800)]
-
-MAINTENANCE = "maintenance"
 
 
 def test_runs_by_hand(stack: Stack, page: Page) -> None:
     """Two at once, and single tasks again."""
-    run = Form(page, MAINTENANCE).trigger()
+    run = Form(page, Dag.MAINTENANCE).trigger()
     with Airflow() as airflow:
-        beside = airflow.trigger({}, MAINTENANCE)
-    stack.succeeds(run, MAINTENANCE)
-    stack.succeeds(beside, MAINTENANCE)
-    stack.clear(run, MAINTENANCE, "measure", "collections", "logs", "leftovers")
+        beside = airflow.trigger({}, Dag.MAINTENANCE)
+    stack.succeeds(run, Dag.MAINTENANCE)
+    stack.succeeds(beside, Dag.MAINTENANCE)
+    stack.clear(run, Dag.MAINTENANCE, "measure", "collections", "logs", "leftovers")
     tasks = ("raw_history", "measure", "collections", "records", "logs", "leftovers")
-    assert stack.states(run, MAINTENANCE) == {task: {"success"} for task in tasks}
+    assert stack.states(run, Dag.MAINTENANCE) == {task: {"success"} for task in tasks}
     assert stack.wrong() == []
     with connect() as client:
-        parts = set(tidemark(client).report_size.distinct("part"))
+        parts = set(database_of(client).report_size.distinct("part"))
     assert parts >= {"lake: events", "collection product", "folder kafka", "folder airflow", "folder mongodb"}

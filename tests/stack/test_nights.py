@@ -9,9 +9,10 @@ from playwright.sync_api import Page
 from support.forms import Form, answer
 from support.stacks import Stack
 
-from tidemark.local.runs import NIGHTLY, Airflow
+from tidemark.local.runs import Airflow
 from tidemark.serving import publications
-from tidemark.serving.database import connect, tidemark
+from tidemark.serving.database import connect, database_of
+from tidemark.settings.airflow_names import Dag
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="forms"), pytest.mark.timeout(3600)]
 
@@ -20,19 +21,19 @@ ALTERED = "altered behind the stream's back"
 
 def served() -> int:
     with connect() as client:
-        return publications.served(tidemark(client))
+        return publications.served(database_of(client))
 
 
 def title(asin: str) -> str:
     with connect() as client:
-        product = tidemark(client).product.find_one({"_id": asin})
+        product = database_of(client).product.find_one({"_id": asin})
     assert product is not None
     return str(product["title"])
 
 
 def night(**conf: object) -> str:
     with Airflow() as airflow:
-        return airflow.trigger(conf, NIGHTLY)
+        return airflow.trigger(conf, Dag.NIGHTLY_BATCH)
 
 
 def test_a_person_is_asked(stack: Stack) -> None:
@@ -42,21 +43,21 @@ def test_a_person_is_asked(stack: Stack) -> None:
     stack.took("2024-03-01", products=[products], categories=[categories])
     before = served()
     with connect() as client:
-        one = tidemark(client).product.find_one_and_update({}, {"$set": {"title": ALTERED}})
+        one = database_of(client).product.find_one_and_update({}, {"$set": {"title": ALTERED}})
     assert one is not None
 
     run = night(on_drift="ask")
-    assert one["_id"] in stack.asks(run, NIGHTLY)
+    assert one["_id"] in stack.asks(run, Dag.NIGHTLY_BATCH)
     assert served() == before
-    stack.decide(run, "Reject", NIGHTLY)
-    assert stack.end_of(run, NIGHTLY) == "success"
-    assert stack.states(run, NIGHTLY)["publish"] == {"skipped"}
+    stack.decide(run, "Reject", Dag.NIGHTLY_BATCH)
+    assert stack.end_of(run, Dag.NIGHTLY_BATCH) == "success"
+    assert stack.states(run, Dag.NIGHTLY_BATCH)["publish"] == {"skipped"}
     assert served() == before
     assert title(one["_id"]) == ALTERED
 
     run = night(on_drift="ask")
-    stack.decide(run, "Approve", NIGHTLY)
-    assert stack.end_of(run, NIGHTLY) == "success"
+    stack.decide(run, "Approve", Dag.NIGHTLY_BATCH)
+    assert stack.end_of(run, Dag.NIGHTLY_BATCH) == "success"
     assert served() > before
     assert title(one["_id"]) == one["title"]
     assert stack.wrong() == []
@@ -69,15 +70,15 @@ def test_a_night_that_is_held(stack: Stack, page: Page) -> None:
     stack.local("run", *words)
     stack.took("2024-03-02", products=[products], categories=[categories])
     before = served()
-    form = Form(page, NIGHTLY)
+    form = Form(page, Dag.NIGHTLY_BATCH)
     form.fill(mode="incremental", hold=True)
     run = form.trigger()
-    shown = answer(page, stack, NIGHTLY, run, "approve", "Reject")
+    shown = answer(page, stack, Dag.NIGHTLY_BATCH, run, "approve", "Reject")
     assert "average price" in shown
     assert "no drift" in shown
-    stack.succeeds(run, NIGHTLY)
+    stack.succeeds(run, Dag.NIGHTLY_BATCH)
     assert served() == before
     run = night()
-    assert stack.end_of(run, NIGHTLY) == "success"
+    assert stack.end_of(run, Dag.NIGHTLY_BATCH) == "success"
     assert served() > before
     assert stack.wrong() == []

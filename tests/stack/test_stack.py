@@ -11,7 +11,7 @@ from support.stacks import PORTS, Stack, until, yesterday
 from tidemark.local import stack as supervised
 from tidemark.local.programs import PROGRAMS
 from tidemark.local.runs import Refused
-from tidemark.serving.database import connect, tidemark
+from tidemark.serving.database import connect, database_of
 
 SENT = {name: {"success"} for name in ("preview", "plan", "produce", "reconcile", "served")} | {"approve": {"skipped"}}
 
@@ -72,7 +72,7 @@ def test_make_run(stack: Stack) -> None:
     assert "no drift" in said
     assert stack.wrong_history([*days, "2023-12-31"]) == []
     with connect() as client:
-        assert tidemark(client).report_freshness.find_one({}, {"_id": False, "publication": True, "drift": True})["drift"] == 0
+        assert database_of(client).report_freshness.find_one({}, {"_id": False, "publication": True, "drift": True})["drift"] == 0
     assert f"http://127.0.0.1:{stack.settings['airflow_port']}" in said
 
 

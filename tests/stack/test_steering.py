@@ -14,14 +14,12 @@ from support.forms import Form, answer
 from support.listeners import Webhook, listening
 from support.stacks import Given, Stack, until
 
-from tidemark.ingest.connections import WEBHOOK_CONNECTION
 from tidemark.local import stack as supervised
-from tidemark.local.runs import HISTORY, Airflow
+from tidemark.local.runs import Airflow
 from tidemark.serving import control, publications
-from tidemark.serving.database import Document, connect, tidemark
+from tidemark.serving.database import Document, connect, database_of
+from tidemark.settings.airflow_names import Connection, Dag
 
-ALERTS, STREAM, WITHDRAW, REBUILD = "alerts", "stream", "withdraw", "rebuild"
-REPLAY, DISCARD = "replay_quarantine", "discard_quarantine"
 DAY = "2024-09-02"
 NIGHT_SECONDS = 1_000.0  # that a night and the history may take on a machine with other things to do
 
@@ -36,12 +34,12 @@ def trigger(dag: str, **conf: object) -> str:
 
 def test_the_stream_is_paused_and_goes_on(stack: Stack, page: Page) -> None:
     before = stack.generation()
-    form = Form(page, STREAM)
+    form = Form(page, Dag.STREAM)
     form.fill(action="pause", reason="Kafka moves")
     run = form.trigger()
-    stack.succeeds(run, STREAM)
+    stack.succeeds(run, Dag.STREAM)
     with connect() as client:
-        pause = control.read(tidemark(client)).pause
+        pause = control.read(database_of(client)).pause
     assert pause is not None
     page.goto("/plugin/tidemark")
     shown = page.locator("[data-figure=stream]")
@@ -55,18 +53,18 @@ def test_the_stream_is_paused_and_goes_on(stack: Stack, page: Page) -> None:
 
     until(paused, "the pause is shown")
     assert "the stream is paused by" in stack.local("run", status=1)
-    stack.clear(run, STREAM, "tell")
-    stack.clear(run, STREAM, "wait")
+    stack.clear(run, Dag.STREAM, "tell")
+    stack.clear(run, Dag.STREAM, "wait")
     with connect() as client:
-        assert control.read(tidemark(client)).pause == pause, "it stays paused by whom and since when it was"
+        assert control.read(database_of(client)).pause == pause, "it stays paused by whom and since when it was"
 
-    form = Form(page, STREAM)
+    form = Form(page, Dag.STREAM)
     form.fill(action="resume")
     run = form.trigger()
-    restart = trigger(STREAM, action="restart")
-    stack.succeeds(run, STREAM)
-    stack.succeeds(restart, STREAM)
-    stack.clear(run, STREAM, "tell", "wait")
+    restart = trigger(Dag.STREAM, action="restart")
+    stack.succeeds(run, Dag.STREAM)
+    stack.succeeds(restart, Dag.STREAM)
+    stack.clear(run, Dag.STREAM, "tell", "wait")
     assert stack.generation() == before + 2
     page.goto("/plugin/tidemark")
     expect(shown.locator(".value")).to_have_text("running")
@@ -83,13 +81,13 @@ def beats(stack: Stack) -> bool:
 
 def test_people_are_told_once_that_the_stream_is_gone_and_once_that_it_is_back(stack: Stack, page: Page) -> None:
     with listening(Webhook()) as webhook, Airflow() as airflow:
-        body = {"connection_id": WEBHOOK_CONNECTION, "conn_type": "http", "host": webhook.url}
+        body = {"connection_id": Connection.WEBHOOK.id, "conn_type": "http", "host": webhook.url}
         assert airflow._http.post("/connections", json=body).is_success
 
         def looks() -> list[bool]:
             """Two looks at once; what has been told of the stream by then."""
-            for run in (Form(page, ALERTS).trigger(), trigger(ALERTS)):
-                stack.succeeds(run, ALERTS)
+            for run in (Form(page, Dag.ALERTS).trigger(), trigger(Dag.ALERTS)):
+                stack.succeeds(run, Dag.ALERTS)
             return [post["on"] for _, post in webhook.posts if post["alert"] == "stream"]
 
         alert = page.locator("[data-part=alerts] tbody tr").filter(has_text="The stream has given no sign of life")
@@ -109,7 +107,7 @@ def test_people_are_told_once_that_the_stream_is_gone_and_once_that_it_is_back(s
         page.goto("/plugin/tidemark")
         expect(page.locator("[data-figure=stream] .value")).to_have_text("running")
         expect(alert).to_have_count(0)
-        assert airflow._http.delete(f"/connections/{WEBHOOK_CONNECTION}").is_success
+        assert airflow._http.delete(f"/connections/{Connection.WEBHOOK.id}").is_success
 
 
 @pytest.fixture(scope="module")
@@ -136,14 +134,14 @@ def records(file: Path) -> dict[str, list[str]]:
     """By reason the statuses of a file's records in quarantine."""
     found: dict[str, list[str]] = {}
     with connect() as client:
-        for one in tidemark(client).quarantine.find({"source.ingestion": ingestion(file)["ingestion"]}):
+        for one in database_of(client).quarantine.find({"source.ingestion": ingestion(file)["ingestion"]}):
             found.setdefault(one["reason"], []).append(one["status"])
     return found
 
 
 def ingestion(file: Path) -> Document:
     with connect() as client:
-        (found,) = tidemark(client).report_ingestion.find({"file": str(file)})
+        (found,) = database_of(client).report_ingestion.find({"file": str(file)})
         return found
 
 
@@ -155,57 +153,57 @@ def without(stack: Stack, file: Path) -> Given:
 
 
 def test_a_file_is_ingested_and_its_records_are_replayed_and_discarded(stack: Stack, page: Page, file: Path) -> None:
-    form = Form(page, "ingest")
+    form = Form(page, Dag.INGEST)
     form.fill(products=[str(file)], observed_at=[DAY])
     stack.succeeds(form.trigger())
     stack.took(DAY, products=[file])
     assert stack.wrong() == []
     assert records(file) == {"price": ["open"] * 3, "stars": ["open"] * 2}
 
-    form = Form(page, REPLAY)
+    form = Form(page, Dag.REPLAY_QUARANTINE)
     form.fill(file=file.name, patch={"price": "0.0"})
     run = form.trigger()
-    beside = trigger(REPLAY, file=file.name, patch={"price": "0.0"}, hold=False)
-    shown = answer(page, stack, REPLAY, run, "approve", "Approve")
+    beside = trigger(Dag.REPLAY_QUARANTINE, file=file.name, patch={"price": "0.0"}, hold=False)
+    shown = answer(page, stack, Dag.REPLAY_QUARANTINE, run, "approve", "Approve")
     assert "5 open records, 3 of them valid now" in shown
     for one in (run, beside):
-        stack.succeeds(one, REPLAY)
+        stack.succeeds(one, Dag.REPLAY_QUARANTINE)
     assert records(file) == {"price": ["replayed"] * 3, "stars": ["open"] * 2}
     ends = stack.log_ends()
-    stack.clear(run, REPLAY, "send")
+    stack.clear(run, Dag.REPLAY_QUARANTINE, "send")
     assert stack.log_ends() == ends
     stack.took_as(DAY, str(file), mended(file), "product")
     until(lambda: stack.wrong() == [], "the replay is served", lambda: str(stack.wrong()), 60)
 
-    form = Form(page, DISCARD)
+    form = Form(page, Dag.DISCARD_QUARANTINE)
     form.fill(file=file.name, why="test rows", hold=False)
     run = form.trigger()
-    beside = trigger(DISCARD, file=file.name, why="another reason", hold=False)
+    beside = trigger(Dag.DISCARD_QUARANTINE, file=file.name, why="another reason", hold=False)
     for one in (run, beside):
-        stack.succeeds(one, DISCARD)
-    stack.clear(run, DISCARD, "discard")
+        stack.succeeds(one, Dag.DISCARD_QUARANTINE)
+    stack.clear(run, Dag.DISCARD_QUARANTINE, "discard")
     assert records(file) == {"price": ["replayed"] * 3, "stars": ["discarded"] * 2}
     assert stack.wrong() == []
 
 
 def test_a_day_of_the_history_is_backfilled(stack: Stack, page: Page) -> None:
     day = date.fromisoformat(DAY)
-    made = Form(page, HISTORY).backfill(day, day)
-    assert stack.backfilled(made, HISTORY)[DAY] == "success"
+    made = Form(page, Dag.HISTORY).backfill(day, day)
+    assert stack.backfilled(made, Dag.HISTORY)[DAY] == "success"
     assert stack.wrong_history([DAY]) == []
 
 
 def test_a_file_is_withdrawn(stack: Stack, page: Page, file: Path) -> None:
     """Chosen from the list that the run shows; a night has made all anew without it."""
     identity = ingestion(file)["ingestion"]
-    form = Form(page, WITHDRAW)
+    form = Form(page, Dag.WITHDRAW)
     form.fill(reason="the wrong day")
     run = form.trigger()
-    assert "40 rows of 2024-09-02" in answer(page, stack, WITHDRAW, run, "choose", "OK", ingestion=identity)
-    assert "average price" in answer(page, stack, WITHDRAW, run, "approve", "Approve")
-    stack.succeeds(run, WITHDRAW, NIGHT_SECONDS)
+    assert "40 rows of 2024-09-02" in answer(page, stack, Dag.WITHDRAW, run, "choose", "OK", ingestion=identity)
+    assert "average price" in answer(page, stack, Dag.WITHDRAW, run, "approve", "Approve")
+    stack.succeeds(run, Dag.WITHDRAW, NIGHT_SECONDS)
     without(stack, file)
-    stack.clear(run, WITHDRAW, "chosen", "decide", "obeyed")
+    stack.clear(run, Dag.WITHDRAW, "chosen", "decide", "obeyed")
     assert stack.wrong() == []
     assert stack.wrong_history([DAY]) == []
     assert (ingestion(file)["accepted"], ingestion(file)["rejected"]) == (0, 40)
@@ -213,10 +211,10 @@ def test_a_file_is_withdrawn(stack: Stack, page: Page, file: Path) -> None:
 
 def test_a_publication_is_brought_back(stack: Stack, page: Page) -> None:
     with connect() as client:
-        served = publications.served(tidemark(client))
-    form = Form(page, REBUILD)
+        served = publications.served(database_of(client))
+    form = Form(page, Dag.REBUILD)
     form.fill(publication=served)
-    stack.succeeds(form.trigger(), REBUILD)
+    stack.succeeds(form.trigger(), Dag.REBUILD)
     until(lambda: stack.state()["freshness"]["events_behind"] == 0, "the stream has gone on from there", stack.logs)
     assert stack.wrong() == []
 
@@ -228,21 +226,21 @@ def test_a_withdrawal_is_taken_back(stack: Stack, page: Page) -> None:
     file, _ = stack.catalog("taken back", rows=60, first=date.fromisoformat(day), seed=62)
     stack.succeeds(stack.trigger(products=[str(file)], observed_at=[day]))
     stack.took(day, products=[file])
-    stack.succeeds(trigger(HISTORY, first_day=day), HISTORY)
+    stack.succeeds(trigger(Dag.HISTORY, first_day=day), Dag.HISTORY)
     assert stack.wrong() + stack.wrong_history([day]) == []
 
     identity = ingestion(file)["ingestion"]
-    run = trigger(WITHDRAW, ingestion=identity, hold=False)
-    form = Form(page, WITHDRAW)
+    run = trigger(Dag.WITHDRAW, ingestion=identity, hold=False)
+    form = Form(page, Dag.WITHDRAW)
     form.fill(ingestion=identity, take_back=True)
     back = form.trigger()
-    stack.succeeds(run, WITHDRAW, NIGHT_SECONDS)
+    stack.succeeds(run, Dag.WITHDRAW, NIGHT_SECONDS)
     given = without(stack, file)
     assert stack.wrong() + stack.wrong_history([day]) == []
 
-    assert "average price" in answer(page, stack, WITHDRAW, back, "approve", "Approve")
-    stack.succeeds(back, WITHDRAW, NIGHT_SECONDS)
+    assert "average price" in answer(page, stack, Dag.WITHDRAW, back, "approve", "Approve")
+    stack.succeeds(back, Dag.WITHDRAW, NIGHT_SECONDS)
     stack.ingested.add(given)
-    stack.clear(back, WITHDRAW, "chosen", "decide", "obeyed")
+    stack.clear(back, Dag.WITHDRAW, "chosen", "decide", "obeyed")
     assert stack.wrong() + stack.wrong_history([day]) == []
     assert ingestion(file)["withdrawn_at"] is None

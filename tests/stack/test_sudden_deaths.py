@@ -9,6 +9,8 @@ from playwright.sync_api import Page
 from support.forms import Form
 from support.stacks import Stack, kill_chunk, kill_program
 
+from tidemark.settings.airflow_names import Dag
+
 SENT = {name: {"success"} for name in ("preview", "plan", "produce", "reconcile", "served")} | {"approve": {"skipped"}}
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
@@ -18,7 +20,7 @@ def test_a_run_from_its_form_whose_chunk_and_stream_are_killed(stack: Stack, pag
     """A chunk's task with its worker, then the stream: both start again by themselves, and nothing is lost or doubled."""
     products, _ = stack.catalog("killed", rows=2_000, first=date(2024, 10, 1), seed=9)
     generation = stack.generation()
-    form = Form(page, "ingest")
+    form = Form(page, Dag.INGEST)
     form.fill(products=[str(products)], observed_at=["2024-10-01"], chunk_bytes=12_000)
     run = form.trigger()
     killed = kill_chunk(stack, run, kept=2)

@@ -21,7 +21,7 @@ from support.stacks import Stack, until
 
 from tidemark.catalog.cube import label
 from tidemark.local import health
-from tidemark.serving.database import connect, tidemark
+from tidemark.serving.database import connect, database_of
 from tidemark.settings import settings
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
@@ -236,8 +236,8 @@ def test_every_row_of_a_file_is_accounted_for(stack: Stack, page: Page) -> None:
     for name, rows, accepted, rejected in zip(*found, strict=True):
         assert int(rows) == int(accepted) + int(rejected), name
     with connect() as client:
-        (fresh,) = tidemark(client).report_freshness.find()
-        settled = tidemark(client).quarantine.count_documents({"status": "discarded", "reason": {"$ne": "withdrawn"}})
+        (fresh,) = database_of(client).report_freshness.find()
+        settled = database_of(client).quarantine.count_documents({"status": "discarded", "reason": {"$ne": "withdrawn"}})
     shows(opened, "In quarantine", len(stack.recomputed().rejections) - settled)
     shows(opened, "Drift", fresh["drift"])
 
@@ -246,7 +246,7 @@ def test_every_row_of_a_file_is_accounted_for(stack: Stack, page: Page) -> None:
 def test_what_moved_between_the_first_day_and_the_last(stack: Stack) -> None:
     viewer = Pages("viewer")
     with connect() as client:
-        cells = list(tidemark(client).report_history.find())
+        cells = list(database_of(client).report_history.find())
     first, last = min(one["day"] for one in cells), max(one["day"] for one in cells)
     assert first < last
     for chart, name in (("Categories that moved most", "category_name"), ("Price levels that moved most", "label")):
@@ -268,7 +268,7 @@ def test_many_viewers_of_one_chart_cost_one_query(stack: Stack) -> None:
         """How many MongoDB has been asked while twelve looked at once, after what is kept had grown old."""
         time.sleep(settings().superset_live_seconds + 1)
         with connect() as client, ThreadPoolExecutor(12) as pool:
-            database = tidemark(client)
+            database = database_of(client)
             database.drop_collection("system.profile")
             database.command("profile", 2)
             try:

@@ -17,6 +17,7 @@ from support.stacks import Stack, until
 
 from tidemark.local import stack as supervised
 from tidemark.local.runs import Airflow
+from tidemark.settings.airflow_names import Dag
 
 SENDING = ("approve", "plan", "produce", "reconcile", "served")
 NOTHING_SENT = {name: {"skipped"} for name in SENDING} | {"preview": {"success"}}
@@ -63,12 +64,12 @@ def test_a_file_of_another_kind_fails_at_once_and_sends_nothing(stack: Stack) ->
 
 def test_a_paused_dag_is_not_waited_for(stack: Stack) -> None:
     with Airflow() as airflow:
-        assert airflow._http.patch("/dags/ingest", json={"is_paused": True}).is_success
+        assert airflow._http.patch(f"/dags/{Dag.INGEST.id}", json={"is_paused": True}).is_success
         try:
             said = stack.local("run", "--rows", "400", "--days", "2", status=1)
         finally:
-            assert airflow._http.patch("/dags/ingest", json={"is_paused": False}).is_success
-    assert "DAG ingest is paused: unpause it at http://" in said
+            assert airflow._http.patch(f"/dags/{Dag.INGEST.id}", json={"is_paused": False}).is_success
+    assert f"DAG {Dag.INGEST.id} is paused: unpause it at http://" in said
 
 
 def test_days_of_a_backfill_the_first_and_the_last_among_them(stack: Stack, page: Page) -> None:
@@ -77,7 +78,7 @@ def test_days_of_a_backfill_the_first_and_the_last_among_them(stack: Stack, page
     days = [(first + timedelta(days=number)).isoformat() for number in range(3)]
     *products, categories = stack.catalog("days", rows=150, first=first, days=3, seed=6)
     categories = categories.rename(categories.with_name(f"categories_{days[1]}.csv"))
-    made = Form(page, "ingest").backfill(first, first + timedelta(days=2))
+    made = Form(page, Dag.INGEST).backfill(first, first + timedelta(days=2))
     assert stack.backfilled(made) == dict.fromkeys(days, "success")
     for path, day in zip(products, days, strict=True):
         stack.took(day, products=[path])

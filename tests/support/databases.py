@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pymongo.database import Database
 
 from tidemark.serving import schema
-from tidemark.serving.database import Document, connect, tidemark
+from tidemark.serving.database import Document, connect, database_of
 
 
 @contextmanager
 def a_database(name: str) -> Iterator[Database[Document]]:
     with connect() as client:
-        database = tidemark(client, name)
+        database = database_of(client, name)
         schema.prepare(database)
         yield database
         client.drop_database(name)

@@ -11,6 +11,7 @@ from playwright.sync_api import Locator, Page, Response, expect
 from support.stacks import Stack, until
 
 from tidemark.local.runs import ENDED
+from tidemark.settings.airflow_names import Dag
 
 
 class Fields:
@@ -65,8 +66,8 @@ class Fields:
 class Form(Fields):
     """The form of a DAG's button Trigger, opened."""
 
-    def __init__(self, page: Page, dag: str) -> None:
-        page.goto(f"/dags/{dag}")
+    def __init__(self, page: Page, dag: Dag) -> None:
+        page.goto(f"/dags/{dag.id}")
         page.get_by_role("button", name="Trigger Dag").click()
         dialog = page.get_by_role("dialog").filter(has_text="Single Run")
         super().__init__(dialog)
@@ -100,7 +101,7 @@ class Form(Fields):
         return sent.value.json()
 
 
-def answer(page: Page, stack: Stack, dag: str, run: str, task: str, option: str, **fields: Any) -> str:
+def answer(page: Page, stack: Stack, dag: Dag, run: str, task: str, option: str, **fields: Any) -> str:
     """Waits until a run asks, answers on its page Required Actions until the answer is taken, and returns what stands there.
 
     Whoever answers before Airflow's scheduler has seen the end of the process that asked is asked again.
@@ -110,7 +111,7 @@ def answer(page: Page, stack: Stack, dag: str, run: str, task: str, option: str,
 
     def taken() -> bool:
         nonlocal shown
-        page.goto(f"/dags/{dag}/runs/{run}/tasks/{task}/required_actions")
+        page.goto(f"/dags/{dag.id}/runs/{run}/tasks/{task}/required_actions")
         button = page.get_by_test_id(f"hitl-option-{option}")
         button.wait_for()
         shown = page.locator("body").inner_text()

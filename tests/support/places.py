@@ -19,7 +19,7 @@ from tidemark.catalog.marks import TideMark
 from tidemark.ingest import topics, watch
 from tidemark.ingest.produce import RECOMMENDED
 from tidemark.serving import offsets, schema
-from tidemark.serving.database import Document, connect, tidemark
+from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.snapshot import snapshot
 from tidemark.settings import settings
 
@@ -130,7 +130,7 @@ def a_place() -> Iterator[Place]:
     unique = f"{os.getpid()}-{next(_numbers)}"
     names = {"database": f"test_{unique}", "product_topic": f"product-{unique}", "category_topic": f"category-{unique}"}
     with setting(**names), connect() as client:
-        database = tidemark(client)
+        database = database_of(client)
         schema.prepare(database)
         topics.create()
         yield Place(database)

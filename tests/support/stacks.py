@@ -30,12 +30,13 @@ from tidemark.ingest import topics, watch
 from tidemark.ingest.generate import write
 from tidemark.local import processes, stack
 from tidemark.local.programs import marks
-from tidemark.local.runs import DAG, ENDED, WAITING, Airflow
+from tidemark.local.runs import ENDED, WAITING, Airflow
 from tidemark.serving import ledger, offsets
-from tidemark.serving.database import Document, connect, tidemark
+from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.snapshot import snapshot
 from tidemark.serving.status import state
 from tidemark.settings import CHECKOUT
+from tidemark.settings.airflow_names import Dag
 
 PORTS = (
     "kafka_port",
@@ -122,33 +123,33 @@ class Stack:
         self.ingested = {one for one in self.ingested if one[:3] != (name, kind, day)} | {Given(name, kind, day, str(path))}
 
     def trigger(self, key: str | None = None, **conf: Any) -> str:
-        """Starts a run of DAG `ingest`, of a day where one is named; its id."""
+        """Starts a run of DAG `tidemark_ingest`, of a day where one is named; its id."""
         with Airflow() as airflow:
             if key is None:
                 return airflow.trigger(conf)
             body = {"dag_run_id": f"test-{key}-{time.time_ns()}", "logical_date": None, "conf": conf, "partition_key": key}
-            answer = airflow._http.post("/dags/ingest/dagRuns", json=body)
+            answer = airflow._http.post(f"/dags/{Dag.INGEST.id}/dagRuns", json=body)
             assert answer.is_success, answer.text
             return str(answer.json()["dag_run_id"])
 
     def runs(self) -> list[Document]:
         with Airflow() as airflow:
-            found: list[Document] = airflow._get("/dags/ingest/dagRuns?limit=200")["dag_runs"]
+            found: list[Document] = airflow._get(f"/dags/{Dag.INGEST.id}/dagRuns?limit=200")["dag_runs"]
             return found
 
-    def task_instances(self, run: str, dag: str = DAG) -> list[Document]:
+    def task_instances(self, run: str, dag: Dag = Dag.INGEST) -> list[Document]:
         with Airflow() as airflow:
-            found: list[Document] = airflow._get(f"/dags/{dag}/dagRuns/{run}/taskInstances?limit=1000")["task_instances"]
+            found: list[Document] = airflow._get(f"/dags/{dag.id}/dagRuns/{run}/taskInstances?limit=1000")["task_instances"]
             return found
 
-    def states(self, run: str, dag: str = DAG) -> dict[str, set[str | None]]:
+    def states(self, run: str, dag: Dag = Dag.INGEST) -> dict[str, set[str | None]]:
         """By task its states; those of all its chunks."""
         found: dict[str, set[str | None]] = {}
         for one in self.task_instances(run, dag):
             found.setdefault(one["task_id"], set()).add(one["state"])
         return found
 
-    def asks(self, run: str, dag: str = DAG, task: str = "approve") -> str:
+    def asks(self, run: str, dag: Dag = Dag.INGEST, task: str = "approve") -> str:
         """Waits until a run asks a person; what it asks, in Markdown."""
 
         def asked() -> Document | None:
@@ -160,7 +161,7 @@ class Stack:
 
         return str(until(asked, f"run {run} asks a person", lambda: f"{self.states(run, dag)}{self.logs()}")["body"])
 
-    def decide(self, run: str, option: str, dag: str = DAG) -> str:
+    def decide(self, run: str, option: str, dag: Dag = Dag.INGEST) -> str:
         """Waits until a run asks a person, answers until the answer is taken, and returns what it has asked.
 
         Whoever answers before Airflow's scheduler has seen the end of the process that asked is asked again, as often as a task is tried.
@@ -178,7 +179,7 @@ class Stack:
         until(taken, f"run {run} has taken the answer", lambda: f"{self.states(run, dag)}{self.logs()}")
         return question
 
-    def end_of(self, run: str, dag: str = DAG, seconds: float = RUN_SECONDS) -> str:
+    def end_of(self, run: str, dag: Dag = Dag.INGEST, seconds: float = RUN_SECONDS) -> str:
         """Waits for the end of a run; its state."""
 
         def ended() -> str | None:
@@ -188,12 +189,12 @@ class Stack:
 
         return until(ended, f"run {run} ends", lambda: f"{self.states(run, dag)}{self.logs()}", seconds)
 
-    def succeeds(self, run: str, dag: str = DAG, seconds: float = RUN_SECONDS) -> None:
+    def succeeds(self, run: str, dag: Dag = Dag.INGEST, seconds: float = RUN_SECONDS) -> None:
         """Waits for the end of a run, which must be a good one."""
         state = self.end_of(run, dag, seconds)
         assert state == "success", self.failure(run, dag)
 
-    def backfilled(self, backfill: int, dag: str = DAG) -> dict[str, str]:
+    def backfilled(self, backfill: int, dag: Dag = Dag.INGEST) -> dict[str, str]:
         """Waits for the end of a backfill; by day (YYYY-MM-DD) how the newest run of any has ended."""
 
         def ended() -> bool:
@@ -202,20 +203,20 @@ class Stack:
 
         until(ended, f"backfill {backfill} ends", self.logs, seconds=1_500)
         with Airflow() as airflow:
-            runs = airflow._get(f"/dags/{dag}/dagRuns?limit=500&order_by=id")["dag_runs"]
+            runs = airflow._get(f"/dags/{dag.id}/dagRuns?limit=500&order_by=id")["dag_runs"]
         return {one["partition_key"]: one["state"] for one in runs if one["run_type"] == "backfill"}
 
-    def clear(self, run: str, dag: str, *tasks: str) -> None:
+    def clear(self, run: str, dag: Dag, *tasks: str) -> None:
         """Clears single tasks of a run that has ended, and none that come after them; it must come to a good end again."""
         body = {"dry_run": False, "dag_run_id": run, "task_ids": tasks, "only_failed": False, "include_downstream": False}
         tries = {one["task_id"]: one["try_number"] for one in self.task_instances(run, dag)}
         with Airflow() as airflow:
-            assert airflow._http.post(f"/dags/{dag}/clearTaskInstances", json=body).is_success
+            assert airflow._http.post(f"/dags/{dag.id}/clearTaskInstances", json=body).is_success
         self.succeeds(run, dag)
         again = {one["task_id"] for one in self.task_instances(run, dag) if one["try_number"] > tries[one["task_id"]]}
         assert again == {*tasks}
 
-    def failure(self, run: str, dag: str = DAG) -> str:
+    def failure(self, run: str, dag: Dag = Dag.INGEST) -> str:
         """What a failed run says of it, and the stack's logs."""
         with Airflow() as airflow:
             return airflow.failure(run, dag) + self.logs()
@@ -225,22 +226,22 @@ class Stack:
             return offsets.from_documents(watch.look(client))
 
     def served_reports(self) -> dict[str, list[Document]]:
-        with connect() as client, snapshot(tidemark(client)) as now:
+        with connect() as client, snapshot(database_of(client)) as now:
             return {view: sorted(now.rows(view), key=str) for view in REPORTS}
 
     def state(self) -> Document:
         with connect() as client:
-            return state(tidemark(client))
+            return state(database_of(client))
 
     def generation(self) -> int:
         with connect() as client:
-            return ledger.read(tidemark(client)).generation
+            return ledger.read(database_of(client)).generation
 
     def wrong_history(self, days: Iterable[str]) -> list[str]:
         """What is wrong with the history of days (YYYY-MM-DD), given all that has been ingested."""
         found = []
-        with connect() as client, snapshot(tidemark(client)) as now:
-            files = self._files(_told(tidemark(client)))
+        with connect() as client, snapshot(database_of(client)) as now:
+            files = self._files(_told(database_of(client)))
             for day in days:
                 known = [one for one in files if one.kind == "category" or str(one.observed_at) <= day]
                 rows = now.rows("report_history", {"$match": {"day": datetime.fromisoformat(f"{day}T00:00:00+00:00")}}, {"$unset": "day"})
@@ -250,7 +251,7 @@ class Stack:
     def wrong(self) -> list[str]:
         """What is wrong with the served reports and products, given all that has been ingested; its order is what MongoDB was told."""
         with connect() as client:
-            database = tidemark(client)
+            database = database_of(client)
             told, ours = _told(database), {one[:3]: one for one in self.ingested}
             wrong = [f"{one} has not been ingested" for one in ours.keys() - told.keys()]
             wrong += [f"{one} has been ingested" for one in told.keys() - ours.keys()]
@@ -260,7 +261,7 @@ class Stack:
     def recomputed(self) -> Recomputed:
         """What all that has been ingested comes to."""
         with connect() as client:
-            return recompute_files(self._files(_told(tidemark(client))))
+            return recompute_files(self._files(_told(database_of(client))))
 
     def _files(self, told: Told) -> list[CsvFile]:
         ours = [(one, told[one[:3]]) for one in self.ingested if one[:3] in told]
@@ -273,9 +274,9 @@ def _told(database: Database[Document]) -> Told:
     return {(one["file"], one["kind"], one["observed_at"].date().isoformat()): one["told_at"] for one in found}
 
 
-def _question(run: str, dag: str, task: str = "approve") -> str:
+def _question(run: str, dag: Dag, task: str = "approve") -> str:
     """Where a run's question to a person is, and its answer goes."""
-    return f"/dags/{dag}/dagRuns/{run}/taskInstances/{task}/-1/hitlDetails"
+    return f"/dags/{dag.id}/dagRuns/{run}/taskInstances/{task}/-1/hitlDetails"
 
 
 def until(look: Callable[[], Any], what: str, tell: Callable[[], str] = str, seconds: float = RUN_SECONDS) -> Any:

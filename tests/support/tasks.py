@@ -18,21 +18,21 @@ def run(day: str | None, parameters: dict[str, Any], chunk_bytes: int) -> dict[s
     from airflow.sdk import ObjectStoragePath
 
     from tidemark.ingest import jobs
-    from tidemark.ingest.connections import KAFKA_CONNECTION, MONGODB_CONNECTION
-    from tidemark.serving.database import tidemark
+    from tidemark.serving.database import database_of
     from tidemark.settings import settings
+    from tidemark.settings.airflow_names import Connection
 
     files = jobs.files_of(day, parameters, settings(), ObjectStoragePath)
-    with MongoHook(MONGODB_CONNECTION) as mongo:
+    with MongoHook(Connection.MONGODB.id) as mongo:
         # What one task hands to the next goes through JSON.
-        planned: dict[str, Any] = json.loads(json.dumps(jobs.plan(tidemark(mongo.get_conn()), files, chunk_bytes)._asdict()))
+        planned: dict[str, Any] = json.loads(json.dumps(jobs.plan(database_of(mongo.get_conn()), files, chunk_bytes)._asdict()))
     for chunk in planned["chunks"]:
-        kafka = KafkaProducerHook(KAFKA_CONNECTION)
-        configuration = kafka.get_connection(KAFKA_CONNECTION).extra_dejson
-        with MongoHook(MONGODB_CONNECTION) as mongo:
-            jobs.produce(tidemark(mongo.get_conn()), kafka.get_producer, configuration, chunk, ObjectStoragePath)
-    with MongoHook(MONGODB_CONNECTION) as mongo:
-        jobs.reconcile(tidemark(mongo.get_conn()), planned["ingestions"])
+        kafka = KafkaProducerHook(Connection.KAFKA.id)
+        configuration = kafka.get_connection(Connection.KAFKA.id).extra_dejson
+        with MongoHook(Connection.MONGODB.id) as mongo:
+            jobs.produce(database_of(mongo.get_conn()), kafka.get_producer, configuration, chunk, ObjectStoragePath)
+    with MongoHook(Connection.MONGODB.id) as mongo:
+        jobs.reconcile(database_of(mongo.get_conn()), planned["ingestions"])
     return planned
 
 

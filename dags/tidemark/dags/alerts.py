@@ -1,4 +1,4 @@
-"""DAG `alerts`: looks at how everything runs, and tells people when something begins to be wrong and when it is over.
+"""DAG `tidemark_alerts`: looks at how everything runs, and tells people when something begins to be wrong and when it is over.
 
 What is looked at: signs of life of the stream, whether it keeps up, drift, rejected events, missed nights, restarts, and whether the state
 can be read at all. Settings `TIDEMARK_ALERT_...` say from where on it is wrong. Who is told: whom these Airflow connections reach, where
@@ -17,18 +17,17 @@ from datetime import timedelta
 from typing import Any
 
 import httpx
-from airflow.providers.mongo.hooks.mongo import MongoHook
 from airflow.providers.smtp.notifications.smtp import SmtpNotifier
 from airflow.sdk import BaseNotifier, Connection, CronTriggerTimetable, Variable, dag, task
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
 from tidemark.dags import policy
-from tidemark.ingest.connections import MONGODB_CONNECTION, SMTP_CONNECTION, WEBHOOK_CONNECTION
+from tidemark.dags.mongodb import connected
 from tidemark.serving import alerting
 from tidemark.serving.alerts import Alert, Condition, Message
-from tidemark.serving.database import tidemark
-from tidemark.settings import settings
+from tidemark.settings import airflow_names, settings
+from tidemark.settings.airflow_names import Dag
 
 ANSWER_SECONDS = 10  # within which a webhook must answer
 
@@ -69,15 +68,16 @@ def address(of: Connection) -> str:
 
 def mail(message: Message) -> None:
     if not settings().alert_mail_to:
-        raise ValueError(f"connection {SMTP_CONNECTION} is there, and nobody to write to: set TIDEMARK_ALERT_MAIL_TO")
+        raise ValueError(f"connection {airflow_names.Connection.SMTP.id} is there, and nobody to write to: set TIDEMARK_ALERT_MAIL_TO")
     text = f"<p>{html.escape(message.text)}</p>"
-    SmtpNotifier(settings().alert_mail_to, subject=message.subject, html_content=text, smtp_conn_id=SMTP_CONNECTION).notify({})
+    smtp = airflow_names.Connection.SMTP.id
+    SmtpNotifier(settings().alert_mail_to, subject=message.subject, html_content=text, smtp_conn_id=smtp).notify({})
 
 
 def webhook(message: Message) -> None:
     alert = message.alert
     content = {"text": f"{message.subject}\n{message.text}", "alert": str(alert.condition), "on": alert.on}
-    WebhookNotifier(WEBHOOK_CONNECTION, content).notify({})
+    WebhookNotifier(airflow_names.Connection.WEBHOOK.id, content).notify({})
 
 
 def is_there(connection: str) -> bool:
@@ -96,7 +96,7 @@ def is_there(connection: str) -> bool:
         execution_timeout=timedelta(minutes=5),
         priority_weight=100,  # it is short, and tells of what keeps others waiting
     ),
-    dag_id="alerts",
+    dag_id=Dag.ALERTS.id,
     schedule=CronTriggerTimetable("*/2 * * * *", timezone="UTC"),
     max_active_runs=1,
     doc_md=__doc__,
@@ -104,10 +104,10 @@ def is_there(connection: str) -> bool:
 def alerts() -> None:
     @task
     def look() -> None:
-        told = {"mail": (SMTP_CONNECTION, mail), "webhook": (WEBHOOK_CONNECTION, webhook)}
+        told = {"mail": (airflow_names.Connection.SMTP.id, mail), "webhook": (airflow_names.Connection.WEBHOOK.id, webhook)}
         channels = {name: send for name, (connection, send) in told.items() if is_there(connection)}
-        with MongoHook(MONGODB_CONNECTION) as mongo:
-            alerting.look(tidemark(mongo.get_conn()), InVariable(), channels, settings())
+        with connected() as database:
+            alerting.look(database, InVariable(), channels, settings())
 
     look()
 

@@ -1,4 +1,5 @@
-"""DAG `history`: the cube of everything observed before the end of each day, recomputed from the raw history. `report_history` shows it.
+"""DAG `tidemark_history`: the cube of everything observed before the end of each day, recomputed from the raw history, as the view
+`report_history` shows it.
 
 **When to run it.**
 
@@ -14,15 +15,14 @@ what an older landing has made never replaces what a newer one has. The next nig
 
 from __future__ import annotations
 
-from airflow.providers.mongo.hooks.mongo import MongoHook
 from airflow.sdk import CronPartitionTimetable, Param, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from tidemark.dags import policy
 from tidemark.dags.dashboards import Dashboard, shown
-from tidemark.ingest.connections import MONGODB_CONNECTION
+from tidemark.dags.mongodb import connected
 from tidemark.serving import history as days
-from tidemark.serving.database import tidemark
+from tidemark.settings.airflow_names import Dag, Pool
 from tidemark.spark import job
 
 DAY = {"type": ["null", "string"], "format": "date"}
@@ -40,7 +40,7 @@ PARAMETERS = {
 
 @dag(
     **policy.of("batch", for_good=[job.JobFailedForGood, days.NotOver, days.NoDay]),
-    dag_id="history",
+    dag_id=Dag.HISTORY.id,
     schedule=CronPartitionTimetable("0 3 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
     # No start_date: with one, a new installation would begin with yesterday's run, beside its first files.
     max_active_runs=32,  # the pool says how much is done at once
@@ -51,17 +51,17 @@ def history() -> None:
     @task
     def ask(params: dict, dag_run) -> list[str]:
         changed = params["changed"] or dag_run.run_type == "scheduled"
-        with MongoHook(MONGODB_CONNECTION) as mongo:
+        with connected() as database:
             # A new installation begins with a scheduled run, which would keep its first night waiting for the one Spark job at a time.
-            if changed and days.is_empty(tidemark(mongo.get_conn())):
+            if changed and days.is_empty(database):
                 raise AirflowSkipException("no event has come yet, so there is no history")
         return days.asked(dag_run.partition_key, params["first_day"], params["last_day"], dag_run.start_date, changed=changed)
 
-    @task(pool="spark")
+    @task(pool=Pool.SPARK.id)
     def land() -> None:
         job.run("land")
 
-    @task(pool="spark")
+    @task(pool=Pool.SPARK.id)
     def compute(asked: list[str]) -> dict:
         return job.run("history", *asked)
 

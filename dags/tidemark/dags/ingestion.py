@@ -1,4 +1,4 @@
-"""DAG `ingest`: a day's CSV files, or those given by hand, chunk by chunk into Kafka, until the reports have served them.
+"""DAG `tidemark_ingest`: a day's CSV files, or those given by hand, chunk by chunk into Kafka, until the reports have served them.
 
 **When to run it.**
 
@@ -20,7 +20,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from airflow.providers.apache.kafka.hooks.produce import KafkaProducerHook
-from airflow.providers.mongo.hooks.mongo import MongoHook
 from airflow.providers.mongo.sensors.mongo import MongoSensor
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import CronPartitionTimetable, ObjectStoragePath, Param, dag, task
@@ -28,10 +27,10 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from tidemark.dags import policy
 from tidemark.dags.dashboards import Dashboard, shown
+from tidemark.dags.mongodb import connected
 from tidemark.ingest import jobs
-from tidemark.ingest.connections import KAFKA_CONNECTION, MONGODB_CONNECTION
-from tidemark.serving.database import tidemark
 from tidemark.settings import settings
+from tidemark.settings.airflow_names import Connection, Dag, Pool
 
 FILES = {"type": "array", "items": {"type": "string", "minLength": 1}}
 PARAMETERS = {
@@ -64,7 +63,7 @@ PARAMETERS = {
 
 @dag(
     **policy.of("ingestion", for_good=jobs.FOR_GOOD, retry_delay=timedelta(seconds=10)),
-    dag_id="ingest",
+    dag_id=Dag.INGEST.id,
     schedule=CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
     start_date=datetime(1995, 1, 1, tzinfo=UTC),  # with one, the newest day's run is made at once, not at the next midnight
     max_active_runs=32,  # many may wait to be served; what is done at once is the pools' to say
@@ -72,23 +71,23 @@ PARAMETERS = {
     doc_md=__doc__,
 )
 def ingest() -> None:
-    @task.branch(pool="ingest")
+    @task.branch(pool=Pool.INGEST.id)
     def preview(params: dict, dag_run, ti) -> str | None:
         files = jobs.files_of(dag_run.partition_key, params, settings(), ObjectStoragePath)
-        with MongoHook(MONGODB_CONNECTION) as mongo:
-            ahead = jobs.look_ahead(tidemark(mongo.get_conn()), files, params, settings())
+        with connected() as database:
+            ahead = jobs.look_ahead(database, files, params, settings())
         ti.xcom_push("preview", ahead.preview)
         ti.xcom_push("words", ahead.words)
         return ahead.step
 
-    @task(pool="ingest", trigger_rule="none_failed")
+    @task(pool=Pool.INGEST.id, trigger_rule="none_failed")
     def plan(params: dict, dag_run, ti) -> list[dict]:
         files = jobs.files_of(dag_run.partition_key, params, settings(), ObjectStoragePath)
         if not files:
             raise AirflowSkipException(f"the settings' patterns find no files for {dag_run.partition_key}")
-        with MongoHook(MONGODB_CONNECTION) as mongo:
+        with connected() as database:
             planned = jobs.plan(
-                tidemark(mongo.get_conn()),
+                database,
                 files,
                 params["chunk_bytes"] or settings().chunk_bytes,
                 jobs.columns(params, settings()),
@@ -96,17 +95,17 @@ def ingest() -> None:
         ti.xcom_push("ingestions", planned.ingestions)
         return planned.chunks
 
-    @task(pool="ingest", map_index_template="{{ task.op_kwargs['chunk']['label'] }}")
+    @task(pool=Pool.INGEST.id, map_index_template="{{ task.op_kwargs['chunk']['label'] }}")
     def produce(chunk: dict) -> None:
-        kafka = KafkaProducerHook(KAFKA_CONNECTION)
-        configuration = kafka.get_connection(KAFKA_CONNECTION).extra_dejson
-        with MongoHook(MONGODB_CONNECTION) as mongo:
-            jobs.produce(tidemark(mongo.get_conn()), kafka.get_producer, configuration, chunk, ObjectStoragePath)
+        kafka = KafkaProducerHook(Connection.KAFKA.id)
+        configuration = kafka.get_connection(Connection.KAFKA.id).extra_dejson
+        with connected() as database:
+            jobs.produce(database, kafka.get_producer, configuration, chunk, ObjectStoragePath)
 
     @task(outlets=[policy.PRODUCTS], trigger_rule="none_failed_min_one_success")
     def reconcile(identities: list[str]) -> dict:
-        with MongoHook(MONGODB_CONNECTION) as mongo:
-            return jobs.reconcile(tidemark(mongo.get_conn()), identities)
+        with connected() as database:
+            return jobs.reconcile(database, identities)
 
     looked = preview()
     approve = ApprovalOperator(
@@ -122,13 +121,13 @@ def ingest() -> None:
     produce.expand(chunk=planned) >> reconciled
     served = MongoSensor(
         task_id="served",
-        mongo_conn_id=MONGODB_CONNECTION,
+        mongo_conn_id=Connection.MONGODB.id,
         mongo_db=settings().database,
         collection="state",
         query=reconciled,
         poke_interval=1,
         timeout=policy.WAIT_WITHIN.total_seconds(),
-        pool="served",  # so that waiting, however long, takes one of the workers and leaves the others to work
+        pool=Pool.SERVED.id,  # so that waiting, however long, takes one of the workers and leaves the others to work
     )
     shown(reconciled, Dashboard.PIPELINE)
     shown(served, Dashboard.CATALOG)

@@ -1,4 +1,4 @@
-"""DAG `maintenance`: keeps what grows in bounds, and tells how large everything is and what is not as the code has it.
+"""DAG `tidemark_maintenance`: keeps what grows in bounds, and tells how large everything is and what is not as the code has it.
 
 The raw history's small files are written together, and files that nothing needs any more are deleted; every event stays. Drafts and
 publications beyond those to be kept go, and so do the records and logs that this home's Airflow has of runs older than the settings say,
@@ -8,57 +8,63 @@ and what was left by those who were killed.
 sizes (task `measure`).
 
 **If it fails.** Reports and history do not depend on it. Each task works on its own: the last line of its log says what to do, then clear
-it. Task `collections` fails where collections, indexes or views are not the code's. Task `records` is skipped where another Airflow runs
-this: set `TIDEMARK_AIRFLOW_DATABASE_URL` for its workers, or run its `airflow db clean` yourself.
+it. Task `collections` fails where collections, indexes or views are not the code's. Tasks `records` and `logs` clean up after all DAGs of
+this Airflow. They are skipped unless `TIDEMARK_CLEAN_AIRFLOW` is true; leave it unset where other teams' DAGs run too.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.providers.mongo.hooks.mongo import MongoHook
 from airflow.sdk import CronTriggerTimetable, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from tidemark.dags import housekeeping, policy
-from tidemark.ingest.connections import MONGODB_CONNECTION
+from tidemark.dags.mongodb import connected
 from tidemark.serving import schema, sizes
-from tidemark.serving.database import tidemark
 from tidemark.settings import settings
+from tidemark.settings.airflow_names import Dag, Pool
 from tidemark.spark import job
+
+
+def require_ours() -> None:
+    if not settings().clean_airflow:
+        raise AirflowSkipException("this Airflow's records and logs may be other teams' too: TIDEMARK_CLEAN_AIRFLOW=true has them cleaned")
 
 
 @dag(
     **policy.of("operations", for_good=[job.JobFailedForGood, schema.Differs]),
-    dag_id="maintenance",
+    dag_id=Dag.MAINTENANCE.id,
     schedule=CronTriggerTimetable("0 5 * * 0", timezone="UTC"),
     max_active_runs=1,
     doc_md=__doc__,
 )
 def maintenance() -> None:
-    @task(pool="spark")
+    @task(pool=Pool.SPARK.id)
     def raw_history() -> dict:
         return job.run("maintain")
 
     @task
     def measure(lake: dict, dag_run) -> list[str]:
-        with MongoHook(MONGODB_CONNECTION) as mongo:
+        with connected() as database:
             found = {part: sizes.Size(*size) for part, size in lake.items()}
-            return sizes.measure(tidemark(mongo.get_conn()), dag_run.start_date, found)
+            return sizes.measure(database, dag_run.start_date, found)
 
     @task
     def collections() -> None:
-        with MongoHook(MONGODB_CONNECTION) as mongo:
-            schema.require(tidemark(mongo.get_conn()))
+        with connected() as database:
+            schema.require(database)
 
     @task
     def records(dag_run) -> None:
+        require_ours()
         if not housekeeping.is_here(settings().airflow_database):
             raise AirflowSkipException("Airflow's database is not known: set TIDEMARK_AIRFLOW_DATABASE_URL, or run `airflow db clean`")
         housekeeping.clean_records(settings().airflow_database, dag_run.start_date - timedelta(days=settings().keep_runs_days))
 
     @task
     def logs(dag_run) -> int:
+        require_ours()
         before = dag_run.start_date - timedelta(days=settings().keep_runs_days)
         return housekeeping.delete_old(settings().home / "airflow" / "logs", before)
 

@@ -1,4 +1,4 @@
-"""DAG `nightly_batch`: recomputes the reports from the raw history, compares them with what is served, and serves the result.
+"""DAG `tidemark_nightly_batch`: recomputes the reports from the raw history, compares them with what is served, and serves the result.
 
 **When to run it.**
 
@@ -14,16 +14,15 @@ the task: none does anything twice, and one that comes too late says "start agai
 
 from __future__ import annotations
 
-from airflow.providers.mongo.hooks.mongo import MongoHook
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import CronTriggerTimetable, Param, dag, task
 
 from tidemark.dags import policy
 from tidemark.dags.dashboards import Dashboard, shown
-from tidemark.ingest.connections import MONGODB_CONNECTION
+from tidemark.dags.mongodb import connected
 from tidemark.serving import verifications
-from tidemark.serving.database import tidemark
 from tidemark.settings import settings
+from tidemark.settings.airflow_names import Dag, Pool
 from tidemark.spark import job
 
 PARAMETERS = {
@@ -54,36 +53,36 @@ PARAMETERS = {
 @dag(
     # What is served goes before what is past.
     **policy.of("batch", for_good=[job.JobFailedForGood, verifications.Drifted], priority_weight=10),
-    dag_id="nightly_batch",
+    dag_id=Dag.NIGHTLY_BATCH.id,
     schedule=CronTriggerTimetable("0 2 * * *", timezone="UTC"),
     max_active_runs=1,
     params=PARAMETERS,
     doc_md=__doc__,
 )
 def nightly_batch() -> None:
-    @task(pool="spark", inlets=[policy.PRODUCTS])
+    @task(pool=Pool.SPARK.id, inlets=[policy.PRODUCTS])
     def land() -> None:
         job.run("land")
 
-    @task(pool="spark")
+    @task(pool=Pool.SPARK.id)
     def cut() -> int:
         return job.run("cut")
 
-    @task(pool="spark")
+    @task(pool=Pool.SPARK.id)
     def recompute(number: int, params: dict) -> None:
         job.run("recompute", number, "--mode", params["mode"])
 
-    @task(pool="spark")
+    @task(pool=Pool.SPARK.id)
     def verify(number: int) -> dict:
         return job.run("verify", number)
 
     @task.branch
     def decide(number: int, params: dict) -> str:
-        with MongoHook(MONGODB_CONNECTION) as mongo:
-            found = verifications.read(tidemark(mongo.get_conn()), number)
+        with connected() as database:
+            found = verifications.read(database, number)
         return "approve" if verifications.asks(found, params["on_drift"], params["hold"]) else "publish"
 
-    @task(pool="spark", outlets=[policy.REPORTS], trigger_rule="none_failed_min_one_success")
+    @task(pool=Pool.SPARK.id, outlets=[policy.REPORTS], trigger_rule="none_failed_min_one_success")
     def publish(number: int, params: dict) -> None:
         job.run("publish", number, "--keep", params["keep"] or settings().keep_publications)
 

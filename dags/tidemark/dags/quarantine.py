@@ -1,21 +1,20 @@
-"""DAGs `replay_quarantine` and `discard_quarantine`: what is to become of the records that could not be understood."""
+"""DAGs `tidemark_replay_quarantine` and `tidemark_discard_quarantine`: what is to become of the records that could not be understood."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
 from airflow.providers.apache.kafka.hooks.produce import KafkaProducerHook
-from airflow.providers.mongo.hooks.mongo import MongoHook
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param, dag, task
 
 from tidemark.catalog.observations import Reason
 from tidemark.dags import policy
 from tidemark.dags.dashboards import Dashboard, shown
+from tidemark.dags.mongodb import connected
 from tidemark.ingest import quarantine_jobs as jobs
-from tidemark.ingest.connections import KAFKA_CONNECTION, MONGODB_CONNECTION
 from tidemark.ingest.jobs import MOMENT_PATTERN
-from tidemark.serving.database import tidemark
+from tidemark.settings.airflow_names import Connection, Dag, Pool
 
 REASONS = [str(one) for one in Reason if one is not Reason.WITHDRAWN]
 TEXT = {"type": ["null", "string"]}
@@ -52,7 +51,8 @@ BOTH = {
 ASKED = {"task_id": jobs.APPROVE, "body": "{{ ti.xcom_pull('preview', key='words') }}", **policy.UNTIL_A_PERSON_ANSWERS}
 
 
-REPLAY = """DAG `replay_quarantine`: sends records of the quarantine again that are valid now: by the rules in force, or with a patch.
+REPLAY = """DAG `tidemark_replay_quarantine`: sends records of the quarantine again that are valid now, by the rules in force or with a
+patch.
 
 **When to run it.** When the rules have been mended, or when one field of many records is to get a value. It first shows how many records
 there are, how many would be valid and what the others say, and waits for a person (see Required Actions). What is not valid stays; so
@@ -61,8 +61,8 @@ replayed: take the withdrawal back.
 
 **If it fails.** Clear its task, or start another run with the same patch: what is sent twice counts once.
 """
-DISCARD = """DAG `discard_quarantine`: says of records of the quarantine that nothing is to be done about them, and why. They are open no
-more, and nothing is sent.
+DISCARD = """DAG `tidemark_discard_quarantine`: closes records of the quarantine about which nothing is to be done, and keeps the reason.
+Nothing is sent.
 
 **When to run it.** For what will never be valid: test rows, a file that was none. It first shows which records there are and waits for a
 person (see Required Actions). Look whether some would be valid now: those are better replayed. The events stay in the raw history.
@@ -71,24 +71,23 @@ person (see Required Actions). Look whether some would be valid now: those are b
 """
 
 
-@task.branch(task_id="preview", pool="ingest")
+@task.branch(task_id="preview", pool=Pool.INGEST.id)
 def look(step: str, params: dict, ti) -> str | None:
-    with MongoHook(MONGODB_CONNECTION) as mongo:
-        ahead = jobs.look_ahead(tidemark(mongo.get_conn()), params, step)
+    with connected() as database:
+        ahead = jobs.look_ahead(database, params, step)
     ti.xcom_push("words", ahead.words)
     ti.xcom_push("mark", ahead.preview["mark"])
     return ahead.step
 
 
-@dag(dag_id="replay_quarantine", doc_md=REPLAY, params=parameters(patch=PATCH), **BOTH)
+@dag(dag_id=Dag.REPLAY_QUARANTINE.id, doc_md=REPLAY, params=parameters(patch=PATCH), **BOTH)
 def replay_quarantine() -> None:
-    @task(pool="ingest", outlets=[policy.PRODUCTS], trigger_rule="none_failed_min_one_success")
+    @task(pool=Pool.INGEST.id, outlets=[policy.PRODUCTS], trigger_rule="none_failed_min_one_success")
     def send(params: dict, dag_run, ti) -> dict:
-        kafka = KafkaProducerHook(KAFKA_CONNECTION)
-        configuration = kafka.get_connection(KAFKA_CONNECTION).extra_dejson
+        kafka = KafkaProducerHook(Connection.KAFKA.id)
+        configuration = kafka.get_connection(Connection.KAFKA.id).extra_dejson
         mark = ti.xcom_pull(task_ids="preview", key="mark")
-        with MongoHook(MONGODB_CONNECTION) as mongo:
-            database = tidemark(mongo.get_conn())
+        with connected() as database:
             return jobs.send(database, kafka.get_producer, configuration, params, mark, dag_run.run_id)._asdict()
 
     looked, approve, sent = look(jobs.SEND), ApprovalOperator(subject="Replay these records?", **ASKED), send()
@@ -97,13 +96,13 @@ def replay_quarantine() -> None:
     shown(sent, Dashboard.PIPELINE)
 
 
-@dag(dag_id="discard_quarantine", doc_md=DISCARD, params=parameters(why=WHY), **BOTH)
+@dag(dag_id=Dag.DISCARD_QUARANTINE.id, doc_md=DISCARD, params=parameters(why=WHY), **BOTH)
 def discard_quarantine() -> None:
     @task(trigger_rule="none_failed_min_one_success")
     def discard(params: dict, dag_run, ti) -> int:
         mark = ti.xcom_pull(task_ids="preview", key="mark")
-        with MongoHook(MONGODB_CONNECTION) as mongo:
-            return jobs.discard(tidemark(mongo.get_conn()), params, mark, dag_run.run_id)
+        with connected() as database:
+            return jobs.discard(database, params, mark, dag_run.run_id)
 
     looked = look(jobs.DISCARD)
     approve, discarded = ApprovalOperator(subject="Discard these records?", **ASKED), discard()

@@ -1,4 +1,4 @@
-"""DAG `rebuild`: brings products, categories, quarantine and reports to a publication; the stream goes on from there.
+"""DAG `tidemark_rebuild`: brings products, categories, quarantine and reports to a publication; the stream goes on from there.
 
 **When to run it.** Where something was lost or altered behind the stream's back, and as the rollback to an older publication. Trigger it
 with a number, or without: then the run lists the publications and waits for a person to choose one. Nothing is lost: the stream serves
@@ -15,6 +15,7 @@ from airflow.sdk import Param, dag, task
 from tidemark.dags import policy
 from tidemark.dags.choices import NotChosen, chosen
 from tidemark.dags.dashboards import Dashboard, shown
+from tidemark.settings.airflow_names import Dag, Pool
 from tidemark.spark import job
 
 PUBLICATION = {
@@ -27,7 +28,7 @@ PUBLICATION = {
 
 @dag(
     **policy.of("batch", for_good=[job.JobFailedForGood, NotChosen]),
-    dag_id="rebuild",
+    dag_id=Dag.REBUILD.id,
     schedule=None,
     max_active_runs=1,
     params={"publication": Param(None, **PUBLICATION)},
@@ -38,7 +39,7 @@ def rebuild() -> None:
     def publications() -> str:
         return job.run("publications")
 
-    @task(pool="spark", outlets=[policy.REPORTS])
+    @task(pool=Pool.SPARK.id, outlets=[policy.REPORTS])
     def restore(publication: int) -> None:
         job.run("rebuild", publication)
 

@@ -1,4 +1,4 @@
-"""DAG `stream`: pauses the stream, lets it go on, or starts it anew with the code and the rules in force.
+"""DAG `tidemark_stream`: pauses the stream, lets it go on, or starts it anew with the code and the rules in force.
 
 **When to run it.**
 
@@ -15,13 +15,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.providers.mongo.hooks.mongo import MongoHook
 from airflow.sdk import Param, dag, task
 
 from tidemark.dags import policy
-from tidemark.ingest.connections import MONGODB_CONNECTION
+from tidemark.dags.mongodb import connected
 from tidemark.serving import control
-from tidemark.serving.database import tidemark
+from tidemark.settings.airflow_names import Dag, Pool
 
 PATIENCE_SECONDS = 900
 
@@ -45,7 +44,7 @@ PARAMETERS = {
 
 @dag(
     **policy.of("operations", for_good=[control.NotDone], retry_delay=timedelta(seconds=10)),
-    dag_id="stream",
+    dag_id=Dag.STREAM.id,
     schedule=None,
     max_active_runs=1,
     params=PARAMETERS,
@@ -54,14 +53,14 @@ PARAMETERS = {
 def stream() -> None:
     @task
     def tell(params: dict, dag_run) -> int:
-        with MongoHook(MONGODB_CONNECTION) as mongo:
+        with connected() as database:
             by = dag_run.triggering_user_name or "Airflow"
-            return control.tell(tidemark(mongo.get_conn()), params["action"], params["reason"] or "", by, drain=params["drain"])
+            return control.tell(database, params["action"], params["reason"] or "", by, drain=params["drain"])
 
-    @task(pool="served")
+    @task(pool=Pool.SERVED.id)
     def wait(generation: int, params: dict) -> None:
-        with MongoHook(MONGODB_CONNECTION) as mongo:
-            control.wait(tidemark(mongo.get_conn()), params["action"], generation, PATIENCE_SECONDS)
+        with connected() as database:
+            control.wait(database, params["action"], generation, PATIENCE_SECONDS)
 
     wait(tell())
 

@@ -1,4 +1,4 @@
-"""DAG `withdraw`: takes an ingestion back, the wrong file or a file with the wrong date, or takes such a withdrawal back.
+"""DAG `tidemark_withdraw`: takes an ingestion back, the wrong file or a file with the wrong date, or takes such a withdrawal back.
 
 **When to run it.** Trigger it with an ingestion's id, or without: then the run lists them and waits for a person to choose. It tells what
 the reports will become and waits for approval. Then both layers reject the ingestion's events (reason `withdrawn`), a nightly run makes
@@ -11,16 +11,15 @@ gone; until the nightly run has succeeded the reports still hold what was withdr
 
 from __future__ import annotations
 
-from airflow.providers.mongo.hooks.mongo import MongoHook
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Param, dag, task
 
 from tidemark.dags import policy
 from tidemark.dags.choices import NotChosen, chosen
-from tidemark.ingest.connections import MONGODB_CONNECTION
+from tidemark.dags.mongodb import connected
 from tidemark.serving import control, withdrawals
-from tidemark.serving.database import tidemark
+from tidemark.settings.airflow_names import Dag, Pool
 from tidemark.spark import job
 
 PATIENCE_SECONDS = 900
@@ -46,7 +45,7 @@ TO_ITS_END = {"wait_for_completion": True, "deferrable": True, "poke_interval": 
 
 @dag(
     **policy.of("operations", for_good=[job.JobFailedForGood, control.NotDone, withdrawals.NoIngestion, NotChosen]),
-    dag_id="withdraw",
+    dag_id=Dag.WITHDRAW.id,
     schedule=None,
     max_active_runs=1,
     params=PARAMETERS,
@@ -55,10 +54,10 @@ TO_ITS_END = {"wait_for_completion": True, "deferrable": True, "poke_interval": 
 def withdraw() -> None:
     @task
     def ingestions() -> str:
-        with MongoHook(MONGODB_CONNECTION) as mongo:
-            return withdrawals.listing(tidemark(mongo.get_conn()))
+        with connected() as database:
+            return withdrawals.listing(database)
 
-    @task(pool="spark")
+    @task(pool=Pool.SPARK.id)
     def foresee(ingestion: str, params: dict) -> str:
         return job.run("foresee", ingestion, *(["--take-back"] if params["take_back"] else []))
 
@@ -76,20 +75,22 @@ def withdraw() -> None:
 
     @task(trigger_rule="none_failed_min_one_success")
     def decide(ingestion: str, params: dict, dag_run) -> None:
-        with MongoHook(MONGODB_CONNECTION) as mongo:
+        with connected() as database:
             by = dag_run.triggering_user_name or "Airflow"
-            withdrawals.decide(tidemark(mongo.get_conn()), ingestion, by, params["reason"] or "", take_back=params["take_back"])
+            withdrawals.decide(database, ingestion, by, params["reason"] or "", take_back=params["take_back"])
 
-    @task(pool="served")
+    @task(pool=Pool.SERVED.id)
     def obeyed() -> None:
-        with MongoHook(MONGODB_CONNECTION) as mongo:
-            withdrawals.await_obeyed(tidemark(mongo.get_conn()), PATIENCE_SECONDS)
+        with connected() as database:
+            withdrawals.await_obeyed(database, PATIENCE_SECONDS)
 
     # Whoever has approved has seen the figures.
     agreed = {"on_drift": "correct", "hold": False}
-    nightly = TriggerDagRunOperator(task_id="nightly", trigger_dag_id="nightly_batch", conf=agreed, **TO_ITS_END)
+    nightly = TriggerDagRunOperator(task_id="nightly", trigger_dag_id=Dag.NIGHTLY_BATCH.id, conf=agreed, **TO_ITS_END)
     yesterday = "{{ (dag_run.start_date - macros.timedelta(days=1)) | ds }}"
-    days = TriggerDagRunOperator(task_id="history", trigger_dag_id="history", conf={"last_day": yesterday, "changed": True}, **TO_ITS_END)
+    days = TriggerDagRunOperator(
+        task_id="history", trigger_dag_id=Dag.HISTORY.id, conf={"last_day": yesterday, "changed": True}, **TO_ITS_END
+    )
     one = chosen("ingestion", ingestions(), "Which ingestion is it?", **INGESTION)
     looked, decided = held(), decide(one)
     foresee(one) >> looked >> [approve, decided]

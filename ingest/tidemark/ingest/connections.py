@@ -1,4 +1,4 @@
-"""The Airflow connections that the DAGs use: their names, and those made of the settings as Airflow takes them from the environment."""
+"""The Airflow connections to Kafka and MongoDB, made of the settings, as Airflow takes them from the environment."""
 
 from __future__ import annotations
 
@@ -7,20 +7,14 @@ from urllib.parse import parse_qs, unquote_plus, urlsplit
 
 from tidemark.ingest.produce import RECOMMENDED
 from tidemark.settings import settings
-
-KAFKA_CONNECTION = "tidemark_kafka"
-MONGODB_CONNECTION = "tidemark_mongodb"
-
-# Whoever wants to be told of alerts makes these, in Airflow or its environment.
-SMTP_CONNECTION = "tidemark_smtp"
-WEBHOOK_CONNECTION = "tidemark_webhook"
+from tidemark.settings.airflow_names import Connection
 
 
 def environment() -> dict[str, str]:
     """AIRFLOW_CONN_... of Kafka and MongoDB of the settings."""
     return {
-        f"AIRFLOW_CONN_{KAFKA_CONNECTION.upper()}": json.dumps({"conn_type": "kafka", "extra": _kafka()}),
-        f"AIRFLOW_CONN_{MONGODB_CONNECTION.upper()}": json.dumps(_mongodb(settings().mongodb)),
+        f"AIRFLOW_CONN_{Connection.KAFKA.id.upper()}": json.dumps({"conn_type": "kafka", "extra": _kafka()}),
+        f"AIRFLOW_CONN_{Connection.MONGODB.id.upper()}": json.dumps(_mongodb(settings().mongodb)),
     }
 
 

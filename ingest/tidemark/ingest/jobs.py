@@ -1,4 +1,4 @@
-"""What the tasks of the DAG `ingest` do. Each can run again: what is done is not done twice.
+"""What the tasks of the DAG `tidemark_ingest` do. Each can run again: what is done is not done twice.
 
 Files come as paths or URLs; whoever calls hands in what opens them, MongoDB and the producer.
 """

@@ -26,7 +26,7 @@ from tidemark.ingest.kinds import judge_of, topic_of
 from tidemark.ingest.topics import admin
 from tidemark.ingest.watch import look
 from tidemark.serving import withdrawals
-from tidemark.serving.database import Document, connect, tidemark
+from tidemark.serving.database import Document, connect, database_of
 from tidemark.settings import in_words, settings
 
 ANSWER_SECONDS = 10.0
@@ -71,7 +71,7 @@ def rules_in_force(console: Console) -> Rules:
     """The rules of the code and what is withdrawn; without that, and saying so, where MongoDB does not answer."""
     try:
         with connect(within_seconds=MONGODB_SECONDS) as client:
-            return withdrawals.in_force(tidemark(client))
+            return withdrawals.in_force(database_of(client))
     except PyMongoError:
         console.print("MongoDB does not answer: whether a file has been withdrawn is not known", style="yellow")
         return RULES

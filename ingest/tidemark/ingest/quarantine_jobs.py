@@ -1,4 +1,4 @@
-"""What the tasks of the DAGs `replay_quarantine` and `discard_quarantine` do, and `python -m tidemark.ingest.replay`.
+"""What the tasks of the DAGs `tidemark_replay_quarantine` and `tidemark_discard_quarantine` do, and `python -m tidemark.ingest.replay`.
 
 Each step can run again. What was sent before a run was cut off is sent again, as the same source and version, which changes no state.
 A record is marked only when Kafka has acknowledged its replay, and only if that is an observation by the rules that the stream goes by.

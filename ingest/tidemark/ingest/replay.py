@@ -15,7 +15,7 @@ from tidemark.catalog.observations import Reason
 from tidemark.ingest.produce import RECOMMENDED, NotAcknowledged
 from tidemark.ingest.quarantine_jobs import DISCARD, FOR_GOOD, SEND, discard, look_ahead, send
 from tidemark.serving import quarantine
-from tidemark.serving.database import connect, tidemark
+from tidemark.serving.database import connect, database_of
 from tidemark.serving.lease import Busy
 from tidemark.settings import in_words, settings
 
@@ -50,7 +50,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parameters = {**given, "why": given["discard"], "dry_run": given["preview"], "hold": False}
     try:
         with connect() as client:
-            database = tidemark(client)
+            database = database_of(client)
             ahead = look_ahead(database, parameters, step)
             if ahead.step is None or ahead.preview is None:
                 return 0

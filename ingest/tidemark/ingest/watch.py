@@ -13,7 +13,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from tidemark.ingest.topics import admin, known_partitions
-from tidemark.serving.database import Document, connect, tidemark
+from tidemark.serving.database import Document, connect, database_of
 from tidemark.settings import settings
 
 EVERY_SECONDS = 1.0
@@ -61,7 +61,7 @@ def main() -> int:
         signal.signal(number, lambda _number, _frame: told_to_stop.set())
     with connect() as client:
         log.info("watching %s of Kafka at %s", ", ".join(settings().topics), settings().kafka)
-        watch(tidemark(client), told_to_stop)
+        watch(database_of(client), told_to_stop)
     return 0
 
 

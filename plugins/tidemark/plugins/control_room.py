@@ -40,6 +40,7 @@ def application() -> "FastAPI":
 
     from tidemark.serving.looks import Looks
     from tidemark.settings import settings
+    from tidemark.settings.airflow_names import Dag
 
     # Whatever is added here is behind the login; FastAPI's own pages would not be.
     logged_in = [Depends(requires_access_view(AccessView.WEBSITE))]
@@ -52,7 +53,7 @@ def application() -> "FastAPI":
     def state(response: Response) -> dict[str, Any]:
         found = looks.now()
         response.status_code = 503 if found.problem else 200
-        return {**found._asdict(), "superset": settings().superset_pages}
+        return {**found._asdict(), "superset": settings().superset_pages, "dag_ids": {one.value: one.id for one in Dag}}
 
     @app.get("/page/{name}")
     def file(name: str) -> FileResponse:

@@ -24,7 +24,7 @@ from tidemark.catalog.marks import TideMark
 from tidemark.catalog.rules import Rules
 from tidemark.serving import history as days
 from tidemark.serving import ledger, notes, publications, verifications, withdrawals
-from tidemark.serving.database import Document, connect, tidemark
+from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.lease import BATCH, BATCH_SECONDS, lease, this_process
 from tidemark.serving.publications import NoPublication, OtherRules, Publication, StartAgain
 from tidemark.serving.sizes import Size
@@ -233,7 +233,7 @@ def main(words: Sequence[str] | None = None) -> int:
     command = "rebuild" if command == "rollback" else command
     try:
         with ExitStack() as stack:
-            database = tidemark(stack.enter_context(connect(settings().batch_mongodb)))
+            database = database_of(stack.enter_context(connect(settings().batch_mongodb)))
             ledger.read(database)
             if command != "publications":
                 stack.enter_context(lease(database, BATCH, this_process(command), BATCH_SECONDS))

@@ -17,7 +17,7 @@ from pymongo.database import Database
 
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.serving import quarantine
-from tidemark.serving.database import Document, tidemark
+from tidemark.serving.database import Document, database_of
 from tidemark.serving.ledger import Category, Ledger
 from tidemark.spark.documents import Row, contribution_of, product_fields, state_of, version_of
 from tidemark.spark.held import Held, held_by
@@ -57,7 +57,7 @@ class At:
     category_topic: str
 
     def open(self) -> Database[Document]:
-        return tidemark(client(self.url), self.database)
+        return database_of(client(self.url), self.database)
 
     def is_beyond(self, topic: str, partition: int, offset: int) -> bool:
         return offset >= self.mark[TopicPartition(topic, partition)]

@@ -23,7 +23,7 @@ from pymongo.errors import BulkWriteError
 
 from tidemark.catalog.cube import MEASURES, Cell
 from tidemark.catalog.versions import CategoryVersion, Version
-from tidemark.serving.database import Document, tidemark
+from tidemark.serving.database import Document, database_of
 from tidemark.serving.ledger import Category, Fenced, Ledger, Tag
 from tidemark.spark.documents import CONTRIBUTION, FIELDS, State, document_of, file_names, quarantine_record, states_of, versioned
 from tidemark.spark.held import apply, as_read, held_by
@@ -80,7 +80,7 @@ class ProductWriter:
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Rows of COLUMNS to rows of RESULT. Raises Fenced where somebody newer is at work."""
-        database = tidemark(client(self.url), self.database)
+        database = database_of(client(self.url), self.database)
         differences: Differences = {}
         told: list[dict[str, Any]] = []
         with _no_search_for_cycles():

@@ -11,7 +11,7 @@ from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateOne
 from pymongo.collection import Collection
 
 from tidemark.serving import quarantine
-from tidemark.serving.database import Document, tidemark
+from tidemark.serving.database import Document, database_of
 from tidemark.serving.ledger import Category, Fenced, Tag
 from tidemark.spark.documents import document_of, file_names, quarantine_record, state_of, version_of
 from tidemark.spark.held import apply, as_read
@@ -30,7 +30,7 @@ class Restorer:
     tag: Tag
 
     def collection(self, name: str) -> Collection[Document]:
-        return tidemark(client(self.url), self.database)[name]
+        return database_of(client(self.url), self.database)[name]
 
     def require_own(self, asin: str, tag: Tag) -> None:
         if tag.generation > self.tag.generation:

@@ -24,9 +24,10 @@ from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.rules import Rules
 from tidemark.serving import control, ledger, notes, withdrawals
 from tidemark.serving.control import Control
-from tidemark.serving.database import Document, connect, tidemark
+from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.notes import Work
 from tidemark.settings import settings
+from tidemark.settings.airflow_names import Dag
 from tidemark.spark import measures, transforms
 from tidemark.spark.log import Log, MissingOffsets, UnfitTopic, look
 from tidemark.spark.microbatch import MicroBatches, NewPartition
@@ -197,7 +198,7 @@ def _wait_while_paused(database: Database[Document], told_to_stop: threading.Eve
     while (wanted := control.read(database)).pause is not None and not told_to_stop.wait(HEARTBEAT_SECONDS):
         if not said:
             said = True
-            log.info("%s; `make resume` or DAG stream lets it go on", control.in_words(wanted))
+            log.info("%s; `make resume` or DAG %s lets it go on", control.in_words(wanted), Dag.STREAM.id)
             control.mark_stopped(database)
     return wanted
 
@@ -225,9 +226,9 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: told_to_stop.set())
     with connect() as client:
-        measures.serve(tidemark(client))
+        measures.serve(database_of(client))
         try:
-            follow(tidemark(client), told_to_stop)
+            follow(database_of(client), told_to_stop)
         except ledger.Fenced as reason:
             log.warning("stopped: %s", reason)
             return 1

@@ -26,7 +26,7 @@ from tidemark.ingest.layouts import columns_argument
 from tidemark.local import health, job, stack
 from tidemark.local.programs import base_environment, known_accounts, superset_environment, superset_script
 from tidemark.local.runs import Refused
-from tidemark.serving.database import connect, tidemark
+from tidemark.serving.database import connect, database_of
 from tidemark.serving.status import state
 from tidemark.settings import in_words, settings
 
@@ -64,7 +64,7 @@ def status(given: argparse.Namespace, console: Console) -> int:
     now: dict[str, Any] | None = None
     if found["mongodb"].healthy:
         with connect(within_seconds=5) as client:
-            now = state(tidemark(client))
+            now = state(database_of(client))
     if given.json:
         servers: dict[str, dict[str, Any]] = {name: one._asdict() for name, one in found.items()}
         servers["superset"]["accounts"] = known_accounts()

@@ -18,7 +18,7 @@ from pymongo.errors import PyMongoError
 from tidemark.ingest import topics
 from tidemark.local import loopback
 from tidemark.serving import control
-from tidemark.serving.database import brief, connect, tidemark
+from tidemark.serving.database import brief, connect, database_of
 from tidemark.serving.operations import LOOKED_AT_LATELY
 from tidemark.serving.status import state
 from tidemark.settings import settings
@@ -64,7 +64,7 @@ def mongodb() -> Health:
     url = ADDRESSES["mongodb"]()
     try:
         with connect(within_seconds=TIMEOUT_SECONDS) as client:
-            prepared = tidemark(client).state.find_one({"_id": "ledger"}) is not None
+            prepared = database_of(client).state.find_one({"_id": "ledger"}) is not None
     except PyMongoError as error:
         return Health(False, url, f"does not answer: {brief(error)}")
     return Health(prepared, url, "" if prepared else "not prepared yet")
@@ -92,7 +92,7 @@ def watch() -> Health:
     url = ADDRESSES["mongodb"]()
     try:
         with connect(within_seconds=TIMEOUT_SECONDS) as client:
-            looked = tidemark(client).report_partition.find_one({"$expr": LOOKED_AT_LATELY})
+            looked = database_of(client).report_partition.find_one({"$expr": LOOKED_AT_LATELY})
     except PyMongoError as error:
         return Health(False, url, f"does not answer: {brief(error)}")
     return Health(looked is not None, url, "" if looked else "nobody has looked at the log for a minute")
@@ -102,7 +102,7 @@ def speed() -> Health:
     url = ADDRESSES["speed"]()
     try:
         with connect(within_seconds=TIMEOUT_SECONDS) as client:
-            now = state(tidemark(client))
+            now = state(database_of(client))
     except (PyMongoError, LookupError) as error:
         return Health(False, url, f"unknown: MongoDB says {brief(error)}")
     if (wanted := now["stream"]["control"])["paused"]:

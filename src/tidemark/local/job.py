@@ -21,11 +21,12 @@ from tidemark.ingest.generate import write
 from tidemark.ingest.layouts import Columns
 from tidemark.local import health, prerequisites, reports, stack
 from tidemark.local.programs import known_accounts
-from tidemark.local.runs import DAG, ENDED, HISTORY, NIGHTLY, WAITING, Airflow
+from tidemark.local.runs import ENDED, WAITING, Airflow
 from tidemark.serving import control, history, ledger, publications, verifications
-from tidemark.serving.database import connect, tidemark
+from tidemark.serving.database import connect, database_of
 from tidemark.serving.status import STALE_HEARTBEAT_SECONDS
 from tidemark.settings import settings
+from tidemark.settings.airflow_names import Dag
 
 START_SECONDS = 600.0
 LOOK_EVERY_SECONDS = 0.5  # at servers that start
@@ -149,7 +150,7 @@ def run(console: Console, catalog: Catalog, *, batch: bool = True) -> None:
         _wait_until_healthy(console, say, SHOWING, time.monotonic() + START_SECONDS)
     console.print()
     with connect() as client:
-        reports.show(console, tidemark(client))
+        reports.show(console, database_of(client))
     for line in verified:
         console.print(line, highlight=False, markup=False)
     console.print(addresses(), soft_wrap=True)
@@ -158,7 +159,7 @@ def run(console: Console, catalog: Catalog, *, batch: bool = True) -> None:
 def _require_stream() -> None:
     """Raises CannotRun where the stream is paused: nothing would be served."""
     with connect() as client:
-        wanted = control.read(tidemark(client))
+        wanted = control.read(database_of(client))
     if wanted.pause is not None:
         raise CannotRun(f"the stream is {control.in_words(wanted)}. make resume lets it go on")
 
@@ -174,12 +175,12 @@ def _batch(console: Console, airflow: Airflow, last: date) -> list[str]:
     verification says.
     """
     with connect() as client:
-        database = tidemark(client)
+        database = database_of(client)
         served = publications.read(database, publications.served(database))
         if served.mark.reaches(ledger.read(database).offsets) and last in history.labels(database):
             console.print("Nothing is new since the last nightly run", highlight=False)
         else:
-            for dag, conf in ((NIGHTLY, {}), (HISTORY, {"last_day": last.isoformat(), "changed": True})):
+            for dag, conf in ((Dag.NIGHTLY_BATCH, {}), (Dag.HISTORY, {"last_day": last.isoformat(), "changed": True})):
                 identity = airflow.trigger(conf, dag)
                 console.print(f"  {airflow.page(identity, dag)}", highlight=False)
                 _wait_for_run(console, airflow, identity, dag)
@@ -258,7 +259,7 @@ def _generated(console: Console, rows: int, days: int) -> dict[str, list[str]]:
 
 def _wait_for_dag(say: Callable[[str], None], until: float) -> None:
     with Airflow() as airflow:
-        while not all(airflow.knows(dag) for dag in (DAG, NIGHTLY, HISTORY)):
+        while not all(airflow.knows(dag) for dag in (Dag.INGEST, Dag.NIGHTLY_BATCH, Dag.HISTORY)):
             say("waiting for Airflow to read the DAGs")
             if errors := airflow.import_errors():
                 raise CannotRun(f"Airflow cannot read the DAGs: {'; '.join(errors)}")
@@ -267,14 +268,14 @@ def _wait_for_dag(say: Callable[[str], None], until: float) -> None:
             time.sleep(0.5)
 
 
-def _wait_for_run(console: Console, airflow: Airflow, identity: str, dag: str = DAG) -> None:
+def _wait_for_run(console: Console, airflow: Airflow, identity: str, dag: Dag = Dag.INGEST) -> None:
     """Airflow may be away for a while, in which supervisor starts it again."""
     state, heard = "", time.monotonic()
     with Progress(console) as say:
         while state not in ENDED:
             try:
                 state = airflow.state(identity, dag)
-                say(_where_it_is(airflow, identity, state) if dag == DAG else _at_which_task(airflow, identity, dag))
+                say(_where_it_is(airflow, identity, state) if dag is Dag.INGEST else _at_which_task(airflow, identity, dag))
                 heard = time.monotonic()
             except httpx.TransportError as error:
                 if time.monotonic() - heard > SILENCE_SECONDS:
@@ -305,19 +306,19 @@ def _where_it_is(airflow: Airflow, identity: str, state: str) -> str:
     return sent + (f", {retried} chunks to be tried again" if retried else "") + _where_the_stream_is()
 
 
-def _at_which_task(airflow: Airflow, identity: str, dag: str) -> str:
+def _at_which_task(airflow: Airflow, identity: str, dag: Dag) -> str:
     tasks = airflow.tasks(identity, dag)
     waiting = [task for task in tasks if task.state in WAITING]
     if waiting:
         return f"waiting for somebody to approve it: {airflow.page(identity, dag)}/required_actions"
     done = sum(task.state in ("success", "skipped") for task in tasks)
-    return f"{dag}: {done} of {len(tasks)} tasks are done" + "".join(f", at {task.name}" for task in tasks if task.state == "running")
+    return f"{dag.id}: {done} of {len(tasks)} tasks are done" + "".join(f", at {task.name}" for task in tasks if task.state == "running")
 
 
 def _where_the_stream_is() -> str:
     try:
         with connect(within_seconds=5) as client:
-            now = tidemark(client).report_freshness.find_one() or {}
+            now = database_of(client).report_freshness.find_one() or {}
     except PyMongoError:
         return ", MongoDB does not answer"
     behind, beat = now.get("events_behind"), now.get("seconds_since_heartbeat")

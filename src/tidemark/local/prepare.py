@@ -21,13 +21,14 @@ from tidemark.ingest import topics
 from tidemark.local.programs import airflow_command, airflow_environment, superset_accounts, superset_command, superset_environment
 from tidemark.local.replica_set import replica_set, with_accounts
 from tidemark.serving import schema
-from tidemark.serving.database import connect, tidemark
+from tidemark.serving.database import connect, database_of
 from tidemark.settings import CHECKOUT, settings
+from tidemark.settings.airflow_names import Pool
 
 POOLS = {
-    "ingest": {"slots": 2, "description": "chunks that are read and produced at once"},
-    "served": {"slots": 1, "description": "runs that wait, each with a worker, until the stream has served them"},
-    "spark": {"slots": 1, "description": "Spark batch jobs at once"},
+    Pool.INGEST: {"slots": 2, "description": "chunks that are read and produced at once"},
+    Pool.SERVED: {"slots": 1, "description": "runs that wait, each with a worker, until the stream has served them"},
+    Pool.SPARK: {"slots": 1, "description": "Spark batch jobs at once"},
 }
 ATTEMPTS = 120  # a second apart
 
@@ -44,7 +45,7 @@ def _servers() -> None:
     if not settings().mongodb_url:
         replica_set()
     with connect() as client:
-        schema.prepare(tidemark(client))
+        schema.prepare(database_of(client))
     topics.create()
 
 
@@ -72,7 +73,7 @@ def airflow() -> None:
     Raises subprocess.CalledProcessError.
     """
     environment = airflow_environment()
-    pools = json.dumps({name: {**pool, "include_deferred": False} for name, pool in POOLS.items()})
+    pools = json.dumps({name.id: {**pool, "include_deferred": False} for name, pool in POOLS.items()})
     database = environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
     known = hashlib.sha256(f"{version('apache-airflow')} {database} {pools}".encode()).hexdigest()
     folder = settings().home / "airflow"

@@ -162,6 +162,7 @@ def airflow_environment() -> dict[str, str]:
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "20",
         "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "10",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "TIDEMARK_CLEAN_AIRFLOW": "true",  # nobody else's DAGs run here
         "SPT_NOENV": "1",  # Airflow's process titles must not hide the environment, by which leftovers are found
         **_airflow_secrets(of.airflow_secret_key.get_secret_value()),
         **_airflow_login(of.airflow_password.get_secret_value()),

@@ -1,4 +1,4 @@
-"""Runs of DAG `ingest` through Airflow's REST API, as a person would start them in its pages."""
+"""Runs of DAG `tidemark_ingest` through Airflow's REST API, as a person would start them in its pages."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import httpx
 from tidemark.local import loopback
 from tidemark.local.programs import AIRFLOW_ACCOUNT
 from tidemark.settings import settings
+from tidemark.settings.airflow_names import Dag
 
-DAG, NIGHTLY, HISTORY = "ingest", "nightly_batch", "history"
 ATTEMPTS = 30  # a second apart
 ENDED = frozenset({"success", "failed"})
 WAITING = frozenset({"awaiting_input", "deferred"})  # a task, for a person
@@ -45,20 +45,20 @@ class Airflow:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def knows(self, dag: str = DAG) -> bool:
+    def knows(self, dag: Dag = Dag.INGEST) -> bool:
         """Has the DAG been parsed?"""
-        return self._http.get(f"/dags/{dag}").status_code == httpx.codes.OK
+        return self._http.get(f"/dags/{dag.id}").status_code == httpx.codes.OK
 
     def import_errors(self) -> list[str]:
         return [f"{one['filename']}: {one['stack_trace'].strip().splitlines()[-1]}" for one in self._get("/importErrors")["import_errors"]]
 
-    def trigger(self, conf: Mapping[str, Any], dag: str = DAG) -> str:
+    def trigger(self, conf: Mapping[str, Any], dag: Dag = Dag.INGEST) -> str:
         """Starts a run and returns its id. A run of a paused DAG would never begin, so it is refused."""
-        if self._get(f"/dags/{dag}")["is_paused"]:
-            raise Refused(f"DAG {dag} is paused: unpause it at {self.address}/dags/{dag}, or find out there why it is")
+        if self._get(f"/dags/{dag.id}")["is_paused"]:
+            raise Refused(f"DAG {dag.id} is paused: unpause it at {self.address}/dags/{dag.id}, or find out there why it is")
         identity = f"run-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
         for attempt in range(ATTEMPTS):
-            answer = self._http.post(f"/dags/{dag}/dagRuns", json={"dag_run_id": identity, "logical_date": None, "conf": dict(conf)})
+            answer = self._http.post(f"/dags/{dag.id}/dagRuns", json={"dag_run_id": identity, "logical_date": None, "conf": dict(conf)})
             if answer.is_success or (attempt and answer.status_code == httpx.codes.CONFLICT):  # an attempt before has made it
                 return identity
             if not answer.is_server_error:  # which a busy machine's SQLite may be
@@ -66,26 +66,26 @@ class Airflow:
             time.sleep(1)
         raise Refused(f"Airflow refuses the run: {answer.text[:1000]}")
 
-    def state(self, run: str, dag: str = DAG) -> str:
-        return str(self._get(f"/dags/{dag}/dagRuns/{run}")["state"])
+    def state(self, run: str, dag: Dag = Dag.INGEST) -> str:
+        return str(self._get(f"/dags/{dag.id}/dagRuns/{run}")["state"])
 
-    def tasks(self, run: str, dag: str = DAG) -> list[Task]:
-        found = self._get(f"/dags/{dag}/dagRuns/{run}/taskInstances?limit=1000")["task_instances"]
+    def tasks(self, run: str, dag: Dag = Dag.INGEST) -> list[Task]:
+        found = self._get(f"/dags/{dag.id}/dagRuns/{run}/taskInstances?limit=1000")["task_instances"]
         return [Task(one["task_id"], one["map_index"], one["state"], one["try_number"]) for one in found]
 
-    def result(self, run: str, task: str, key: str, dag: str = DAG) -> Any:
+    def result(self, run: str, task: str, key: str, dag: Dag = Dag.INGEST) -> Any:
         """What a task has left for others (an XCom)."""
-        return self._get(f"/dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/{key}?deserialize=true")["value"]
+        return self._get(f"/dags/{dag.id}/dagRuns/{run}/taskInstances/{task}/xcomEntries/{key}?deserialize=true")["value"]
 
-    def failure(self, run: str, dag: str = DAG) -> str:
+    def failure(self, run: str, dag: Dag = Dag.INGEST) -> str:
         """Which task failed and the last error in its log."""
         for task in self.tasks(run, dag):
             if task.state == "failed":
                 return f"task {task.name} failed: {self._last_error(run, task, dag)}"
         return "no task has failed"
 
-    def page(self, run: str, dag: str = DAG) -> str:
-        return f"{settings().airflow_pages}/dags/{dag}/runs/{run}"
+    def page(self, run: str, dag: Dag = Dag.INGEST) -> str:
+        return f"{settings().airflow_pages}/dags/{dag.id}/runs/{run}"
 
     def _logged_in(self) -> httpx.Response:
         login = f"{self.address}/auth/token"
@@ -93,8 +93,8 @@ class Airflow:
             return self._http.post(login, json={"username": AIRFLOW_ACCOUNT, "password": password})
         return self._http.get(login)
 
-    def _last_error(self, run: str, task: Task, dag: str) -> str:
-        path = f"/dags/{dag}/dagRuns/{run}/taskInstances/{task.name}/logs/{max(task.try_number, 1)}?map_index={task.map_index}"
+    def _last_error(self, run: str, task: Task, dag: Dag) -> str:
+        path = f"/dags/{dag.id}/dagRuns/{run}/taskInstances/{task.name}/logs/{max(task.try_number, 1)}?map_index={task.map_index}"
         answer = self._http.get(path, headers={"Accept": "application/json"})
         if answer.is_error:
             return "its log cannot be read"

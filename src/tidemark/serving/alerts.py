@@ -16,6 +16,7 @@ from tidemark.catalog.observations import Reason
 from tidemark.serving import verifications
 from tidemark.serving.database import Document
 from tidemark.settings import Settings
+from tidemark.settings.airflow_names import Dag
 
 WITHIN = timedelta(hours=1)  # what rejections and starts of the stream are counted within
 BROKEN_OFF = timedelta(minutes=10)  # looks further apart are no row of looks: whoever looks was down, too
@@ -168,7 +169,7 @@ def _why_silent(stream: Document) -> str:
     if (number := stream["rebuilding"]) is not None:
         return f"publication {number} is being rebuilt, and no stream runs meanwhile"
     if (control := stream["control"])["paused"]:
-        return f"{control['by']} has paused it; make resume, or DAG stream, lets it go on"
+        return f"{control['by']} has paused it; make resume, or DAG {Dag.STREAM.id}, lets it go on"
     return "see its log (make logs PROGRAM=speed)"
 
 
@@ -214,7 +215,8 @@ def _night(watch: Watch, state: Document, of: Settings) -> str | None:
     if waited / timedelta(hours=1) <= of.alert_night_hours:
         return None
     since = f"since {_moment(ended)}" if ended else f"for {_duration(waited)}"
-    return f"No nightly batch has come to its end {since}: see DAG nightly_batch in Airflow, which may be paused, wait for a person or fail"
+    dag = Dag.NIGHTLY_BATCH.id
+    return f"No nightly batch has come to its end {since}: see DAG {dag} in Airflow, which may be paused, wait for a person or fail"
 
 
 def _restarts(watch: Watch, of: Settings) -> str | None:

@@ -27,7 +27,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from tidemark.serving import ledger, publications, schema
-from tidemark.serving.database import Document, brief, connect, in_transaction, tidemark
+from tidemark.serving.database import Document, brief, connect, database_of, in_transaction
 from tidemark.serving.lease import BATCH, BATCH_SECONDS, Busy, lease, this_process
 from tidemark.serving.status import state
 from tidemark.settings import settings
@@ -177,7 +177,7 @@ def main(words: Sequence[str] | None = None) -> int:
     given = parser.parse_args(words)
     try:
         with connect() as client:
-            manifest = {"save": save, "restore": restore}[given.what](tidemark(client), settings().lake_url, given.folder)
+            manifest = {"save": save, "restore": restore}[given.what](database_of(client), settings().lake_url, given.folder)
     except (NotSaved, NotRestored, Busy, OSError) as error:
         log.error("%s", error)
         return 1

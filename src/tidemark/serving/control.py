@@ -3,7 +3,7 @@
 Document `control` of collection `state`. The stream looks at it every second. To end and to be started again by whoever keeps it up
 (supervisor, a cluster) is all that it has to do: a start takes whatever code and rules there are, and waits while it is paused.
 
-`python -m tidemark.serving.control pause|resume|restart|show` does the same as DAG `stream`.
+`python -m tidemark.serving.control pause|resume|restart|show` does the same as DAG `tidemark_stream`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from tidemark.serving import ledger
-from tidemark.serving.database import Document, connect, tidemark
+from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.ledger import NotPrepared
 
 CONTROL = "control"
@@ -161,7 +161,7 @@ def main(words: Sequence[str] | None = None) -> int:
     asked = {"reason": "", "at_once": False, **vars(given)}
     try:
         with connect() as client:
-            database = tidemark(client)
+            database = database_of(client)
             if asked["command"] != "show":
                 tell(database, asked["command"], asked["reason"], getpass.getuser(), drain=not asked["at_once"])
             sys.stdout.write(f"{in_words(read(database))}\n")

@@ -23,7 +23,7 @@ def connect(url: str | None = None, *, within_seconds: float = 20) -> MongoClien
     return MongoClient(url or settings().mongodb, tz_aware=True, appname="tidemark", serverSelectionTimeoutMS=int(within_seconds * 1000))
 
 
-def tidemark(client: MongoClient[Document], name: str | None = None) -> Database[Document]:
+def database_of(client: MongoClient[Document], name: str | None = None) -> Database[Document]:
     """Tidemark's database, by default the one of the settings: primary, majority reads and writes, times in UTC whatever the client's."""
     return client.get_database(
         name or settings().database,

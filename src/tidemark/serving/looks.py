@@ -12,7 +12,7 @@ import pymongo
 from pymongo import MongoClient
 from pymongo.errors import ConnectionFailure, PyMongoError
 
-from tidemark.serving.database import Document, connect, tidemark
+from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.ledger import NotPrepared
 from tidemark.serving.status import state
 from tidemark.settings import settings
@@ -58,7 +58,7 @@ class Looks:
             if self._client is None:
                 self._client = connect(within_seconds=MOST_SECONDS)
             with pymongo.timeout(MOST_SECONDS):
-                return Look(state(tidemark(self._client)), None)
+                return Look(state(database_of(self._client)), None)
         except NotPrepared as reason:
             return Look(None, str(reason))
         except PyMongoError as error:

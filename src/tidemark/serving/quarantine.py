@@ -18,6 +18,7 @@ from pymongo.database import Database
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.observations import Reason
 from tidemark.serving.database import Document
+from tidemark.settings.airflow_names import Dag
 
 OPEN, REPLAYED, DISCARDED, HEALED = STATUSES = ("open", "replayed", "discarded", "healed")
 BY_API = "api"  # the source of what came from no file
@@ -52,7 +53,7 @@ class Replayed(NamedTuple):
 def selected(database: Database[Document], meant: Selection, below: TideMark) -> Document:
     """A query of the open records that are meant and lie below a mark. Raises Unclear."""
     if meant.reason == Reason.WITHDRAWN:
-        raise Unclear("records of a withdrawn ingestion are not replayed one by one: take the withdrawal back with DAG withdraw")
+        raise Unclear(f"records of a withdrawn ingestion are not replayed one by one: take the withdrawal back with DAG {Dag.WITHDRAW.id}")
     if meant.since is not None and meant.until is not None and meant.since >= meant.until:
         raise Unclear(f"there is no time between {meant.since} and {meant.until}: the second is to be the later one")
     partitions = [{"topic": one.topic, "partition": one.partition, "offset": {"$lt": int(end)}} for one, end in below.items()]

@@ -23,7 +23,7 @@ from pymongo.errors import OperationFailure
 from tidemark.catalog.cube import MEASURES
 from tidemark.serving import quarantine, upgrade
 from tidemark.serving.alerts import Condition
-from tidemark.serving.database import Document, connect, tidemark
+from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.notes import KEPT_SECONDS
 from tidemark.serving.operations import OPERATIONS
 from tidemark.serving.views import VIEWS, View
@@ -366,7 +366,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="only tell what differs; exit status 1 where something does")
     check = parser.parse_args(words).check
     with connect() as client:
-        database = tidemark(client)
+        database = database_of(client)
         if check:
             found = differences(database)
             for line in found:

@@ -13,7 +13,7 @@ from bson.int64 import Int64
 from pymongo import ReplaceOne
 from pymongo.database import Database
 
-from tidemark.serving.database import Document, connect, tidemark
+from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.schema import COLLECTIONS
 from tidemark.settings import settings
 
@@ -87,7 +87,7 @@ def _megabytes(count: int, sign: str = "") -> str:
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with connect() as client:
-        for line in measure(tidemark(client), datetime.now(UTC), {}):
+        for line in measure(database_of(client), datetime.now(UTC), {}):
             log.info("%s", line)
 
 

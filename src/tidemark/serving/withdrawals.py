@@ -18,6 +18,7 @@ from pymongo.database import Database
 from tidemark.catalog.rules import RULES, Rules
 from tidemark.serving import control, ledger
 from tidemark.serving.database import Document, in_transaction
+from tidemark.settings.airflow_names import Dag
 
 _LISTED = 50  # the newest ingestions
 
@@ -93,7 +94,8 @@ def _change(database: Database[Document], which: Document, withdrawn: Document |
         marked = {"$currentDate": {"rules_changed_at": True}}
         if not database.state.update_one({"_id": ledger.LEDGER, "rebuilding": None}, marked, session=session).matched_count:
             raise Rebuilding(
-                "a publication is being rebuilt, by the rules in force: run DAG rebuild or nightly_batch first, which finish it"
+                "a publication is being rebuilt by the rules in force: run "
+                f"DAG {Dag.REBUILD.id} or {Dag.NIGHTLY_BATCH.id} first, which finish it"
             )
         control.restart(database, session)
 
@@ -121,7 +123,8 @@ def refusals(database: Database[Document], ingestions: Iterable[str]) -> Iterato
         withdrawn = Withdrawal(**one["withdrawn"])
         yield (
             f"{one['name']} as of {one['observed_at']:%Y-%m-%d %H:%M} is ingestion {one['_id']}, which {withdrawn.by} has withdrawn on "
-            f"{withdrawn.at:%Y-%m-%d %H:%M} UTC ({withdrawn.reason or 'no reason given'}): take that back with DAG withdraw, or give "
+            f"{withdrawn.at:%Y-%m-%d %H:%M} UTC ({withdrawn.reason or 'no reason given'}): "
+            f"take that back with DAG {Dag.WITHDRAW.id}, or give "
             "the date that the file is really of"
         )
 

@@ -167,6 +167,14 @@ class Settings(BaseSettings):
     superset_live_seconds: int = Field(2, ge=1, description="how long the answer of a chart over the live reports is kept")
     superset_workers: int = Field(2, ge=1, description="processes that answer Superset's pages, of 350 MB each; as many as cores help")
 
+    # Airflow, which may run the DAGs of others too
+    airflow_prefix: str = Field(
+        "tidemark", pattern="^[a-z][a-z0-9_]*$", description="what the names of our DAGs, pools and connections in Airflow begin with"
+    )
+    clean_airflow: bool = Field(
+        False, description="whether DAG maintenance deletes old records and logs of all runs of this Airflow; `make run` and Compose set it"
+    )
+
     # small print of the local stack
     airflow_parallelism: int = Field(3, ge=1, description="tasks that Airflow runs at once")
     mongodb_cache_gb: float = Field(2.0, ge=0.25, description="local MongoDB's cache")

@@ -27,8 +27,8 @@ const Dashboard = ({ superset, slug, children }) =>
   superset && h("a", { href: `${superset}/superset/dashboard/${slug}/`, target: "_blank", rel: "noreferrer" }, children, " ↗");
 
 function Card({ name, title, wide, dags, beside, children }) {
-  const acts = Object.entries(ACTS[name] ?? {}).filter(([dag]) => dags?.includes(dag));
-  const links = acts.map(([dag, does]) => h(Link, { key: dag, to: `/dags/${dag}`, className: "act", title: does }, dag));
+  const acts = Object.entries(ACTS[name] ?? {}).filter(([dag]) => dags?.[dag]);
+  const links = acts.map(([dag, does]) => h(Link, { key: dag, to: `/dags/${dags[dag]}`, className: "act", title: does }, dag));
   return h(
     "section",
     { className: wide ? "card wide" : "card", "data-part": name },
@@ -278,6 +278,6 @@ export function Problem({ problem, state }) {
 
 // Where there is no state to be seen, the DAGs at least.
 export function Dags({ dags }) {
-  const links = dags.map((dag) => h(Link, { key: dag, to: `/dags/${dag}`, className: "act" }, dag));
+  const links = Object.entries(dags).map(([dag, id]) => h(Link, { key: dag, to: `/dags/${id}`, className: "act" }, dag));
   return h("section", { className: "card" }, h("header", null, h("h2", null, "DAGs"), h("nav", null, links)));
 }

@@ -33,8 +33,8 @@ async function askState(signal) {
     const response = await fetch(at("../state"), { signal });
     if (response.ok) return await response.json();
     if (response.status === 503) {
-      const { problem, superset } = await response.json();
-      return { problem, superset };
+      const { problem, superset, dag_ids } = await response.json();
+      return { problem, superset, dag_ids };
     }
     const meaning = { 401: "You are not logged in any more: load the page again", 403: "You may not see this" };
     return { problem: meaning[response.status] ?? `Airflow answers ${response.status}` };
@@ -43,19 +43,20 @@ async function askState(signal) {
   }
 }
 
-// Only DAGs that are there are linked.
+// Ids of the DAGs that are there: only these are linked.
 async function askDags(signal) {
   try {
     const response = await fetch(new URL("api/v2/dags?tags=tidemark&limit=100", document.baseURI), { signal });
-    return response.ok ? { dags: (await response.json()).dags.map((one) => one.dag_id) } : undefined;
+    return response.ok ? { there: (await response.json()).dags.map((one) => one.dag_id) } : undefined;
   } catch {
     return undefined;
   }
 }
 
 function ControlRoom() {
-  const { state, problem, superset } = useAnswers(askState, EVERY, {});
-  const { dags } = useAnswers(askDags, DAGS_EVERY, { dags: [] });
+  const { state, problem, superset, dag_ids } = useAnswers(askState, EVERY, { dag_ids: {} });
+  const { there } = useAnswers(askDags, DAGS_EVERY, { there: [] });
+  const dags = Object.fromEntries(Object.entries(dag_ids).filter(([, id]) => there.includes(id)));
   const all = { state, problem, superset, dags };
   return h(
     "main",

@@ -1,0 +1,21 @@
+"""How a task reaches MongoDB: by Airflow's connection.
+
+No DAG itself (.airflowignore names it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from airflow.providers.mongo.hooks.mongo import MongoHook
+from pymongo.database import Database
+
+from tidemark.serving.database import Document, database_of
+from tidemark.settings.airflow_names import Connection
+
+
+@contextmanager
+def connected() -> Iterator[Database[Document]]:
+    with MongoHook(Connection.MONGODB.id) as mongo:
+        yield database_of(mongo.get_conn())
