@@ -21,7 +21,7 @@ ENV PATH=/opt/tidemark/.venv/superset/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     FLASK_APP=superset.app:create_app() \
     SCARF_ANALYTICS=false \
-    SUPERSET_CONFIG_PATH=/opt/tidemark/superset/superset_config.py \
+    SUPERSET_CONFIG_PATH=/opt/tidemark/superset/tidemark/superset/superset_config.py \
     SUPERSET_HOME=/var/lib/superset
 USER 10001
-CMD ["gunicorn", "--config", "web_server.py", "superset.app:create_app()"]
+CMD ["gunicorn", "--config", "python:tidemark.superset.web_server", "superset.app:create_app()"]

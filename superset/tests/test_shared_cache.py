@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import shared_cache
 from flask import Flask
 from flask_caching import Cache
+
+from tidemark.superset import shared_cache
 
 VIEWERS = 12
 
@@ -22,7 +23,7 @@ class Charts:
 
     def __init__(self, folder: Path, asking: Callable[[], str]) -> None:
         self.app = Flask("charts")
-        config = {"CACHE_TYPE": "shared_cache.SharedCache", "CACHE_DIR": str(folder), "CACHE_DEFAULT_TIMEOUT": 30}
+        config = {"CACHE_TYPE": "tidemark.superset.shared_cache.SharedCache", "CACHE_DIR": str(folder), "CACHE_DEFAULT_TIMEOUT": 30}
         self.cache = Cache(self.app, config=config)
         self.asked = 0
         self._counting = threading.Lock()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tidemark.local import cluster
 from tidemark.local.health import CHECKS, PARTS
 from tidemark.local.programs import PROGRAMS, superset_environment
 from tidemark.settings import CHECKOUT, Settings
+from tidemark.settings.airflow_names import Dag
 
 PROFILES = ("one", "several")
 SERVICES = compose.services(compose.filled_example())
@@ -156,8 +158,9 @@ def test_they_run_programs_and_checks_that_there_are() -> None:
     assert {program.name for program in PROGRAMS} - run == {"mongodb", "superset", "dashboards", "warm"}
     for name, service in SUPERSETS.items():
         assert service.command[0] in ("python", "gunicorn"), name
-        scripts = [word for word in (*service.command, *service.health) if word.endswith(".py")]
-        assert all((CHECKOUT / "superset" / script).is_file() for script in scripts)
+        modules = [word.removeprefix("python:") for word in (*service.command, *service.health) if "tidemark." in word]
+        assert modules, name
+        assert all(find_spec(module) for module in modules), modules
 
 
 def test_named_volumes_are_all_that_is_kept() -> None:
@@ -191,5 +194,5 @@ def test_the_document_names_what_there_is() -> None:
     run = re.findall(r"docker compose (?:run --rm|exec) ([a-z-]+)", text)
     assert {"backup", "prepare"} <= set(run) <= set(SERVICES)
     volumes = yaml.safe_load(compose.FILE.read_text())
-    assert set(re.findall(r"tidemark_([a-z-]+)", text)) <= set(volumes["volumes"])
+    assert set(re.findall(r"tidemark_([a-z-]+)", text)) <= set(volumes["volumes"]) | {dag.value for dag in Dag}
     assert volumes["name"] == "tidemark"

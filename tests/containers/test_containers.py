@@ -11,7 +11,6 @@ from datetime import date
 import httpx
 import psycopg2
 import pytest
-import superset_client
 from pymongo.errors import OperationFailure
 from support.containers import Containers
 from support.stacks import Stack, until
@@ -25,6 +24,7 @@ from tidemark.serving.schema import COLLECTIONS
 from tidemark.serving.status import state
 from tidemark.settings import CHECKOUT
 from tidemark.settings.airflow_names import Dag
+from tidemark.superset.client import Client, Refused
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="containers"), pytest.mark.timeout(1800)]
 
@@ -47,8 +47,8 @@ def test_nobody_gets_in_without_a_password(running: Containers) -> None:
         assert http.get("/auth/token").status_code != httpx.codes.CREATED
         assert http.post("/auth/token", json={"username": "admin", "password": "admin"}).status_code == httpx.codes.UNAUTHORIZED
     for account in ("admin", "viewer"):
-        with pytest.raises(superset_client.Refused):
-            superset_client.Client(f"http://{running.address('superset', 8088)}", account, account)
+        with pytest.raises(Refused):
+            Client(f"http://{running.address('superset', 8088)}", account, account)
 
 
 def test_the_main_job_is_done_by_all_of_them_and_its_reports_are_exact(running: Containers, stack: Stack) -> None:
@@ -88,9 +88,7 @@ def test_airflow_and_superset_keep_what_they_know_in_postgresql(running: Contain
 
 
 def test_charts_are_answered_through_the_account_for_reports_and_kept_in_redis(running: Containers) -> None:
-    viewer = superset_client.Client(
-        f"http://{running.address('superset', 8088)}", "viewer", running.variables["TIDEMARK_SUPERSET_VIEWER_PASSWORD"]
-    )
+    viewer = Client(f"http://{running.address('superset', 8088)}", "viewer", running.variables["TIDEMARK_SUPERSET_VIEWER_PASSWORD"])
     charts = [one["id"] for one in viewer.get("/dashboard/tidemark-catalog/charts").json()["result"]]
     answers = [viewer.get(f"/chart/{number}/data/").json()["result"][0] for number in charts]
     assert all(one["status"] == "success" for one in answers)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import transfer
 from support.wording import Wording
+
+from tidemark.superset import transfer
 
 
 class Pretended:

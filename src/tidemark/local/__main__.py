@@ -24,7 +24,7 @@ from rich.table import Table
 
 from tidemark.ingest.layouts import columns_argument
 from tidemark.local import health, job, stack
-from tidemark.local.programs import base_environment, known_accounts, superset_environment, superset_script
+from tidemark.local.programs import base_environment, known_accounts, superset_environment, superset_module
 from tidemark.local.runs import Refused
 from tidemark.serving.database import connect, database_of
 from tidemark.serving.status import state
@@ -103,7 +103,7 @@ def dashboards(given: argparse.Namespace, console: Console) -> int:
     if not health.superset().healthy:
         console.print(f"Superset at {settings().superset_url} does not answer: make start")
         return 1
-    words = superset_script("transfer.py", given.what, *(["--overwrite"] if given.overwrite else []))
+    words = superset_module("transfer", given.what, *(["--overwrite"] if given.overwrite else []))
     return subprocess.run(words, env={**base_environment(), **superset_environment()}).returncode
 
 

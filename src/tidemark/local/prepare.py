@@ -18,11 +18,11 @@ from kafka.errors import KafkaError
 from pymongo.errors import PyMongoError
 
 from tidemark.ingest import topics
-from tidemark.local.programs import airflow_command, airflow_environment, superset_accounts, superset_command, superset_environment
+from tidemark.local.programs import SUPERSET, airflow_command, airflow_environment, superset_accounts, superset_environment, superset_module
 from tidemark.local.replica_set import replica_set, with_accounts
 from tidemark.serving import schema
 from tidemark.serving.database import connect, database_of
-from tidemark.settings import CHECKOUT, settings
+from tidemark.settings import settings
 from tidemark.settings.airflow_names import Pool
 
 POOLS = {
@@ -96,7 +96,7 @@ def superset() -> None:
     Raises subprocess.CalledProcessError.
     """
     environment = superset_environment()
-    files = (CHECKOUT / "superset" / "prepare.py", CHECKOUT / "superset" / "requirements.lock")
+    files = (SUPERSET / "tidemark" / "superset" / "prepare.py", SUPERSET / "requirements.lock")
     parts = [*(file.read_text() for file in files), *(environment[name] for name in ("SUPERSET_DATABASE_URL", "SUPERSET_SECRET_KEY"))]
     known = hashlib.sha256("\n".join([*parts, *superset_accounts().values()]).encode()).hexdigest()
     folder = settings().home / "superset"
@@ -104,7 +104,7 @@ def superset() -> None:
     if stamp.exists() and stamp.read_text() == known and (settings().superset_database_url or (folder / "superset.db").exists()):
         return
     folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(superset_command("python", str(files[0])), check=True)
+    subprocess.run(superset_module("prepare"), check=True)
     stamp.write_text(known)
 
 

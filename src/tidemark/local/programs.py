@@ -21,6 +21,7 @@ from tidemark.local.health import Health
 from tidemark.settings import CHECKOUT, java, settings
 
 PYTHON = sys.executable
+SUPERSET = CHECKOUT / "superset"  # what is put on the path of Superset's environment
 
 AIRFLOW_ACCOUNT = "admin"
 
@@ -233,9 +234,9 @@ def superset_environment() -> dict[str, str]:
     """What Superset, its preparation and the transfer of its dashboards are told; they run in an environment of their own."""
     of, passwords = settings(), superset_accounts()
     return {
-        "PYTHONPATH": str(CHECKOUT / "superset"),
+        "PYTHONPATH": str(SUPERSET),
         "SCARF_ANALYTICS": "false",  # nobody is told that it is used
-        "SUPERSET_CONFIG_PATH": str(CHECKOUT / "superset" / "superset_config.py"),
+        "SUPERSET_CONFIG_PATH": str(SUPERSET / "tidemark" / "superset" / "superset_config.py"),
         "FLASK_APP": "superset.app:create_app()",
         "SUPERSET_HOME": str(_home("superset").resolve()),
         "SUPERSET_SECRET_KEY": of.superset_secret_key.get_secret_value() or _secret("superset", "secret-key"),
@@ -259,16 +260,16 @@ def superset_command(program: str, *arguments: str) -> list[str]:
 
 
 def _superset() -> list[str]:
-    return superset_command("gunicorn", "--config", str(CHECKOUT / "superset" / "web_server.py"), "superset.app:create_app()")
+    return superset_command("gunicorn", "--config", "python:tidemark.superset.web_server", "superset.app:create_app()")
 
 
 def _prepare_superset() -> list[str]:
     return [PYTHON, "-m", "tidemark.local.prepare", "superset"]
 
 
-def superset_script(name: str, *arguments: str) -> list[str]:
-    """A script of folder superset/, in Superset's environment."""
-    return superset_command("python", str(CHECKOUT / "superset" / name), *arguments)
+def superset_module(name: str, *arguments: str) -> list[str]:
+    """A module of tidemark.superset, in Superset's environment."""
+    return superset_command("python", "-m", f"tidemark.superset.{name}", *arguments)
 
 
 _SUPERSET = (health.mongodb, health.superset)
@@ -293,8 +294,8 @@ PROGRAMS: tuple[Program, ...] = (
     _airflow("dag-processor"),
     _airflow("triggerer", "--skip-serve-logs"),
     Program("superset", _superset, before=(_prepare_superset,), environment=superset_environment, with_children=True),
-    Program("dashboards", partial(superset_script, "transfer.py", "import"), needs=_SUPERSET, environment=superset_environment, once=True),
-    Program("warm", partial(superset_script, "warm.py"), needs=_SUPERSET, environment=superset_environment),
+    Program("dashboards", partial(superset_module, "transfer", "import"), needs=_SUPERSET, environment=superset_environment, once=True),
+    Program("warm", partial(superset_module, "warm"), needs=_SUPERSET, environment=superset_environment),
 )
 
 

@@ -10,8 +10,8 @@ import os
 import sys
 from pathlib import Path
 
-import history_version as history
-from action_log import ActionLog
+from tidemark.superset import history_version as history
+from tidemark.superset.action_log import ActionLog
 
 
 def _given(name: str) -> str:
@@ -40,7 +40,7 @@ def _cache(prefix: str, seconds: int) -> dict[str, object]:
 
 
 CACHE_CONFIG = _cache("meta", 300)
-DATA_CACHE_CONFIG = {**_cache("data", _LIVE_SECONDS), "CACHE_TYPE": "shared_cache.SharedCache"}
+DATA_CACHE_CONFIG = {**_cache("data", _LIVE_SECONDS), "CACHE_TYPE": "tidemark.superset.shared_cache.SharedCache"}
 DASHBOARD_AUTO_REFRESH_MODE = "fetch"  # a page that refreshes itself asks for answers no newer than that either
 
 # Whoever looks ---------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Dashboards as files: `python superset/transfer.py import|export`, in Superset's environment, over its API.
+"""Dashboards as files: `python -m tidemark.superset.transfer import|export`, in Superset's environment, over its API.
 
 *Import* brings the files of assets/ into a running Superset. What a person has changed there since the last import is kept and named,
 unless `--overwrite` is given; what is not of these files is never touched. *Export* writes what is there now into the files.
@@ -23,9 +23,10 @@ from typing import Any, NamedTuple
 
 import requests
 import yaml
-from superset_client import Client, Refused
 
-ASSETS = Path(__file__).parent / "assets"
+from tidemark.superset.client import Client, Refused
+
+ASSETS = Path(__file__).parents[2] / "assets"
 KINDS = ("databases", "datasets", "charts", "dashboards")
 MONGODB_IN_FILES = "mongopipe://127.0.0.1:27017/tidemark"  # what the files have in the place of the environment's address
 
@@ -253,7 +254,7 @@ def _unzipped(packed: bytes) -> Iterator[Asset]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="transfer.py", description="Dashboards as files.")
+    parser = argparse.ArgumentParser(prog="python -m tidemark.superset.transfer", description="Dashboards as files.")
     parser.add_argument("what", choices=["import", "export"])
     parser.add_argument("--overwrite", action="store_true", help="also what has been changed in Superset")
     given = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Asks the charts of dashboard Trends when the history has changed, so that the first to look finds answers: `python superset/warm.py`.
+"""`python -m tidemark.superset.warm`: asks the charts of dashboard Trends when the history has changed, so that viewers find answers.
 
 Runs until it is stopped. SUPERSET_URL, SUPERSET_VIEWER_PASSWORD, SUPERSET_MONGODB_URL, SUPERSET_MONGODB_DATABASE and SUPERSET_HOME,
 where the file `looked` is as old as its last look, are the environment's.
@@ -11,10 +11,11 @@ import sys
 import time
 from pathlib import Path
 
-import history_version
 import requests
 from pymongo.errors import PyMongoError
-from superset_client import Client, Refused
+
+from tidemark.superset import history_version
+from tidemark.superset.client import Client, Refused
 
 DASHBOARD = "tidemark-trends"
 LOOK_EVERY_SECONDS = 10.0
