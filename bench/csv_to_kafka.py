@@ -23,7 +23,7 @@ import httpx
 from support.servers import free_ports
 
 from bench.sides import Measured, in_turns, measured, place, tell
-from tidemark.ingest.files import PRODUCT_COLUMNS, Kind
+from tidemark.ingest.files import PRODUCT_COLUMNS, FileKind
 from tidemark.ingest.generate import day_rows
 from tidemark.ingest.plan import plan
 from tidemark.ingest.produce import produce_chunk, read_chunk
@@ -75,9 +75,9 @@ def main() -> None:
     with place() as here, peer_api() as http:
         topic, file = settings().product_topic, written(given.rows)
         started = time.perf_counter()
-        planned = plan(file, Kind.PRODUCT, OBSERVED_AT, settings().chunk_bytes)
+        planned = plan(file, FileKind.PRODUCT, OBSERVED_AT, settings().chunk_bytes)
         planning = planned.ingestion.rows / (time.perf_counter() - started)
-        origin = Origin(planned.ingestion.id, Kind.PRODUCT, planned.layout.columns, OBSERVED_AT, OBSERVED_AT)
+        origin = Origin(planned.ingestion.id, FileKind.PRODUCT, planned.layout.columns, OBSERVED_AT, OBSERVED_AT)
         size = planned.ingestion.bytes
         ready = [one for chunk in planned.chunks for one in messages(read_chunk(file, size, chunk), chunk.start, origin)]
         rows: list[dict[str, Any]] = []

@@ -30,7 +30,7 @@ from tidemark.serving.database import connect, database_of
 from tidemark.settings import settings
 
 CATALOG = "tidemark-catalog"
-# Looks at each frame for charts with a number, a row of a table or a canvas that is not blank: milliseconds by chart.
+# CachedStatus at each frame for charts with a number, a row of a table or a canvas that is not blank: milliseconds by chart.
 WATCH = """
     window.drawn = {};
     const small = new OffscreenCanvas(32, 32).getContext("2d", {willReadFrequently: true});

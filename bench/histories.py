@@ -17,7 +17,7 @@ from support.places import Place
 from bench.sides import place, say, session_of
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.rules import RULES
-from tidemark.ingest.files import PRODUCT_COLUMNS, Kind
+from tidemark.ingest.files import PRODUCT_COLUMNS, FileKind
 from tidemark.ingest.generate import day_rows
 from tidemark.ingest.produce import produce
 from tidemark.ingest.records import Origin, messages
@@ -45,7 +45,7 @@ def spark_and_place(name: str) -> Iterator[tuple[SparkSession, Place]]:
 def land_day(here: Place, spark: SparkSession, lake: Lake, rows: Iterable[Sequence[str]], number: int) -> TideMark:
     """Sends the rows of a day, lands them, and returns the mark that has been reached."""
     moment = FIRST_DAY + timedelta(days=number)
-    origin = Origin(f"day-{number}", Kind.PRODUCT, PRODUCT_COLUMNS, moment, moment)
+    origin = Origin(f"day-{number}", FileKind.PRODUCT, PRODUCT_COLUMNS, moment, moment)
     producer, started, rows, sent = here.producer(), time.monotonic(), iter(rows), 0
     while some := list(islice(rows, ROWS_AT_ONCE)):
         text = io.StringIO(newline="")

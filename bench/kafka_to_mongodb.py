@@ -21,7 +21,7 @@ from support.places import Place
 from support.streams import Stream, stream
 
 from bench.sides import Measured, in_turns, measured, place, session_of, tell
-from tidemark.ingest.files import PRODUCT_COLUMNS, Kind
+from tidemark.ingest.files import PRODUCT_COLUMNS, FileKind
 from tidemark.ingest.generate import day_rows
 from tidemark.ingest.produce import produce
 from tidemark.ingest.records import Message, Origin, messages
@@ -37,7 +37,7 @@ def day(products: int, seed: int, number: int) -> list[Message]:
     """A day's events of a generated catalog, one a product."""
     rows = {row[0]: row for row in day_rows(products, seed, number) if len(row) == len(PRODUCT_COLUMNS)}
     moment = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=number)
-    origin = Origin(f"{seed}-{number}", Kind.PRODUCT, PRODUCT_COLUMNS, moment, moment)
+    origin = Origin(f"{seed}-{number}", FileKind.PRODUCT, PRODUCT_COLUMNS, moment, moment)
     return list(messages(csv_bytes(list(rows.values())), 0, origin))[1:]
 
 

@@ -47,7 +47,7 @@ WITH told AS (
 ), read AS (
     SELECT topic, partition, "offset", timestamp, value,
         headers['tide-ingestion'] AS ingestion, TRY_CAST(headers['tide-position'] AS BIGINT) AS position,
-        TRY_CAST(headers['tide-told-at'] AS BIGINT) AS told_at,
+        TRY_CAST(headers['tide-registered-at'] AS BIGINT) AS registered_at,
         r IS NULL AS malformed, r.asin, r.title, r.imgUrl, r.productURL,
         TRY_CAST(r.stars AS DOUBLE) AS stars, CAST(round(TRY_CAST(r.stars AS DECIMAL(18, 9)) * 10) AS BIGINT) AS stars_tenths,
         TRY_CAST(r.reviews AS BIGINT) AS reviews,
@@ -75,7 +75,8 @@ WITH told AS (
 ), versions AS (
     SELECT reason IS NOT NULL AS rejected, CASE WHEN reason IS NULL THEN asin ELSE ingestion || ':' || position END AS id,
         CASE WHEN reason IS NOT NULL THEN {{t: topic, p: partition, o: "offset"}} END AS event,
-        {{observed_at: CASE WHEN reason IS NULL THEN observed_at ELSE 0 END, told_at: told_at, position: position, partition: partition,
+        {{observed_at: CASE WHEN reason IS NULL THEN observed_at ELSE 0 END, registered_at: registered_at, position: position,
+         partition: partition,
           "offset": "offset"}} AS version,
         {{title: title, imgUrl: imgUrl, productURL: productURL, stars: stars, stars_tenths: stars_tenths, reviews: reviews, price: price,
           price_cents: price_cents, listPrice: listPrice, list_price_cents: list_price_cents, category_id: category_id,

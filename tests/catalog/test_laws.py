@@ -48,7 +48,7 @@ def test_arrival_order_decides_nothing(some: list[Version]) -> None:
 
 
 def test_the_tie_breakers_in_their_order() -> None:
-    lowest = Version(observed_at=1, told_at=1, position=1, partition=1, offset=1)
+    lowest = Version(observed_at=1, registered_at=1, position=1, partition=1, offset=1)
     for position, name in enumerate(Version._fields):
         higher = lowest._replace(**{name: 2}, **dict.fromkeys(Version._fields[position + 1 :], 0))
         assert higher > lowest, name

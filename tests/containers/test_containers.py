@@ -24,7 +24,7 @@ from tidemark.serving.schema import COLLECTIONS
 from tidemark.serving.status import state
 from tidemark.settings import CHECKOUT
 from tidemark.settings.airflow_names import Dag
-from tidemark.superset.client import Client, Refused
+from tidemark.superset.client import Client, SupersetError
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="containers"), pytest.mark.timeout(1800)]
 
@@ -47,14 +47,14 @@ def test_nobody_gets_in_without_a_password(running: Containers) -> None:
         assert http.get("/auth/token").status_code != httpx.codes.CREATED
         assert http.post("/auth/token", json={"username": "admin", "password": "admin"}).status_code == httpx.codes.UNAUTHORIZED
     for account in ("admin", "viewer"):
-        with pytest.raises(Refused):
+        with pytest.raises(SupersetError):
             Client(f"http://{running.address('superset', 8088)}", account, account)
 
 
 def test_the_main_job_is_done_by_all_of_them_and_its_reports_are_exact(running: Containers, stack: Stack) -> None:
     categories, *products = write(300, len(DAYS), 5, running.volume("./catalogs"), date.fromisoformat(DAYS[0]))
     with Airflow() as airflow:
-        until(lambda: airflow.knows(), "Airflow knows the DAG", running.logs)
+        until(lambda: airflow.has_dag(), "Airflow knows the DAG", running.logs)
     run = stack.trigger(products=[str(one) for one in products], categories=[str(categories)], observed_at=list(DAYS))
     assert stack.end_of(run) == "success", stack.failure(run) + running.logs()
     for day, path in zip(DAYS, products, strict=True):

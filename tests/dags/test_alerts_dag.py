@@ -66,7 +66,7 @@ def look(**changed: str) -> str:
 def lives(place: Place, alive: bool = True) -> None:
     beat = datetime.now(UTC) + timedelta(hours=1 if alive else -3.5)
     place.database.state.update_one({"_id": "ledger"}, {"$set": {"heartbeat": beat}})
-    place.database.state.update_one({"_id": "log_end"}, {"$set": {"offsets": [], "looked_at": datetime.now(UTC)}}, upsert=True)
+    place.database.state.update_one({"_id": "log_end"}, {"$set": {"offsets": [], "measured_at": datetime.now(UTC)}}, upsert=True)
 
 
 @pytest.mark.airflow

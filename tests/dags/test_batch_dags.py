@@ -52,14 +52,14 @@ def test_spark_jobs_are_limited_by_their_pool(bag: Any) -> None:
     pools = {f"{dag}.{task.task_id}": task.pool for dag in TAKEN for task in bag.dags[dag].tasks}
     assert {name for name, pool in pools.items() if pool == Pool.SPARK.id} == {
         *(f"{Dag.NIGHTLY_BATCH.id}.{name}" for name in ("land", "cut", "recompute", "verify", "publish")),
-        "rebuild.restore",
+        f"{Dag.REBUILD.id}.rebuild_from",
     }
 
 
 def test_what_a_person_is_asked_stands_before_what_it_decides(bag: Any) -> None:
     nightly, rebuild = bag.dags[Dag.NIGHTLY_BATCH.id], bag.dags[Dag.REBUILD.id]
     assert nightly.get_task("publish").upstream_task_ids >= {"decide", "approve"}
-    assert rebuild.get_task("restore").upstream_task_ids == {"chosen"}
+    assert rebuild.get_task("rebuild_from").upstream_task_ids == {"chosen"}
     assert [asset.name for asset in nightly.get_task("publish").outlets] == ["reports"]
     assert [asset.name for asset in nightly.get_task("land").inlets] == ["products"]
 
@@ -68,11 +68,11 @@ def test_what_is_tried_again(bag: Any) -> None:
     from airflow.sdk import RetryAction
 
     policy = bag.dags[Dag.NIGHTLY_BATCH.id].get_task("publish").retry_policy
-    for_good = (job.JobFailedForGood("start again at cut"), Drifted("2 differences"))
-    assert {policy.evaluate(error, 1, 3).action for error in for_good} == {RetryAction.FAIL}
+    permanent_errors = (job.JobFailedPermanently("start again at cut"), Drifted("2 differences"))
+    assert {policy.evaluate(error, 1, 3).action for error in permanent_errors} == {RetryAction.FAIL}
     assert {policy.evaluate(error, 1, 3).action for error in (job.JobFailed("MongoDB is down"), OSError())} == {RetryAction.DEFAULT}
-    restore = bag.dags[Dag.REBUILD.id].get_task("restore").retry_policy
-    assert restore.evaluate(job.JobFailedForGood("no publication 9"), 1, 3).action == RetryAction.FAIL
+    rebuilding = bag.dags[Dag.REBUILD.id].get_task("rebuild_from").retry_policy
+    assert rebuilding.evaluate(job.JobFailedPermanently("no publication 9"), 1, 3).action == RetryAction.FAIL
 
 
 @pytest.mark.airflow
@@ -128,5 +128,5 @@ class TestNights:
     def test_a_rebuild_of_what_is_not_there_fails_at_once(self, connected: Place) -> None:
         state, tasks = run(Dag.REBUILD.id, "rebuild.py", publication=7)
         assert state == "failed"
-        assert tasks["restore"] == ("failed", 1)
+        assert tasks["rebuild_from"] == ("failed", 1)
         assert tasks["choose"][0] == "skipped"

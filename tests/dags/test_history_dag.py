@@ -42,8 +42,8 @@ def test_what_is_tried_again(dag: Any) -> None:
     from airflow.sdk import RetryAction
 
     policy = dag.get_task("compute").retry_policy
-    for_good = (job.JobFailedForGood("no such layer"), NotOver("today"), NoDay("none"))
-    assert {policy.evaluate(error, 1, 3).action for error in for_good} == {RetryAction.FAIL}
+    permanent_errors = (job.JobFailedPermanently("no such layer"), NotOver("today"), NoDay("none"))
+    assert {policy.evaluate(error, 1, 3).action for error in permanent_errors} == {RetryAction.FAIL}
     assert {policy.evaluate(error, 1, 3).action for error in (job.JobFailed("MongoDB is down"), OSError())} == {RetryAction.DEFAULT}
 
 
@@ -52,6 +52,6 @@ def test_what_is_tried_again(dag: Any) -> None:
 @pytest.mark.usefixtures("database")
 def test_a_night_before_the_first_event_starts_no_spark(connected: Place) -> None:
     with topics.admin() as client:
-        watch.write_down(connected.database, watch.look(client))
+        watch.record_end_offsets(connected.database, watch.fetch_end_offsets(client))
     ended, tasks = run(Dag.HISTORY.id, "history.py", last_day="2024-02-29", changed=True)
     assert (ended, tasks) == ("success", {name: ("skipped", 1 if name == "ask" else 0) for name in ("ask", "land", "compute")})

@@ -66,8 +66,8 @@ def test_what_is_tried_again(bag: Any) -> None:
     from airflow.sdk import RetryAction
 
     policy = bag.dags[Dag.MAINTENANCE.id].get_task("collections").retry_policy
-    for_good = (job.JobFailedForGood("no"), schema.Differs("view report_cube differs"))
-    assert {policy.evaluate(error, 1, 3).action for error in for_good} == {RetryAction.FAIL}
+    permanent_errors = (job.JobFailedPermanently("no"), schema.Differs("view report_cube differs"))
+    assert {policy.evaluate(error, 1, 3).action for error in permanent_errors} == {RetryAction.FAIL}
     assert policy.evaluate(housekeeping.NotCleaned("the database is locked"), 1, 3).action == RetryAction.DEFAULT
 
 

@@ -55,9 +55,9 @@ def test_a_person_chooses_where_the_form_does_not_say(bag: Any, dag_id: str, par
 def test_what_is_tried_again(bag: Any) -> None:
     from airflow.sdk import RetryAction
 
-    for dag_id, for_good in ((Dag.WITHDRAW.id, withdrawals.NoIngestion("none")), (Dag.STREAM.id, control.NotDone("it is paused"))):
+    for dag_id, permanent_errors in ((Dag.WITHDRAW.id, withdrawals.NoIngestion("none")), (Dag.STREAM.id, control.NotDone("it is paused"))):
         policy = bag.dags[dag_id].tasks[0].retry_policy
-        assert policy.evaluate(for_good, 1, 3).action == RetryAction.FAIL
+        assert policy.evaluate(permanent_errors, 1, 3).action == RetryAction.FAIL
         assert policy.evaluate(OSError(), 1, 3).action == RetryAction.DEFAULT
 
 

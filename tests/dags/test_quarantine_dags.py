@@ -59,8 +59,8 @@ def test_parameters(bag: Any, dag_id: str) -> None:
 def assert_tried_again(policy: Any) -> None:
     from airflow.sdk import RetryAction
 
-    for_good = (Unclear("no such file"), OtherRules("restart"), UnsafeProducer("acks is 1"))
-    assert {policy.evaluate(error, 1, 3).action for error in for_good} == {RetryAction.FAIL}
+    permanent_errors = (Unclear("no such file"), OtherRules("restart"), UnsafeProducer("acks is 1"))
+    assert {policy.evaluate(error, 1, 3).action for error in permanent_errors} == {RetryAction.FAIL}
     passing = (NotAcknowledged("Kafka is down"), Busy("another run"), OSError())
     assert {policy.evaluate(error, 1, 3).action for error in passing} == {RetryAction.DEFAULT}
 

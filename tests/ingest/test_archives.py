@@ -17,7 +17,7 @@ from support.places import Place
 from support.wording import Wording
 
 from tidemark.ingest import archives, jobs
-from tidemark.ingest.files import Kind, UnfitFile
+from tidemark.ingest.files import FileKind, UnfitFile
 from tidemark.ingest.plan import plan
 from tidemark.ingest.produce import RECOMMENDED
 from tidemark.settings import settings
@@ -31,7 +31,7 @@ def zipped(path: Path, compression: int = zipfile.ZIP_DEFLATED, **files: bytes) 
     return path
 
 
-def identity(path: Path, kind: Kind = Kind.PRODUCT) -> str:
+def identity(path: Path, kind: FileKind = FileKind.PRODUCT) -> str:
     """Of the ingestion that a file is."""
     with archives.plain(path, kind, {}, path.parent / "work") as plain:
         return plan(plain, kind, OBSERVED_AT, 1_000).ingestion.id
@@ -56,11 +56,11 @@ def test_compressed_or_not_it_is_the_same_ingestion(tmp_path: Path) -> None:
 def test_the_file_of_an_archive_is_the_one_with_the_header(tmp_path: Path) -> None:
     """As the archive of the catalog is published: both files in one."""
     both = zipped(tmp_path / "archive.zip", amazon_products__csv=products(9), amazon_categories__csv=categories(5), README__md=b"# Hello\n")
-    assert archives.member(both, Kind.PRODUCT) == "amazon_products.csv"
-    assert archives.member(both, Kind.CATEGORY) == "amazon_categories.csv"
-    with archives.plain(both, Kind.PRODUCT, {}, tmp_path / "work") as plain:
+    assert archives.member(both, FileKind.PRODUCT) == "amazon_products.csv"
+    assert archives.member(both, FileKind.CATEGORY) == "amazon_categories.csv"
+    with archives.plain(both, FileKind.PRODUCT, {}, tmp_path / "work") as plain:
         assert (plain.name, str(plain)) == ("amazon_products.csv", f"{both}/amazon_products.csv")
-        assert plan(plain, Kind.PRODUCT, OBSERVED_AT, 1_000).ingestion.rows == 9
+        assert plan(plain, FileKind.PRODUCT, OBSERVED_AT, 1_000).ingestion.rows == 9
 
 
 def test_folders_and_what_macos_adds_are_not_looked_at(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_folders_and_what_macos_adds_are_not_looked_at(tmp_path: Path) -> None:
         archive.mkdir("data")
         archive.writestr("data/products.csv", products(3))
         archive.writestr("__MACOSX/data/._products.csv", products(3))
-    assert archives.member(tmp_path / "a.zip", Kind.PRODUCT) == "data/products.csv"
+    assert archives.member(tmp_path / "a.zip", FileKind.PRODUCT) == "data/products.csv"
 
 
 def encrypted(folder: Path) -> bytes:
@@ -167,7 +167,7 @@ def test_chunk_by_chunk_to_kafka(place: Place, tmp_path: Path, form: str) -> Non
     else:
         path.write_bytes(gzip.compress(content))
     (tmp_path / "a.csv").write_bytes(content)
-    planned = jobs.plan(place.database, [jobs.File(Kind.PRODUCT, path, OBSERVED_AT)], 3_000)
+    planned = jobs.plan(place.database, [jobs.File(FileKind.PRODUCT, path, OBSERVED_AT)], 3_000)
     assert len(planned.chunks) > 3
     assert [one.name for one in left(settings().work)] == [f"{planned.ingestions[0]}.csv"]
     producer, moved = place.producer(), Moved()
@@ -176,14 +176,14 @@ def test_chunk_by_chunk_to_kafka(place: Place, tmp_path: Path, form: str) -> Non
     assert moved.times == len(planned.chunks)
     jobs.reconcile(place.database, planned.ingestions)
     assert left(settings().work) == []
-    assert jobs.plan(place.database, [jobs.File(Kind.PRODUCT, tmp_path / "a.csv", OBSERVED_AT)], 3_000) == (planned.ingestions, [])
+    assert jobs.plan(place.database, [jobs.File(FileKind.PRODUCT, tmp_path / "a.csv", OBSERVED_AT)], 3_000) == (planned.ingestions, [])
     assert sum(place.ends().values()) == place.database.ingestion.find_one({})["rows"]  # type: ignore[index]
 
 
 @pytest.mark.servers
 def test_an_archive_that_has_changed_is_not_produced(place: Place, tmp_path: Path, wording: Wording) -> None:
     path = zipped(tmp_path / "a.zip", a__csv=products(20))
-    planned = jobs.plan(place.database, [jobs.File(Kind.PRODUCT, path, OBSERVED_AT)], 10**9)
+    planned = jobs.plan(place.database, [jobs.File(FileKind.PRODUCT, path, OBSERVED_AT)], 10**9)
     for name, content, label in (("a__csv", products(20, price="13.5"), "of another content"), ("b__csv", products(20), "of another name")):
         zipped(path, **{name: content})
         archives.kept(settings().work, planned.ingestions[0]).unlink(missing_ok=True)

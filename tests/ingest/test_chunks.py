@@ -27,7 +27,7 @@ from support.csvs import (
     sent,
 )
 
-from tidemark.ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, PRODUCT_COLUMNS, Kind, UnfitFile
+from tidemark.ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, PRODUCT_COLUMNS, FileKind, UnfitFile
 from tidemark.ingest.plan import Planned, plan
 from tidemark.ingest.records import Origin, messages
 from tidemark.settings import CHECKOUT
@@ -46,7 +46,7 @@ headers = st.builds(
 )
 
 
-def check(content: bytes, kind: Kind, chunk_bytes: int) -> Planned:
+def check(content: bytes, kind: FileKind, chunk_bytes: int) -> Planned:
     """All that must hold of a file's plan and its events."""
     columns, header_end, rows = read_whole(content)
     planned = plan(MemoryFile(content), kind, OBSERVED_AT, chunk_bytes)
@@ -82,13 +82,13 @@ def check(content: bytes, kind: Kind, chunk_bytes: int) -> Planned:
 def test_any_bytes_after_a_header(header: bytes, soup: bytes, chunk_bytes: int) -> None:
     content = header + soup
     if read_whole(content)[2]:
-        assert check(content, Kind.CATEGORY, chunk_bytes).ingestion.id == check(content, Kind.CATEGORY, 10**9).ingestion.id
+        assert check(content, FileKind.CATEGORY, chunk_bytes).ingestion.id == check(content, FileKind.CATEGORY, 10**9).ingestion.id
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_written_products(seed: int) -> None:
     content = any_products(Random(seed), rows=60)
-    identities = {check(content, Kind.PRODUCT, size).ingestion.id for size in SIZES}
+    identities = {check(content, FileKind.PRODUCT, size).ingestion.id for size in SIZES}
     assert len(identities) == 1, "the chunk size has changed which ingestion it is"
 
 
@@ -112,7 +112,7 @@ def test_values_are_the_text_that_was_written(end: str, bom: bytes, last: bool) 
     content = bom + end.join(lines).encode() + (end.encode() if last else b"")
     positions = [content.index(b"B0T0000001"), content.index(b"B0T0000002")]
     for size in (1, 50, 10**9):
-        found = [plain(one) for one in sent(content, check(content, Kind.PRODUCT, size))]
+        found = [plain(one) for one in sent(content, check(content, FileKind.PRODUCT, size))]
         assert [[value[column] for column in PRODUCT_COLUMNS] for _, value, _ in found] == rows
         assert [int(headers["tide-position"]) for *_, headers in found] == positions
 
@@ -124,13 +124,13 @@ def test_line_ends_at_the_edge_of_a_read() -> None:
             for between in (b"\r\n", b'\r\n"1,\r\n",b\r\n', b"\n\r", b"\r\r"):
                 start = b"id,category_name\r\n1,"
                 content = start + b"x" * (block + shift - len(start)) + between + b"2,b" + between
-                check(content, Kind.CATEGORY, 10**9)
-                check(content, Kind.CATEGORY, 1)
+                check(content, FileKind.CATEGORY, 10**9)
+                check(content, FileKind.CATEGORY, 1)
 
 
 def test_ragged_rows_and_rows_that_are_not_utf_8_go_as_they_came() -> None:
     content = csv_bytes([], CATEGORY_COLUMNS) + b'1\n2,b\r\n3,"c",d\r4,caf\xe9\n5,"e\nf",\xff\n"6,g\n\n'
-    found = [(one.key, one.value, dict(one.headers)["tide-format"]) for one in sent(content, check(content, Kind.CATEGORY, 1))]
+    found = [(one.key, one.value, dict(one.headers)["tide-format"]) for one in sent(content, check(content, FileKind.CATEGORY, 1))]
     assert found == [
         (None, b"1", b"csv"),
         (b"2", b'{"id":"2","category_name":"b"}', b"json"),
@@ -143,7 +143,7 @@ def test_ragged_rows_and_rows_that_are_not_utf_8_go_as_they_came() -> None:
 
 def test_columns_may_come_in_another_order_and_beside_others() -> None:
     content = b"colour,category_name,id\nred,Lamps,7\n,,\n"
-    assert [(one.key, one.value) for one in sent(content, check(content, Kind.CATEGORY, 1))] == [
+    assert [(one.key, one.value) for one in sent(content, check(content, FileKind.CATEGORY, 1))] == [
         (b"7", b'{"colour":"red","category_name":"Lamps","id":"7"}'),
         (None, b'{"colour":"","category_name":"","id":""}'),
     ]
@@ -158,7 +158,7 @@ def test_columns_may_come_in_another_order_and_beside_others() -> None:
     ],
 )
 def test_the_date_is_the_moment_of_observation_in_utc(observed_at: datetime, date: str) -> None:
-    origin = Origin("one", Kind.PRODUCT, PRODUCT_COLUMNS, observed_at, TOLD_AT)
+    origin = Origin("one", FileKind.PRODUCT, PRODUCT_COLUMNS, observed_at, TOLD_AT)
     (message,) = messages(csv_bytes([product(1)], ()).lstrip(b"\n"), 100, origin)
     assert plain(message)[1]["date"] == date
 
@@ -166,16 +166,16 @@ def test_the_date_is_the_moment_of_observation_in_utc(observed_at: datetime, dat
 def test_file_kind_and_moment_make_the_ingestion() -> None:
     content = b"id,asin,category_name," + ",".join(PRODUCT_COLUMNS[1:]).encode() + b"\n" + b"," * 12 + b"\n"
 
-    def identity(content: bytes, kind: Kind, observed_at: datetime, name: str = "a.csv") -> str:
+    def identity(content: bytes, kind: FileKind, observed_at: datetime, name: str = "a.csv") -> str:
         return plan(MemoryFile(content, name), kind, observed_at, 10).ingestion.id
 
-    first = identity(content, Kind.PRODUCT, OBSERVED_AT)
-    assert identity(content, Kind.PRODUCT, OBSERVED_AT, name="b.csv") == first
-    assert identity(content, Kind.PRODUCT, OBSERVED_AT.astimezone(timezone(timedelta(hours=9)))) == first
+    first = identity(content, FileKind.PRODUCT, OBSERVED_AT)
+    assert identity(content, FileKind.PRODUCT, OBSERVED_AT, name="b.csv") == first
+    assert identity(content, FileKind.PRODUCT, OBSERVED_AT.astimezone(timezone(timedelta(hours=9)))) == first
     others = {
-        identity(content, Kind.CATEGORY, OBSERVED_AT),
-        identity(content + b"\n", Kind.PRODUCT, OBSERVED_AT),
-        identity(content, Kind.PRODUCT, OBSERVED_AT + timedelta(milliseconds=1)),
+        identity(content, FileKind.CATEGORY, OBSERVED_AT),
+        identity(content + b"\n", FileKind.PRODUCT, OBSERVED_AT),
+        identity(content, FileKind.PRODUCT, OBSERVED_AT + timedelta(milliseconds=1)),
     }
     assert len({first, *others}) == 4
 
@@ -185,10 +185,10 @@ def test_the_longest_record_and_one_byte_more() -> None:
     header, end = csv_bytes([], CATEGORY_COLUMNS), b'",b\n'
     longest = b'"' + b"x\n" * ((MOST_RECORD_BYTES - len(end)) // 2 - 1) + b"y" + end
     assert len(longest) == MOST_RECORD_BYTES
-    planned = check(header + b"1,a\n" + longest + b"2,c\n", Kind.CATEGORY, 10**9)
+    planned = check(header + b"1,a\n" + longest + b"2,c\n", FileKind.CATEGORY, 10**9)
     assert planned.ingestion.rows == 3
     with pytest.raises(UnfitFile) as refused:
-        plan(MemoryFile(header + b"1,a\n" + longest.replace(b"y", b"yy") + b"2,c\n"), Kind.CATEGORY, OBSERVED_AT, 10**9)
+        plan(MemoryFile(header + b"1,a\n" + longest.replace(b"y", b"yy") + b"2,c\n"), FileKind.CATEGORY, OBSERVED_AT, 10**9)
     assert _numbers(refused) == [len(header) + 4, MOST_RECORD_BYTES]
 
 
@@ -202,7 +202,7 @@ def _peak(content: bytes) -> int:
     file = MemoryFile(content)
     tracemalloc.start()
     try:
-        plan(file, Kind.PRODUCT, OBSERVED_AT, 10**9)
+        plan(file, FileKind.PRODUCT, OBSERVED_AT, 10**9)
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -219,15 +219,15 @@ def test_a_file_without_line_ends_is_not_read_into_memory() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(UnfitFile) as refused:
-            plan(MemoryFile(content), Kind.PRODUCT, OBSERVED_AT, 10**9)
+            plan(MemoryFile(content), FileKind.PRODUCT, OBSERVED_AT, 10**9)
         assert _numbers(refused) == [len(content) - 30_000_000, MOST_RECORD_BYTES]
         assert tracemalloc.get_traced_memory()[1] < 10 * MOST_RECORD_BYTES
     finally:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize(("name", "kind", "rows"), [("products_small", Kind.PRODUCT, 1_166), ("categories", Kind.CATEGORY, 248)])
-def test_real_files(name: str, kind: Kind, rows: int) -> None:
+@pytest.mark.parametrize(("name", "kind", "rows"), [("products_small", FileKind.PRODUCT, 1_166), ("categories", FileKind.CATEGORY, 248)])
+def test_real_files(name: str, kind: FileKind, rows: int) -> None:
     file = CHECKOUT.parent / "shared" / "data" / f"amazon_{name}.csv"
     if not file.exists():
         pytest.skip(f"{file} is not there")

@@ -17,7 +17,7 @@ from support.wording import Wording
 from tidemark.catalog.events import Event
 from tidemark.catalog.observations import Reason, Rejection, product_observation
 from tidemark.ingest import generate
-from tidemark.ingest.files import CATEGORY_COLUMNS, PRODUCT_COLUMNS, Kind
+from tidemark.ingest.files import CATEGORY_COLUMNS, PRODUCT_COLUMNS, FileKind
 from tidemark.ingest.plan import plan
 from tidemark.ingest.records import Origin, messages
 
@@ -61,9 +61,9 @@ def test_another_seed_or_day_gives_others(tmp_path: Path) -> None:
 def test_files_are_fit_and_begin_alike_whatever_the_rows(tmp_path: Path) -> None:
     files = written(tmp_path / "a")
     for name, content in files.items():
-        kind = Kind.CATEGORY if name == "categories.csv" else Kind.PRODUCT
+        kind = FileKind.CATEGORY if name == "categories.csv" else FileKind.PRODUCT
         planned = plan(MemoryFile(content), kind, OBSERVED_AT, 10_000)
-        assert planned.layout.columns == (CATEGORY_COLUMNS if kind is Kind.CATEGORY else PRODUCT_COLUMNS)
+        assert planned.layout.columns == (CATEGORY_COLUMNS if kind is FileKind.CATEGORY else PRODUCT_COLUMNS)
         assert content.endswith(b"\n")
         assert b"\r" not in content
     shorter = written(tmp_path / "b", rows=100)
@@ -119,8 +119,8 @@ def test_some_products_are_told_twice_with_another_price(first_day: Rows) -> Non
 def judged(rows: Rows) -> Counter[Reason | None]:
     """How many rows are rejected for each reason, none of the reasons being None."""
     content = csv_bytes(rows)
-    planned = plan(MemoryFile(content), Kind.PRODUCT, OBSERVED_AT, 10**9)
-    origin = Origin(planned.ingestion.id, Kind.PRODUCT, planned.layout.columns, OBSERVED_AT, TOLD_AT)
+    planned = plan(MemoryFile(content), FileKind.PRODUCT, OBSERVED_AT, 10**9)
+    origin = Origin(planned.ingestion.id, FileKind.PRODUCT, planned.layout.columns, OBSERVED_AT, TOLD_AT)
     (chunk,) = planned.chunks
     reasons: Counter[Reason | None] = Counter()
     for key, value, headers in messages(content[chunk.start : chunk.end], chunk.start, origin):

@@ -24,7 +24,7 @@ from support.wording import Wording
 from tidemark.catalog.events import Event
 from tidemark.catalog.marks import TideMark
 from tidemark.ingest import connections, jobs
-from tidemark.ingest.files import PRODUCT_COLUMNS, Kind, UnfitFile
+from tidemark.ingest.files import PRODUCT_COLUMNS, FileKind, UnfitFile
 from tidemark.ingest.produce import RECOMMENDED, NotAcknowledged, UnsafeProducer, produce, require_safe
 from tidemark.ingest.records import Message, Origin, messages
 from tidemark.serving import ingestions, offsets
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.servers
 TASKS = Path(__file__).parent.parent / "support" / "tasks.py"
 
 
-def file(folder: Path, name: str, content: bytes, kind: Kind = Kind.PRODUCT, observed_at: datetime = OBSERVED_AT) -> jobs.File:
+def file(folder: Path, name: str, content: bytes, kind: FileKind = FileKind.PRODUCT, observed_at: datetime = OBSERVED_AT) -> jobs.File:
     (folder / name).write_bytes(content)
     return jobs.File(kind, folder / name, observed_at)
 
@@ -57,7 +57,7 @@ def comparable(events: Sequence[Event | Message]) -> Counter[str]:
     return Counter(repr((key, value, sorted(headers.items()))) for key, value, headers in found)
 
 
-def told_at(place: Place, ingestion: str) -> bytes:
+def registered_at(place: Place, ingestion: str) -> bytes:
     return b"%d" % round(ingestions.read(place.database, ingestion)[1].timestamp() * 1000)
 
 
@@ -68,20 +68,20 @@ def figures(refused: pytest.ExceptionInfo[ingestions.Incomplete], ingestion: str
     return [int(digits) for digits in re.findall("[0-9]+", said.replace(ingestion, ""))]
 
 
-def wanted(place: Place, content: bytes, kind: Kind, ingestion: str) -> list[Message]:
+def wanted(place: Place, content: bytes, kind: FileKind, ingestion: str) -> list[Message]:
     """The events of a registered file."""
-    told = told_at(place, ingestion)
+    told = registered_at(place, ingestion)
     return [
-        one._replace(headers=[(name, told if name == "tide-told-at" else value) for name, value in one.headers])
+        one._replace(headers=[(name, told if name == "tide-registered-at" else value) for name, value in one.headers])
         for one in expected(content, kind, ingestion)
     ]
 
 
 def test_every_row_is_an_event(place: Place, tmp_path: Path) -> None:
     contents = {
-        "categories.csv": (Kind.CATEGORY, categories(12)),
-        "mixed.csv": (Kind.PRODUCT, any_products(Random(3), 150)),
-        "plain.csv": (Kind.PRODUCT, products(200)),
+        "categories.csv": (FileKind.CATEGORY, categories(12)),
+        "mixed.csv": (FileKind.PRODUCT, any_products(Random(3), 150)),
+        "plain.csv": (FileKind.PRODUCT, products(200)),
     }
     files = [file(tmp_path, name, content, kind) for name, (kind, content) in contents.items()]
     before = datetime.now(UTC)
@@ -98,7 +98,9 @@ def test_every_row_is_an_event(place: Place, tmp_path: Path) -> None:
         for one in wanted(place, content, kind, identity)
     ]  # fmt: skip
     assert comparable(events) == comparable(should_be)
-    assert all(before.timestamp() - 1 < int(told_at(place, one)) / 1000 < datetime.now(UTC).timestamp() + 1 for one in planned.ingestions)
+    assert all(
+        before.timestamp() - 1 < int(registered_at(place, one)) / 1000 < datetime.now(UTC).timestamp() + 1 for one in planned.ingestions
+    )
     assert {event.topic for event in events if event.header("tide-ingestion") == planned.ingestions[0]} == {settings().category_topic}
     for number in range(settings().product_partitions):
         positions = [
@@ -182,7 +184,7 @@ def test_a_chunk_cut_short_is_repeated(place: Place, tmp_path: Path) -> None:
     chunk, done = ingestions.read_chunk(place.database, identity, 1)
     assert not done
     ingestion, told = ingestions.read(place.database, identity)
-    origin = Origin(identity, Kind.PRODUCT, PRODUCT_COLUMNS, ingestion.observed_at, told)
+    origin = Origin(identity, FileKind.PRODUCT, PRODUCT_COLUMNS, ingestion.observed_at, told)
     half = list(islice(messages(content[chunk.start : chunk.end], chunk.start, origin), chunk.rows // 2))
     produce(place.producer(), settings().product_topic, half, 20)
     with pytest.raises(ingestions.Incomplete) as refused:
@@ -192,7 +194,7 @@ def test_a_chunk_cut_short_is_repeated(place: Place, tmp_path: Path) -> None:
     produce_all(place, planned.chunks)
     jobs.reconcile(place.database, planned.ingestions)
     events = place.log()
-    should_be = wanted(place, content, Kind.PRODUCT, identity)
+    should_be = wanted(place, content, FileKind.PRODUCT, identity)
     assert comparable(events) == comparable(should_be) + comparable(half)
     assert len({event.source for event in events}) == ingestion.rows
     truth = place.truth()
@@ -332,8 +334,8 @@ def test_through_airflows_hooks_and_paths_in_another_time_zone(place: Place, tmp
     of_categories, of_products = planned["ingestions"]
     should_be = [
         one._replace(value=one.value.replace(b"2023-10-31T12:30:00.789Z", b"2024-02-29T00:00:00.000Z"))
-        for one in wanted(place, content, Kind.PRODUCT, of_products)
+        for one in wanted(place, content, FileKind.PRODUCT, of_products)
     ]
-    should_be += wanted(place, categories(3), Kind.CATEGORY, of_categories)
+    should_be += wanted(place, categories(3), FileKind.CATEGORY, of_categories)
     assert comparable(place.log()) == comparable(should_be)
     assert again == {"ingestions": [of_products], "chunks": []}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from support.csvs import BOM, OBSERVED_AT, MemoryFile, product, sent
 from support.wording import Wording
 
-from tidemark.ingest.files import CATEGORY_COLUMNS, PRODUCT_COLUMNS, Kind, UnfitFile
+from tidemark.ingest.files import CATEGORY_COLUMNS, PRODUCT_COLUMNS, FileKind, UnfitFile
 from tidemark.ingest.layouts import AS_THEY_ARE, SEPARATORS, columns_in, columns_of, header, layout
 from tidemark.ingest.plan import Planned, plan
 
@@ -29,7 +29,7 @@ def written(columns: tuple[str, ...], rows: list[list[str]], separator: str, lin
 
 
 def planned(content: bytes, named: Mapping[str, str] = AS_THEY_ARE) -> Planned:
-    return plan(MemoryFile(content), Kind.PRODUCT, OBSERVED_AT, 300, named)
+    return plan(MemoryFile(content), FileKind.PRODUCT, OBSERVED_AT, 300, named)
 
 
 def values(content: bytes, named: Mapping[str, str] = AS_THEY_ARE) -> list[tuple[bytes | None, Any]]:
@@ -60,7 +60,7 @@ def test_the_separator_is_that_of_the_header(separator: str) -> None:
     row = product(1)
     row[1] = "a,b;c\td|e"
     content = written(PRODUCT_COLUMNS, [row], separator)
-    assert layout(content, Kind.PRODUCT).separator == separator
+    assert layout(content, FileKind.PRODUCT).separator == separator
     assert values(content) == values(written(PRODUCT_COLUMNS, [row], ","))
 
 
@@ -151,7 +151,7 @@ def test_columns_as_text(wording: Wording) -> None:
 
 def test_categories_have_layouts_too() -> None:
     content = written(("Name", "Nummer"), [["Luggage", "104"]], "\t")
-    found = plan(MemoryFile(content), Kind.CATEGORY, OBSERVED_AT, 100, {"id": "Nummer", "category_name": "Name"})
+    found = plan(MemoryFile(content), FileKind.CATEGORY, OBSERVED_AT, 100, {"id": "Nummer", "category_name": "Name"})
     (event,) = sent(content, found)
     assert (event.key, json.loads(event.value)) == (b"104", {"id": "104", "category_name": "Luggage"})
-    assert header(["id", "category_name"], Kind.CATEGORY) == CATEGORY_COLUMNS
+    assert header(["id", "category_name"], FileKind.CATEGORY) == CATEGORY_COLUMNS

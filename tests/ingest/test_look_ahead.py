@@ -11,7 +11,7 @@ from support.places import Place
 from support.wording import Wording
 
 from tidemark.ingest import jobs
-from tidemark.ingest.files import Kind
+from tidemark.ingest.files import FileKind
 from tidemark.ingest.preview_text import in_words
 from tidemark.serving import withdrawals
 from tidemark.settings import Settings
@@ -28,7 +28,7 @@ def files(tmp_path: Path) -> list[jobs.File]:
     rows = [product(number) for number in range(4)]
     rows[2][6] = "n/a | *dear*"
     (tmp_path / "a.csv").write_bytes(csv_bytes(rows))
-    return [jobs.File(Kind.PRODUCT, tmp_path / "a.csv", OBSERVED_AT)]
+    return [jobs.File(FileKind.PRODUCT, tmp_path / "a.csv", OBSERVED_AT)]
 
 
 def in_markdown(path: object) -> str:
@@ -57,7 +57,7 @@ def test_the_next_step(place: Place, files: list[jobs.File], parameters: dict[st
 
 
 def test_without_thresholds_no_row_is_read(place: Place, tmp_path: Path) -> None:
-    nothing = [jobs.File(Kind.PRODUCT, tmp_path / "nothing.csv", OBSERVED_AT)]
+    nothing = [jobs.File(FileKind.PRODUCT, tmp_path / "nothing.csv", OBSERVED_AT)]
     assert jobs.look_ahead(place.database, nothing, {}, Settings()) == (jobs.PLAN, None, "")  # type: ignore[call-arg]
     assert jobs.look_ahead(place.database, [], {"dry_run": True}, Settings()).step == jobs.PLAN  # type: ignore[call-arg]
 

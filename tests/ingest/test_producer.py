@@ -19,7 +19,7 @@ from support.servers import Servers
 from support.wording import Wording
 
 from tidemark.catalog.marks import TideMark
-from tidemark.ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, Kind
+from tidemark.ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, FileKind
 from tidemark.ingest.plan import plan
 from tidemark.ingest.produce import RECOMMENDED, Acknowledged, NotAcknowledged, produce, produce_chunk
 from tidemark.ingest.records import Message, Origin
@@ -120,10 +120,10 @@ def test_events_without_a_key_lie_in_all_partitions(place: Place) -> None:
 
 def test_the_longest_record_is_an_event_however_it_is_escaped(place: Place) -> None:
     content = csv_bytes([["7", "\x01" * (MOST_RECORD_BYTES - len(b"7,\n"))]], CATEGORY_COLUMNS)
-    planned = plan(MemoryFile(content), Kind.CATEGORY, OBSERVED_AT, 10**9)
+    planned = plan(MemoryFile(content), FileKind.CATEGORY, OBSERVED_AT, 10**9)
     (chunk,) = planned.chunks
     assert chunk.end - chunk.start == MOST_RECORD_BYTES
-    origin = Origin(planned.ingestion.id, Kind.CATEGORY, planned.layout.columns, OBSERVED_AT, TOLD_AT)
+    origin = Origin(planned.ingestion.id, FileKind.CATEGORY, planned.layout.columns, OBSERVED_AT, TOLD_AT)
     done = produce_chunk(producer(), settings().category_topic, MemoryFile(content), len(content), chunk, origin, 30)
     assert done.events == 1
     (event,) = place.log()
@@ -167,9 +167,9 @@ def test_a_producer_of_transactions(place: Place, wording: Wording) -> None:
 
 def test_fewer_events_than_rows(place: Place, wording: Wording) -> None:
     content = products(20)
-    planned = plan(MemoryFile(content), Kind.PRODUCT, OBSERVED_AT, 10**9)
+    planned = plan(MemoryFile(content), FileKind.PRODUCT, OBSERVED_AT, 10**9)
     (chunk,) = planned.chunks
-    origin = Origin("one", Kind.PRODUCT, planned.layout.columns, OBSERVED_AT, TOLD_AT)
+    origin = Origin("one", FileKind.PRODUCT, planned.layout.columns, OBSERVED_AT, TOLD_AT)
 
     def go(chunk: Chunk) -> Acknowledged:
         return produce_chunk(producer(), settings().product_topic, MemoryFile(content), len(content), chunk, origin, 20)

@@ -22,7 +22,7 @@ from tidemark.catalog.rules import RULES
 from tidemark.catalog.words import rule
 from tidemark.ingest import quarantine_jobs as jobs
 from tidemark.ingest import replay
-from tidemark.ingest.files import Kind
+from tidemark.ingest.files import FileKind
 from tidemark.ingest.produce import RECOMMENDED, NotAcknowledged, UnsafeProducer
 from tidemark.ingest.quarantine_jobs import APPROVE, DISCARD, SEND, Sent
 from tidemark.ingest.replay_text import in_words
@@ -40,7 +40,7 @@ def filled(place: Place, tmp_path: Path) -> Place:
     """A file with every kind of row, and some events that came by no file, in quarantine."""
     bad = tmp_path / "bad.csv"
     bad.write_bytes(EVERY_KIND_OF_ROW)
-    ingest(place, [read(bad, Kind.PRODUCT, "2024-01-02")], chunk_bytes=1_000)
+    ingest(place, [read(bad, FileKind.PRODUCT, "2024-01-02")], chunk_bytes=1_000)
     place.send(Event("ingest-product", 0, 0, 0, None, product(number)) for number in range(3))
     place.send([Event("ingest-category", 0, 0, 0, None, b'{"id": "x", "category_name": "Luggage"}')])
     quarantined(place)
@@ -112,7 +112,7 @@ def test_what_is_valid_is_sent_once_and_marked(filled: Place) -> None:
         event, mark = sent[one["_id"]], one.pop("replayed")
         assert (mark["by"], mark["patch"]) == ("first", {"price": "0"})
         assert (mark["topic"], mark["partition"], mark["offset"]) == (event.topic, event.partition, event.offset)
-        assert event.told_at == one["told_at"]
+        assert event.registered_at == one["registered_at"]
         assert {**one, "status": "open"} == records[one["_id"]]
     assert statuses(filled) == {"replayed": 5, "open": len(records) - 5}
     # Again, with the same mark or another, by a patch of any kind: what is replayed is not open any more.
@@ -147,7 +147,7 @@ def test_what_is_valid_without_a_patch_goes_as_it_came(filled: Place) -> None:
     """As when the rules have been mended: these records were made by others."""
     filled.send([Event("ingest-product", 0, 0, 0, None, value := product(1, price=12.50))])
     (event,) = (one for one in filled.log() if one.value == value)
-    place = {"topic": event.topic, "partition": event.partition, "offset": event.offset, "told_at": event.timestamp, "position": 0}
+    place = {"topic": event.topic, "partition": event.partition, "offset": event.offset, "registered_at": event.timestamp, "position": 0}
     record = {"timestamp": datetime.fromtimestamp(event.timestamp / 1000, UTC), "reason": "price", "raw": value, "source": "api"}
     filled.database.quarantine.insert_one({"_id": event.source, **place, **record, "status": "open"})
     quarantined(filled)

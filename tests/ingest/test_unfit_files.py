@@ -9,7 +9,7 @@ import pytest
 from support.csvs import BOM, OBSERVED_AT, MemoryFile, categories, products
 from support.wording import Wording
 
-from tidemark.ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, PRODUCT_COLUMNS, Kind, UnfitFile
+from tidemark.ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, PRODUCT_COLUMNS, FileKind, UnfitFile
 from tidemark.ingest.plan import plan
 from tidemark.ingest.produce import read_chunk
 
@@ -41,20 +41,20 @@ UNFIT = {
 @pytest.mark.parametrize("what", UNFIT)
 def test_refused(what: str, wording: Wording) -> None:
     with pytest.raises(UnfitFile) as refused:
-        plan(MemoryFile(UNFIT[what]), Kind.PRODUCT, OBSERVED_AT, 100)
+        plan(MemoryFile(UNFIT[what]), FileKind.PRODUCT, OBSERVED_AT, 100)
     wording.check(str(refused.value))
 
 
 def test_a_product_file_is_no_category_file(wording: Wording) -> None:
     with pytest.raises(UnfitFile) as refused:
-        plan(MemoryFile(products(3)), Kind.CATEGORY, OBSERVED_AT, 100)
+        plan(MemoryFile(products(3)), FileKind.CATEGORY, OBSERVED_AT, 100)
     wording.check(str(refused.value))
 
 
 def test_a_quotation_mark_that_never_closes_in_a_short_file_is_one_record() -> None:
     """As csv.reader reads it. It is ragged, so it goes as it came, and validation says so."""
     content = ",".join(CATEGORY_COLUMNS).encode() + b'\n1,a\n"2,b\n3,c\n'
-    assert plan(MemoryFile(content), Kind.CATEGORY, OBSERVED_AT, 100).ingestion.rows == 2
+    assert plan(MemoryFile(content), FileKind.CATEGORY, OBSERVED_AT, 100).ingestion.rows == 2
 
 
 def _swapped(content: bytes) -> bytes:
@@ -77,7 +77,7 @@ def test_changed_since_it_was_planned(what: str, tmp_path: Path, wording: Wordin
     file = tmp_path / "products.csv"
     content = products(20) + ROW
     file.write_bytes(content)
-    planned = plan(file, Kind.PRODUCT, OBSERVED_AT, 1_000)
+    planned = plan(file, FileKind.PRODUCT, OBSERVED_AT, 1_000)
     last = planned.chunks[-1]
     assert len(planned.chunks) > 2
     assert read_chunk(file, planned.ingestion.bytes, last) == content[last.start : last.end]

@@ -68,9 +68,9 @@ def send(place: Place, count: int) -> None:
 
 def test_every_partition_with_first_offset_and_end(place: Place) -> None:
     with topics.admin() as client:
-        empty = watch.look(client)
+        empty = watch.fetch_end_offsets(client)
         send(place, 50)
-        found = watch.look(client)
+        found = watch.fetch_end_offsets(client)
     partitions = [(settings().category_topic, 0), *((settings().product_topic, number) for number in range(4))]
     assert [(one["topic"], one["partition"]) for one in found] == partitions
     assert [(one["start"], one["offset"]) for one in empty] == [(0, 0)] * 5
@@ -80,21 +80,21 @@ def test_every_partition_with_first_offset_and_end(place: Place) -> None:
 
 def test_a_topic_that_is_not_there_has_no_partitions(place: Place) -> None:
     with setting(product_topic="nowhere"), topics.admin() as client:
-        assert [(one["topic"], one["partition"]) for one in watch.look(client)] == [(settings().category_topic, 0)]
+        assert [(one["topic"], one["partition"]) for one in watch.fetch_end_offsets(client)] == [(settings().category_topic, 0)]
     with setting(product_topic="nowhere", category_topic="nothing"), topics.admin() as client:
-        assert watch.look(client) == []
+        assert watch.fetch_end_offsets(client) == []
 
 
 def test_what_is_written_follows_what_comes(place: Place, brisk: None) -> None:
     """The moment is MongoDB's, and moves on while nothing comes."""
     with watching(place):
-        wait_for(lambda: "looked_at" in log_end(place))
+        wait_for(lambda: "measured_at" in log_end(place))
         assert len(noted(place)) == 0
         send(place, 30)
         wait_for(lambda: noted(place) == place.ends())
-        looked_at = log_end(place)["looked_at"]
-        assert abs((datetime.now(UTC) - looked_at).total_seconds()) < 30
-        wait_for(lambda: log_end(place)["looked_at"] > looked_at)
+        measured_at = log_end(place)["measured_at"]
+        assert abs((datetime.now(UTC) - measured_at).total_seconds()) < 30
+        wait_for(lambda: log_end(place)["measured_at"] > measured_at)
     assert sum(noted(place).values()) == 30
 
 
@@ -123,13 +123,13 @@ def test_the_broker_is_killed_and_comes_back(
                 wording.check(re.sub(r"\([^)]*\)", "(<what its client says>)", str(refused.value)), "producer")
             assert time.monotonic() - started < 10
             wait_for(lambda: bool(told()))
-            looked_at = log_end(place)["looked_at"]
+            measured_at = log_end(place)["measured_at"]
         finally:
             fallible.kafka.start()
             fallible.wait()
         assert produce(producer, settings().product_topic, given, 20).events == 1
         wait_for(lambda: noted(place) == place.ends())
-        assert log_end(place)["looked_at"] > looked_at
+        assert log_end(place)["measured_at"] > measured_at
         assert sum(noted(place).values()) == 2
         wait_for(lambda: len(told()) > 1)
     assert [level for level, _ in told()] == ["WARNING", "INFO"], "what fails is said once"
@@ -139,7 +139,7 @@ def test_the_broker_is_killed_and_comes_back(
 def test_the_command_ends_when_it_is_told_to(place: Place, wording: Wording) -> None:
     process = subprocess.Popen([sys.executable, "-m", "tidemark.ingest.watch"], stdout=subprocess.PIPE, text=True)
     try:
-        wait_for(lambda: "looked_at" in log_end(place))
+        wait_for(lambda: "measured_at" in log_end(place))
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=30)
     finally:

@@ -19,7 +19,7 @@ from support.wording import Wording
 
 from tidemark.catalog.rules import RULES
 from tidemark.catalog.versions import CategoryVersion
-from tidemark.ingest.files import Kind
+from tidemark.ingest.files import FileKind
 from tidemark.ingest.generate import write
 from tidemark.serving.ledger import Category
 from tidemark.serving.publications import OtherRules
@@ -52,7 +52,7 @@ def test_made_up_drift_is_named_exactly_and_corrected(place: Place, spark: Spark
     told = place.database.product.find_one({"_id": moved}) or {}
     place.database.product.update_one({"_id": altered}, {"$set": {"price": 1234.5}})
     place.database.product.delete_one({"_id": deleted})
-    place.database.product.update_one({"_id": moved}, {"$set": {"_tide.version.told_at": 5}})
+    place.database.product.update_one({"_id": moved}, {"$set": {"_tide.version.registered_at": 5}})
     place.database.product.insert_one({**before, "_id": "B0MADEUP00", "asin": "B0MADEUP00"})
     place.database.category.update_one({"_id": category["_id"]}, {"$set": {"category_name": "made up"}})
     place.database.quarantine.delete_one({"_id": record["_id"]})
@@ -71,7 +71,7 @@ def test_made_up_drift_is_named_exactly_and_corrected(place: Place, spark: Spark
     wording.check(how[deleted], "a product that was deleted")
     wording.check(how["B0MADEUP00"], "a product that was made up")
     version = told["_tide"]["version"]
-    wording.check(how[moved], "a version", now=(*{**version, "told_at": 5}.values(),), right=(*version.values(),))
+    wording.check(how[moved], "a version", now=(*{**version, "registered_at": 5}.values(),), right=(*version.values(),))
     how, name = found["category"], category["category_name"]
     of_name = CategoryVersion(**category["_tide"]["version"])
     wording.check(how[str(category["_id"])], "a name", now=Category("made up", of_name), right=Category(name, of_name))
@@ -120,7 +120,11 @@ def test_every_row_of_a_file_is_accounted_for(place: Place, spark: SparkSession,
     categories, day = write(120, 1, seed=3, out=tmp_path, first_day=date(2024, 1, 1))
     bad = tmp_path / "bad.csv"
     bad.write_bytes(EVERY_KIND_OF_ROW)
-    files = [read(categories, Kind.CATEGORY, "2024-01-01"), read(day, Kind.PRODUCT, "2024-01-01"), read(bad, Kind.PRODUCT, "2024-01-02")]
+    files = [
+        read(categories, FileKind.CATEGORY, "2024-01-01"),
+        read(day, FileKind.PRODUCT, "2024-01-01"),
+        read(bad, FileKind.PRODUCT, "2024-01-02"),
+    ]
     ingest(place, files, chunk_bytes=2_000)
     # Rows that come twice, as a chunk that is repeated brings them, count once.
     place.send([event._replace(topic="ingest-product") for event in place.log() if event.topic == settings().product_topic][:50])

@@ -10,7 +10,7 @@ from support.catalogs import EVERY_KIND_OF_ROW, SAMPLE_CATEGORIES, SAMPLE_PRODUC
 from support.places import Place
 from support.streams import stream, wait_until_served
 
-from tidemark.ingest.files import Kind
+from tidemark.ingest.files import FileKind
 from tidemark.ingest.generate import write
 
 pytestmark = pytest.mark.servers
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.servers
 @pytest.mark.soak(proof="stack")
 @pytest.mark.skipif(not SAMPLE_PRODUCTS.exists(), reason="the real sample data is not at hand")
 def test_the_real_sample(place: Place) -> None:
-    files = [read(SAMPLE_CATEGORIES, Kind.CATEGORY, "2023-12-31"), read(SAMPLE_PRODUCTS, Kind.PRODUCT, "2023-12-31")]
+    files = [read(SAMPLE_CATEGORIES, FileKind.CATEGORY, "2023-12-31"), read(SAMPLE_PRODUCTS, FileKind.PRODUCT, "2023-12-31")]
     ingest(place, files, chunk_bytes=64 * 1024)
     with stream() as running:
         wait_until_served(place, running)
@@ -36,13 +36,13 @@ def test_days_in_any_order_told_twice_and_cut_short(place: Place, tmp_path: Path
     # Newest first, then older ones: what was true counts, not what came last.
     order = [days[2], days[0], bad, days[3], days[1]]
     with stream() as running:
-        ingest(place, [read(categories, Kind.CATEGORY, "2024-01-01")], chunk_bytes=1_000)
+        ingest(place, [read(categories, FileKind.CATEGORY, "2024-01-01")], chunk_bytes=1_000)
         for path in order:
-            file = read(path, Kind.PRODUCT, dates[path])
+            file = read(path, FileKind.PRODUCT, dates[path])
             send_part(place, file, chunk_bytes=20_000)
             ingest(place, [file], chunk_bytes=20_000)
         sent = place.ends()
-        ingest(place, [read(path, Kind.PRODUCT, dates[path]) for path in order], chunk_bytes=7_000)
+        ingest(place, [read(path, FileKind.PRODUCT, dates[path]) for path in order], chunk_bytes=7_000)
         assert place.ends() == sent, "a file that was told before has been sent again"
         wait_until_served(place, running)
     expected = [CsvFile(categories, "category", "2024-01-01", 0)]

@@ -16,7 +16,7 @@ from support.places import Place
 from support.streams import Stream, stream, wait_until_served
 
 from tidemark.ingest import jobs
-from tidemark.ingest.files import Kind
+from tidemark.ingest.files import FileKind
 from tidemark.ingest.generate import write
 from tidemark.ingest.newest import FIELDS
 from tidemark.ingest.preview import Told, preview
@@ -65,7 +65,7 @@ def test_what_it_says_is_what_happens(place: Place, tmp_path: Path) -> None:
     renamed.write_bytes(re.sub(rb'\n2,("?)', rb"\n2,\1The new ", categories.read_bytes()) + b"9999,Added\n")
     day = {path: f"2024-01-0{number}" for number, path in enumerate(days, start=1)}
     with stream() as running:
-        first = [read(categories, Kind.CATEGORY, "2024-01-02"), read(days[1], Kind.PRODUCT, day[days[1]])]
+        first = [read(categories, FileKind.CATEGORY, "2024-01-02"), read(days[1], FileKind.PRODUCT, day[days[1]])]
         of_nothing = look(place, first)
         assert (of_nothing["before"]["products"], of_nothing["shifts"]["products"]) == (0, None)
         serve(place, running, first)
@@ -74,8 +74,10 @@ def test_what_it_says_is_what_happens(place: Place, tmp_path: Path) -> None:
         assert_served(place, of_nothing["after"], of_nothing)
 
         # A newer day with rows of every kind, and an older one told later; a category renamed and one more.
-        second = [read(renamed, Kind.CATEGORY, "2024-01-03")]
-        second += [read(path, Kind.PRODUCT, when) for path, when in ((days[2], day[days[2]]), (bad, "2024-01-03"), (days[0], day[days[0]]))]
+        second = [read(renamed, FileKind.CATEGORY, "2024-01-03")]
+        second += [
+            read(path, FileKind.PRODUCT, when) for path, when in ((days[2], day[days[2]]), (bad, "2024-01-03"), (days[0], day[days[0]]))
+        ]
         found, before = look(place, second), states(place)
         rejected = place.database.quarantine.count_documents({})
         assert_served(place, found["before"], {"by_category": []})

@@ -22,7 +22,7 @@ from support.wording import Wording
 from tidemark.catalog.events import Event
 from tidemark.catalog.rules import RULES, Rules
 from tidemark.ingest import quarantine_jobs as jobs
-from tidemark.ingest.files import Kind
+from tidemark.ingest.files import FileKind
 from tidemark.ingest.produce import RECOMMENDED
 from tidemark.serving import withdrawals
 from tidemark.serving.database import Document
@@ -69,7 +69,7 @@ def test_replays_of_every_kind(place: Place, spark: SparkSession, work: Batch, t
     """Some mended by one field, then the rest by all, then all of it again: the reports are those of a recomputation each time."""
     bad = tmp_path / "bad.csv"
     bad.write_bytes(EVERY_KIND_OF_ROW)
-    file = read(bad, Kind.PRODUCT, "2024-01-02")
+    file = read(bad, FileKind.PRODUCT, "2024-01-02")
     random = Random(131)
     place.send([*any_log(random, 500), *updates(random, 300, keys=60)])
     ingest(place, [file], chunk_bytes=1_000)
@@ -127,7 +127,7 @@ def test_replays_of_every_kind(place: Place, spark: SparkSession, work: Batch, t
     withdrawn = [one for one in records(place) if one["reason"] == "withdrawn"]
     assert {one["status"] for one in withdrawn} == {"discarded"}
     assert len(withdrawn) == accepted["file_rows"]
-    withdrawals.restore(place.database, accepted["ingestion"])
+    withdrawals.reinstate(place.database, accepted["ingestion"])
     serve(place, spark)
     assert "quarantine" in night(Batch(place.database, spark))[0]
     assert_exact(place)

@@ -17,7 +17,7 @@ from support.wording import Wording
 
 from tidemark.catalog.cube import MEASURES
 from tidemark.catalog.rules import RULES
-from tidemark.ingest.files import Kind
+from tidemark.ingest.files import FileKind
 from tidemark.ingest.generate import write
 from tidemark.serving import history, publications, verifications, withdrawals
 from tidemark.serving.publications import OtherRules
@@ -62,9 +62,9 @@ def test_the_wrong_file_and_back(place: Place, spark: SparkSession, tmp_path: Pa
     categories, *days = write(60, 3, seed=5, out=tmp_path, first_day=date(2024, 1, 1))
     strange = tmp_path / "strange.csv"
     strange.write_bytes(EVERY_KIND_OF_ROW)
-    ingest(place, [read(categories, Kind.CATEGORY, "2024-01-01")], chunk_bytes=5_000)
+    ingest(place, [read(categories, FileKind.CATEGORY, "2024-01-01")], chunk_bytes=5_000)
     identities = [
-        ingest(place, [read(path, Kind.PRODUCT, f"2024-01-0{number}")], chunk_bytes=5_000)[0]
+        ingest(place, [read(path, FileKind.PRODUCT, f"2024-01-0{number}")], chunk_bytes=5_000)[0]
         for number, path in enumerate((*days[:2], strange, days[2]), start=1)
         if number < 4
     ]
@@ -75,7 +75,7 @@ def test_the_wrong_file_and_back(place: Place, spark: SparkSession, tmp_path: Pa
 
     work = Batch(place.database, spark)
     before = place.database.report_summary.find_one() or {}
-    foreseen = work.foresee(wrong, take_back=False)
+    foreseen = work.impact(wrong, take_back=False)
     for identity in (wrong, strange_id):
         assert withdrawals.withdraw(place.database, identity, "somebody", "the wrong file").by == "somebody"
     with pytest.raises(OtherRules) as refused:
@@ -94,9 +94,9 @@ def test_the_wrong_file_and_back(place: Place, spark: SparkSession, tmp_path: Pa
 
     # The same file again is refused; as of the day that it is really of, it is another ingestion.
     with pytest.raises(withdrawals.Withdrawn) as known:
-        ingest(place, [read(days[1], Kind.PRODUCT, "2024-01-02")], chunk_bytes=5_000)
+        ingest(place, [read(days[1], FileKind.PRODUCT, "2024-01-02")], chunk_bytes=5_000)
     assert all(value in str(known.value) for value in (days[1].name, wrong, "somebody"))
-    ingest(place, [read(days[1], Kind.PRODUCT, "2024-01-03")], chunk_bytes=5_000)
+    ingest(place, [read(days[1], FileKind.PRODUCT, "2024-01-03")], chunk_bytes=5_000)
     # Events of it that come yet, as a chunk that is repeated brings them, are rejected at once.
     place.send([event for event in place.log() if event.ingestion == wrong][:20])
     place.send(updates(Random(3), 50, keys=20))
@@ -104,8 +104,8 @@ def test_the_wrong_file_and_back(place: Place, spark: SparkSession, tmp_path: Pa
     assert all_wrong(place) == []
 
     for identity in (wrong, strange_id):
-        withdrawals.restore(place.database, identity)
-        withdrawals.restore(place.database, identity)
+        withdrawals.reinstate(place.database, identity)
+        withdrawals.reinstate(place.database, identity)
     assert night(place, spark) != {}
     assert all_wrong(place) == []
     assert place.database.quarantine.count_documents({"reason": "withdrawn", "status": {"$ne": "healed"}}) == 0
@@ -121,8 +121,8 @@ def test_a_category_file_is_withdrawn(place: Place, spark: SparkSession, tmp_pat
     names, others = tmp_path / "names.csv", tmp_path / "others.csv"
     names.write_text("id,category_name\n1,Bags\n2,Lamps\n")
     others.write_text("id,category_name\n1,Sgab\n3,Spmal\n")
-    ingest(place, [read(names, Kind.CATEGORY, "2024-01-01")], chunk_bytes=5_000)
-    (wrong,) = ingest(place, [read(others, Kind.CATEGORY, "2024-01-01")], chunk_bytes=5_000)
+    ingest(place, [read(names, FileKind.CATEGORY, "2024-01-01")], chunk_bytes=5_000)
+    (wrong,) = ingest(place, [read(others, FileKind.CATEGORY, "2024-01-01")], chunk_bytes=5_000)
     place.send(updates(Random(4), 60, keys=20))
     assert night(place, spark) == {}
     withdrawals.withdraw(place.database, wrong, "somebody", "")

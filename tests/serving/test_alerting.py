@@ -1,4 +1,4 @@
-"""Looks on a real MongoDB: what is kept between them, who is told, and what happens where that fails."""
+"""CachedStatus on a real MongoDB: what is kept between them, who is told, and what happens where that fails."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Channel:
 
 def look(database: Database[Document], elsewhere: Kept | None = None, calm: str = "0", **channels: Send) -> None:
     with setting(alert_heartbeat_minutes="0", alert_calm_minutes=calm):
-        alerting.look(database, elsewhere or Kept(), channels, settings())
+        alerting.evaluate_alerts(database, elsewhere or Kept(), channels, settings())
 
 
 def lives(database: Database[Document], alive: bool = True) -> None:
@@ -62,7 +62,7 @@ def lives(database: Database[Document], alive: bool = True) -> None:
         ledger.commit(database, generation, MicroBatch(0, TideMark({TopicPartition("products", 0): 10}), {}))
     beat = datetime.now(UTC) + timedelta(hours=1 if alive else -1)  # in an hour: however slowly this test goes on
     database.state.update_one({"_id": "ledger"}, {"$set": {"heartbeat": beat}})
-    ends = {"offsets": [{"topic": "products", "partition": 0, "offset": 10}], "looked_at": datetime.now(UTC)}
+    ends = {"offsets": [{"topic": "products", "partition": 0, "offset": 10}], "measured_at": datetime.now(UTC)}
     database.state.update_one({"_id": "log_end"}, {"$set": ends}, upsert=True)
 
 
@@ -148,10 +148,10 @@ def test_looks_at_once_tell_once(database: Database[Document]) -> None:
         def tell(message: Message) -> None:
             nonlocal second
             if second is None:
-                second = pool.submit(alerting.look, database, Kept(), {"mail": mail}, of)
+                second = pool.submit(alerting.evaluate_alerts, database, Kept(), {"mail": mail}, of)
             mail(message)
 
-        alerting.look(database, Kept(), {"mail": tell}, of)
+        alerting.evaluate_alerts(database, Kept(), {"mail": tell}, of)
         assert second is not None
         second.result(60)
     assert mail.said == [("stream", True)]

@@ -61,7 +61,7 @@ def found(*looks: tuple[float, dict[str, Any]]) -> dict[Condition, str | None]:
 
 
 def every(minutes: float, until: float, **given: Any) -> list[tuple[float, dict[str, Any]]]:
-    """Looks at the same state, one after the other; the newest event served is always so fresh."""
+    """CachedStatus at the same state, one after the other; the newest event served is always so fresh."""
     times = [minutes * number for number in range(int(until / minutes) + 1)]
     return [(at, state(NOON + at * MINUTE, **given)) for at in times]
 

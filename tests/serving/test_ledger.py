@@ -141,7 +141,7 @@ def test_a_commit_moves_all_there_is_to_move(database: Database[Document]) -> No
     assert document["committed_at"] >= document["started_at"]
     assert cells(database) == {HERE: 2, THERE: -2}, "a cell that nothing changes is not written"
     assert all(isinstance(one[measure], Int64) for one in database.cube_cell.find() for measure in MEASURES)
-    version = {"told_at": 1, "position": 2, "partition": 3, "offset": 4}
+    version = {"registered_at": 1, "position": 2, "partition": 3, "offset": 4}
     assert list(database.category.find()) == [{"_id": 7, "category_name": "Luggage", "_tide": {"version": version}}]
 
 

@@ -22,7 +22,7 @@ P0, P1 = TopicPartition("products", 0), TopicPartition("products", 1)
 
 FRESHNESS = {
     *("publication", "mark", "published_at", "newest_observation", "newest_event", "heartbeat", "seconds_since_heartbeat"),
-    *("events_behind", "looked_at", "drift", "quarantined", "rules"),
+    *("events_behind", "measured_at", "drift", "quarantined", "rules"),
 }
 
 
@@ -76,15 +76,15 @@ def test_how_far_behind_is_known_only_where_somebody_has_looked_within_a_minute(
         {"topic": "others", "partition": 0, "start": 0, "offset": 1},
     ]
     for seconds, behind in ((0, 10), (50, 10), (70, None)):
-        looked_at = (datetime.now(UTC) - timedelta(seconds=seconds)).replace(microsecond=0)
-        database.state.replace_one({"_id": "log_end"}, {"offsets": ends, "looked_at": looked_at}, upsert=True)
+        measured_at = (datetime.now(UTC) - timedelta(seconds=seconds)).replace(microsecond=0)
+        database.state.replace_one({"_id": "log_end"}, {"offsets": ends, "measured_at": measured_at}, upsert=True)
         found = freshness(database)
-        assert (found["events_behind"], found["looked_at"]) == (behind, looked_at if behind is not None else None)
+        assert (found["events_behind"], found["measured_at"]) == (behind, measured_at if behind is not None else None)
 
 
 def test_an_ingestion_is_served_once_the_stream_has_reached_the_ends_of_all_its_chunks(database: Database[Document]) -> None:
     plan = [Chunk(0, 0, 50, 4, "00"), Chunk(1, 50, 90, 3, "01")]
-    told_at = ingestions.register(database, Ingestion("i", "product", "/in/a.csv", "a.csv", 90, 7, "02", MOMENT), plan)
+    registered_at = ingestions.register(database, Ingestion("i", "product", "/in/a.csv", "a.csv", 90, 7, "02", MOMENT), plan)
     generation = ledger.start_generation(database, "rules", {}).generation
 
     def progress() -> dict[str, Any]:
@@ -93,7 +93,15 @@ def test_an_ingestion_is_served_once_the_stream_has_reached_the_ends_of_all_its_
 
     assert progress() == {
         **{"_id": "i", "kind": "product", "file": "/in/a.csv", "name": "a.csv", "bytes": 90, "rows": 7},
-        **{"observed_at": MOMENT, "told_at": told_at, "chunks": 2, "done": 0, "acknowledged": 0, "served": False, "withdrawn": None},
+        **{
+            "observed_at": MOMENT,
+            "registered_at": registered_at,
+            "chunks": 2,
+            "done": 0,
+            "acknowledged": 0,
+            "served": False,
+            "withdrawn": None,
+        },
     }
     ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 4}), {}))
     ingestions.finish_chunk(database, "i", 0, 4, TideMark({P0: 4}))
@@ -138,7 +146,7 @@ def test_how_far_each_layer_has_come_in_each_partition(database: Database[Docume
     ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 10, P1: 5}), {}))
     notes.landed(database, TideMark({P0: 7}))
     ends = [{"topic": of.topic, "partition": of.partition, "start": 2, "offset": end} for of, end in ((P0, 12), (P1, 4))]
-    database.state.replace_one({"_id": "log_end"}, {"offsets": ends, "looked_at": MOMENT}, upsert=True)
+    database.state.replace_one({"_id": "log_end"}, {"offsets": ends, "measured_at": MOMENT}, upsert=True)
     told = ("log_start", "published", "landed", "served", "log_end", "behind")
     found = {one["partition"]: tuple(one[name] for name in told) for one in database.report_partition.find()}
     assert found == {0: (2, 3, 7, 10, 12, 2), 1: (2, 0, 0, 5, 4, 0)}

@@ -22,7 +22,7 @@ from tidemark.serving.database import Document
 from tidemark.serving.ledger import Category, Fenced, MicroBatch, Tag
 from tidemark.serving.publications import NoPublication, OtherRules, Result, StartAgain
 from tidemark.serving.snapshot import snapshot
-from tidemark.serving.verifications import Differences, Drifted, Kind, NotVerified
+from tidemark.serving.verifications import DifferenceKind, Differences, Drifted, NotVerified
 
 pytestmark = pytest.mark.servers
 
@@ -246,12 +246,12 @@ def test_verifications(database: Database[Document], wording: Wording) -> None:
     assert cells.total == 1
     many = verifications.first((f"B{number:09d}", "$title: missing") for number in range(250))
     assert (many.total, len(many.named)) == (250, 100)
-    found = dict.fromkeys(Kind, Differences(0, []))
+    found = dict.fromkeys(DifferenceKind, Differences(0, []))
     former = publications.read(database, 0)
     clean = verifications.store(database, draft, former, found, 3, ALIKE)
     wording.check("\n".join(verifications.lines(clean)), "no drift")
     assert [verifications.asks(clean, on_drift) for on_drift in ("correct", "ask", "fail")] == [False] * 3
-    kept = verifications.store(database, draft, former, {**found, Kind.CELL: cells, Kind.PRODUCT: many}, 3, ALIKE)
+    kept = verifications.store(database, draft, former, {**found, DifferenceKind.CELL: cells, DifferenceKind.PRODUCT: many}, 3, ALIKE)
     assert kept == verifications.read(database, draft.number)
     assert (kept["drift"], kept["counts"]["product"], kept["reconciled"]) == (251, 250, 3)
     assert (kept["named"]["cell"], kept["named"]["product"][9]) == (
@@ -262,7 +262,7 @@ def test_verifications(database: Database[Document], wording: Wording) -> None:
     assert [verifications.asks(kept, on_drift) for on_drift in ("correct", "ask")] == [False, True]
     wording.check(refused(lambda: verifications.asks(kept, "fail"), Drifted), "refused")
     assert not verifications.is_expected(kept)
-    changed = verifications.store(database, draft, replace(former, rules="former rules"), {**found, Kind.CELL: cells}, 3, ALIKE)
+    changed = verifications.store(database, draft, replace(former, rules="former rules"), {**found, DifferenceKind.CELL: cells}, 3, ALIKE)
     assert verifications.is_expected(changed)
     wording.check("\n".join(verifications.lines(changed)), "by other rules")
 

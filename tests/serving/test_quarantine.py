@@ -23,7 +23,7 @@ SERVED = TideMark({TopicPartition("products", 0): 100, TopicPartition("categorie
 
 
 def record_of(identity: str, **fields: Any) -> Document:
-    place = {"topic": "products", "partition": 0, "offset": 7, "timestamp": MOMENT, "told_at": 17, "position": 0}
+    place = {"topic": "products", "partition": 0, "offset": 7, "timestamp": MOMENT, "registered_at": 17, "position": 0}
     return {"_id": identity, **place, "reason": "price", "raw": b"{}", "source": "api", "status": "open", **fields}
 
 
@@ -104,15 +104,15 @@ def test_records_come_in_the_order_of_the_log(database: Database[Document]) -> N
 
 
 def test_records_written_before_they_said_when_they_were_told(database: Database[Document]) -> None:
-    told_at = ingestions.register(database, Ingestion("i", "product", "/in/a", "a", 90, 4, "02", MOMENT), [Chunk(0, 0, 90, 4, "00")])
+    registered_at = ingestions.register(database, Ingestion("i", "product", "/in/a", "a", 90, 4, "02", MOMENT), [Chunk(0, 0, 90, 4, "00")])
     insert(database, "file", source={"ingestion": "i", "position": 5, "file": "a"})
     insert(database, "unknown", source={"ingestion": "?", "position": 6, "file": None})
     insert(database, "api")
-    insert(database, "newer", told_at=3, position=4)
-    database.quarantine.update_many({"_id": {"$ne": "newer"}}, {"$unset": {"told_at": True, "position": True}})
+    insert(database, "newer", registered_at=3, position=4)
+    database.quarantine.update_many({"_id": {"$ne": "newer"}}, {"$unset": {"registered_at": True, "position": True}})
     query = quarantine.selected(database, Selection(), SERVED)
-    found = {one["_id"]: (one["told_at"], one["position"]) for some in quarantine.records(database, query) for one in some}
-    registered, stored = (int(moment.timestamp() * 1000) for moment in (told_at, MOMENT))
+    found = {one["_id"]: (one["registered_at"], one["position"]) for some in quarantine.records(database, query) for one in some}
+    registered, stored = (int(moment.timestamp() * 1000) for moment in (registered_at, MOMENT))
     assert found == {"file": (registered, 5), "unknown": (stored, 6), "api": (stored, 0), "newer": (3, 4)}
 
 
@@ -146,7 +146,7 @@ class TestRestore:
 
     def restored(self, database: Database[Document], record: Document, *rejected: Document) -> Document:
         events = [{**one, "reason": "price"} for one in rejected]
-        quarantine.restore(database.quarantine, [({**record, "reason": "$price"}, events)])
+        quarantine.replace_records(database.quarantine, [({**record, "reason": "$price"}, events)])
         found = database.quarantine.find_one({"_id": record["_id"]})
         assert found is not None
         fields = {**record, "reason": "$price"}

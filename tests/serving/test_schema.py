@@ -26,7 +26,7 @@ NOW = datetime(2023, 10, 31, 12, tzinfo=UTC)
 CELL = {"category_id": 1, "price_level": 5, "is_best_seller": True}
 SUMS = dict.fromkeys(MEASURES, Int64(1))
 OFFSET = {"topic": "t", "partition": 0, "offset": 7}
-CATEGORY_VERSION = {"told_at": Int64(1), "position": 0, "partition": 0, "offset": 0}
+CATEGORY_VERSION = {"registered_at": Int64(1), "position": 0, "partition": 0, "offset": 0}
 VERSION = {"observed_at": Int64(1), **CATEGORY_VERSION}
 CONTRIBUTION = [1, 5, True, *([1] * len(MEASURES))]
 
@@ -86,7 +86,7 @@ GOOD: dict[str, Document] = {
         "raw": Binary(b"{}"),
         "source": "api",
         "status": "open",
-        "told_at": 17,
+        "registered_at": 17,
         "position": 0,
         "replayed": {"at": NOW, "by": "a run", "patch": {}, "topic": "t", "partition": 0, "offset": 1},
         "discarded": {"at": NOW, "by": "a run", "why": "test"},
@@ -100,7 +100,7 @@ GOOD: dict[str, Document] = {
         "rows": 1,
         "content": "00",
         "observed_at": NOW,
-        "told_at": NOW,
+        "registered_at": NOW,
         "chunks": 1,
         "reconciled": True,
     },
@@ -167,7 +167,7 @@ MAY_BE_MISSING = {
     ("ingestion_chunk", "acknowledged"),
     ("ingestion_chunk", "ends"),
     ("ingestion", "reconciled"),
-    *(("quarantine", name) for name in ("told_at", "position", "replayed", "discarded")),
+    *(("quarantine", name) for name in ("registered_at", "position", "replayed", "discarded")),
     ("alert", "told.mail"),
     ("verification", "compared"),
     # Number 0 was not cut from anything.

@@ -31,7 +31,7 @@ def test_the_state_of_an_empty_database(database: Database[Document]) -> None:
         "last_micro_batch": None,
         "control": {**dict.fromkeys(("by", "since", "reason", "stopped_at")), "paused": False},
     }
-    assert found["log"] == {"offsets": [], "looked_at": None, "lag": None}
+    assert found["log"] == {"offsets": [], "measured_at": None, "lag": None}
     assert (found["quarantine"], found["ingestions"]) == ({}, {"served": 0, "under_way": 0, "newest": []})
     assert (found["partitions"], found["rates"], found["publications"]) == ([], [], [])
     assert found["raw_history"] == {"offsets": [], "landed_at": None}
@@ -46,14 +46,14 @@ def test_the_whole_state(database: Database[Document]) -> None:
     generation = ledger.start_generation(database, "rules", {"products": "id"}).generation
     ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 10}), {}, newest_event=MOMENT, progress={"events": 8, "behind": None}))
     ends = [{"topic": "products", "partition": partition, "start": 0, "offset": offset} for partition, offset in ((0, 12), (1, 3))]
-    database.state.insert_one({"_id": "log_end", "offsets": ends, "looked_at": datetime.now(UTC)})
+    database.state.insert_one({"_id": "log_end", "offsets": ends, "measured_at": datetime.now(UTC)})
     for number, (reason, status) in enumerate((("asin", "open"), ("date", "open"), ("asin", "open"), ("stars", "healed"))):
         record = {"topic": "products", "partition": 0, "offset": number, "timestamp": MOMENT, "raw": None, "source": "api"}
         database.quarantine.insert_one({"_id": str(number), "reason": reason, "status": status, **record})
     for identity in ("a", "b"):
         file = Ingestion(identity, "product", "/in/a.csv", "a.csv", 9, 1, "00", MOMENT)
         ingestions.register(database, file, [Chunk(0, 0, 9, 1, "00")])
-    database.ingestion.update_one({"_id": "a"}, {"$set": {"told_at": MOMENT}})
+    database.ingestion.update_one({"_id": "a"}, {"$set": {"registered_at": MOMENT}})
     ingestions.finish_chunk(database, "a", 0, 1, TideMark({P0: 10}))
     notes.landed(database, TideMark({P0: 7}))
     found = state(database)
@@ -102,7 +102,7 @@ def test_the_newest_ingestions_and_publications_are_listed(database: Database[Do
         publish(database, number, at=MOMENT + timedelta(days=number))
         file = Ingestion(f"{number:02}", "product", f"/in/{number}.csv", f"{number}.csv", 9, 1, "00", MOMENT)
         ingestions.register(database, file, [Chunk(0, 0, 9, 1, "00")])
-        database.ingestion.update_one({"_id": file.id}, {"$set": {"told_at": MOMENT + timedelta(days=number)}})
+        database.ingestion.update_one({"_id": file.id}, {"$set": {"registered_at": MOMENT + timedelta(days=number)}})
     found = state(database)
     assert [one["publication"] for one in found["publications"]] == list(range(14, 4, -1))
     assert [one["name"] for one in found["ingestions"]["newest"]] == [f"{number}.csv" for number in range(14, 4, -1)]
@@ -110,7 +110,7 @@ def test_the_newest_ingestions_and_publications_are_listed(database: Database[Do
 
 def test_lag_is_null_where_nobody_has_looked_within_a_minute(database: Database[Document]) -> None:
     ends = [{"topic": "products", "partition": 0, "start": 0, "offset": 12}]
-    database.state.insert_one({"_id": "log_end", "offsets": ends, "looked_at": datetime.now(UTC) - timedelta(seconds=70)})
+    database.state.insert_one({"_id": "log_end", "offsets": ends, "measured_at": datetime.now(UTC) - timedelta(seconds=70)})
     found = state(database)
     assert found["log"]["lag"] is None
     assert found["log"]["offsets"] == ends

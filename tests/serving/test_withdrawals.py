@@ -39,16 +39,16 @@ def test_it_is_a_rule_and_the_former_rules_come_back(registered: Database[Docume
     assert withdrawals.changed(of_both, "c", take_back=False).withdrawn == ("a", "b", "c")
     assert control.read(registered).restarts == 2, "a second time changes nothing"
     for identity in ("a", "b", "a"):
-        withdrawals.restore(registered, identity)
+        withdrawals.reinstate(registered, identity)
     assert withdrawals.in_force(registered).fingerprint() == RULES.fingerprint()
     assert control.read(registered).restarts == 4
 
 
 def test_what_is_not_there_is_refused_with_what_is(registered: Database[Document], wording: Wording) -> None:
     withdrawals.withdraw(registered, "a", "ann", "wrong date")
-    registered.ingestion.update_one({"_id": "b"}, {"$set": {"told_at": MOMENT}})
+    registered.ingestion.update_one({"_id": "b"}, {"$set": {"registered_at": MOMENT}})
     registered.ingestion.update_one(
-        {"_id": "a"}, {"$set": {"told_at": MOMENT + timedelta(days=1), "withdrawn.at": MOMENT + timedelta(days=2)}}
+        {"_id": "a"}, {"$set": {"registered_at": MOMENT + timedelta(days=1), "withdrawn.at": MOMENT + timedelta(days=2)}}
     )
     with pytest.raises(withdrawals.NoIngestion) as missing:
         withdrawals.withdraw(registered, "x", "ann", "")
@@ -88,5 +88,5 @@ def test_the_rules_stay_while_a_rebuild_is_under_way(registered: Database[Docume
     withdrawals.withdraw(registered, "a", "ann", "")
     registered.state.update_one({"_id": "ledger"}, {"$set": {"rebuilding": 3}})
     with pytest.raises(withdrawals.Rebuilding):
-        withdrawals.restore(registered, "a")
+        withdrawals.reinstate(registered, "a")
     assert withdrawals.in_force(registered).withdrawn == ("a",)

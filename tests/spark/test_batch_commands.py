@@ -34,15 +34,15 @@ def test_what_would_come_again_and_what_may_pass(
     place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, wording: Wording
 ) -> None:
     with setting(database="not_prepared"):
-        assert batch.main(["cut"]) == job.FAILED_FOR_GOOD
+        assert batch.main(["cut"]) == job.FAILED_PERMANENTLY
     wording.check(last_line(caplog), "not prepared")
-    assert batch.main(["cut"]) == job.FAILED_FOR_GOOD
+    assert batch.main(["cut"]) == job.FAILED_PERMANENTLY
     wording.check(last_line(caplog), "no stream")
-    assert batch.main(["publish", "9"]) == job.FAILED_FOR_GOOD
+    assert batch.main(["publish", "9"]) == job.FAILED_PERMANENTLY
     wording.check(last_line(caplog), "no publication")
     ledger.start_generation(place.database, RULES.fingerprint(), {})
     assert batch.main(["cut"]) == 0
-    assert batch.main(["publish", "1"]) == job.FAILED_FOR_GOOD
+    assert batch.main(["publish", "1"]) == job.FAILED_PERMANENTLY
     wording.check(last_line(caplog), "not verified")
     monkeypatch.setattr(publications, "cut", lambda *_: 1 / 0)
     assert batch.main(["cut"]) == batch.FAILED
@@ -58,7 +58,7 @@ def test_one_command_at_a_time(place: Place, caplog: pytest.LogCaptureFixture, m
 
 def test_a_job_is_a_process_whose_result_and_last_line_come_back(place: Place, caplog: pytest.LogCaptureFixture, wording: Wording) -> None:
     assert job.run("publications").split()[:2] == ["0", "served"]
-    with pytest.raises(job.JobFailedForGood) as refused:
+    with pytest.raises(job.JobFailedPermanently) as refused:
         job.run("cut")
     wording.check(str(refused.value), "failed for good")
     ledger.start_generation(place.database, RULES.fingerprint(), {})

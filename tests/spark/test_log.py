@@ -16,7 +16,7 @@ from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.serving import ledger
 from tidemark.serving.ledger import TopicsRecreated
 from tidemark.settings import settings
-from tidemark.spark.log import MissingOffsets, UnfitTopic, identities, look
+from tidemark.spark.log import MissingOffsets, UnfitTopic, describe_log, identities
 
 pytestmark = pytest.mark.servers
 
@@ -25,19 +25,19 @@ DAY_MS = 86_400_000
 
 def complaint() -> str:
     with pytest.raises(UnfitTopic) as raised:
-        look()
+        describe_log()
     return str(raised.value)
 
 
 def missing_from(mark: TideMark) -> str:
     with pytest.raises(MissingOffsets) as raised:
-        look().require(mark)
+        describe_log().require(mark)
     return str(raised.value)
 
 
 def test_each_setting_that_endangers_events_is_named_with_what_to_do(place: Place, wording: Wording) -> None:
     products, categories = settings().topics
-    look()
+    describe_log()
     for topic in (products, categories):
         for name, wrong, right in (
             ("cleanup.policy", "compact", "delete"),
@@ -50,9 +50,9 @@ def test_each_setting_that_endangers_events_is_named_with_what_to_do(place: Plac
             broker.configure(topic, {name: wrong})
             wording.check(complaint(), f"{'product' if topic == products else 'category'} {name} {wrong}")
             broker.configure(topic, {name: right})
-            look()
+            describe_log()
     broker.configure(products, {"retention.ms": "-1"})
-    look()
+    describe_log()
     broker.configure(products, {"retention.ms": "1000"})
     broker.configure(categories, {"cleanup.policy": "compact"})
     assert all(topic in complaint() for topic in (products, categories)), "both are named at once"
@@ -61,7 +61,7 @@ def test_each_setting_that_endangers_events_is_named_with_what_to_do(place: Plac
 def test_missing_and_recreated_topics(place: Place, wording: Wording) -> None:
     products, categories = settings().topics
     before = identities()
-    assert look().identities == before
+    assert describe_log().identities == before
     ledger.start_generation(place.database, "rules", before)
     broker.recreate(categories)
     after = identities()
@@ -69,7 +69,7 @@ def test_missing_and_recreated_topics(place: Place, wording: Wording) -> None:
     with pytest.raises(TopicsRecreated, match=categories):
         ledger.read(place.database).require_topics(after)
     broker.delete(categories)
-    for asked in (look, identities):
+    for asked in (describe_log, identities):
         with pytest.raises(UnfitTopic) as missing:
             asked()
         wording.check(str(missing.value))
@@ -80,18 +80,18 @@ def test_offsets_that_are_missing_are_named(place: Place, wording: Wording) -> N
     products, categories = settings().topics
     place.send(updates(Random(1), 400, keys=50))
     ends = place.ends()
-    log = look()
+    log = describe_log()
     assert TideMark(log.ends) == ends
     assert set(log.starts.values()) == {0}
     log.require(TideMark())
     log.require(ends)
     first, second = TopicPartition(products, 0), TopicPartition(products, 1)
     broker.forget(*first, below=20)
-    look().require(TideMark({**ends, first: 20}))
+    describe_log().require(TideMark({**ends, first: 20}))
     wording.check(missing_from(TideMark()), "left the log")
     wording.check(missing_from(TideMark({**ends, first: 19})), "the last of them")
     broker.forget(*second, below=ends[second])
-    look().require(TideMark({**ends, first: 20}))
+    describe_log().require(TideMark({**ends, first: 20}))
     said = missing_from(TideMark({**ends, second: ends[second] - 1}))
     assert f"{products}/1:" in said
     assert said.count(f" {ends[second] - 1} ") == 2, "from that one to that one"
@@ -99,7 +99,7 @@ def test_offsets_that_are_missing_are_named(place: Place, wording: Wording) -> N
     assert f"{products}/0:" in said
     assert re.findall(r"\d+", said.partition("/0:")[2]) == [str(ends[first] + 1), str(ends[first])]
     wording.check(missing_from(TideMark({**ends, TopicPartition(products, 9): 1})), "beyond the end")
-    assert json.loads(look().starting_offsets(TideMark({first: 20}))) == {
+    assert json.loads(describe_log().starting_offsets(TideMark({first: 20}))) == {
         products: {"0": 20, "1": 0, "2": 0, "3": 0},
         categories: {"0": 0},
     }

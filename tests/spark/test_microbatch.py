@@ -83,9 +83,15 @@ def product(offset: int, category_id: int, asin: str = "B0T0000001") -> Event:
     return Event(PRODUCTS, 0, offset, NOW, None, json.dumps(record).encode())
 
 
-def named(offset: int, name: str, told_at: int) -> Event:
+def named(offset: int, name: str, registered_at: int) -> Event:
     return Event(
-        CATEGORIES, 0, offset, NOW, None, json.dumps({"id": 7, "category_name": name}).encode(), (("tide-told-at", b"%d" % told_at),)
+        CATEGORIES,
+        0,
+        offset,
+        NOW,
+        None,
+        json.dumps({"id": 7, "category_name": name}).encode(),
+        (("tide-registered-at", b"%d" % registered_at),),
     )
 
 
@@ -159,8 +165,8 @@ def test_what_a_micro_batch_tells_of_itself(place: Place, spark: SparkSession) -
 
     def look(seconds_ago: int) -> None:
         ends = [{"topic": PRODUCTS, "partition": partition, "start": 0, "offset": 10} for partition in range(2)]
-        looked_at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
-        place.database.state.replace_one({"_id": "log_end"}, {"offsets": ends, "looked_at": looked_at}, upsert=True)
+        measured_at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+        place.database.state.replace_one({"_id": "log_end"}, {"offsets": ends, "measured_at": measured_at}, upsert=True)
 
     stream = start(spark, place.database)
     look(seconds_ago=0)

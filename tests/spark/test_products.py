@@ -124,7 +124,7 @@ def test_a_new_product_is_inserted(database: Database[Document]) -> None:
     }
     ((cell, measures),) = difference(event).items()
     assert tide == {
-        "version": {"observed_at": 1672704000000, "told_at": NOW, "position": 0, "partition": 0, "offset": 3},
+        "version": {"observed_at": 1672704000000, "registered_at": NOW, "position": 0, "partition": 0, "offset": 3},
         "contribution": [*cell, *measures],
         "tag": {"generation": 1, "batch": 0},
         "before": None,
@@ -251,7 +251,7 @@ def test_lost_messages_are_made_good(database: Database[Document], between: Prox
 
 def test_categories_are_passed_on_and_their_names_written(database: Database[Document]) -> None:
     name = Event(
-        CATEGORIES, 0, 9, NOW + 5, None, b'{"id": 7, "category_name": "Luggage"}', (("tide-told-at", b"77"), ("tide-position", b"3"))
+        CATEGORIES, 0, 9, NOW + 5, None, b'{"id": 7, "category_name": "Luggage"}', (("tide-registered-at", b"77"), ("tide-position", b"3"))
     )
     writer = ProductWriter(settings().mongodb, database.name, Tag(1, 0), NOTHING, {7: Category("Bags", CategoryVersion(1, 2, 3, 4))})
     (result,) = writer([rows([name, told(1)])])
@@ -260,7 +260,7 @@ def test_categories_are_passed_on_and_their_names_written(database: Database[Doc
     assert [row[field] for field in CategoryVersion._fields] == [77, 3, 0, 9]
     found = document(database)
     assert found["category_name"] == "Bags", "the newer name comes when all products of the micro-batch are there"
-    assert found["_tide"]["category"] == {"told_at": 1, "position": 2, "partition": 3, "offset": 4}
+    assert found["_tide"]["category"] == {"registered_at": 1, "position": 2, "partition": 3, "offset": 4}
 
 
 def test_the_quarantine_is_insert_only(database: Database[Document]) -> None:
@@ -271,7 +271,7 @@ def test_the_quarantine_is_insert_only(database: Database[Document]) -> None:
 
     known, unknown = (
         (("tide-ingestion", b"i1"), ("tide-position", b"50")),
-        (("tide-ingestion", b"i2"), ("tide-position", b"60"), ("tide-told-at", b"4")),
+        (("tide-ingestion", b"i2"), ("tide-position", b"60"), ("tide-registered-at", b"4")),
     )
     events = (rejected(1, b"\xff\0"), rejected(2, None), rejected(3, b"{}", *known), rejected(4, b"{}", *unknown))
     write(database, (1, 0), NOTHING, *events, told(1))
@@ -284,7 +284,7 @@ def test_the_quarantine_is_insert_only(database: Database[Document]) -> None:
         "i2:60": ("asin", b"{}", {"ingestion": "i2", "position": 60, "file": None}),
     }
     assert found["i1:50"]["timestamp"].timestamp() * 1000 == NOW
-    assert {(one["told_at"], one["position"]) for one in found.values()} == {(NOW, 0), (NOW, 50), (4, 60)}
+    assert {(one["registered_at"], one["position"]) for one in found.values()} == {(NOW, 0), (NOW, 50), (4, 60)}
     assert {(one["topic"], one["partition"]) for one in found.values()} == {(PRODUCTS, 2)}
     database.quarantine.update_one({"_id": "i1:50"}, {"$set": {"status": "discarded"}})
     before = list(database.quarantine.find().sort("_id"))
@@ -304,4 +304,4 @@ def test_more_rows_than_one_slice_holds(database: Database[Document]) -> None:
 def _ingestion(identity: str, name: str) -> Document:
     moment = datetime(2023, 1, 1, tzinfo=UTC)
     sizes = dict.fromkeys(("bytes", "rows", "chunks"), 1)
-    return {"kind": "product", "file": name, "name": name, "content": identity, "observed_at": moment, "told_at": moment, **sizes}
+    return {"kind": "product", "file": name, "name": name, "content": identity, "observed_at": moment, "registered_at": moment, **sizes}

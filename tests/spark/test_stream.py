@@ -23,7 +23,7 @@ from tidemark.serving.database import Document
 from tidemark.serving.ledger import TopicsRecreated
 from tidemark.settings import settings
 from tidemark.spark import measures
-from tidemark.spark.log import MissingOffsets, look
+from tidemark.spark.log import MissingOffsets, describe_log
 from tidemark.spark.speed import Stream, follow
 
 pytestmark = pytest.mark.servers
@@ -170,7 +170,7 @@ class Contended:
 
 def test_it_ends_while_a_micro_batch_is_about_to_begin(small: Place, spark: SparkSession) -> None:
     small.send(updates(Random(47), 3_000, keys=50))
-    found = look()
+    found = describe_log()
     own = ledger.start_generation(small.database, RULES.fingerprint(), found.identities)
 
     def run(told_to_stop: threading.Event) -> None:

@@ -84,7 +84,7 @@ def strange() -> Iterator[Event]:
     yield rejected(b"\xff" * most, ("tide-ingestion", b"i" * (most // 2)), position)
     yield rejected(b"{}", ("tide-ingestion", b"\x00$.i" * 100), position)
     yield rejected(b"{}", ("tide-replay-of", b"r" * (2 * most)))
-    yield rejected(None, ("tide-told-at", b"9" * 15), ("tide-position", b"9" * 15), ("tide-ingestion", b"i"))
+    yield rejected(None, ("tide-registered-at", b"9" * 15), ("tide-position", b"9" * 15), ("tide-ingestion", b"i"))
 
 
 def require_right_figures(place: Place) -> None:
@@ -106,7 +106,7 @@ def require_right_figures(place: Place) -> None:
 
     def is_told() -> bool:
         with topics.admin() as client:
-            watch.write_down(place.database, watch.look(client))
+            watch.record_end_offsets(place.database, watch.fetch_end_offsets(client))
         return behind(figures()) == expected
 
     broker.wait_for(is_told)

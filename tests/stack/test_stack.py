@@ -10,7 +10,7 @@ from support.stacks import PORTS, Stack, until, yesterday
 
 from tidemark.local import stack as supervised
 from tidemark.local.programs import PROGRAMS
-from tidemark.local.runs import Refused
+from tidemark.local.runs import RunRefused
 from tidemark.serving.database import connect, database_of
 
 SENT = {name: {"success"} for name in ("preview", "plan", "produce", "reconcile", "served")} | {"approve": {"skipped"}}
@@ -86,7 +86,7 @@ def test_make_run_again_changes_nothing(stack: Stack) -> None:
 
 
 def test_airflow_refuses_what_is_no_date(stack: Stack) -> None:
-    with pytest.raises(Refused, match="observed_at"):
+    with pytest.raises(RunRefused, match="observed_at"):
         stack.trigger(products=["/in/a.csv"], observed_at=["yesterday"])
 
 

@@ -11,7 +11,7 @@ from support.places import Place, wrong_products
 from support.recompute import CsvFile, differences, recompute_files, reports
 
 from tidemark.ingest import jobs
-from tidemark.ingest.files import Kind
+from tidemark.ingest.files import FileKind
 from tidemark.ingest.produce import RECOMMENDED, produce, read_chunk
 from tidemark.ingest.records import Origin, messages
 from tidemark.serving import ingestions
@@ -47,9 +47,9 @@ B0GOOD0005,Gr\xc3\xb6\xc3\x9fe M,,,4.44,7,299.995,400,3,False,10000
 B0GOOD0006,last,,,5,0,300,0,3,False,0"""
 
 
-def read(path: Path, kind: Kind, day: str) -> jobs.File:
+def read(path: Path, kind: FileKind, day: str) -> jobs.File:
     """A file and the day it was true, as a run by hand names them."""
-    named = {"products": [str(path)]} if kind is Kind.PRODUCT else {"categories": [str(path)]}
+    named = {"products": [str(path)]} if kind is FileKind.PRODUCT else {"categories": [str(path)]}
     return jobs.files_of(None, {**named, "observed_at": [day]}, settings(), Path)[0]
 
 
@@ -68,8 +68,8 @@ def send_part(place: Place, file: jobs.File, chunk_bytes: int) -> None:
     planned = jobs.plan(place.database, [file], chunk_bytes)
     identity, number, columns = (planned.chunks[0][name] for name in ("ingestion", "number", "columns"))
     chunk, _ = ingestions.read_chunk(place.database, identity, number)
-    ingestion, told_at = ingestions.read(place.database, identity)
-    origin = Origin(identity, file.kind, tuple(columns), ingestion.observed_at, told_at)
+    ingestion, registered_at = ingestions.read(place.database, identity)
+    origin = Origin(identity, file.kind, tuple(columns), ingestion.observed_at, registered_at)
     half = islice(messages(read_chunk(file.path, ingestion.bytes, chunk), chunk.start, origin), chunk.rows // 2)
     produce(place.producer(), settings().product_topic, half, within_seconds=30)
 

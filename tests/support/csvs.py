@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any, NamedTuple
 
-from tidemark.ingest.files import CATEGORY_COLUMNS, PRODUCT_COLUMNS, Kind
+from tidemark.ingest.files import CATEGORY_COLUMNS, PRODUCT_COLUMNS, FileKind
 from tidemark.ingest.plan import Planned
 from tidemark.ingest.records import Headers, Message, Origin, messages
 
@@ -73,7 +73,7 @@ def _row(record: bytes, position: int, fields: list[str], columns: int) -> Row:
     )
 
 
-def expected(content: bytes, kind: Kind, identity: str) -> list[Message]:
+def expected(content: bytes, kind: FileKind, identity: str) -> list[Message]:
     """The events of a file, as the contract has them."""
     columns, _, rows = read_whole(content)
     made = []
@@ -83,13 +83,13 @@ def expected(content: bytes, kind: Kind, identity: str) -> list[Message]:
             ("tide-format", b"csv" if row.fields is None else b"json"),
             ("tide-ingestion", identity.encode()),
             ("tide-position", b"%d" % row.position),
-            ("tide-told-at", b"1698912000123"),
+            ("tide-registered-at", b"1698912000123"),
         ]
         if row.fields is None:
             made.append(Message(None, row.raw, headers))
             continue
-        value = dict(zip(columns, row.fields, strict=True)) | ({"date": "2023-10-31T12:30:00.789Z"} if kind is Kind.PRODUCT else {})
-        key = value["asin" if kind is Kind.PRODUCT else "id"].encode()
+        value = dict(zip(columns, row.fields, strict=True)) | ({"date": "2023-10-31T12:30:00.789Z"} if kind is FileKind.PRODUCT else {})
+        key = value["asin" if kind is FileKind.PRODUCT else "id"].encode()
         made.append(Message(key or None, json.dumps(value).encode(), headers))
     return made
 
@@ -97,7 +97,9 @@ def expected(content: bytes, kind: Kind, identity: str) -> list[Message]:
 def sent(content: bytes, planned: Planned) -> list[Message]:
     """The events of all chunks of a plan, one chunk after another, each read on its own."""
     ingestion = planned.ingestion
-    origin = Origin(ingestion.id, Kind(ingestion.kind), planned.layout.columns, ingestion.observed_at, TOLD_AT, planned.layout.separator)
+    origin = Origin(
+        ingestion.id, FileKind(ingestion.kind), planned.layout.columns, ingestion.observed_at, TOLD_AT, planned.layout.separator
+    )
     return [one for chunk in planned.chunks for one in messages(content[chunk.start : chunk.end], chunk.start, origin)]
 
 

@@ -98,7 +98,7 @@ def _headers(random: Random) -> tuple[tuple[str, bytes | None], ...]:
         "tide-format": (b"json", b"json", b"json", b"json", b"json", b"csv", b"xml", None),
         "tide-ingestion": (b"a1", b"b2", b"", None, b"\xff", "ü".encode()),
         "tide-position": numbers,
-        "tide-told-at": numbers,
+        "tide-registered-at": numbers,
         "tide-replay-of": (b"ingest-product/0/7", b"", None),
         "another": (b"x", None),
     }

@@ -16,7 +16,7 @@ from tidemark.serving import ledger, withdrawals
 from tidemark.serving.database import Document
 from tidemark.settings import settings
 from tidemark.spark import transforms
-from tidemark.spark.log import identities, look
+from tidemark.spark.log import describe_log, identities
 from tidemark.spark.microbatch import MicroBatches
 
 KAFKA = (
@@ -71,7 +71,9 @@ class Stream:
 
 def stream_of(place: Place, spark: SparkSession, rules: Rules | None = None) -> Stream:
     """A generation on the place's own topics, by the rules in force or by others."""
-    return Stream(spark, place.database, frozenset(look().ends), settings().category_topic, rules or withdrawals.in_force(place.database))
+    return Stream(
+        spark, place.database, frozenset(describe_log().ends), settings().category_topic, rules or withdrawals.in_force(place.database)
+    )
 
 
 def serve(place: Place, spark: SparkSession, stream: Stream | None = None) -> Stream:

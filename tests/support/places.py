@@ -74,7 +74,7 @@ class Place:
 
     def ends(self) -> TideMark:
         with topics.admin() as client:
-            return offsets.from_documents(watch.look(client))
+            return offsets.from_documents(watch.fetch_end_offsets(client))
 
     def truth(self, below: TideMark | None = None) -> Recomputed:
         withdrawn = self.database.ingestion.distinct("_id", {"withdrawn": {"$ne": None}})

@@ -28,7 +28,7 @@ def record_of(event: Event, files: dict[str, str] | None = None) -> Document | N
     row = {
         **{"id": event.source, "topic": event.topic, "timestamp": event.timestamp, "reason": str(seen.reason), "raw": event.value},
         "ingestion": event.ingestion,
-        "version": {"told_at": event.told_at, "position": event.position, "partition": event.partition, "offset": event.offset},
+        "version": {"registered_at": event.registered_at, "position": event.position, "partition": event.partition, "offset": event.offset},
     }
     return bson.decode(bson.encode(quarantine_record(row, files or {})), _IN_UTC)
 

@@ -362,8 +362,8 @@ def recompute(
     for index, (topic, partition, offset, timestamp, _key, value, headers) in enumerate(log):
         last = dict(headers)
         position = _counted(last.get("tide-position"))
-        told_at = _counted(last.get("tide-told-at"))
-        told = (timestamp if told_at is None else told_at, position or 0, partition, offset)
+        registered_at = _counted(last.get("tide-registered-at"))
+        told = (timestamp if registered_at is None else registered_at, position or 0, partition, offset)
         try:
             if position is not None and _plain(last.get("tide-ingestion")) in withdrawn:
                 raise Rejected("withdrawn")
@@ -466,13 +466,13 @@ def _sound(record: _Pairs) -> None:
 
 class CsvFile(NamedTuple):
     """`kind` is product or category; `observed_at` a date as the contract writes them or a datetime in UTC (unused for categories);
-    `told_at` any number that grows with the order in which the files were registered. `timestamp` (ms) is Kafka's, for the rule
+    `registered_at` any number that grows with the order in which the files were registered. `timestamp` (ms) is Kafka's, for the rule
     that nothing is observed more than a day ahead of it; None where that is not in question."""
 
     path: Path | str
     kind: str
     observed_at: datetime | str
-    told_at: int
+    registered_at: int
     timestamp: int | None = None
 
 
@@ -483,7 +483,7 @@ def recompute_files(files: Iterable[CsvFile]) -> Recomputed:
     rejections: set[tuple[Any, str]] = set()
     records = 0
     # From the oldest moment on, so that whatever comes later replaces what is there.
-    dated = [(_observed(one) if one.kind == "product" else 0, one.told_at, one) for one in (CsvFile(*file) for file in files)]
+    dated = [(_observed(one) if one.kind == "product" else 0, one.registered_at, one) for one in (CsvFile(*file) for file in files)]
     for observed_at, _, one in sorted(dated, key=lambda file: file[:2]):
         header = PRODUCT_FIELDS if one.kind == "product" else CATEGORY_FIELDS
         latest = NO_LIMIT if one.timestamp is None else one.timestamp + DAY

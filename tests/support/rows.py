@@ -13,7 +13,7 @@ from tidemark.catalog.cube import MEASURES, cell_of, contribution_of
 from tidemark.catalog.events import INGESTION, Event
 from tidemark.catalog.observations import CategoryObservation, ProductObservation, Rejection, category_observation, product_observation
 
-_VERSION = ("observed_at", "told_at", "position", "partition", "offset")
+_VERSION = ("observed_at", "registered_at", "position", "partition", "offset")
 _SCHEMA = pa.schema(
     [
         ("kind", pa.string()),
@@ -38,7 +38,13 @@ def rows(events: Iterable[Event]) -> pa.RecordBatch:
 def _row(event: Event) -> dict[str, Any]:
     seen = category_observation(event) if event.topic == CATEGORIES else product_observation(event)
     common = {"topic": event.topic, "timestamp": event.timestamp, "ingestion": event.name(INGESTION)}
-    told = {"observed_at": 0, "told_at": event.told_at, "position": event.position, "partition": event.partition, "offset": event.offset}
+    told = {
+        "observed_at": 0,
+        "registered_at": event.registered_at,
+        "position": event.position,
+        "partition": event.partition,
+        "offset": event.offset,
+    }
     match seen:
         case Rejection():
             return {**common, **told, "kind": "rejection", "id": event.source, "reason": seen.reason, "raw": event.value}

@@ -223,7 +223,7 @@ class Stack:
 
     def log_ends(self) -> TideMark:
         with topics.admin() as client:
-            return offsets.from_documents(watch.look(client))
+            return offsets.from_documents(watch.fetch_end_offsets(client))
 
     def served_reports(self) -> dict[str, list[Document]]:
         with connect() as client, snapshot(database_of(client)) as now:
@@ -271,7 +271,7 @@ class Stack:
 def _told(database: Database[Document]) -> Told:
     """When each file that counts was told of, by path, kind and day."""
     found = database.ingestion.find({"withdrawn": None})
-    return {(one["file"], one["kind"], one["observed_at"].date().isoformat()): one["told_at"] for one in found}
+    return {(one["file"], one["kind"], one["observed_at"].date().isoformat()): one["registered_at"] for one in found}
 
 
 def _question(run: str, dag: Dag, task: str = "approve") -> str:

@@ -52,7 +52,7 @@ def remember(database: Database[Document], day: datetime, cube: Cube) -> None:
 
 
 def name_categories(database: Database[Document], names: Mapping[int, str]) -> None:
-    version = {"told_at": 0, "position": 0, "partition": 0, "offset": 0}
+    version = {"registered_at": 0, "position": 0, "partition": 0, "offset": 0}
 
     def transaction(session: ClientSession) -> None:
         for number, name in names.items():

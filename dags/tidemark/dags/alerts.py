@@ -107,7 +107,7 @@ def alerts() -> None:
         told = {"mail": (airflow_names.Connection.SMTP.id, mail), "webhook": (airflow_names.Connection.WEBHOOK.id, webhook)}
         channels = {name: send for name, (connection, send) in told.items() if is_there(connection)}
         with connected() as database:
-            alerting.look(database, InVariable(), channels, settings())
+            alerting.evaluate_alerts(database, InVariable(), channels, settings())
 
     look()
 

@@ -40,7 +40,7 @@ def chosen(parameter: str, listed: XComArg, subject: str, **schema: Any) -> XCom
         subject=subject,
         body=f"```\n{{{{ ti.xcom_pull(task_ids='{listed.operator.task_id}') }}}}\n```",
         params={parameter: Param(None, **schema)},
-        **policy.UNTIL_A_PERSON_ANSWERS,
+        **policy.NO_EXECUTION_TIMEOUT,
     )
     one = value()
     listed >> asked() >> [choose, one]

@@ -38,7 +38,7 @@ class DashboardLink(BaseOperatorLink):
         return f"{settings().superset_pages}/superset/dashboard/{self._slug}/"
 
 
-def shown(of: XComArg | BaseOperator, *on: Dashboard) -> None:
+def add_dashboard_links(of: XComArg | BaseOperator, *on: Dashboard) -> None:
     """Says on which dashboards what a task does is seen."""
     operator = of if isinstance(of, BaseOperator) else of.operator
     operator.operator_extra_links = tuple(map(DashboardLink, on))

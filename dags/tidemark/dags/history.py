@@ -19,7 +19,7 @@ from airflow.sdk import CronPartitionTimetable, Param, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from tidemark.dags import policy
-from tidemark.dags.dashboards import Dashboard, shown
+from tidemark.dags.dashboards import Dashboard, add_dashboard_links
 from tidemark.dags.mongodb import connected
 from tidemark.serving import history as days
 from tidemark.settings.airflow_names import Dag, Pool
@@ -39,7 +39,7 @@ PARAMETERS = {
 
 
 @dag(
-    **policy.of("batch", for_good=[job.JobFailedForGood, days.NotOver, days.NoDay]),
+    **policy.of("batch", permanent_errors=[job.JobFailedPermanently, days.NotOver, days.NoDay]),
     dag_id=Dag.HISTORY.id,
     schedule=CronPartitionTimetable("0 3 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
     # No start_date: with one, a new installation would begin with yesterday's run, beside its first files.
@@ -68,7 +68,7 @@ def history() -> None:
     asked = ask()
     computed = compute(asked)
     asked >> land() >> computed
-    shown(computed, Dashboard.TRENDS)
+    add_dashboard_links(computed, Dashboard.TRENDS)
 
 
 history()

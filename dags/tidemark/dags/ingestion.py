@@ -26,7 +26,7 @@ from airflow.sdk import CronPartitionTimetable, ObjectStoragePath, Param, dag, t
 from airflow.sdk.exceptions import AirflowSkipException
 
 from tidemark.dags import policy
-from tidemark.dags.dashboards import Dashboard, shown
+from tidemark.dags.dashboards import Dashboard, add_dashboard_links
 from tidemark.dags.mongodb import connected
 from tidemark.ingest import jobs
 from tidemark.settings import settings
@@ -62,7 +62,7 @@ PARAMETERS = {
 
 
 @dag(
-    **policy.of("ingestion", for_good=jobs.FOR_GOOD, retry_delay=timedelta(seconds=10)),
+    **policy.of("ingestion", permanent_errors=jobs.PERMANENT_ERRORS, retry_delay=timedelta(seconds=10)),
     dag_id=Dag.INGEST.id,
     schedule=CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
     start_date=datetime(1995, 1, 1, tzinfo=UTC),  # with one, the newest day's run is made at once, not at the next midnight
@@ -112,7 +112,7 @@ def ingest() -> None:
         task_id=jobs.APPROVE,
         subject="Ingest these files?",
         body="{{ ti.xcom_pull('preview', key='words') }}",
-        **policy.UNTIL_A_PERSON_ANSWERS,
+        **policy.NO_EXECUTION_TIMEOUT,
     )
     planned = plan()
     looked >> [approve, planned]
@@ -129,8 +129,8 @@ def ingest() -> None:
         timeout=policy.WAIT_WITHIN.total_seconds(),
         pool=Pool.SERVED.id,  # so that waiting, however long, takes one of the workers and leaves the others to work
     )
-    shown(reconciled, Dashboard.PIPELINE)
-    shown(served, Dashboard.CATALOG)
+    add_dashboard_links(reconciled, Dashboard.PIPELINE)
+    add_dashboard_links(served, Dashboard.CATALOG)
 
 
 ingest()

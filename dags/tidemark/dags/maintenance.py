@@ -33,7 +33,7 @@ def require_ours() -> None:
 
 
 @dag(
-    **policy.of("operations", for_good=[job.JobFailedForGood, schema.Differs]),
+    **policy.of("operations", permanent_errors=[job.JobFailedPermanently, schema.Differs]),
     dag_id=Dag.MAINTENANCE.id,
     schedule=CronTriggerTimetable("0 5 * * 0", timezone="UTC"),
     max_active_runs=1,

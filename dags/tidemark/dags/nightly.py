@@ -18,7 +18,7 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import CronTriggerTimetable, Param, dag, task
 
 from tidemark.dags import policy
-from tidemark.dags.dashboards import Dashboard, shown
+from tidemark.dags.dashboards import Dashboard, add_dashboard_links
 from tidemark.dags.mongodb import connected
 from tidemark.serving import verifications
 from tidemark.settings import settings
@@ -52,7 +52,7 @@ PARAMETERS = {
 
 @dag(
     # What is served goes before what is past.
-    **policy.of("batch", for_good=[job.JobFailedForGood, verifications.Drifted], priority_weight=10),
+    **policy.of("batch", permanent_errors=[job.JobFailedPermanently, verifications.Drifted], priority_weight=10),
     dag_id=Dag.NIGHTLY_BATCH.id,
     schedule=CronTriggerTimetable("0 2 * * *", timezone="UTC"),
     max_active_runs=1,
@@ -91,14 +91,14 @@ def nightly_batch() -> None:
         subject="Is this to be published?",
         body="*Approve* publishes it, and corrects what the stream has made otherwise. *Reject* leaves the former publication served "
         "until another night.\n\n{{ ti.xcom_pull(task_ids='verify')['form'] }}",
-        **policy.UNTIL_A_PERSON_ANSWERS,
+        **policy.NO_EXECUTION_TIMEOUT,
     )
     number = cut()
     verified, decided, published = verify(number), decide(number), publish(number)
     land() >> number >> recompute(number) >> verified >> decided >> [approve, published]
     approve >> published
-    shown(verified, Dashboard.PIPELINE)
-    shown(published, Dashboard.CATALOG, Dashboard.PIPELINE)
+    add_dashboard_links(verified, Dashboard.PIPELINE)
+    add_dashboard_links(published, Dashboard.CATALOG, Dashboard.PIPELINE)
 
 
 nightly_batch()

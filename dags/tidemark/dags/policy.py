@@ -1,6 +1,6 @@
 """What all DAGs have in common: whose they are, when a task is tried again and when it is given up, and what they tell each other.
 
-`@dag(**policy.of("batch", for_good=[...]), ...)` is a DAG of that policy. No DAG itself (.airflowignore names it).
+`@dag(**policy.of("batch", permanent_errors=[...]), ...)` is a DAG of that policy. No DAG itself (.airflowignore names it).
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ PRODUCTS = Asset(name="products", uri="tidemark://products", group="tidemark")  
 REPORTS = Asset(name="reports", uri="tidemark://reports", group="tidemark")  # a publication is served
 
 # Of a task that waits for a person, which takes no worker. It ends with its run.
-UNTIL_A_PERSON_ANSWERS = {"execution_timeout": None}
+NO_EXECUTION_TIMEOUT = {"execution_timeout": None}
 
 
-def of(kind: str, *, for_good: Iterable[type[Exception]] = (), **tasks: Any) -> dict[str, Any]:
+def of(kind: str, *, permanent_errors: Iterable[type[Exception]] = (), **tasks: Any) -> dict[str, Any]:
     """Arguments of a DAG of a kind (a tag): ingestion, batch, operations.
 
-    `for_good` are the exceptions that another attempt would end in again; `tasks` are arguments of all its tasks, over the usual ones.
+    `permanent_errors` are exceptions that another attempt would raise again; `tasks` are arguments of all its tasks, over the usual ones.
     """
-    fail_at_once = RetryRule(list(for_good), RetryAction.FAIL, reason="another attempt would end the same")
+    fail_at_once = RetryRule(list(permanent_errors), RetryAction.FAIL, reason="another attempt would end the same")
     return {
         "tags": ["tidemark", kind],
         "catchup": False,

@@ -10,7 +10,7 @@ from airflow.sdk import Param, dag, task
 
 from tidemark.catalog.observations import Reason
 from tidemark.dags import policy
-from tidemark.dags.dashboards import Dashboard, shown
+from tidemark.dags.dashboards import Dashboard, add_dashboard_links
 from tidemark.dags.mongodb import connected
 from tidemark.ingest import quarantine_jobs as jobs
 from tidemark.ingest.jobs import MOMENT_PATTERN
@@ -44,11 +44,11 @@ PATCH = Param(
 WHY = Param("", title="Why", description_md="For whoever finds these records later", type="string")
 
 BOTH = {
-    **policy.of("quarantine", for_good=jobs.FOR_GOOD, retry_delay=timedelta(seconds=10)),
+    **policy.of("quarantine", permanent_errors=jobs.PERMANENT_ERRORS, retry_delay=timedelta(seconds=10)),
     "schedule": None,
     "max_active_runs": 1,
 }
-ASKED = {"task_id": jobs.APPROVE, "body": "{{ ti.xcom_pull('preview', key='words') }}", **policy.UNTIL_A_PERSON_ANSWERS}
+ASKED = {"task_id": jobs.APPROVE, "body": "{{ ti.xcom_pull('preview', key='words') }}", **policy.NO_EXECUTION_TIMEOUT}
 
 
 REPLAY = """DAG `tidemark_replay_quarantine`: sends records of the quarantine again that are valid now, by the rules in force or with a
@@ -93,7 +93,7 @@ def replay_quarantine() -> None:
     looked, approve, sent = look(jobs.SEND), ApprovalOperator(subject="Replay these records?", **ASKED), send()
     looked >> [approve, sent]
     approve >> sent
-    shown(sent, Dashboard.PIPELINE)
+    add_dashboard_links(sent, Dashboard.PIPELINE)
 
 
 @dag(dag_id=Dag.DISCARD_QUARANTINE.id, doc_md=DISCARD, params=parameters(why=WHY), **BOTH)

@@ -14,7 +14,7 @@ from airflow.sdk import Param, dag, task
 
 from tidemark.dags import policy
 from tidemark.dags.choices import NotChosen, chosen
-from tidemark.dags.dashboards import Dashboard, shown
+from tidemark.dags.dashboards import Dashboard, add_dashboard_links
 from tidemark.settings.airflow_names import Dag, Pool
 from tidemark.spark import job
 
@@ -27,7 +27,7 @@ PUBLICATION = {
 
 
 @dag(
-    **policy.of("batch", for_good=[job.JobFailedForGood, NotChosen]),
+    **policy.of("batch", permanent_errors=[job.JobFailedPermanently, NotChosen]),
     dag_id=Dag.REBUILD.id,
     schedule=None,
     max_active_runs=1,
@@ -40,11 +40,11 @@ def rebuild() -> None:
         return job.run("publications")
 
     @task(pool=Pool.SPARK.id, outlets=[policy.REPORTS])
-    def restore(publication: int) -> None:
+    def rebuild_from(publication: int) -> None:
         job.run("rebuild", publication)
 
     one = chosen("publication", publications(), "Which publication is to be served?", **PUBLICATION)
-    shown(restore(one), Dashboard.CATALOG, Dashboard.PIPELINE)
+    add_dashboard_links(rebuild_from(one), Dashboard.CATALOG, Dashboard.PIPELINE)
 
 
 rebuild()

@@ -43,7 +43,7 @@ PARAMETERS = {
 
 
 @dag(
-    **policy.of("operations", for_good=[control.NotDone], retry_delay=timedelta(seconds=10)),
+    **policy.of("operations", permanent_errors=[control.NotDone], retry_delay=timedelta(seconds=10)),
     dag_id=Dag.STREAM.id,
     schedule=None,
     max_active_runs=1,

@@ -44,7 +44,7 @@ TO_ITS_END = {"wait_for_completion": True, "deferrable": True, "poke_interval": 
 
 
 @dag(
-    **policy.of("operations", for_good=[job.JobFailedForGood, control.NotDone, withdrawals.NoIngestion, NotChosen]),
+    **policy.of("operations", permanent_errors=[job.JobFailedPermanently, control.NotDone, withdrawals.NoIngestion, NotChosen]),
     dag_id=Dag.WITHDRAW.id,
     schedule=None,
     max_active_runs=1,
@@ -58,8 +58,8 @@ def withdraw() -> None:
             return withdrawals.listing(database)
 
     @task(pool=Pool.SPARK.id)
-    def foresee(ingestion: str, params: dict) -> str:
-        return job.run("foresee", ingestion, *(["--take-back"] if params["take_back"] else []))
+    def impact(ingestion: str, params: dict) -> str:
+        return job.run("impact", ingestion, *(["--take-back"] if params["take_back"] else []))
 
     @task.branch
     def held(params: dict) -> str:
@@ -69,8 +69,8 @@ def withdraw() -> None:
         task_id="approve",
         subject="Are the reports to become this?",
         body="{{ 'Taken back:' if params.take_back else 'Withdrawn:' }} {{ ti.xcom_pull(task_ids='chosen') }}\n\n"
-        "{{ ti.xcom_pull(task_ids='foresee') }}",
-        **policy.UNTIL_A_PERSON_ANSWERS,
+        "{{ ti.xcom_pull(task_ids='impact') }}",
+        **policy.NO_EXECUTION_TIMEOUT,
     )
 
     @task(trigger_rule="none_failed_min_one_success")
@@ -93,7 +93,7 @@ def withdraw() -> None:
     )
     one = chosen("ingestion", ingestions(), "Which ingestion is it?", **INGESTION)
     looked, decided = held(), decide(one)
-    foresee(one) >> looked >> [approve, decided]
+    impact(one) >> looked >> [approve, decided]
     approve >> decided >> obeyed() >> nightly >> days
 
 

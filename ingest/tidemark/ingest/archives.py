@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from tidemark.ingest.files import MOST_RECORD_BYTES, Kind, Readable, UnfitFile
+from tidemark.ingest.files import MOST_RECORD_BYTES, FileKind, Readable, UnfitFile
 from tidemark.ingest.layouts import AS_THEY_ARE, Columns, layout
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Unpacked:
             unfinished.unlink(missing_ok=True)
 
 
-def member(file: Readable, kind: Kind, named: Columns = AS_THEY_ARE) -> str | None:
+def member(file: Readable, kind: FileKind, named: Columns = AS_THEY_ARE) -> str | None:
     """Which file of a compressed one is of that kind: the name in a zip archive, empty for gzip; None where it is not compressed.
 
     Raises UnfitFile where it is damaged, or an archive does not hold exactly one such file.
@@ -97,7 +97,7 @@ def member(file: Readable, kind: Kind, named: Columns = AS_THEY_ARE) -> str | No
 
 
 @contextmanager
-def plain(file: Readable, kind: Kind, named: Columns, folder: Path) -> Iterator[Readable]:
+def plain(file: Readable, kind: FileKind, named: Columns, folder: Path) -> Iterator[Readable]:
     """The file, or, where it is compressed, what it holds of that kind, unpacked for as long. Raises UnfitFile, naming the file."""
     try:
         name = member(file, kind, named)

@@ -25,13 +25,13 @@ CATEGORY_COLUMNS = ("id", "category_name")
 DATE = "date"  # stated by the ingestion
 
 
-class Kind(StrEnum):
+class FileKind(StrEnum):
     PRODUCT = "product"
     CATEGORY = "category"
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return PRODUCT_COLUMNS if self is Kind.PRODUCT else CATEGORY_COLUMNS
+        return PRODUCT_COLUMNS if self is FileKind.PRODUCT else CATEGORY_COLUMNS
 
     @property
     def key(self) -> str:

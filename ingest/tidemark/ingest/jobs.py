@@ -16,7 +16,7 @@ from pymongo.database import Database
 
 from tidemark.catalog.observations import moment
 from tidemark.ingest import archives
-from tidemark.ingest.files import Kind, Readable, UnfitFile
+from tidemark.ingest.files import FileKind, Readable, UnfitFile
 from tidemark.ingest.kinds import topic_of
 from tidemark.ingest.layouts import AS_THEY_ARE, Columns, columns_of
 from tidemark.ingest.plan import Planned
@@ -41,7 +41,7 @@ class Unclear(Exception):
 
 
 # What another attempt would meet again.
-FOR_GOOD: tuple[type[Exception], ...] = (
+PERMANENT_ERRORS: tuple[type[Exception], ...] = (
     *(Unclear, UnfitFile, UnsafeProducer, LookupError, withdrawals.Withdrawn),
     *(FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError),
 )
@@ -59,7 +59,7 @@ Paths = Callable[[str], Path]
 
 
 class File(NamedTuple):
-    kind: Kind
+    kind: FileKind
     path: Path
     observed_at: datetime
 
@@ -93,15 +93,15 @@ def files_of(day: str | None, parameters: Mapping[str, Any], of: Settings, paths
             raise Unclear("a run by hand names its files: give products or categories, or run a day (its partition key, YYYY-MM-DD)")
         if len(dates) > 1:
             raise Unclear(f"no files are named and {len(dates)} dates are: give one date for the day's files, or name the files")
-        found = {Kind.CATEGORY: _found(of.categories_pattern, day, paths), Kind.PRODUCT: _found(of.products_pattern, day, paths)}
+        found = {FileKind.CATEGORY: _found(of.categories_pattern, day, paths), FileKind.PRODUCT: _found(of.products_pattern, day, paths)}
         return [File(kind, path, dates[0]) for kind, those in found.items() for path in those]
     if not dates:
         raise Unclear("a CSV file does not say when it was true: give observed_at, one date or one a product file")
     if len(dates) not in (1, len(products)):
         raise Unclear(f"{len(products)} product files and {len(dates)} dates: give one date for all of them, or one each")
     each = dates if len(dates) == len(products) else dates * len(products)
-    files = [File(Kind.CATEGORY, paths(name), max(dates)) for name in categories]
-    files += [File(Kind.PRODUCT, paths(name), date) for name, date in zip(products, each, strict=True)]
+    files = [File(FileKind.CATEGORY, paths(name), max(dates)) for name in categories]
+    files += [File(FileKind.PRODUCT, paths(name), date) for name, date in zip(products, each, strict=True)]
     if missing := [str(file.path) for file in files if not file.path.is_file()]:
         raise FileNotFoundError(f"no such file: {', '.join(missing)} (paths are those of the machine the task runs on)")
     return files
@@ -157,9 +157,9 @@ def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int, 
     withdrawals.require_none(database, planned)
     to_do = []
     for path, member, (ingestion, layout, chunks) in planned.values():
-        told_at = ingestions.register(database, ingestion, chunks)
+        registered_at = ingestions.register(database, ingestion, chunks)
         numbers = ingestions.chunks_to_do(database, ingestion.id)
-        log.info("%s is ingestion %s, told %s: %d chunks to do", ingestion.file, ingestion.id, told_at, len(numbers))
+        log.info("%s is ingestion %s, told %s: %d chunks to do", ingestion.file, ingestion.id, registered_at, len(numbers))
         to_do += [
             {
                 "ingestion": ingestion.id,
@@ -195,9 +195,9 @@ def produce(
     if done:
         log.info("chunk %d of ingestion %s has been done", number, identity)
         return
-    ingestion, told_at = ingestions.read(database, identity)
-    kind = Kind(ingestion.kind)
-    origin = Origin(identity, kind, tuple(chunk["columns"]), ingestion.observed_at, told_at, chunk["separator"])
+    ingestion, registered_at = ingestions.read(database, identity)
+    kind = FileKind(ingestion.kind)
+    origin = Origin(identity, kind, tuple(chunk["columns"]), ingestion.observed_at, registered_at, chunk["separator"])
     topic = topic_of(kind, settings())
     acknowledged = produce_chunk(producer(), topic, file, ingestion.bytes, planned, origin, settings().acknowledge_seconds)
     ingestions.finish_chunk(database, identity, number, acknowledged.events, acknowledged.ends)

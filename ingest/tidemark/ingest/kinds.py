@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tidemark.catalog.observations import CategoryObservation, ProductObservation, Rejection, category_observation, product_observation
-from tidemark.ingest.files import Kind
+from tidemark.ingest.files import FileKind
 from tidemark.settings import Settings
 
 
-def topic_of(kind: Kind, of: Settings) -> str:
-    return of.product_topic if kind is Kind.PRODUCT else of.category_topic
+def topic_of(kind: FileKind, of: Settings) -> str:
+    return of.product_topic if kind is FileKind.PRODUCT else of.category_topic
 
 
-def judge_of(kind: Kind) -> Callable[..., ProductObservation | CategoryObservation | Rejection]:
+def judge_of(kind: FileKind) -> Callable[..., ProductObservation | CategoryObservation | Rejection]:
     """The function of catalog.observations that says what an event of that kind is."""
-    return product_observation if kind is Kind.PRODUCT else category_observation
+    return product_observation if kind is FileKind.PRODUCT else category_observation

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from tidemark.ingest.files import CATEGORY_COLUMNS, DATE, MOST_RECORD_BYTES, PRODUCT_COLUMNS, Kind, Readable, UnfitFile, records
+from tidemark.ingest.files import CATEGORY_COLUMNS, DATE, MOST_RECORD_BYTES, PRODUCT_COLUMNS, FileKind, Readable, UnfitFile, records
 
 SEPARATORS = (",", ";", "\t", "|")
 OPTIONAL = frozenset(("imgUrl", "productURL"))  # the rules let a product do without
@@ -32,7 +32,7 @@ def beginning(file: Readable) -> bytes:
         return bytes(raw.read(MOST_RECORD_BYTES + 1))
 
 
-def layout(begins: bytes, kind: Kind, named: Columns = AS_THEY_ARE) -> Layout:
+def layout(begins: bytes, kind: FileKind, named: Columns = AS_THEY_ARE) -> Layout:
     """The layout of a file of that kind which begins so: the separator with which its first record is the header.
 
     Raises UnfitFile with the columns found and needed, as the separator that makes most columns has them.
@@ -49,7 +49,7 @@ def layout(begins: bytes, kind: Kind, named: Columns = AS_THEY_ARE) -> Layout:
     raise max(complaints, key=lambda one: one[0])[1]
 
 
-def header(fields: Sequence[str], kind: Kind, named: Columns = AS_THEY_ARE) -> tuple[str, ...]:
+def header(fields: Sequence[str], kind: FileKind, named: Columns = AS_THEY_ARE) -> tuple[str, ...]:
     """The columns that these fields, as Latin-1, name, by our names. Others may stand beside those needed.
 
     Raises UnfitFile where they are not the header of a file of that kind.
@@ -84,7 +84,7 @@ def columns_of(named: Columns) -> Columns:
     ours = (*PRODUCT_COLUMNS, *CATEGORY_COLUMNS)
     if unknown := [name for name in named if name not in ours]:
         raise ValueError(f"{', '.join(unknown)} is no column of a catalog: those are {', '.join(ours)}")
-    for kind in Kind:
+    for kind in FileKind:
         theirs = [name for name in (named.get(one, one) for one in kind.columns) if name != ABSENT]
         if twice := sorted({name for name in theirs if theirs.count(name) > 1}):
             raise ValueError(

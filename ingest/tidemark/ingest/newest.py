@@ -35,7 +35,7 @@ _measures = attrgetter(*MEASURES)
 
 
 class State(NamedTuple):
-    """`version` is as much of one as a file knows: observed_at, told_at, position. `fields` are in the order of FIELDS."""
+    """`version` is as much of one as a file knows: observed_at, registered_at, position. `fields` are in the order of FIELDS."""
 
     version: tuple[int, int, int]
     cell: Cell
@@ -53,7 +53,7 @@ class Newest:
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("PRAGMA synchronous = OFF")
         self._database.execute(
-            "CREATE TABLE newest (asin TEXT PRIMARY KEY, observed_at INT, told_at INT, position INT, state BLOB) WITHOUT ROWID"
+            "CREATE TABLE newest (asin TEXT PRIMARY KEY, observed_at INT, registered_at INT, position INT, state BLOB) WITHOUT ROWID"
         )
 
     def __enter__(self) -> Newest:
@@ -67,8 +67,8 @@ class Newest:
         self._database.execute("BEGIN")
         self._database.executemany(
             "INSERT INTO newest VALUES (?, ?, ?, ?, ?) ON CONFLICT (asin) DO UPDATE SET observed_at = excluded.observed_at, "
-            "told_at = excluded.told_at, position = excluded.position, state = excluded.state "
-            "WHERE (excluded.observed_at, excluded.told_at, excluded.position) >= (observed_at, told_at, position)",
+            "registered_at = excluded.registered_at, position = excluded.position, state = excluded.state "
+            "WHERE (excluded.observed_at, excluded.registered_at, excluded.position) >= (observed_at, registered_at, position)",
             (
                 (one.asin, *one.version[:3], orjson.dumps((cell_of(one), _measures(contribution_of(one)), _fields(one)), default=tuple))
                 for one in some
@@ -78,9 +78,12 @@ class Newest:
 
     def batches(self) -> Iterator[dict[str, State]]:
         """All states by ASIN, some at a time."""
-        with closing(self._database.execute("SELECT asin, observed_at, told_at, position, state FROM newest ORDER BY asin")) as rows:
+        with closing(self._database.execute("SELECT asin, observed_at, registered_at, position, state FROM newest ORDER BY asin")) as rows:
             while some := rows.fetchmany(AT_ONCE):
-                yield {asin: _state((observed_at, told_at, position), state) for asin, observed_at, told_at, position, state in some}
+                yield {
+                    asin: _state((observed_at, registered_at, position), state)
+                    for asin, observed_at, registered_at, position, state in some
+                }
 
 
 def _state(version: tuple[int, int, int], state: bytes) -> State:

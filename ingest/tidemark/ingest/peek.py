@@ -21,10 +21,10 @@ from tidemark.catalog.events import Event
 from tidemark.catalog.observations import CategoryObservation, ProductObservation, Rejection
 from tidemark.catalog.rules import RULES, Rules
 from tidemark.catalog.words import rule
-from tidemark.ingest.files import Kind
+from tidemark.ingest.files import FileKind
 from tidemark.ingest.kinds import judge_of, topic_of
 from tidemark.ingest.topics import admin
-from tidemark.ingest.watch import look
+from tidemark.ingest.watch import fetch_end_offsets
 from tidemark.serving import withdrawals
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.settings import in_words, settings
@@ -42,7 +42,7 @@ def last(topic: str, count: int) -> list[Event]:
     """The newest events of a topic by Kafka's clock, oldest first. Raises NotReadable."""
     try:
         with admin(ANSWER_SECONDS) as client:
-            partitions = [one for one in look(client) if one["topic"] == topic]
+            partitions = [one for one in fetch_end_offsets(client) if one["topic"] == topic]
     except KafkaError as error:
         raise _no_answer(error) from error
     if not partitions:
@@ -77,7 +77,7 @@ def rules_in_force(console: Console) -> Rules:
         return RULES
 
 
-def judged(event: Event, kind: Kind, rules: Rules) -> str:
+def judged(event: Event, kind: FileKind, rules: Rules) -> str:
     """What validation says of an event, in words."""
     match judge_of(kind)(event, rules):
         case Rejection(reason=reason):
@@ -129,7 +129,7 @@ def _text(value: bytes | None) -> str:
     return "(none)" if value is None else value.decode(errors="backslashreplace")
 
 
-def _show(console: Console, event: Event, kind: Kind, rules: Rules) -> None:
+def _show(console: Console, event: Event, kind: FileKind, rules: Rules) -> None:
     moment = datetime.fromtimestamp(event.timestamp / 1000, UTC).isoformat(timespec="milliseconds")
     console.print(f"{event.topic}/{event.partition}/{event.offset}  {moment}  key {_text(event.key)}", style="bold", markup=False)
     for name, content in event.headers:
@@ -146,7 +146,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tidemark.ingest.peek", description="The last events of a topic, and what validation says of each."
     )
-    parser.add_argument("kind", type=Kind, choices=list(Kind), nargs="?", default=Kind.PRODUCT, help="of which topic (default %(default)s)")
+    parser.add_argument(
+        "kind", type=FileKind, choices=list(FileKind), nargs="?", default=FileKind.PRODUCT, help="of which topic (default %(default)s)"
+    )
     parser.add_argument("--count", type=_count, default=5, metavar="N", help="how many (default %(default)s)")
     return parser.parse_args(arguments)
 

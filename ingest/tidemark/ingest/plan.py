@@ -6,7 +6,7 @@ import hashlib
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from tidemark.ingest.files import Kind, Readable, UnfitFile, records
+from tidemark.ingest.files import FileKind, Readable, UnfitFile, records
 from tidemark.ingest.layouts import AS_THEY_ARE, Columns, Layout, beginning, header, layout, names
 from tidemark.serving.ingestions import Chunk, Ingestion
 
@@ -48,7 +48,7 @@ class _Digests:
         self._pending, self._pending_bytes = [], 0
 
 
-def plan(file: Readable, kind: Kind, observed_at: datetime, chunk_bytes: int, named: Columns = AS_THEY_ARE) -> Planned:
+def plan(file: Readable, kind: FileKind, observed_at: datetime, chunk_bytes: int, named: Columns = AS_THEY_ARE) -> Planned:
     """Reads the whole file and plans chunks of about that size: each ends with the record that reaches it.
 
     They follow one another from the header's end on; only empty lines may come after the last. The same content, kind and moment make
@@ -98,7 +98,7 @@ def plan(file: Readable, kind: Kind, observed_at: datetime, chunk_bytes: int, na
     return Planned(ingestion, Layout(separator, columns), chunks)
 
 
-def _identity(kind: Kind, observed_at: datetime, content: str, renamed: tuple[str, ...]) -> str:
+def _identity(kind: FileKind, observed_at: datetime, content: str, renamed: tuple[str, ...]) -> str:
     """Columns count where they are not those that the file itself names: read otherwise, the same rows say something else."""
     moment = observed_at.astimezone(UTC).isoformat(timespec="milliseconds")
     told = "\n".join((str(kind), moment, content, *renamed))

@@ -38,7 +38,7 @@ from tidemark.catalog.observations import Reason, moment
 from tidemark.catalog.rules import RULES
 from tidemark.catalog.words import rule
 from tidemark.ingest.archives import member
-from tidemark.ingest.files import DATE, Kind, Record, UnfitFile, records
+from tidemark.ingest.files import DATE, FileKind, Record, UnfitFile, records
 from tidemark.ingest.layouts import Columns, beginning, columns_argument, layout, names
 from tidemark.settings import in_words, settings
 
@@ -200,9 +200,9 @@ def _retry_after(answer: httpx.Response) -> float:
 class Posting:
     """A file on its way to the API, with what it keeps beside the file."""
 
-    def __init__(self, file: Path, kind: Kind, date: str | None, url: str, named: Columns) -> None:
+    def __init__(self, file: Path, kind: FileKind, date: str | None, url: str, named: Columns) -> None:
         self.file, self.kind, self.date = file, kind, date
-        self.path = "/AmazonProduct/batch" if kind is Kind.PRODUCT else "/Category/batch"
+        self.path = "/AmazonProduct/batch" if kind is FileKind.PRODUCT else "/Category/batch"
         self.progress_file, self.refused_file = Path(f"{file}.progress.json"), Path(f"{file}.refused.csv")
         with file.open("rb") as raw:
             content = hashlib.file_digest(raw, "sha256").hexdigest()
@@ -395,7 +395,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         epilog="Exit status: 0 all rows accepted, 3 some refused (FILE.refused.csv says why), 1 not finished (run it again), 2 usage.",
     )
     parser.add_argument("file", type=Path, help="CSV file with the Kaggle header")
-    parser.add_argument("--kind", type=Kind, choices=list(Kind), required=True, help="what the file holds")
+    parser.add_argument("--kind", type=FileKind, choices=list(FileKind), required=True, help="what the file holds")
     parser.add_argument("--date", type=_date, help="when the products were like that; a CSV file does not say it")
     parser.add_argument(
         "--columns",
@@ -410,9 +410,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--again", action="store_true", help="begin anew, whatever has been posted")
     given = parser.parse_args(arguments)
-    if given.kind is Kind.PRODUCT and given.date is None:
+    if given.kind is FileKind.PRODUCT and given.date is None:
         parser.error("--date: say when the products were like that, such as --date 2023-12-31")
-    if given.kind is Kind.CATEGORY and given.date is not None:
+    if given.kind is FileKind.CATEGORY and given.date is not None:
         parser.error("--date: categories have none")
     return given
 

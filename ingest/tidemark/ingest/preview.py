@@ -19,7 +19,7 @@ from pymongo.database import Database
 from tidemark.catalog.events import Event
 from tidemark.catalog.observations import CategoryObservation, ProductObservation, Reason, Rejection
 from tidemark.catalog.words import rule
-from tidemark.ingest.files import Kind, Readable
+from tidemark.ingest.files import FileKind, Readable
 from tidemark.ingest.kinds import judge_of, topic_of
 from tidemark.ingest.layouts import AS_THEY_ARE, Columns
 from tidemark.ingest.newest import Newest
@@ -29,7 +29,7 @@ from tidemark.ingest.records import Message, Origin, messages
 from tidemark.ingest.shifts import Shift
 from tidemark.serving import ingestions, withdrawals
 from tidemark.serving.database import Document
-from tidemark.serving.figures import moved, passing
+from tidemark.serving.figures import exceeded_thresholds, moved
 from tidemark.serving.snapshot import Snapshot, snapshot
 from tidemark.settings import Settings, settings
 
@@ -46,7 +46,7 @@ class Told(NamedTuple):
     """A file that is not compressed, and when it was true."""
 
     file: Readable
-    kind: Kind
+    kind: FileKind
     observed_at: datetime
 
 
@@ -72,7 +72,7 @@ def beyond(shifts: Document, of: Settings) -> list[str]:
         "products": (of.hold_products_shift, "is how far the number of products moves"),
         "average_price": (of.hold_price_shift, "is how far the average price moves"),
     }
-    return passing(shifts, limits)
+    return exceeded_thresholds(shifts, limits)
 
 
 class _Rows:
@@ -88,9 +88,9 @@ class _Rows:
     def judge(self, database: Database[Document], told: Told, named: Columns, newest: Newest) -> None:
         """Every row of a file, as the event that it would be."""
         ingestion, layout, chunks = plan(told.file, told.kind, told.observed_at, _READ_BYTES, named)
-        told_at = ingestions.told_at(database, ingestion.id)
+        registered_at = ingestions.registered_at(database, ingestion.id)
         # Files of one run are told one after another.
-        moment = told_at or datetime.now(UTC)
+        moment = registered_at or datetime.now(UTC)
         origin = Origin(ingestion.id, told.kind, layout.columns, told.observed_at, moment, layout.separator)
         self.refused += withdrawals.refusals(database, [ingestion.id])
         before, done, said = self.rejections.total(), 0, time.monotonic()
@@ -108,7 +108,7 @@ class _Rows:
                 "observed_at": told.observed_at.isoformat(),
                 "rows": ingestion.rows,
                 "rejected": self.rejections.total() - before,
-                "ingested_before": told_at is not None,
+                "ingested_before": registered_at is not None,
             }
         )
 
@@ -178,7 +178,7 @@ def _beside(told: CategoryObservation, held: Document | None) -> str:
     """What a category's name is beside the one that is served."""
     if held is None:
         return "new"
-    version = tuple(held["_tide"]["version"][name] for name in ("told_at", "position"))
+    version = tuple(held["_tide"]["version"][name] for name in ("registered_at", "position"))
     if told.version[:2] < version:
         return "older"
     return "unchanged" if told.name == held["category_name"] else "changed"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from tidemark.catalog.cube import unknown_category
 from tidemark.serving.database import Document
-from tidemark.serving.figures import comparison, shown, table
+from tidemark.serving.figures import render_comparison, render_figure, table
 
 
 def in_words(preview: Document, passed: Sequence[str]) -> str:
@@ -37,7 +37,7 @@ def in_words(preview: Document, passed: Sequence[str]) -> str:
     parts += [f"**Passes a threshold:** {one}" for one in passed]
     if behind := preview["events_behind"]:
         parts.append(f"**Not counted:** {behind:,} events that are in Kafka and not served yet")
-    parts.append("**The catalog**\n\n" + comparison(preview["before"], preview["after"], "then"))
+    parts.append("**The catalog**\n\n" + render_comparison(preview["before"], preview["after"], "then"))
     if preview["by_category"]:
         parts.append(
             "**Categories that change most**\n\n"
@@ -46,7 +46,7 @@ def in_words(preview: Document, passed: Sequence[str]) -> str:
                 (
                     (
                         one["category_name"] or unknown_category(one["category_id"]),
-                        *(shown(name, one[when][name]) for name in ("products", "average_price") for when in ("before", "after")),
+                        *(render_figure(name, one[when][name]) for name in ("products", "average_price") for when in ("before", "after")),
                     )
                     for one in preview["by_category"]
                 ),

@@ -23,7 +23,7 @@ from tidemark.catalog.marks import TideMark
 from tidemark.catalog.observations import Reason, moment
 from tidemark.catalog.rules import Rules
 from tidemark.ingest.jobs import Ahead
-from tidemark.ingest.mending import Left, Mended, Patch, mend, patch_of
+from tidemark.ingest.patches import Left, Mended, Patch, mend, patch_of
 from tidemark.ingest.produce import UnsafeProducer, produce, require_safe
 from tidemark.ingest.replay_text import in_words
 from tidemark.serving import ledger, offsets, quarantine, withdrawals
@@ -43,7 +43,7 @@ _LEASE, _LEASE_SECONDS = "quarantine", 120.0
 _PROGRESS_SECONDS = 5.0
 
 # What another attempt would meet again.
-FOR_GOOD: tuple[type[Exception], ...] = (Unclear, OtherRules, UnsafeProducer, ledger.NotPrepared)
+PERMANENT_ERRORS: tuple[type[Exception], ...] = (Unclear, OtherRules, UnsafeProducer, ledger.NotPrepared)
 
 
 class Sent(NamedTuple):

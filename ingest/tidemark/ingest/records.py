@@ -11,7 +11,7 @@ from typing import NamedTuple
 import orjson
 
 from tidemark.catalog import events
-from tidemark.ingest.files import DATE, MOST_RECORD_BYTES, Kind, Record
+from tidemark.ingest.files import DATE, MOST_RECORD_BYTES, FileKind, Record
 
 Headers = list[tuple[str, str | bytes | None]]
 
@@ -28,10 +28,10 @@ class Origin(NamedTuple):
     """What every event of an ingestion says of itself."""
 
     ingestion: str
-    kind: Kind
+    kind: FileKind
     columns: tuple[str, ...]
     observed_at: datetime
-    told_at: datetime
+    registered_at: datetime
     separator: str = ","
 
 
@@ -43,11 +43,11 @@ def messages(chunk: bytes, start: int, origin: Origin) -> Iterator[Message]:
     common: Headers = [
         (events.SOURCE, b"csv"),
         (events.INGESTION, origin.ingestion.encode()),
-        (events.TOLD_AT, str(_milliseconds(origin.told_at)).encode()),
+        (events.TOLD_AT, str(_milliseconds(origin.registered_at)).encode()),
     ]
     as_json, as_csv = (events.FORMAT, b"json"), (events.FORMAT, b"csv")
     columns, stated = origin.columns, []
-    if origin.kind is Kind.PRODUCT:
+    if origin.kind is FileKind.PRODUCT:
         columns, stated = (*columns, DATE), [origin.observed_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")]
     key_at, width = columns.index(origin.kind.key), len(origin.columns)
     for begin, end, fields in _records(chunk, origin.separator):

@@ -13,13 +13,13 @@ from pymongo.errors import PyMongoError
 
 from tidemark.catalog.observations import Reason
 from tidemark.ingest.produce import RECOMMENDED, NotAcknowledged
-from tidemark.ingest.quarantine_jobs import DISCARD, FOR_GOOD, SEND, discard, look_ahead, send
+from tidemark.ingest.quarantine_jobs import DISCARD, PERMANENT_ERRORS, SEND, discard, look_ahead, send
 from tidemark.serving import quarantine
 from tidemark.serving.database import connect, database_of
 from tidemark.serving.lease import Busy
 from tidemark.settings import in_words, settings
 
-_SAID: tuple[type[Exception], ...] = (*FOR_GOOD, NotAcknowledged, Busy, PyMongoError)
+_SAID: tuple[type[Exception], ...] = (*PERMANENT_ERRORS, NotAcknowledged, Busy, PyMongoError)
 
 log = logging.getLogger("tidemark.replay")
 

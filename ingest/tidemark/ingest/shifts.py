@@ -29,7 +29,7 @@ class Shift:
             self._add(state.cell, state.measures, 1)
             return "new"
         tide = document["_tide"]
-        held = tuple(tide["version"][name] for name in ("observed_at", "told_at", "position"))
+        held = tuple(tide["version"][name] for name in ("observed_at", "registered_at", "position"))
         if state.version <= held:
             return "unchanged" if state.version == held else "older"
         self._add(Cell(*tide["contribution"][:_DIMENSIONS]), tide["contribution"][_DIMENSIONS:], -1)

@@ -22,7 +22,7 @@ AFTER_FAILURE_SECONDS = 5.0
 log = logging.getLogger("tidemark.watch")
 
 
-def look(client: KafkaAdminClient) -> list[Document]:
+def fetch_end_offsets(client: KafkaAdminClient) -> list[Document]:
     """First offset kept and end (exclusive) of every partition of the topics. Raises KafkaError."""
     partitions = known_partitions(client, settings().topics)
     starts = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.EARLIEST))
@@ -30,19 +30,19 @@ def look(client: KafkaAdminClient) -> list[Document]:
     return [{"topic": key.topic, "partition": key.partition, "start": starts[key].offset, "offset": ends[key].offset} for key in partitions]
 
 
-def write_down(database: Database[Document], offsets: list[Document]) -> None:
+def record_end_offsets(database: Database[Document], offsets: list[Document]) -> None:
     """The log's end and the moment, by MongoDB's clock."""
-    database.state.update_one({"_id": "log_end"}, [{"$set": {"offsets": {"$literal": offsets}, "looked_at": "$$NOW"}}], upsert=True)
+    database.state.update_one({"_id": "log_end"}, [{"$set": {"offsets": {"$literal": offsets}, "measured_at": "$$NOW"}}], upsert=True)
 
 
 def watch(database: Database[Document], until: threading.Event) -> None:
-    """Looks and writes until told to stop. What fails is said once and tried again."""
+    """CachedStatus and writes until told to stop. What fails is said once and tried again."""
     failing = False
     while not until.is_set():
         try:
             with admin() as client:
                 while not until.wait(EVERY_SECONDS):
-                    write_down(database, look(client))
+                    record_end_offsets(database, fetch_end_offsets(client))
                     if failing:
                         failing = False
                         log.info("watching again")

@@ -38,7 +38,7 @@ def application() -> "FastAPI":
     from fastapi import Depends, FastAPI, HTTPException, Response
     from fastapi.responses import FileResponse
 
-    from tidemark.serving.looks import Looks
+    from tidemark.serving.cached_status import CachedStatus
     from tidemark.settings import settings
     from tidemark.settings.airflow_names import Dag
 
@@ -47,7 +47,7 @@ def application() -> "FastAPI":
     app = FastAPI(dependencies=logged_in, openapi_url=None)
     # Not Airflow's MongoDB connection, whose hook waits as long as that says and connects anew each time: the settings', which the
     # stream and the batch have too.
-    looks = Looks()
+    looks = CachedStatus()
 
     @app.get("/state")
     def state(response: Response) -> dict[str, Any]:

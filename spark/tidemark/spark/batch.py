@@ -30,16 +30,16 @@ from tidemark.serving.publications import NoPublication, OtherRules, Publication
 from tidemark.serving.sizes import Size
 from tidemark.serving.verifications import Drifted, Held, NotVerified
 from tidemark.settings import settings
-from tidemark.spark import foresight, history, land, rebuild, recompute, upkeep, verify
+from tidemark.spark import history, impact, land, rebuild, recompute, upkeep, verify
 from tidemark.spark.lake import Lake, LostStates
 from tidemark.spark.log import MissingOffsets, UnfitTopic
 from tidemark.spark.recompute import Mode, NotLanded
 from tidemark.spark.session import session
 
-FAILED, FAILED_FOR_GOOD = 1, 2
+FAILED, FAILED_PERMANENTLY = 1, 2
 
 # What another attempt would meet again.
-FOR_GOOD = (
+PERMANENT_ERRORS = (
     *(StartAgain, OtherRules, NoPublication, NotVerified, NotLanded, Drifted, Held, LostStates),
     *(days.NoDay, days.NotOver),
     *(withdrawals.NoIngestion, withdrawals.NotWithdrawn),
@@ -148,14 +148,14 @@ class Batch:
         log.info("%s", rollback_in_words(self.database, publications.read(self.database, number)))
         rebuild.rebuild(self.spark, self.lake, self.database, number, self.rules)
 
-    def foresee(self, ingestion: str, take_back: bool) -> str:
+    def impact(self, ingestion: str, take_back: bool) -> str:
         """What the reports become when an ingestion is withdrawn, or a withdrawal is taken back; says it in Markdown."""
         withdrawn = withdrawals.of(self.database, ingestion)
         if take_back and withdrawn is None:
             raise withdrawals.NotWithdrawn(f"ingestion {ingestion} is not withdrawn: there is nothing to take back")
         self.land()
         rules = withdrawals.changed(self.rules, ingestion, take_back=take_back)
-        found = foresight.foresee(self.lake, self.database, rules)
+        found = impact.render_impact(self.lake, self.database, rules)
         for line in found.splitlines():
             log.info("%s", line)
         return found
@@ -216,7 +216,7 @@ def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     past.add_argument("--last", type=date.fromisoformat, metavar="DAY", help="the last one, included (default: the first)")
     past.add_argument("--changed-up-to", type=date.fromisoformat, metavar="DAY", help="that day, and every day before it that has changed")
     commands.add_parser("rebuild", aliases=["rollback"], parents=[number], help="bring everything to a publication: repair, rollback")
-    ahead = commands.add_parser("foresee", help="what the reports become when an ingestion is withdrawn")
+    ahead = commands.add_parser("impact", help="what the reports become when an ingestion is withdrawn")
     ahead.add_argument("ingestion", help="its id")
     ahead.add_argument("--take-back", action="store_true", help="when its withdrawal is taken back")
     commands.add_parser("publications", help="list them")
@@ -239,9 +239,9 @@ def main(words: Sequence[str] | None = None) -> int:
                 stack.enter_context(lease(database, BATCH, this_process(command), BATCH_SECONDS))
             act: Callable[..., Any] = getattr(Batch(database), command)
             result = act(**given)
-    except FOR_GOOD as reason:
+    except PERMANENT_ERRORS as reason:
         log.error("%s: %s", command, reason)
-        return FAILED_FOR_GOOD
+        return FAILED_PERMANENTLY
     except Exception as error:
         log.exception("%s has failed", command)
         log.error("%s: %s; nothing is lost: run it again", command, str(error).partition("\n")[0] or type(error).__name__)

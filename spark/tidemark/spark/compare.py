@@ -19,8 +19,8 @@ from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.serving import quarantine
 from tidemark.serving.database import Document, database_of
 from tidemark.serving.ledger import Category, Ledger
+from tidemark.spark.committed_view import Held, committed_view_of
 from tidemark.spark.documents import Row, contribution_of, product_fields, state_of, version_of
-from tidemark.spark.held import Held, held_by
 from tidemark.spark.tasks import client, slices
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -80,7 +80,7 @@ class ProductComparer:
             yield _differences((row["id"], self._difference(row, found.get(row["id"]))) for row in rows)
 
     def _difference(self, row: Row, document: Document | None) -> str | None:
-        held = held_by(document["_tide"], self.at.ledger) if document else None
+        held = committed_view_of(document["_tide"], self.at.ledger) if document else None
         if document is None or held is None or held.committed is None:
             return "missing"
         _, _, _, partition, offset = held.committed.version
@@ -114,7 +114,9 @@ class ProductFinder:
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         fields = {"_tide.tag": True, "_tide.version": True, "_tide.before": True, "_tide.contribution": True}
         for some in _scanned(self.at.open().product, batches, fields):
-            yield pa.RecordBatch.from_pylist([self._row(one["_id"], held_by(one["_tide"], self.at.ledger)) for one in some], _FOUND_ARROW)
+            yield pa.RecordBatch.from_pylist(
+                [self._row(one["_id"], committed_view_of(one["_tide"], self.at.ledger)) for one in some], _FOUND_ARROW
+            )
 
     def _row(self, asin: str, held: Held) -> dict[str, Any]:
         stray = held.version if self.at.ledger.has_forgotten(held.tag) else None

@@ -98,14 +98,14 @@ def document_of(state: State, category: Category | None, tag: Tag, before: Docum
 
 
 def quarantine_record(row: Row, files: Mapping[str, str]) -> Document:
-    """The record of a rejection; `files` are names by ingestion. `told_at` (milliseconds) and `position` are what a replay keeps of it."""
+    """The record of a rejection; `files` are names by ingestion. A replay keeps its `registered_at` (milliseconds) and `position`."""
     return {
         "_id": row["id"],
         "topic": row["topic"],
         "partition": row["version"]["partition"],
         "offset": row["version"]["offset"],
         "timestamp": DatetimeMS(row["timestamp"]),
-        "told_at": Int64(row["version"]["told_at"]),
+        "registered_at": Int64(row["version"]["registered_at"]),
         "position": Int64(row["version"]["position"]),
         "reason": row["reason"],
         "raw": None if row["raw"] is None else Binary(row["raw"]),

@@ -16,7 +16,7 @@ from typing import Any
 
 from tidemark.settings import settings
 
-FAILED_FOR_GOOD = 2  # the command's exit status where another attempt would end the same
+FAILED_PERMANENTLY = 2  # the command's exit status where another attempt would end the same
 STOP_SECONDS = 10.0
 
 _PR_SET_PDEATHSIG = 1
@@ -29,14 +29,14 @@ class JobFailed(Exception):
     """The command has failed; says its last line. Another attempt may succeed."""
 
 
-class JobFailedForGood(Exception):
+class JobFailedPermanently(Exception):
     """The command has failed, and would again; says its last line."""
 
 
 def run(command: str, *arguments: object) -> Any:
     """Runs `python -m tidemark.spark.batch COMMAND ARGUMENTS` and returns its result; its lines go to the log.
 
-    Raises JobFailed or JobFailedForGood. Whatever ends the caller ends the process, too, and with it its JVM.
+    Raises JobFailed or JobFailedPermanently. Whatever ends the caller ends the process, too, and with it its JVM.
     """
     settings().jobs.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings().jobs) as folder:
@@ -58,7 +58,9 @@ def run(command: str, *arguments: object) -> Any:
             _end(process)
         if status == 0:
             return json.loads(result.read_text())
-        raise (JobFailedForGood if status == FAILED_FOR_GOOD else JobFailed)(last or f"{command} ended with status {status}: run it again")
+        raise (JobFailedPermanently if status == FAILED_PERMANENTLY else JobFailed)(
+            last or f"{command} ended with status {status}: run it again"
+        )
 
 
 def _log_lines(process: subprocess.Popen[str]) -> str:

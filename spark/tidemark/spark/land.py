@@ -13,7 +13,7 @@ from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.serving.ledger import TopicsRecreated
 from tidemark.settings import settings
 from tidemark.spark.lake import Lake
-from tidemark.spark.log import Log, identities, look
+from tidemark.spark.log import Log, describe_log, identities
 from tidemark.spark.transforms import events
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def land(spark: SparkSession, lake: Lake, most: int = MOST_OFFSETS) -> TideMark:
     Raises UnfitTopic, TopicsRecreated, MissingOffsets. What has been landed by then stays landed.
     """
     before = now = lake.landed()
-    found = look()
+    found = describe_log()
     _require(lake, found, before.mark)
     lake.remember_topics(found.identities)
     end = TideMark(found.ends)
@@ -51,7 +51,7 @@ def _append(lake: Lake, records: DataFrame, landing: int) -> None:
     try:
         lake.append(records, landing)
     except PySparkException:
-        _require(lake, look(), lake.landed().mark)  # if something is wrong with the log, that is what Spark has stumbled over
+        _require(lake, describe_log(), lake.landed().mark)  # if something is wrong with the log, that is what Spark has stumbled over
         raise
     # Spark reads on where it was, whatever stands there. Events of a topic created again while they were read lie beyond every
     # mark of the ledger's, which never goes on in such a topic, so that nothing is made of them.

@@ -90,7 +90,7 @@ def identities() -> dict[str, str]:
     return {topic: str(found["topic_id"]) for topic, found in described.items()}
 
 
-def look() -> Log:
+def describe_log() -> Log:
     """The log as it is. Raises UnfitTopic where a topic is missing or its configuration does not keep events safe."""
     with _admin() as client:
         described = _described(client)

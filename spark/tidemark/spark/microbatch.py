@@ -27,7 +27,7 @@ from tidemark.serving.database import Document
 from tidemark.serving.ledger import Category, Fenced, Ledger, MicroBatch, Tag
 from tidemark.serving.notes import Work
 from tidemark.serving.operations import LOOKED_AT_LATELY
-from tidemark.spark import measures, transforms
+from tidemark.spark import metrics, transforms
 from tidemark.spark.log import identities
 from tidemark.spark.products import COLUMNS, DIMENSIONS, RESULT, ProductWriter
 from tidemark.spark.tasks import fencing
@@ -89,7 +89,7 @@ class MicroBatches:
         self.categories |= categories
         self.ledger = replace(self.ledger, offsets=reached, committed={**self.ledger.committed, self.ledger.generation: number})
         seconds = time.monotonic() - started
-        measures.committed(seen["events"], seen["rejected"], seconds)
+        metrics.committed(seen["events"], seen["rejected"], seconds)
         self.work = self.work.plus(Work(1, seen["events"], seen["rejected"], round(seconds * 1000)))
         log.info(
             "micro-batch %d of generation %d: %d events (%d rejected) in %.2f s, %.0f/s, %s behind",

@@ -25,8 +25,8 @@ from tidemark.catalog.cube import MEASURES, Cell
 from tidemark.catalog.versions import CategoryVersion, Version
 from tidemark.serving.database import Document, database_of
 from tidemark.serving.ledger import Category, Fenced, Ledger, Tag
+from tidemark.spark.committed_view import apply, as_read, committed_view_of
 from tidemark.spark.documents import CONTRIBUTION, FIELDS, State, document_of, file_names, quarantine_record, states_of, versioned
-from tidemark.spark.held import apply, as_read, held_by
 from tidemark.spark.tasks import DOCUMENTS_AT_ONCE, DUPLICATE_KEY, client
 from tidemark.spark.transforms import CATEGORY, PRODUCT
 
@@ -93,7 +93,7 @@ class ProductWriter:
 
     def _write(self, collection: Collection[Document], states: dict[str, State], differences: Differences) -> None:
         found = collection.find({"_id": {"$in": list(states)}}, {"_tide": True}) if states else ()
-        held = {document["_id"]: held_by(document["_tide"], self.ledger) for document in found}
+        held = {document["_id"]: committed_view_of(document["_tide"], self.ledger) for document in found}
         writes: list[InsertOne[Document] | ReplaceOne[Document]] = []
         for asin, state in states.items():
             now = held.get(asin)

@@ -23,8 +23,8 @@ from tidemark.settings import settings
 from tidemark.spark import transforms
 from tidemark.spark.compare import DIFFERENCE, At, QuarantineComparer
 from tidemark.spark.lake import Lake
-from tidemark.spark.log import look
-from tidemark.spark.restore import DONE, ProductRemover, ProductRestorer, QuarantineHealer, QuarantineRestorer
+from tidemark.spark.log import describe_log
+from tidemark.spark.rebuild_documents import DONE, ProductRemover, ProductRestorer, QuarantineHealer, QuarantineRestorer
 from tidemark.spark.tasks import fencing
 from tidemark.spark.verify import names, products, products_there, records_there, rejections
 
@@ -53,7 +53,7 @@ def rebuild(spark: SparkSession, lake: Lake, database: Database[Document], numbe
             f"publication {number} was made by rules {publication.rules}, in force are {rules.fingerprint()}: with its numbers the reports "
             "would be neither. Bring those rules back, or run the nightly batch with mode=full"
         )
-    before, found = ledger.read(database), look()
+    before, found = ledger.read(database), describe_log()
     before.require_topics(found.identities)
     found.require(publication.mark)
     own = rebuilds.begin(database, publication)

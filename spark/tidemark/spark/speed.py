@@ -28,8 +28,8 @@ from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.notes import Work
 from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag
-from tidemark.spark import measures, transforms
-from tidemark.spark.log import Log, MissingOffsets, UnfitTopic, look
+from tidemark.spark import metrics, transforms
+from tidemark.spark.log import Log, MissingOffsets, UnfitTopic, describe_log
 from tidemark.spark.microbatch import MicroBatches, NewPartition
 from tidemark.spark.session import session
 
@@ -82,7 +82,7 @@ class Stream:
         except StreamingQueryException as error:
             failure = self._failure or error
             if not isinstance(failure, ledger.Fenced | NewPartition):
-                _require(self._batches.ledger, look())  # if something is wrong with the log, that is what Spark has stumbled over
+                _require(self._batches.ledger, describe_log())  # if something is wrong with the log, that is what Spark has stumbled over
             raise failure from None
         finally:
             with self._at_work:
@@ -158,7 +158,7 @@ class Stream:
         if wanted.pause is None or not wanted.pause.drain:
             self._last = None
             return wanted.pause is not None
-        self._last = self._last or TideMark(look().ends)
+        self._last = self._last or TideMark(describe_log().ends)
         return self._batches.offsets.joined(_gone_by(query)).reaches(self._last)
 
 
@@ -182,7 +182,7 @@ def follow(database: Database[Document], told_to_stop: threading.Event) -> None:
         found = _ready(database)
         rules = withdrawals.in_force(database)
         own = ledger.start_generation(database, rules.fingerprint(), found.identities)
-        measures.GENERATION.set(own.generation)
+        metrics.GENERATION.set(own.generation)
         try:
             Stream(spark, database, found, own, rules, wanted, told_to_stop).run()
         except NewPartition as reason:
@@ -207,7 +207,7 @@ def _ready(database: Database[Document]) -> Log:
     """The log, fit to be read on from the ledger's offsets. Raises Fenced, UnfitTopic, TopicsRecreated or MissingOffsets."""
     own = ledger.read(database)  # first, because the log's end must not be older than the offsets
     own.require_no_rebuild()
-    found = look()
+    found = describe_log()
     _require(own, found)
     return found
 
@@ -226,7 +226,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: told_to_stop.set())
     with connect() as client:
-        measures.serve(database_of(client))
+        metrics.serve(database_of(client))
         try:
             follow(database_of(client), told_to_stop)
         except ledger.Fenced as reason:

@@ -19,7 +19,7 @@ from tidemark.spark import columns as C
 # What an event turns out to be.
 PRODUCT, CATEGORY, REJECTION = "product", "category", "rejection"
 
-VERSION = ("observed_at", "told_at", "position", "partition", "offset")
+VERSION = ("observed_at", "registered_at", "position", "partition", "offset")
 
 _CORRUPT = "_tide_corrupt"  # where Spark's parser puts what it cannot parse; no name that a record would use
 
@@ -123,7 +123,7 @@ def _read(rules: Rules) -> tuple[Column, ...]:
     return (
         *_columns("topic", "partition", "offset", "timestamp", "value", "of_category"),
         F.when(F.col("told_position").isNotNull(), F.col("ingestion")).alias("ingestion"),
-        F.coalesce("told", "timestamp").alias("told_at"),
+        F.coalesce("told", "timestamp").alias("registered_at"),
         F.coalesce("told_position", F.lit(0)).cast("bigint").alias("position"),
         _source().alias("source"),
         _malformed(rules).alias("malformed"),
@@ -168,7 +168,7 @@ def _judged(rules: Rules) -> tuple[Column, ...]:
     return (
         kind.alias("kind"),
         identity.alias("id"),
-        F.struct(observed_at.alias("observed_at"), *_columns("told_at", "position", "partition", "offset")).alias("version"),
+        F.struct(observed_at.alias("observed_at"), *_columns("registered_at", "position", "partition", "offset")).alias("version"),
         *_columns("title", "imgUrl", "productURL", "stars", "stars_tenths", "reviews", "price", "price_cents", "listPrice"),
         *_columns("list_price_cents", "category_id", "isBestSeller", "boughtInLastMonth", "category_name"),
         *_columns("topic", "timestamp", "reason", "ingestion"),

@@ -17,7 +17,7 @@ from tidemark.serving.database import Document
 from tidemark.serving.ledger import Category, Ledger
 from tidemark.serving.publications import Publication, StartAgain
 from tidemark.serving.snapshot import snapshot
-from tidemark.serving.verifications import Differences, Kind, NotVerified
+from tidemark.serving.verifications import DifferenceKind, Differences, NotVerified
 from tidemark.settings import settings
 from tidemark.spark import transforms
 from tidemark.spark.compare import (
@@ -67,12 +67,12 @@ def verify(spark: SparkSession, lake: Lake, database: Database[Document], number
     served, cube = publications.cells(database, draft.cut.served), publications.cells(database, number)
     with lake.tasks_for(TideMark().behind(draft.mark)):
         found = {
-            Kind.CELL: verifications.of_cells(cube, publications.cut_cells(database, number)),
-            Kind.PRODUCT: _products(spark, lake, database, draft, at, categories),
-            Kind.CATEGORY: verifications.first(_categories(database, at, categories)),
-            Kind.QUARANTINE: _quarantine(spark, lake, database, draft, at),
+            DifferenceKind.CELL: verifications.of_cells(cube, publications.cut_cells(database, number)),
+            DifferenceKind.PRODUCT: _products(spark, lake, database, draft, at, categories),
+            DifferenceKind.CATEGORY: verifications.first(_categories(database, at, categories)),
+            DifferenceKind.QUARANTINE: _quarantine(spark, lake, database, draft, at),
         }
-        reconciled, found[Kind.INGESTION] = _ingestions(spark, lake, database, draft.mark)
+        reconciled, found[DifferenceKind.INGESTION] = _ingestions(spark, lake, database, draft.mark)
     _require_no_rebuild_since(draft, draft.cut.rebuilds, ledger.read(database))
     former = publications.read(database, draft.cut.served)
     return verifications.store(database, draft, former, found, reconciled, plausibility.compare(served, cube))

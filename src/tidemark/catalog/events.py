@@ -9,7 +9,7 @@ SOURCE = "tide-source"  # csv, api or replay
 FORMAT = "tide-format"  # json or csv
 INGESTION = "tide-ingestion"  # id of the ingestion a file's event belongs to
 POSITION = "tide-position"  # byte of the file where its record starts
-TOLD_AT = "tide-told-at"  # milliseconds; when the ingestion was registered
+TOLD_AT = "tide-registered-at"  # milliseconds; when the ingestion was registered
 REPLAY_OF = "tide-replay-of"  # topic/partition/offset of the event that a replay repeats
 
 # What names something becomes part of a key in MongoDB, so that its length must have an end. A topic/partition/offset has 281 at most.
@@ -51,7 +51,7 @@ class Event(NamedTuple):
         return int(text) if text is not None and re.fullmatch(HEADER_NUMBER, text) else None
 
     @property
-    def told_at(self) -> int:
+    def registered_at(self) -> int:
         """Milliseconds. What came by API or from elsewhere was told when Kafka stored it."""
         told = self.number(TOLD_AT)
         return self.timestamp if told is None else told

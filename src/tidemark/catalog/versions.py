@@ -15,24 +15,24 @@ class Version(NamedTuple):
     """
 
     observed_at: int
-    told_at: int
+    registered_at: int
     position: int
     partition: int
     offset: int
 
     @classmethod
     def of(cls, event: Event, observed_at: int) -> Version:
-        return cls(observed_at, event.told_at, event.position, event.partition, event.offset)
+        return cls(observed_at, event.registered_at, event.position, event.partition, event.offset)
 
 
 class CategoryVersion(NamedTuple):
     """Orders the names of one category. Categories have no moment of observation: what was told last wins."""
 
-    told_at: int
+    registered_at: int
     position: int
     partition: int
     offset: int
 
     @classmethod
     def of(cls, event: Event) -> CategoryVersion:
-        return cls(event.told_at, event.position, event.partition, event.offset)
+        return cls(event.registered_at, event.position, event.partition, event.offset)

@@ -25,7 +25,7 @@ from rich.table import Table
 from tidemark.ingest.layouts import columns_argument
 from tidemark.local import health, job, stack
 from tidemark.local.programs import base_environment, known_accounts, superset_environment, superset_module
-from tidemark.local.runs import Refused
+from tidemark.local.runs import RunRefused
 from tidemark.serving.database import connect, database_of
 from tidemark.serving.status import state
 from tidemark.settings import in_words, settings
@@ -249,7 +249,7 @@ def main() -> int:
     except ValidationError as error:
         for line in in_words(error):
             console.print(line, markup=False, style="red", soft_wrap=True)
-    except (job.CannotRun, Refused) as reason:
+    except (job.CannotRun, RunRefused) as reason:
         console.print(str(reason), markup=False, style="red", soft_wrap=True)
     except (PyMongoError, httpx.HTTPError) as error:
         console.print(f"a server does not answer: {error}. See make status and make logs", markup=False, style="red", soft_wrap=True)

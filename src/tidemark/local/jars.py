@@ -37,7 +37,7 @@ MODULES = (
 )
 
 
-class Refused(Exception):
+class WrongJars(Exception):
     """What was fetched is not what the lock names."""
 
 
@@ -53,7 +53,7 @@ def missing(root: Path) -> list[str]:
 
 
 def fetch(root: Path) -> None:
-    """Brings all jars of the lock under root. Raises Refused, or CalledProcessError with Ivy's output logged."""
+    """Brings all jars of the lock under root. Raises WrongJars, or CalledProcessError with Ivy's output logged."""
     with tempfile.TemporaryDirectory() as folder:
         fetched = _retrieve(Path(folder))
         for path in locked():
@@ -63,7 +63,7 @@ def fetch(root: Path) -> None:
     if wrong := missing(root):
         for path in wrong:
             (root / path).unlink(missing_ok=True)
-        raise Refused(f"Maven Central has given no such jar as jars.lock names: {', '.join(wrong)}")
+        raise WrongJars(f"Maven Central has given no such jar as jars.lock names: {', '.join(wrong)}")
 
 
 def lock() -> None:
@@ -114,7 +114,7 @@ def main() -> int:
             lock()
         elif missing(settings().jars):
             fetch(settings().jars)
-    except (Refused, OSError, subprocess.CalledProcessError) as error:
+    except (WrongJars, OSError, subprocess.CalledProcessError) as error:
         log.error("no jars: %s. Is Maven Central (repo1.maven.org) reachable from here?", error)
         return 1
     return 0

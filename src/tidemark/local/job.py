@@ -259,7 +259,7 @@ def _generated(console: Console, rows: int, days: int) -> dict[str, list[str]]:
 
 def _wait_for_dag(say: Callable[[str], None], until: float) -> None:
     with Airflow() as airflow:
-        while not all(airflow.knows(dag) for dag in (Dag.INGEST, Dag.NIGHTLY_BATCH, Dag.HISTORY)):
+        while not all(airflow.has_dag(dag) for dag in (Dag.INGEST, Dag.NIGHTLY_BATCH, Dag.HISTORY)):
             say("waiting for Airflow to read the DAGs")
             if errors := airflow.import_errors():
                 raise CannotRun(f"Airflow cannot read the DAGs: {'; '.join(errors)}")

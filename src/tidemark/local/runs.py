@@ -19,7 +19,7 @@ ENDED = frozenset({"success", "failed"})
 WAITING = frozenset({"awaiting_input", "deferred"})  # a task, for a person
 
 
-class Refused(Exception):
+class RunRefused(Exception):
     """Airflow does not take the run."""
 
 
@@ -31,7 +31,7 @@ class Task(NamedTuple):
 
 
 class Airflow:
-    """A client of the local Airflow. Raises httpx.HTTPError where it does not answer, Refused where it says no."""
+    """A client of the local Airflow. Raises httpx.HTTPError where it does not answer, RunRefused where it says no."""
 
     def __init__(self) -> None:
         self.address = settings().airflow_api
@@ -45,7 +45,7 @@ class Airflow:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def knows(self, dag: Dag = Dag.INGEST) -> bool:
+    def has_dag(self, dag: Dag = Dag.INGEST) -> bool:
         """Has the DAG been parsed?"""
         return self._http.get(f"/dags/{dag.id}").status_code == httpx.codes.OK
 
@@ -55,7 +55,7 @@ class Airflow:
     def trigger(self, conf: Mapping[str, Any], dag: Dag = Dag.INGEST) -> str:
         """Starts a run and returns its id. A run of a paused DAG would never begin, so it is refused."""
         if self._get(f"/dags/{dag.id}")["is_paused"]:
-            raise Refused(f"DAG {dag.id} is paused: unpause it at {self.address}/dags/{dag.id}, or find out there why it is")
+            raise RunRefused(f"DAG {dag.id} is paused: unpause it at {self.address}/dags/{dag.id}, or find out there why it is")
         identity = f"run-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
         for attempt in range(ATTEMPTS):
             answer = self._http.post(f"/dags/{dag.id}/dagRuns", json={"dag_run_id": identity, "logical_date": None, "conf": dict(conf)})
@@ -64,7 +64,7 @@ class Airflow:
             if not answer.is_server_error:  # which a busy machine's SQLite may be
                 break
             time.sleep(1)
-        raise Refused(f"Airflow refuses the run: {answer.text[:1000]}")
+        raise RunRefused(f"Airflow refuses the run: {answer.text[:1000]}")
 
     def state(self, run: str, dag: Dag = Dag.INGEST) -> str:
         return str(self._get(f"/dags/{dag.id}/dagRuns/{run}")["state"])

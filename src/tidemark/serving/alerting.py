@@ -56,7 +56,7 @@ class Alerts:
         self._collection.replace_one({"_id": document["_id"]}, document, upsert=True)
 
 
-def look(database: Database[Document], elsewhere: Memory, channels: Mapping[str, Send], of: Settings) -> None:
+def evaluate_alerts(database: Database[Document], elsewhere: Memory, channels: Mapping[str, Send], of: Settings) -> None:
     """One look. `elsewhere` keeps, outside of MongoDB, the alert that the state cannot be read; `channels` are who is told, by name.
 
     Raises NotSent, or Busy where somebody else has been looking for half a minute; everything else has been done by then.

@@ -42,12 +42,12 @@ def moved(before: float | None, after: float | None) -> float | None:
     return abs((after or 0) - before) / before if before else None
 
 
-def comparison(before: Document, after: Document, then: str) -> str:
+def render_comparison(before: Document, after: Document, then: str) -> str:
     """A table of all figures; `then` is when they are as after."""
     return table(("", "served", then, "change"), (_beside(name, before[name], after[name]) for name in FIGURES if name in before))
 
 
-def shown(name: str, value: float | None) -> str:
+def render_figure(name: str, value: float | None) -> str:
     """A figure as it is written; - where it is None."""
     return "-" if value is None else FIGURES[name][1].format(value)
 
@@ -58,7 +58,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(_cell(one) for one in line)} |" for line in lines)
 
 
-def passing(shifts: Document, limits: Mapping[str, tuple[float | None, str]]) -> list[str]:
+def exceeded_thresholds(shifts: Document, limits: Mapping[str, tuple[float | None, str]]) -> list[str]:
     """Which thresholds shifts pass, in words. By the shift's name the most it may be, None for any, and what it is a share of."""
     return [
         f"{shifts[name]:.1%} {what} (more than {most:.1%})"
@@ -69,10 +69,12 @@ def passing(shifts: Document, limits: Mapping[str, tuple[float | None, str]]) ->
 
 def _beside(name: str, before: float | None, after: float | None) -> tuple[str, ...]:
     change = (
-        "" if before is None or after is None or before == after else f"{'+' if after > before else '-'}{shown(name, abs(after - before))}"
+        ""
+        if before is None or after is None or before == after
+        else f"{'+' if after > before else '-'}{render_figure(name, abs(after - before))}"
     )
     share = f" ({(after - before) / before:+.1%})" if change and before and after is not None else ""
-    return FIGURES[name][0], shown(name, before), shown(name, after), change + share
+    return FIGURES[name][0], render_figure(name, before), render_figure(name, after), change + share
 
 
 def _cell(text: str) -> str:

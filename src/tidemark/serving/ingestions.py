@@ -57,7 +57,7 @@ class Incomplete(Exception):
 
 
 def register(database: Database[Document], ingestion: Ingestion, chunks: Iterable[Chunk]) -> datetime:
-    """Registers an ingestion with its plan, once: a second time the first plan stays. Returns `told_at`, MongoDB's clock at the first."""
+    """Registers an ingestion with its plan. Idempotent: the first plan stays. Returns `registered_at`, by MongoDB's clock."""
     plan = list(chunks)
 
     def transaction(session: ClientSession) -> datetime:
@@ -67,7 +67,7 @@ def register(database: Database[Document], ingestion: Ingestion, chunks: Iterabl
         # An update with a pipeline is what lets MongoDB's own clock in; it writes nothing where the document is there.
         before = database.ingestion.find_one_and_update(
             {"_id": identity},
-            [{"$replaceWith": {"$mergeObjects": [{"$literal": new}, {"told_at": "$$NOW"}, "$$ROOT"]}}],
+            [{"$replaceWith": {"$mergeObjects": [{"$literal": new}, {"registered_at": "$$NOW"}, "$$ROOT"]}}],
             upsert=True,
             return_document=ReturnDocument.BEFORE,
             session=session,
@@ -76,8 +76,8 @@ def register(database: Database[Document], ingestion: Ingestion, chunks: Iterabl
             database.ingestion_chunk.insert_many([_chunk_document(identity, chunk) for chunk in plan], session=session)
             before = database.ingestion.find_one({"_id": identity}, session=session)
             assert before is not None
-        told_at: datetime = before["told_at"]
-        return told_at
+        registered_at: datetime = before["registered_at"]
+        return registered_at
 
     return in_transaction(database, transaction)
 
@@ -88,17 +88,17 @@ def chunks_to_do(database: Database[Document], ingestion: str) -> list[int]:
 
 
 def read(database: Database[Document], ingestion: str) -> tuple[Ingestion, datetime]:
-    """A registered ingestion and its told_at; LookupError where there is none."""
+    """A registered ingestion and its registered_at; LookupError where there is none."""
     found = database.ingestion.find_one({"_id": ingestion})
     if found is None:
         raise LookupError(f"ingestion {ingestion} is not registered")
-    return Ingestion(found["_id"], *(found[name] for name in Ingestion._fields[1:])), found["told_at"]
+    return Ingestion(found["_id"], *(found[name] for name in Ingestion._fields[1:])), found["registered_at"]
 
 
-def told_at(database: Database[Document], ingestion: str) -> datetime | None:
+def registered_at(database: Database[Document], ingestion: str) -> datetime | None:
     """When an ingestion was registered; None where it has not been."""
-    found = database.ingestion.find_one({"_id": ingestion}, {"told_at": True})
-    return None if found is None else found["told_at"]
+    found = database.ingestion.find_one({"_id": ingestion}, {"registered_at": True})
+    return None if found is None else found["registered_at"]
 
 
 def read_chunk(database: Database[Document], ingestion: str, number: int) -> tuple[Chunk, bool]:

@@ -6,7 +6,7 @@ from tidemark.serving.quarantine import HEALED, REPLAYED
 from tidemark.serving.views import Stage, View
 
 # Of the document that says where the log ends. Where this is false, nobody knows how far behind the stream is.
-LOOKED_AT_LATELY: Stage = {"$gte": ["$looked_at", {"$subtract": ["$$NOW", 60_000]}]}
+LOOKED_AT_LATELY: Stage = {"$gte": ["$measured_at", {"$subtract": ["$$NOW", 60_000]}]}
 
 
 def _offset_in(offsets: str, of: str) -> Stage:
@@ -79,7 +79,7 @@ REPORT_FRESHNESS = View(
                         None,
                     ]
                 },
-                "looked_at": {"$ifNull": ["$log.looked_at", None]},
+                "measured_at": {"$ifNull": ["$log.measured_at", None]},
                 "drift": {"$ifNull": [{"$first": "$verified.drift"}, None]},
                 "quarantined": {"$ifNull": [{"$first": "$quarantine.records"}, 0]},
                 "rules": {"$ifNull": ["$rules", None]},
@@ -103,7 +103,7 @@ INGESTION_PROGRESS = View(
                 "bytes": True,
                 "rows": True,
                 "observed_at": True,
-                "told_at": True,
+                "registered_at": True,
                 "chunks": True,
                 "withdrawn": {"$ifNull": ["$withdrawn", None]},
                 "done": {"$size": {"$filter": {"input": "$chunk", "as": "one", "cond": {"$eq": ["$$one.status", "done"]}}}},
@@ -151,7 +151,7 @@ REPORT_INGESTION = View(
             "$project": {
                 "_id": False,
                 "ingestion": "$_id",
-                **dict.fromkeys(("kind", "file", "name", "bytes", "observed_at", "told_at"), True),
+                **dict.fromkeys(("kind", "file", "name", "bytes", "observed_at", "registered_at"), True),
                 "file_rows": "$rows",
                 "sent": "$acknowledged",
                 "accepted": {"$cond": ["$served", {"$subtract": ["$rows", "$rejected"]}, None]},
@@ -183,7 +183,7 @@ REPORT_PARTITION = View(
                 "partition": "$offsets.partition",
                 "log_start": {"$ifNull": ["$offsets.start", 0]},
                 "log_end": "$offsets.offset",
-                "looked_at": True,
+                "measured_at": True,
                 "landed": {"$let": {"vars": {"end": "$offsets"}, "in": _offset_in("$landed.offsets", "end")}},
                 "served": {"$let": {"vars": {"end": "$offsets"}, "in": _offset_in("$ledger.offsets", "end")}},
                 "published": {"$let": {"vars": {"end": "$offsets"}, "in": _offset_in("$published.mark", "end")}},

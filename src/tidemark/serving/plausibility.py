@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from tidemark.serving.cells import Cells
 from tidemark.serving.database import Document
-from tidemark.serving.figures import comparison, figures, moved, passing, summed
+from tidemark.serving.figures import exceeded_thresholds, figures, moved, render_comparison, summed
 from tidemark.settings import Settings
 
 
@@ -37,12 +37,14 @@ def beyond(compared: Document, of: Settings) -> list[str]:
         "unrated": (of.implausible_unrated_shift, "of the products is how far those without a rating move"),
         "categories": (of.implausible_categories_shift, "is how far the number of categories moves"),
     }
-    return passing(compared["shifts"], limits)
+    return exceeded_thresholds(compared["shifts"], limits)
 
 
 def in_words(compared: Document, passed: Sequence[str]) -> str:
     """Markdown. `passed` are the thresholds that it passes, in words."""
-    return "\n\n".join([*(f"**Passes a threshold:** {one}" for one in passed), comparison(compared["before"], compared["after"], "then")])
+    return "\n\n".join(
+        [*(f"**Passes a threshold:** {one}" for one in passed), render_comparison(compared["before"], compared["after"], "then")]
+    )
 
 
 def _figures(cells: Cells) -> Document:

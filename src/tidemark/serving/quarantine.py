@@ -86,7 +86,7 @@ def records(database: Database[Document], query: Document) -> Iterator[list[Docu
     """The records of a query, each once, in lists that memory can hold. Those that were given out may be marked meanwhile.
 
     They come in the order of the log, which decides between what one moment tells of a product: so it does between replays, also of a run
-    that is repeated. All say `told_at` and `position`, also those that were written before records did.
+    that is repeated. All say `registered_at` and `position`, also those that were written before records did.
     """
     some: list[Document] = []
     size = 0
@@ -101,13 +101,15 @@ def records(database: Database[Document], query: Document) -> Iterator[list[Docu
 
 
 def _completed(database: Database[Document], some: list[Document]) -> list[Document]:
-    lacking = [one for one in some if "told_at" not in one]
+    lacking = [one for one in some if "registered_at" not in one]
     from_files = {one["source"]["ingestion"] for one in lacking if one["source"] != BY_API}
-    told = {one["_id"]: one["told_at"] for one in database.ingestion.find({"_id": {"$in": list(from_files)}}, {"told_at": True})}
+    told = {
+        one["_id"]: one["registered_at"] for one in database.ingestion.find({"_id": {"$in": list(from_files)}}, {"registered_at": True})
+    }
     for one in lacking:
         source = one["source"] if one["source"] != BY_API else {}
-        told_at: datetime = told.get(source.get("ingestion")) or one["timestamp"]
-        one["told_at"] = int(DatetimeMS(told_at))
+        registered_at: datetime = told.get(source.get("ingestion")) or one["timestamp"]
+        one["registered_at"] = int(DatetimeMS(registered_at))
         one["position"] = source.get("position", 0)
     return some
 
@@ -146,7 +148,7 @@ def replay_of(record: Document) -> tuple[str, int, int] | None:
     return None if replayed is None else (replayed["topic"], replayed["partition"], replayed["offset"])
 
 
-def restore(collection: Collection[Document], those: Iterable[tuple[Document, Iterable[Mapping[str, Any]]]]) -> None:
+def replace_records(collection: Collection[Document], those: Iterable[tuple[Document, Iterable[Mapping[str, Any]]]]) -> None:
     """Brings records to what they should be, each with all events of its source that are rejections (topic, partition, offset).
 
     Its marks say what a record's status is: replayed, unless the replay is a rejection as well, else discarded, else that of a new one.

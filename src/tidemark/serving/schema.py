@@ -21,7 +21,7 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from tidemark.catalog.cube import MEASURES
-from tidemark.serving import quarantine, upgrade
+from tidemark.serving import quarantine
 from tidemark.serving.alerts import Condition
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.notes import KEPT_SECONDS
@@ -57,8 +57,8 @@ def _array(items: Schema) -> Schema:
 _CELL = _object(category_id={"bsonType": "int", "minimum": 1}, price_level=_LEVEL, is_best_seller={"bsonType": "bool"})
 _MEASURES: dict[str, Schema] = dict.fromkeys(MEASURES, _WHOLE)
 _OFFSETS = _array(_object(topic=_TEXT, partition=_COUNT, offset=_COUNT))
-_VERSION = _object(observed_at=_WHOLE, told_at=_WHOLE, position=_WHOLE, partition=_COUNT, offset=_COUNT)
-_CATEGORY_VERSION = _object(told_at=_WHOLE, position=_WHOLE, partition=_COUNT, offset=_COUNT)
+_VERSION = _object(observed_at=_WHOLE, registered_at=_WHOLE, position=_WHOLE, partition=_COUNT, offset=_COUNT)
+_CATEGORY_VERSION = _object(registered_at=_WHOLE, position=_WHOLE, partition=_COUNT, offset=_COUNT)
 # The cell's three dimensions, then the measures, in the order of catalog.cube.
 _CONTRIBUTION: Schema = {"bsonType": "array", "minItems": 3 + len(MEASURES), "maxItems": 3 + len(MEASURES)}
 _BEFORE: Schema = {
@@ -167,7 +167,7 @@ COLLECTIONS: tuple[Collection, ...] = (
             source={"bsonType": ["object", "string"]},
             status={"enum": list(quarantine.STATUSES)},
             optional={
-                "told_at": _WHOLE,
+                "registered_at": _WHOLE,
                 "position": _WHOLE,
                 "replayed": _object(at=_DATE, by=_TEXT, patch={"bsonType": "object"}, topic=_TEXT, partition=_COUNT, offset=_COUNT),
                 "discarded": _object(at=_DATE, by=_TEXT, why=_TEXT),
@@ -191,7 +191,7 @@ COLLECTIONS: tuple[Collection, ...] = (
             rows=_COUNT,
             content=_TEXT,
             observed_at=_DATE,
-            told_at=_DATE,
+            registered_at=_DATE,
             chunks=_COUNT,
             optional={
                 "reconciled": {"bsonType": "bool"},
@@ -202,7 +202,7 @@ COLLECTIONS: tuple[Collection, ...] = (
                 },
             },
         ),
-        (IndexModel([("told_at", DESCENDING)]),),
+        (IndexModel([("registered_at", DESCENDING)]),),
     ),
     Collection(
         "ingestion_chunk",
@@ -255,7 +255,6 @@ def prepare(database: Database[Document]) -> None:
     for collection in COLLECTIONS:
         _create_or_modify(database, collection.name, present, _validation(collection))
         _index(database[collection.name], collection.indexes)
-    upgrade.take_over_cube(database, present)
     for view in (*VIEWS, *OPERATIONS):
         _create_or_modify(database, view.name, present, _definition(view))
     _insert_once(database, "publication", {"_id": 0, "mark": [], "published_at": None, "rules": None})

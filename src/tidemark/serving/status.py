@@ -51,7 +51,7 @@ def state(database: Database[Document]) -> Document:
                     "stopped_at": wanted.get("stopped_at"),
                 },
             },
-            "log": {"offsets": log.get("offsets", []), "looked_at": log.get("looked_at"), "lag": _lag(ledger, log, freshness)},
+            "log": {"offsets": log.get("offsets", []), "measured_at": log.get("measured_at"), "lag": _lag(ledger, log, freshness)},
             "raw_history": {"offsets": landed.get("offsets", []), "landed_at": landed.get("landed_at")},
             "partitions": now.rows("report_partition", {"$sort": {"topic": 1, "partition": 1}}),
             "rates": _rates(now),
@@ -67,7 +67,7 @@ def state(database: Database[Document]) -> Document:
 
 def _lag(ledger: Document, log: Document, freshness: Document) -> list[Document] | None:
     """Events behind by partition."""
-    if freshness["looked_at"] is None:
+    if freshness["measured_at"] is None:
         return None
     served = offsets.from_documents(ledger.get("offsets"))
     return [
@@ -86,8 +86,10 @@ def _ingestions(now: Snapshot) -> Document:
     """How many are served and under way, and the newest of them."""
     served = _counts(now, "ingestion_progress", "$served")
     # First which they are: the view works out much of each.
-    newest = now.rows("ingestion", {"$sort": {"told_at": -1}}, {"$limit": NEWEST}, {"$project": {"_id": True}})
-    shown = now.rows("report_ingestion", {"$match": {"ingestion": {"$in": [one["_id"] for one in newest]}}}, {"$sort": {"told_at": -1}})
+    newest = now.rows("ingestion", {"$sort": {"registered_at": -1}}, {"$limit": NEWEST}, {"$project": {"_id": True}})
+    shown = now.rows(
+        "report_ingestion", {"$match": {"ingestion": {"$in": [one["_id"] for one in newest]}}}, {"$sort": {"registered_at": -1}}
+    )
     return {"served": served.get(True, 0), "under_way": served.get(False, 0), "newest": shown}
 
 

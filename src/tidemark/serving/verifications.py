@@ -19,7 +19,7 @@ SHOWN = 10  # of them in text
 _LONGEST = 500  # characters of a difference
 
 
-class Kind(StrEnum):
+class DifferenceKind(StrEnum):
     CELL = "cell"
     PRODUCT = "product"
     CATEGORY = "category"
@@ -70,7 +70,7 @@ def store(
     database: Database[Document],
     publication: Publication,
     former: Publication,
-    found: Mapping[Kind, Differences],
+    found: Mapping[DifferenceKind, Differences],
     reconciled: int,
     compared: Document,
 ) -> Document:

@@ -81,7 +81,7 @@ def withdraw(database: Database[Document], ingestion: str, by: str, reason: str)
     return now
 
 
-def restore(database: Database[Document], ingestion: str) -> None:
+def reinstate(database: Database[Document], ingestion: str) -> None:
     """Takes a withdrawal back, as withdraw() makes it. What is not withdrawn stays as it is. Raises NoIngestion, Rebuilding."""
     _change(database, {"_id": ingestion, "withdrawn": {"$ne": None}}, None)
 
@@ -106,7 +106,7 @@ def _change(database: Database[Document], which: Document, withdrawn: Document |
 def decide(database: Database[Document], ingestion: str, by: str, reason: str, *, take_back: bool) -> None:
     """Withdraws an ingestion, or takes that back. Raises NoIngestion."""
     if take_back:
-        restore(database, ingestion)
+        reinstate(database, ingestion)
     else:
         withdraw(database, ingestion, by, reason)
 
@@ -138,7 +138,7 @@ def await_obeyed(database: Database[Document], seconds: float) -> None:
 
 def listing(database: Database[Document]) -> str:
     """The newest ingestions, a line each."""
-    found = database.ingestion.find(sort=[("told_at", -1)], limit=_LISTED)
+    found = database.ingestion.find(sort=[("registered_at", -1)], limit=_LISTED)
     return "\n".join(_lines(found)) or "none"
 
 
@@ -148,5 +148,5 @@ def _lines(found: Iterable[Document]) -> Iterable[str]:
         state = f"  withdrawn by {withdrawn['by']}, {withdrawn['at']:%Y-%m-%d %H:%M} UTC: {withdrawn['reason']}" if withdrawn else ""
         yield (
             f"{one['_id']}  {one['name']}  {one['rows']:,} rows of {one['observed_at']:%Y-%m-%d %H:%M}, "
-            f"told {one['told_at']:%Y-%m-%d %H:%M} UTC{state}"
+            f"told {one['registered_at']:%Y-%m-%d %H:%M} UTC{state}"
         )

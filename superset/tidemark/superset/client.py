@@ -9,12 +9,12 @@ import requests
 ANSWER_SECONDS = 120
 
 
-class Refused(Exception):
+class SupersetError(Exception):
     """Superset says no."""
 
 
 class Client:
-    """Logged in. All methods raise Refused where Superset says no, requests.RequestException where it does not answer."""
+    """Logged in. All methods raise SupersetError where Superset says no, requests.RequestException where it does not answer."""
 
     def __init__(self, url: str, account: str, password: str) -> None:
         self._url, self._http = f"{url}/api/v1", requests.Session()
@@ -33,5 +33,5 @@ class Client:
     @staticmethod
     def _answer(answer: requests.Response) -> requests.Response:
         if not answer.ok:
-            raise Refused(f"Superset answers {answer.status_code} to {answer.request.method} {answer.url}: {answer.text[:2_000]}")
+            raise SupersetError(f"Superset answers {answer.status_code} to {answer.request.method} {answer.url}: {answer.text[:2_000]}")
         return answer

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import requests
 import yaml
 
-from tidemark.superset.client import Client, Refused
+from tidemark.superset.client import Client, SupersetError
 
 ASSETS = Path(__file__).parents[2] / "assets"
 KINDS = ("databases", "datasets", "charts", "dashboards")
@@ -267,7 +267,7 @@ def main() -> int:
             said = take(superset, files, ASSETS)
         for line in said:
             sys.stdout.write(f"{line}\n")
-    except (Refused, requests.RequestException) as error:
+    except (SupersetError, requests.RequestException) as error:
         sys.stdout.write(f"{error}\n")
         return 1
     return 0

@@ -15,7 +15,7 @@ import requests
 from pymongo.errors import PyMongoError
 
 from tidemark.superset import history_version
-from tidemark.superset.client import Client, Refused
+from tidemark.superset.client import Client, SupersetError
 
 DASHBOARD = "tidemark-trends"
 LOOK_EVERY_SECONDS = 10.0
@@ -38,7 +38,7 @@ def main() -> None:
                 charts = warm(Client(os.environ["SUPERSET_URL"], "viewer", os.environ["SUPERSET_VIEWER_PASSWORD"]))
                 sys.stdout.write(f"history {found}: {charts} charts\n")
                 known = found
-        except (Refused, requests.RequestException, PyMongoError) as error:
+        except (SupersetError, requests.RequestException, PyMongoError) as error:
             sys.stdout.write(f"{error}\n")  # they are asked by whoever looks
         looked.touch()
         time.sleep(LOOK_EVERY_SECONDS)

@@ -16,12 +16,12 @@ from fastapi.security import APIKeyHeader
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from tidemark.ingest.api import document, measures
+from tidemark.ingest.api import document, metrics
 from tidemark.ingest.api.bodies import MOST_RECORDS, RETRY_AFTER, Form, NoBatch, Share, form_of, read
 from tidemark.ingest.api.judging import Judge, TooMany, Unfit, judge_batch, shown
 from tidemark.ingest.api.sending import NotStored
 from tidemark.ingest.api.service import Service
-from tidemark.ingest.files import MOST_RECORD_BYTES, Kind
+from tidemark.ingest.files import MOST_RECORD_BYTES, FileKind
 from tidemark.ingest.produce import NotAcknowledged
 from tidemark.settings import Settings
 
@@ -34,8 +34,8 @@ def application(of: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = app.state.service = Service(of)
-        measures.BODIES.set_function(lambda: service.bodies.taken)
-        measures.WAITING.set_function(lambda: service.waiting.taken)
+        metrics.BODIES.set_function(lambda: service.bodies.taken)
+        metrics.WAITING.set_function(lambda: service.waiting.taken)
         tasks = [asyncio.create_task(service.single.connect()), asyncio.create_task(service.batches.listen())]
         yield
         for task in tasks:
@@ -44,7 +44,7 @@ def application(of: Settings) -> FastAPI:
         await asyncio.gather(service.single.close(), service.batches.close())
 
     app = FastAPIOffline(title="Tidemark", summary="Products and categories in", description=document.DESCRIPTION, lifespan=lifespan)
-    app.add_middleware(measures.Measured)
+    app.add_middleware(metrics.Measured)
     app.include_router(_looks())
     app.include_router(_posts(key=bool(of.api_key.get_secret_value())))
     return app
@@ -67,8 +67,8 @@ def _posts(*, key: bool) -> APIRouter:
     """What needs the API key, where one is set."""
     router = APIRouter(dependencies=[Depends(_with_key)] if key else [])
     for path, post, kind, stored in (
-        ("/AmazonProduct", _post_product, Kind.PRODUCT, document.StoredProduct),
-        ("/Category", _post_category, Kind.CATEGORY, document.StoredCategory),
+        ("/AmazonProduct", _post_product, FileKind.PRODUCT, document.StoredProduct),
+        ("/Category", _post_category, FileKind.CATEGORY, document.StoredCategory),
     ):
         router.post(
             path,
@@ -78,8 +78,8 @@ def _posts(*, key: bool) -> APIRouter:
             summary=f"Stores a {kind}",
         )(post)
     for path, post, kind in (
-        ("/AmazonProduct/batch", _post_products, Kind.PRODUCT),
-        ("/Category/batch", _post_categories, Kind.CATEGORY),
+        ("/AmazonProduct/batch", _post_products, FileKind.PRODUCT),
+        ("/Category/batch", _post_categories, FileKind.CATEGORY),
     ):
         router.post(
             path,
@@ -114,22 +114,22 @@ async def _metrics() -> Response:
 
 
 async def _post_product(request: Request) -> Response:
-    return await _post_one(request, Kind.PRODUCT)
+    return await _post_one(request, FileKind.PRODUCT)
 
 
 async def _post_category(request: Request) -> Response:
-    return await _post_one(request, Kind.CATEGORY)
+    return await _post_one(request, FileKind.CATEGORY)
 
 
 async def _post_products(request: Request) -> Response:
-    return await _post_batch(request, Kind.PRODUCT)
+    return await _post_batch(request, FileKind.PRODUCT)
 
 
 async def _post_categories(request: Request) -> Response:
-    return await _post_batch(request, Kind.CATEGORY)
+    return await _post_batch(request, FileKind.CATEGORY)
 
 
-async def _post_one(request: Request, kind: Kind) -> Response:
+async def _post_one(request: Request, kind: FileKind) -> Response:
     service: Service = request.app.state.service
     if form_of(request) is not Form.JSON:
         raise HTTPException(415, f"send one record as {Form.JSON}, or many to {request.url.path}/batch")
@@ -137,20 +137,20 @@ async def _post_one(request: Request, kind: Kind) -> Response:
         body = await read(request, min(service.of.api_body_bytes, MOST_RECORD_BYTES), service.of.api_body_seconds, share)
         judged = Judge(kind, _now())(body)
         if isinstance(judged, Unfit):
-            measures.RECORDS.labels(str(kind), measures.REFUSED).inc()
+            metrics.RECORDS.labels(str(kind), metrics.REFUSED).inc()
             return _refused([_fault(judged)])
         try:
             stored = await service.single.send(service.topic(kind), judged.message)
         except NotStored as reason:
             service.complain(str(reason))
-            measures.RECORDS.labels(str(kind), measures.NOT_ACKNOWLEDGED).inc()
+            metrics.RECORDS.labels(str(kind), metrics.NOT_ACKNOWLEDGED).inc()
             name = (judged.message.key or b"").decode()
             return _answer(503, {"detail": f"{kind} {name}: {reason}. It may be stored or not: post it again"}, RETRY_AFTER)
-    measures.RECORDS.labels(str(kind), measures.ACKNOWLEDGED).inc()
+    metrics.RECORDS.labels(str(kind), metrics.ACKNOWLEDGED).inc()
     return _answer(201, {**shown(judged.observation), **stored._asdict()})
 
 
-async def _post_batch(request: Request, kind: Kind) -> Response:
+async def _post_batch(request: Request, kind: FileKind) -> Response:
     service: Service = request.app.state.service
     form = form_of(request)
     with Share(service.bodies) as share:
@@ -163,22 +163,22 @@ async def _post_batch(request: Request, kind: Kind) -> Response:
             except TooMany:
                 raise HTTPException(413, f"the batch has more than {MOST_RECORDS} records: send less at once") from None
             if batch.faults:
-                measures.RECORDS.labels(str(kind), measures.REFUSED).inc(len(batch.faults))
+                metrics.RECORDS.labels(str(kind), metrics.REFUSED).inc(len(batch.faults))
                 return _refused(_fault(unfit, number) for number, unfit in batch.faults)
             try:
                 done = await service.batches.send(service.topic(kind), batch.messages)
             except NotAcknowledged as reason:
                 return _not_acknowledged(service, kind, batch.numbers, reason)
-    measures.RECORDS.labels(str(kind), measures.ACKNOWLEDGED).inc(done.events)
+    metrics.RECORDS.labels(str(kind), metrics.ACKNOWLEDGED).inc(done.events)
     ends = [{"topic": key.topic, "partition": key.partition, "offset": end} for key, end in done.ends.items()]
     return _answer(201, {"acknowledged": done.events, "ends": ends})
 
 
-def _not_acknowledged(service: Service, kind: Kind, numbers: list[int], reason: NotAcknowledged) -> Response:
+def _not_acknowledged(service: Service, kind: FileKind, numbers: list[int], reason: NotAcknowledged) -> Response:
     service.complain(str(reason))
     left = [number for index, number in enumerate(numbers) if index not in reason.acknowledged]
-    measures.RECORDS.labels(str(kind), measures.ACKNOWLEDGED).inc(len(numbers) - len(left))
-    measures.RECORDS.labels(str(kind), measures.NOT_ACKNOWLEDGED).inc(len(left))
+    metrics.RECORDS.labels(str(kind), metrics.ACKNOWLEDGED).inc(len(numbers) - len(left))
+    metrics.RECORDS.labels(str(kind), metrics.NOT_ACKNOWLEDGED).inc(len(left))
     detail = (
         f"Kafka at {service.of.kafka} has not acknowledged {len(left)} of {len(numbers)} records in time. "
         "They may be stored or not: post the batch again"

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from tidemark.catalog.rules import RULES
 from tidemark.ingest.api.bodies import MOST_RECORDS, Form
-from tidemark.ingest.files import Kind
+from tidemark.ingest.files import FileKind
 
 DESCRIPTION = """Records of products and categories, each judged by the rules of the catalog and answered once Kafka has it.
 
@@ -37,7 +37,7 @@ PRODUCT: dict[str, Any] = {
 }
 CATEGORY: dict[str, Any] = {"id": 104, "category_name": "Suitcases"}
 
-_EXAMPLES = {Kind.PRODUCT: PRODUCT, Kind.CATEGORY: CATEGORY}
+_EXAMPLES = {FileKind.PRODUCT: PRODUCT, FileKind.CATEGORY: CATEGORY}
 
 
 def _count(most: int, least: int = 0) -> dict[str, Any]:
@@ -49,8 +49,8 @@ def _number(most: int, what: str) -> dict[str, Any]:
 
 
 _URL = {"type": ["string", "null"]}
-_PROPERTIES: dict[Kind, dict[str, Any]] = {
-    Kind.PRODUCT: {
+_PROPERTIES: dict[FileKind, dict[str, Any]] = {
+    FileKind.PRODUCT: {
         "asin": {"type": "string", "pattern": f"^{RULES.asin}$"},
         "title": {"type": "string"},
         "imgUrl": _URL,
@@ -68,23 +68,23 @@ _PROPERTIES: dict[Kind, dict[str, Any]] = {
             "description": "moment of observation: ISO 8601, 31/12/2023 18:30 or 31-12-2023 18:30:00; without a zone it is UTC",
         },
     },
-    Kind.CATEGORY: {"id": _count(RULES.most_id, 1), "category_name": {"type": "string", "minLength": 1}},
+    FileKind.CATEGORY: {"id": _count(RULES.most_id, 1), "category_name": {"type": "string", "minLength": 1}},
 }
 _OPTIONAL = ("imgUrl", "productURL")
 
 
-def _schema(kind: Kind) -> dict[str, Any]:
+def _schema(kind: FileKind) -> dict[str, Any]:
     properties = _PROPERTIES[kind]
     return {"type": "object", "properties": properties, "required": [name for name in properties if name not in _OPTIONAL]}
 
 
-def one(kind: Kind) -> dict[str, Any]:
+def one(kind: FileKind) -> dict[str, Any]:
     """The request of a single record."""
     content = {"schema": _schema(kind), "examples": {str(kind): {"value": _EXAMPLES[kind]}}}
     return {"requestBody": {"required": True, "content": {Form.JSON.value: content}}}
 
 
-def batch(kind: Kind) -> dict[str, Any]:
+def batch(kind: FileKind) -> dict[str, Any]:
     """The request of many records."""
     array = {"type": "array", "items": _schema(kind), "minItems": 1, "maxItems": MOST_RECORDS}
     lines = {"type": "string", "format": "ndjson", "contentSchema": _schema(kind), "description": "a record a line; empty lines are none"}
@@ -162,7 +162,7 @@ class FaultFound(BaseModel):
     type: str = Field(examples=["price"])
 
 
-class Refused(BaseModel):
+class InvalidRecords(BaseModel):
     """Every broken rule: of each record the first that it breaks."""
 
     detail: list[FaultFound]
@@ -192,7 +192,7 @@ def answers(stored: type[BaseModel], *, key: bool, unavailable: type[BaseModel] 
         408: problem("The body does not come", "the body has not come within 60 s"),
         413: problem("Too much at once", "the body has more than 16777216 bytes: send less at once"),
         415: problem("Neither JSON nor NDJSON", "Content-Type text/plain: send application/json, or application/x-ndjson for a batch"),
-        422: {"model": Refused, "description": "A record breaks a rule; nothing has been sent"},
+        422: {"model": InvalidRecords, "description": "A record breaks a rule; nothing has been sent"},
         503: {
             "model": unavailable,
             "description": "Kafka has not acknowledged it in time; it may be stored or not",

@@ -16,7 +16,7 @@ from tidemark.catalog.observations import (
 )
 from tidemark.catalog.words import rule
 from tidemark.ingest.api.bodies import MOST_RECORDS, Form, NoBatch, records
-from tidemark.ingest.files import MOST_RECORD_BYTES, Kind
+from tidemark.ingest.files import MOST_RECORD_BYTES, FileKind
 from tidemark.ingest.kinds import judge_of
 from tidemark.ingest.records import Headers, Message
 
@@ -64,7 +64,7 @@ class Judge:
     Kafka stores them a little later, which allows no date less: what is fit here is so in the log.
     """
 
-    def __init__(self, kind: Kind, now: int) -> None:
+    def __init__(self, kind: FileKind, now: int) -> None:
         self._kind, self._now = kind, now
         self._twice = ""
         self._reader = decoder(self._object)
@@ -91,7 +91,7 @@ class Judge:
         return found
 
 
-def judge_batch(kind: Kind, body: bytes, form: Form, now: int) -> Batch:
+def judge_batch(kind: FileKind, body: bytes, form: Form, now: int) -> Batch:
     """Every record of a body. Raises NoBatch, TooMany."""
     batch = Batch([], [], [])
     judge = Judge(kind, now)

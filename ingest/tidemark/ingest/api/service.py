@@ -12,7 +12,7 @@ from tidemark.ingest import topics
 from tidemark.ingest.api import document
 from tidemark.ingest.api.bodies import Room
 from tidemark.ingest.api.sending import BatchSender, SingleSender
-from tidemark.ingest.files import Kind
+from tidemark.ingest.files import FileKind
 from tidemark.ingest.kinds import topic_of
 from tidemark.settings import Settings
 
@@ -34,7 +34,7 @@ class Service:
         self._looked_at, self._seen = float("-inf"), document.Health(healthy=False, kafka=of.kafka, topics={}, detail="")
         self._complained_at, self._unsaid = float("-inf"), 0
 
-    def topic(self, kind: Kind) -> str:
+    def topic(self, kind: FileKind) -> str:
         return topic_of(kind, self.of)
 
     def complain(self, reason: str) -> None:

@@ -8,7 +8,7 @@ from itertools import product
 from prometheus_client import Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tidemark.ingest.files import Kind
+from tidemark.ingest.files import FileKind
 
 ACKNOWLEDGED, REFUSED, NOT_ACKNOWLEDGED = OUTCOMES = ("acknowledged", "refused", "not acknowledged")
 
@@ -22,7 +22,7 @@ SECONDS = Histogram(
 BODIES = Gauge("tidemark_api_body_bytes", "Bytes of bodies that are held")
 WAITING = Gauge("tidemark_api_unacknowledged_bytes", "Bytes of single records that Kafka has yet to acknowledge")
 
-for _kind, _outcome in product(Kind, OUTCOMES):
+for _kind, _outcome in product(FileKind, OUTCOMES):
     RECORDS.labels(str(_kind), _outcome)  # so that it is shown as 0
 
 

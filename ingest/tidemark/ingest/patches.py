@@ -15,7 +15,7 @@ from tidemark.catalog.observations import CategoryObservation, ProductObservatio
 from tidemark.catalog.rules import RULES, Rules
 from tidemark.catalog.topics import MOST_MESSAGE_BYTES
 from tidemark.catalog.words import rule
-from tidemark.ingest.files import Kind
+from tidemark.ingest.files import FileKind
 from tidemark.ingest.kinds import judge_of, topic_of
 from tidemark.ingest.records import Headers, Message
 from tidemark.serving.database import Document
@@ -33,7 +33,7 @@ class Mended(NamedTuple):
     """A record that is an observation now: the event it is replayed as, what of the patch that took, and the moment it was judged at."""
 
     record: str
-    kind: Kind
+    kind: FileKind
     topic: str
     message: Message
     patch: Patch
@@ -77,7 +77,7 @@ def _pair(word: str) -> tuple[str, str]:
 
 def mend(record: Document, patch: Patch, now: int, of: Settings, rules: Rules = RULES) -> Mended | Left:
     """Judges a quarantine record as an event that Kafka stores now (milliseconds). A field is patched only where it breaks its rule."""
-    kind = next((kind for kind in Kind if topic_of(kind, of) == record["topic"]), None)
+    kind = next((kind for kind in FileKind if topic_of(kind, of) == record["topic"]), None)
     if kind is None:
         return Left(record["reason"], f"of a topic of the settings ({', '.join(of.topics)})", record["topic"], _where(record))
     moment = max(now, int(DatetimeMS(record["timestamp"])))
@@ -95,7 +95,7 @@ def mend(record: Document, patch: Patch, now: int, of: Settings, rules: Rules = 
     return Mended(record["_id"], kind, record["topic"], message._replace(key=_key(seen)), taken, moment)
 
 
-def _judged(kind: Kind, timestamp: int, message: Message, rules: Rules) -> ProductObservation | CategoryObservation | Rejection:
+def _judged(kind: FileKind, timestamp: int, message: Message, rules: Rules) -> ProductObservation | CategoryObservation | Rejection:
     headers = tuple((name, value) for name, value in message.headers if isinstance(value, bytes))
     return judge_of(kind)(Event("", 0, 0, timestamp, message.key, message.value, headers), rules)
 
@@ -107,7 +107,7 @@ def _key(seen: ProductObservation | CategoryObservation) -> bytes:
 def _headers(record: Document) -> Headers:
     """The original's, and what it is a replay of. Source and version come to be the original's, but for partition and offset."""
     source = record["source"] if isinstance(record["source"], dict) else None
-    headers: Headers = [(events.SOURCE, b"replay"), (events.FORMAT, b"json"), (events.TOLD_AT, b"%d" % record["told_at"])]
+    headers: Headers = [(events.SOURCE, b"replay"), (events.FORMAT, b"json"), (events.TOLD_AT, b"%d" % record["registered_at"])]
     if source is not None:
         headers.append((events.INGESTION, source["ingestion"].encode()))
     if source is not None or record["position"]:

@@ -15,8 +15,8 @@ from support.servers import free_ports
 from support.wording import Wording
 
 from tidemark.serving import looks
+from tidemark.serving.cached_status import CachedStatus
 from tidemark.serving.database import Document
-from tidemark.serving.looks import Looks
 
 pytestmark = pytest.mark.servers
 
@@ -29,7 +29,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_many_who_look_at_once_cost_one_question(database: Database[Document]) -> None:
     with setting(database=database.name):
-        shared = Looks()
+        shared = CachedStatus()
         with ThreadPoolExecutor(8) as pool:
             found = list(pool.map(lambda _: shared.now(), range(8)))
     assert all(one is found[0] for one in found)
@@ -41,7 +41,7 @@ def test_a_mongodb_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, w
     monkeypatch.setattr(looks, "MOST_SECONDS", 0.3)
     (port,) = free_ports(1)
     with setting(mongodb_url=f"mongodb://somebody:secret@127.0.0.1:{port}/?replicaSet=tidemark"):
-        found = Looks().now()
+        found = CachedStatus().now()
     assert found.state is None
     wording.check(found.problem or "", port=port)
 
@@ -52,7 +52,7 @@ def test_a_mongodb_that_falls_silent_and_comes_back(
     monkeypatch.setattr(looks, "MOST_SECONDS", 8)
     monkeypatch.setattr(looks, "FRESH_SECONDS", 0)
     with proxy() as between, setting(database=database.name, mongodb_url=between.url):
-        shared = Looks()
+        shared = CachedStatus()
         before = shared.now()
         assert before.problem is None
         silent = threading.Event()
@@ -67,7 +67,7 @@ def test_a_mongodb_that_falls_silent_and_comes_back(
 
 def test_a_database_that_is_not_prepared_is_named(database: Database[Document]) -> None:
     with setting(database="nothing_here"):
-        found = Looks().now()
+        found = CachedStatus().now()
     assert found.state is None
     assert "nothing_here" in (found.problem or "")
     assert "python -m tidemark.serving.schema" in (found.problem or "")

@@ -16,7 +16,7 @@ from tidemark.catalog.events import Event
 from tidemark.catalog.observations import ProductObservation, Reason, Rejection, category_observation, product_observation
 from tidemark.catalog.rules import DAY_MS, RULES
 from tidemark.catalog.words import rule
-from tidemark.ingest.mending import FIELDS, Left, Mended, mend, patch_of
+from tidemark.ingest.patches import FIELDS, Left, Mended, mend, patch_of
 from tidemark.serving.database import Document
 from tidemark.serving.quarantine import Unclear
 from tidemark.settings import settings
@@ -69,7 +69,7 @@ def test_a_replay_is_an_observation_of_the_same_source_and_version_and_nothing_b
         again = replay_of(mended)
         observation = judged(again)
         assert not isinstance(observation, Rejection)
-        assert (again.source, again.told_at, again.position) == (event.source, event.told_at, event.position)
+        assert (again.source, again.registered_at, again.position) == (event.source, event.registered_at, event.position)
         assert again.header("tide-source") == "replay"
         assert again.header("tide-replay-of")
         key = observation.asin if isinstance(observation, ProductObservation) else str(observation.id)
@@ -87,10 +87,10 @@ def test_a_replay_is_an_observation_of_the_same_source_and_version_and_nothing_b
 
 
 def test_a_replay_of_a_replay_has_the_first_source() -> None:
-    replay = (("tide-source", b"replay"), ("tide-replay-of", b"elsewhere/3/4"), ("tide-told-at", b"17"))
+    replay = (("tide-source", b"replay"), ("tide-replay-of", b"elsewhere/3/4"), ("tide-registered-at", b"17"))
     mended = mend(rejected(product(price="none"), *replay), {"price": "0"}, LATER, settings())
     assert isinstance(mended, Mended)
-    assert (replay_of(mended).source, replay_of(mended).told_at) == ("elsewhere/3/4", 17)
+    assert (replay_of(mended).source, replay_of(mended).registered_at) == ("elsewhere/3/4", 17)
 
 
 def test_what_it_says_of_its_original() -> None:
@@ -98,13 +98,13 @@ def test_what_it_says_of_its_original() -> None:
     assert isinstance(of_file, Mended)
     assert dict(of_file.message.headers) == {
         **{"tide-source": b"replay", "tide-format": b"json", "tide-ingestion": b"i", "tide-position": b"60"},
-        **{"tide-told-at": str(NOW).encode(), "tide-replay-of": f"{PRODUCTS}/1/5".encode()},
+        **{"tide-registered-at": str(NOW).encode(), "tide-replay-of": f"{PRODUCTS}/1/5".encode()},
     }
     of_api = mend(rejected(product(price="?"), ("tide-source", b"api")), {"price": "1"}, LATER, settings())
     assert isinstance(of_api, Mended)
     assert dict(of_api.message.headers) == {
         **{"tide-source": b"replay", "tide-format": b"json"},
-        **{"tide-told-at": str(NOW).encode(), "tide-replay-of": f"{PRODUCTS}/1/5".encode()},
+        **{"tide-registered-at": str(NOW).encode(), "tide-replay-of": f"{PRODUCTS}/1/5".encode()},
     }
 
 

@@ -29,8 +29,8 @@ class Look(NamedTuple):
     problem: str | None
 
 
-class Looks:
-    """Looks of one process. Its client stays: it finds a MongoDB that was away again by itself."""
+class CachedStatus:
+    """CachedStatus of one process. Its client stays: it finds a MongoDB that was away again by itself."""
 
     def __init__(self) -> None:
         self._one_at_a_time = Lock()

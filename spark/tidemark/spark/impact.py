@@ -24,7 +24,7 @@ _CATEGORIES = 10  # that change most
 _PRODUCTS = MEASURES.index("products")
 
 
-def foresee(lake: Lake, database: Database[Document], rules: Rules) -> str:
+def render_impact(lake: Lake, database: Database[Document], rules: Rules) -> str:
     """In Markdown: the served catalog beside the one of all that has been landed, by these rules."""
     landed = lake.landed().mark
     with lake.tasks_for(TideMark().behind(landed)):

@@ -13,8 +13,8 @@ from pymongo.collection import Collection
 from tidemark.serving import quarantine
 from tidemark.serving.database import Document, database_of
 from tidemark.serving.ledger import Category, Fenced, Tag
+from tidemark.spark.committed_view import apply, as_read
 from tidemark.spark.documents import document_of, file_names, quarantine_record, state_of, version_of
-from tidemark.spark.held import apply, as_read
 from tidemark.spark.tasks import client, slices
 
 DONE = "done bigint"  # documents, as Spark's schema
@@ -90,7 +90,7 @@ class QuarantineRestorer(Restorer):
         records = self.collection("quarantine")
         for rows in slices(batches):
             files = file_names(records.database, rows)
-            quarantine.restore(records, ((quarantine_record(row, files), row["events"]) for row in rows))
+            quarantine.replace_records(records, ((quarantine_record(row, files), row["events"]) for row in rows))
             yield _done(len(rows))
 
 

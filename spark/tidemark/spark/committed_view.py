@@ -30,7 +30,7 @@ class Held(NamedTuple):
     committed: View | None
 
 
-def held_by(tide: Document, ledger: Ledger) -> Held:
+def committed_view_of(tide: Document, ledger: Ledger) -> Held:
     """What a document holds, by its `_tide` and what the ledger has committed."""
     tag, version = Tag(**tide["tag"]), tuple(tide["version"].values())
     if ledger.has_forgotten(tag):
