@@ -105,7 +105,7 @@ def test_everything_at_once(place: Place, spark: SparkSession) -> None:
     chaos = Chaos(place, spark, Random(131))
     chaos.send()
     chaos.start()
-    for _ in range(8):
+    for _ in range(6):
         chaos.step()
     chaos.rest()
 

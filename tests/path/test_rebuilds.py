@@ -77,6 +77,7 @@ def _lose(place: Place, spark: SparkSession, work: Batch, *losses: list[str]) ->
     assert named(night(work)) == {}
 
 
+@pytest.mark.soak(proof="rebuilds")
 def test_rollback_and_back_again(place: Place, spark: SparkSession, work: Batch, wording: Wording) -> None:
     random = Random(93)
     marks = [TideMark()]

@@ -122,14 +122,14 @@ def test_replays_of_every_kind(place: Place, spark: SparkSession, work: Batch, t
         replay(place)
     assert withdrawals.in_force(place.database).fingerprint() in str(refused.value)
     serve(place, spark)
-    assert night(Batch(place.database, spark))[0].keys() >= {"quarantine", "cell"}
+    assert named(night(Batch(place.database, spark))).keys() >= {"quarantine", "cell"}
     assert_exact(place)
     withdrawn = [one for one in records(place) if one["reason"] == "withdrawn"]
     assert {one["status"] for one in withdrawn} == {"discarded"}
     assert len(withdrawn) == accepted["file_rows"]
     withdrawals.reinstate(place.database, accepted["ingestion"])
     serve(place, spark)
-    assert "quarantine" in night(Batch(place.database, spark))[0]
+    assert "quarantine" in named(night(Batch(place.database, spark)))
     assert_exact(place)
     assert [one for one in records(place) if one["status"] != "healed"] == again
 

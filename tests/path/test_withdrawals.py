@@ -58,6 +58,7 @@ def all_wrong(place: Place) -> list[str]:
     return place.wrong() + place.wrong_documents() + wrong_days(place)
 
 
+@pytest.mark.soak(proof="losses")
 def test_the_wrong_file_and_back(place: Place, spark: SparkSession, tmp_path: Path, wording: Wording) -> None:
     categories, *days = write(60, 3, seed=5, out=tmp_path, first_day=date(2024, 1, 1))
     strange = tmp_path / "strange.csv"

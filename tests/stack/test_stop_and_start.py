@@ -10,8 +10,6 @@ from support.stacks import Stack
 from tidemark.local import processes
 from tidemark.local.programs import marks
 
-SENT = {name: {"success"} for name in ("preview", "plan", "produce", "reconcile", "served")} | {"approve": {"skipped"}}
-
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
 
 

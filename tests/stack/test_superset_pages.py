@@ -6,8 +6,6 @@ import pytest
 from support.pages import Pages
 from support.stacks import Stack, until
 
-SENT = {name: {"success"} for name in ("preview", "plan", "produce", "reconcile", "served")} | {"approve": {"skipped"}}
-
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
 
 

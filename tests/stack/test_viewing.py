@@ -71,7 +71,7 @@ def a_category(of: Recomputed) -> tuple[int, str]:
     return number, of.categories[number]
 
 
-@pytest.mark.parametrize("slug", [CATALOG, PRODUCTS, TRENDS, PIPELINE])
+@pytest.mark.parametrize("slug", [CATALOG, pytest.param(PRODUCTS, marks=pytest.mark.soak(proof="dashboards")), TRENDS, PIPELINE])
 def test_every_chart_is_drawn_and_nothing_can_be_edited(stack: Stack, page: Page, slug: str) -> None:
     opened = dashboard(page, slug)
     for name in opened.charts():

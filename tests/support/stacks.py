@@ -289,7 +289,7 @@ def until(look: Callable[[], Any], what: str, tell: Callable[[], str] = str, sec
         except (httpx.TransportError, PyMongoError, KafkaError):
             pass
         assert time.monotonic() < end, f"after {seconds:.0f} s it is still not so that {what}: {tell()}"
-        time.sleep(0.2)
+        time.sleep(0.5)
 
 
 def kill_chunk(of: Stack, run: str, kept: int) -> str:
