@@ -18,7 +18,6 @@ from typing import Any
 import httpx
 import pytest
 from kafka.errors import KafkaError
-from pydantic import SecretStr
 from support.apis import Api, api
 from support.broker import wait_for
 from support.environment import setting
@@ -33,10 +32,9 @@ from tidemark.catalog.marks import TideMark
 from tidemark.catalog.observations import Reason
 from tidemark.catalog.words import rule
 from tidemark.ingest import topics
-from tidemark.ingest.api.__main__ import unguarded
 from tidemark.ingest.api.bodies import MOST_RECORDS
 from tidemark.ingest.api.document import CATEGORY, PRODUCT
-from tidemark.settings import Settings, settings
+from tidemark.settings import settings
 
 pytestmark = pytest.mark.servers
 
@@ -492,12 +490,6 @@ def test_a_port_that_cannot_be_had_is_named(running: Api, value: str) -> None:
     done = subprocess.run([sys.executable, "-m", "tidemark.ingest.api"], env=environment, capture_output=True, text=True, timeout=60)
     assert (done.returncode, "TIDEMARK_API_PORT" in done.stdout) == (1, True), done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-
-
-def test_who_lets_anybody_post_is_warned() -> None:
-    assert unguarded(Settings(api_host="0.0.0.0"))
-    assert not unguarded(Settings(api_host="0.0.0.0", api_key=SecretStr(KEY)))
-    assert not unguarded(Settings())
 
 
 def test_looks_at_a_kafka_that_does_not_answer_leave_no_threads(here: Place) -> None:

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
-from support.wording import Wording
 
 from tidemark.local import cluster, programs
-from tidemark.local.prerequisites import complaints
 from tidemark.local.programs import airflow_environment
 
 
@@ -45,12 +43,6 @@ def test_a_password_closes_airflow(configure) -> None:
     file = Path(environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
     assert json.loads(file.read_text()) == {"admin": "given"}
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-
-
-def test_airflow_for_others_needs_secrets(configure, wording: Wording) -> None:
-    (said,) = complaints(configure(airflow_host="0.0.0.0"))
-    wording.check(said)
-    assert complaints(configure(airflow_host="0.0.0.0", airflow_password="a", airflow_secret_key="b" * 48)) == []
 
 
 def test_airflows_processes_go_to_its_api_and_people_to_its_public_address(configure) -> None:

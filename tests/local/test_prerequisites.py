@@ -76,13 +76,6 @@ def test_a_taken_port(configure, wording: Wording, setting: str) -> None:
     assert complaints(of) == []
 
 
-def test_superset_for_others_needs_secrets(configure, wording: Wording) -> None:
-    (said,) = complaints(configure(superset_host="0.0.0.0", superset_password="given"))
-    wording.check(said)
-    given = {"superset_password": "a", "superset_viewer_password": "b", "superset_secret_key": "c" * 42}
-    assert complaints(configure(superset_host="0.0.0.0", **given)) == []
-
-
 def test_a_port_taken_on_all_interfaces(configure) -> None:
     of = configure()
     with _listening(of.airflow_port, "0.0.0.0"):

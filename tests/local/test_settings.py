@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from support.wording import Wording
 
-from tidemark.settings import CHECKOUT, Settings
+from tidemark.settings import CHECKOUT, Settings, describe_errors, document
+from tidemark.settings.sections import SECTIONS, own_fields
 
 PARTS = ("src", "ingest", "spark", "dags", "plugins")
 
@@ -24,8 +26,13 @@ OTHERS = {
 
 
 def test_every_setting_says_what_it_is_for() -> None:
-    silent = [name for name, field in Settings.model_fields.items() if len(field.description or "") < 10]
+    silent = [name for name, field in Settings.model_fields.items() if len(field.description or "") < 6]
     assert silent == []
+
+
+def test_each_setting_is_of_one_section_and_documented() -> None:
+    assert sorted(Settings.model_fields) == sorted(name for section in SECTIONS for name in own_fields(section))
+    assert document.FILE.read_text() == document.text(), "python -m tidemark.settings.document writes it"
 
 
 @pytest.mark.parametrize(
@@ -37,6 +44,27 @@ def test_a_wrong_value_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name:
     with pytest.raises(ValidationError) as refused:
         Settings()
     assert [one["loc"] for one in refused.value.errors()] == [(name.lower(),)]
+
+
+PUBLIC = {
+    "airflow": {"airflow_password": "a", "airflow_secret_key": "b" * 48},
+    "api": {"api_key": "k"},
+    "superset": {"superset_password": "a", "superset_viewer_password": "b", "superset_secret_key": "c" * 42},
+}
+
+
+@pytest.mark.parametrize("server", PUBLIC)
+def test_a_public_address_requires_secrets(configure, server: str, wording: Wording) -> None:
+    """In every process: a setting that contradicts another is refused wherever it is read."""
+    secrets, refusals = PUBLIC[server], {}
+    for missing in secrets:
+        with pytest.raises(ValidationError) as refused:
+            configure(**{f"{server}_host": "0.0.0.0"}, **{name: value for name, value in secrets.items() if name != missing})
+        (refusals[missing],) = describe_errors(refused.value)
+    configure(**{f"{server}_host": "0.0.0.0"}, **secrets)
+    configure(**{f"{server}_host": "localhost"})
+    for missing, message in refusals.items():
+        wording.check(message, missing)
 
 
 def test_an_empty_variable_is_as_if_it_were_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

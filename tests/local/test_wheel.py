@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +98,9 @@ print(json.dumps({one.task_id: str(one.state) for one in run.get_task_instances(
 @pytest.mark.servers
 @pytest.mark.airflow
 @pytest.mark.soak(proof="stack")
-def test_the_main_job_runs_beside_them(python: Path, beside_others: dict[str, str], place: Place, tmp_path: Path) -> None:
+def test_the_main_job_runs_beside_them(place: Place, python: Path, beside_others: dict[str, str], tmp_path: Path) -> None:
     """A file through DAG `tidemark_ingest` and the stream, both of the wheel."""
-    categories, products = write(200, 1, seed=5, out=tmp_path / "files")
+    categories, products = write(200, 1, seed=5, out=tmp_path / "files", first_day=date(2024, 1, 1))
     subprocess.run([str(python), "-m", "airflow", "db", "migrate"], env=beside_others, check=True, capture_output=True)
     log = tmp_path / "stream.log"
     with log.open("wb") as output:

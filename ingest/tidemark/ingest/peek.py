@@ -27,7 +27,7 @@ from tidemark.ingest.topics import admin
 from tidemark.ingest.watch import fetch_end_offsets
 from tidemark.serving import withdrawals
 from tidemark.serving.database import Document, connect, database_of
-from tidemark.settings import in_words, settings
+from tidemark.settings import describe_errors, settings
 
 ANSWER_SECONDS = 10.0
 MONGODB_SECONDS = 3.0
@@ -166,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         topic = topic_of(given.kind, settings())
         events = last(topic, given.count)
     except ValidationError as error:
-        for line in in_words(error):
+        for line in describe_errors(error):
             console.print(line, style="red", markup=False)
         return 1
     except NotReadable as reason:

@@ -40,7 +40,7 @@ from tidemark.catalog.words import rule
 from tidemark.ingest.archives import member
 from tidemark.ingest.files import DATE, FileKind, Record, UnfitFile, records
 from tidemark.ingest.layouts import Columns, beginning, columns_argument, layout, names
-from tidemark.settings import in_words, settings
+from tidemark.settings import describe_errors, settings
 
 ACCEPTED, STOPPED, REFUSED = 0, 1, 3
 
@@ -441,7 +441,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(_arguments(arguments), console)
     except ValidationError as error:
-        for line in in_words(error):
+        for line in describe_errors(error):
             console.print(line, markup=False)
     except Stopped as reason:
         console.print(str(reason), markup=False)

@@ -17,7 +17,7 @@ from tidemark.ingest.quarantine_jobs import DISCARD, PERMANENT_ERRORS, SEND, dis
 from tidemark.serving import quarantine
 from tidemark.serving.database import connect, database_of
 from tidemark.serving.lease import Busy
-from tidemark.settings import in_words, settings
+from tidemark.settings import describe_errors, settings
 
 _SAID: tuple[type[Exception], ...] = (*PERMANENT_ERRORS, NotAcknowledged, Busy, PyMongoError)
 
@@ -61,7 +61,7 @@ def main(words: Sequence[str] | None = None) -> int:
                 configuration = {"bootstrap.servers": settings().kafka, **RECOMMENDED}
                 send(database, lambda: Producer(configuration), configuration, parameters, mark, by)
     except ValidationError as error:
-        for line in in_words(error):
+        for line in describe_errors(error):
             log.error(line)
         return 1
     except _SAID as reason:

@@ -28,7 +28,7 @@ from tidemark.local.programs import base_environment, known_accounts, superset_e
 from tidemark.local.runs import RunRefused
 from tidemark.serving.database import connect, database_of
 from tidemark.serving.status import state
-from tidemark.settings import in_words, settings
+from tidemark.settings import describe_errors, settings
 
 TAIL_BYTES = 4_000  # of each log
 WIDTH = 110  # columns, where output goes to no terminal
@@ -247,7 +247,7 @@ def main() -> int:
         settings()
         return int(given.act(given, console))
     except ValidationError as error:
-        for line in in_words(error):
+        for line in describe_errors(error):
             console.print(line, markup=False, style="red", soft_wrap=True)
     except (job.CannotRun, RunRefused) as reason:
         console.print(str(reason), markup=False, style="red", soft_wrap=True)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tidemark.ingest import topics
 from tidemark.serving.database import connect
-from tidemark.settings import LOOPBACK, Settings, java
+from tidemark.settings import Settings, java
 
 LEAST_JAVA = 17
 LEAST_FREE_MB = 2_000
@@ -34,12 +34,6 @@ _PORTS = {
     "superset_port": "Superset",
 }
 
-# What a server asks for where others in the network reach it.
-_SECRETS = {
-    "airflow": ("airflow_password", "airflow_secret_key"),
-    "superset": ("superset_password", "superset_viewer_password", "superset_secret_key"),
-}
-
 
 def local_ports(of: Settings) -> dict[str, int]:
     """Port by setting of what this configuration starts locally."""
@@ -53,7 +47,7 @@ def local_ports(of: Settings) -> dict[str, int]:
 
 def complaints(of: Settings) -> list[str]:
     """What stands in the way, each with what to do; empty where nothing does. For a stack that is not running yet."""
-    return [*_java_complaints(), *_home_complaints(of.home), *_port_complaints(of), *_secret_complaints(of), *_server_complaints(of)]
+    return [*_java_complaints(), *_home_complaints(of.home), *_port_complaints(of), *_server_complaints(of)]
 
 
 def _java_complaints() -> list[str]:
@@ -88,17 +82,6 @@ def _port_complaints(of: Settings) -> list[str]:
             found.append(f"{variable} and TIDEMARK_{same[0].upper()} are both {port}: choose another port for one of them")
         elif _taken(port):
             found.append(f"port {port} ({_PORTS[name]}) is taken by another program: stop it, or choose another with {variable}=PORT")
-    return found
-
-
-def _secret_complaints(of: Settings) -> list[str]:
-    """What others in the network reach has no password that everybody knows."""
-    found = []
-    for server, secrets in _SECRETS.items():
-        host = getattr(of, f"{server}_host")
-        missing = [f"TIDEMARK_{name.upper()}" for name in secrets if not getattr(of, name).get_secret_value()]
-        if missing and host not in LOOPBACK:
-            found.append(f"{server.capitalize()} is to listen on {host}: set {', '.join(missing)}")
     return found
 
 

@@ -10,16 +10,11 @@ import uvicorn
 from pydantic import ValidationError
 
 from tidemark.ingest.api.app import application
-from tidemark.settings import LOOPBACK, Settings, in_words, settings
+from tidemark.settings import describe_errors, settings
 
 log = logging.getLogger("tidemark.api")
 
 MOST_CONNECTIONS = 500  # well below the 1,024 files that a process may usually open
-
-
-def unguarded(of: Settings) -> bool:
-    """May anybody post who reaches this machine?"""
-    return of.api_host not in LOOPBACK and not of.api_key.get_secret_value()
 
 
 def main() -> int:
@@ -28,11 +23,9 @@ def main() -> int:
     try:
         of = settings()
     except ValidationError as error:
-        for line in in_words(error):
+        for line in describe_errors(error):
             log.error(line)
         return 1
-    if unguarded(of):
-        log.warning("anybody who reaches %s:%d may post: set TIDEMARK_API_KEY, or TIDEMARK_API_HOST=127.0.0.1", of.api_host, of.api_port)
     # The server raises the signal that ended it once more, which must not end this process before its exit status is known.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: None)

@@ -1,0 +1,339 @@
+"""The settings by section. A function that needs one section's settings takes that class; `Settings` is all of them."""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property
+from math import inf
+from pathlib import Path
+from typing import Annotated, Self, TypeVar
+
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+CHECKOUT = Path(__file__).resolve().parents[3]
+# Where the package is installed without its checkout, state is kept in the user's folder.
+HOME = (CHECKOUT if (CHECKOUT / "pyproject.toml").is_file() else Path.home()) / ".tidemark"
+
+Share = Annotated[float | None, Field(ge=0)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+# `never` is a limit that nothing exceeds. An empty variable means the default.
+Limit = Annotated[float, BeforeValidator(lambda given: inf if given == "never" else given), Field(ge=0)]
+NO_SECRET = SecretStr("")
+
+_Section = TypeVar("_Section", bound="Section")
+
+
+class Section(BaseSettings):
+    """Settings from the environment: TIDEMARK_ and the field's name in capitals. Immutable."""
+
+    model_config = SettingsConfigDict(env_prefix="TIDEMARK_", frozen=True, env_ignore_empty=True)
+
+
+class HomeSettings(Section):
+    """State on disk"""
+
+    home: Path = Field(HOME, description="folder of all state: data, logs, work files")
+
+    @property
+    def jars(self) -> Path:
+        """Folder of the jars that set-up fetched: kafka/ for the broker, spark/ for Spark's connectors. Part of the environment."""
+        return Path(sys.prefix) / "share" / "tidemark" / "jars"
+
+    @property
+    def class_archive(self) -> Path:
+        """Archive of Spark's classes that set-up made (Java's class data sharing). Part of the environment."""
+        return self.jars.with_name("spark.jsa")
+
+    @property
+    def work(self) -> Path:
+        """Folder of temporary files: compressed files are unpacked there."""
+        return self.home / "work"
+
+    @property
+    def jobs(self) -> Path:
+        """Folder of the results that batch jobs hand to the tasks that run them."""
+        return self.home / "jobs"
+
+
+class KafkaSettings(Section):
+    """Kafka"""
+
+    kafka_bootstrap_servers: str = Field("", description="Kafka to use; empty starts a local broker")
+    product_topic: str = Field("ingest-product", description="topic of products")
+    category_topic: str = Field("ingest-category", description="topic of categories")
+    product_partitions: int = Field(4, ge=1, description="partitions of the product topic when it is created")
+    kafka_replication: int = Field(1, ge=1, description="replicas of a topic when it is created; 3 on a cluster")
+    retention_days: int = Field(30, ge=1, description="retention of a topic when it is created; must outlast missed nights")
+    kafka_host: str = Field("127.0.0.1", description="address the local broker listens on; it has no authentication")
+    kafka_port: Port = Field(9092, description="port of the local broker")
+    kafka_controller_port: Port = Field(9093, description="port of the local broker's KRaft controller")
+    kafka_advertised: str = Field("", description="HOST:PORT that the local broker advertises, e.g. kafka:9092; empty is where it listens")
+
+    @cached_property
+    def kafka(self) -> str:
+        """Bootstrap servers in use."""
+        return self.kafka_bootstrap_servers or f"{reached(self.kafka_host)}:{self.kafka_port}"
+
+    @cached_property
+    def kafka_here(self) -> str:
+        """The local broker's advertised listener."""
+        return self.kafka_advertised or f"{self.kafka_host}:{self.kafka_port}"
+
+    @cached_property
+    def topics(self) -> tuple[str, str]:
+        """Product topic and category topic."""
+        return self.product_topic, self.category_topic
+
+
+class MongodbSettings(Section):
+    """MongoDB"""
+
+    mongodb_url: str = Field("", description="replica set to use; empty starts a local one of one node")
+    batch_mongodb_url: str = Field("", description="URL with the account of batch jobs; empty is the one of everything else")
+    database: str = Field("tidemark", description="database")
+    mongodb_port: Port = Field(27017, description="port of the local server")
+    mongodb_cache_gb: float = Field(2.0, ge=0.25, description="cache of the local server in GB")
+    mongodb_advertised: str = Field("", description="HOST:PORT of the local server in its replica set, where it has accounts")
+    mongodb_admin_password: SecretStr = Field(NO_SECRET, description="password of account admin, which creates the others")
+    mongodb_ingest_password: SecretStr = Field(NO_SECRET, description="password of account ingest (Airflow's tasks)")
+    mongodb_stream_password: SecretStr = Field(NO_SECRET, description="password of account stream")
+    mongodb_batch_password: SecretStr = Field(NO_SECRET, description="password of account batch (batch jobs)")
+    mongodb_reports_password: SecretStr = Field(NO_SECRET, description="password of account reports, which is read-only")
+
+    @cached_property
+    def mongodb(self) -> str:
+        """URL in use."""
+        return self.mongodb_url or f"mongodb://127.0.0.1:{self.mongodb_port}/?replicaSet=tidemark"
+
+    @cached_property
+    def batch_mongodb(self) -> str:
+        """URL that batch jobs use."""
+        return self.batch_mongodb_url or self.mongodb
+
+
+class IngestionSettings(Section):
+    """Ingestion"""
+
+    products_pattern: str = Field(
+        "", description="where a scheduled day's product files are, e.g. /in/products_{day}.csv (glob, or an fsspec URL)"
+    )
+    categories_pattern: str = Field("", description="where a scheduled day's category files are")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description='our column names with those of the files, e.g. {"price": "Price"}; an empty name where the files have no such column',
+    )
+    chunk_bytes: int = Field(16 * 1024 * 1024, ge=1, description="size of a chunk, rounded up to the end of its last record")
+    acknowledge_seconds: int = Field(60, ge=1, description="timeout for Kafka's acknowledgement of a chunk")
+    hold_rejected_share: Share = Field(
+        None, description="a run waits for approval if a larger share of its rows is rejected, e.g. 0.01; empty never"
+    )
+    hold_products_shift: Share = Field(
+        None, description="a run waits for approval if it changes the number of products by a larger share, e.g. 0.2; empty never"
+    )
+    hold_price_shift: Share = Field(
+        None, description="a run waits for approval if it changes the average price by a larger share; empty never"
+    )
+
+
+class ApiSettings(Section):
+    """HTTP API"""
+
+    api_host: str = Field("127.0.0.1", description="address the API listens on; any other requires an API key")
+    api_port: Port = Field(8000, description="port of the API")
+    api_key: SecretStr = Field(NO_SECRET, description="value of header X-API-Key that requests must send; empty disables the check")
+    api_body_bytes: int = Field(16 * 1024 * 1024, ge=1, description="largest body of a request")
+    api_body_seconds: int = Field(60, ge=1, description="timeout for receiving a body")
+    api_memory_bytes: int = Field(64 * 1024 * 1024, ge=1, description="most bytes of bodies held at once; beyond it the answer is 503")
+    api_acknowledge_seconds: int = Field(10, ge=1, description="timeout for Kafka's acknowledgement; beyond it the answer is 503")
+
+    @cached_property
+    def api_url(self) -> str:
+        """The API's URL on this machine."""
+        return f"http://{reached(self.api_host)}:{self.api_port}"
+
+    @model_validator(mode="after")
+    def _require_api_key(self) -> Self:
+        return _require_secrets(self, "the HTTP API", self.api_host, "api_key")
+
+
+class SparkSettings(HomeSettings, MongodbSettings):
+    """Spark and the raw history"""
+
+    spark_master: str = Field("local[2]", description="Spark master: local[N], spark://..., k8s://...")
+    lake: str = Field("", description="location of the raw history: a folder, s3a://... or hdfs://...; empty is a folder under home")
+    speed_cores: int = Field(2, ge=1, description="cores of a cluster that the stream takes")
+    batch_cores: int = Field(2, ge=1, description="cores of a cluster that a batch job takes")
+    executor_memory: str = Field("1g", description="heap of each executor on a cluster")
+    spark_host: str = Field("", description="host name of this machine's drivers for executors on other machines; empty leaves it to Spark")
+    spark_ui_port: Port = Field(4040, description="port of the stream's Spark pages")
+    spark_master_ui_port: Port = Field(8480, description="port of a standalone master's pages")
+    spark_worker_ui_port: Port = Field(8481, description="port of a standalone worker's pages")
+    spark_worker_cores: int = Field(4, ge=1, description="cores of a standalone worker")
+    spark_worker_memory: str = Field("4g", description="memory that a standalone worker gives to executors")
+
+    @property
+    def spark_bind(self) -> str:
+        """Address that Spark's programs listen on: all interfaces, unless they are reached on this machine alone."""
+        return self.spark_host if self.spark_host in LOOPBACK else "0.0.0.0"
+
+    @cached_property
+    def lake_url(self) -> str:
+        """Location of the raw history; absolute where it is a folder. By default each database has its own."""
+        return self.lake if "://" in self.lake else str((Path(self.lake) if self.lake else self.home / "lake" / self.database).resolve())
+
+
+class StreamSettings(Section):
+    """Stream"""
+
+    trigger_seconds: float = Field(0.5, ge=0, description="shortest time from one micro-batch's start to the next")
+    max_events_per_batch: int = Field(200_000, ge=1, description="most events in a micro-batch (Spark's maxOffsetsPerTrigger)")
+    speed_memory: str = Field("2g", description="heap of the stream's Spark driver")
+    speed_metrics_host: str = Field("127.0.0.1", description="address of the stream's Prometheus metrics")
+    speed_metrics_port: Port = Field(9108, description="port of the stream's Prometheus metrics")
+
+    @cached_property
+    def speed_metrics_url(self) -> str:
+        """URL of the stream's metrics."""
+        return f"http://{reached(self.speed_metrics_host)}:{self.speed_metrics_port}/metrics"
+
+
+class BatchSettings(Section):
+    """Nightly batch"""
+
+    batch_memory: str = Field("3g", description="heap of a batch job's Spark driver")
+    full_every: int = Field(7, ge=1, description="every how many publications one is recomputed from the whole raw history")
+    keep_publications: int = Field(7, ge=1, description="number of publications that are kept for rollbacks")
+    implausible_products_shift: Share = Field(
+        None, description="a night waits for approval if the number of products changes by a larger share, e.g. 0.2; empty never"
+    )
+    implausible_price_shift: Share = Field(None, description="the same for the average price")
+    implausible_unpriced_shift: Share = Field(None, description="the same for the share of unknown prices, e.g. 0.05")
+    implausible_unrated_shift: Share = Field(None, description="the same for the share of products without a rating")
+    implausible_categories_shift: Share = Field(None, description="the same for the number of categories")
+
+
+class AlertSettings(Section):
+    """Alerts"""
+
+    alert_heartbeat_minutes: Limit = Field(5, description="alert if the stream's heartbeat is older; `never` disables an alert")
+    alert_behind_minutes: Limit = Field(15, description="alert if the stream has not caught up with the log for longer")
+    alert_drift: Limit = Field(1, description="alert if the last verification found as many differences or more")
+    alert_rejected_share: Limit = Field(0.05, description="alert if a larger share of the last hour's events is rejected")
+    alert_night_hours: Limit = Field(30, description="alert if no nightly batch has finished for longer")
+    alert_restarts: Limit = Field(4, description="alert if the stream has restarted as often within an hour or more often")
+    alert_calm_minutes: float = Field(5, ge=0, description="minutes without the condition before an alert ends")
+    alert_mail_to: str = Field("", description="recipients of alert mails, separated by commas")
+
+
+class AirflowSettings(HomeSettings):
+    """Airflow"""
+
+    airflow_host: str = Field("127.0.0.1", description="address Airflow listens on; any other requires its password and secret key")
+    airflow_port: Port = Field(8080, description="port of Airflow's pages and REST API")
+    airflow_password: SecretStr = Field(NO_SECRET, description="password of account admin; empty disables the login")
+    airflow_secret_key: SecretStr = Field(
+        NO_SECRET, description="key that all of Airflow's processes sign and encrypt with; empty generates secrets under home"
+    )
+    airflow_url: str = Field(
+        "", description="URL of Airflow's API for its other processes, e.g. http://airflow-api:8080; empty is this machine"
+    )
+    airflow_public_url: str = Field("", description="Airflow's URL in browsers; empty is the one of its processes")
+    airflow_database_url: str = Field("", description="Airflow's metadata database; empty is SQLite under home")
+    airflow_parallelism: int = Field(3, ge=1, description="tasks that Airflow runs at once")
+    airflow_prefix: str = Field(
+        "tidemark", pattern="^[a-z][a-z0-9_]*$", description="prefix of the names of DAGs, pools and connections in Airflow"
+    )
+    clean_airflow: bool = Field(
+        False,
+        description="DAG tidemark_maintenance deletes old records and logs of all of Airflow's runs; `make run` and Compose set it",
+    )
+    keep_runs_days: int = Field(90, ge=14, description="retention of Airflow's records and logs of runs in days")
+
+    @cached_property
+    def airflow_api(self) -> str:
+        """URL of Airflow's API."""
+        return self.airflow_url or f"http://{reached(self.airflow_host)}:{self.airflow_port}"
+
+    @cached_property
+    def airflow_pages(self) -> str:
+        """Airflow's URL for people."""
+        return self.airflow_public_url or self.airflow_api
+
+    @cached_property
+    def airflow_database(self) -> str:
+        """URL of Airflow's metadata database. SQLite has one writer at a time: its default timeout of five seconds is too short."""
+        return self.airflow_database_url or f"sqlite:///{(self.home / 'airflow' / 'airflow.db').resolve()}?timeout=60"
+
+    @model_validator(mode="after")
+    def _require_login(self) -> Self:
+        return _require_secrets(self, "Airflow", self.airflow_host, "airflow_password", "airflow_secret_key")
+
+
+class SupersetSettings(Section):
+    """Superset"""
+
+    superset_host: str = Field("127.0.0.1", description="address Superset listens on; any other requires its passwords and secret key")
+    superset_port: Port = Field(8088, description="port of Superset's pages")
+    superset_public_url: str = Field("", description="Superset's URL in browsers; empty is this machine")
+    superset_password: SecretStr = Field(NO_SECRET, description="password of account admin; empty is admin")
+    superset_viewer_password: SecretStr = Field(NO_SECRET, description="password of the read-only account viewer; empty is viewer")
+    superset_secret_key: SecretStr = Field(NO_SECRET, description="key that Superset signs sessions with; empty generates one under home")
+    superset_database_url: str = Field("", description="Superset's metadata database; empty is SQLite under home")
+    superset_cache_url: str = Field("", description="Redis for the results of charts; empty caches them in files under home")
+    superset_mongodb_url: str = Field("", description="URL with a read-only account; empty is the one of everything else")
+    superset_pictures_from: str = Field(
+        "https://m.media-amazon.com https://images-na.ssl-images-amazon.com",
+        description="origins of product pictures that Superset's pages may load, separated by spaces",
+    )
+    superset_live_seconds: int = Field(2, ge=1, description="how long results of charts over the live reports are cached")
+    superset_workers: int = Field(2, ge=1, description="worker processes of Superset, of 350 MB each")
+
+    @cached_property
+    def superset_url(self) -> str:
+        """Superset's URL on this machine."""
+        return f"http://{reached(self.superset_host)}:{self.superset_port}"
+
+    @cached_property
+    def superset_pages(self) -> str:
+        """Superset's URL for people."""
+        return self.superset_public_url or self.superset_url
+
+    @model_validator(mode="after")
+    def _require_passwords(self) -> Self:
+        secrets = ("superset_password", "superset_viewer_password", "superset_secret_key")
+        return _require_secrets(self, "Superset", self.superset_host, *secrets)
+
+
+SECTIONS: tuple[type[Section], ...] = (
+    HomeSettings,
+    KafkaSettings,
+    MongodbSettings,
+    IngestionSettings,
+    ApiSettings,
+    SparkSettings,
+    StreamSettings,
+    BatchSettings,
+    AlertSettings,
+    AirflowSettings,
+    SupersetSettings,
+)
+
+
+def own_fields(section: type[Section]) -> list[str]:
+    """Names of the settings of a section, without those of sections that it extends."""
+    return [name for name in section.model_fields if name in section.__annotations__]
+
+
+def reached(host: str) -> str:
+    """The host of a URL on this machine for the address that a server listens on."""
+    host = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    return f"[{host}]" if ":" in host else host
+
+
+def _require_secrets(section: _Section, server: str, host: str, *secrets: str) -> _Section:
+    missing = [f"TIDEMARK_{name.upper()}" for name in secrets if not getattr(section, name).get_secret_value()]
+    if missing and host not in LOOPBACK:
+        raise ValueError(f"{server} would listen on {host} without authentication: set {', '.join(missing)}")
+    return section
