@@ -1,12 +1,20 @@
-"""What README.md says can be typed and set is what there is."""
+"""Commands, settings and links in the documentation exist."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
+
+import pytest
 
 from tidemark.settings import CHECKOUT, Settings
 
-README = (CHECKOUT / "README.md").read_text()
+README = CHECKOUT / "README.md"
+PAGES = [README, *(CHECKOUT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"))]
+PAGES += sorted((CHECKOUT / "docs").rglob("*.md"))
+MOST_LINES = 150  # of README.md
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
 
 
 def test_every_setting_is_in_the_table_and_nothing_else() -> None:
@@ -15,17 +23,39 @@ def test_every_setting_is_in_the_table_and_nothing_else() -> None:
         default = ".tidemark" if name == "home" else str(field.get_default(call_default_factory=True) or "")
         return f"| `TIDEMARK_{name.upper()}` | {f'`{default}` ' if default else ''}| {field.description} |"
 
-    rows = [line for line in README.splitlines() if line.startswith("| `TIDEMARK_")]
+    rows = [line for line in (CHECKOUT / "docs" / "settings.md").read_text().splitlines() if line.startswith("| `TIDEMARK_")]
     assert rows == [row(name) for name in Settings.model_fields]
 
 
-def test_every_make_target_it_names_is_one() -> None:
+def test_the_readme_is_short_and_names_the_two_commands() -> None:
+    text = README.read_text()
+    assert len(text.splitlines()) <= MOST_LINES
+    assert {"run", "test"} <= named_targets(text)
+
+
+@each_page
+def test_every_make_target_it_names_is_one(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"`make ([a-z-]+)", README)) | set(re.findall(r"^make ([a-z-]+)", README, re.MULTILINE))
-    assert "run" in named
-    assert named <= targets
+    assert named_targets(page.read_text()) <= targets
 
 
-def test_every_file_it_links_to_is_there() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert target.startswith("http") or (CHECKOUT / target).exists(), target
+@each_page
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if link.startswith("http"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def named_targets(text: str) -> set[str]:
+    return set(re.findall(r"`make ([a-z-]+)", text)) | set(re.findall(r"^make ([a-z-]+)", text, re.MULTILINE))
+
+
+def anchors(page: Path) -> set[str]:
+    """Of its headings, as GitHub names them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
