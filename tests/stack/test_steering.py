@@ -165,7 +165,7 @@ def test_a_file_is_ingested_and_its_records_are_replayed_and_discarded(stack: St
     run = form.trigger()
     beside = trigger(Dag.REPLAY_QUARANTINE, file=file.name, patch={"price": "0.0"}, hold=False)
     shown = answer(page, stack, Dag.REPLAY_QUARANTINE, run, "approve", "Approve")
-    assert "5 open records, 3 of them valid now" in shown
+    assert "5 open records, 3 now valid" in shown
     for one in (run, beside):
         stack.succeeds(one, Dag.REPLAY_QUARANTINE)
     assert records(file) == {"price": ["replayed"] * 3, "stars": ["open"] * 2}
