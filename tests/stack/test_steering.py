@@ -90,7 +90,7 @@ def test_people_are_told_once_that_the_stream_is_gone_and_once_that_it_is_back(s
                 stack.succeeds(run, Dag.ALERTS)
             return [post["on"] for _, post in webhook.posts if post["alert"] == "stream"]
 
-        alert = page.locator("[data-part=alerts] tbody tr").filter(has_text="The stream has given no sign of life")
+        alert = page.locator("[data-part=alerts] tbody tr").filter(has_text="The stream has sent no heartbeat")
         assert looks() == []
         server = supervised._server()
         server.supervisor.stopProcess("speed")
@@ -99,7 +99,7 @@ def test_people_are_told_once_that_the_stream_is_gone_and_once_that_it_is_back(s
             assert looks() == [True]
             page.goto("/plugin/tidemark")
             expect(alert).to_be_visible()
-            assert "The stream has given no sign of life" in stack.local("status", status=1)
+            assert "The stream has sent no heartbeat" in stack.local("status", status=1)
         finally:
             server.supervisor.startProcess("speed")
         until(lambda: beats(stack), "the stream is back", stack.logs)
