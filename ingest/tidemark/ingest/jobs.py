@@ -15,8 +15,8 @@ from confluent_kafka import Producer
 from pymongo.database import Database
 
 from tidemark.catalog.observations import moment
+from tidemark.catalog.words import counted
 from tidemark.ingest import archives
-from tidemark.ingest.counted import counted
 from tidemark.ingest.files import FileKind, Readable, UnfitFile
 from tidemark.ingest.kinds import topic_of
 from tidemark.ingest.layouts import AS_THEY_ARE, Columns, columns_of

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from tidemark.ingest.counted import listed
 from tidemark.ingest.files import CATEGORY_COLUMNS, DATE, MOST_RECORD_BYTES, PRODUCT_COLUMNS, FileKind, Readable, UnfitFile, records
 
 SEPARATORS = (",", ";", "\t", "|")
@@ -108,3 +107,8 @@ def columns_argument(text: str) -> Columns:
         return columns_in(text)
     except ValueError as reason:
         raise argparse.ArgumentTypeError(str(reason)) from None
+
+
+def listed(names: Sequence[str], noun: str) -> str:
+    """Names after their noun: column a; columns a, b."""
+    return f"{noun}{'' if len(names) == 1 else 's'} {', '.join(names)}"

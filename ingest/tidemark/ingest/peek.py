@@ -20,8 +20,7 @@ from tidemark.catalog.cube import cell_of, label
 from tidemark.catalog.events import Event
 from tidemark.catalog.observations import CategoryObservation, ProductObservation, Rejection
 from tidemark.catalog.rules import RULES, Rules
-from tidemark.catalog.words import rule
-from tidemark.ingest.counted import counted
+from tidemark.catalog.words import counted, rule
 from tidemark.ingest.files import FileKind
 from tidemark.ingest.kinds import judge_of, topic_of
 from tidemark.ingest.topics import admin

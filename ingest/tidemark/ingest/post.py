@@ -36,9 +36,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tidemark.catalog.observations import Reason, moment
 from tidemark.catalog.rules import RULES
-from tidemark.catalog.words import rule
+from tidemark.catalog.words import counted, rule
 from tidemark.ingest.archives import member
-from tidemark.ingest.counted import counted
 from tidemark.ingest.files import DATE, FileKind, Record, UnfitFile, records
 from tidemark.ingest.layouts import Columns, beginning, columns_argument, layout, names
 from tidemark.settings import in_words, settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tidemark.catalog.cube import unknown_category
-from tidemark.ingest.counted import counted
+from tidemark.catalog.words import counted
 from tidemark.serving.database import Document
 from tidemark.serving.figures import render_comparison, render_figure, table
 

@@ -16,7 +16,7 @@ from confluent_kafka import Message as Kafka
 
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.topics import MOST_MESSAGE_BYTES
-from tidemark.ingest.counted import counted
+from tidemark.catalog.words import counted
 from tidemark.ingest.files import Readable, UnfitFile
 from tidemark.ingest.records import Message, Origin, messages
 from tidemark.serving.ingestions import Chunk

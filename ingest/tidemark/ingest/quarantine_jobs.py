@@ -22,7 +22,7 @@ from pymongo.database import Database
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.observations import Reason, moment
 from tidemark.catalog.rules import Rules
-from tidemark.ingest.counted import counted
+from tidemark.catalog.words import counted
 from tidemark.ingest.jobs import Ahead
 from tidemark.ingest.patches import Left, Mended, Patch, mend, patch_of
 from tidemark.ingest.produce import UnsafeProducer, produce, require_safe

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from tidemark.ingest.counted import counted
+from tidemark.catalog.words import counted
 from tidemark.serving.database import Document
 from tidemark.serving.figures import table
 

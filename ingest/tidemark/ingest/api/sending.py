@@ -21,8 +21,8 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError, RetriableError
 
 from tidemark.catalog.topics import MOST_MESSAGE_BYTES
+from tidemark.catalog.words import counted
 from tidemark.ingest.api.bodies import RETRY_AFTER, Room
-from tidemark.ingest.counted import counted
 from tidemark.ingest.produce import RECOMMENDED, Acknowledged, produce
 from tidemark.ingest.records import Message
 from tidemark.settings import Settings

@@ -8,13 +8,14 @@ import time
 
 from kafka.errors import KafkaError
 
+from tidemark.catalog.words import counted
 from tidemark.ingest import topics
 from tidemark.ingest.api import document
 from tidemark.ingest.api.bodies import Room
 from tidemark.ingest.api.sending import BatchSender, SingleSender
-from tidemark.ingest.counted import counted, listed
 from tidemark.ingest.files import FileKind
 from tidemark.ingest.kinds import topic_of
+from tidemark.ingest.layouts import listed
 from tidemark.settings import Settings
 
 log = logging.getLogger("tidemark.api")
