@@ -43,7 +43,7 @@ def beyond(compared: Document, of: Settings) -> list[str]:
 def in_words(compared: Document, passed: Sequence[str]) -> str:
     """A comparison in Markdown. `passed` are the exceeded thresholds, as beyond() returns them."""
     return "\n\n".join(
-        [*(f"**Exceeds a threshold:** {one}" for one in passed), render_comparison(compared["before"], compared["after"], "after")]
+        [*(f"**Threshold exceeded:** {one}" for one in passed), render_comparison(compared["before"], compared["after"], "after")]
     )
 
 
