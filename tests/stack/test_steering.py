@@ -44,7 +44,7 @@ def test_the_stream_is_paused_and_goes_on(stack: Stack, page: Page) -> None:
     page.goto("/plugin/tidemark")
     shown = page.locator("[data-figure=stream]")
     expect(shown.locator(".value")).to_have_text("paused")
-    expect(shown).to_contain_text(f"by {pause.by} since {pause.since:%Y-%m-%d %H:%M}: Kafka moves")
+    expect(shown).to_contain_text(f"by {pause.by} since {pause.since:%Y-%m-%d %H:%M} UTC: Kafka moves")
 
     def paused() -> bool:
         """Supervisor has started it again, to wait."""
