@@ -196,7 +196,7 @@ def answers(stored: type[BaseModel], *, key: bool, unavailable: type[BaseModel] 
         201: {"model": stored, "description": "Kafka has acknowledged every record"},
         **({401: problem("Missing or invalid API key", "missing or invalid API key: send it in the header X-API-Key")} if key else {}),
         408: problem("The body was not received in time", "the body was not received within 60 s: send it again"),
-        413: problem("The request is too large", "the body is larger than 16777216 bytes: send less at once"),
+        413: problem("The request is too large", "the body is larger than 16777216 bytes: send a smaller one"),
         415: problem(
             "The body is neither JSON nor NDJSON",
             f"Content-Type text/plain is not supported: send {Form.JSON}, or {Form.NDJSON} for a batch",
