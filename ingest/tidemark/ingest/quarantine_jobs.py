@@ -179,7 +179,8 @@ def _require_rules(database: Database[Document], rules: Rules) -> TideMark:
     now = ledger.read(database)
     if now.rules not in (rules.fingerprint(), None):
         raise OtherRules(
-            f"the stream uses rules {now.rules}, but the rules in force here are {rules.fingerprint()}: restart the stream first (make restart)"
+            f"the stream uses rules {now.rules}, but the rules in force here are {rules.fingerprint()}: "
+            "restart the stream first (make restart)"
         )
     return now.offsets
 
