@@ -101,7 +101,7 @@ def _rebuild_killed(place: Place, spark: SparkSession, points: tuple[str, ...], 
         with pytest.raises(Fenced):
             stream.run(stream.next(place.log(), 20))
         if rebuilding is not None:
-            with pytest.raises(Fenced, match="no stream runs until that is done"):
+            with pytest.raises(Fenced, match="the stream cannot run until the rebuild is finished"):
                 serve(place, spark)
         # The next night finishes what was left, before anything else.
         if rebuilding is not None:

@@ -154,7 +154,7 @@ def test_the_same_key_lies_where_ingestion_puts_it(here: Place, running: Api, ne
 def test_a_broken_rule_is_named_with_its_field(running: Api, fields: dict[str, Any], field: str) -> None:
     answer = running.post(PRODUCTS, product(**fields))
     assert named(answer) == [(field,)]
-    assert answer.json()["detail"][0]["msg"] == f"{field}: {rule(Reason(field))}"
+    assert answer.json()["detail"][0]["msg"] == f"{field}: must be {rule(Reason(field))}"
 
 
 def test_a_missing_field_and_a_category_without_a_name_are_named(running: Api) -> None:

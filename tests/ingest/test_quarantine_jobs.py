@@ -253,6 +253,6 @@ def test_two_runs_at_once_wait_for_each_other(filled: Place, monkeypatch: pytest
         held = filled.database.state.find_one({"holder": "another run"}) or {}
         with pytest.raises(Busy) as refused:
             send(filled, patch={"price": "0"})
-    wording.check(str(refused.value), since=held["since"])
+    wording.check(str(refused.value), since=f"{held['since']:%Y-%m-%d %H:%M}")
     assert replays(filled) == []
     assert send(filled, patch={"price": "0"}).replayed == 5

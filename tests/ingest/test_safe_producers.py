@@ -37,7 +37,7 @@ def test_safe(what: str) -> None:
 
 @pytest.mark.parametrize("what", UNSAFE)
 def test_unsafe(what: str, wording: Wording) -> None:
-    """Each setting that is wrong is named with its value, and no other."""
+    """Each unsafe setting is named, and no other."""
     with pytest.raises(UnsafeProducer) as refused:
         require_safe(UNSAFE[what])
     wording.check(str(refused.value))

@@ -17,11 +17,10 @@ from support.nights import named, night
 from support.places import Place
 from support.wording import Wording
 
+from tidemark.catalog.cube import label
 from tidemark.catalog.rules import RULES
-from tidemark.catalog.versions import CategoryVersion
 from tidemark.ingest.files import FileKind
 from tidemark.ingest.generate import write
-from tidemark.serving.ledger import Category
 from tidemark.serving.publications import OtherRules
 from tidemark.settings import settings
 from tidemark.spark.batch import Batch
@@ -61,7 +60,10 @@ def test_made_up_drift_is_named_exactly_and_corrected(place: Place, spark: Spark
     found = named(night(work))
     dimensions = cell["_id"]
     assert {kind: {*those} for kind, those in found.items()} == {
-        "cell": {"category {category_id}, level {price_level}, best seller {is_best_seller}".format_map(dimensions)},
+        "cell": {
+            f"category {dimensions['category_id']}, price level {label(dimensions['price_level'])}, "
+            f"best seller {'yes' if dimensions['is_best_seller'] else 'no'}"
+        },
         "product": {altered, deleted, moved, "B0MADEUP00"},
         "category": {str(category["_id"]), f"cells of {category['_id']}"},
         "quarantine": {record["_id"], "made up"},
@@ -73,9 +75,9 @@ def test_made_up_drift_is_named_exactly_and_corrected(place: Place, spark: Spark
     version = told["_tide"]["version"]
     wording.check(how[moved], "a version", now=(*{**version, "registered_at": 5}.values(),), right=(*version.values(),))
     how, name = found["category"], category["category_name"]
-    of_name = CategoryVersion(**category["_tide"]["version"])
-    wording.check(how[str(category["_id"])], "a name", now=Category("made up", of_name), right=Category(name, of_name))
-    wording.check(how[f"cells of {category['_id']}"], "a name in cells", right=repr(name))
+    of_name = ", ".join(f"{part} {value}" for part, value in category["_tide"]["version"].items())
+    wording.check(how[str(category["_id"])], "a name", version=of_name, right=f"'{name}'")
+    wording.check(how[f"cells of {category['_id']}"], "a name in cells", right=f"'{name}'")
     how = found["quarantine"]
     wording.check(how[record["_id"]], "a record that was deleted")
     wording.check(how["made up"], "a record that was made up", reason=record["reason"])

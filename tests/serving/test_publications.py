@@ -286,7 +286,8 @@ def test_a_lease_has_one_holder_and_ends_with_it(database: Database[Document], m
         time.sleep(5)  # longer than it is valid: it is renewed
         with pytest.raises(lease.Busy) as busy, lease.lease(database, "batch", "two", within_seconds=0.2):
             pass
-        wording.check(str(busy.value), since=(database.state.find_one({"_id": "lease batch"}) or {})["since"])
+        held = database.state.find_one({"_id": "lease batch"}) or {}
+        wording.check(str(busy.value), since=f"{held['since']:%Y-%m-%d %H:%M}")
         with lease.lease(database, "another", "two", within_seconds=0):
             pass
     with lease.lease(database, "batch", "two", within_seconds=0):

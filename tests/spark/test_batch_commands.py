@@ -65,7 +65,7 @@ def test_a_job_is_a_process_whose_result_and_last_line_come_back(place: Place, c
     caplog.set_level("INFO")
     caplog.clear()  # it may have caught some already: Airflow, once imported, changes how this process logs
     assert job.run("cut") == 1
-    (line,) = [line for line in caplog.messages if "TideMark()" in line]
+    (line,) = [line for line in caplog.messages if "is cut at" in line]
     wording.check(line.partition(" INFO ")[2], "a line of its log")
     with setting(mongodb_url="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100"), pytest.raises(job.JobFailed) as failed:
         job.run("cut")

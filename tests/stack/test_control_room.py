@@ -67,7 +67,7 @@ def test_it_goes_on_by_itself_and_says_when_nobody_answers(stack: Stack, page: P
     before = clock.inner_text()
     expect(clock).not_to_have_text(before)
     page.context.set_offline(True)
-    expect(page.get_by_role("alert")).to_contain_text("Airflow does not answer. What is shown is of")
+    expect(page.get_by_role("alert")).to_contain_text("Airflow does not answer. Showing the state as of")
     page.context.set_offline(False)
     expect(page.get_by_role("alert")).to_have_count(0)
     assert page.evaluate("globalThis.sameDocument")

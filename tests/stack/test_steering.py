@@ -44,7 +44,7 @@ def test_the_stream_is_paused_and_goes_on(stack: Stack, page: Page) -> None:
     page.goto("/plugin/tidemark")
     shown = page.locator("[data-figure=stream]")
     expect(shown.locator(".value")).to_have_text("paused")
-    expect(shown).to_contain_text(f"by {pause.by} since {pause.since:%Y-%m-%d %H:%M}: Kafka moves")
+    expect(shown).to_contain_text(f"by {pause.by} since {pause.since:%Y-%m-%d %H:%M} UTC: Kafka moves")
 
     def paused() -> bool:
         """Supervisor has started it again, to wait."""
@@ -90,7 +90,7 @@ def test_people_are_told_once_that_the_stream_is_gone_and_once_that_it_is_back(s
                 stack.succeeds(run, Dag.ALERTS)
             return [post["on"] for _, post in webhook.posts if post["alert"] == "stream"]
 
-        alert = page.locator("[data-part=alerts] tbody tr").filter(has_text="The stream has given no sign of life")
+        alert = page.locator("[data-part=alerts] tbody tr").filter(has_text="The stream has sent no heartbeat")
         assert looks() == []
         server = supervised._server()
         server.supervisor.stopProcess("speed")
@@ -99,7 +99,7 @@ def test_people_are_told_once_that_the_stream_is_gone_and_once_that_it_is_back(s
             assert looks() == [True]
             page.goto("/plugin/tidemark")
             expect(alert).to_be_visible()
-            assert "The stream has given no sign of life" in stack.local("status", status=1)
+            assert "The stream has sent no heartbeat" in stack.local("status", status=1)
         finally:
             server.supervisor.startProcess("speed")
         until(lambda: beats(stack), "the stream is back", stack.logs)
@@ -165,7 +165,7 @@ def test_a_file_is_ingested_and_its_records_are_replayed_and_discarded(stack: St
     run = form.trigger()
     beside = trigger(Dag.REPLAY_QUARANTINE, file=file.name, patch={"price": "0.0"}, hold=False)
     shown = answer(page, stack, Dag.REPLAY_QUARANTINE, run, "approve", "Approve")
-    assert "5 open records, 3 of them valid now" in shown
+    assert "5 open records, 3 now valid" in shown
     for one in (run, beside):
         stack.succeeds(one, Dag.REPLAY_QUARANTINE)
     assert records(file) == {"price": ["replayed"] * 3, "stars": ["open"] * 2}

@@ -54,12 +54,12 @@ def test_a_viewer_changes_nothing(stack: Stack) -> None:
 
 
 def test_what_a_person_changes_in_superset_stays(stack: Stack) -> None:
-    assert stack.local("dashboards", "import").strip() == "nothing is to be imported"
+    assert stack.local("dashboards", "import").strip() == "nothing to import"
     assert stack.local("dashboards", "export") == "", "the files are as Superset writes them"
     admin = Pages("admin")
     chart = admin.charts()["Products"]
     assert admin.status_of("PUT", f"/chart/{chart}", {"description": "how many there are"}) == 200
-    assert "kept as it was changed in Superset: chart Products\n" in stack.local("dashboards", "import")
+    assert "kept, because it was changed in Superset: chart Products\n" in stack.local("dashboards", "import")
     assert admin.get(f"/chart/{chart}")["result"]["description"] == "how many there are"
     assert "imported: chart Products\n" in stack.local("dashboards", "import", "--overwrite")
     assert admin.get(f"/chart/{chart}")["result"]["description"] is None

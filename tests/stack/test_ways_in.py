@@ -56,7 +56,7 @@ def test_a_file_of_another_kind_fails_at_once_and_sends_nothing(stack: Stack) ->
     said = stack.local("run", "--products", str(wrong), "--observed-at", "2024-01-01", status=1)
     assert "the run has failed: task plan failed: UnfitFile" in said
     assert f"{wrong}: the first line is not the header of a product file" in said
-    assert "Nothing of it has been sent" in said
+    assert "Nothing was sent" in said
     run = next(one for one in stack.runs() if one["dag_run_id"] in said)
     assert [one["try_number"] for one in stack.task_instances(run["dag_run_id"]) if one["task_id"] == "plan"] == [1]
     assert stack.log_ends() == ends
@@ -113,7 +113,7 @@ def test_a_dry_run_sends_nothing(stack: Stack) -> None:
     given = ("--products", str(archive), "--categories", str(archive), "--observed-at", "2024-08-03", "--columns", "asin=code")
     ends, before = stack.log_ends(), stack.served_reports()
     said = stack.local("dry-run", *given)
-    for word in ("rows in 2 files", "Products: ", "Categories that change most", "Nothing has been sent"):
+    for word in ("rows in 2 files", "Products: ", "Largest changes by category", "Nothing has been sent"):
         assert word in said
     (run,) = (one for one in stack.runs() if one["conf"].get("dry_run"))
     assert stack.states(run["dag_run_id"]) == NOTHING_SENT

@@ -1,13 +1,14 @@
-"""DAG `tidemark_alerts`: looks at how everything runs, and tells people when something begins to be wrong and when it is over.
+"""DAG `tidemark_alerts`: checks the health of the pipeline, and notifies people when an alert begins and when it ends.
 
-What is looked at: signs of life of the stream, whether it keeps up, drift, rejected events, missed nights, restarts, and whether the state
-can be read at all. Settings `TIDEMARK_ALERT_...` say from where on it is wrong. Who is told: whom these Airflow connections reach, where
-they are there. `tidemark_smtp` (SMTP) mails to `TIDEMARK_ALERT_MAIL_TO`; `tidemark_webhook` posts JSON to the URL that is its host. Without
-either the log alone tells. Each of them is told once when something begins and once when it is over.
+It checks the heartbeat of the stream, whether the stream keeps up, drift, rejected events, missed nights, restarts, and whether the state
+can be read at all. Settings `TIDEMARK_ALERT_...` are the thresholds. Notifications go through two Airflow connections, each if it exists:
+`tidemark_smtp` (SMTP) sends mail to `TIDEMARK_ALERT_MAIL_TO`; `tidemark_webhook` posts JSON to the URL in its host field. Without either,
+alerts appear only in the log and on page *Tidemark*. Each channel is notified once when an alert begins and once when it ends.
 
-**When to run it.** It runs every two minutes; by hand for a look at once. Pausing it silences all of it.
+**When to run it.** It runs every two minutes. Trigger it for an immediate check. Pausing it silences all alerts.
 
-**If it fails.** Somebody could not be told: the log's last line says who and why. The next look tells what is still so, and nobody twice.
+**If it fails.** A notification could not be sent: the last line of the log says through which channel and why. The next run sends those
+that still apply; channels that were reached are not notified again.
 """
 
 from __future__ import annotations
@@ -29,26 +30,26 @@ from tidemark.serving.alerts import Alert, Condition, Message
 from tidemark.settings import airflow_names, settings
 from tidemark.settings.airflow_names import Dag
 
-ANSWER_SECONDS = 10  # within which a webhook must answer
+ANSWER_SECONDS = 10  # timeout of a webhook
 
 
 class WebhookNotifier(BaseNotifier):
-    """Posts JSON to the URL of a connection, whose extra are headers."""
+    """Posts JSON to the URL of a connection; the connection's extra fields are sent as headers."""
 
     def __init__(self, connection: str, content: dict[str, Any]) -> None:
         super().__init__()
         self._connection, self._content = connection, content
 
     def notify(self, _context: Any) -> None:
-        """Raises httpx.HTTPError where it is not taken."""
+        """Raises httpx.HTTPError if the webhook does not accept it."""
         to = Connection.get(self._connection)
         url, login = address(to), (to.login, to.password or "") if to.login else None
-        mask_secret(url)  # often all that keeps others from posting there
+        mask_secret(url)  # the URL is often the only secret
         httpx.post(url, json=self._content, headers=to.extra_dejson, auth=login, timeout=ANSWER_SECONDS).raise_for_status()
 
 
 class InVariable:
-    """The alert that MongoDB itself cannot be read, kept in an Airflow variable."""
+    """Stores the alert that MongoDB cannot be read in an Airflow variable."""
 
     NAME = "tidemark_alerts"
 
@@ -61,14 +62,14 @@ class InVariable:
 
 
 def address(of: Connection) -> str:
-    """A connection's URL: written whole as its host, or what it was made of."""
+    """A connection's URL: its host field if that contains a whole URL, otherwise assembled from its fields."""
     host = of.host or ""
     return host if "://" in host else f"{of.conn_type}://{host}{f':{of.port}' if of.port else ''}/{of.schema or ''}"
 
 
 def mail(message: Message) -> None:
     if not settings().alert_mail_to:
-        raise ValueError(f"connection {airflow_names.Connection.SMTP.id} is there, and nobody to write to: set TIDEMARK_ALERT_MAIL_TO")
+        raise ValueError(f"connection {airflow_names.Connection.SMTP.id} exists, but there is no recipient: set TIDEMARK_ALERT_MAIL_TO")
     text = f"<p>{html.escape(message.text)}</p>"
     smtp = airflow_names.Connection.SMTP.id
     SmtpNotifier(settings().alert_mail_to, subject=message.subject, html_content=text, smtp_conn_id=smtp).notify({})
@@ -91,10 +92,10 @@ def is_there(connection: str) -> bool:
 @dag(
     **policy.of(
         "operations",
-        retries=1,  # the next look comes anyway
+        retries=1,  # the next run follows in two minutes anyway
         retry_delay=timedelta(seconds=3),
         execution_timeout=timedelta(minutes=5),
-        priority_weight=100,  # it is short, and tells of what keeps others waiting
+        priority_weight=100,  # it is short, and reports what keeps other tasks waiting
     ),
     dag_id=Dag.ALERTS.id,
     schedule=CronTriggerTimetable("*/2 * * * *", timezone="UTC"),

@@ -1,6 +1,6 @@
-"""What a run is about: as its form says, or where that is left empty as a person chooses from a list.
+"""A run's subject: the value of its form, or, if the field is empty, a person's choice from a list.
 
-No DAG itself (.airflowignore names it).
+This file is not a DAG (it is listed in .airflowignore).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from tidemark.dags import policy
 
 
 class NotChosen(Exception):
-    """A person has answered, and named nothing."""
+    """A person answered without choosing a value."""
 
 
 def chosen(parameter: str, listed: XComArg, subject: str, **schema: Any) -> XComArg:
-    """The value of a parameter that may be null; then the run shows what a task has listed, asks, and goes on with the answer.
+    """The value of a nullable parameter. If it is null, the run shows the list that a task returned, asks, and continues with the answer.
 
-    `schema` is the parameter's, null included: Airflow begins no task whose parameters do not fit, and the question is one of them.
+    `schema` is the parameter's and must allow null: Airflow validates it before it starts any task, also the one that asks.
     """
 
     @task.branch
@@ -32,7 +32,7 @@ def chosen(parameter: str, listed: XComArg, subject: str, **schema: Any) -> XCom
         answer = ti.xcom_pull(task_ids="choose")
         found = answer["params_input"].get(parameter) if answer else params[parameter]
         if found is None:
-            raise NotChosen(f"no {parameter} has been chosen: clear task choose, which asks again")
+            raise NotChosen(f"no {parameter} was chosen: clear task choose to be asked again")
         return found
 
     choose = HITLEntryOperator(

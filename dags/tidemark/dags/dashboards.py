@@ -1,6 +1,6 @@
-"""Links from tasks to the dashboards of Superset that show what they have done.
+"""Links from tasks to the Superset dashboards that show their results.
 
-No DAG itself (.airflowignore names it).
+This file is not a DAG (it is listed in .airflowignore).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tidemark.settings import settings
 
 
 class Dashboard(Enum):
-    """A dashboard's name in a link, and its slug in superset/assets."""
+    """A dashboard's name as shown in links, and its slug in superset/assets."""
 
     CATALOG = "Catalog", "tidemark-catalog"
     TRENDS = "Trends", "tidemark-trends"
@@ -21,7 +21,7 @@ class Dashboard(Enum):
 
 
 class DashboardLink(BaseOperatorLink):
-    """A button beside a task's log. Airflow keeps its address when the task has ended."""
+    """A button next to a task's log. Airflow stores its address when the task ends."""
 
     def __init__(self, to: Dashboard) -> None:
         self._title, self._slug = to.value
@@ -39,6 +39,6 @@ class DashboardLink(BaseOperatorLink):
 
 
 def add_dashboard_links(of: XComArg | BaseOperator, *on: Dashboard) -> None:
-    """Says on which dashboards what a task does is seen."""
+    """Links a task to the dashboards that show its results."""
     operator = of if isinstance(of, BaseOperator) else of.operator
     operator.operator_extra_links = tuple(map(DashboardLink, on))

@@ -1,16 +1,16 @@
-"""DAG `tidemark_history`: the cube of everything observed before the end of each day, recomputed from the raw history, as the view
-`report_history` shows it.
+"""DAG `tidemark_history`: recomputes the cube of each day, with everything observed before its end, from the raw history, for the view
+`report_history`.
 
 **When to run it.**
 
-- *Every day* at 03:00 UTC, when it has ended: the day, and every day before it on which something was observed that has landed since
-  then, or that this has changed. Nights that were missed are made up for; a gap of more than a month without observations stays one.
-- *A range of days*: a backfill. Each run computes its own day; in any order, again, several at once. Days before anything was observed
-  are empty, a day that has not ended is refused.
-- *A long range in one pass*: a run by hand with its first and last day.
+- *Every day* at 03:00 UTC: computes the day that has ended, and every earlier day that has changed because of events landed since the
+  previous run. Missed nights are caught up; gaps of more than a month without observations are left out.
+- *A range of days*: a backfill. Each run computes its own day. Runs may be in any order, repeated and concurrent. Days before the first
+  observation are empty; a day that has not ended is refused.
+- *A long range in one pass*: a run by hand with a first and a last day.
 
-**If it fails.** The days stay as they were; the last line of the task's log says why. Clear the task: each can be retried on its own, and
-what an older landing has made never replaces what a newer one has. The next night makes up for what was missed.
+**If it fails.** The days stay as they were; the last line of the task's log says why. Clear the task: each task can be retried on its own,
+and the result of an older landing never replaces that of a newer one. The next night catches up.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from tidemark.spark import job
 
 DAY = {"type": ["null", "string"], "format": "date"}
 PARAMETERS = {
-    "first_day": Param(None, title="First day", description_md="Of a range to be computed in one pass. None: the run's own day", **DAY),
-    "last_day": Param(None, title="Last day", description_md="Included. None: the first day", **DAY),
+    "first_day": Param(None, title="First day", description_md="Start of a range to compute in one pass. Empty: the run's own day", **DAY),
+    "last_day": Param(None, title="Last day", description_md="End of the range, inclusive. Empty: the first day", **DAY),
     "changed": Param(
         False,
-        title="What has changed",
-        description_md="The last of these days, and every day before it that something landed since has changed. So it is every night",
+        title="Changed days only",
+        description_md="Compute the last day, and every earlier day that has changed since it was computed, as scheduled runs do",
         type="boolean",
     ),
 }
@@ -42,8 +42,8 @@ PARAMETERS = {
     **policy.of("batch", permanent_errors=[job.JobFailedPermanently, days.NotOver, days.NoDay]),
     dag_id=Dag.HISTORY.id,
     schedule=CronPartitionTimetable("0 3 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
-    # No start_date: with one, a new installation would begin with yesterday's run, beside its first files.
-    max_active_runs=32,  # the pool says how much is done at once
+    # No start_date: a new installation would start yesterday's run at once, while it ingests its first files.
+    max_active_runs=32,  # the pool limits concurrent work
     params=PARAMETERS,
     doc_md=__doc__,
 )
@@ -52,9 +52,9 @@ def history() -> None:
     def ask(params: dict, dag_run) -> list[str]:
         changed = params["changed"] or dag_run.run_type == "scheduled"
         with connected() as database:
-            # A new installation begins with a scheduled run, which would keep its first night waiting for the one Spark job at a time.
+            # A new installation starts with a scheduled run, which would occupy the only Spark slot and delay its first nightly batch.
             if changed and days.is_empty(database):
-                raise AirflowSkipException("no event has come yet, so there is no history")
+                raise AirflowSkipException("there are no events yet, so there is no history")
         return days.asked(dag_run.partition_key, params["first_day"], params["last_day"], dag_run.start_date, changed=changed)
 
     @task(pool=Pool.SPARK.id)

@@ -1,6 +1,6 @@
-"""What Airflow keeps of its own and never deletes: records, logs; and what was left by those who were killed.
+"""Cleans up what Airflow never deletes by itself (records and logs), and files left behind by killed processes.
 
-No DAG itself (.airflowignore names it).
+This file is not a DAG (it is listed in .airflowignore).
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+from tidemark.catalog.words import counted
+
 _CONNECTION = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 _SQLITE = "sqlite:///"
 
@@ -20,18 +22,18 @@ log = logging.getLogger("tidemark.housekeeping")
 
 
 class NotCleaned(Exception):
-    """Airflow's command has failed; says its last line."""
+    """Airflow's command failed; the message contains its last line."""
 
 
 def is_here(database_url: str) -> bool:
-    """Is that database one that this machine reaches? A file may be another machine's."""
+    """Can this machine reach that database? An SQLite file may be on another machine."""
     return not database_url.startswith(_SQLITE) or Path(database_url.removeprefix(_SQLITE).partition("?")[0]).exists()
 
 
 def clean_records(database_url: str, before: datetime) -> None:
-    """Deletes what Airflow's database holds of runs that began before a moment; the last one of each DAG stays. Raises NotCleaned.
+    """Deletes the records of runs that started before a moment from Airflow's database, except the last run of each DAG.
 
-    Airflow keeps its tasks from its database. Its own command may, as a process that is told where it is.
+    Airflow denies tasks access to its database; its own command has access if the address is in its environment. Raises NotCleaned.
     """
     words = ["db", "clean", "--yes", "--skip-archive", "--error-on-cleanup-failure", "--clean-before-timestamp", before.isoformat()]
     done = subprocess.run(
@@ -50,14 +52,14 @@ def clean_records(database_url: str, before: datetime) -> None:
 
 
 def delete_old(folder: Path, before: datetime) -> int:
-    """Deletes the files in a folder that were last written before a moment, and folders as old that are empty then; returns how many.
+    """Deletes files in a folder that were last modified before a moment, and equally old folders that are then empty.
 
-    The folder itself stays. What goes meanwhile by itself is none of ours.
+    The folder itself stays. Files that disappear in the meantime are ignored. Returns the number of deleted files.
     """
     files = 0
-    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder comes before it
+    for path in sorted(folder.rglob("*"), reverse=True):  # the contents of a folder come before the folder
         with suppress(OSError):
-            # Whoever has just made a folder is about to write into it.
+            # A new folder is kept: its creator is about to write into it.
             if path.lstat().st_mtime >= before.timestamp():
                 continue
             if path.is_dir() and not path.is_symlink():
@@ -65,5 +67,5 @@ def delete_old(folder: Path, before: datetime) -> int:
             else:
                 path.unlink()
                 files += 1
-    log.info("%d files last written before %s are deleted from %s", files, before, folder)
+    log.info("deleted %s last modified before %s from %s", counted(files, "file"), f"{before:%Y-%m-%d %H:%M} UTC", folder)
     return files

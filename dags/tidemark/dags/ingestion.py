@@ -1,18 +1,18 @@
-"""DAG `tidemark_ingest`: a day's CSV files, or those given by hand, chunk by chunk into Kafka, until the reports have served them.
+"""DAG `tidemark_ingest`: sends a day's CSV files, or files given by hand, to Kafka in chunks, and waits until the reports include them.
 
 **When to run it.**
 
-- *Every day*, when it has ended: the files that the settings' patterns find for it; without any the run is skipped.
-- *A range of days*: a backfill. Days that have a run are left out unless they are to be run again.
-- *By hand*: name files and dates. Without files give a day as the run's partition key.
-- *To see what it would do*: a dry run. Task `preview` tells it in its log and sends nothing.
+- *Every day*, after the day has ended: ingests the files that match the patterns in the settings; without files the run is skipped.
+- *A range of days*: a backfill. Days that already have a run are left out, unless they are to be run again.
+- *By hand*: give files and dates. To ingest a day's files, give the day as the run's partition key.
+- *Dry run*: task `preview` logs what the run would change and sends nothing.
 
-A run can hold for a person (see Required Actions) before anything is sent: always, or where a preview passes the thresholds in the
-settings. Files may be CSV, CSV in a zip archive, or gzip.
+A run can wait for approval (see Required Actions) before it sends anything: always, or if a preview exceeds the thresholds in the settings.
+Files may be CSV, CSV in a zip archive, or gzip.
 
-**If it fails.** The last line of the task's log says what to do; then clear the task. Nothing is done twice: a file's content with its date
-is one ingestion, and its chunks that are done stay done. What cannot be read as what it should be (no header, no date) fails at once
-and sends nothing; what a server did not take is tried again.
+**If it fails.** The last line of the task's log says what to do; then clear the task. Ingestion is idempotent: a file's content with its
+date is one ingestion, and finished chunks stay finished. A file that cannot be ingested (no header, no date) fails at once and sends
+nothing; errors of servers are retried.
 """
 
 from __future__ import annotations
@@ -34,30 +34,32 @@ from tidemark.settings.airflow_names import Connection, Dag, Pool
 
 FILES = {"type": "array", "items": {"type": "string", "minLength": 1}}
 PARAMETERS = {
-    "products": Param([], title="Product files", description_md="Paths or URLs, one a line. None: those of the run's day", **FILES),
-    "categories": Param([], title="Category files", description_md="Paths or URLs, one a line. None: those of the run's day", **FILES),
+    "products": Param([], title="Product files", description_md="Paths or URLs, one per line. Empty: files of the run's day", **FILES),
+    "categories": Param([], title="Category files", description_md="Paths or URLs, one per line. Empty: files of the run's day", **FILES),
     "observed_at": Param(
         [],
         title="Date of observation",
-        description_md="When the catalog was like this: `2023-12-31`, or one date a product file in their order. None: the run's day",
+        description_md="When the data was observed: `2023-12-31`, or one date per product file, in their order. Empty: the run's day",
         type="array",
         items={"type": "string", "pattern": jobs.MOMENT_PATTERN},
     ),
     "columns": Param(
         None,
-        title="Columns that have other names",
-        description_md='By our name the file\'s: `{"price": "Price", "imgUrl": ""}`, empty where it has none. None: those of the settings',
+        title="Column mapping",
+        description_md='Our name to name in the file: `{"price": "Price", "imgUrl": ""}`; `""`: not in the file. Empty: as in the settings',
         type=["null", "object"],
         additionalProperties={"type": "string"},
     ),
-    "dry_run": Param(False, title="Dry run", description_md="Only tell what would change: nothing is sent", type="boolean"),
+    "dry_run": Param(False, title="Dry run", description_md="Only show what would change; send nothing", type="boolean"),
     "hold": Param(
         None,
         title="Hold for approval",
-        description_md="Wait for a person before anything is sent. None: where a preview passes the settings' thresholds",
+        description_md="Wait for approval before anything is sent. Empty: only if a preview exceeds the thresholds in the settings",
         type=["null", "boolean"],
     ),
-    "chunk_bytes": Param(None, title="Chunk size", description_md="Bytes. None: that of the settings", type=["null", "integer"], minimum=1),
+    "chunk_bytes": Param(
+        None, title="Chunk size", description_md="In bytes. Empty: as in the settings", type=["null", "integer"], minimum=1
+    ),
 }
 
 
@@ -65,8 +67,8 @@ PARAMETERS = {
     **policy.of("ingestion", permanent_errors=jobs.PERMANENT_ERRORS, retry_delay=timedelta(seconds=10)),
     dag_id=Dag.INGEST.id,
     schedule=CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
-    start_date=datetime(1995, 1, 1, tzinfo=UTC),  # with one, the newest day's run is made at once, not at the next midnight
-    max_active_runs=32,  # many may wait to be served; what is done at once is the pools' to say
+    start_date=datetime(1995, 1, 1, tzinfo=UTC),  # with it, the latest day's run starts at once instead of at midnight
+    max_active_runs=32,  # many runs may wait to be served; pools limit concurrent work
     params=PARAMETERS,
     doc_md=__doc__,
 )
@@ -84,7 +86,7 @@ def ingest() -> None:
     def plan(params: dict, dag_run, ti) -> list[dict]:
         files = jobs.files_of(dag_run.partition_key, params, settings(), ObjectStoragePath)
         if not files:
-            raise AirflowSkipException(f"the settings' patterns find no files for {dag_run.partition_key}")
+            raise AirflowSkipException(f"no files match the patterns in the settings for {dag_run.partition_key}")
         with connected() as database:
             planned = jobs.plan(
                 database,
@@ -127,7 +129,7 @@ def ingest() -> None:
         query=reconciled,
         poke_interval=1,
         timeout=policy.WAIT_WITHIN.total_seconds(),
-        pool=Pool.SERVED.id,  # so that waiting, however long, takes one of the workers and leaves the others to work
+        pool=Pool.SERVED.id,  # limits waiting to one worker, so that the others stay free
     )
     add_dashboard_links(reconciled, Dashboard.PIPELINE)
     add_dashboard_links(served, Dashboard.CATALOG)

@@ -1,15 +1,15 @@
-"""DAG `tidemark_maintenance`: keeps what grows in bounds, and tells how large everything is and what is not as the code has it.
+"""DAG `tidemark_maintenance`: limits the growth of stored data, measures sizes, and checks that the schema matches the code.
 
-The raw history's small files are written together, and files that nothing needs any more are deleted; every event stays. Drafts and
-publications beyond those to be kept go, and so do the records and logs that this home's Airflow has of runs older than the settings say,
-and what was left by those who were killed.
+It compacts the small files of the raw history and deletes files that are no longer needed; no event is deleted. It also deletes drafts,
+publications beyond the number to keep, Airflow's records and logs of runs older than the settings allow, and files left behind by killed
+processes.
 
-**When to run it.** *Every week*, on Sundays at 05:00 UTC, it runs by itself. By hand at any time: after a large backfill, or to be told the
-sizes (task `measure`).
+**When to run it.** *Every week*, on Sundays at 05:00 UTC. Trigger it at any time: after a large backfill, or to measure the sizes (task
+`measure`).
 
-**If it fails.** Reports and history do not depend on it. Each task works on its own: the last line of its log says what to do, then clear
-it. Task `collections` fails where collections, indexes or views are not the code's. Tasks `records` and `logs` clean up after all DAGs of
-this Airflow. They are skipped unless `TIDEMARK_CLEAN_AIRFLOW` is true; leave it unset where other teams' DAGs run too.
+**If it fails.** Reports and history do not depend on it. The tasks are independent of each other: the last line of a task's log says what
+to do; then clear the task. Task `collections` fails if collections, indexes or views differ from the code. Tasks `records` and `logs` clean
+up after all DAGs of this Airflow. They are skipped unless `TIDEMARK_CLEAN_AIRFLOW` is true; leave it unset where other DAGs run too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tidemark.spark import job
 
 def require_ours() -> None:
     if not settings().clean_airflow:
-        raise AirflowSkipException("this Airflow's records and logs may be other teams' too: TIDEMARK_CLEAN_AIRFLOW=true has them cleaned")
+        raise AirflowSkipException("this would clean up after all DAGs of this Airflow: allow it with TIDEMARK_CLEAN_AIRFLOW=true")
 
 
 @dag(
@@ -59,7 +59,7 @@ def maintenance() -> None:
     def records(dag_run) -> None:
         require_ours()
         if not housekeeping.is_here(settings().airflow_database):
-            raise AirflowSkipException("Airflow's database is not known: set TIDEMARK_AIRFLOW_DATABASE_URL, or run `airflow db clean`")
+            raise AirflowSkipException("Airflow's database is unknown: set TIDEMARK_AIRFLOW_DATABASE_URL, or run `airflow db clean`")
         housekeeping.clean_records(settings().airflow_database, dag_run.start_date - timedelta(days=settings().keep_runs_days))
 
     @task
@@ -70,7 +70,7 @@ def maintenance() -> None:
 
     @task
     def leftovers(dag_run) -> int:
-        before = dag_run.start_date - policy.RUN_WITHIN  # no run is older
+        before = dag_run.start_date - policy.RUN_WITHIN  # no run is older than that
         return sum(housekeeping.delete_old(folder, before) for folder in (settings().work, settings().jobs))
 
     measure(raw_history())

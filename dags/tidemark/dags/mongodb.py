@@ -1,6 +1,6 @@
-"""How a task reaches MongoDB: by Airflow's connection.
+"""Access to MongoDB for tasks, through Airflow's connection.
 
-No DAG itself (.airflowignore names it).
+This file is not a DAG (it is listed in .airflowignore).
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""DAG `tidemark_nightly_batch`: recomputes the reports from the raw history, compares them with what is served, and serves the result.
+"""DAG `tidemark_nightly_batch`: recomputes the reports from the raw history, compares them with the served ones, and publishes the result.
 
 **When to run it.**
 
-- *Every night* at 02:00 UTC; it has no day of its own: it publishes the present, so there is nothing to backfill (days are the history's).
-- *By hand* with a mode, and what is to be done where the stream's numbers differ: correct them, ask a person first, or fail.
+- *Every night* at 02:00 UTC. A run publishes the present state, not a day's, so there is nothing to backfill (see DAG `tidemark_history`).
+- *By hand*: choose a mode, and what to do if the stream's numbers differ: correct them, ask for approval first, or fail.
 
-It waits for a person (see Required Actions) where the new publication is less like the served one than the settings
-`TIDEMARK_IMPLAUSIBLE_...` allow. Refused or not answered, the former one stays served.
+It waits for approval (see Required Actions) if the new publication differs from the served one by more than the settings
+`TIDEMARK_IMPLAUSIBLE_...` allow. If it is rejected or not answered, the previous publication stays served.
 
-**If it fails.** The former publication stays served, and the stream's reports go on. The last line of the task's log says what to do. Clear
-the task: none does anything twice, and one that comes too late says "start again at cut". The next night makes up for what was missed.
+**If it fails.** The previous publication stays served, and the stream keeps the reports up to date. The last line of the task's log says
+what to do. Clear the task: each task is idempotent, and one whose cut is outdated says "start again at cut". The next night catches up.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from tidemark.spark import job
 PARAMETERS = {
     "mode": Param(
         "auto",
-        title="What is recomputed",
-        description_md="`incremental`: what is new; `full`: the whole raw history; `auto`: full every so often (setting full_every)",
+        title="Mode",
+        description_md="`incremental`: new events; `full`: the whole raw history; `auto`: incremental, regularly full (setting full_every)",
         enum=["auto", "incremental", "full"],
         type="string",
     ),
     "on_drift": Param(
         "correct",
-        title="Where the stream's numbers differ",
-        description_md="`correct` them; `ask` a person first, while the former publication stays served; `fail`",
+        title="If the stream's numbers differ",
+        description_md="`correct` them; `ask` for approval first, while the previous publication stays served; `fail`",
         enum=["correct", "ask", "fail"],
         type="string",
     ),
     "hold": Param(
         None,
         title="Hold for approval",
-        description_md="Wait for a person before it is published. None: where it is less like the served one than the settings allow",
+        description_md="Wait for approval before publishing. Empty: only if it differs from the served one by more than the settings allow",
         type=["null", "boolean"],
     ),
-    "keep": Param(None, title="Publications to keep", description_md="None: as the settings say", type=["null", "integer"], minimum=1),
+    "keep": Param(None, title="Publications to keep", description_md="Empty: as in the settings", type=["null", "integer"], minimum=1),
 }
 
 
 @dag(
-    # What is served goes before what is past.
+    # Served reports have priority over the history.
     **policy.of("batch", permanent_errors=[job.JobFailedPermanently, verifications.Drifted], priority_weight=10),
     dag_id=Dag.NIGHTLY_BATCH.id,
     schedule=CronTriggerTimetable("0 2 * * *", timezone="UTC"),
@@ -88,9 +88,9 @@ def nightly_batch() -> None:
 
     approve = ApprovalOperator(
         task_id="approve",
-        subject="Is this to be published?",
-        body="*Approve* publishes it, and corrects what the stream has made otherwise. *Reject* leaves the former publication served "
-        "until another night.\n\n{{ ti.xcom_pull(task_ids='verify')['form'] }}",
+        subject="Publish this version?",
+        body="*Approve* publishes it and corrects the stream's differences. *Reject* keeps the previous publication served until the next "
+        "nightly batch.\n\n{{ ti.xcom_pull(task_ids='verify')['form'] }}",
         **policy.NO_EXECUTION_TIMEOUT,
     )
     number = cut()

@@ -1,6 +1,6 @@
-"""What all DAGs have in common: whose they are, when a task is tried again and when it is given up, and what they tell each other.
+"""The policy of all DAGs: owner, tags, retries, timeouts, and the assets that connect them.
 
-`@dag(**policy.of("batch", permanent_errors=[...]), ...)` is a DAG of that policy. No DAG itself (.airflowignore names it).
+A DAG applies it with `@dag(**policy.of("batch", permanent_errors=[...]), ...)`. This file is not a DAG (it is listed in .airflowignore).
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ from typing import Any
 
 from airflow.sdk import Asset, ExceptionRetryPolicy, RetryAction, RetryRule
 
-# A DAG's docstring says in its first paragraph what it does; these begin two others.
+# The first paragraph of a DAG's docstring says what it does; two others begin with these words.
 WHEN, IF_IT_FAILS = "**When to run it.**", "**If it fails.**"
 
-RUN_WITHIN = timedelta(days=7)  # a person's answer included
-WAIT_WITHIN = timedelta(hours=6)  # until the stream has served what a run has sent
-TASK_WITHIN = timedelta(hours=8)  # longer than that, and several times what a night in full takes with tens of millions of events
+RUN_WITHIN = timedelta(days=7)  # including the wait for a person's answer
+WAIT_WITHIN = timedelta(hours=6)  # until the stream has served the events that a run sent
+TASK_WITHIN = timedelta(hours=8)  # longer than WAIT_WITHIN, and several times a full nightly batch of tens of millions of events
 
-PRODUCTS = Asset(name="products", uri="tidemark://products", group="tidemark")  # files have been sent
-REPORTS = Asset(name="reports", uri="tidemark://reports", group="tidemark")  # a publication is served
+PRODUCTS = Asset(name="products", uri="tidemark://products", group="tidemark")  # updated when files have been sent
+REPORTS = Asset(name="reports", uri="tidemark://reports", group="tidemark")  # updated when a publication is served
 
-# Of a task that waits for a person, which takes no worker. It ends with its run.
+# For tasks that wait for a person: they occupy no worker, and end with their run at the latest.
 NO_EXECUTION_TIMEOUT = {"execution_timeout": None}
 
 
 def of(kind: str, *, permanent_errors: Iterable[type[Exception]] = (), **tasks: Any) -> dict[str, Any]:
-    """Arguments of a DAG of a kind (a tag): ingestion, batch, operations.
+    """Arguments for a DAG of a kind (a tag): ingestion, batch, quarantine, operations.
 
-    `permanent_errors` are exceptions that another attempt would raise again; `tasks` are arguments of all its tasks, over the usual ones.
+    `permanent_errors` are exceptions that a retry would raise again; `tasks` override the default arguments of all tasks.
     """
-    fail_at_once = RetryRule(list(permanent_errors), RetryAction.FAIL, reason="another attempt would end the same")
+    fail_at_once = RetryRule(list(permanent_errors), RetryAction.FAIL, reason="a retry would fail in the same way")
     return {
         "tags": ["tidemark", kind],
         "catchup": False,

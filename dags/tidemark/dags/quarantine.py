@@ -1,4 +1,4 @@
-"""DAGs `tidemark_replay_quarantine` and `tidemark_discard_quarantine`: what is to become of the records that could not be understood."""
+"""DAGs `tidemark_replay_quarantine` and `tidemark_discard_quarantine`: replay or discard the invalid records in quarantine."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ MOMENT = {**TEXT, "format": "date-time", "pattern": MOMENT_PATTERN}
 
 
 def parameters(**own: Param) -> dict[str, Param]:
-    """A DAG's own, and what both have."""
+    """The given parameters, followed by those that both DAGs share."""
     return {
         **own,
-        "reason": Param(None, title="Reason", description_md="None: any", examples=REASONS, **TEXT),
-        "file": Param(None, title="File", description_md="Its name, path or URL; `api`: what came by no file. None: any", **TEXT),
-        "since": Param(None, title="Since", description_md="What Kafka has from that moment on. None: from the first", **MOMENT),
-        "until": Param(None, title="Until", description_md="What Kafka had before that moment. None: to the last", **MOMENT),
-        "dry_run": Param(False, title="Dry run", description_md="Only show the preview: nothing is done", type="boolean"),
-        "hold": Param(True, title="Hold for approval", description_md="Show the preview and wait for a person", type="boolean"),
+        "reason": Param(None, title="Reason", description_md="Only records with this reason. Empty: all", examples=REASONS, **TEXT),
+        "file": Param(None, title="File", description_md="Name, path or URL; `api`: records not from a file. Empty: all", **TEXT),
+        "since": Param(None, title="Since", description_md="Records that Kafka received at or after this time. Empty: no limit", **MOMENT),
+        "until": Param(None, title="Until", description_md="Records that Kafka received before this time. Empty: no limit", **MOMENT),
+        "dry_run": Param(False, title="Dry run", description_md="Only show the preview; change nothing", type="boolean"),
+        "hold": Param(True, title="Hold for approval", description_md="Show the preview and wait for approval", type="boolean"),
     }
 
 
 PATCH = Param(
     None,
     title="Patch",
-    description_md='Texts for fields, put in only where the field breaks its rule: `{"price": "0"}`. None: records go as they came',
+    description_md='New values by field, used only where the field breaks its rule: `{"price": "0"}`. Empty: records stay unchanged',
     type=["null", "object"],
     additionalProperties={"type": "string"},
 )
-WHY = Param("", title="Why", description_md="For whoever finds these records later", type="string")
+WHY = Param("", title="Why", description_md="Reason for discarding; kept with the records", type="string")
 
 BOTH = {
     **policy.of("quarantine", permanent_errors=jobs.PERMANENT_ERRORS, retry_delay=timedelta(seconds=10)),
@@ -51,23 +51,22 @@ BOTH = {
 ASKED = {"task_id": jobs.APPROVE, "body": "{{ ti.xcom_pull('preview', key='words') }}", **policy.NO_EXECUTION_TIMEOUT}
 
 
-REPLAY = """DAG `tidemark_replay_quarantine`: sends records of the quarantine again that are valid now, by the rules in force or with a
-patch.
+REPLAY = """DAG `tidemark_replay_quarantine`: validates quarantine records again, optionally with a patch, and replays the valid ones.
 
-**When to run it.** When the rules have been mended, or when one field of many records is to get a value. It first shows how many records
-there are, how many would be valid and what the others say, and waits for a person (see Required Actions). What is not valid stays; so
-does a row that has another number of fields than its file's header, which no patch can mend. A record of a withdrawn ingestion is not
-replayed: take the withdrawal back.
+**When to run it.** After the rules have been corrected, or to set a field of many records. It first shows how many records there are, how
+many would be valid, and why the others would not, and waits for approval (see Required Actions). Invalid records stay in quarantine. So do
+rows with another number of fields than the header of their file: no patch can correct them. Records of a withdrawn ingestion are not
+replayed: undo the withdrawal instead.
 
-**If it fails.** Clear its task, or start another run with the same patch: what is sent twice counts once.
+**If it fails.** Clear the task, or start another run with the same patch: replaying is idempotent.
 """
-DISCARD = """DAG `tidemark_discard_quarantine`: closes records of the quarantine about which nothing is to be done, and keeps the reason.
-Nothing is sent.
+DISCARD = """DAG `tidemark_discard_quarantine`: closes quarantine records that need no action, and keeps the reason. Nothing is sent.
 
-**When to run it.** For what will never be valid: test rows, a file that was none. It first shows which records there are and waits for a
-person (see Required Actions). Look whether some would be valid now: those are better replayed. The events stay in the raw history.
+**When to run it.** For records that will never be valid, such as test rows or a file that was not a catalog. It first shows the records and
+waits for approval (see Required Actions). If the preview shows records that are now valid, replay those instead. The events stay in the raw
+history.
 
-**If it fails.** Clear its task: what is discarded stays so.
+**If it fails.** Clear the task: records that are already discarded stay discarded.
 """
 
 

@@ -1,11 +1,11 @@
-"""DAG `tidemark_rebuild`: brings products, categories, quarantine and reports to a publication; the stream goes on from there.
+"""DAG `tidemark_rebuild`: restores products, categories, quarantine and reports from a publication; the stream continues from there.
 
-**When to run it.** Where something was lost or altered behind the stream's back, and as the rollback to an older publication. Trigger it
-with a number, or without: then the run lists the publications and waits for a person to choose one. Nothing is lost: the stream serves
-again what came since.
+**When to run it.** To repair data that was lost or altered outside the stream, or to roll back to an older publication. Trigger it with a
+publication's number, or without one: then the run lists the publications and waits for a choice. No event is lost: the stream serves the
+events since the publication again.
 
-**If it fails.** What could refuse it is asked before anything is changed; the last line of the log says what it was. A run that was cut
-off is cleared, and goes on; neither the stream nor a night can before it is done.
+**If it fails.** Preconditions are checked before anything is changed; the last line of the log says which one failed. Clear an interrupted
+run to continue it; neither the stream nor the nightly batch can continue before the rebuild is finished.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tidemark.spark import job
 PUBLICATION = {
     "type": ["null", "integer"],
     "title": "Publication",
-    "description_md": "Its number. None: the run lists those there are, with what each would change, and asks",
+    "description_md": "Number of the publication. Empty: the run lists all, with what each would change, and asks",
     "minimum": 0,
 }
 
@@ -43,7 +43,7 @@ def rebuild() -> None:
     def rebuild_from(publication: int) -> None:
         job.run("rebuild", publication)
 
-    one = chosen("publication", publications(), "Which publication is to be served?", **PUBLICATION)
+    one = chosen("publication", publications(), "Which publication should be served?", **PUBLICATION)
     add_dashboard_links(rebuild_from(one), Dashboard.CATALOG, Dashboard.PIPELINE)
 
 

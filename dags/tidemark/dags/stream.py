@@ -1,14 +1,15 @@
-"""DAG `tidemark_stream`: pauses the stream, lets it go on, or starts it anew with the code and the rules in force.
+"""DAG `tidemark_stream`: pauses or resumes the stream, or restarts it with the current code and rules.
 
 **When to run it.**
 
-- *Pause* before work on its servers: it serves first what the log holds (or stops at once), and stays stopped, also over restarts of the
-  machine, until it is resumed. Nothing is lost: events wait in Kafka, for as long as that keeps them.
-- *Restart* after new code has been brought to its machine. What it had in hand is served.
+- *Pause* before work on its servers. The stream first serves what the log holds (or stops at once), and stays paused, even if the machine
+  restarts, until it is resumed. Nothing is lost: events wait in Kafka for as long as Kafka retains them.
+- *Resume* to end a pause.
+- *Restart* after deploying new code. The stream finishes its current micro-batch first.
 
-Each run ends when the stream has done so.
+A run ends when the stream has carried out the action.
 
-**If it fails.** The stream does not answer, or nobody keeps it up: its log says why. Clear the task when that is mended.
+**If it fails.** The stream does not respond, or nothing restarts it: see its log. Clear the task once that is fixed.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ PATIENCE_SECONDS = 900
 PARAMETERS = {
     "action": Param(
         "pause",
-        title="What it is to do",
-        description_md="Pause it until it is resumed, or start it anew",
+        title="Action",
+        description_md="Pause the stream until it is resumed, resume it, or restart it",
         enum=["pause", "resume", "restart"],
         type="string",
     ),
-    "reason": Param(None, title="Reason", description_md="Of a pause, for whoever finds it", type=["null", "string"]),
+    "reason": Param(None, title="Reason", description_md="Reason for a pause; shown while the stream is paused", type=["null", "string"]),
     "drain": Param(
         True,
-        title="Serve first what is there",
-        description_md="Of a pause: what the log holds by then. Else it stops at once",
+        title="Drain",
+        description_md="Before a pause, serve what the log holds at that moment. Otherwise stop at once",
         type="boolean",
     ),
 }

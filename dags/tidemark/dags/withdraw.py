@@ -1,12 +1,12 @@
-"""DAG `tidemark_withdraw`: takes an ingestion back, the wrong file or a file with the wrong date, or takes such a withdrawal back.
+"""DAG `tidemark_withdraw`: withdraws an ingestion, such as a wrong file or a file with the wrong date, or undoes a withdrawal.
 
-**When to run it.** Trigger it with an ingestion's id, or without: then the run lists them and waits for a person to choose. It tells what
-the reports will become and waits for approval. Then both layers reject the ingestion's events (reason `withdrawn`), a nightly run makes
-the reports anew without them, and the days of the history are computed again. Nothing is deleted, so that it can be taken back at any
-time. Ingest the right file before or after, as you like.
+**When to run it.** Trigger it with an ingestion's id, or without one: then the run lists the ingestions and waits for a choice. It shows
+what the reports will become and waits for approval. Then both layers reject the ingestion's events (reason `withdrawn`), a nightly batch
+recomputes the reports without them, and the days of the history are computed again. Nothing is deleted, so a withdrawal can be
+undone at any time. The correct file can be ingested before or after.
 
-**If it fails.** Each task can be cleared and goes on where it was. Where it fails after `decide`, clear the failed task when its cause is
-gone; until the nightly run has succeeded the reports still hold what was withdrawn.
+**If it fails.** Clear the failed task: each task continues where it stopped. If it fails after `decide`, first remove the cause; until the
+nightly batch has succeeded, the reports still contain the withdrawn data.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ INGESTION = {
     "type": ["null", "string"],
     "minLength": 1,
     "title": "Ingestion",
-    "description_md": "Its id. None: the run lists them and asks",
+    "description_md": "Id of the ingestion. Empty: the run lists the ingestions and asks",
 }
 PARAMETERS = {
     "ingestion": Param(None, **INGESTION),
-    "take_back": Param(False, title="Take the withdrawal back", description_md="The ingestion counts again", type="boolean"),
-    "reason": Param(None, title="Reason", description_md="For whoever tells the same file again", type=["null", "string"]),
+    "take_back": Param(False, title="Undo the withdrawal", description_md="The ingestion counts again", type="boolean"),
+    "reason": Param(None, title="Reason", description_md="Shown if the same file is ingested again", type=["null", "string"]),
     "hold": Param(
-        True, title="Hold for approval", description_md="Show first what the reports become, and wait for a person", type="boolean"
+        True, title="Hold for approval", description_md="First show what the reports will become, and wait for approval", type="boolean"
     ),
 }
 
-# It goes on when the run it has triggered has ended; meanwhile it takes no worker.
+# Waits for the triggered run to end, without occupying a worker.
 TO_ITS_END = {"wait_for_completion": True, "deferrable": True, "poke_interval": 5, "logical_date": None}
 
 
@@ -67,8 +67,8 @@ def withdraw() -> None:
 
     approve = ApprovalOperator(
         task_id="approve",
-        subject="Are the reports to become this?",
-        body="{{ 'Taken back:' if params.take_back else 'Withdrawn:' }} {{ ti.xcom_pull(task_ids='chosen') }}\n\n"
+        subject="Apply this change to the reports?",
+        body="{{ 'Withdrawal to undo:' if params.take_back else 'Ingestion to withdraw:' }} {{ ti.xcom_pull(task_ids='chosen') }}\n\n"
         "{{ ti.xcom_pull(task_ids='impact') }}",
         **policy.NO_EXECUTION_TIMEOUT,
     )
@@ -84,14 +84,14 @@ def withdraw() -> None:
         with connected() as database:
             withdrawals.await_obeyed(database, PATIENCE_SECONDS)
 
-    # Whoever has approved has seen the figures.
+    # No further approval: the figures have been shown.
     agreed = {"on_drift": "correct", "hold": False}
     nightly = TriggerDagRunOperator(task_id="nightly", trigger_dag_id=Dag.NIGHTLY_BATCH.id, conf=agreed, **TO_ITS_END)
     yesterday = "{{ (dag_run.start_date - macros.timedelta(days=1)) | ds }}"
     days = TriggerDagRunOperator(
         task_id="history", trigger_dag_id=Dag.HISTORY.id, conf={"last_day": yesterday, "changed": True}, **TO_ITS_END
     )
-    one = chosen("ingestion", ingestions(), "Which ingestion is it?", **INGESTION)
+    one = chosen("ingestion", ingestions(), "Which ingestion?", **INGESTION)
     looked, decided = held(), decide(one)
     impact(one) >> looked >> [approve, decided]
     approve >> decided >> obeyed() >> nightly >> days

@@ -1,1 +1,1 @@
-"""CSV files to chunks to Kafka, the HTTP API with its client, and the generator of synthetic catalogs."""
+"""Ingestion of CSV files in chunks into Kafka, the HTTP API with its client, and the generator of synthetic catalogs."""

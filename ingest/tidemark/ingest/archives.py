@@ -1,4 +1,4 @@
-"""Compressed files: a file of a zip archive, or a gzip file, as a file of the work folder."""
+"""Compressed input: a member of a zip archive, or a gzip file, unpacked to the work folder."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ log = logging.getLogger(__name__)
 _ZIP, _GZIP = (b"PK\x03\x04", b"PK\x05\x06"), b"\x1f\x8b"
 _AT_ONCE = 1024 * 1024  # bytes
 _PROGRESS_SECONDS = 5.0
-_LEFT_SECONDS = 24 * 3600.0  # after which what a process has left unfinished is nobody's work any more
+_LEFT_SECONDS = 24 * 3600.0  # age after which an unfinished file counts as abandoned
 _DAMAGED = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError)
 
 
 @dataclass(frozen=True)
 class Unpacked:
-    """A file inside a compressed one. It is unpacked where it is opened and the work folder does not hold it (any more)."""
+    """A file inside a compressed file. Opening it unpacks it if the work folder does not (or no longer) contain it."""
 
     source: Readable
-    member: str  # its name in a zip archive; empty for gzip
+    member: str  # name in the zip archive; empty for gzip
     local: Path
 
     @property
@@ -49,7 +49,7 @@ class Unpacked:
             return self.local.open(mode)
 
     def _unpack(self) -> None:
-        """Under a name of its own first, so that nobody ever sees half of it."""
+        """Unpacks to a temporary name, then renames, so that no reader ever sees a partial file."""
         folder = self.local.parent
         folder.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(folder)
@@ -59,15 +59,15 @@ class Unpacked:
                 _copy(packed, out, str(self))
             unfinished.rename(self.local)
         except OSError as error:
-            raise OSError(error.errno, f"{self} cannot be unpacked to {folder}: {error.strerror or error}") from error
+            raise OSError(error.errno, f"cannot unpack {self} to {folder}: {error.strerror or error}") from error
         finally:
             unfinished.unlink(missing_ok=True)
 
 
 def member(file: Readable, kind: FileKind, named: Columns = AS_THEY_ARE) -> str | None:
-    """Which file of a compressed one is of that kind: the name in a zip archive, empty for gzip; None where it is not compressed.
+    """The member of a compressed file that is of that kind: its name in a zip archive, empty for gzip, None if not compressed.
 
-    Raises UnfitFile where it is damaged, or an archive does not hold exactly one such file.
+    Raises UnfitFile if the file is damaged, or if an archive does not contain exactly one such member.
     """
     with file.open("rb") as raw:
         begins = raw.read(4)
@@ -81,7 +81,7 @@ def member(file: Readable, kind: FileKind, named: Columns = AS_THEY_ARE) -> str 
             if one.is_dir() or one.filename.startswith("__MACOSX/"):
                 continue
             if one.flag_bits & 1:
-                raise UnfitFile("it is encrypted: unpack it and name the file")
+                raise UnfitFile("the archive is encrypted: unpack it and name the file inside")
             with archive.open(one) as packed:
                 begins = packed.read(MOST_RECORD_BYTES + 1)
             try:
@@ -90,19 +90,22 @@ def member(file: Readable, kind: FileKind, named: Columns = AS_THEY_ARE) -> str 
             except UnfitFile as reason:
                 unfit.append(f"{one.filename}: {reason}")
     if len(fit) > 1:
-        raise UnfitFile(f"it holds {len(fit)} {kind} files ({', '.join(fit[:5])}): unpack it and name the files")
+        raise UnfitFile(f"the archive contains {len(fit)} {kind} files ({', '.join(fit[:5])}): unpack it and name the files to ingest")
     if not fit:
-        raise UnfitFile(f"it holds no {kind} file: {'; '.join(unfit[:3]) or 'it is empty'}")
+        raise UnfitFile(f"the archive contains no {kind} file: {'; '.join(unfit[:3]) or 'it is empty'}")
     return fit[0]
 
 
 @contextmanager
 def plain(file: Readable, kind: FileKind, named: Columns, folder: Path) -> Iterator[Readable]:
-    """The file, or, where it is compressed, what it holds of that kind, unpacked for as long. Raises UnfitFile, naming the file."""
+    """The file itself or, if it is compressed, its member of that kind, unpacked until the context ends.
+
+    Raises UnfitFile, naming the file.
+    """
     try:
         name = member(file, kind, named)
     except UnfitFile as reason:
-        raise UnfitFile(f"{file}: {reason}. Nothing of it has been sent") from None
+        raise UnfitFile(f"{file}: {reason}. Nothing was sent") from None
     if name is None:
         yield file
         return
@@ -114,19 +117,19 @@ def plain(file: Readable, kind: FileKind, named: Columns, folder: Path) -> Itera
 
 
 def kept(folder: Path, ingestion: str) -> Path:
-    """Where an ingestion's file is unpacked."""
+    """The path to which an ingestion's file is unpacked."""
     return folder / f"{ingestion}.csv"
 
 
 @contextmanager
 def _readable() -> Iterator[None]:
-    """Raises UnfitFile for what the libraries say of a file that is no such archive, or none that they can read."""
+    """Turns the libraries' errors for damaged or unsupported archives into UnfitFile."""
     try:
         yield
     except _DAMAGED as error:
-        raise UnfitFile(f"it is damaged ({error}): was it written to its end?") from error
+        raise UnfitFile(f"the compressed file is damaged ({error}): check that it was written completely") from error
     except NotImplementedError as error:
-        raise UnfitFile(f"it is compressed in a way that is not known here ({error}): unpack it and name the file") from error
+        raise UnfitFile(f"the compressed file cannot be read ({error}): unpack it and name the file inside") from error
 
 
 @contextmanager
@@ -140,7 +143,10 @@ def _opened(file: Readable, name: str) -> Iterator[IO[bytes]]:
             try:
                 packed_member = archive.open(name)
             except KeyError:
-                raise UnfitFile(f"it holds no {name} any more: it has changed since it was planned") from None
+                raise UnfitFile(
+                    f"the archive no longer contains {name}: it has changed since it was planned. "
+                    "Restore the original archive, or ingest the new one under a different name"
+                ) from None
             with packed_member:
                 yield packed_member
 

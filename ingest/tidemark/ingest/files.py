@@ -1,7 +1,7 @@
-"""CSV files as the records in them: where each starts, byte for byte, and its fields, as csv.reader reads them.
+"""CSV files as records: the exact byte range of each, and its fields as csv.reader parses them.
 
-Bytes are read as Latin-1, in which a character is a byte: so csv.reader itself decides where records end, and positions
-are exact whatever the text's encoding. Fields are decoded as UTF-8 afterwards.
+Bytes are read as Latin-1, in which one character is one byte. So csv.reader itself decides where records end, and byte positions
+are exact whatever the encoding of the text. Fields are decoded as UTF-8 afterwards.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from functools import partial
 from typing import IO, Any, NamedTuple, Protocol
 
 BOM = "\xef\xbb\xbf"  # UTF-8's byte order mark, byte by byte
-MOST_RECORD_BYTES = 1024 * 1024  # as JSON it still fits a message, however much of it must be escaped
+MOST_RECORD_BYTES = 1024 * 1024  # as JSON it still fits a Kafka message, even if every character needs escaping
 
 PRODUCT_COLUMNS = (
     *("asin", "title", "imgUrl", "productURL", "stars", "reviews", "price", "listPrice"),
     *("category_id", "isBestSeller", "boughtInLastMonth"),
 )
 CATEGORY_COLUMNS = ("id", "category_name")
-DATE = "date"  # stated by the ingestion
+DATE = "date"  # set by the ingestion
 
 
 class FileKind(StrEnum):
@@ -35,16 +35,16 @@ class FileKind(StrEnum):
 
     @property
     def key(self) -> str:
-        """The column whose text is the event's key."""
+        """The column that becomes the event's key."""
         return self.columns[0]
 
 
 class UnfitFile(Exception):
-    """The file as a whole cannot be ingested; nothing has been produced."""
+    """The file as a whole cannot be ingested; nothing was produced."""
 
 
 class Readable(Protocol):
-    """A file that can be opened again and again: a pathlib.Path, an Airflow ObjectStoragePath."""
+    """A file that can be opened repeatedly: a pathlib.Path, an Airflow ObjectStoragePath."""
 
     @property
     def name(self) -> str: ...
@@ -53,7 +53,7 @@ class Readable(Protocol):
 
 
 class Record(NamedTuple):
-    """A record's first byte in the file, the byte after it, and its fields as Latin-1."""
+    """A record's byte range in the file (`end` exclusive) and its fields as Latin-1."""
 
     start: int
     end: int
@@ -62,7 +62,7 @@ class Record(NamedTuple):
 
 @dataclass
 class _Lines:
-    """Lines for csv.reader. `taken` is the byte after the newest, `ended` the byte after the newest record's end."""
+    """Lines for csv.reader. `taken` is the byte after the last line read, `ended` the byte after the last complete record."""
 
     lines: Iterator[str]
     taken: int
@@ -77,19 +77,19 @@ class _Lines:
             if self.taken - self.ended > MOST_RECORD_BYTES:
                 raise UnfitFile(
                     f"the record at byte {self.ended} is longer than {MOST_RECORD_BYTES} bytes: "
-                    "does a quotation mark in it never close, or is it no CSV file?"
+                    "check for an unclosed quotation mark, and that this is a CSV file"
                 )
             yield line
 
 
 def records(raw: IO[bytes], start: int = 0, note: Callable[[str], object] | None = None, separator: str = ",") -> Iterator[Record]:
-    """Records of a binary file that is at byte `start`; empty lines are none. `note` is given every line, as Latin-1.
+    """Records of a binary file positioned at byte `start`, without empty lines. `note` is called with every line, as Latin-1.
 
-    Raises UnfitFile where a record is longer than MOST_RECORD_BYTES.
+    Raises UnfitFile if a record is longer than MOST_RECORD_BYTES.
     """
     csv.field_size_limit(2 * MOST_RECORD_BYTES)
     text = io.TextIOWrapper(raw, encoding="latin-1", newline="")
-    # One character more than a record may have: a file without line ends is refused, not read into memory.
+    # Lines are limited to one character more than a record may have: a file without line ends is refused, not read into memory.
     lines = _Lines(iter(partial(text.readline, MOST_RECORD_BYTES + 1), ""), start, start, note)
     for fields in csv.reader(_without_bom(lines) if start == 0 else lines, delimiter=separator):
         if fields:

@@ -1,8 +1,8 @@
-"""Synthetic catalogs: `python -m tidemark.ingest.generate --rows 20000 --days 3 --seed 1 --out FOLDER`.
+"""Generates synthetic catalogs: `python -m tidemark.ingest.generate --rows 20000 --days 3 --seed 1 --out FOLDER`.
 
-One categories.csv, and a products_DAY.csv a day: the same products seen again, some of them dearer or cheaper, moved to another
-category, gone for a day or told twice. Written row by row, so memory does not grow; the same arguments give the same bytes.
-Prices, ratings and the share of what is missing follow the Amazon Products 2023 catalog.
+Writes one categories.csv, and one products_DAY.csv per day with the same products: some with another price or category, some missing
+on a day, some in two rows. Files are written row by row, so memory use is constant; the same arguments give the same bytes.
+Prices, ratings and the share of missing values follow the Amazon Products 2023 catalog.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import NamedTuple
 from tidemark.ingest.files import CATEGORY_COLUMNS, PRODUCT_COLUMNS
 
 CATEGORIES = 248
-UNKNOWN_CATEGORY = 999  # no category file names it
+UNKNOWN_CATEGORY = 999  # not in categories.csv
 DEAREST = 19_731.81  # dollars
 
-BROKEN_SHARE = 0.0005  # rows that cannot be understood
-TWICE_SHARE = 0.002  # rows told again later in the same file, with another price
-GONE_SHARE = 0.01  # products that are not in a later day's file
+BROKEN_SHARE = 0.0005  # invalid rows
+TWICE_SHARE = 0.002  # products with two rows in the same file, with different prices
+GONE_SHARE = 0.01  # products missing from a later day's file
 REPRICED_SHARE = 0.3  # of later days' rows
 MOVED_SHARE = 0.005
 
@@ -54,7 +54,7 @@ log = logging.getLogger("tidemark.generate")
 
 
 class Product(NamedTuple):
-    """What stays of a product from day to day, and what its first day's price and category are. Money in cents."""
+    """The constant fields of a product, and its price and category on the first day. Money in cents."""
 
     asin: str
     title: str
@@ -69,13 +69,13 @@ class Product(NamedTuple):
 
 
 def categories() -> Iterator[tuple[str, str]]:
-    """Id and name of each category."""
+    """The id and name of each category."""
     for number in range(1, CATEGORIES + 1):
         yield str(number), f"{_AREAS[number % len(_AREAS)]}, {_GROUPS[number // len(_AREAS) % len(_GROUPS)]} {number}"
 
 
 def products(rows: int, seed: int) -> Iterator[Product]:
-    """The catalog's products, always in the same order."""
+    """The products of the catalog, always in the same order."""
     random = Random(f"products {seed}")
     for index in range(rows):
         price = _price(random)
@@ -94,7 +94,7 @@ def products(rows: int, seed: int) -> Iterator[Product]:
 
 
 def day_rows(rows: int, seed: int, day: int) -> Iterator[list[str]]:
-    """The rows of one day's file, day 0 being the first."""
+    """The rows of one day's file; the first day is 0."""
     random = Random(f"day {day} {seed}")
     for product in products(rows, seed):
         price, category = product.price, product.category
@@ -111,7 +111,7 @@ def day_rows(rows: int, seed: int, day: int) -> Iterator[list[str]]:
 
 
 def write(rows: int, days: int, seed: int, out: Path, first_day: date) -> Iterator[Path]:
-    """Writes categories.csv and a file a day; yields each path when it is whole."""
+    """Writes categories.csv and one file per day; yields each path when the file is complete."""
     out.mkdir(parents=True, exist_ok=True)
     yield _write(out / "categories.csv", CATEGORY_COLUMNS, categories())
     for day in range(days):
@@ -129,7 +129,7 @@ def _write(path: Path, columns: tuple[str, ...], rows: Iterator[tuple[str, str]]
 
 
 def _asin(seed: int, index: int) -> str:
-    """Ten characters; every index of a catalog has its own, in no visible order."""
+    """Ten characters, unique for each index of a catalog, in no apparent order."""
     number = (index * 2_654_435_761 + seed * 97) % 36**7
     letters = ""
     for _ in range(7):
@@ -185,16 +185,21 @@ def _broken(row: list[str], random: Random) -> list[str]:
             return [*row[:8], "", *row[9:]]
 
 
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a valid date: write it as 2024-01-31") from None
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m tidemark.ingest.generate", description="Writes synthetic product catalogs as CSV files."
+        prog="python -m tidemark.ingest.generate", description="Generate synthetic product catalogs as CSV files."
     )
-    parser.add_argument("--rows", type=int, default=20_000, help="products in the catalog (default %(default)s)")
-    parser.add_argument("--days", type=int, default=3, help="files, one a day (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="another number, another catalog (default %(default)s)")
-    parser.add_argument(
-        "--first-day", type=date.fromisoformat, default=date(2024, 1, 1), help="day of the first file (default %(default)s)"
-    )
+    parser.add_argument("--rows", type=int, default=20_000, help="number of products (default %(default)s)")
+    parser.add_argument("--days", type=int, default=3, help="number of days, with one file each (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="random seed: another seed gives another catalog (default %(default)s)")
+    parser.add_argument("--first-day", type=_day, default=date(2024, 1, 1), help="date of the first file (default %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     given = parser.parse_args()
     if given.rows < 1 or given.days < 1:
@@ -204,8 +209,11 @@ def main() -> int:
     try:
         for path in write(given.rows, given.days, given.seed, given.out, given.first_day):
             log.info("%s: %d bytes, %.1f s", path, path.stat().st_size, time.monotonic() - started)
-    except (OSError, OverflowError) as error:  # the latter of days beyond the calendar
-        log.error("cannot write to %s: %s", given.out, error)
+    except OSError as error:
+        log.error("cannot write to %s: %s", given.out, error.strerror or error)
+        return 1
+    except OverflowError:
+        log.error("%d days from %s exceed the calendar: give fewer days or an earlier first day", given.days, given.first_day)
         return 1
     return 0
 

@@ -1,6 +1,6 @@
-"""What the tasks of the DAG `tidemark_ingest` do. Each can run again: what is done is not done twice.
+"""The work of the tasks of the DAG `tidemark_ingest`. Each task is idempotent.
 
-Files come as paths or URLs; whoever calls hands in what opens them, MongoDB and the producer.
+Files are given as paths or URLs. The caller passes the function that opens them, the database and the producer.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from confluent_kafka import Producer
 from pymongo.database import Database
 
 from tidemark.catalog.observations import moment
+from tidemark.catalog.words import counted
 from tidemark.ingest import archives
 from tidemark.ingest.files import FileKind, Readable, UnfitFile
 from tidemark.ingest.kinds import topic_of
@@ -32,15 +33,15 @@ from tidemark.settings import Settings, settings
 log = logging.getLogger(__name__)
 
 MOMENT_PATTERN = "^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].+)?$"
-PLAN, APPROVE = "plan", "approve"  # steps of a run
+PLAN, APPROVE = "plan", "approve"  # task ids
 _WILDCARDS = frozenset("*?[")
 
 
 class Unclear(Exception):
-    """The run does not say what to ingest, or as of when."""
+    """The run's parameters do not determine the files or their date."""
 
 
-# What another attempt would meet again.
+# Errors that a retry would raise again.
 PERMANENT_ERRORS: tuple[type[Exception], ...] = (
     *(Unclear, UnfitFile, UnsafeProducer, LookupError, withdrawals.Withdrawn),
     *(FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError),
@@ -48,7 +49,7 @@ PERMANENT_ERRORS: tuple[type[Exception], ...] = (
 
 
 class Path(Readable, Protocol):
-    """A file or folder of some file system."""
+    """A file or folder of a file system."""
 
     def is_file(self) -> bool: ...
 
@@ -65,7 +66,7 @@ class File(NamedTuple):
 
 
 class Ahead(NamedTuple):
-    """What a run is to do next (None: nothing), and why: a preview where one was made, also in words (Markdown)."""
+    """The next task of a run (None: none), with the preview, if one was made, as data and as Markdown."""
 
     step: str | None
     preview: Document | None = None
@@ -73,50 +74,51 @@ class Ahead(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The ids of a run's ingestions, each once, and the chunks still to be produced as arguments of produce()."""
+    """The distinct ids of a run's ingestions, and the chunks still to be produced, as arguments of produce()."""
 
     ingestions: list[str]
     chunks: list[dict[str, Any]]
 
 
 def files_of(day: str | None, parameters: Mapping[str, Any], of: Settings, paths: Paths) -> list[File]:
-    """The files a run is about: those its parameters name, else those that the patterns of the settings find for its day.
+    """The files of a run: those given as parameters, otherwise those that the patterns of the settings find for its day.
 
-    `day` (YYYY-MM-DD) is None for a run by hand. Raises Unclear where dates and files do not fit together, FileNotFoundError for a
-    file that is named and is not there.
+    `day` (YYYY-MM-DD) is None for a run by hand. Raises Unclear if dates and files do not match, FileNotFoundError if a given file
+    does not exist.
     """
     products: Sequence[str] = parameters.get("products") or []
     categories: Sequence[str] = parameters.get("categories") or []
     dates = [_moment(text) for text in parameters.get("observed_at") or ([day] if day else [])]
     if not products and not categories:
         if not day:
-            raise Unclear("a run by hand names its files: give products or categories, or run a day (its partition key, YYYY-MM-DD)")
+            raise Unclear("no files and no day given: set products or categories, or give a day as the partition key (YYYY-MM-DD)")
         if len(dates) > 1:
-            raise Unclear(f"no files are named and {len(dates)} dates are: give one date for the day's files, or name the files")
+            raise Unclear(f"{len(dates)} dates but no files given: give one date for the day's files, or name the files")
         found = {FileKind.CATEGORY: _found(of.categories_pattern, day, paths), FileKind.PRODUCT: _found(of.products_pattern, day, paths)}
         return [File(kind, path, dates[0]) for kind, those in found.items() for path in those]
     if not dates:
-        raise Unclear("a CSV file does not say when it was true: give observed_at, one date or one a product file")
+        raise Unclear("no date of observation given: set observed_at to one date, or to one date per product file")
     if len(dates) not in (1, len(products)):
-        raise Unclear(f"{len(products)} product files and {len(dates)} dates: give one date for all of them, or one each")
+        files_given = counted(len(products), "product file")
+        raise Unclear(f"{files_given} but {len(dates)} dates: give one date for all files, or one date per product file")
     each = dates if len(dates) == len(products) else dates * len(products)
     files = [File(FileKind.CATEGORY, paths(name), max(dates)) for name in categories]
     files += [File(FileKind.PRODUCT, paths(name), date) for name, date in zip(products, each, strict=True)]
     if missing := [str(file.path) for file in files if not file.path.is_file()]:
-        raise FileNotFoundError(f"no such file: {', '.join(missing)} (paths are those of the machine the task runs on)")
+        raise FileNotFoundError(f"no such file: {', '.join(missing)}. Check the paths: they refer to the machine that runs the task")
     return files
 
 
 def columns(parameters: Mapping[str, Any], of: Settings) -> Columns:
-    """What a run's files call our columns: as its parameters say, else as the settings do. Raises Unclear."""
+    """The column mapping of a run: that of its parameters, otherwise that of the settings. Raises Unclear."""
     try:
         return columns_of(parameters.get("columns") or of.columns)
     except ValueError as reason:
-        raise Unclear(f"columns: {reason}") from None
+        raise Unclear(f"invalid column mapping: {reason}") from None
 
 
 def look_ahead(database: Database[Document], files: Sequence[File], parameters: Mapping[str, Any], of: Settings) -> Ahead:
-    """Previews the files where a run is only to try, or might have to wait for a person. Raises Unclear, UnfitFile."""
+    """Previews the files if the run is a dry run or may have to wait for approval. Raises Unclear, UnfitFile."""
     trial, hold = parameters.get("dry_run"), parameters.get("hold")
     limits = (of.hold_rejected_share, of.hold_products_shift, of.hold_price_shift)
     if not files or not (trial or hold or (hold is None and any(limit is not None for limit in limits))):
@@ -136,18 +138,19 @@ def look_ahead(database: Database[Document], files: Sequence[File], parameters: 
 
 
 def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int, named: Columns = AS_THEY_ARE) -> Plan:
-    """Plans and registers all files, all of them before anything is produced. What is compressed is unpacked.
+    """Plans and registers all files before any event is produced. Unpacks compressed files.
 
-    Raises UnfitFile, Withdrawn where one has been withdrawn.
+    Raises UnfitFile, and Withdrawn if one of the files has been withdrawn.
     """
     planned: dict[str, tuple[Path, str | None, Planned]] = {}
     for kind, path, observed_at in files:
         with archives.plain(path, kind, named, settings().work) as file:
             found = plan_file(file, kind, observed_at, chunk_bytes, named)
             ingestion = found.ingestion
-            log.info("%s: %d rows, %d bytes, %d chunks, as of %s", file, ingestion.rows, ingestion.bytes, len(found.chunks), observed_at)
+            size = f"{counted(ingestion.rows, 'row')}, {counted(ingestion.bytes, 'byte')}, {counted(len(found.chunks), 'chunk')}"
+            log.info("%s: %s, observed at %s", file, size, _utc(observed_at))
             if ingestion.id in planned:
-                log.warning("%s has the same content as %s: it is ingested once", file, planned[ingestion.id][2].ingestion.file)
+                log.warning("%s has the same content as %s and is ingested once", file, planned[ingestion.id][2].ingestion.file)
                 continue
             member = None
             if isinstance(file, archives.Unpacked):
@@ -159,7 +162,8 @@ def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int, 
     for path, member, (ingestion, layout, chunks) in planned.values():
         registered_at = ingestions.register(database, ingestion, chunks)
         numbers = ingestions.chunks_to_do(database, ingestion.id)
-        log.info("%s is ingestion %s, told %s: %d chunks to do", ingestion.file, ingestion.id, registered_at, len(numbers))
+        to_send = counted(len(numbers), "chunk")
+        log.info("%s is ingestion %s, registered at %s: %s to send", ingestion.file, ingestion.id, _utc(registered_at), to_send)
         to_do += [
             {
                 "ingestion": ingestion.id,
@@ -182,9 +186,9 @@ def produce(
     chunk: Mapping[str, Any],
     paths: Paths,
 ) -> None:
-    """Produces one chunk of a plan unless that has been done. `configuration` is the producer's, which must be safe.
+    """Produces one chunk of a plan unless it is already done. `configuration` is the producer's, which must be safe.
 
-    Raises UnsafeProducer, UnfitFile where the file is not the one planned, NotAcknowledged.
+    Raises UnsafeProducer, NotAcknowledged, and UnfitFile if the file differs from the plan.
     """
     require_safe(configuration)
     identity, number = chunk["ingestion"], chunk["number"]
@@ -193,7 +197,7 @@ def produce(
         file = archives.Unpacked(file, chunk["member"], archives.kept(settings().work, identity))
     planned, done = ingestions.read_chunk(database, identity, number)
     if done:
-        log.info("chunk %d of ingestion %s has been done", number, identity)
+        log.info("chunk %d of ingestion %s is already done", number, identity)
         return
     ingestion, registered_at = ingestions.read(database, identity)
     kind = FileKind(ingestion.kind)
@@ -201,30 +205,34 @@ def produce(
     topic = topic_of(kind, settings())
     acknowledged = produce_chunk(producer(), topic, file, ingestion.bytes, planned, origin, settings().acknowledge_seconds)
     ingestions.finish_chunk(database, identity, number, acknowledged.events, acknowledged.ends)
-    log.info("chunk %d of %s: %d events acknowledged", number, file, acknowledged.events)
+    log.info("chunk %d of %s: %s acknowledged", number, file, counted(acknowledged.events, "event"))
 
 
 def reconcile(database: Database[Document], identities: Sequence[str]) -> Document:
-    """Raises Incomplete unless every row of every ingestion is an acknowledged event. What was unpacked for them goes.
+    """Raises Incomplete unless every row of every ingestion is an acknowledged event. Deletes the unpacked files.
 
-    Returns the query of collection `state` that finds something once the stream has served them all.
+    Returns a query on collection `state` that matches once the stream has served all of them.
     """
     for identity in identities:
         now = ingestions.reconcile(database, identity)
-        log.info("ingestion %s: %d rows = %d events", identity, now.rows, now.acknowledged)
+        log.info("ingestion %s: %s, all acknowledged", identity, counted(now.rows, "row"))
         archives.kept(settings().work, identity).unlink(missing_ok=True)
     return ledger.reached(ingestions.ends(database, identities))
+
+
+def _utc(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _moment(text: str) -> datetime:
     milliseconds = moment(text)
     if milliseconds is None:
-        raise Unclear(f"'{text}' is no date: write it as 2023-12-31 or 2023-12-31T18:00:00Z")
+        raise Unclear(f"'{text}' is not a valid date: write it as 2023-12-31 or 2023-12-31T18:00:00Z")
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def _found(pattern: str, day: str, paths: Paths) -> list[Path]:
-    """Files that a pattern such as /in/{day}/products_*.csv finds for a day, by name; none for no pattern."""
+    """The files that a pattern such as /in/{day}/products_*.csv matches for a day, sorted by name; none for an empty pattern."""
     if not pattern:
         return []
     name = pattern.replace("{day}", day)

@@ -1,4 +1,4 @@
-"""What follows from what a file or record holds: its topic, and what its events are judged as."""
+"""What depends on a file's kind: its topic, and the function that validates its events."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def topic_of(kind: FileKind, of: Settings) -> str:
 
 
 def judge_of(kind: FileKind) -> Callable[..., ProductObservation | CategoryObservation | Rejection]:
-    """The function of catalog.observations that says what an event of that kind is."""
+    """The function of catalog.observations that validates an event of that kind."""
     return product_observation if kind is FileKind.PRODUCT else category_observation

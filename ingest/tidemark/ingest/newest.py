@@ -1,4 +1,4 @@
-"""The newest state of each product in some files, kept on disk, so that a catalog of any size fits."""
+"""The newest state of each product in some files, kept on disk so that catalogs of any size fit."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import orjson
 from tidemark.catalog.cube import MEASURES, Cell, cell_of, contribution_of
 from tidemark.catalog.observations import ProductObservation
 
-AT_ONCE = 5_000  # products
+AT_ONCE = 5_000  # products per batch
 
-# What an observation says, and the field of a product document that says it.
+# Fields of an observation, and the corresponding fields of a product document.
 FIELDS = {
     "title": "title",
     "img_url": "imgUrl",
@@ -35,7 +35,10 @@ _measures = attrgetter(*MEASURES)
 
 
 class State(NamedTuple):
-    """`version` is as much of one as a file knows: observed_at, registered_at, position. `fields` are in the order of FIELDS."""
+    """A product's newest row. `fields` are in the order of FIELDS.
+
+    `version` is the part of a version that is known before sending: observed_at, registered_at, position.
+    """
 
     version: tuple[int, int, int]
     cell: Cell
@@ -44,7 +47,7 @@ class State(NamedTuple):
 
 
 class Newest:
-    """Holds one state a product: the newest that was added. Its file in the folder is gone when it is left."""
+    """Keeps the newest state added for each product, in a temporary file in the folder, which is deleted on exit."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +80,7 @@ class Newest:
         self._database.execute("COMMIT")
 
     def batches(self) -> Iterator[dict[str, State]]:
-        """All states by ASIN, some at a time."""
+        """All states by ASIN, in batches."""
         with closing(self._database.execute("SELECT asin, observed_at, registered_at, position, state FROM newest ORDER BY asin")) as rows:
             while some := rows.fetchmany(AT_ONCE):
                 yield {

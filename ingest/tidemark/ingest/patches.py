@@ -1,4 +1,4 @@
-"""Quarantine records judged again, by the rules in force: the event that one would be replayed as, or why it stays."""
+"""Validates quarantine records again by the rules in force: gives the event to replay, or the reason why a record stays."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from tidemark.serving.database import Document
 from tidemark.serving.quarantine import Unclear
 from tidemark.settings import Settings
 
-_BESIDE_BYTES = 10_000  # at most, of a message's key and headers
-# What a rule rejects and a patch can replace: not the record as a whole.
+_BESIDE_BYTES = 10_000  # upper bound for a message's key and headers
+# Fields that have a rule and can be patched; reasons that concern the whole record are left out.
 FIELDS = tuple(reason.value for reason in Reason if reason not in (Reason.WITHDRAWN, Reason.MALFORMED))
 
 Patch = Mapping[str, str]  # texts by field
 
 
 class Mended(NamedTuple):
-    """A record that is an observation now: the event it is replayed as, what of the patch that took, and the moment it was judged at."""
+    """A record that is now a valid observation: the event to replay, the fields that were patched, and the moment of validation."""
 
     record: str
     kind: FileKind
@@ -40,12 +40,12 @@ class Mended(NamedTuple):
     moment: int
 
     def stands(self, timestamp: int, rules: Rules = RULES) -> bool:
-        """Is the event an observation as Kafka has stored it? The date's bound depends on when that was, in milliseconds."""
+        """Is the event as stored by Kafka still an observation? The upper bound of its date depends on Kafka's timestamp (ms)."""
         return timestamp >= self.moment or not isinstance(_judged(self.kind, timestamp, self.message, rules), Rejection)
 
 
 class Left(NamedTuple):
-    """A record that stays: the rule that it breaks, that rule in words, what it says there, and where it came from."""
+    """A record that stays in quarantine: the rule it breaks, the rule's description, the invalid text, and the record's origin."""
 
     reason: str
     rule: str
@@ -54,34 +54,34 @@ class Left(NamedTuple):
 
 
 def patch_of(texts: Mapping[str, str] | Iterable[str] | None) -> Patch:
-    """A patch from texts by field, or from words such as price=0. Raises Unclear."""
+    """A patch from texts by field, or from arguments such as price=0. Raises Unclear."""
     if texts is None:
         return {}
     pairs = list(texts.items()) if isinstance(texts, Mapping) else [_pair(word) for word in texts]
     for name, text in pairs:
         if name not in FIELDS:
-            raise Unclear(f"a patch replaces one of {', '.join(FIELDS)}; '{name}' is none of them")
+            raise Unclear(f"field '{name}' cannot be patched: choose one of {', '.join(FIELDS)}")
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise Unclear(f"the patch of {name} is not UTF-8") from None
+            raise Unclear(f"the patch for {name} is not valid UTF-8") from None
     return dict(pairs)
 
 
 def _pair(word: str) -> tuple[str, str]:
     name, equals, text = word.partition("=")
     if not equals:
-        raise Unclear(f"a patch is a field and its text, such as price=0, not '{word}'")
+        raise Unclear(f"'{word}' is not a patch: write a field and its text, such as price=0")
     return name, text
 
 
 def mend(record: Document, patch: Patch, now: int, of: Settings, rules: Rules = RULES) -> Mended | Left:
-    """Judges a quarantine record as an event that Kafka stores now (milliseconds). A field is patched only where it breaks its rule."""
+    """Validates a quarantine record as an event stored `now` (ms since 1970). A field is patched only if it breaks its rule."""
     kind = next((kind for kind in FileKind if topic_of(kind, of) == record["topic"]), None)
     if kind is None:
-        return Left(record["reason"], f"of a topic of the settings ({', '.join(of.topics)})", record["topic"], _where(record))
+        return Left(record["reason"], f"an event of a configured topic ({', '.join(of.topics)})", record["topic"], _where(record))
     moment = max(now, int(DatetimeMS(record["timestamp"])))
-    # A value as long may be the beginning of a longer one.
+    # A stored value of that length may be truncated.
     value = record["raw"] if record["raw"] is None or len(record["raw"]) < rules.most_bytes else None
     message, taken = Message(None, value or b"", _headers(record)), dict[str, str]()
     while isinstance(seen := _judged(kind, moment, message, rules), Rejection):
@@ -105,20 +105,20 @@ def _key(seen: ProductObservation | CategoryObservation) -> bytes:
 
 
 def _headers(record: Document) -> Headers:
-    """The original's, and what it is a replay of. Source and version come to be the original's, but for partition and offset."""
+    """The original's headers and a reference to it: source and version equal the original's, except for partition and offset."""
     source = record["source"] if isinstance(record["source"], dict) else None
     headers: Headers = [(events.SOURCE, b"replay"), (events.FORMAT, b"json"), (events.TOLD_AT, b"%d" % record["registered_at"])]
     if source is not None:
         headers.append((events.INGESTION, source["ingestion"].encode()))
     if source is not None or record["position"]:
         headers.append((events.POSITION, b"%d" % record["position"]))
-    # Where no ingestion names the source, the record's key is it, also if the original was a replay itself.
+    # Without an ingestion the record's key is the source, also if the original was itself a replay.
     original = record["_id"] if source is None else f"{record['topic']}/{record['partition']}/{record['offset']}"
     return [*headers, (events.REPLAY_OF, original.encode())]
 
 
 def _number(text: str) -> orjson.Fragment:
-    """Keeps a JSON number as it was written."""
+    """Keeps a JSON number exactly as written."""
     return orjson.Fragment(text)
 
 
@@ -127,12 +127,12 @@ _AS_WRITTEN = json.JSONDecoder(parse_int=_number, parse_float=_number)
 
 
 def _patched(value: bytes, field: str, text: str) -> bytes:
-    """The JSON object with another text in a field, all else as it was."""
+    """The JSON object with one field replaced, everything else unchanged."""
     return orjson.dumps({**_AS_WRITTEN.decode(value.decode()), field: text})
 
 
 def _says(value: bytes, reason: Reason) -> str:
-    """What a record says where it breaks the rule; all of it where it is none as a whole."""
+    """The text that breaks the rule; the whole value if the record as a whole is malformed."""
     if reason.value not in FIELDS:
         return value.decode(errors="backslashreplace")
     said = _AS_TEXT.decode(value.decode()).get(reason.value, "")

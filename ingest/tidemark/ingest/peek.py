@@ -1,4 +1,4 @@
-"""The last events of a topic, readable, with their headers and what validation says of each: `python -m tidemark.ingest.peek product`."""
+"""Prints the last events of a topic with headers and validation result: `python -m tidemark.ingest.peek product`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tidemark.catalog.cube import cell_of, label
 from tidemark.catalog.events import Event
 from tidemark.catalog.observations import CategoryObservation, ProductObservation, Rejection
 from tidemark.catalog.rules import RULES, Rules
-from tidemark.catalog.words import rule
+from tidemark.catalog.words import counted, rule
 from tidemark.ingest.files import FileKind
 from tidemark.ingest.kinds import judge_of, topic_of
 from tidemark.ingest.topics import admin
@@ -31,29 +31,29 @@ from tidemark.settings import describe_errors, settings
 
 ANSWER_SECONDS = 10.0
 MONGODB_SECONDS = 3.0
-MOST_CHARACTERS = 1_000  # of a value
+MOST_CHARACTERS = 1_000  # shown of a value
 
 
 class NotReadable(Exception):
-    """Says what stands in the way and what to do."""
+    """The events cannot be read; the message says why and what to do."""
 
 
 def last(topic: str, count: int) -> list[Event]:
-    """The newest events of a topic by Kafka's clock, oldest first. Raises NotReadable."""
+    """The newest events of a topic by Kafka's timestamps, oldest first. Raises NotReadable."""
     try:
         with admin(ANSWER_SECONDS) as client:
             partitions = [one for one in fetch_end_offsets(client) if one["topic"] == topic]
     except KafkaError as error:
         raise _no_answer(error) from error
     if not partitions:
-        raise NotReadable(f"Kafka at {settings().kafka} has no topic {topic}: make start creates it")
+        raise NotReadable(f"Kafka at {settings().kafka} has no topic {topic}: create it with `make start`")
     consumer = Consumer(
         {
             "bootstrap.servers": settings().kafka,
-            "group.id": "tidemark-peek",  # none is joined
+            "group.id": "tidemark-peek",  # required by the client, but no group is joined
             "enable.auto.commit": False,
             "enable.partition.eof": True,
-            "fetch.wait.max.ms": 20,  # by default Kafka lets half a second go by before it says that a partition ends
+            "fetch.wait.max.ms": 20,  # the default delays the end-of-partition event by half a second
             "isolation.level": "read_uncommitted",
             "logger": _Silent(),
         }
@@ -68,34 +68,34 @@ def last(topic: str, count: int) -> list[Event]:
 
 
 def rules_in_force(console: Console) -> Rules:
-    """The rules of the code and what is withdrawn; without that, and saying so, where MongoDB does not answer."""
+    """The rules of the code and the withdrawals; if MongoDB does not answer, prints a warning and leaves out the withdrawals."""
     try:
         with connect(within_seconds=MONGODB_SECONDS) as client:
             return withdrawals.in_force(database_of(client))
     except PyMongoError:
-        console.print("MongoDB does not answer: whether a file has been withdrawn is not known", style="yellow")
+        console.print("MongoDB does not answer: withdrawals are not taken into account", style="yellow")
         return RULES
 
 
 def judged(event: Event, kind: FileKind, rules: Rules) -> str:
-    """What validation says of an event, in words."""
+    """The validation result of an event, as text."""
     match judge_of(kind)(event, rules):
         case Rejection(reason=reason):
-            return f"rejected, {reason}: it must be {rule(reason)}"
+            return f"rejected, {reason}: must be {rule(reason)}"
         case ProductObservation() as one:
             moment, cell = datetime.fromtimestamp(one.observed_at / 1000, UTC), cell_of(one)
             where = f"category {cell.category_id}, {label(cell.price_level)}{', best seller' if cell.is_best_seller else ''}"
-            return f"valid: product {one.asin} as of {moment:%Y-%m-%d %H:%M:%S}, in {where}"
+            return f"valid: product {one.asin} as of {moment:%Y-%m-%d %H:%M:%S} UTC, in {where}"
         case CategoryObservation() as one:
-            return f"valid: category {one.id} is {one.name}"
+            return f"valid: category {one.id} is named {one.name}"
 
 
 def _no_answer(why: object) -> NotReadable:
-    return NotReadable(f"Kafka at {settings().kafka} does not answer ({why}): make status tells how it is")
+    return NotReadable(f"Kafka at {settings().kafka} does not answer ({why}): see `make status`")
 
 
 def _last_of(consumer: Consumer, of: Document, count: int) -> Iterator[Event]:
-    """As many of a partition's newest offsets as are asked for; markers of transactions among them are no events."""
+    """The events among a partition's newest `count` offsets, which may include transaction markers."""
     topic, partition, start, end = of["topic"], of["partition"], of["start"], of["offset"]
     if start == end:
         return
@@ -110,14 +110,14 @@ def _last_of(consumer: Consumer, of: Document, count: int) -> Iterator[Event]:
             raise KafkaException(error)
         offset, (_, timestamp) = message.offset(), message.timestamp()
         assert offset is not None
-        if offset >= end:  # it has come since
+        if offset >= end:  # appended since the end offset was read
             return
         headers: Any = message.headers() or ()
         yield Event(topic, partition, offset, timestamp, message.key(), message.value(), tuple(headers))
 
 
 class _Silent:
-    """What librdkafka logs of a server that is away is said once, as an error."""
+    """Drops librdkafka's log: an unreachable server is reported once, as an error."""
 
     def log(self, *_: object) -> None:
         pass
@@ -137,19 +137,19 @@ def _show(console: Console, event: Event, kind: FileKind, rules: Rules) -> None:
     value = _text(event.value)
     console.print(f"  {value[:MOST_CHARACTERS]}", markup=False)
     if len(value) > MOST_CHARACTERS:
-        console.print(f"  ... {len(value) - MOST_CHARACTERS:,} characters more", markup=False)
+        console.print(f"  ... {counted(len(value) - MOST_CHARACTERS, 'more character')}", markup=False)
     words = judged(event, kind, rules)
     console.print(f"  {words}\n", style="green" if words.startswith("valid") else "red", markup=False)
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m tidemark.ingest.peek", description="The last events of a topic, and what validation says of each."
+        prog="python -m tidemark.ingest.peek", description="Print the last events of a topic with their validation results."
     )
     parser.add_argument(
-        "kind", type=FileKind, choices=list(FileKind), nargs="?", default=FileKind.PRODUCT, help="of which topic (default %(default)s)"
+        "kind", type=FileKind, choices=list(FileKind), nargs="?", default=FileKind.PRODUCT, help="kind of the events (default %(default)s)"
     )
-    parser.add_argument("--count", type=_count, default=5, metavar="N", help="how many (default %(default)s)")
+    parser.add_argument("--count", type=_count, default=5, metavar="N", help="number of events (default %(default)s)")
     return parser.parse_args(arguments)
 
 
@@ -161,7 +161,7 @@ def _count(text: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given, console = _arguments(arguments), Console(highlight=False, soft_wrap=True)
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it logs of a server that is away is said once, as an error
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # an unreachable server is reported once, as an error
     try:
         topic = topic_of(given.kind, settings())
         events = last(topic, given.count)
@@ -176,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for event in events:
         _show(console, event, given.kind, rules)
     if not events:
-        console.print(f"topic {topic} holds no events")
+        console.print(f"topic {topic} contains no events")
     return 0
 
 

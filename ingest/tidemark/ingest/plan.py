@@ -1,4 +1,4 @@
-"""The chunk plan of a file: one pass over it, ends on record boundaries, a digest of every chunk and of the whole."""
+"""The chunk plan of a file, made in one pass: chunks end on record boundaries; a digest of each chunk and of the whole file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Planned(NamedTuple):
 
 
 class _Digests:
-    """The file's digest and that of the chunk under way, fed with lines as Latin-1."""
+    """Digests of the file and of the current chunk, fed with lines as Latin-1."""
 
     def __init__(self) -> None:
         self.whole, self._chunk = hashlib.sha256(), hashlib.sha256()
@@ -35,7 +35,7 @@ class _Digests:
             self._digest()
 
     def end_chunk(self) -> str:
-        """The digest of what came since the last end."""
+        """The digest of everything since the previous call."""
         self._digest()
         ended, self._chunk = self._chunk, hashlib.sha256()
         return ended.hexdigest()
@@ -49,11 +49,11 @@ class _Digests:
 
 
 def plan(file: Readable, kind: FileKind, observed_at: datetime, chunk_bytes: int, named: Columns = AS_THEY_ARE) -> Planned:
-    """Reads the whole file and plans chunks of about that size: each ends with the record that reaches it.
+    """Reads the whole file and plans chunks of about `chunk_bytes`: each ends with the record that reaches that size.
 
-    They follow one another from the header's end on; only empty lines may come after the last. The same content, kind and moment make
-    the same ingestion, unless its columns are said to be others. Raises UnfitFile, naming the file, where it is empty, has no or a wrong
-    header, or holds a record of more than a MiB; OSError where it cannot be read.
+    Chunks are contiguous from the end of the header; only empty lines may follow the last one. The same content, kind and moment give
+    the same ingestion, unless a different column mapping is given. Raises UnfitFile, naming the file, if it is empty, has no or a wrong
+    header, or contains a record of more than 1 MiB; OSError if it cannot be read.
     """
     digests = _Digests()
     chunks: list[Chunk] = []
@@ -63,8 +63,8 @@ def plan(file: Readable, kind: FileKind, observed_at: datetime, chunk_bytes: int
             found = records(raw, note=digests.add, separator=separator)
             first = next(found, None)
             if first is None:
-                raise UnfitFile("it is empty: was it written to its end?")
-            columns = header(first.fields, kind, named)  # of the bytes whose digest is taken
+                raise UnfitFile("the file is empty: check that it was written completely")
+            columns = header(first.fields, kind, named)  # from the same bytes as the digest
             digests.end_chunk()
             rows, start = 0, first.end
 
@@ -80,10 +80,10 @@ def plan(file: Readable, kind: FileKind, observed_at: datetime, chunk_bytes: int
             if rows:
                 chunks.append(end_chunk())
             if not chunks:
-                raise UnfitFile("it has a header and no records: was it written to its end?")
+                raise UnfitFile("the file has a header but no records: check that it was written completely")
             digests.end_chunk()
     except UnfitFile as reason:
-        raise UnfitFile(f"{file}: {reason}. Nothing of it has been sent") from None
+        raise UnfitFile(f"{file}: {reason}. Nothing was sent") from None
     content = digests.whole.hexdigest()
     ingestion = Ingestion(
         id=_identity(kind, observed_at, content, columns if columns != names(first.fields) else ()),
@@ -99,7 +99,7 @@ def plan(file: Readable, kind: FileKind, observed_at: datetime, chunk_bytes: int
 
 
 def _identity(kind: FileKind, observed_at: datetime, content: str, renamed: tuple[str, ...]) -> str:
-    """Columns count where they are not those that the file itself names: read otherwise, the same rows say something else."""
+    """Renamed columns are part of the identity: under another mapping the same rows have another meaning."""
     moment = observed_at.astimezone(UTC).isoformat(timespec="milliseconds")
     told = "\n".join((str(kind), moment, content, *renamed))
     return hashlib.sha256(told.encode()).hexdigest()[:24]

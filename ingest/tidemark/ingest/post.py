@@ -1,11 +1,11 @@
 """Posts a CSV file to the HTTP API: `python -m tidemark.ingest.post FILE --kind product --date 2023-12-31`.
 
-Beside FILE it keeps FILE.progress.json, which tells how far it has come, and FILE.refused.csv with the rows that the API refused, and
-why. A run that was cut short goes on after the last batch whose answer it has written down. A batch whose answer was lost is posted
-again, and so is one that Kafka has not acknowledged: that changes nothing, because batches go one after the other, so what comes twice
-is still followed by what follows it in the file, and a product seen twice at the same moment with the same content is one state.
+Next to FILE it keeps FILE.progress.json with the progress, and FILE.refused.csv with the rows that the API refused and the reasons. An
+interrupted run resumes after the last batch whose answer it has recorded. A batch whose answer was lost, or that Kafka has not
+acknowledged, is posted again. This is idempotent: batches are posted one after another, so repeated rows are still followed by those
+after them in the file, and a product observed twice at the same moment with the same content is one state.
 
-Exit status: 0 all rows are accepted, 3 some were refused, 1 it has not come to its end (the same command goes on), 2 wrong arguments.
+Exit status: 0 all rows accepted, 3 some rows refused, 1 not finished (run the same command again), 2 wrong arguments.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tidemark.catalog.observations import Reason, moment
 from tidemark.catalog.rules import RULES
-from tidemark.catalog.words import rule
+from tidemark.catalog.words import counted, rule
 from tidemark.ingest.archives import member
 from tidemark.ingest.files import DATE, FileKind, Record, UnfitFile, records
 from tidemark.ingest.layouts import Columns, beginning, columns_argument, layout, names
@@ -44,11 +44,11 @@ from tidemark.settings import describe_errors, settings
 
 ACCEPTED, STOPPED, REFUSED = 0, 1, 3
 
-MOST_RECORDS = 10_000  # that the API takes at once
+MOST_RECORDS = 10_000  # limit of the API per request
 MOST_BATCH_BYTES = 8 * 1024 * 1024
 PATIENCE_SECONDS = 600.0
 LONGEST_WAIT_SECONDS = 30.0
-TIMEOUT = httpx.Timeout(10, read=120, write=60)  # longer than the API may take to answer
+TIMEOUT = httpx.Timeout(10, read=120, write=60)  # longer than the API's own timeouts
 
 REFUSED_COLUMNS = ("refused_byte", "refused_field", "refused_why")
 
@@ -60,11 +60,11 @@ _TELL_EVERY_SECONDS = 5.0
 
 
 class Stopped(Exception):
-    """It cannot go on; says why and what to do."""
+    """Posting cannot continue; the message says why and what to do."""
 
 
 class Refusal(NamedTuple):
-    """A row that is not accepted: the field (empty where it is the row as a whole) and why."""
+    """A refused row: the field (empty if it concerns the whole row) and the reason."""
 
     row: Record
     field: str
@@ -73,7 +73,7 @@ class Refusal(NamedTuple):
 
 @dataclass
 class Settled:
-    """What is settled of a file: all before byte `position`. `refused_bytes` is the length of the file of refused rows."""
+    """Progress of a file: all rows before byte `position` are settled. `refused_bytes` is the length of the file of refused rows."""
 
     of: dict[str, Any]
     position: int
@@ -85,7 +85,7 @@ class Settled:
 
 @dataclass
 class Batch:
-    """Rows up to byte `end`: those that go to the API with their JSON, and those that cannot be JSON."""
+    """Rows up to byte `end`: rows to post with their JSON, and rows that cannot be converted to JSON."""
 
     rows: list[Record] = field(default_factory=list)
     lines: list[bytes] = field(default_factory=list)
@@ -98,7 +98,7 @@ class Batch:
 
 
 def typed(columns: Sequence[str], fields: Sequence[str], date: str | None) -> bytes:
-    """A row as the API's JSON: numbers and booleans of the catalog as such, digit for digit, where JSON can hold them."""
+    """A row as JSON for the API. Numbers and booleans become JSON values, digit for digit, where JSON can represent them."""
     value: dict[str, Any] = {column: _typed(column, text) for column, text in zip(columns, fields, strict=True)}
     if date is not None:
         value[DATE] = date
@@ -112,7 +112,7 @@ def _typed(column: str, text: str) -> object:
 
 
 class Client:
-    """The API at a URL. It tries again what may pass by itself, for so long, and tells `say` what it waits for."""
+    """A client for the API at a URL. Retries transient errors for `patience_seconds` and reports each to `say`."""
 
     def __init__(self, url: str, key: str, patience_seconds: float, say: Callable[[str], object]) -> None:
         self._url, self._patience, self._say = url, patience_seconds, say
@@ -125,7 +125,7 @@ class Client:
         self._http.close()
 
     def post(self, path: str, lines: Sequence[bytes]) -> httpx.Response:
-        """The answer: 201, 413 or 422. Raises Stopped."""
+        """The answer, with status 201, 413 or 422. Raises Stopped."""
         started, tried = time.monotonic(), 0
         while True:
             try:
@@ -137,32 +137,32 @@ class Client:
                     return answer
                 if answer.status_code not in _AGAIN:
                     raise Stopped(self._why_not(answer))
-                reason, least = f"{self._url} answers {answer.status_code}: {_detail(answer)}", _retry_after(answer)
+                reason, least = f"{self._url} answered {answer.status_code}: {_detail(answer)}", _retry_after(answer)
             tried += 1
             wait = max(least, min(LONGEST_WAIT_SECONDS, 0.25 * 2**tried) * random.uniform(0.5, 1))
             if time.monotonic() - started + wait > self._patience:
-                raise Stopped(f"{reason}. It was tried for {self._patience:g} s; once it works, the same command goes on where it stopped")
+                raise Stopped(f"{reason}. Gave up after {self._patience:g} s. Run the same command again to continue")
             self._say(reason)
             time.sleep(wait)
 
     def _why_not(self, answer: httpx.Response) -> str:
         match answer.status_code:
             case 401 | 403:
-                return f"{self._url} wants another API key: set TIDEMARK_API_KEY to the server's"
+                return f"{self._url} rejected the API key: set TIDEMARK_API_KEY to the server's key"
             case 404 | 405:
-                return f"there is no such API at {self._url}: give its address with --url, such as http://127.0.0.1:8000"
+                return f"there is no ingestion API at {self._url}: give its address with --url, such as http://127.0.0.1:8000"
             case status:
-                return f"{self._url} answers {status}: {_detail(answer)}"
+                return f"{self._url} answered {status}: {_detail(answer)}"
 
 
 def settle(client: Client, path: str, rows: Sequence[Record], lines: Sequence[bytes]) -> list[Refusal]:
-    """Posts rows until each is accepted or refused; the refused ones. Raises Stopped."""
+    """Posts rows until each is accepted or refused; returns the refused rows. Raises Stopped."""
     answer = client.post(path, lines)
     if answer.status_code == 201:
         return []
     if answer.status_code == 413:
         if len(rows) == 1:
-            return [Refusal(rows[0], "", "larger than the API takes")]
+            return [Refusal(rows[0], "", "the row is larger than the API accepts")]
         half = len(rows) // 2
         return settle(client, path, rows[:half], lines[:half]) + settle(client, path, rows[half:], lines[half:])
     wrong = _faults(answer, len(rows))
@@ -172,7 +172,7 @@ def settle(client: Client, path: str, rows: Sequence[Record], lines: Sequence[by
 
 
 def _faults(answer: httpx.Response, count: int) -> dict[int, tuple[str, str]]:
-    """Field and rule by the number of the record. Stopped where the answer names none."""
+    """Field and message by record number. Raises Stopped if the answer names no record."""
     found: dict[int, tuple[str, str]] = {}
     try:
         for fault in answer.json()["detail"]:
@@ -181,7 +181,7 @@ def _faults(answer: httpx.Response, count: int) -> dict[int, tuple[str, str]]:
     except (ValueError, KeyError, TypeError):
         found = {}
     if not found or not all(isinstance(number, int) and 0 <= number < count for number in found):
-        raise Stopped(f"the API refuses the batch, and not for a row of it: {answer.text[:500]}")
+        raise Stopped(f"the API rejected the batch without naming a row: {answer.text[:500]}")
     return found
 
 
@@ -198,7 +198,7 @@ def _retry_after(answer: httpx.Response) -> float:
 
 
 class Posting:
-    """A file on its way to the API, with what it keeps beside the file."""
+    """A file being posted, with its progress file and its file of refused rows."""
 
     def __init__(self, file: Path, kind: FileKind, date: str | None, url: str, named: Columns) -> None:
         self.file, self.kind, self.date = file, kind, date
@@ -207,7 +207,7 @@ class Posting:
         with file.open("rb") as raw:
             content = hashlib.file_digest(raw, "sha256").hexdigest()
         if member(file, kind, named) is not None:
-            raise UnfitFile("it is compressed: unpack it and post what is in it")
+            raise UnfitFile("the file is compressed: unpack it and post the CSV file inside")
         self._separator, columns = layout(beginning(file), kind, named)
         with file.open("rb") as raw:
             first = next(records(raw, separator=self._separator))
@@ -219,35 +219,35 @@ class Posting:
 
     @contextmanager
     def alone(self, *, anew: bool) -> Iterator[None]:
-        """Takes up what an earlier run has settled, unless it is to begin anew. Raises Stopped, also where another run is under way."""
+        """Locks the file and resumes from an earlier run, unless `anew`. Raises Stopped, also if another process is posting the file."""
         with self.file.open("rb") as held:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise Stopped(f"{self.file} is being posted by another process") from None
+                raise Stopped(f"another process is posting {self.file}: wait until it has finished") from None
             if anew or not self._take_up():
                 self._write()
                 self.refused_file.unlink(missing_ok=True)
             yield
 
     def _take_up(self) -> bool:
-        """False where nothing has been settled."""
+        """Loads the progress; False if nothing has been settled."""
         try:
             found = Settled(**json.loads(self.progress_file.read_text()))
         except FileNotFoundError:
             return False
         except (ValueError, TypeError):
-            raise Stopped(f"{self.progress_file} is not readable: remove it, or begin anew with --again") from None
+            raise Stopped(f"cannot read {self.progress_file}: delete it, or start over with --again") from None
         if not found.accepted and not found.refused:
             return False
         if other := [name for name, value in self._of.items() if found.of.get(name) != value]:
             what = ", ".join("content" if name == "sha256" else name for name in other)
-            raise Stopped(f"{self.progress_file} is of a posting with another {what}: remove it, or begin anew with --again")
+            raise Stopped(f"{self.progress_file} belongs to a posting with a different {what}: delete it, or start over with --again")
         self.settled = found
         return True
 
     def batches(self, most: int) -> Iterator[Batch]:
-        """What is not settled, in the file's order. UnfitFile where a record has no end."""
+        """The rows that are not settled, in the file's order. Raises UnfitFile if a record does not end."""
         with self.file.open("rb") as raw:
             raw.seek(self.settled.position)
             batch = Batch()
@@ -270,14 +270,14 @@ class Posting:
         """The row's fields as text."""
         fields = row.fields[self._skipped :]
         if len(fields) != len(self.columns):
-            return Refusal(row, "", f"it has {len(fields)} fields, the header {len(self.columns)}")
+            return Refusal(row, "", f"the row has {counted(len(fields), 'field')}, the header {len(self.columns)}")
         try:
             return [text if text.isascii() else text.encode("latin-1").decode() for text in fields]
         except UnicodeDecodeError:
-            return Refusal(row, "", "it is not UTF-8")
+            return Refusal(row, "", "the row is not UTF-8")
 
     def write_down(self, batch: Batch, refusals: Sequence[Refusal]) -> None:
-        """Makes a batch settled, durably: the refused rows first, so that a progress that counts them is never without them."""
+        """Records a batch as settled, durably. Refused rows are written before the progress that counts them."""
         now = self.settled
         if refusals:
             now.refused_bytes = self._add_refused(refusals)
@@ -302,9 +302,9 @@ class Posting:
             os.close(folder)
 
     def _add_refused(self, refusals: Sequence[Refusal]) -> int:
-        """Adds rows as they came, byte for byte but for quotation marks, each after what is wrong with it; the file's length then.
+        """Appends rows, byte for byte except for quoting, each preceded by the error. Returns the new length of the file.
 
-        What a run that was cut short has added after what it wrote down as settled is taken away before.
+        First truncates anything that an interrupted run appended after its last recorded progress.
         """
         with self.refused_file.open("ab") as out:
             if out.tell() > self.settled.refused_bytes:
@@ -323,7 +323,7 @@ class Posting:
 
 
 class Shown:
-    """A bar where somebody looks on, a line every few seconds where output goes to a file."""
+    """Shows a progress bar in a terminal, otherwise prints a line every few seconds."""
 
     def __init__(self, console: Console, posting: Posting) -> None:
         self._console, self._posting = console, posting
@@ -342,7 +342,7 @@ class Shown:
         self._bar.stop()
 
     def wait(self, reason: str) -> None:
-        self._console.print(f"trying again: {reason}", markup=False, highlight=False)
+        self._console.print(f"retrying: {reason}", markup=False, highlight=False)
 
     def advance(self) -> None:
         now = self._posting.settled
@@ -354,7 +354,7 @@ class Shown:
 
 
 def post(console: Console, posting: Posting, url: str, key: str, *, most: int, patience_seconds: float) -> None:
-    """Posts what is not settled. Raises Stopped, UnfitFile; what has been settled by then stays so."""
+    """Posts the rows that are not settled. Raises Stopped, UnfitFile; rows settled before remain settled."""
     with Shown(console, posting) as shown, Client(url, key, patience_seconds, shown.wait) as client:
         for batch in posting.batches(most):
             refusals = batch.refusals + (settle(client, posting.path, batch.rows, batch.lines) if batch.lines else [])
@@ -364,7 +364,7 @@ def post(console: Console, posting: Posting, url: str, key: str, *, most: int, p
 
 
 def _date(text: str) -> str:
-    """A date in the API's form. argparse.ArgumentTypeError where it is none, or none that the rules allow."""
+    """A date in the API's format. Raises argparse.ArgumentTypeError if it is invalid or the rules do not allow it."""
     found = moment(text)
     if found is None or not RULES.earliest_ms <= found <= time.time_ns() // 1_000_000 + RULES.ahead_ms:
         raise argparse.ArgumentTypeError(f"{text} is not {rule(Reason.DATE)}")
@@ -374,7 +374,7 @@ def _date(text: str) -> str:
 def _count(text: str) -> int:
     number = int(text)
     if not 1 <= number <= MOST_RECORDS:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 to {MOST_RECORDS}")
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to {MOST_RECORDS}")
     return number
 
 
@@ -384,36 +384,36 @@ def _url(text: str) -> str:
     except httpx.InvalidURL:
         url = httpx.URL()
     if url.scheme not in ("http", "https") or not url.host:
-        raise argparse.ArgumentTypeError(f"{text} is no address such as http://127.0.0.1:8000")
+        raise argparse.ArgumentTypeError(f"{text} is not an address such as http://127.0.0.1:8000")
     return text.rstrip("/")
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tidemark.ingest.post",
-        description="Posts a CSV file to the HTTP API, and goes on where it stopped.",
-        epilog="Exit status: 0 all rows accepted, 3 some refused (FILE.refused.csv says why), 1 not finished (run it again), 2 usage.",
+        description="Post a CSV file to the HTTP API. Run it again to continue where it stopped.",
+        epilog="Exit status: 0 all rows accepted, 3 some refused (see FILE.refused.csv), 1 not finished (run it again), 2 wrong arguments.",
     )
     parser.add_argument("file", type=Path, help="CSV file with the Kaggle header")
-    parser.add_argument("--kind", type=FileKind, choices=list(FileKind), required=True, help="what the file holds")
-    parser.add_argument("--date", type=_date, help="when the products were like that; a CSV file does not say it")
+    parser.add_argument("--kind", type=FileKind, choices=list(FileKind), required=True, help="what the file contains")
+    parser.add_argument("--date", type=_date, help="date of observation of the products, which a CSV file does not contain")
     parser.add_argument(
         "--columns",
         type=columns_argument,
         default=settings().columns,
-        help="columns that have other names in the file: price=Price,title=Name",
+        help="mapping for columns with other names in the file: price=Price,title=Name",
     )
-    parser.add_argument("--url", type=_url, default=settings().api_url, help="the API's address (default %(default)s)")
-    parser.add_argument("--batch", type=_count, default=5_000, metavar="ROWS", help="rows a request (default %(default)s)")
+    parser.add_argument("--url", type=_url, default=settings().api_url, help="address of the API (default %(default)s)")
+    parser.add_argument("--batch", type=_count, default=5_000, metavar="ROWS", help="rows per request (default %(default)s)")
     parser.add_argument(
-        "--patience", type=float, default=PATIENCE_SECONDS, metavar="SECONDS", help="how long to try a batch again (default %(default)g)"
+        "--patience", type=float, default=PATIENCE_SECONDS, metavar="SECONDS", help="how long to retry a batch (default %(default)g)"
     )
-    parser.add_argument("--again", action="store_true", help="begin anew, whatever has been posted")
+    parser.add_argument("--again", action="store_true", help="start over, even if rows have been posted before")
     given = parser.parse_args(arguments)
     if given.kind is FileKind.PRODUCT and given.date is None:
-        parser.error("--date: say when the products were like that, such as --date 2023-12-31")
+        parser.error("product files require --date, the date of observation, such as --date 2023-12-31")
     if given.kind is FileKind.CATEGORY and given.date is not None:
-        parser.error("--date: categories have none")
+        parser.error("category files have no date: leave out --date")
     return given
 
 
@@ -423,16 +423,18 @@ def _run(given: argparse.Namespace, console: Console) -> int:
         with posting.alone(anew=given.again):
             now = posting.settled
             if now.finished:
-                console.print("posted before; --again posts it once more")
+                console.print("already posted: use --again to post it again")
             else:
                 if now.accepted or now.refused:
-                    console.print(f"going on after {now.accepted + now.refused:,} rows")
+                    console.print(f"continuing after {counted(now.accepted + now.refused, 'row')}")
                 post(console, posting, given.url, settings().api_key.get_secret_value(), most=given.batch, patience_seconds=given.patience)
-    except (UnfitFile, OSError) as reason:
+    except UnfitFile as reason:
         raise Stopped(f"{given.file}: {reason}") from None
-    console.print(f"{given.file}: {now.accepted:,} rows accepted, {now.refused:,} refused", markup=False)
+    except OSError as error:
+        raise Stopped(f"{error.filename or given.file}: {error.strerror or error}") from None
+    console.print(f"{given.file}: {counted(now.accepted, 'row')} accepted, {now.refused:,} refused", markup=False)
     if now.refused:
-        console.print(f"Which and why: {posting.refused_file} (mend the rows there and post that file)", markup=False)
+        console.print(f"Refused rows and reasons: {posting.refused_file} (correct the rows there and post that file)", markup=False)
     return REFUSED if now.refused else ACCEPTED
 
 
@@ -446,7 +448,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Stopped as reason:
         console.print(str(reason), markup=False)
     except KeyboardInterrupt:
-        console.print("interrupted; the same command goes on where it stopped")
+        console.print("interrupted: run the same command again to continue")
     return STOPPED
 
 

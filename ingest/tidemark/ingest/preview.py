@@ -1,7 +1,7 @@
-"""What files would change if they were ingested now. Nothing is registered, nothing is sent.
+"""Previews an ingestion: what the files would change if they were ingested now. Nothing is registered, nothing is sent.
 
-Rows are judged by the rules in force, as the events that they would be, and compared with what is served. What the stream has not
-served yet is not in the comparison; `events_behind` tells how much that is.
+Rows are validated by the rules in force, as the events that they would become, and compared with the served state. Events that the
+stream has not served yet are not part of the comparison; `events_behind` is their number.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from tidemark.settings import Settings, settings
 
 log = logging.getLogger(__name__)
 
-EXAMPLES = 3  # rows of each reason
+EXAMPLES = 3  # rows per reason
 EXAMPLE_CHARACTERS = 300
-CATEGORIES = 10  # that are named
+CATEGORIES = 10  # listed in a preview
 _READ_BYTES = 4 * 1024 * 1024
 _PROGRESS_SECONDS = 5.0
 
 
 class Told(NamedTuple):
-    """A file that is not compressed, and when it was true."""
+    """An uncompressed file and its date of observation."""
 
     file: Readable
     kind: FileKind
@@ -51,11 +51,11 @@ class Told(NamedTuple):
 
 
 def preview(database: Database[Document], files: Iterable[Told], named: Columns = AS_THEY_ARE) -> Document:
-    """What ingesting these files would do, as a document that JSON can hold. Money is dollars, shares are of 1.
+    """The effect of ingesting these files, as a JSON-serializable document. Money is in dollars, shares are fractions of 1.
 
-    Files that are withdrawn are judged as if they were not; `refused` says why they would not be taken.
+    Withdrawn files are validated as if they were not withdrawn; `refused` lists why they would be refused.
 
-    Raises UnfitFile as a plan does, LookupError where the database is not prepared.
+    Raises UnfitFile as a plan does, and LookupError if the database is not prepared.
     """
     rows = _Rows()
     with Newest(settings().work) as newest:
@@ -66,17 +66,17 @@ def preview(database: Database[Document], files: Iterable[Told], named: Columns 
 
 
 def beyond(shifts: Document, of: Settings) -> list[str]:
-    """Which thresholds of the settings a preview's shifts pass, in words."""
+    """Descriptions of the settings' thresholds that a preview's shifts exceed."""
     limits = {
-        "rejected": (of.hold_rejected_share, "of the rows are rejected"),
-        "products": (of.hold_products_shift, "is how far the number of products moves"),
-        "average_price": (of.hold_price_shift, "is how far the average price moves"),
+        "rejected": (of.hold_rejected_share, "of rows rejected"),
+        "products": (of.hold_products_shift, "change in the number of products"),
+        "average_price": (of.hold_price_shift, "change in the average price"),
     }
     return exceeded_thresholds(shifts, limits)
 
 
 class _Rows:
-    """The rows of all files, judged: what is kept of them beside the products' states."""
+    """Validation results of all files, apart from the products' states."""
 
     def __init__(self) -> None:
         self.files: list[Document] = []
@@ -86,10 +86,10 @@ class _Rows:
         self.categories: dict[int, CategoryObservation] = {}
 
     def judge(self, database: Database[Document], told: Told, named: Columns, newest: Newest) -> None:
-        """Every row of a file, as the event that it would be."""
+        """Validates every row of a file as the event that it would become."""
         ingestion, layout, chunks = plan(told.file, told.kind, told.observed_at, _READ_BYTES, named)
         registered_at = ingestions.registered_at(database, ingestion.id)
-        # Files of one run are told one after another.
+        # Files of one run are registered one after another.
         moment = registered_at or datetime.now(UTC)
         origin = Origin(ingestion.id, told.kind, layout.columns, told.observed_at, moment, layout.separator)
         self.refused += withdrawals.refusals(database, [ingestion.id])
@@ -113,7 +113,7 @@ class _Rows:
         )
 
     def _product(self, told: Told, row: Message) -> ProductObservation | None:
-        """None for a category, which is kept here, and for a rejected row, which is counted."""
+        """The product of a row; None for a category, which is stored here, and for a rejected row, which is counted."""
         event = Event(topic_of(told.kind, settings()), 0, 0, time.time_ns() // 1_000_000, row.key, row.value, tuple(row.headers))  # type: ignore[arg-type]
         found = judge_of(told.kind)(event)
         match found:
@@ -133,7 +133,7 @@ class _Rows:
 
 
 def _field(row: Message, reason: Reason) -> str:
-    """What a rejected row says where it breaks the rule; all of it where it is none as a whole."""
+    """The text of a rejected row that breaks the rule; the whole value if the row as a whole is malformed."""
     if reason is Reason.MALFORMED:
         return row.value.decode(errors="backslashreplace")
     return str(orjson.loads(row.value).get(str(reason), ""))
@@ -175,7 +175,7 @@ def _compared(served: Snapshot, rows: _Rows, newest: Newest) -> Document:
 
 
 def _beside(told: CategoryObservation, held: Document | None) -> str:
-    """What a category's name is beside the one that is served."""
+    """How a category's name compares with the served one: new, changed, unchanged or older."""
     if held is None:
         return "new"
     version = tuple(held["_tide"]["version"][name] for name in ("registered_at", "position"))

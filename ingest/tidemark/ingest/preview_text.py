@@ -1,19 +1,20 @@
-"""A preview as people read it, in Markdown."""
+"""Renders a preview as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from tidemark.catalog.cube import unknown_category
+from tidemark.catalog.words import counted
 from tidemark.serving.database import Document
 from tidemark.serving.figures import render_comparison, render_figure, table
 
 
 def in_words(preview: Document, passed: Sequence[str]) -> str:
-    """`passed` are the thresholds that it passes, in words."""
+    """Markdown. `passed` are descriptions of the thresholds that the preview exceeds."""
     files, products, categories = preview["files"], preview["products"], preview["categories"]
     parts = [
-        f"**{preview['rows']:,} rows in {len(files)} {'file' if len(files) == 1 else 'files'}**",
+        f"**{counted(preview['rows'], 'row')} in {counted(len(files), 'file')}**",
         table(
             ("file", "as of", "rows", "rejected", ""),
             (
@@ -22,27 +23,27 @@ def in_words(preview: Document, passed: Sequence[str]) -> str:
                     one["observed_at"][:10],
                     f"{one['rows']:,}",
                     f"{one['rejected']:,}",
-                    "ingested before" if one["ingested_before"] else "",
+                    "already ingested" if one["ingested_before"] else "",
                 )
                 for one in files
             ),
         ),
     ]
     if preview["refused"]:
-        parts.append("**The files are not taken**\n\n" + table(("why",), ((one,) for one in preview["refused"])))
+        parts.append("**Files that would be refused**\n\n" + table(("reason",), ((one,) for one in preview["refused"])))
     if any(products.values()):
         parts.append(f"**Products:** {_counts(products)}")
     if any(categories.values()):
         parts.append(f"**Categories:** {_counts(categories)}")
-    parts += [f"**Passes a threshold:** {one}" for one in passed]
+    parts += [f"**Threshold exceeded:** {one}" for one in passed]
     if behind := preview["events_behind"]:
-        parts.append(f"**Not counted:** {behind:,} events that are in Kafka and not served yet")
-    parts.append("**The catalog**\n\n" + render_comparison(preview["before"], preview["after"], "then"))
+        parts.append(f"**Not included:** {counted(behind, 'event')} in Kafka that the stream has not served yet")
+    parts.append("**Catalog**\n\n" + render_comparison(preview["before"], preview["after"], "after"))
     if preview["by_category"]:
         parts.append(
-            "**Categories that change most**\n\n"
+            "**Largest changes by category**\n\n"
             + table(
-                ("category", "products", "then", "average price", "then"),
+                ("category", "products", "after", "average price", "after"),
                 (
                     (
                         one["category_name"] or unknown_category(one["category_id"]),
@@ -53,13 +54,13 @@ def in_words(preview: Document, passed: Sequence[str]) -> str:
             )
         )
     if preview["rejected"]:
-        head = ("reason", "rows", "it must be", "for example it says", "in", "byte")
+        head = ("reason", "rows", "must be", "example", "in", "byte")
         parts.append("**Rejected rows**\n\n" + table(head, (line for one in preview["rejected"] for line in _rejected(one))))
     return "\n\n".join(parts)
 
 
 def _rejected(one: Document) -> Iterator[tuple[str, ...]]:
-    """A line for each example of a reason, the reason itself in the first."""
+    """One line per example; the first also names the reason."""
     reason = (one["reason"], f"{one['rows']:,}", one["rule"])
     for example in one["examples"]:
         yield (*reason, example["says"][:80], f"{example['file']} {example['key']}", f"{example['byte']:,}")

@@ -1,7 +1,7 @@
-"""What the tasks of the DAGs `tidemark_replay_quarantine` and `tidemark_discard_quarantine` do, and `python -m tidemark.ingest.replay`.
+"""The work of the DAGs `tidemark_replay_quarantine` and `tidemark_discard_quarantine`, and of `python -m tidemark.ingest.replay`.
 
-Each step can run again. What was sent before a run was cut off is sent again, as the same source and version, which changes no state.
-A record is marked only when Kafka has acknowledged its replay, and only if that is an observation by the rules that the stream goes by.
+Each step is idempotent. After an interruption the same events are sent again with the same source and version, which changes no state.
+A record is marked only after Kafka has acknowledged its replay, and only if the replay is valid by the rules that the stream uses.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pymongo.database import Database
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.observations import Reason, moment
 from tidemark.catalog.rules import Rules
+from tidemark.catalog.words import counted
 from tidemark.ingest.jobs import Ahead
 from tidemark.ingest.patches import Left, Mended, Patch, mend, patch_of
 from tidemark.ingest.produce import UnsafeProducer, produce, require_safe
@@ -35,36 +36,36 @@ from tidemark.settings import settings
 
 log = logging.getLogger(__name__)
 
-EXAMPLES = 3  # records that stay, of each reason
+EXAMPLES = 3  # records shown per reason
 EXAMPLE_CHARACTERS = 300
-SEND, DISCARD, APPROVE = "send", "discard", "approve"  # steps of a run
-_CLOCKS_DIFFER_MS = 60_000  # at most, as a rule; what Kafka's own clock says is looked at afterwards
+SEND, DISCARD, APPROVE = "send", "discard", "approve"  # task ids
+_CLOCKS_DIFFER_MS = 60_000  # expected maximum clock difference; Kafka's own timestamp is checked afterwards
 _LEASE, _LEASE_SECONDS = "quarantine", 120.0
 _PROGRESS_SECONDS = 5.0
 
-# What another attempt would meet again.
+# Errors that a retry would raise again.
 PERMANENT_ERRORS: tuple[type[Exception], ...] = (Unclear, OtherRules, UnsafeProducer, ledger.NotPrepared)
 
 
 class Sent(NamedTuple):
-    """How many records a run has replayed, and how many of its selection stay open."""
+    """The number of records that a run has replayed, and of selected records that stay open."""
 
     replayed: int
     left: int
 
 
 def selection_of(parameters: Mapping[str, Any]) -> Selection:
-    """Which records a run is about, as its parameters `reason`, `file`, `since` and `until` say. Raises Unclear."""
+    """The records selected by the parameters `reason`, `file`, `since` and `until` of a run. Raises Unclear."""
     reason, file = parameters.get("reason") or None, parameters.get("file") or None
     if reason is not None and reason not in {*Reason}:
-        raise Unclear(f"no rule has the reason '{reason}'; there are {', '.join(Reason)}")
+        raise Unclear(f"unknown reason '{reason}': choose one of {', '.join(Reason)}")
     return Selection(reason, file, _moment(parameters.get("since")), _moment(parameters.get("until")))
 
 
 def look_ahead(database: Database[Document], parameters: Mapping[str, Any], step: str, rules: Rules | None = None) -> Ahead:
-    """What a run would do, and what it is to do next: that step, after a person's approval unless its parameters say otherwise.
+    """Previews a run and chooses its next task: `step`, after approval unless the parameters say otherwise.
 
-    Nothing is sent, nothing is marked. Raises Unclear, OtherRules.
+    Sends and marks nothing. Raises Unclear, OtherRules.
     """
     if step == DISCARD:
         _why(parameters)
@@ -78,7 +79,7 @@ def look_ahead(database: Database[Document], parameters: Mapping[str, Any], step
 
 
 def preview(database: Database[Document], meant: Selection, patch: Patch, rules: Rules) -> Document:
-    """The records that are meant, judged again, as a document that JSON can hold. `mark` is what they lie below."""
+    """Validates the selected records again; the result is JSON-serializable. `mark` is the tide mark below which they lie."""
     mark = _require_rules(database, rules)
     query, now = quarantine.selected(database, meant, mark), _now(database)
     records, valid, patched, stays = Counter[str](), Counter[str](), 0, Counter[tuple[str, str]]()
@@ -117,9 +118,9 @@ def send(
     by: str,
     rules: Rules | None = None,
 ) -> Sent:
-    """Replays what is valid now of the open records that are meant and lie below a preview's mark; `by` names the run.
+    """Replays the selected open records below a preview's mark that are now valid; `by` names the run.
 
-    Raises Unclear, OtherRules, UnsafeProducer, NotAcknowledged, Busy while another run is at work.
+    Raises Unclear, OtherRules, UnsafeProducer, NotAcknowledged, and Busy while another run is in progress.
     """
     require_safe(configuration)
     rules = rules or withdrawals.in_force(database)
@@ -132,28 +133,28 @@ def send(
             _require_rules(database, rules)
             valid = [one for record in some if isinstance(one := mend(record, patch, now, settings(), rules), Mended)]
             stored = [one for topic in settings().topics for one in _stored(to_kafka, topic, valid, rules)]
-            _require_rules(database, rules)  # else what has just been sent may have been judged otherwise
+            _require_rules(database, rules)  # the stream may have validated these events by other rules
             replayed += quarantine.mark_replayed(database, stored, by)
             seen += len(some)
             if time.monotonic() - told > _PROGRESS_SECONDS:
                 told = time.monotonic()
-                log.info("%d records judged, %d of them replayed", seen, replayed)
-    log.info("%d records replayed, %d stay in quarantine", replayed, seen - replayed)
+                log.info("%s validated, %d replayed", counted(seen, "record"), replayed)
+    log.info("%s replayed, %d left in quarantine", counted(replayed, "record"), seen - replayed)
     return Sent(replayed, seen - replayed)
 
 
 def discard(database: Database[Document], parameters: Mapping[str, Any], below: Sequence[Document], by: str) -> int:
-    """Discards the open records that are meant and lie below a preview's mark; how many. Raises Unclear, Busy."""
+    """Discards the selected open records below a preview's mark and returns their number. Raises Unclear, Busy."""
     why = _why(parameters)
     query = quarantine.selected(database, selection_of(parameters), offsets.from_documents(below))
     with _alone(database, by):
         count = quarantine.discard(database, query, why, by)
-    log.info("%d records discarded: %s", count, why)
+    log.info("%s discarded: %s", counted(count, "record"), why)
     return count
 
 
 def _stored(producer: Producer, topic: str, mended: Sequence[Mended], rules: Rules) -> Iterator[Replayed]:
-    """Sends the events of a topic. Gives those that Kafka has, unless its clock makes them rejections after all."""
+    """Sends the events of a topic. Yields those that Kafka has stored, except those that are rejections by Kafka's timestamp."""
     those, kept = [one for one in mended if one.topic == topic], dict[int, tuple[int, int, int | None]]()
     if not those:
         return
@@ -170,27 +171,28 @@ def _stored(producer: Producer, topic: str, mended: Sequence[Mended], rules: Rul
         if timestamp is None or one.stands(timestamp, rules):
             yield Replayed(one.record, one.patch, topic, partition, offset)
         else:
-            log.warning("%s is too far ahead by Kafka's clock: it stays in quarantine, replay it again later", one.record)
+            log.warning("the date of %s is too far ahead of Kafka's clock: it stays in quarantine, replay it later", one.record)
 
 
 def _require_rules(database: Database[Document], rules: Rules) -> TideMark:
-    """Raises OtherRules where the stream goes by other rules: it would judge a replay otherwise. Returns what it has served."""
+    """Raises OtherRules if the stream uses other rules, as it might reject a replay. Returns the offsets that the stream has served."""
     now = ledger.read(database)
     if now.rules not in (rules.fingerprint(), None):
         raise OtherRules(
-            f"the stream goes by rules {now.rules}, in force here are {rules.fingerprint()}: restart the stream with the new rules first"
+            f"the stream uses rules {now.rules}, but the rules in force here are {rules.fingerprint()}: "
+            "restart the stream first (make restart)"
         )
     return now.offsets
 
 
 def _now(database: Database[Document]) -> int:
-    """A moment in milliseconds that Kafka's clock has passed, by MongoDB's."""
+    """A moment (ms since 1970), derived from MongoDB's clock, that Kafka's clock has passed."""
     return int(DatetimeMS(database.client.admin.command("hello")["localTime"].replace(tzinfo=UTC))) - _CLOCKS_DIFFER_MS
 
 
 @contextmanager
 def _alone(database: Database[Document], by: str) -> Iterator[None]:
-    """One run at a time, so that of two patches the one that is marked is the one that counts."""
+    """Allows one run at a time, so that of two patches the one recorded is the one in effect."""
     with lease(database, _LEASE, this_process(by), _LEASE_SECONDS):
         yield
 
@@ -198,7 +200,7 @@ def _alone(database: Database[Document], by: str) -> Iterator[None]:
 def _why(parameters: Mapping[str, Any]) -> str:
     why: str = (parameters.get("why") or "").strip()
     if not why:
-        raise Unclear("say why these records are discarded: whoever finds them later wants to know")
+        raise Unclear("discarding records requires a reason: say why they are discarded")
     return why
 
 
@@ -207,5 +209,5 @@ def _moment(text: str | None) -> datetime | None:
         return None
     milliseconds = moment(text)
     if milliseconds is None:
-        raise Unclear(f"'{text}' is no moment: write it as 2023-12-31 or 2023-12-31T18:00:00Z")
+        raise Unclear(f"'{text}' is not a valid date or time: write it as 2023-12-31 or 2023-12-31T18:00:00Z")
     return datetime.fromtimestamp(milliseconds / 1000, UTC)

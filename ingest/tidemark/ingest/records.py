@@ -1,4 +1,4 @@
-"""A chunk's records as events: key, value and the headers that say where each came from. Rows are not judged here."""
+"""Turns a chunk's records into events: key, value, and headers with their origin. Rows are not validated here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Headers = list[tuple[str, str | bytes | None]]
 
 
 class Message(NamedTuple):
-    """What is handed to Kafka. The key is None where the record has none."""
+    """An event for Kafka. The key is None if the record has none."""
 
     key: bytes | None
     value: bytes
@@ -25,7 +25,7 @@ class Message(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """What every event of an ingestion says of itself."""
+    """Metadata common to all events of an ingestion."""
 
     ingestion: str
     kind: FileKind
@@ -36,9 +36,9 @@ class Origin(NamedTuple):
 
 
 def messages(chunk: bytes, start: int, origin: Origin) -> Iterator[Message]:
-    """Events of the records in a chunk that starts at that byte of its file.
+    """Events for the records of a chunk that starts at byte `start` of its file.
 
-    A record whose number of fields is not the header's, or whose bytes are not UTF-8, goes as its raw bytes.
+    A record with another number of fields than the header, or whose bytes are not UTF-8, is sent as its raw bytes.
     """
     common: Headers = [
         (events.SOURCE, b"csv"),
@@ -56,7 +56,7 @@ def messages(chunk: bytes, start: int, origin: Origin) -> Iterator[Message]:
             try:
                 value = orjson.dumps(dict(zip(columns, fields + stated, strict=True)))
             except orjson.JSONEncodeError:
-                pass  # it is not UTF-8
+                pass  # not UTF-8
             else:
                 yield Message(fields[key_at].encode() or None, value, [*common, as_json, position])
                 continue
@@ -64,12 +64,12 @@ def messages(chunk: bytes, start: int, origin: Origin) -> Iterator[Message]:
 
 
 def _records(chunk: bytes, separator: str) -> Iterator[Record]:
-    """The chunk's records as `ingest.files.records` finds them, by their bytes in the chunk, and many times as fast: in memory.
+    """The chunk's records, exactly as `ingest.files.records` finds them, with byte ranges within the chunk. Much faster: in memory.
 
-    Fields are text; a byte that is not UTF-8 is half a surrogate pair in it, which no JSON can hold.
+    Fields are text. A byte that is not UTF-8 becomes a lone surrogate, which JSON cannot represent.
     """
     csv.field_size_limit(2 * MOST_RECORD_BYTES)
-    lines = chunk.splitlines(keepends=True)  # of bytes, which end where csv.reader's do
+    lines = chunk.splitlines(keepends=True)  # bytes.splitlines splits where csv.reader does
     ends = list(accumulate(map(len, lines), initial=0))
     taken = 0
     reader = csv.reader(map(bytes.decode, lines, repeat("utf-8"), repeat("surrogateescape")), delimiter=separator)
@@ -80,7 +80,7 @@ def _records(chunk: bytes, separator: str) -> Iterator[Record]:
 
 
 def _raw(record: bytes) -> bytes:
-    """A record's bytes without its line end, which is one, whatever a quotation mark that never closes has swallowed before it."""
+    """A record's bytes without the final line end. Only one is removed: an unclosed quotation mark may include others before it."""
     return record.removesuffix(b"\n").removesuffix(b"\r")
 
 

@@ -1,4 +1,4 @@
-"""`python -m tidemark.ingest.replay`: judges records of the quarantine again and replays those that are valid now, or discards them."""
+"""`python -m tidemark.ingest.replay`: validates quarantine records again and replays those that are now valid, or discards records."""
 
 from __future__ import annotations
 
@@ -27,18 +27,24 @@ log = logging.getLogger("tidemark.replay")
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tidemark.ingest.replay",
-        description="Judges records of the quarantine again and replays those that are valid now, or discards them.",
+        description="Validate quarantine records again and replay those that are now valid, or discard records.",
     )
-    parser.add_argument("--reason", help=f"only of this reason: {', '.join(Reason)}")
-    parser.add_argument("--file", help=f"only of this file: its name, path or URL; `{quarantine.BY_API}` for what came by no file")
-    parser.add_argument("--since", metavar="MOMENT", help="only what Kafka has from that moment on")
-    parser.add_argument("--until", metavar="MOMENT", help="only what Kafka had before that moment")
-    parser.add_argument("--preview", action="store_true", help="only show what would be done")
+    parser.add_argument("--reason", help=f"only records with this reason: {', '.join(Reason)}")
+    parser.add_argument(
+        "--file", help=f"only records of this file: its name, path or URL; `{quarantine.BY_API}` for records not from a file"
+    )
+    parser.add_argument("--since", metavar="MOMENT", help="only records that Kafka received at or after this moment")
+    parser.add_argument("--until", metavar="MOMENT", help="only records that Kafka received before this moment")
+    parser.add_argument("--preview", action="store_true", help="only show what would happen")
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
-        "--patch", action="append", default=[], metavar="FIELD=TEXT", help="text for a field that breaks its rule; may come again"
+        "--patch",
+        action="append",
+        default=[],
+        metavar="FIELD=TEXT",
+        help="new text for a field that breaks its rule; repeatable",
     )
-    what.add_argument("--discard", metavar="WHY", help="discard them, and say why")
+    what.add_argument("--discard", metavar="WHY", help="discard the records, with a reason")
     return parser.parse_args(words)
 
 

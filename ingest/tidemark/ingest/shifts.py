@@ -1,4 +1,4 @@
-"""The served cube beside what it would be with other product states, rolled up to what people compare."""
+"""The served cube compared with the cube after an ingestion, rolled up to the figures that people compare."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _DIMENSIONS = len(Cell._fields)
 
 
 class Shift:
-    """Begins with the cube as it is served at a snapshot. What a product document says of itself is taken as served: it may lead by a
-    micro-batch while the stream is at work.
+    """Starts from the served cube of a snapshot. A product document is taken as served, although it may be one micro-batch ahead while
+    the stream is running.
     """
 
     def __init__(self, served: Snapshot) -> None:
@@ -24,7 +24,7 @@ class Shift:
         self._after = {cell: list(sums) for cell, sums in self._before.items()}
 
     def replace(self, state: State, document: Document | None) -> str:
-        """Puts a state where a product's document is, if it is newer. Says what it is beside that: new, changed, unchanged, older."""
+        """Replaces a product's state if this one is newer. Returns how it compares: new, changed, unchanged or older."""
         if document is None:
             self._add(state.cell, state.measures, 1)
             return "new"
@@ -37,12 +37,12 @@ class Shift:
         return "unchanged" if state.fields == tuple(document[name] for name in FIELDS.values()) else "changed"
 
     def summary(self) -> tuple[Document, Document]:
-        """The whole catalog's figures before and after."""
+        """The figures of the whole catalog before and after."""
         before, after = (figures(summed(cube.values())) for cube in (self._before, self._after))
         return before, after
 
     def by_category(self, names: Mapping[int, str], most: int) -> list[Document]:
-        """Figures of the categories that change, those that gain or lose most products first."""
+        """The figures of at most `most` categories that change, by descending change in the number of products."""
         before, after = _by_category(self._before), _by_category(self._after)
         nothing = [0] * len(MEASURES)
         found: list[Document] = [

@@ -1,4 +1,4 @@
-"""The topics, created explicitly: `python -m tidemark.ingest.topics`. Idempotent; an existing topic is checked, never changed."""
+"""Creates the topics: `python -m tidemark.ingest.topics`. Idempotent. An existing topic is checked, never changed."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tidemark.settings import Settings, settings
 
 log = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 10  # how long Kafka may take to answer a new client
-CATEGORY_PARTITIONS = 1  # a few hundred categories; one partition keeps their order plain
+ANSWER_SECONDS = 10  # timeout for Kafka to answer a new client
+CATEGORY_PARTITIONS = 1  # there are a few hundred categories; one partition gives a total order
 
 
 class _Admin(KafkaAdminClient):  # type: ignore[misc]
-    """One that ends its thread where Kafka does not answer. kafka-python's own leaves it behind, with its sockets."""
+    """Ends its network thread if Kafka does not answer; kafka-python's client would leak the thread and its sockets."""
 
     def __init__(self, **configuration: Any) -> None:
         try:
@@ -36,7 +36,7 @@ class _Admin(KafkaAdminClient):  # type: ignore[misc]
 
 @contextmanager
 def admin(within_seconds: float | None = None, servers: str | None = None) -> Iterator[KafkaAdminClient]:
-    """A client for Kafka, that of the settings unless told; KafkaError where it does not answer in that time (ANSWER_SECONDS)."""
+    """A Kafka admin client, by default for the servers of the settings. Raises KafkaError if Kafka does not answer in time."""
     seconds = ANSWER_SECONDS if within_seconds is None else within_seconds
     client = _Admin(
         bootstrap_servers=(servers or settings().kafka).split(","), client_id="tidemark-ingest", bootstrap_timeout_ms=int(seconds * 1000)
@@ -48,19 +48,19 @@ def admin(within_seconds: float | None = None, servers: str | None = None) -> It
 
 
 def partitions(of: Iterable[str], within_seconds: float) -> dict[str, int]:
-    """How many partitions each of these topics has; a missing topic is left out. KafkaError where Kafka does not answer in that time."""
+    """The number of partitions by topic, without missing topics. Raises KafkaError if Kafka does not answer in time."""
     with admin(within_seconds) as client:
         return dict(Counter(one.topic for one in known_partitions(client, of)))
 
 
 def known_partitions(client: KafkaAdminClient, of: Iterable[str]) -> list[TopicPartition]:
-    """Every partition of these topics, in order; a missing topic has none. Raises KafkaError."""
+    """All partitions of these topics, sorted; a missing topic has none. Raises KafkaError."""
     described = client.describe_topics(list(of))
     return sorted(TopicPartition(one["name"], found["partition_index"]) for one in described for found in one.get("partitions") or ())
 
 
 def configuration(of: Settings) -> dict[str, str]:
-    """What new topics are configured with, in Kafka's names."""
+    """The configuration of new topics, in Kafka's names."""
     return {
         **CONFIGURATION,
         "retention.ms": str(of.retention_days * DAY_MS),
@@ -69,7 +69,7 @@ def configuration(of: Settings) -> dict[str, str]:
 
 
 def create() -> list[str]:
-    """Creates the topics that are missing, waits until they can be used, and returns their names. Raises KafkaError."""
+    """Creates missing topics, waits until they are usable, and returns their names. Raises KafkaError."""
     partitions = {settings().product_topic: settings().product_partitions, settings().category_topic: CATEGORY_PARTITIONS}
     with admin() as client:
         there = {one.topic for one in known_partitions(client, partitions)}
@@ -86,24 +86,24 @@ def create() -> list[str]:
             try:
                 client.create_topics(missing)
             except TopicAlreadyExistsError:
-                log.info("somebody else has just created a topic")
+                log.info("another process has just created a topic")
             _wait_for(client, list(missing))
     return list(missing)
 
 
 def _wait_for(client: KafkaAdminClient, those: list[str]) -> None:
-    """Until brokers know these topics and lead all their partitions: a topic is created before that."""
+    """Waits until brokers know these topics and all partitions have leaders; Kafka acknowledges the creation earlier."""
     until = time.monotonic() + ANSWER_SECONDS
     while {one.topic for one in known_partitions(client, those)} != set(those):
         if time.monotonic() > until:
-            raise KafkaTimeoutError(f"{' and '.join(those)} created, but not to be seen after {ANSWER_SECONDS} s")
+            raise KafkaTimeoutError(f"{' and '.join(those)} created, but not visible after {ANSWER_SECONDS} s")
         time.sleep(0.02)
-    # Asks again while a partition has no leader.
+    # The client retries this while a partition has no leader.
     client.list_partition_offsets(dict.fromkeys(known_partitions(client, those), OffsetSpec.LATEST), timeout_ms=ANSWER_SECONDS * 1000)
 
 
 def wrong(those: Iterable[str]) -> list[str]:
-    """What is wrong with the configuration of those topics, a line each with what to do. Raises KafkaError."""
+    """Errors in the configuration of those topics, one line each with the remedy. Raises KafkaError."""
     with admin() as client:
         found = client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic) for topic in those], config_filter="all")
     return [
@@ -120,10 +120,14 @@ def main() -> int:
         created = create()
         complained = wrong(topic for topic in settings().topics if topic not in created)
     except KafkaError as error:
-        log.error("Kafka at %s: %s. Is it running, and may this user create topics?", settings().kafka, error)
+        log.error(
+            "cannot create the topics in Kafka at %s (%s): check that Kafka is running and that this user may create topics",
+            settings().kafka,
+            error,
+        )
         return 1
     for topic in settings().topics:
-        log.info("topic %s %s", topic, "created" if topic in created else "is there")
+        log.info("topic %s %s", topic, "created" if topic in created else "exists")
     for line in complained:
         log.error(line)
     return 1 if complained else 0

@@ -1,4 +1,4 @@
-"""Writes down where the log ends, once a second: `python -m tidemark.ingest.watch`. So lag is known also while the stream is down."""
+"""Records the log's end offsets every second: `python -m tidemark.ingest.watch`. So the lag is known while the stream is down."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger("tidemark.watch")
 
 
 def fetch_end_offsets(client: KafkaAdminClient) -> list[Document]:
-    """First offset kept and end (exclusive) of every partition of the topics. Raises KafkaError."""
+    """The earliest retained offset and the end offset (exclusive) of every partition of the topics. Raises KafkaError."""
     partitions = known_partitions(client, settings().topics)
     starts = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.EARLIEST))
     ends = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
@@ -31,12 +31,12 @@ def fetch_end_offsets(client: KafkaAdminClient) -> list[Document]:
 
 
 def record_end_offsets(database: Database[Document], offsets: list[Document]) -> None:
-    """The log's end and the moment, by MongoDB's clock."""
+    """Stores the end offsets with the time of measurement, by MongoDB's clock."""
     database.state.update_one({"_id": "log_end"}, [{"$set": {"offsets": {"$literal": offsets}, "measured_at": "$$NOW"}}], upsert=True)
 
 
 def watch(database: Database[Document], until: threading.Event) -> None:
-    """CachedStatus and writes until told to stop. What fails is said once and tried again."""
+    """Fetches and records end offsets until `until` is set. Retries on errors; logs a persistent error once."""
     failing = False
     while not until.is_set():
         try:
@@ -45,10 +45,10 @@ def watch(database: Database[Document], until: threading.Event) -> None:
                     record_end_offsets(database, fetch_end_offsets(client))
                     if failing:
                         failing = False
-                        log.info("watching again")
+                        log.info("the end offsets of the log can be read again")
         except (KafkaError, PyMongoError) as error:
             if not failing:
-                log.warning("cannot look at the log's end, trying again: %s", error)
+                log.warning("cannot read or record the end offsets of the log, retrying: %s", error)
             failing = True
             until.wait(AFTER_FAILURE_SECONDS)
 
@@ -60,7 +60,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: told_to_stop.set())
     with connect() as client:
-        log.info("watching %s of Kafka at %s", ", ".join(settings().topics), settings().kafka)
+        log.info("watching topics %s in Kafka at %s", ", ".join(settings().topics), settings().kafka)
         watch(database_of(client), told_to_stop)
     return 0
 

@@ -1,6 +1,6 @@
-"""The Airflow plugin: page Tidemark in the navigation, and as a tab of every run. It draws the one state and changes nothing.
+"""The Airflow plugin: the operations page *Tidemark*, in the navigation and as a tab of every run. It is read-only.
 
-Airflow executes this file in each of its processes, tasks too: what only its API server needs is imported when that asks for it.
+Airflow executes this file in each of its processes, tasks included, so imports that only the API server needs are deferred.
 """
 
 from functools import cached_property
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 PAGE = Path(__file__).parent / "page"
-AT = "tidemark"  # the path of all this, relative to Airflow's own
+AT = "tidemark"  # URL path of the plugin, relative to Airflow's
 SHOWN = {"name": "Tidemark", "bundle_url": f"{AT}/page/control_room.js", "icon": f"{AT}/page/icon.svg"}
 
 
 class ControlRoom(AirflowPlugin):
-    """Not a page in a frame: a React component in Airflow's own, with its colours, its router and its login."""
+    """Registers a React component within Airflow's pages (not an iframe), with Airflow's colours, router and login."""
 
     name = "tidemark"
     react_apps: ClassVar[list[dict[str, Any]]] = [
@@ -32,7 +32,7 @@ class ControlRoom(AirflowPlugin):
 
 
 def application() -> "FastAPI":
-    """The state as JSON and the page's files, for whom Airflow lets see its pages; others are answered 401."""
+    """Serves the state as JSON and the page's files to users who may view Airflow's pages; others get 401."""
     from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
     from airflow.api_fastapi.core_api.security import requires_access_view
     from fastapi import Depends, FastAPI, HTTPException, Response
@@ -42,11 +42,11 @@ def application() -> "FastAPI":
     from tidemark.settings import settings
     from tidemark.settings.airflow_names import Dag
 
-    # Whatever is added here is behind the login; FastAPI's own pages would not be.
+    # Every route of this app requires a login; FastAPI's own documentation pages would not, so they are disabled.
     logged_in = [Depends(requires_access_view(AccessView.WEBSITE))]
     app = FastAPI(dependencies=logged_in, openapi_url=None)
-    # Not Airflow's MongoDB connection, whose hook waits as long as that says and connects anew each time: the settings', which the
-    # stream and the batch have too.
+    # Uses the MongoDB URL of the settings, like stream and batch. Airflow's hook would connect anew for each request, with its own
+    # timeouts.
     looks = CachedStatus()
 
     @app.get("/state")

@@ -1,7 +1,7 @@
-"""Spark's classes ready to run: `python -m tidemark.spark.class_archive` makes an archive of them for the Java that is there.
+"""An archive of Spark's classes (class data sharing): `python -m tidemark.spark.class_archive` makes it for the installed Java.
 
-A JVM maps the archive into its memory instead of reading, checking and linking thousands of classes anew, which is a quarter of the
-CPU that a short job takes. One that does not fit, to another Java or other jars, is left aside by the JVM, which starts as without.
+A JVM maps the archive into memory instead of reading, verifying and linking thousands of classes, which saves a quarter of the CPU of a
+short job. A JVM ignores an archive that does not match its version or jars, and starts as without it.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ log = logging.getLogger("tidemark.class_archive")
 
 
 class NotMade(Exception):
-    """No archive has come of it; with what the process said last."""
+    """The archive could not be made; the message is the end of the process's output."""
 
 
 def make(archive: Path) -> None:
-    """Has a process go through what jobs do, whose JVM leaves its classes there. Raises NotMade, and leaves a former archive then."""
+    """Runs a process that does what jobs do; its JVM writes the archive. Raises NotMade; an existing archive then stays."""
     with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
         new = Path(folder) / archive.name
         done = subprocess.run(
             [sys.executable, "-m", "tidemark.spark.class_archive", str(new)],
             env=os.environ | {"TIDEMARK_HOME": folder, "TIDEMARK_SPARK_MASTER": "local[2]"},
-            stdout=subprocess.PIPE,  # which its JVM holds too: this waits for both
+            stdout=subprocess.PIPE,  # also held by its JVM, so this waits for both
             stderr=subprocess.STDOUT,
             text=True,
         )
         if done.returncode or not new.is_file():
             raise NotMade(done.stdout[-2000:])
-        # Of what does not fit a JVM makes nothing, but one that was cut short, as on a full disk, would be the end of it.
+        # A JVM ignores an archive that does not match, but crashes on a truncated one, e.g. after the disk was full.
         tried = subprocess.run([java(), f"-XX:SharedArchiveFile={new}", "-version"], cwd=folder, capture_output=True, text=True)
         if tried.returncode:
             raise NotMade(tried.stdout[-2000:])
-        new.replace(archive)  # whoever has mapped the former one keeps it
+        new.replace(archive)  # running JVMs keep the former one
 
 
 def _learn(archive: Path) -> None:
-    """Landing, validating, reducing, summing, and rows that go to Python's tasks and come back; all of it with two events."""
+    """Lands, validates, reduces and sums two events, and passes rows through a Python task."""
     spark = session("tidemark-class-archive", memory="1g", leave=archive)
     moment = datetime(2024, 1, 1, tzinfo=UTC)
     product = b'{"asin":"B0GOOD0001","title":"Bag","price":"1.50","stars":"4.5","category_id":"1"}'
@@ -80,7 +80,7 @@ def main(words: list[str]) -> int:
     try:
         make(settings().class_archive)
     except NotMade as error:
-        log.warning("There is no archive of Spark's classes, without which jobs take longer to start:\n%s", error)
+        log.warning("The archive of Spark's classes could not be made; without it, jobs take longer to start:\n%s", error)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Native column functions for what catalog/ defines in plain Python: headers, numbers, moments. They must give the same."""
+"""Native column functions for what package catalog defines in plain Python: headers, numbers, moments. Both must agree."""
 
 from __future__ import annotations
 
@@ -10,54 +10,54 @@ from pyspark.sql import functions as F
 from tidemark.catalog.events import HEADER_NUMBER, MOST_NAME_CHARACTERS
 from tidemark.catalog.rules import DateFormat, Rules
 
-# A decimal that holds every number the rules let pass with twenty decimals. A number with more keeps a last digit that
-# says "and something more", which is all that rounding half to even and being whole can depend on.
+# A decimal that holds every number that the rules accept, with twenty decimals. For a number with more decimals a last digit records
+# that there are more: rounding half to even and the test for whole numbers depend on nothing else.
 _EXACT = "decimal(38,20)"
 _MOST_DIGITS_BEFORE_POINT = 12
 _DECIMALS_KEPT = 18
 
 
 def matches(text: Column, pattern: str) -> Column:
-    """Is the whole text of that form? False where there is none."""
+    """Does the whole text match the pattern? False for null."""
     return F.coalesce(text.rlike(f"\\A(?:{pattern})\\z"), F.lit(False))
 
 
 def let(value: Column, body: Callable[[Column], Column]) -> Column:
-    """A column made from another that is worked out once, however often the body names it."""
+    """A column made from another, which is evaluated once, however often the body uses it."""
     return F.try_element_at(F.transform(F.array(value), body), F.lit(1))
 
 
 def header_values(headers: Column) -> Column:
-    """Header values by name, of a name that comes twice the last (this needs transforms.SESSION_OPTIONS)."""
+    """Header values by name; of duplicate names the last (this needs transforms.SESSION_OPTIONS)."""
     return F.map_from_entries(headers)
 
 
 def header(values: Column, name: str) -> Column:
-    """A header as text; null where there is none or it is not UTF-8."""
+    """A header as text; null if it is absent or not UTF-8."""
     text = F.try_element_at(values, F.lit(name)).cast("string")
     return F.when(F.is_valid_utf8(text), text)
 
 
 def header_name(values: Column, name: str) -> Column:
-    """A header that names something; null where it is empty or longer than any name."""
+    """A header that holds a name; null if it is empty or longer than MOST_NAME_CHARACTERS."""
     text = header(values, name)
     return F.when(F.length(text).between(1, MOST_NAME_CHARACTERS), text)
 
 
 def header_number(values: Column, name: str) -> Column:
-    """A header that holds a whole number; null where it holds anything else."""
+    """A header that holds a whole number; null if it holds anything else."""
     text = F.try_element_at(values, F.lit(name)).cast("string")
     return F.when(matches(text, HEADER_NUMBER), text.try_cast("bigint"))
 
 
 def exact_numbers(fractions: Mapping[str, Column], integers: Mapping[str, Column], rules: Rules) -> Column:
-    """Numbers of any length and exponent by name, each null where its text is no number; null as a whole where all are usual.
+    """Numbers of any length and exponent, by name; null where the text is not a number. The whole map is null if all have the usual form.
 
-    All at once: their many expressions, once for each number, would take Spark longer to plan than a small micro-batch to run.
+    They are parsed together: with separate expressions for each number, planning would take Spark longer than running a small micro-batch.
     """
     of_fractions, of_integers = ["[0-9]{1,9}(?:\\.[0-9]{1,9})?"] * len(fractions), ["[0-9]{1,9}"] * len(integers)
     texts = [*fractions.values(), *integers.values()]
-    written = F.concat(texts[0], *(part for text in texts[1:] for part in (F.lit("|"), text)))  # null where one is
+    written = F.concat(texts[0], *(part for text in texts[1:] for part in (F.lit("|"), text)))  # null if one is
     return F.when(
         ~matches(written, "\\|".join((*of_fractions, *of_integers))),
         F.map_from_arrays(
@@ -68,9 +68,9 @@ def exact_numbers(fractions: Mapping[str, Column], integers: Mapping[str, Column
 
 
 def scaled(text: Column, exact: Column, name: str, digits: int) -> Column:
-    """A number's value in units of its last counted digit, rounded half to even; null where the text is no number.
+    """A number in units of its last significant digit, rounded half to even; null if the text is not a number.
 
-    Out of every range of the rules, it is some number out of it. `exact` are the exact numbers.
+    A number outside every range of the rules becomes some number outside it. `exact` are the exact numbers.
     """
     return F.when(exact.isNull(), _rounded(text.try_cast("decimal(18,9)"), digits)).otherwise(
         _rounded(F.try_element_at(exact, F.lit(name)), digits)
@@ -78,13 +78,13 @@ def scaled(text: Column, exact: Column, name: str, digits: int) -> Column:
 
 
 def integer(text: Column, exact: Column, name: str) -> Column:
-    """A whole number (5.0 and 1.2e3 are); null where the text is none. `exact` are the exact numbers."""
+    """A whole number (including 5.0 and 1.2e3); null if the text is not one. `exact` are the exact numbers."""
     number = F.try_element_at(exact, F.lit(name))
     return F.when(exact.isNull(), text.try_cast("bigint")).otherwise(F.when(number == F.floor(number), number.cast("bigint")))
 
 
 def double(text: Column) -> Column:
-    """The double nearest to a number's text."""
+    """The double nearest to the number."""
     return F.trim(text).try_cast("double")
 
 
@@ -93,7 +93,7 @@ def _rounded(exact: Column, digits: int) -> Column:
 
 
 def _exact(text: Column, rules: Rules) -> Column:
-    """A number of any length and exponent as a decimal; null where the text is no number."""
+    """A number of any length and exponent as a decimal; null if the text is not a number."""
 
     def from_parts(parts: Column) -> Column:
         sign, whole, fraction, exponent_sign, exponent = (F.try_element_at(parts, F.lit(index)) for index in range(1, 6))
@@ -111,14 +111,14 @@ def _exact(text: Column, rules: Rules) -> Column:
 
 
 def _power(sign: Column, digits: Column) -> Column:
-    """The exponent of ten. One of more than twelve digits is out of every range, or nothing, whatever else is written."""
+    """The exponent of ten. A number whose exponent has more than twelve digits is out of every range, or rounds to 0, in any case."""
     digits = F.ltrim(digits, F.lit("0"))
     power = F.when(F.length(digits) > 12, F.lit(10**12)).otherwise(F.coalesce(digits.try_cast("bigint"), F.lit(0).cast("bigint")))
     return F.when(sign == "-", -power).otherwise(power)
 
 
 def _decimal(number: Column) -> Column:
-    """sign, digits (no leading zeros) and power of ten as a decimal of the exact type."""
+    """Sign, digits (without leading zeros) and power of ten, as a decimal of type _EXACT."""
     sign, digits = number["sign"], number["digits"]
 
     def written(before_point: Column) -> Column:
@@ -137,7 +137,7 @@ def _decimal(number: Column) -> Column:
 
 
 def moment(text: Column, rules: Rules) -> Column:
-    """Milliseconds since 1970 UTC that a date says, what is finer cut off; null where the text is no date."""
+    """A date as milliseconds since 1970 UTC, finer fractions truncated; null if the text is not a date."""
     usual = "[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{3})?Z"
     return F.coalesce(
         F.when(matches(text, usual), F.unix_millis(text.try_cast("timestamp"))),
@@ -146,14 +146,14 @@ def moment(text: Column, rules: Rules) -> Column:
 
 
 def _ordered(text: Column, form: DateFormat) -> Column:
-    """A date's components in one order, whatever the format's, a bar between them; null where the text is of another format."""
+    """A date's components in a fixed order, separated by bars; null if the text has another format."""
     groups = (form.year, form.month, form.day, form.hour, form.minute, form.second, form.fraction, form.zone)
     components = "|".join(f"${group}" if group else "" for group in groups)
     return F.when(matches(text, form.pattern), F.regexp_replace(text, f"\\A(?:{form.pattern})\\z", components))
 
 
 def _milliseconds(parts: Column) -> Column:
-    """Year, month, day, hour, minute, second, fraction, zone, each as text and maybe empty."""
+    """Milliseconds from year, month, day, hour, minute, second, fraction, zone; each is text and may be empty."""
 
     def part(index: int) -> Column:
         return F.coalesce(F.try_element_at(parts, F.lit(index)).try_cast("int"), F.lit(0))

@@ -1,4 +1,4 @@
-"""What a product's document holds once uncommitted writes are looked through, and writes that compare it as it was read."""
+"""The committed view of a product document, and compare-and-set writes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tidemark.spark.tasks import DUPLICATE_KEY
 
 
 class View(NamedTuple):
-    """What a document says once uncommitted writes are looked through."""
+    """A document's committed state: uncommitted writes are ignored."""
 
     version: tuple[int, ...]
-    contribution: tuple[Any, ...]  # the cell's dimensions, then the measures
+    contribution: tuple[Any, ...]  # the dimensions of the cell, then the measures
 
 
 class Held(NamedTuple):
-    """A product document's bookkeeping as read."""
+    """A product document's bookkeeping, as read."""
 
     tag: Tag
     version: tuple[int, ...]
@@ -31,7 +31,7 @@ class Held(NamedTuple):
 
 
 def committed_view_of(tide: Document, ledger: Ledger) -> Held:
-    """What a document holds, by its `_tide` and what the ledger has committed."""
+    """A document's bookkeeping, from its `_tide` and the ledger's commits."""
     tag, version = Tag(**tide["tag"]), tuple(tide["version"].values())
     if ledger.has_forgotten(tag):
         return Held(tag, version, None)
@@ -42,19 +42,19 @@ def committed_view_of(tide: Document, ledger: Ledger) -> Held:
 
 
 def as_read(asin: str, tag: Tag, version: tuple[int, ...]) -> Document:
-    """Matches the document only as it was read."""
+    """A filter that matches the document only if it is unchanged since it was read."""
     return {"_id": asin, "_tide.tag": tag._asdict(), "_tide.version": versioned(version)}
 
 
 def apply(collection: Collection[Document], writes: Sequence[InsertOne[Document] | ReplaceOne[Document] | DeleteOne]) -> None:
-    """Inserts are inserts, the others compare what was read: whoever loses a race has been succeeded, and meets Fenced."""
+    """Writes with compare-and-set: inserts must not find a document, the others must find it unchanged. Raises Fenced if a race is lost."""
     if not writes:
         return
     try:
         done = collection.bulk_write(writes, ordered=False)
     except BulkWriteError as error:
         if all(one["code"] == DUPLICATE_KEY for one in error.details["writeErrors"]) and error.details["writeErrors"]:
-            raise Fenced("a product was inserted by somebody else at the same time") from error
+            raise Fenced("another process has inserted a product at the same time") from error
         raise
     if done.inserted_count + done.matched_count + done.deleted_count != len(writes):
-        raise Fenced("a product was replaced by somebody else at the same time")
+        raise Fenced("another process has replaced a product at the same time")

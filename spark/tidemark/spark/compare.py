@@ -1,7 +1,7 @@
-"""What Spark tasks do to find drift: documents in MongoDB against the rows they should be of.
+"""Spark tasks that find drift: they compare documents in MongoDB with the rows that they should have been made from.
 
-What lies at or beyond the mark is left out on both sides, because the stream may have gone on: a document whose committed view is, a
-name or a quarantine record that is.
+The stream may have continued meanwhile, so whatever lies at or beyond the mark is ignored on both sides: documents (by their committed
+views), names and quarantine records.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tidemark.spark.tasks import client, slices
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_SCANNED_AT_ONCE = 5_000  # documents of a scan that are compared at once
+_SCANNED_AT_ONCE = 5_000  # documents per batch of a scan
 
 Event = tuple[str, int, int]  # topic, partition, offset
 
@@ -39,7 +39,7 @@ _FOUND_ARROW = pa.schema(
 
 
 class Range(NamedTuple):
-    """Keys from one (inclusive) to another (exclusive); None is no bound."""
+    """A range of keys: `least` is inclusive, `below` exclusive, None is unbounded."""
 
     least: str | None
     below: str | None
@@ -47,7 +47,7 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True)
 class At:
-    """Where to look and by what: the ledger as it was before any document is read, the mark, and both topics."""
+    """The database to compare, the ledger as it was before any document was read, the mark, and both topics."""
 
     url: str
     database: str
@@ -68,7 +68,7 @@ class At:
 
 @dataclass(frozen=True)
 class ProductComparer:
-    """Rows of product states to rows of DIFFERENCE. `categories` are the names below the mark."""
+    """Maps rows of product states to rows of DIFFERENCE. `categories` are the names below the mark."""
 
     at: At
     categories: Mapping[int, Category]
@@ -88,7 +88,7 @@ class ProductComparer:
             return None
         wrong = _unlike("version", held.committed.version, version_of(row))
         wrong += _unlike("contribution", held.committed.contribution, contribution_of(row))
-        if self.at.ledger.holds(held.tag):  # else the fields are those of a newer state
+        if self.at.ledger.holds(held.tag):  # otherwise the fields are those of a newer state
             wrong += self._fields(row, document)
         return "; ".join(wrong) or None
 
@@ -103,10 +103,10 @@ class ProductComparer:
 
 @dataclass(frozen=True)
 class ProductFinder:
-    """Ranges of keys to rows of FOUND: all products there are.
+    """Maps ranges of keys to rows of FOUND, one per product.
 
-    `counts` says whether a document should have a state below the mark: its committed view lies there, or what a stray task of a stream
-    that a rebuild has put an end to has written. Of what lies beyond the mark the stream that is at work now will tell by itself.
+    `counts` says whether a document should have a state below the mark: its committed view is there, or the write of a stray task of a
+    stream that a rebuild has ended. The current stream processes whatever lies beyond the mark by itself.
     """
 
     at: At
@@ -127,7 +127,7 @@ class ProductFinder:
 
 @dataclass(frozen=True)
 class QuarantineComparer:
-    """Rows of a rejected source, each with its `events` (topic, partition, offset, reason), to rows of DIFFERENCE."""
+    """Maps rows of rejected sources, each with its `events` (topic, partition, offset, reason), to rows of DIFFERENCE."""
 
     at: At
 
@@ -141,17 +141,19 @@ class QuarantineComparer:
         if record is None:
             return "missing"
         if record["status"] == quarantine.HEALED:
-            return "healed, but it is a rejection"
+            return "healed, but its event is a rejection"
         event = record["topic"], record["partition"], record["offset"]
         if self.at.is_beyond(*event):
             return None
         reasons = {(one["topic"], one["partition"], one["offset"]): one["reason"] for one in row["events"]}
         if event not in reasons:
-            return f"of event {'/'.join(map(str, event))}, which is no rejection"
+            return f"refers to event {'/'.join(map(str, event))}, which is not a rejection"
         return "; ".join(_unlike("reason", record["reason"], reasons[event]) + self._of_replay(record, reasons)) or None
 
     def _of_replay(self, record: Document, rejected: Mapping[Event, str]) -> list[str]:
-        """What was replayed is settled as long as the replay is an observation. Its rejection has no record of its own: one source, one."""
+        """A replayed record is settled as long as the replay is an observation. A rejected replay has no record of its own, because each
+        source has only one.
+        """
         event = quarantine.replay_of(record)
         if event is None or self.at.is_beyond(*event):
             return []
@@ -165,14 +167,14 @@ class QuarantineComparer:
 
 @dataclass(frozen=True)
 class QuarantineFinder:
-    """Ranges of keys to rows of DIFFERENCE: the records that should be of a rejection below the mark."""
+    """Maps ranges of keys to rows of DIFFERENCE: the records that should belong to a rejection below the mark."""
 
     at: At
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for some in _scanned(self.at.open().quarantine, batches, QUARANTINE_FIELDS):
             yield _differences(
-                (one["_id"], f"should not be there: {one['reason']}")
+                (one["_id"], f"should not exist: {one['reason']}")
                 for one in some
                 if one["status"] != quarantine.HEALED and not self.at.is_beyond(one["topic"], one["partition"], one["offset"])
             )
@@ -182,7 +184,7 @@ QUARANTINE_FIELDS = dict.fromkeys(("topic", "partition", "offset", "reason", "st
 
 
 def ranges(collection: Collection[Document], count: int) -> list[Range]:
-    """Ranges of keys that hold about as many documents each, by a sample; together all keys."""
+    """Splits all keys into ranges of about equally many documents, by a sample."""
     sampled = sorted(one["_id"] for one in collection.aggregate([{"$sample": {"size": 100 * count}}, {"$project": {"_id": True}}]))
     bounds = sorted({sampled[len(sampled) * index // count] for index in range(1, count)}) if sampled else []
     return [Range(*one) for one in zip([None, *bounds], [*bounds, None], strict=True)]
@@ -193,7 +195,7 @@ def _by_id(collection: Collection[Document], rows: list[dict[str, Any]], fields:
 
 
 def _scanned(collection: Collection[Document], batches: Iterable[pa.RecordBatch], fields: Mapping[str, Any]) -> Iterator[list[Document]]:
-    """All documents of the ranges, some at a time."""
+    """All documents of the ranges, in batches."""
     for rows in slices(batches):
         for row in rows:
             within = {"$gte": row["least"], "$lt": row["below"]}
@@ -209,7 +211,22 @@ def _scanned(collection: Collection[Document], batches: Iterable[pa.RecordBatch]
 
 def _unlike(name: str, found: object, expected: object) -> list[str]:
     same = found == expected and isinstance(found, bool) == isinstance(expected, bool)
-    return [] if same else [f"{name} is {found!r} instead of {expected!r}"]
+    return [] if same else [f"{name} is {_render(found)} instead of {_render(expected)}"]
+
+
+def _render(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case str():
+            return f"'{value}'"
+        case datetime():
+            return f"{value:%Y-%m-%d %H:%M:%S.%f} UTC"
+        case tuple():
+            return f"({', '.join(map(_render, value))})"
+    return str(value)
 
 
 def _differences(found: Iterable[tuple[str, str | None]]) -> pa.RecordBatch:

@@ -1,4 +1,4 @@
-"""What rows of transforms.with_contributions are in MongoDB: the same documents, whoever writes them or compares them."""
+"""Rows of transforms.with_contributions as MongoDB documents, for code that writes them and code that compares them."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from tidemark.serving.quarantine import DISCARDED, OPEN
 
 Row = Mapping[str, Any]
 
-# A product document's fields by the columns they come from, but for those that are worked out.
+# The columns by the fields of a product document, without the fields that are computed.
 FIELDS = {
     "_id": "id",
     "asin": "id",
     **{name: name for name in ("title", "imgUrl", "productURL", "stars", "reviews", "price", "listPrice", "category_id", "isBestSeller")},
     **{name: name for name in ("boughtInLastMonth", "price_level")},
 }
-CONTRIBUTION = ("category_id", "price_level", "isBestSeller", *MEASURES)  # the cell's dimensions, then the measures
+CONTRIBUTION = ("category_id", "price_level", "isBestSeller", *MEASURES)  # the dimensions of the cell, then the measures
 
 
 class State(NamedTuple):
-    """A product as an event says. `fields` are in the order of FIELDS, `contribution` in that of CONTRIBUTION."""
+    """A product's state according to one event. `fields` are in the order of FIELDS, `contribution` in that of CONTRIBUTION."""
 
     version: tuple[int, ...]
     contribution: tuple[Any, ...]
@@ -44,7 +44,7 @@ def state_of(row: Row) -> State:
 
 
 def states_of(products: pa.RecordBatch) -> dict[str, State]:
-    """States by ASIN of rows whose versions come in parts. Column by column, which is several times as fast as row by row."""
+    """States by ASIN, of rows whose versions are split into columns. Column by column is several times as fast as row by row."""
 
     def rows(names: Iterable[str]) -> Iterator[tuple[Any, ...]]:
         return zip(*(products.column(name).to_pylist() for name in names), strict=True)
@@ -62,22 +62,22 @@ def contribution_of(row: Row) -> tuple[Any, ...]:
 
 
 def cell_of(row: Row | SparkRow) -> Cell:
-    """Of a row of transforms.cube."""
+    """The cell of a row of transforms.cube."""
     return Cell(row["category_id"], row["price_level"], row["isBestSeller"])
 
 
 def sums_of(row: Row | SparkRow) -> tuple[int, ...]:
-    """A row's measures, in their order."""
+    """The measures of a row, in the order of MEASURES."""
     return tuple(row[measure] for measure in MEASURES)
 
 
 def versioned(version: tuple[int, ...]) -> dict[str, int]:
-    """A version as documents hold it. The fields' order is part of the value."""
+    """A version as an embedded document. The order of fields is part of the value."""
     return dict(zip(Version._fields, version, strict=True))
 
 
 def product_fields(state: State, category: Category | None) -> Document:
-    """A product's document but for its bookkeeping."""
+    """A product's document without its bookkeeping."""
     document = dict(zip(FIELDS, state.fields, strict=True))
     document["category_name"] = category.name if category else unknown_category(document["category_id"])
     document["date"] = DatetimeMS(state.version[0])
@@ -98,7 +98,7 @@ def document_of(state: State, category: Category | None, tag: Tag, before: Docum
 
 
 def quarantine_record(row: Row, files: Mapping[str, str]) -> Document:
-    """The record of a rejection; `files` are names by ingestion. A replay keeps its `registered_at` (milliseconds) and `position`."""
+    """The record of a rejection; `files` are names by ingestion. A replay reuses `registered_at` (milliseconds) and `position`."""
     return {
         "_id": row["id"],
         "topic": row["topic"],
@@ -110,13 +110,13 @@ def quarantine_record(row: Row, files: Mapping[str, str]) -> Document:
         "reason": row["reason"],
         "raw": None if row["raw"] is None else Binary(row["raw"]),
         "source": _source(row, files),
-        # Somebody has decided on those already.
+        # The withdrawal has already decided about these.
         "status": DISCARDED if row["reason"] == Reason.WITHDRAWN else OPEN,
     }
 
 
 def file_names(database: Database[Document], rows: Iterable[Row]) -> dict[str, str]:
-    """Names of the files that rejections came from, by ingestion, which is registered before its first event is sent."""
+    """The names of the files that rejections came from, by ingestion. An ingestion is registered before its first event is sent."""
     from_files = {row["ingestion"] for row in rows} - {None}
     named = database.ingestion.find({"_id": {"$in": list(from_files)}}, {"name": True}) if from_files else ()
     return {one["_id"]: one["name"] for one in named}

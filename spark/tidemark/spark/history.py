@@ -1,7 +1,7 @@
-"""History from the raw events: any range of days in one pass, by the transforms that the stream has.
+"""History from the raw events: any range of days in one pass, with the transforms of the stream.
 
-What a product was on a day is its highest version among those observed by the day's end. So each product changes the cube only on
-days on which it was observed, by its state then less its state before; summed up from the first day on, these changes are the days.
+A product's state on a day is its highest version observed by the end of that day. So a product changes the cube only on days on which it
+was observed, by its new state minus its previous one. The running sum of these changes gives the cube of each day.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 from tidemark.catalog.cube import MEASURES, Cell
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.rules import DAY_MS, RULES, Rules
+from tidemark.catalog.words import counted
 from tidemark.serving import history
 from tidemark.serving.cells import Cells
 from tidemark.serving.database import Document
@@ -34,13 +35,15 @@ _SUMMED = (*_DIMENSIONS, *MEASURES)
 
 
 def compute(lake: Lake, database: Database[Document], first: date, last: date, rules: Rules = RULES) -> Counter[Put]:
-    """Computes the days from the first to the last, both included; how many were written, and how many were not and why."""
+    """Computes the days from the first to the last, both inclusive. Returns how many were written, and how many were not and why."""
     return _compute(lake, lake.landed(), database, {*days(first, last)}, rules)
 
 
 def refresh(lake: Lake, database: Database[Document], last: date, rules: Rules = RULES) -> Counter[Put]:
-    """Computes what is not as the raw history has it: days up to the last that are due and missing, and days that are held of other
-    rules, or from before something landed that was observed by them; the last one in any case.
+    """Computes the days up to the last that are missing or outdated, and the last one in any case.
+
+    Missing are days that are due and not stored. Outdated are stored days computed under other rules, or before the landing of an event
+    that was observed by their end.
     """
     landed, fingerprint = lake.landed(), rules.fingerprint()
     before = history.searched(database, fingerprint)
@@ -62,12 +65,12 @@ def _compute(lake: Lake, landed: Landed, database: Database[Document], wanted: C
         for day, cells in _days(lake, landed, wanted, rules):
             put = history.put(database, day, landed.landing, rules.fingerprint(), cells)
             done[put] += 1
-            log.info("%s: %d cells, %s", day, len(cells), put)
+            log.info("%s: %s, %s", day, counted(len(cells), "cell"), put)
     return done
 
 
 def _observed(lake: Lake, after: int, until: int, rules: Rules) -> frozenset[date]:
-    """The days on which products were observed by events of the landings after one and up to another."""
+    """The days on which products were observed, in the events of the landings from `after` (exclusive) to `until` (inclusive)."""
     rows = transforms.observed(lake.landings(after, until), settings().category_topic, rules)
     number = F.floor(F.col("version.observed_at") / DAY_MS)
     found = rows.where(F.col("kind") == transforms.PRODUCT).select(number.alias("day")).distinct().collect()
@@ -75,12 +78,12 @@ def _observed(lake: Lake, after: int, until: int, rules: Rules) -> frozenset[dat
 
 
 def _days(lake: Lake, landed: Landed, wanted: Collection[date], rules: Rules) -> Iterator[tuple[date, Cells]]:
-    """The cube of each of these days, in their order. A day whose cube is that of the day before is there like any other."""
+    """The cube of each of these days, in order. Days without changes are included."""
     if not wanted:
         return
     first, last = min(wanted), max(wanted)
     changes = _changes(lake, landed, first, last, rules)
-    # One task merges what is few by then: a global sort would run everything twice, to find out about the days first.
+    # One task merges the few remaining rows: a global sort would run everything twice, to sample the days first.
     rows = iter(changes.coalesce(1).sortWithinPartitions("day").toLocalIterator())
     cube: dict[Cell, list[int]] = {}
     row = next(rows, None)
@@ -92,7 +95,7 @@ def _days(lake: Lake, landed: Landed, wanted: Collection[date], rules: Rules) ->
 
 
 def _add(cube: dict[Cell, list[int]], row: Row) -> None:
-    """A cell whose sums have become 0 is no cell."""
+    """Adds a change. A cell whose sums become 0 is dropped."""
     cell = cell_of(row)
     sums = [before + more for before, more in zip(cube.get(cell, [0] * len(MEASURES)), sums_of(row), strict=True)]
     if any(sums):
@@ -102,9 +105,9 @@ def _add(cube: dict[Cell, list[int]], row: Row) -> None:
 
 
 def _changes(lake: Lake, landed: Landed, first: date, last: date, rules: Rules) -> DataFrame:
-    """How the sums of cells change from day to day: the day's number, the cell's dimensions, the measures.
+    """The changes of the cells' sums from day to day: the day's number, the dimensions of the cell, the measures.
 
-    Day 0 is the first one, with all that was observed before it.
+    Day 0 is the first one; it includes everything observed before it.
     """
     observed = transforms.observed(lake.events(TideMark(), landed.mark), settings().category_topic, rules).select(*transforms.CUBED)
     moment = F.col("version.observed_at")
@@ -120,7 +123,7 @@ def _changes(lake: Lake, landed: Landed, first: date, last: date, rules: Rules) 
 
 
 def _taken_back(name: str) -> Column:
-    """A state with its measures negated; null where there is none."""
+    """A state with its measures negated; null if there is none."""
     state = F.col(name)
     dimensions = [state[one].alias(one) for one in _DIMENSIONS]
     return F.when(state.isNotNull(), F.struct(*dimensions, *((-state[measure]).alias(measure) for measure in MEASURES)))

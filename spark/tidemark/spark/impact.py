@@ -1,4 +1,4 @@
-"""What the reports would be by other rules: a full recomputation that writes nothing."""
+"""The reports under other rules: a full recomputation that writes nothing."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tidemark.spark import transforms
 from tidemark.spark.documents import cell_of, sums_of
 from tidemark.spark.lake import Lake
 
-_CATEGORIES = 10  # that change most
+_CATEGORIES = 10  # number of categories listed, those with the largest changes
 _PRODUCTS = MEASURES.index("products")
 
 
 def render_impact(lake: Lake, database: Database[Document], rules: Rules) -> str:
-    """In Markdown: the served catalog beside the one of all that has been landed, by these rules."""
+    """Markdown: the served catalog beside the one recomputed from all landed events under these rules."""
     landed = lake.landed().mark
     with lake.tasks_for(TideMark().behind(landed)):
         rows = transforms.observed(lake.events(TideMark(), landed), settings().category_topic, rules)
@@ -39,11 +39,11 @@ def render_impact(lake: Lake, database: Database[Document], rules: Rules) -> str
 
 
 def _categories(served: Cells, then: Cells, names: Mapping[int, str]) -> Iterable[str]:
-    """Those that gain or lose most products."""
+    """The categories that gain or lose the most products."""
     change: Counter[int] = Counter()
     for cube, sign in ((then, 1), (served, -1)):
         for cell, sums in cube.items():
             change[cell.category_id] += sign * sums[_PRODUCTS]
     most = sorted(((number, by) for number, by in change.items() if by), key=lambda one: (-abs(one[1]), one[0]))[:_CATEGORIES]
     for number, by in most:
-        yield f"- {names.get(number, f'category {number}')}: {by:+,} products"
+        yield f"- {names.get(number, f'category {number}')}: {by:+,} {'product' if abs(by) == 1 else 'products'}"

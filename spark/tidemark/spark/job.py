@@ -1,4 +1,4 @@
-"""Runs a command of the batch layer as a process of its own, which dies with whoever runs it. Knows nothing of Spark itself."""
+"""Runs a command of the batch layer in its own process, which dies with its caller. Does not import Spark."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from typing import Any
 
 from tidemark.settings import settings
 
-FAILED_PERMANENTLY = 2  # the command's exit status where another attempt would end the same
+FAILED_PERMANENTLY = 2  # the command's exit status if another attempt would fail in the same way
 STOP_SECONDS = 10.0
 
 _PR_SET_PDEATHSIG = 1
-_STAMP = re.compile(r"^\S+ \S+ (INFO|WARNING|ERROR) ")  # when and how grave, as spark.batch logs it
+_STAMP = re.compile(r"^\S+ \S+ (INFO|WARNING|ERROR) ")  # time and level of a line logged by spark.batch
 
 log = logging.getLogger("tidemark.batch")
 
 
 class JobFailed(Exception):
-    """The command has failed; says its last line. Another attempt may succeed."""
+    """The command has failed; the message is its last line. Another attempt may succeed."""
 
 
 class JobFailedPermanently(Exception):
-    """The command has failed, and would again; says its last line."""
+    """The command has failed, and would fail again; the message is its last line."""
 
 
 def run(command: str, *arguments: object) -> Any:
-    """Runs `python -m tidemark.spark.batch COMMAND ARGUMENTS` and returns its result; its lines go to the log.
+    """Runs `python -m tidemark.spark.batch COMMAND ARGUMENTS` and returns its result. Its output goes to the log.
 
-    Raises JobFailed or JobFailedPermanently. Whatever ends the caller ends the process, too, and with it its JVM.
+    Raises JobFailed or JobFailedPermanently. When the caller ends, for whatever reason, the process and its JVM end, too.
     """
     settings().jobs.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings().jobs) as folder:
@@ -64,7 +64,7 @@ def run(command: str, *arguments: object) -> Any:
 
 
 def _log_lines(process: subprocess.Popen[str]) -> str:
-    """Passes the process's lines on; returns what the last one says."""
+    """Logs the process's output; returns the message of its last line."""
     last = ""
     assert process.stdout is not None
     for line in process.stdout:
@@ -74,12 +74,12 @@ def _log_lines(process: subprocess.Popen[str]) -> str:
 
 
 def _die_with_parent() -> None:
-    """The kernel ends this process when its parent has ended, however it did. The JVM ends when nobody writes to it any more."""
+    """Lets the kernel kill this process when its parent ends for any reason. The JVM ends when its standard input is closed."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Ends the process's group, its JVM and workers with it."""
+    """Ends the process group, including the JVM and workers."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)

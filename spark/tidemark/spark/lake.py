@@ -1,8 +1,8 @@
-"""The master dataset in Delta Lake: all raw events, append-only, and the states that publications are made of.
+"""The raw history in Delta Lake: all raw events, append-only, and the states that publications are made of.
 
-Table `events` holds what Kafka held, as it came, with the number of the landing that brought it. Table `states` holds layers: the
-states of the events between two marks, or of all below one. A publication names its layers; the newest of each product, over all of
-them, is its state. Layers are written once and never changed, so that publications may branch and attempts may overlap.
+Table `events` holds Kafka's records unchanged, with the number of their landing. Table `states` holds layers: the states of the events
+between two marks, or of all events below one. A publication names its layers; the newest state of a product over these layers is its
+state. Layers are immutable, so publications may branch and attempts may overlap.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ log = logging.getLogger(__name__)
 
 _EVENTS = """topic STRING, partition INT, offset BIGINT, timestamp BIGINT, key BINARY, value BINARY,
     headers ARRAY<STRUCT<key: STRING, value: BINARY>>, landing BIGINT"""
-_STATE_PROPERTIES = {"delta.dataSkippingNumIndexedCols": "0"}  # a layer is read whole: a tenth of writing it would go into statistics
-# Statistics by file of these alone: they say which files a mark needs, and those of values would be large.
+_STATE_PROPERTIES = {"delta.dataSkippingNumIndexedCols": "0"}  # layers are read whole: statistics would take a tenth of the write time
+# File statistics of these columns only: they select the files for a mark; statistics of values would be large.
 _EVENT_PROPERTIES = {"delta.appendOnly": "true", "delta.dataSkippingStatsColumns": "topic,partition,offset,timestamp,landing"}
-_TOPIC_ID = "tidemark.topic."  # a table property for each topic
+_TOPIC_ID = "tidemark.topic."  # prefix of a table property per topic
 
-_LANDING = "tidemark-landing"  # whose numbers Delta keeps beside the table: a number is written once
+_LANDING = "tidemark-landing"  # Delta's application id: its transaction log accepts each landing number once
 
 _ROWS_A_TASK = 250_000
 _LISTING_TASKS = 8
-_COMPACTED_BYTES = 128 * 1024 * 1024  # at most; files of half of that are left as they are
+_COMPACTED_BYTES = 128 * 1024 * 1024  # largest compacted file; files of at least half this size are left as they are
 _CONFLICT = re.compile(r"DELTA_(CONCURRENT|METADATA_CHANGED|PROTOCOL_CHANGED)\w*|(Concurrent|MetadataChanged|ProtocolChanged)\w*Exception")
 _ATTEMPTS = 5
 
@@ -46,19 +46,19 @@ _Answer = TypeVar("_Answer")
 
 
 class LostStates(Exception):
-    """Layers that a publication names are not in the state table."""
+    """Layers that a publication names are missing in the state table."""
 
 
 @dataclass(frozen=True)
 class Landed:
-    """What the table of events holds: the mark below which it holds everything, and the number of the newest landing, 0 before any."""
+    """The contents of table `events`: the mark below which it is complete, and the number of the newest landing (0: none)."""
 
     mark: TideMark
     landing: int
 
 
 class Lake:
-    """The tables under a folder or URL; they are created where they are not there."""
+    """The tables under a folder or URL. They are created if they do not exist."""
 
     def __init__(self, spark: SparkSession, url: str) -> None:
         self._spark = spark
@@ -68,7 +68,7 @@ class Lake:
     # raw events -----------------------------------------------------------------------------------------------------------
 
     def landed(self) -> Landed:
-        """What has been landed, as the table itself says: nothing else remembers it."""
+        """What has been landed. The table itself is the only record of it."""
         found = self._read(self._events).groupBy("topic", "partition").agg(F.max("offset").alias("last"), F.max("landing").alias("landing"))
         rows = found.collect()
         return Landed(
@@ -77,9 +77,9 @@ class Lake:
         )
 
     def append(self, events: DataFrame, landing: int) -> None:
-        """Appends events as that landing, all or none.
+        """Appends events as that landing, atomically.
 
-        Where somebody else has appended that landing, nothing is: what landed() says afterwards tells.
+        Appends nothing if another process has already made that landing; landed() then shows it.
         """
         writer = events.withColumn("landing", F.lit(landing).cast("bigint")).write.format("delta").mode("append")
         try:
@@ -87,48 +87,49 @@ class Lake:
         except (PySparkException, Py4JError) as error:
             if not _CONFLICT.search(str(error)):
                 raise
-            log.info("landing %d has been made by somebody else at the same time", landing)
+            log.info("another process has made landing %d at the same time", landing)
 
     def events(self, start: TideMark, end: TideMark) -> DataFrame:
         """The events at or beyond one mark and below another."""
         return self._read(self._events).where(_between(start, end)).drop("landing")
 
     def landings(self, after: int, until: int) -> DataFrame:
-        """The events that the landings after one and up to another have brought."""
+        """The events of the landings from `after` (exclusive) to `until` (inclusive)."""
         return self._read(self._events).where((F.col("landing") > after) & (F.col("landing") <= until)).drop("landing")
 
     def topics(self) -> dict[str, str]:
-        """Kafka's ids of the topics whose events have been landed, by name."""
+        """Kafka's ids of the topics whose events have been landed, by topic name."""
         rows = self._sql(f"SHOW TBLPROPERTIES {_table(self._events)}").collect()
         return {row["key"].removeprefix(_TOPIC_ID): row["value"] for row in rows if row["key"].startswith(_TOPIC_ID)}
 
     def remember_topics(self, identities: Mapping[str, str]) -> None:
-        """Keeps the ids of topics that have none yet."""
+        """Stores the ids of topics that have none yet."""
         if new := {_TOPIC_ID + topic: identity for topic, identity in identities.items() if topic not in self.topics()}:
             self._sql(f"ALTER TABLE {_table(self._events)} SET {_properties(new)}")
 
     # states ---------------------------------------------------------------------------------------------------------------
 
     def write_layer(self, layer: int, states: DataFrame) -> None:
-        """Writes a layer whose number nobody else has."""
+        """Writes a layer; its number must be unique."""
         rows = states.withColumn("layer", F.lit(layer).cast("bigint")).write.format("delta").options(**_STATE_PROPERTIES)
         rows.partitionBy("layer").mode("append").save(self._states)
 
     def layers(self) -> set[int]:
-        """The layers there are. One without any state is none."""
+        """The existing layers. A layer without states does not exist."""
         if not self._is_table(self._states):
             return set()
         return {row["layer"] for row in self._read(self._states).select("layer").distinct().collect()}
 
     def require_layers(self, layers: Collection[int]) -> None:
-        """Raises LostStates where one of them is not there."""
+        """Raises LostStates if one of them is missing."""
         if lost := set(layers) - self.layers():
             raise LostStates(
-                f"the state table does not hold layers {sorted(lost)}: run the nightly batch with mode=full, then take that one"
+                f"the state table lacks {'layer' if len(lost) == 1 else 'layers'} {', '.join(map(str, sorted(lost)))}: "
+                "run the nightly batch with mode=full, then use its publication"
             )
 
     def states(self, layers: Collection[int], *names: str) -> DataFrame:
-        """The states that these layers make together, as transforms.states() leaves them; of these columns only, where they are named."""
+        """The combined states of these layers, as transforms.states() returns them; only the named columns, if any are named."""
         if not layers:
             return self._nothing(*names)
         rows = self._read(self._states).where(F.col("layer").isin(*layers)).drop("layer")
@@ -136,7 +137,7 @@ class Lake:
         return transforms.states(rows) if len(layers) > 1 else rows
 
     def drop_layers(self, layers: Collection[int]) -> None:
-        """Drops layers, and of what has been dropped the files that no reader can have open any more."""
+        """Drops layers, and deletes files of dropped layers that no reader can still have open."""
         if layers:
             self._sql(f"DELETE FROM {_table(self._states)} WHERE layer IN ({', '.join(map(str, sorted(layers)))})")
             self._vacuum(self._states)
@@ -144,9 +145,9 @@ class Lake:
     # upkeep ---------------------------------------------------------------------------------------------------------------
 
     def compact(self) -> int:
-        """Writes small files of raw events together as larger ones of the same events; returns how many files there are less.
+        """Compacts small files of raw events into larger ones. Returns by how many files the table has shrunk.
 
-        Landings go on meanwhile. The former files stay until vacuum() finds them a week old.
+        Landings continue meanwhile. The former files stay until vacuum() finds them a week old.
         """
         name = "spark.databricks.delta.optimize.{}FileSize"
         with self._options({name.format("min"): _COMPACTED_BYTES // 2, name.format("max"): _COMPACTED_BYTES}):
@@ -154,15 +155,15 @@ class Lake:
         return int(metrics["numFilesRemoved"] - metrics["numFilesAdded"])
 
     def vacuum(self) -> None:
-        """Deletes files that no version of a table needs and none has needed for a week (Delta's own retention): no reader is that slow.
+        """Deletes files that the newest version of a table has not needed for a week (Delta's default retention). No reader is that slow.
 
-        All that is read are newest versions, in which no event is ever missing and each layer is there that a publication names.
+        Only newest versions are read. They contain every event, and every layer that a publication names.
         """
         for path in self._there():
             self._vacuum(path)
 
     def sizes(self) -> dict[str, tuple[int, int]]:
-        """Files and bytes of each table's newest version."""
+        """Files and bytes of the newest version of each table."""
         found = {path: self._sql(f"DESCRIBE DETAIL {_table(path)}").collect()[0] for path in self._there()}
         return {path.rpartition("/")[2]: (row["numFiles"], row["sizeInBytes"]) for path, row in found.items()}
 
@@ -170,13 +171,13 @@ class Lake:
 
     @contextmanager
     def tasks_for(self, rows: int) -> Iterator[None]:
-        """As many tasks after a shuffle as keep each one's rows few, so that memory does not grow with the history."""
+        """Sets the number of shuffle partitions so that each has few rows and memory does not grow with the history."""
         with self._options({"spark.sql.shuffle.partitions": max(2, ceil(rows / _ROWS_A_TASK))}):
             yield
 
     @contextmanager
     def _options(self, options: Mapping[str, int]) -> Iterator[None]:
-        """Options of the session, for a while."""
+        """Sets session options while inside."""
         before = {name: self._spark.conf.get(name, None) for name in options}
         for name, value in options.items():
             self._spark.conf.set(name, str(value))
@@ -190,7 +191,7 @@ class Lake:
                     self._spark.conf.set(name, former)
 
     def _vacuum(self, path: str) -> None:
-        # By default ten thousand tasks list the files, however few they are.
+        # By default ten thousand tasks list the files, however few there are.
         with self._options({"spark.sql.sources.parallelPartitionDiscovery.parallelism": _LISTING_TASKS}):
             self._sql(f"VACUUM {_table(path)}")
 
@@ -219,7 +220,7 @@ class Lake:
 
 
 def _again_where_others_were_faster(act: Callable[[], _Answer]) -> _Answer:
-    """Delta refuses a change that was planned on what is no longer so; planned anew it goes through."""
+    """Retries a change that Delta refuses because of a concurrent one: planned again, it succeeds."""
     for _ in range(_ATTEMPTS - 1):
         try:
             return act()

@@ -1,4 +1,4 @@
-"""Landing: copies from Kafka to the raw history what it does not hold yet, however far the stream has come."""
+"""Landing: copies events that the raw history does not hold yet from Kafka, independently of the stream's progress."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.catalog.words import counted
 from tidemark.serving.ledger import TopicsRecreated
 from tidemark.settings import settings
 from tidemark.spark.lake import Lake
@@ -18,13 +19,13 @@ from tidemark.spark.transforms import events
 
 log = logging.getLogger(__name__)
 
-MOST_OFFSETS = 1_000_000  # of a partition in one landing, so that one cut short has not much to repeat
+MOST_OFFSETS = 1_000_000  # per partition and landing, to limit what an interrupted landing must repeat
 
 
 def land(spark: SparkSession, lake: Lake, most: int = MOST_OFFSETS) -> TideMark:
-    """Lands what lies between the table's own mark and the log's end as it is found; returns the mark reached.
+    """Lands the events between the table's own mark and the current end of the log; returns the mark reached.
 
-    Raises UnfitTopic, TopicsRecreated, MissingOffsets. What has been landed by then stays landed.
+    Raises UnfitTopic, TopicsRecreated, MissingOffsets. Events landed by then stay landed.
     """
     before = now = lake.landed()
     found = describe_log()
@@ -36,14 +37,14 @@ def land(spark: SparkSession, lake: Lake, most: int = MOST_OFFSETS) -> TideMark:
         if not todo:
             break
         records = events(_read(spark, todo))
-        if not records.isEmpty():  # one without rows would take a number that no row tells of
+        if not records.isEmpty():  # a landing without rows would use a number that no row records
             _append(lake, records, now.landing + 1)
             now = lake.landed()
         elif all(until == end[key] for key, (_, until) in todo.items()):
-            break  # what is left are offsets without events, as transactions leave them
+            break  # only offsets without events are left, as transactions leave them
         else:
             most *= 2
-    log.info("%d offsets landed; the raw history reaches %s", before.mark.behind(now.mark), now.mark)
+    log.info("%s landed; the raw history reaches %s", counted(before.mark.behind(now.mark), "offset"), now.mark)
     return now.mark
 
 
@@ -51,10 +52,10 @@ def _append(lake: Lake, records: DataFrame, landing: int) -> None:
     try:
         lake.append(records, landing)
     except PySparkException:
-        _require(lake, describe_log(), lake.landed().mark)  # if something is wrong with the log, that is what Spark has stumbled over
+        _require(lake, describe_log(), lake.landed().mark)  # a problem of the log explains more than Spark's error
         raise
-    # Spark reads on where it was, whatever stands there. Events of a topic created again while they were read lie beyond every
-    # mark of the ledger's, which never goes on in such a topic, so that nothing is made of them.
+    # Spark continues at its offsets even if the topic was recreated meanwhile. Such events lie beyond every mark that the ledger will
+    # reach, because it never continues in a recreated topic, so they are never used.
     require_topics(lake, identities())
 
 
@@ -78,17 +79,17 @@ def _read(spark: SparkSession, todo: Mapping[TopicPartition, tuple[int, int]]) -
 
 
 def require_topics(lake: Lake, found: Mapping[str, str]) -> None:
-    """Raises TopicsRecreated where a topic is not the one whose events have been landed."""
+    """Raises TopicsRecreated if a topic is not the one whose events have been landed."""
     for topic, known in lake.topics().items():
         if found.get(topic, known) != known:
             raise TopicsRecreated(
-                f"topic {topic} has id {found[topic]}, the raw history holds events of id {known}: the topic was deleted and created "
-                "again. Bring the former topic back, or start with an empty database (setting TIDEMARK_DATABASE, and TIDEMARK_LAKE "
-                "where that is set)"
+                f"topic {topic} has id {found[topic]}, but the raw history holds events of id {known}: the topic was deleted and "
+                "recreated. Restore the former topic, or start with an empty database (setting TIDEMARK_DATABASE, and TIDEMARK_LAKE "
+                "if it is set)"
             )
 
 
 def _require(lake: Lake, found: Log, landed: TideMark) -> None:
     require_topics(lake, found.identities)
-    # Of topics that the settings name: a raw history may hold others.
+    # Only the topics of the settings: a raw history may hold others.
     found.require(TideMark({key: offset for key, offset in landed.items() if key.topic in found.identities}))

@@ -1,4 +1,4 @@
-"""The Kafka log as Spark's entry points need it: which topics, which offsets there are, and whether they may be relied on."""
+"""The Kafka log for Spark's entry points: the topics, the available offsets, and whether they are safe to read."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from tidemark.settings import settings
 
 
 class UnfitTopic(Exception):
-    """A topic is missing, or configured so that events could be lost or misdated."""
+    """A topic is missing, or its configuration could lose or misdate events."""
 
 
 class MissingOffsets(Exception):
-    """Events that are still needed have left the log, or the log is shorter than what was read from it."""
+    """Events that are still needed are no longer in the log, or the log ends before an offset already read."""
 
 
 @dataclass(frozen=True)
 class Log:
-    """The topics at one moment: id by topic, and for each partition the first offset kept and the end (exclusive)."""
+    """The topics at one moment: id by topic, and for each partition the first available offset and the end (exclusive)."""
 
     identities: Mapping[str, str]
     starts: Mapping[TopicPartition, int]
     ends: Mapping[TopicPartition, int]
 
     def require(self, mark: TideMark) -> None:
-        """Raises MissingOffsets, naming topic, partition and offsets, where reading on from the mark is not possible."""
+        """Raises MissingOffsets, with topic, partition and offsets, if the log cannot be read from the mark on."""
         missing = [
-            f"{topic}/{partition}: offsets {mark[key]} to {start - 1} have left the log (retention)"
+            f"{topic}/{partition}: {_removed(mark[key], start - 1)} removed by retention"
             for key, start in self.starts.items()
             if start > mark[key]
             for topic, partition in [key]
@@ -49,16 +49,20 @@ class Log:
         ]
         if missing:
             raise MissingOffsets(
-                "the log does not hold what must be read next, so reading on would lose events: " + "; ".join(missing)
+                "the next offsets to read are not in the log, so continuing would lose events: " + "; ".join(missing)
                 + ". Nothing has been changed. Restore the topic, or rebuild from the raw history"
             )  # fmt: skip
 
     def starting_offsets(self, mark: TideMark) -> str:
-        """Spark's startingOffsets from a mark: every partition there is, named."""
+        """Spark's startingOffsets for a mark; names every existing partition."""
         by_topic: dict[str, dict[str, int]] = {}
         for key in self.ends:
             by_topic.setdefault(key.topic, {})[str(key.partition)] = mark[key]
         return json.dumps(by_topic)
+
+
+def _removed(first: int, last: int) -> str:
+    return f"offset {first} has been" if first == last else f"offsets {first} to {last} have been"
 
 
 def _client(servers: str) -> KafkaAdminClient:
@@ -74,16 +78,16 @@ def _admin() -> Iterator[KafkaAdminClient]:
         client.close()
 
 
-# For what every micro-batch asks twice: to connect takes several times as long as to ask.
+# Every micro-batch uses it twice: connecting takes several times as long as the request.
 _lasting_client = lru_cache(maxsize=1)(_client)
 
 
 def identities() -> dict[str, str]:
-    """Ids of the topics by name, as they are. Raises UnfitTopic where one is missing."""
+    """The current ids of the topics, by name. Raises UnfitTopic if one is missing."""
     client = _lasting_client(settings().kafka)
     try:
         described = _described(client)
-    except KafkaError:  # it may only be the connection: a new one tells
+    except KafkaError:  # possibly only the connection: try a new one
         _lasting_client.cache_clear()
         client.close()
         described = _described(_lasting_client(settings().kafka))
@@ -91,7 +95,7 @@ def identities() -> dict[str, str]:
 
 
 def describe_log() -> Log:
-    """The log as it is. Raises UnfitTopic where a topic is missing or its configuration does not keep events safe."""
+    """The current log. Raises UnfitTopic if a topic is missing or its configuration does not keep events safe."""
     with _admin() as client:
         described = _described(client)
         resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in described]
@@ -118,5 +122,5 @@ def describe_log() -> Log:
 def _described(client: KafkaAdminClient) -> dict[str, Any]:
     found = {one["name"]: one for one in client.describe_topics(list(settings().topics)) if one.get("partitions")}
     if missing := [topic for topic in settings().topics if topic not in found]:
-        raise UnfitTopic(f"Kafka at {settings().kafka} has no topic {' nor '.join(missing)}: run `python -m tidemark.ingest.topics`")
+        raise UnfitTopic(f"Kafka at {settings().kafka} has no topic {' or '.join(missing)}: run `python -m tidemark.ingest.topics`")
     return found

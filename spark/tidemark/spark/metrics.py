@@ -1,4 +1,4 @@
-"""What the stream's /metrics shows, for Prometheus. What only MongoDB knows is asked at each look, and left out where it is not known."""
+"""The stream's /metrics, for Prometheus. Values that only MongoDB has are read at each scrape, and left out if they are not available."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tidemark.serving.ledger import LEDGER
 from tidemark.serving.operations import LOOKED_AT_LATELY
 from tidemark.settings import settings
 
-ANSWER_SECONDS = 2.0  # within which MongoDB must answer a look
+ANSWER_SECONDS = 2.0  # timeout of MongoDB at a scrape
 
-EVENTS = Counter("tidemark_speed_events", "Events served, the rejected ones included")
+EVENTS = Counter("tidemark_speed_events", "Events served, including rejected ones")
 REJECTED = Counter("tidemark_speed_rejected_events", "Events that were rejected")
 SECONDS = Histogram(
     "tidemark_speed_micro_batch_seconds",
@@ -32,25 +32,25 @@ log = logging.getLogger("tidemark.speed")
 
 
 def committed(events: int, rejected: int, seconds: float) -> None:
-    """Counts a micro-batch."""
+    """Counts a committed micro-batch."""
     EVENTS.inc(events)
     REJECTED.inc(rejected)
     SECONDS.observe(seconds)
 
 
 class Progress(Collector):
-    """How far the stream has come, by the ledger and by whoever looks where the log ends."""
+    """The stream's progress, from the ledger and the watcher of the log's end."""
 
     def __init__(self, database: Database[Document]) -> None:
         self._database = database
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing, so that nobody is asked before the first look."""
+        """Nothing, so that registering this collector does not query MongoDB."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
         behind = GaugeMetricFamily(
-            "tidemark_speed_behind_events", "Offsets of the log that are not served, where that is known", labels=("topic", "partition")
+            "tidemark_speed_behind_events", "Offsets of the log that are not served yet, if known", labels=("topic", "partition")
         )
         committed = GaugeMetricFamily("tidemark_speed_committed_timestamp_seconds", "When the last micro-batch was committed")
         try:
@@ -61,15 +61,19 @@ class Progress(Collector):
                 if at := ledger.get("committed_at"):
                     committed.add_metric((), at.timestamp())
         except PyMongoError as error:
-            log.warning("not known for /metrics: %s", error)
+            log.warning("metrics from MongoDB are not available: %s", error)
         yield from (behind, committed)
 
 
 def serve(database: Database[Document]) -> None:
-    """Serves /metrics at the address of the settings until the process ends. A taken port is no reason not to run."""
+    """Serves /metrics at the address of the settings until the process ends. If the port is taken, it only logs a warning."""
     try:
         start_http_server(settings().speed_metrics_port, settings().speed_metrics_host)
     except OSError as error:
-        log.warning("no /metrics at %s: %s. Choose another port with TIDEMARK_SPEED_METRICS_PORT", settings().speed_metrics_url, error)
+        log.warning(
+            "cannot serve metrics at %s: %s. Choose another port with TIDEMARK_SPEED_METRICS_PORT",
+            settings().speed_metrics_url,
+            error.strerror,
+        )
         return
     REGISTRY.register(Progress(database))

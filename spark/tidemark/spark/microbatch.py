@@ -1,7 +1,7 @@
 """One micro-batch, step by step: one pass of Spark over the events, then one transaction.
 
-Products are written ahead under this micro-batch's tag, which says nothing until the ledger commits it together with the
-cells' differences and the offsets. Nothing else remembers progress, so it does not matter where any of it is cut off.
+Products are written ahead under this micro-batch's tag, which has no effect until the ledger commits it together with the differences of
+the cells and the offsets. Nothing else records progress, so the micro-batch may be interrupted anywhere.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ log = logging.getLogger(__name__)
 
 
 class NewPartition(Exception):
-    """Events came from a partition that the stream did not start with: it starts again, naming all."""
+    """Events come from a partition that did not exist when the stream started: it restarts with all partitions."""
 
 
 @dataclass
 class MicroBatches:
-    """The stream's own state between micro-batches: where it is, and which names categories have.
+    """The stream's state between micro-batches: its offsets and the names of categories.
 
-    Only the ledger's generation may move on from here, so what this holds is the truth until somebody fences it.
+    Only this generation can commit, so this state is authoritative until the stream is fenced off.
     """
 
     database: Database[Document]
@@ -61,13 +61,13 @@ class MicroBatches:
         }
 
     def run(self, observed: DataFrame, number: int) -> None:
-        """Applies micro-batch `number` (consecutive from 0) of rows as transforms.observed has them.
+        """Applies micro-batch `number` (consecutive from 0). Rows are those of transforms.observed.
 
-        Raises Fenced, NewPartition, or whatever Spark and MongoDB raise.
+        Raises Fenced, NewPartition, or errors of Spark and MongoDB.
         """
         started = time.monotonic()
-        # Spark reads on where it was, whatever stands there. Asked before, nothing of another topic is written; asked again
-        # after the reading, the ids vouch for what was read.
+        # Spark continues at its offsets even in a recreated topic. The check before keeps its events from being written; the check after
+        # reading confirms that what was read came from the same topics.
         self.ledger.require_topics(identities())
         rows, seen = self._write_products(observed, Tag(self.ledger.generation, number))
         reached = self._reached(seen)
@@ -98,7 +98,7 @@ class MicroBatches:
         )  # fmt: skip
 
     def _write_products(self, observed: DataFrame, tag: Tag) -> tuple[list[Row], dict[str, Any]]:
-        """Writes products and quarantine, and returns the differences, the categories, and what was seen on the way."""
+        """Writes products and quarantine records. Returns the rows of differences and categories, and the observed metrics."""
         writer = ProductWriter(self.url, self.database.name, tag, self.ledger, self.categories)
         observation = Observation()
         seen = observed.observe(observation, *self._metrics)
@@ -109,7 +109,7 @@ class MicroBatches:
 
     @cached_property
     def _metrics(self) -> list[Column]:
-        """What one pass tells beside its result. Maxima are right also where Spark runs a task twice; the counts are for people."""
+        """Metrics of the pass. Maxima are correct even if Spark runs a task twice; counts are for display only."""
         version = F.col("version")
         known = sorted(self.partitions)
         ends = [
@@ -130,7 +130,7 @@ class MicroBatches:
 
     def _reached(self, seen: Mapping[str, Any]) -> TideMark:
         if seen["unknown"] is not None:
-            raise NewPartition(f"partition {seen['unknown']} is new: starting again with all partitions")
+            raise NewPartition(f"partition {seen['unknown']} is new: restarting with all partitions")
         ends = {key: seen[f"end_{index}"] for index, key in enumerate(sorted(self.partitions))}
         return TideMark({key: self.offsets[key] if end is None else end + 1 for key, end in ends.items()}).joined(self.offsets)
 
@@ -145,7 +145,7 @@ class MicroBatches:
         }
 
     def _rename_products(self, categories: Mapping[int, Category]) -> None:
-        """Products bear their category's name. A late name never overwrites a newer one, whoever writes it."""
+        """Updates the category names stored with products. An older name never overwrites a newer one, whoever writes it."""
         renames = [
             UpdateMany(
                 {"category_id": number, "_tide.category": {"$not": {"$gte": category.version._asdict()}}},

@@ -1,8 +1,7 @@
-"""What a Spark task does with a partition of reduced rows: product documents and quarantine records into MongoDB, differences out.
+"""The Spark task that processes a partition of reduced rows: it writes products and quarantine records to MongoDB and returns differences.
 
-A document's committed view is the document itself, if the ledger has committed its tag, else its `before`. Whatever was
-written by a micro-batch that never committed is looked through, so that a crash, a retried task and any replay with any
-other batching come to the same end.
+A document's committed view is the document itself if the ledger has committed its tag, else its `before`. Writes of micro-batches that
+never committed are thus ignored, so crashes, retried tasks and replays with other batch boundaries all lead to the same result.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from tidemark.spark.documents import CONTRIBUTION, FIELDS, State, document_of, f
 from tidemark.spark.tasks import DOCUMENTS_AT_ONCE, DUPLICATE_KEY, client
 from tidemark.spark.transforms import CATEGORY, PRODUCT
 
-# What a task returns, as Spark's schema: differences by cell (version columns null), and categories (measures null).
+# The result of a task, as a Spark schema: differences by cell (version columns null), and categories (measures null).
 RESULT = ", ".join(
     (
         "kind string, category_id int, price_level int, is_best_seller boolean, category_name string",
@@ -58,7 +57,7 @@ Differences = dict[tuple[Any, ...], tuple[int, ...]]  # measures by cell
 _NOTHING = (0,) * len(MEASURES)
 
 
-# What a task needs of transforms.with_contributions. A version comes in parts: a struct costs several times as much to hand over.
+# The columns of transforms.with_contributions that a task needs. The version is split: a struct costs several times as much to transfer.
 COLUMNS = (
     *("kind", *(f"version.{part}" for part in Version._fields)),
     *dict.fromkeys((*FIELDS.values(), *CONTRIBUTION, "category_name", "topic", "timestamp", "reason", "ingestion", "raw")),
@@ -67,7 +66,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class ProductWriter:
-    """A micro-batch's task: constructed by the driver, called once a partition, maybe more than once.
+    """A micro-batch's task. The driver constructs it; it is called for each partition, possibly more than once.
 
     `categories` are the names before this micro-batch.
     """
@@ -79,7 +78,7 @@ class ProductWriter:
     categories: Mapping[int, Category]
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Rows of COLUMNS to rows of RESULT. Raises Fenced where somebody newer is at work."""
+        """Maps rows of COLUMNS to rows of RESULT. Raises Fenced if a newer generation is at work."""
         database = database_of(client(self.url), self.database)
         differences: Differences = {}
         told: list[dict[str, Any]] = []
@@ -98,7 +97,9 @@ class ProductWriter:
         for asin, state in states.items():
             now = held.get(asin)
             if now is not None and now.tag.generation > self.tag.generation:
-                raise Fenced(f"product {asin} bears generation {now.tag.generation}, this stream is generation {self.tag.generation}")
+                raise Fenced(
+                    f"product {asin} was written by generation {now.tag.generation}, this stream is generation {self.tag.generation}"
+                )
             base = now.committed if now is not None else None
             if base is not None and base.version >= state.version:
                 continue
@@ -106,7 +107,7 @@ class ProductWriter:
             if base is not None:
                 _count(differences, base.contribution, sub)
             if now is not None and now.tag == self.tag and now.version == state.version:
-                continue  # an earlier attempt of this very task has written it
+                continue  # already written by an earlier attempt of this task
             before = base and {"version": versioned(base.version), "contribution": base.contribution}
             document = document_of(state, self.categories.get(state.contribution[0]), self.tag, before)
             if now is None:
@@ -116,7 +117,7 @@ class ProductWriter:
         apply(collection, writes)
 
     def _quarantine(self, database: Database[Document], rows: list[dict[str, Any]]) -> None:
-        """Insert-only: a record that is there, however it was treated since, stays as it is."""
+        """Insert-only: an existing record stays unchanged, whatever its status."""
         if not rows:
             return
         files = file_names(database, rows)
@@ -131,7 +132,7 @@ class ProductWriter:
 
 @contextmanager
 def _no_search_for_cycles() -> Iterator[None]:
-    """Documents by the thousand hold no cycles: Python's search for some would be a third of a task's time."""
+    """Disables the cyclic garbage collector: documents hold no cycles, and it would take a third of a task's time."""
     gc.disable()
     try:
         yield
@@ -140,14 +141,14 @@ def _no_search_for_cycles() -> Iterator[None]:
 
 
 def _slices(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Rows as many as one find's at once."""
+    """Rows in slices of one find's size."""
     for batch in batches:
         for start in range(0, batch.num_rows, DOCUMENTS_AT_ONCE):
             yield batch.slice(start, DOCUMENTS_AT_ONCE)
 
 
 def _count(differences: Differences, contribution: tuple[Any, ...], sign: Callable[[int, int], int]) -> None:
-    """Adds a contribution to its cell, or takes it back."""
+    """Adds a contribution to its cell, or subtracts it."""
     cell, measures = contribution[: len(Cell._fields)], contribution[len(Cell._fields) :]
     differences[cell] = tuple(map(sign, differences.get(cell, _NOTHING), measures))
 

@@ -1,6 +1,6 @@
-"""Rebuild: brings products, categories, quarantine and reports to a publication, wherever they are; the stream goes on from its mark.
+"""Rebuild: resets products, categories, quarantine and reports to a publication; the stream then continues from its mark.
 
-Repair, rollback and the recovery of what was lost are all this one operation. It is idempotent: cut off anywhere, it is run again.
+Repair, rollback and recovery of lost data are this one operation. It is idempotent: if interrupted, it is run again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class Rebuilt(NamedTuple):
-    """How many documents a rebuild has written, and deleted or healed."""
+    """The numbers of documents that a rebuild has written, deleted or healed."""
 
     products: int
     products_removed: int
@@ -43,15 +43,16 @@ class Rebuilt(NamedTuple):
 def rebuild(spark: SparkSession, lake: Lake, database: Database[Document], number: int, rules: Rules = RULES) -> Rebuilt:
     """Rebuilds a publication, or a draft that has been recomputed.
 
-    Raises NoPublication, LostStates, OtherRules, MissingOffsets where the log does not reach back to its mark, TopicsRecreated: all
-    before anything is changed. Raises Fenced where another rebuild is at work; the same one, run again, finishes what was left.
+    Preconditions are checked before anything is changed: raises NoPublication, LostStates, OtherRules, TopicsRecreated, or MissingOffsets
+    if the log does not reach back to the mark. Raises Fenced while another publication is being rebuilt; running the same rebuild again
+    finishes it.
     """
     publication = publications.read(database, number)
     lake.require_layers(publication.states())
     if publication.rules not in (rules.fingerprint(), None):
         raise OtherRules(
-            f"publication {number} was made by rules {publication.rules}, in force are {rules.fingerprint()}: with its numbers the reports "
-            "would be neither. Bring those rules back, or run the nightly batch with mode=full"
+            f"publication {number} was made under rules {publication.rules}, but rules {rules.fingerprint()} are in force: the reports "
+            "would mix both. Restore the former rules, or run the nightly batch with mode=full"
         )
     before, found = ledger.read(database), describe_log()
     before.require_topics(found.identities)
@@ -89,11 +90,11 @@ def _restore(
 
 
 def _newest_rejections(lake: Lake, publication: Publication) -> DataFrame:
-    """One event of each rejected source, the one that a micro-batch would keep."""
+    """One event of each rejected source: the one that a micro-batch would keep."""
     rows = lake.states(publication.states(), "kind", "id", "version", "topic", "timestamp", "reason", "ingestion", "raw")
     return transforms.newest(rows.where(F.col("kind") == transforms.REJECTION))
 
 
 def _count(done: DataFrame) -> int:
-    """Runs it. The sum is null where there was nothing to do."""
+    """Runs the tasks and returns the number of documents. The sum is null if there was nothing to do."""
     return int(done.agg(F.sum("done")).collect()[0][0] or 0)

@@ -1,4 +1,4 @@
-"""What Spark tasks do in a rebuild: documents are replaced, inserted and deleted only as they were read, under the rebuild's own tag."""
+"""The Spark tasks of a rebuild: compare-and-set inserts, replacements and deletions under the rebuild's own tag."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tidemark.spark.committed_view import apply, as_read
 from tidemark.spark.documents import document_of, file_names, quarantine_record, state_of, version_of
 from tidemark.spark.tasks import client, slices
 
-DONE = "done bigint"  # documents, as Spark's schema
+DONE = "done bigint"  # number of documents, as a Spark schema
 _DONE_ARROW = pa.schema([("done", pa.int64())])
 
 
 @dataclass(frozen=True)
 class Restorer:
-    """Whose tasks these are: the database and the rebuild's tag."""
+    """Base of the tasks: the database and the rebuild's tag."""
 
     url: str
     database: str
@@ -34,12 +34,12 @@ class Restorer:
 
     def require_own(self, asin: str, tag: Tag) -> None:
         if tag.generation > self.tag.generation:
-            raise Fenced(f"product {asin} bears generation {tag.generation}, this rebuild is generation {self.tag.generation}")
+            raise Fenced(f"product {asin} was written by generation {tag.generation}, this rebuild is generation {self.tag.generation}")
 
 
 @dataclass(frozen=True)
 class ProductRestorer(Restorer):
-    """Rows of product states to their documents. `categories` are the names of the publication."""
+    """Writes the documents of product states. `categories` are the names of the publication."""
 
     categories: Mapping[int, Category]
 
@@ -55,7 +55,7 @@ class ProductRestorer(Restorer):
                     writes.append(InsertOne(self._document(row)))
                     continue
                 self.require_own(row["id"], now[0])
-                if now != (self.tag, version_of(row)):  # else an earlier attempt of this very task has written it
+                if now != (self.tag, version_of(row)):  # otherwise already written by an earlier attempt of this task
                     writes.append(ReplaceOne(as_read(row["id"], *now), self._document(row)))
             apply(products, writes)
             yield _done(len(writes))
@@ -66,7 +66,7 @@ class ProductRestorer(Restorer):
 
 @dataclass(frozen=True)
 class ProductRemover(Restorer):
-    """Rows of compare.FOUND: products that the publication does not hold."""
+    """Deletes products that the publication does not contain, given as rows of compare.FOUND."""
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for rows in slices(batches):
@@ -81,9 +81,9 @@ class ProductRemover(Restorer):
 
 @dataclass(frozen=True)
 class QuarantineRestorer(Restorer):
-    """Rows of rejections that are not in quarantine as they should be, each with its source's `events`.
+    """Writes the records of rejections that are missing or wrong in quarantine. Each row comes with its source's `events`.
 
-    What people have done about a record stays, but for a replay that is a rejection itself: then there is something to be done again.
+    The marks that people have made on a record stay. A replay that is itself a rejection no longer settles the record.
     """
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -96,7 +96,7 @@ class QuarantineRestorer(Restorer):
 
 @dataclass(frozen=True)
 class QuarantineHealer(Restorer):
-    """Rows with an id: records of what is no rejection any more."""
+    """Marks records whose events are no longer rejections as healed, given as rows with an id."""
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for rows in slices(batches):

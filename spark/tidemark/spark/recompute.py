@@ -1,6 +1,7 @@
-"""Recomputation: the states and the cube of all events below a draft's mark, by the transforms that the stream has.
+"""Recomputation: the states and the cube of all events below a draft's mark, with the transforms of the stream.
 
-*Incremental*: the served publication's states and the events landed since. *Full*: the raw history. Both give the same.
+*Incremental* starts from the served publication's states and adds the events landed since. *Full* starts from the raw history. Both give
+the same result.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from tidemark.spark.lake import Lake
 
 log = logging.getLogger(__name__)
 
-MOST_LAYERS = 8  # more are written together as one
+MOST_LAYERS = 8  # beyond this number, layers are merged into one
 
 
 class Mode(StrEnum):
-    AUTO = "auto"  # full where the setting full_every says so
+    AUTO = "auto"  # incremental, or full as often as the setting full_every says
     INCREMENTAL = "incremental"
     FULL = "full"
 
@@ -38,21 +39,23 @@ class NotLanded(Exception):
 
 
 def recompute(lake: Lake, database: Database[Document], number: int, mode: Mode = Mode.AUTO, rules: Rules = RULES) -> Publication:
-    """Recomputes a draft, once. Raises NoPublication, StartAgain where other rules are in force than at the cut, NotLanded."""
+    """Recomputes a draft, once. Raises NoPublication, NotLanded, or StartAgain if the rules have changed since the cut."""
     draft = publications.read(database, number)
     if draft.layers is not None:
-        log.info("publication %d has been recomputed before", number)
+        log.info("publication %d is already recomputed", number)
         return draft
     if draft.rules != rules.fingerprint():
-        raise StartAgain(f"publication {number} was cut under rules {draft.rules}, in force are {rules.fingerprint()}: start again at cut")
+        raise StartAgain(
+            f"publication {number} was cut under rules {draft.rules}, but rules {rules.fingerprint()} are in force: start again at cut"
+        )
     if not (landed := lake.landed().mark).reaches(draft.mark):
-        raise NotLanded(f"the raw history reaches {landed}, publication {number} needs {draft.mark}: run `land` first")
+        raise NotLanded(f"the raw history reaches {landed}, but publication {number} needs {draft.mark}: run `land` first")
     base = _base(lake, database, draft, mode)
     start = base.mark if base else TideMark()
     log.info("publication %d at %s: %s", number, draft.mark, f"from publication {base.number}" if base else "from the raw history")
     with lake.tasks_for(start.behind(draft.mark) + (TideMark().behind(start) if base else 0)):
         layers = _layers(lake, database, base, start, draft.mark, rules)
-        # The newest moment of observation is that of some product's state.
+        # The newest moment of observation belongs to a product's state.
         cube = transforms.cube(lake.states(layers, *transforms.CUBED), rules, F.max("version.observed_at").alias("newest")).collect()
         result = Result(
             cells={cell_of(row): sums_of(row) for row in cube},
@@ -67,7 +70,7 @@ def recompute(lake: Lake, database: Database[Document], number: int, mode: Mode 
 
 
 def _base(lake: Lake, database: Database[Document], draft: Publication, mode: Mode) -> Publication | None:
-    """The publication to go on from; None where all is to be made of the raw history."""
+    """The publication to start from; None if everything must be recomputed from the raw history."""
     if draft.cut is None or mode is Mode.FULL:
         return None
     base = publications.read(database, draft.cut.served)
@@ -76,7 +79,7 @@ def _base(lake: Lake, database: Database[Document], draft: Publication, mode: Mo
     if mode is Mode.AUTO and base.since_full + 1 >= settings().full_every:
         return None
     if not set(base.layers) <= lake.layers():
-        log.warning("the state table has lost layers of publication %d: all is made of the raw history", base.number)
+        log.warning("the state table lacks layers of publication %d: recomputing everything from the raw history", base.number)
         return None
     return base
 
@@ -84,7 +87,7 @@ def _base(lake: Lake, database: Database[Document], draft: Publication, mode: Mo
 def _layers(
     lake: Lake, database: Database[Document], base: Publication | None, start: TideMark, end: TideMark, rules: Rules
 ) -> tuple[int, ...]:
-    """Writes a layer of what is new, or one of all. Its number is its attempt's own."""
+    """Writes a layer of the new events, or one of everything, under a number unique to this attempt. Returns all layers."""
     kept = base.states() if base else ()
     if start == end:
         return kept
@@ -97,7 +100,7 @@ def _layers(
 
 
 def _newest_event(lake: Lake, start: TideMark, end: TideMark) -> datetime | None:
-    """Kafka's time of the newest event between two marks."""
+    """The Kafka timestamp of the newest event between two marks."""
     return _moment(lake.events(start, end).agg(F.max("timestamp")).collect()[0][0])
 
 
@@ -110,7 +113,7 @@ def _newest(*moments: datetime | None) -> datetime | None:
 
 
 def drop_unneeded(lake: Lake, database: Database[Document]) -> None:
-    """Layers that no publication names. Asked for first: one that is written meanwhile is not among them."""
+    """Drops layers that no publication names. The layers are listed first, so that one written meanwhile is not among them."""
     there = lake.layers()
     named = {layer for one in publications.listing(database) for layer in one.layers or ()}
     lake.drop_layers(there - named)

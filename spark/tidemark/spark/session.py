@@ -12,14 +12,14 @@ from pyspark.sql import SparkSession
 from tidemark.settings import LOOPBACK, settings
 from tidemark.spark.transforms import SESSION_OPTIONS
 
-# Resolved by Spark itself where set-up has not brought the jars.
+# Resolved by Spark itself if set-up has not fetched the jars.
 PACKAGES = ("org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0", "io.delta:delta-spark_4.2_2.13:4.4.0")
 
 
-# Validation makes generated methods so long that the JVM would interpret them for ever.
+# Spark generates methods for validation that exceed the JVM's size limit for compilation and would only be interpreted.
 _JAVA_OPTIONS = "-XX:-DontCompileHugeMethods"
-# Half a minute of CPU goes into the best machine code, which a short job ends without having used. A JVM that makes only simple code
-# keeps little room for it by default, throws some away and compiles that again.
+# The optimising compiler takes half a minute of CPU, which does not pay off in a short job. With only the simple compiler, the JVM's
+# default code cache is small: it would discard code and compile it again.
 _SHORT_JOB = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
 _SHORT_JOB_EVENTS = 2_000_000
 
@@ -27,10 +27,10 @@ _SHORT_JOB_EVENTS = 2_000_000
 def session(
     name: str, *, memory: str, cores: int = 2, ui_port: int | None = None, events: int | None = None, leave: Path | None = None
 ) -> SparkSession:
-    """A session on the master of the settings; `memory` is the driver's heap (2g), without a port there are no Spark pages.
+    """A session on the master of the settings. `memory` is the driver's heap (e.g. 2g); without `ui_port` there are no Spark pages.
 
-    `cores` are what it takes of a cluster, `events` is about how many it will go through, None no end of them. `leave` is where the JVM
-    leaves an archive of its classes when it ends; without it those of the archive that set-up made are used.
+    `cores` is its share of a cluster, `events` roughly the number of events to process (None: unbounded). `leave` is where the JVM writes
+    an archive of its classes when it ends; without it the session uses the archive made by set-up.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     short = events is not None and events < _SHORT_JOB_EVENTS
@@ -41,18 +41,18 @@ def session(
         "spark.driver.extraJavaOptions": f'{java_options} {_classes(leave)} "-Djava.io.tmpdir={scratch}"',
         "spark.executor.extraJavaOptions": java_options,
         **SESSION_OPTIONS,
-        # Delta Lake's, which the raw history is in.
+        # Delta Lake, which stores the raw history.
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        # What tasks write to MongoDB must be written by one attempt at a time, in the plan that was made.
+        # Tasks write to MongoDB: only one attempt at a time, and no change of the plan at run time.
         "spark.speculation": "false",
         "spark.sql.adaptive.enabled": "false",
         "spark.sql.streaming.noDataMicroBatches.enabled": "false",
         "spark.sql.streaming.minBatchesToRetain": "2",
-        # It notes the calling line of every column: most of the time that making one takes.
+        # It records the calling line of every column, which takes most of the time of making one.
         "spark.python.sql.dataFrameDebugging.enabled": "false",
         "spark.local.dir": str(scratch),
-        "spark.sql.warehouse.dir": f"file://{scratch.resolve()}/warehouse",  # Spark makes it, and nothing is in it
+        "spark.sql.warehouse.dir": f"file://{scratch.resolve()}/warehouse",  # created by Spark and never used
         "spark.databricks.delta.snapshotPartitions": "2",  # by default fifty tasks read a table's log, however short it is
         "spark.ui.enabled": str(ui_port is not None).lower(),
         "spark.ui.showConsoleProgress": "false",
@@ -66,13 +66,13 @@ def session(
 
 
 def _classes(leave: Path | None) -> str:
-    """A JVM's options for the archive of classes. One that does not fit is nothing to tell of."""
+    """The JVM options for the archive of classes. An archive that does not match is ignored silently."""
     kind, archive = ("ArchiveClassesAtExit", leave) if leave else ("SharedArchiveFile", settings().class_archive)
     return f'"-XX:{kind}={archive}" -Xlog:cds*=off -Xlog:class+path=off'
 
 
 def _connectors() -> dict[str, str]:
-    """In the driver on the class path, as only classes from there are in an archive; executors elsewhere are sent them."""
+    """Options for the connectors' jars: on the driver's class path, because an archive only covers that; sent to executors elsewhere."""
     jars = sorted(str(jar) for jar in (settings().jars / "spark").glob("*.jar"))
     if not jars:
         return {"spark.jars.packages": ",".join(PACKAGES)}
@@ -81,12 +81,12 @@ def _connectors() -> dict[str, str]:
 
 
 def _on_this_machine() -> dict[str, str]:
-    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # else its pages are there for everybody in the network
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # otherwise its pages are reachable from the network
     return {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1", "spark.sql.shuffle.partitions": "2"}
 
 
 def _on_a_cluster(cores: int) -> dict[str, str]:
-    """A part of it, because whoever comes first would else take all of it: the stream, for ever."""
+    """Options that limit the session to a part of the cluster: otherwise the first one, the stream, would take all cores for ever."""
     of = settings()
     if of.spark_host in LOOPBACK:
         os.environ.setdefault("SPARK_LOCAL_IP", of.spark_host)
@@ -100,7 +100,7 @@ def _on_a_cluster(cores: int) -> dict[str, str]:
 
 
 def _scratch(name: str) -> Path:
-    """An empty folder of this process's for what Spark keeps on disk for a while. Those of processes that were killed go."""
+    """A folder for Spark's temporary files, one per process. Folders of killed processes are deleted."""
     folder = settings().home / "spark"
     for left in folder.glob("*-*"):
         if not (Path("/proc") / left.name.rpartition("-")[2]).exists():

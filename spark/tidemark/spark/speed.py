@@ -1,7 +1,7 @@
 """The speed layer's entry point: `python -m tidemark.spark.speed` follows the log until it is told to stop (SIGTERM) or is fenced.
 
-Each start takes a new generation and a new, throw-away Spark checkpoint, and reads on from the ledger's offsets. Where it is paused, or
-told to start anew (tidemark.serving.control), it ends with status 0, to be started again by whoever keeps it up.
+Each start takes a new generation and a new, disposable Spark checkpoint, and continues from the ledger's offsets. When it is paused or a
+restart is requested (tidemark.serving.control), it exits with status 0, and its supervisor starts it again.
 """
 
 from __future__ import annotations
@@ -58,17 +58,17 @@ class Stream:
         self._batches = MicroBatches(database, settings().mongodb, own, frozenset(found.ends))
         self._rules = rules
         self._wanted = wanted
-        self._last: TideMark | None = None  # where the log ended when somebody paused the stream who lets it serve what is there
+        self._last: TideMark | None = None  # the end of the log when a pause with `drain` was seen: what must still be served
         self._told_to_stop = told_to_stop
-        self._at_work = threading.Lock()  # held while a micro-batch runs, so that an end falls between two
+        self._at_work = threading.Lock()  # held while a micro-batch runs, so that the stream stops between two
         self._ended = False
         self._failure: BaseException | None = None
         self._noted = Work()
 
     def run(self) -> None:
-        """Until told to stop, paused, or told to start anew.
+        """Runs until told to stop, paused, or a restart is requested.
 
-        Raises what ended it otherwise: Fenced, NewPartition, or what Spark, Kafka and MongoDB raise.
+        Raises whatever else ended it: Fenced, NewPartition, or errors of Spark, Kafka and MongoDB.
         """
         checkpoint = _fresh_folder(settings().home / "speed", f"generation-{self._own.generation}")
         query = self._query(self._own.offsets, checkpoint)
@@ -82,12 +82,12 @@ class Stream:
         except StreamingQueryException as error:
             failure = self._failure or error
             if not isinstance(failure, ledger.Fenced | NewPartition):
-                _require(self._batches.ledger, describe_log())  # if something is wrong with the log, that is what Spark has stumbled over
+                _require(self._batches.ledger, describe_log())  # a problem of the log explains more than Spark's error
             raise failure from None
         finally:
             with self._at_work:
                 self._ended = True
-            query.stop()  # without the lock: it waits for a micro-batch that waits for the lock
+            query.stop()  # without the lock: it waits for a micro-batch, which may be waiting for the lock
             shutil.rmtree(checkpoint, ignore_errors=True)
             self._note_work()
         if self._failure is not None:
@@ -103,15 +103,15 @@ class Stream:
             .option("maxOffsetsPerTrigger", settings().max_events_per_batch)
             .option("failOnDataLoss", "true")
             .option("includeHeaders", "true")
-            # Spark asks for what is there. A broker that kept an older request of the same consumer for news would keep it waiting.
+            # Spark only fetches existing offsets. A long poll left over from the same consumer would delay the fetch.
             .option("kafka.fetch.max.wait.ms", "10")
             .load()
         )
-        # Judged here, Spark takes the judging's many columns in once, not in every micro-batch.
+        # Validated here, Spark analyses the many columns of validation once, not in every micro-batch.
         observed = transforms.observed(transforms.events(records), settings().category_topic, self._rules)
         return (
             observed.writeStream.foreachBatch(self._micro_batch)
-            .option("checkpointLocation", f"file://{checkpoint}")  # not as a URI: Hadoop takes what is escaped in one literally
+            .option("checkpointLocation", f"file://{checkpoint}")  # not escaped as a URI: Hadoop takes escapes literally
             .trigger(processingTime=f"{settings().trigger_seconds} seconds")
             .start()
         )
@@ -127,33 +127,33 @@ class Stream:
                 raise
 
     def _beat(self) -> Control | None:
-        """Says that the stream lives, and asks what is wanted of it; None where MongoDB does not answer."""
+        """Records a heartbeat and reads the desired state; None if MongoDB does not answer."""
         try:
             ledger.heartbeat(self._database, self._own.generation)
             return control.read(self._database)
         except PyMongoError as error:
-            # The heartbeat's age shows it; a micro-batch that cannot do without MongoDB fails by itself.
-            log.warning("no heartbeat: %s", error)
+            # The age of the heartbeat shows it; a micro-batch that needs MongoDB fails by itself.
+            log.warning("heartbeat failed: %s", error)
             return None
 
     def _note_work(self) -> None:
-        """For those who look at it: nothing relies on it."""
+        """Records the work done, for display only."""
         done = self._batches.work
         if done == self._noted:
             return
         try:
             notes.worked(self._database, done.since(self._noted))
         except PyMongoError as error:
-            log.warning("what was done in this minute is not noted: %s", error)
+            log.warning("the work of this minute could not be recorded: %s", error)
         else:
             self._noted = done
 
     def _is_over(self, wanted: Control | None, query: StreamingQuery) -> bool:
-        """Is this stream not wanted any more?"""
+        """Must this stream stop?"""
         if wanted is None:
             return False
         if wanted.restarts != self._wanted.restarts:
-            log.info("told to start anew")
+            log.info("restart requested")
             return True
         if wanted.pause is None or not wanted.pause.drain:
             self._last = None
@@ -163,16 +163,16 @@ class Stream:
 
 
 def _gone_by(query: StreamingQuery) -> TideMark:
-    """How far Spark has come with micro-batches that have ended. What no event stands at, as transactions leave it, counts."""
+    """The offsets that Spark has reached with finished micro-batches. They include offsets without events, as transactions leave them."""
     progress = query.lastProgress
     ends = json.loads((progress["sources"][0]["endOffset"] if progress else None) or "{}")
     return TideMark({TopicPartition(topic, int(partition)): offset for topic, those in ends.items() for partition, offset in those.items()})
 
 
 def follow(database: Database[Document], told_to_stop: threading.Event) -> None:
-    """Runs generation after generation: a new one where partitions have been added. Waits first while the stream is paused.
+    """Waits while the stream is paused, then runs it; a new generation starts whenever partitions have been added.
 
-    Returns when told to stop, or when another process is to go on. Raises what ended the last generation otherwise.
+    Returns when told to stop, or when a new process must take over. Raises whatever else ended the last generation.
     """
     wanted = _wait_while_paused(database, told_to_stop)
     _ready(database)  # before Spark, whose start takes longest
@@ -193,19 +193,19 @@ def follow(database: Database[Document], told_to_stop: threading.Event) -> None:
 
 
 def _wait_while_paused(database: Database[Document], told_to_stop: threading.Event) -> Control:
-    """What is wanted when the wait is over. Asked before the rules are: who changes those asks for a new start afterwards."""
+    """The desired state after the wait. It is read before the rules, because a change of the rules requests a restart afterwards."""
     said = False
     while (wanted := control.read(database)).pause is not None and not told_to_stop.wait(HEARTBEAT_SECONDS):
         if not said:
             said = True
-            log.info("%s; `make resume` or DAG %s lets it go on", control.in_words(wanted), Dag.STREAM.id)
+            log.info("%s; resume with `make resume` or DAG %s", control.in_words(wanted), Dag.STREAM.id)
             control.mark_stopped(database)
     return wanted
 
 
 def _ready(database: Database[Document]) -> Log:
-    """The log, fit to be read on from the ledger's offsets. Raises Fenced, UnfitTopic, TopicsRecreated or MissingOffsets."""
-    own = ledger.read(database)  # first, because the log's end must not be older than the offsets
+    """The log, checked to be readable from the ledger's offsets. Raises Fenced, UnfitTopic, TopicsRecreated or MissingOffsets."""
+    own = ledger.read(database)  # first: the end of the log must not be older than the offsets
     own.require_no_rebuild()
     found = describe_log()
     _require(own, found)
@@ -218,7 +218,7 @@ def _require(own: ledger.Ledger, found: Log) -> None:
 
 
 def main() -> int:
-    """Exit status 0 when told to stop, 1 otherwise; the log's last line says why and what to do."""
+    """Exit status 0 when told to stop, 1 otherwise; the last line of the log says why and what to do."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
     for noisy in ("py4j", "kafka", "pymongo"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -237,13 +237,13 @@ def main() -> int:
             return 1
         except Exception as error:
             log.exception("the stream has failed")
-            log.error("%s; nothing is lost: the next start goes on from the ledger's offsets", type(error).__name__)
+            log.error("%s; nothing is lost: the next start continues from the ledger's offsets", type(error).__name__)
             return 1
     return 0
 
 
 def _fresh_folder(parent: Path, name: str) -> Path:
-    """A new empty folder; what former generations left beside it goes."""
+    """A new empty folder. Folders of former generations are deleted."""
     shutil.rmtree(parent, ignore_errors=True)
     folder = parent / name
     folder.mkdir(parents=True)

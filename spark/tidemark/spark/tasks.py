@@ -1,4 +1,4 @@
-"""What Spark tasks that work on MongoDB have in common, and how their driver hears that they were fenced."""
+"""Common parts of the Spark tasks that use MongoDB, and how Fenced reaches their driver."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from tidemark.serving.database import Document, connect
 from tidemark.serving.ledger import Fenced
 
 DUPLICATE_KEY = 11000  # MongoDB's error code
-DOCUMENTS_AT_ONCE = 2_000  # one find and one bulk write
+DOCUMENTS_AT_ONCE = 2_000  # per find and bulk write
 
-# How Spark tells of a task's exception.
+# A task's Fenced in the text of Spark's exception.
 _FENCED = re.compile(rf"{re.escape(f'{Fenced.__module__}.{Fenced.__qualname__}')}: (.+)")
 
 
 @cache
 def client(url: str) -> MongoClient[Document]:
-    """One client a worker process."""
+    """One client per worker process."""
     return connect(url)
 
 
 def slices(batches: Iterable[pa.RecordBatch]) -> Iterator[list[dict[str, Any]]]:
-    """Rows in lists of one find's size, whatever the size of Arrow's batches."""
+    """Rows in lists of one find's size, whatever the size of the Arrow batches."""
     rows = (row for batch in batches for row in batch.to_pylist())
     while some := list(islice(rows, DOCUMENTS_AT_ONCE)):
         yield some
@@ -39,7 +39,7 @@ def slices(batches: Iterable[pa.RecordBatch]) -> Iterator[list[dict[str, Any]]]:
 
 @contextmanager
 def fencing() -> Iterator[None]:
-    """Raises Fenced where a task has, instead of what Spark makes of it."""
+    """Raises Fenced if a task has raised it, instead of Spark's exception."""
     try:
         yield
     except (PySparkException, Py4JError) as error:

@@ -1,6 +1,6 @@
-"""Events to observations and rejections, and on to states: DataFrames in, DataFrames out. Stream and batch share them.
+"""Transforms of events to observations and rejections, and on to states: DataFrames in, DataFrames out. Stream and batch share them.
 
-What the columns mean is defined in catalog/, which these must equal on every event.
+Package catalog defines the meaning; these transforms must agree with it on every event.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from tidemark.catalog.observations import Reason
 from tidemark.catalog.rules import RULES, Rules
 from tidemark.spark import columns as C
 
-# What an event turns out to be.
+# The kind of an event after validation.
 PRODUCT, CATEGORY, REJECTION = "product", "category", "rejection"
 
 VERSION = ("observed_at", "registered_at", "position", "partition", "offset")
 
-_CORRUPT = "_tide_corrupt"  # where Spark's parser puts what it cannot parse; no name that a record would use
+_CORRUPT = "_tide_corrupt"  # column in which Spark's parser puts records that it cannot parse; no record uses this name
 
-# What a session must have been told for these transforms: of a key that comes twice the last value counts, as in plain Python.
+# Options that a session needs for these transforms: of duplicate keys the last value wins, as in plain Python.
 SESSION_OPTIONS = {
     "spark.sql.variant.allowDuplicateKeys": "true",
     "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
     "spark.sql.session.timeZone": "UTC",
 }
 
-# JSON as RFC 8259 has it: Spark's parser is more lenient by default.
+# Strict JSON (RFC 8259): Spark's parser is more lenient by default.
 _STRICT = {
     "mode": "PERMISSIVE",
     "columnNameOfCorruptRecord": _CORRUPT,
@@ -39,9 +39,9 @@ _STRICT = {
     "maxNumLen": str(2**31 - 1),
 }
 
-_SPACE = " \t\n\r"  # of JSON
+_SPACE = " \t\n\r"  # whitespace of JSON
 
-# Fields that must be JSON strings are parsed with their type, the others as the text they are written in.
+# Fields that must be JSON strings are parsed with their type, the others as their original text.
 _FIELDS = {
     "asin": "string",
     "title": "variant",
@@ -68,9 +68,9 @@ def events(kafka: DataFrame) -> DataFrame:
 
 
 def observed(log: DataFrame, category_topic: str, rules: Rules = RULES) -> DataFrame:
-    """One row an event: its kind, its id (asin, category id, source of a rejection), its version, and what the kind has.
+    """One row per event: kind, id (ASIN, category id, or source of a rejection), version, and the columns of the kind.
 
-    Money and stars come as doubles and as integers of cents and tenths. Columns a kind does not have are null.
+    Money and stars are given as doubles, and as integers of cents and tenths. Columns that a kind does not have are null.
     """
     return (
         log.withColumn("told_with", C.header_values(F.col("headers")))
@@ -83,12 +83,12 @@ def observed(log: DataFrame, category_topic: str, rules: Rules = RULES) -> DataF
     )
 
 
-# Columns are made once and used in every micro-batch: making them takes seconds, because each call goes to the JVM.
+# Columns are made once and reused in every micro-batch: making them takes seconds, because each call goes to the JVM.
 
 
 @lru_cache
 def _parsed(category_topic: str) -> tuple[Column, ...]:
-    """What the headers say, and the value as text."""
+    """The values of the headers, and the event's value as text."""
     told_with = F.col("told_with")
     return (
         *_columns("topic", "partition", "offset", "timestamp", "value"),
@@ -118,7 +118,7 @@ def _exact_numbers(rules: Rules) -> Column:
 
 @lru_cache
 def _read(rules: Rules) -> tuple[Column, ...]:
-    """Every field as its type, null where it does not have it."""
+    """Every field with its type; null if its value does not have the type."""
     record, exact = _fields(), F.col("exact")
     return (
         *_columns("topic", "partition", "offset", "timestamp", "value", "of_category"),
@@ -148,7 +148,7 @@ def _read(rules: Rules) -> tuple[Column, ...]:
 
 @lru_cache
 def _reason(rules: Rules) -> Column:
-    """The first rule that fails; null for an observation."""
+    """The first rule that fails; null for a valid event."""
     withdrawn = F.col("ingestion").isin(*rules.withdrawn) if rules.withdrawn else F.lit(False)
     return (
         F.when(withdrawn, Reason.WITHDRAWN.value)
@@ -181,14 +181,14 @@ def _columns(*names: str) -> list[Column]:
 
 
 def newest(rows: DataFrame, *apart: str) -> DataFrame:
-    """The row of the highest version of each kind and id, and of each value of the columns named beside. Repeats of one rejected source
+    """The row of the highest version for each kind and id, and for each value of the columns `apart`. Repeats of one rejected source
     become one row.
     """
     return _highest(rows, *apart)
 
 
 def states(rows: DataFrame) -> DataFrame:
-    """As newest(), but each rejected event keeps its row, because any of those of one source may be the one in quarantine."""
+    """As newest(), but each rejected event keeps its row, because any event of a source may be the one in quarantine."""
     event = F.struct("topic", "version.partition", "version.offset")
     return _highest(rows, F.when(F.col("kind") == REJECTION, event).alias("event"))
 
@@ -200,19 +200,19 @@ def _highest(rows: DataFrame, *apart: Column | str) -> DataFrame:
 
 @lru_cache
 def _rows_of(names: tuple[str, ...]) -> tuple[Column, tuple[Column, ...]]:
-    """The row of the highest version as a struct, and the columns of it."""
+    """The row of the highest version as a struct, and the struct's columns."""
     highest = F.max(F.struct("version", *(name for name in names if name != "version"))).alias("row")
     return highest, tuple(F.col(f"row.{name}").alias(name) for name in names)
 
 
 def cube(states: DataFrame, rules: Rules = RULES, *beside: Column) -> DataFrame:
-    """The sums by cell of product states: category_id, price_level, isBestSeller, the measures, and other aggregates beside them."""
+    """The sums of product states by cell: category_id, price_level, isBestSeller, the measures, and the aggregates `beside`."""
     products = with_contributions(states.where(F.col("kind") == PRODUCT), rules)
     sums = (F.sum(measure).alias(measure) for measure in MEASURES)
     return products.groupBy("category_id", "price_level", "isBestSeller").agg(*sums, *beside)
 
 
-# The columns of states that cube() asks for.
+# The columns of states that cube() needs.
 CUBED = (
     *("kind", "id", "version", "topic", "category_id", "isBestSeller"),
     *("price_cents", "list_price_cents", "stars_tenths", "reviews", "boughtInLastMonth"),
@@ -220,7 +220,7 @@ CUBED = (
 
 
 def sources(log: DataFrame) -> DataFrame:
-    """Ingestion and position of the events that name both; a row an event."""
+    """Ingestion and position of the events that have both; one row per event."""
     told_with = F.col("told_with")
     named = log.withColumn("told_with", C.header_values(F.col("headers"))).select(
         C.header_name(told_with, headers.INGESTION).alias("ingestion"),
@@ -251,7 +251,7 @@ def _contributions(rules: Rules) -> tuple[Column, ...]:
         "list_cents": F.when(discounted, list_price).otherwise(0),
         "discount_cents": F.when(discounted, list_price - price).otherwise(0),
     }
-    # The price of a rejection may be any number: it is cut to the last level before it becomes an int.
+    # The price of a rejection may be any number: it is capped at the last level before the cast to int.
     cents = F.least(price, F.lit(rules.top_level_dollars * 100))
     level = (F.floor(cents / (rules.level_dollars * 100)) * rules.level_dollars).cast("int")
     return (
@@ -267,7 +267,7 @@ def _record(rules: Rules) -> Column:
 
 
 def _options(depth: int) -> dict[str, str]:
-    """The parser's options; no value may be nested deeper."""
+    """The parser's options; deeper values are refused."""
     return {**_STRICT, "maxNestingDepth": str(depth)}
 
 
@@ -290,10 +290,10 @@ def _malformed(rules: Rules) -> Column:
 
 
 def _trailing(text: Column, rules: Rules) -> Column:
-    """Does something follow the object? Spark's parser stops where the object ends.
+    """Does anything follow the object? Spark's parser stops at the end of the object.
 
-    Only a brace before the last byte makes it worth asking. Then the value is parsed as the first of two elements,
-    the second of which is a digest that the value cannot hold itself.
+    The check is needed only if there is a closing brace before the last byte. Then the value is parsed as the first of two array
+    elements; the second is a digest of the value, which the value itself cannot contain.
     """
     trimmed = F.trim(text, F.lit(_SPACE))
     digest = F.sha2(trimmed, 256)
@@ -303,27 +303,27 @@ def _trailing(text: Column, rules: Rules) -> Column:
         _options(rules.deepest_nesting + 1),
     )
     alone = (F.size(pair) == 2) & (F.try_variant_get(F.try_element_at(pair, F.lit(2)), "$", "string") == digest)
-    but_the_last = F.substring(F.col("value"), F.lit(1), F.octet_length("value") - 1).cast("string")  # in bytes, which is cheap
+    but_the_last = F.substring(F.col("value"), F.lit(1), F.octet_length("value") - 1).cast("string")  # on bytes, which is cheap
     suspect = but_the_last.contains("}")
     return F.when(suspect, ~F.coalesce(alone, F.lit(False))).otherwise(F.lit(False))
 
 
 def _half_surrogate(text: Column, rules: Rules) -> Column:
-    """Does some string hold half a surrogate pair? Spark's variant refuses it anywhere, its parser of records does not."""
+    """Does a string contain half a surrogate pair? Spark's variant parser refuses it anywhere, its record parser does not."""
     escaped = text.contains("\\u") & text.rlike("\\\\u[dD][89a-fA-F]")
     return F.when(escaped, F.from_json(text, "variant", _options(rules.deepest_nesting)).isNull()).otherwise(F.lit(False))
 
 
 def _source() -> Column:
     return F.coalesce(
-        F.concat("ingestion", F.lit(":"), F.col("told_position").cast("string")),  # null where one of them is
+        F.concat("ingestion", F.lit(":"), F.col("told_position").cast("string")),  # null if one of them is
         F.col("replay_of"),
         F.concat_ws("/", "topic", "partition", "offset"),
     )
 
 
 def _string(field: str) -> Column:
-    """A field that is a JSON string; null where it is none."""
+    """A field that is a JSON string; null otherwise."""
     value = F.col(f"record.{field}")
     return F.when(F.schema_of_variant(value) == "STRING", F.try_variant_get(value, "$", "string"))
 

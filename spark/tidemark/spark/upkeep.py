@@ -1,4 +1,4 @@
-"""Upkeep of the master dataset: what nothing needs any more goes, small files are written together."""
+"""Upkeep of the raw history and the states: drops what is no longer needed and compacts small files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 
 from pymongo.database import Database
 
+from tidemark.catalog.words import counted
 from tidemark.serving import publications
 from tidemark.serving.database import Document
 from tidemark.serving.sizes import Size
@@ -16,14 +17,14 @@ log = logging.getLogger(__name__)
 
 
 def maintain(lake: Lake, database: Database[Document], keep: int) -> dict[str, Size]:
-    """Can be ended and run again at any moment. Returns the sizes of the tables.
+    """Idempotent; can be interrupted at any moment. Returns the sizes of the tables.
 
-    Every event stays, and every layer that a publication names. A night that publishes nothing leaves a draft: as many as `keep` of those
-    stay, beside as many publications.
+    Every event stays, and every layer that a publication names. A night that publishes nothing leaves a draft: the newest `keep` drafts
+    stay, and as many publications.
     """
     if gone := publications.prune(database, keep, keep_drafts=keep):
-        log.info("publications and drafts %s are dropped", ", ".join(map(str, gone)))
+        log.info("dropped publications and drafts %s", ", ".join(map(str, gone)))
     drop_unneeded(lake, database)
-    log.info("small files of raw events are written together: %d files less", lake.compact())
+    log.info("compacted the raw events: %s fewer", counted(lake.compact(), "file"))
     lake.vacuum()
     return {f"lake: {table}": Size(size, files) for table, (files, size) in lake.sizes().items()}

@@ -1,4 +1,4 @@
-"""Verification: is what the speed layer has made of the events below a draft's mark what the batch layer makes of them?"""
+"""Verification: compares what the speed layer has made of the events below a draft's mark with what the batch layer makes of them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pyspark.storagelevel import StorageLevel
 
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.versions import CategoryVersion
+from tidemark.catalog.words import counted
 from tidemark.serving import cells, ingestions, ledger, plausibility, publications, verifications
 from tidemark.serving.database import Document
 from tidemark.serving.ledger import Category, Ledger
@@ -35,9 +36,9 @@ from tidemark.spark.lake import Lake
 
 log = logging.getLogger(__name__)
 
-_RANGES = 8  # tasks that a collection is scanned by
+_RANGES = 8  # tasks that scan a collection
 
-# What of a product's state its document is made of.
+# The columns of a product's state from which its document is made.
 PRODUCT_COLUMNS = (
     *("kind", "id", "version", "topic", "title", "imgUrl", "productURL", "stars", "stars_tenths", "reviews", "price", "price_cents"),
     *("listPrice", "list_price_cents", "category_id", "isBestSeller", "boughtInLastMonth"),
@@ -45,22 +46,20 @@ PRODUCT_COLUMNS = (
 
 
 def verify(spark: SparkSession, lake: Lake, database: Database[Document], number: int) -> Document:
-    """Verifies a draft and keeps what it finds; returns the verification.
+    """Verifies a draft, stores the verification and returns it.
 
-    Raises StartAgain where a rebuild has begun since the cut, NoPublication, LostStates.
+    Raises StartAgain if a rebuild has begun since the cut, NoPublication, LostStates.
     """
     draft = publications.read(database, number)
     if draft.cut is None or draft.published_at is not None:
         try:
             found_before = verifications.read(database, number)
         except NotVerified:
-            raise StartAgain(
-                f"publication {number} is served or has been, by a rebuild, without having been verified: start again at cut"
-            ) from None
-        log.info("publication %d has been published before: what follows was found then", number)
+            raise StartAgain(f"publication {number} was published by a rebuild without a verification: start again at cut") from None
+        log.info("publication %d has already been published: this is its earlier verification", number)
         return found_before
     lake.require_layers(draft.states())
-    # Read first: what is committed later lies beyond the mark.
+    # Read first, so that later commits lie beyond the mark.
     own = ledger.read(database)
     at = At(settings().batch_mongodb, database.name, own, draft.mark, *settings().topics)
     categories = names(lake, draft)
@@ -79,7 +78,7 @@ def verify(spark: SparkSession, lake: Lake, database: Database[Document], number
 
 
 def names(lake: Lake, publication: Publication) -> dict[int, Category]:
-    """Newest names of categories below a publication's mark."""
+    """The newest names of categories below a publication's mark."""
     rows = lake.states(publication.states(), "kind", "id", "version", "topic", "category_id", "category_name")
     return {
         row["category_id"]: Category(row["category_name"], CategoryVersion(*(row["version"][name] for name in CategoryVersion._fields)))
@@ -88,31 +87,31 @@ def names(lake: Lake, publication: Publication) -> dict[int, Category]:
 
 
 def products(lake: Lake, publication: Publication) -> DataFrame:
-    """The product states of a publication, as documents are made of them."""
+    """The product states of a publication, with the columns from which documents are made."""
     rows = lake.states(publication.states(), *PRODUCT_COLUMNS)
     return transforms.with_contributions(rows.where(F.col("kind") == transforms.PRODUCT))
 
 
 def rejections(lake: Lake, publication: Publication) -> DataFrame:
-    """The rejected sources below a publication's mark: id, and of each of its events topic, partition, offset and reason."""
+    """The rejected sources below a publication's mark: id, and `events` with topic, partition, offset and reason of each."""
     rows = lake.states(publication.states(), "kind", "id", "version", "topic", "reason")
     event = F.struct("topic", F.col("version.partition").alias("partition"), F.col("version.offset").alias("offset"), "reason")
     return rows.where(F.col("kind") == transforms.REJECTION).groupBy("id").agg(F.collect_list(event).alias("events"))
 
 
 def scanned(spark: SparkSession, found: Iterable[Range]) -> DataFrame:
-    """Ranges of keys, a task each."""
+    """Ranges of keys, one per task."""
     rows = list(found)
     return spark.createDataFrame(rows, "least string, below string").repartition(len(rows), "least")
 
 
 def products_there(spark: SparkSession, database: Database[Document], at: At) -> DataFrame:
-    """All products in MongoDB, by their bookkeeping."""
+    """The bookkeeping of all products in MongoDB, as rows of compare.FOUND."""
     return scanned(spark, ranges(database.product, _RANGES)).mapInArrow(ProductFinder(at), FOUND)
 
 
 def records_there(spark: SparkSession, database: Database[Document], at: At) -> DataFrame:
-    """The quarantine records in MongoDB that should be of a rejection below the mark."""
+    """The quarantine records in MongoDB that should belong to a rejection below the mark."""
     return scanned(spark, ranges(database.quarantine, _RANGES)).mapInArrow(QuarantineFinder(at), DIFFERENCE)
 
 
@@ -122,7 +121,7 @@ def _products(
     states = products(lake, draft)
     wrong = states.mapInArrow(ProductComparer(at, categories), DIFFERENCE)
     surplus = products_there(spark, database, at).where("counts").join(states.select("id"), "id", "left_anti")
-    return _named(wrong.unionByName(surplus.select("id", F.lit("should not be there").alias("how"))))
+    return _named(wrong.unionByName(surplus.select("id", F.lit("should not exist").alias("how"))))
 
 
 def _quarantine(spark: SparkSession, lake: Lake, database: Database[Document], draft: Publication, at: At) -> Differences:
@@ -133,7 +132,7 @@ def _quarantine(spark: SparkSession, lake: Lake, database: Database[Document], d
 
 
 def _named(differences: DataFrame) -> Differences:
-    """Counts them and takes the first; kept meanwhile, because finding them reads all documents."""
+    """Counts the differences and takes the first. They are persisted meanwhile, because finding them reads all documents."""
     kept = differences.persist(StorageLevel.DISK_ONLY)
     try:
         count = kept.count()
@@ -152,19 +151,23 @@ def _categories(database: Database[Document], at: At, expected: Mapping[int, Cat
         if document is None:
             yield str(number), "missing"
         elif category is None:
-            yield str(number), f"should not be there: {document['category_name']!r}"
+            yield str(number), f"should not exist: '{document['category_name']}'"
         else:
             found = Category(document["category_name"], CategoryVersion(**document["_tide"]["version"]))
             if found != category:
-                yield str(number), f"{found} instead of {category}"
+                yield str(number), f"{_render(found)} instead of {_render(category)}"
     with snapshot(database) as now:
         yield from ((f"cells of {number}", how) for number, how in cells.misnamed(now))
 
 
-def _ingestions(spark: SparkSession, lake: Lake, database: Database[Document], mark: TideMark) -> tuple[int, Differences]:
-    """Every row of a file is an event, whatever it was judged to be, of however many events that tell of it.
+def _render(category: Category) -> str:
+    return f"'{category.name}' ({', '.join(f'{part} {value}' for part, value in category.version._asdict().items())})"
 
-    Of ingestions all of whose chunks lie below the mark, each until it has been found right once.
+
+def _ingestions(spark: SparkSession, lake: Lake, database: Database[Document], mark: TideMark) -> tuple[int, Differences]:
+    """Checks that every row of a file is an event, valid or not, however many events it has. Returns the number of ingestions reconciled.
+
+    Checks the ingestions whose chunks all lie below the mark, each until it has been reconciled once.
     """
     rows = ingestions.to_reconcile(database, mark)
     if not rows:
@@ -175,7 +178,7 @@ def _ingestions(spark: SparkSession, lake: Lake, database: Database[Document], m
     right = [identity for identity, count in rows.items() if found.get(identity, 0) == count]
     ingestions.mark_reconciled(database, right)
     wrong = [
-        (identity, f"{found.get(identity, 0):,} of {count:,} rows are in the raw history")
+        (identity, f"{found.get(identity, 0):,} of {counted(count, 'row')} found in the raw history")
         for identity, count in sorted(rows.items())
         if identity not in set(right)
     ]

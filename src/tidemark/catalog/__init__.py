@@ -1,1 +1,1 @@
-"""The domain: what an event means, which version of a product counts, how the cube adds up. No I/O, no clock."""
+"""The domain: the meaning of an event, the newest version of a product, and the sums of the cube. No I/O, no clock."""

@@ -1,4 +1,4 @@
-"""The cube: sums of contributions by cell. A commutative group, so that a state can be taken back exactly."""
+"""The cube: sums of contributions by cell. They form a commutative group, so a state can be subtracted exactly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tidemark.catalog.rules import RULES, Rules
 
 
 class Cell(NamedTuple):
-    """`price_level` is the level's lower bound in dollars, None where the price is unknown."""
+    """`price_level` is the level's lower bound in dollars; None if the price is unknown."""
 
     category_id: int
     price_level: int | None
@@ -20,7 +20,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """What one product state adds to its cell, or a cell's sums. All integers: counts, cents, tenths of stars."""
+    """What one product state adds to its cell, or the sums of a cell. All values are integers: counts, cents, tenths of stars."""
 
     products: int = 0
     priced: int = 0
@@ -52,21 +52,21 @@ Cube = Mapping[Cell, Contribution]
 
 
 def price_level(price_cents: int, rules: Rules = RULES) -> int | None:
-    """Lower bound in dollars of the level that a price in cents lies in; None for 0, which means unknown."""
+    """The lower bound, in dollars, of the level that contains a price in cents. None for 0, which means unknown."""
     if price_cents == 0:
         return None
     return min(price_cents // (rules.level_dollars * 100) * rules.level_dollars, rules.top_level_dollars)
 
 
 def label(level: int | None, rules: Rules = RULES) -> str:
-    """What people read for a price level."""
+    """The display name of a price level."""
     if level is None:
         return "unknown"
     return f"${level}+" if level >= rules.top_level_dollars else f"${level}-{level + rules.level_dollars}"
 
 
 def unknown_category(category_id: int) -> str:
-    """What people read for a category that has not come."""
+    """The display name of a category whose name has not arrived yet."""
     return f"Unknown category {category_id}"
 
 
@@ -92,7 +92,7 @@ def contribution_of(state: ProductObservation) -> Contribution:
 
 
 def added(a: Cube, b: Cube) -> Cube:
-    """The sum of two cubes. A cell whose sums are all 0 is no cell."""
+    """The sum of two cubes. Cells whose sums are all 0 are dropped."""
     total = dict(a)
     for cell, contribution in b.items():
         total[cell] = total.get(cell, Contribution()) + contribution
@@ -104,7 +104,7 @@ def negated(cube: Cube) -> Cube:
 
 
 def cube_of(states: Iterable[ProductObservation]) -> Cube:
-    """The cube of product states, one a product."""
+    """The cube of product states; there is one state per product."""
     total: dict[Cell, Contribution] = {}
     for state in states:
         cell = cell_of(state)

@@ -1,4 +1,4 @@
-"""Events as Kafka holds them, and the headers that tell where one came from."""
+"""Events as Kafka stores them, and the headers that record their origin."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import NamedTuple
 
 SOURCE = "tide-source"  # csv, api or replay
 FORMAT = "tide-format"  # json or csv
-INGESTION = "tide-ingestion"  # id of the ingestion a file's event belongs to
-POSITION = "tide-position"  # byte of the file where its record starts
-TOLD_AT = "tide-registered-at"  # milliseconds; when the ingestion was registered
+INGESTION = "tide-ingestion"  # id of the ingestion that an event of a file belongs to
+POSITION = "tide-position"  # byte offset of the record in its file
+TOLD_AT = "tide-registered-at"  # when the ingestion was registered, in milliseconds
 REPLAY_OF = "tide-replay-of"  # topic/partition/offset of the event that a replay repeats
 
-# What names something becomes part of a key in MongoDB, so that its length must have an end. A topic/partition/offset has 281 at most.
+# Names become part of keys in MongoDB, so their length must be bounded. A topic/partition/offset has at most 281 characters.
 MOST_NAME_CHARACTERS = 500
 
-# Fifteen digits hold every millisecond until the year 33,658 and every byte of a petabyte, and fit a 64-bit integer.
+# Fifteen digits cover every millisecond until the year 33,658 and every byte of a petabyte, and fit a 64-bit integer.
 HEADER_NUMBER = "[0-9]{1,15}"
 
 
 class Event(NamedTuple):
-    """One Kafka record, as it came. `timestamp` is in milliseconds; an absent key, value or header value is None."""
+    """One Kafka record, unchanged. `timestamp` is in milliseconds; an absent key, value or header value is None."""
 
     topic: str
     partition: int
@@ -31,7 +31,7 @@ class Event(NamedTuple):
     headers: tuple[tuple[str, bytes | None], ...] = ()
 
     def header(self, name: str) -> str | None:
-        """The last header of that name as text; None where there is none or it is not UTF-8."""
+        """The last header of that name as text; None if it is absent or not UTF-8."""
         found = [value for key, value in self.headers if key == name]
         if not found or found[-1] is None:
             return None
@@ -41,34 +41,34 @@ class Event(NamedTuple):
             return None
 
     def name(self, name: str) -> str | None:
-        """A header that names something; None where it is empty or longer than any name."""
+        """A header that holds a name; None if it is empty or longer than MOST_NAME_CHARACTERS."""
         text = self.header(name)
         return text if text is not None and 1 <= len(text) <= MOST_NAME_CHARACTERS else None
 
     def number(self, name: str) -> int | None:
-        """A header that holds a whole number; None where it holds anything else."""
+        """A header that holds a whole number; None if it holds anything else."""
         text = self.header(name)
         return int(text) if text is not None and re.fullmatch(HEADER_NUMBER, text) else None
 
     @property
     def registered_at(self) -> int:
-        """Milliseconds. What came by API or from elsewhere was told when Kafka stored it."""
+        """Milliseconds. An event without this header, e.g. from the API, counts as registered when Kafka stored it."""
         told = self.number(TOLD_AT)
         return self.timestamp if told is None else told
 
     @property
     def position(self) -> int:
-        """Byte of the source file where the record starts; 0 for what came from no file."""
+        """Byte offset of the record in its source file; 0 for an event that came from no file."""
         return self.number(POSITION) or 0
 
     @property
     def ingestion(self) -> str | None:
-        """Of what came from a file, and says from where in it."""
+        """The ingestion's id; None unless the event also names its position in the file."""
         return None if self.number(POSITION) is None else self.name(INGESTION)
 
     @property
     def source(self) -> str:
-        """What makes a repeated event recognisable: `ingestion:position`, else the event replayed, else its own coordinates."""
+        """The identity by which repeats are recognised: `ingestion:position`, else the event replayed, else its own coordinates."""
         if self.ingestion is not None:
             return f"{self.ingestion}:{self.position}"
         return self.name(REPLAY_OF) or f"{self.topic}/{self.partition}/{self.offset}"

@@ -1,4 +1,4 @@
-"""The tide mark: a Kafka offset per partition, exclusive. What lies below belongs to the batch layer, the rest to the stream."""
+"""The tide mark: an exclusive Kafka offset per partition. Events below it belong to the batch layer, the others to the stream."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class TopicPartition(NamedTuple):
 
 
 class TideMark(Mapping[TopicPartition, int]):
-    """Offsets by partition. A partition it does not name is at 0, and naming it at 0 says the same."""
+    """Offsets by partition. A partition that is not named is at 0; naming it at 0 is equivalent."""
 
     def __init__(self, offsets: Mapping[TopicPartition, int] | None = None) -> None:
         self._offsets = {TopicPartition(*key): offset for key, offset in sorted((offsets or {}).items()) if offset}
@@ -40,10 +40,17 @@ class TideMark(Mapping[TopicPartition, int]):
         return hash(tuple(self._offsets.items()))
 
     def __repr__(self) -> str:
-        return "TideMark(" + ", ".join(f"{topic}/{partition}@{offset}" for (topic, partition), offset in self.items()) + ")"
+        return f"TideMark({self._listed()})"
+
+    def __str__(self) -> str:
+        """For messages."""
+        return self._listed() or "the beginning of the log"
+
+    def _listed(self) -> str:
+        return ", ".join(f"{topic}/{partition}@{offset}" for (topic, partition), offset in self.items())
 
     def covers(self, event: Event) -> bool:
-        """Does the event lie below the mark?"""
+        """Is the event below the mark?"""
         return event.offset < self[TopicPartition(event.topic, event.partition)]
 
     def reaches(self, other: TideMark) -> bool:
@@ -55,5 +62,5 @@ class TideMark(Mapping[TopicPartition, int]):
         return TideMark({key: max(self[key], other[key]) for key in {*self, *other}})
 
     def behind(self, other: TideMark) -> int:
-        """How many offsets lie from this mark to the other, over all partitions; a partition that is ahead counts 0."""
+        """The number of offsets from this mark to the other, over all partitions. A partition that is ahead counts as 0."""
         return sum(max(0, offset - self[key]) for key, offset in other.items())

@@ -1,4 +1,4 @@
-"""Validation: an event becomes an observation, or a rejection with its reason. Design: the first rule that fails is the reason."""
+"""Validation: an event becomes an observation, or a rejection whose reason is the first rule that fails."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from tidemark.catalog.events import FORMAT, Event
 from tidemark.catalog.rules import RULES, DateFormat, Rules
 from tidemark.catalog.versions import CategoryVersion, Version
 
-# How JSON escapes one half of a surrogate pair.
+# The JSON escape of one half of a surrogate pair.
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
-# A catalog repeats its prices, counts and dates: looking a text up takes a tenth of the time of reading it.
+# A catalog repeats its prices, counts and dates: a cache lookup takes a tenth of the time of parsing.
 _REMEMBERED_TEXTS = 1 << 16
 _LONGEST_REMEMBERED = 40  # characters
-_EXACT = Context(prec=_LONGEST_REMEMBERED + 20)  # no digit of such a text is lost in it
+_EXACT = Context(prec=_LONGEST_REMEMBERED + 20)  # keeps every digit of a text that short
 
 _More = TypeVarTuple("_More")
 _Answer = TypeVar("_Answer")
 
 
 class Reason(StrEnum):
-    """Why an event is no observation: the field whose rule it breaks, in the order the rules are tried."""
+    """Why an event is rejected: the field whose rule it breaks. Members are in the order in which the rules are checked."""
 
     WITHDRAWN = "withdrawn"
     MALFORMED = "malformed"
@@ -52,7 +52,7 @@ class Rejection(NamedTuple):
 
 
 class ProductObservation(NamedTuple):
-    """A product as seen at a moment. Money as the dollars that came and as cents, rounded half to even; stars likewise in tenths."""
+    """A product as observed at a moment. Money is in dollars as received, and in cents rounded half to even; stars likewise in tenths."""
 
     asin: str
     title: str
@@ -73,7 +73,7 @@ class ProductObservation(NamedTuple):
 
 
 class CategoryObservation(NamedTuple):
-    """A category's name as told in an event."""
+    """A category's name according to one event."""
 
     id: int
     name: str
@@ -81,18 +81,18 @@ class CategoryObservation(NamedTuple):
 
 
 class _Broken(Exception):
-    """A rule fails; carries the reason."""
+    """A rule is broken; carries the reason."""
 
     def __init__(self, reason: Reason) -> None:
         self.reason = reason
 
 
 class _NumberText(str):
-    """A JSON number, as the text it was written in."""
+    """A JSON number in its original text form."""
 
 
 def _remembered(read: Callable[[str, *_More], _Answer]) -> Callable[[str, *_More], _Answer]:
-    """The same function, which remembers what it made of short texts."""
+    """The same function with a cache for short texts."""
     remembered = lru_cache(_REMEMBERED_TEXTS)(read)
 
     def look_up(text: str, /, *more: *_More) -> _Answer:
@@ -102,15 +102,15 @@ def _remembered(read: Callable[[str, *_More], _Answer]) -> Callable[[str, *_More
 
 
 def decoder(look: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None) -> json.JSONDecoder:
-    """Reads JSON as the rules want it: numbers as the text they are written in, NaN and infinities not at all.
+    """A JSON decoder for the rules: numbers stay text, NaN and infinities are refused.
 
-    `look` makes each object of its names and values, and so sees those too that a later one of the same name hides.
+    `look` builds each object from its pairs, so it also sees pairs that a later duplicate key overrides.
     """
     return json.JSONDecoder(parse_int=_NumberText, parse_float=_NumberText, parse_constant=_no_number, object_pairs_hook=look)
 
 
 def product_observation(event: Event, rules: Rules = RULES, reader: json.JSONDecoder | None = None) -> ProductObservation | Rejection:
-    """What an event of the product topic says. `reader` is a decoder() of the caller's, who wants to look on."""
+    """Validates an event of the product topic. `reader` is a decoder() of the caller, for one that inspects the pairs."""
     try:
         record = _record(event, rules, reader)
         asin = _text(record.get("asin"))
@@ -152,7 +152,7 @@ def product_observation(event: Event, rules: Rules = RULES, reader: json.JSONDec
 
 
 def category_observation(event: Event, rules: Rules = RULES, reader: json.JSONDecoder | None = None) -> CategoryObservation | Rejection:
-    """What an event of the category topic says. `reader` as in product_observation."""
+    """Validates an event of the category topic. `reader` as in product_observation."""
     try:
         record = _record(event, rules, reader)
         number = _integer(record, Reason.ID, rules, 1, rules.most_id)
@@ -165,7 +165,7 @@ def category_observation(event: Event, rules: Rules = RULES, reader: json.JSONDe
 
 
 def _record(event: Event, rules: Rules, reader: json.JSONDecoder | None) -> dict[str, Any]:
-    """The event's value as a JSON object, its numbers as text."""
+    """The event's value as a JSON object whose numbers are text."""
     if rules.withdrawn and event.ingestion in rules.withdrawn:
         raise _Broken(Reason.WITHDRAWN)
     value = event.value
@@ -180,7 +180,7 @@ def _record(event: Event, rules: Rules, reader: json.JSONDecoder | None) -> dict
         raise _Broken(Reason.MALFORMED) from None
     if not isinstance(record, dict):
         raise _Broken(Reason.MALFORMED)
-    # Nothing is nested deeper than there are brackets.
+    # The number of brackets bounds the nesting depth.
     if value.count(b"{") + value.count(b"[") > rules.deepest_nesting and _depth(record) > rules.deepest_nesting:
         raise _Broken(Reason.MALFORMED)
     return record
@@ -191,7 +191,7 @@ def _no_number(name: str) -> NoReturn:
 
 
 def _depth(value: object) -> int:
-    """Levels of nested objects and arrays, level by level so that no recursion limit counts."""
+    """Levels of nested objects and arrays. Iterative, so that no recursion limit applies."""
     depth, level = 0, [value]
     while level := [one for one in level if isinstance(one, dict | list)]:
         depth += 1
@@ -200,7 +200,7 @@ def _depth(value: object) -> int:
 
 
 def _storable(rules: Rules, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object's pairs as a dict. ValueError where a key is too long or something holds half a surrogate pair, which no UTF-8 can hold."""
+    """An object's pairs as a dict. Raises ValueError for a key that is too long or half a surrogate pair, which UTF-8 cannot encode."""
     if any(len(key.encode("utf-16-le")) > 2 * rules.longest_key for key, _ in pairs):
         raise ValueError("a key is too long")
     inner: list[object] = [pairs]
@@ -217,19 +217,19 @@ _DECODER = decoder()
 
 
 def _string(value: object) -> str | None:
-    """A JSON string; None for whatever is none."""
+    """The value if it is a JSON string, else None."""
     return value if isinstance(value, str) and not isinstance(value, _NumberText) else None
 
 
 def _text(value: object) -> str | None:
-    """A JSON string, number or boolean as text; None for whatever is none of these."""
+    """A JSON string, number or boolean as text; None for anything else."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else None
 
 
 def _number(text: str, rules: Rules) -> tuple[Decimal, float] | None:
-    """A number exactly and as the nearest double; None where the text is no number."""
+    """A number, exact and as the nearest double; None if the text is not a number."""
     match = re.fullmatch(rules.number, text)
     if match is None:
         return None
@@ -239,14 +239,14 @@ def _number(text: str, rules: Rules) -> tuple[Decimal, float] | None:
         return Decimal(0), float(text)
     if not exponent:
         return Decimal(text.strip(" ")), float(text)
-    # An exponent of more digits than this is out of every range, or nothing, whatever the other digits are.
+    # A number with a longer exponent is out of every range, or rounds to 0, whatever its other digits are.
     shift = int((exponent.lstrip("0") or "0")[:12]) if len(exponent.lstrip("0")) <= 12 else 10**12
     shift = -shift if exponent_sign == "-" else shift
     return Decimal((1 if sign == "-" else 0, tuple(map(int, digits)), shift - len(fraction))), float(text)
 
 
 def _scaled(record: dict[str, Any], reason: Reason, rules: Rules, *, digits: int, most: int) -> tuple[float, int]:
-    """A field's number as a double and as an integer of its last counted digit (cents, tenths), from 0 to most units."""
+    """A field's number as a double, and as an integer in units of its last significant digit (cents, tenths), from 0 to `most`."""
     text = _text(record.get(reason.value))
     found = None if text is None else _scaled_number(text, rules, digits, most)
     if found is None:
@@ -268,7 +268,7 @@ def _scaled_number(text: str, rules: Rules, digits: int, most: int) -> tuple[flo
 
 
 def _integer(record: dict[str, Any], reason: Reason, rules: Rules, least: int, most: int) -> int:
-    """A field's whole number: 5.0 and 1.2e3 are, 5.5 is not."""
+    """A field's whole number. 5.0 and 1.2e3 are whole numbers, 5.5 is not."""
     text = _text(record.get(reason.value))
     found = None if text is None else _whole_number(text, rules, least, most)
     if found is None:
@@ -300,7 +300,7 @@ def _truth(text: str, rules: Rules) -> bool | None:
 
 
 def moment(text: str | None, rules: Rules = RULES) -> int | None:
-    """Milliseconds since 1970 UTC that a date says, what is finer cut off; None where it is no date. No zone means UTC."""
+    """A date as milliseconds since 1970 UTC, finer fractions truncated; None if it is not a date. Without a zone it is in UTC."""
     return None if text is None else _moment(text, rules)
 
 

@@ -1,6 +1,6 @@
-"""The validation rules and the cube's levels as data. Both layers are built from it, and its fingerprint names it.
+"""The validation rules and the cube's price levels, as data. Both layers are built from them; a fingerprint identifies a set of rules.
 
-Patterns are written in what Python's and Java's regular expressions share, for whole matches, ASCII only.
+Patterns use the syntax common to Python's and Java's regular expressions. They are ASCII only and match whole texts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ DAY_MS = 86_400_000
 
 @dataclass(frozen=True)
 class DateFormat:
-    """A way to write a moment: a pattern and, by component, its group's number (1 is the first)."""
+    """A date format: a pattern and, for each component, the number of its group (1 is the first, 0 is none)."""
 
     pattern: str
     year: int
@@ -55,16 +55,16 @@ DATE_FORMATS = (
 
 @dataclass(frozen=True, eq=False)
 class Rules:
-    """The rules in force. Bounds are inclusive; money in dollars.
+    """A set of validation rules. Bounds are inclusive; money is in dollars.
 
-    Two are the same where their fingerprints are: as keys, of numbers and dates that are remembered, they go by identity.
+    Two sets of rules are equal if their fingerprints are. As keys of caches they are compared by identity.
     """
 
-    edition: int = 1  # raise it when the code that applies the rules changes what they mean
-    withdrawn: tuple[str, ...] = ()  # ingestions whose events are rejected, whatever they say; in order
-    most_bytes: int = MOST_MESSAGE_BYTES  # of an event's value as it is read; a longer one is malformed
+    edition: int = 1  # increment it when the code that applies the rules changes their meaning
+    withdrawn: tuple[str, ...] = ()  # ingestions whose events are rejected whatever their content; sorted
+    most_bytes: int = MOST_MESSAGE_BYTES  # of an event's value, uncompressed; a longer one is malformed
     deepest_nesting: int = 100  # levels of a JSON value; a deeper one is malformed
-    longest_key: int = 50_000  # of a JSON object, in UTF-16 code units: Spark's parser takes none that is longer
+    longest_key: int = 50_000  # of a JSON object, in UTF-16 code units: the limit of Spark's parser
     asin: str = "[A-Z0-9]{10}"
     # sign, digits, fraction, exponent; a number of any length, surrounding spaces ignored
     number: str = " *([+-]?)([0-9]+)(?:\\.([0-9]+))?(?:[eE]([+-]?)([0-9]+))? *"
@@ -74,15 +74,15 @@ class Rules:
     most_count: int = 2**31 - 1  # reviews, boughtInLastMonth
     most_dollars: int = 1_000_000
     most_id: int = 2**31 - 1  # category ids: MongoDB's int
-    most_name: int = 1_000  # characters of a category's name, which each of its products bears
+    most_name: int = 1_000  # characters of a category's name, which is stored with each of its products
     date_formats: tuple[DateFormat, ...] = DATE_FORMATS
     earliest_ms: int = 788_918_400_000  # 1995-01-01T00:00:00Z
-    ahead_ms: int = DAY_MS  # how far past its Kafka timestamp an observation may lie
+    ahead_ms: int = DAY_MS  # how far an observation may be ahead of its Kafka timestamp
     level_dollars: int = 5  # width of a price level
     top_level_dollars: int = 300  # the last level has no upper bound
 
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits: the same for the same rules, another for others."""
+        """Sixteen hexadecimal digits that identify the rules: equal rules have equal fingerprints, different rules differ."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""Newest wins, by a total order whose tie-breakers have names. Arrival order decides nothing."""
+"""Newest wins: a total order with named tie-breakers. Arrival order is irrelevant."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from tidemark.catalog.events import Event
 
 
 class Version(NamedTuple):
-    """Orders the observations of one product: the highest is its state.
+    """Orders the observations of one product: the highest version is its state.
 
-    The newest moment wins; for one moment, what was told last; within one file, the later row; partition and offset
-    decide between what is otherwise the same. Times are whole milliseconds since 1970 UTC.
+    The newest moment of observation wins; then the latest registration; then, within a file, the later row. Partition and offset
+    break the remaining ties. Times are whole milliseconds since 1970 UTC.
     """
 
     observed_at: int
@@ -26,7 +26,7 @@ class Version(NamedTuple):
 
 
 class CategoryVersion(NamedTuple):
-    """Orders the names of one category. Categories have no moment of observation: what was told last wins."""
+    """Orders the names of one category. Categories have no moment of observation: the latest registration wins."""
 
     registered_at: int
     position: int

@@ -1,1 +1,1 @@
-"""MongoDB: collections with their validators and indexes, the ledger, publications, the report views."""
+"""MongoDB: collections with validators and indexes, the ledger, publications, the report views."""

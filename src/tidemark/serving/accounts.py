@@ -1,10 +1,10 @@
-"""MongoDB's accounts, one for each part of the stack, each with the smallest role that does its work.
+"""MongoDB's accounts, one for each part of the stack, each with the least privileges that its work needs.
 
-`python -m tidemark.serving.accounts` creates them in a MongoDB of yours, as the account of TIDEMARK_MONGODB_URL, with the passwords of the
-settings.
+`python -m tidemark.serving.accounts` creates them in an external MongoDB, using the account of TIDEMARK_MONGODB_URL and the passwords of
+the settings.
 
-All read all of the database, and write the collections named here and no others, `reports` none. That one cannot be kept to the report
-views: mongopipe's pipelines bring documents of their own ($documents), for which MongoDB asks that the whole database may be read.
+All may read the whole database and write only the collections listed here; `reports` writes none. `reports` cannot be restricted to the
+report views: mongopipe's pipelines use $documents, for which MongoDB requires read access to the whole database.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from tidemark.serving.database import Document, brief, connect
 from tidemark.settings import settings
 
-# What each account writes. All note something down in `state`: the ledger, what is wanted of the stream, where the log ends.
+# The collections that each account writes. All write `state`: the ledger, the desired state of the stream, the end of the log.
 WRITES: Mapping[str, tuple[str, ...]] = {
     "ingest": ("state", "ingestion", "ingestion_chunk", "quarantine", "alert", "size"),
     "stream": ("state", "product", "category", "quarantine", "cube_cell", "stream_minute"),
@@ -35,7 +35,7 @@ _NO_SUCH_ROLE, _NO_SUCH_USER = 31, 11  # MongoDB's error codes
 
 
 def bring(admin: Database[Document], database: str, passwords: Mapping[str, str]) -> None:
-    """Makes the accounts and their roles in database admin, or brings those that are there to what is said here, password included.
+    """Creates the accounts and their roles in database admin, or updates existing ones, including their passwords.
 
     Raises PyMongoError.
     """
@@ -47,7 +47,7 @@ def bring(admin: Database[Document], database: str, passwords: Mapping[str, str]
 
 
 def passwords() -> dict[str, str]:
-    """By account, as the settings say."""
+    """The passwords of the settings, by account."""
     of = settings()
     return {name: getattr(of, f"mongodb_{name}_password").get_secret_value() for name in (*WRITES, REPORTS)}
 
@@ -63,7 +63,7 @@ def _create_or_update(admin: Database[Document], what: str, name: str, missing: 
 
 def main() -> int:
     if missing := [name for name, password in passwords().items() if not password]:
-        sys.stdout.write(f"set {', '.join(f'TIDEMARK_MONGODB_{name.upper()}_PASSWORD' for name in missing)}\n")
+        sys.stdout.write(f"passwords are missing: set {', '.join(f'TIDEMARK_MONGODB_{name.upper()}_PASSWORD' for name in missing)}\n")
         return 1
     try:
         with connect() as client:
@@ -71,7 +71,7 @@ def main() -> int:
     except PyMongoError as error:
         sys.stdout.write(f"MongoDB: {brief(error)}\n")
         return 1
-    sys.stdout.write(f"accounts {', '.join(passwords())} are there, for database {settings().database}\n")
+    sys.stdout.write(f"accounts {', '.join(passwords())} are ready for database {settings().database}\n")
     return 0
 
 

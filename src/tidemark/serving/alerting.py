@@ -1,7 +1,7 @@
-"""A look at the state, and what follows: alerts are kept, and whoever is to be told is told.
+"""Evaluates the state, stores the alerts and sends the notifications.
 
-An alert counts as told once sending has succeeded. So it is told at least once: what could not be sent is sent at the next look, and
-who is ended between sending and writing that down sends it again.
+Delivery is at least once: a notification is recorded after it has been sent. A failed one is retried at the next evaluation, and a
+process that dies between sending and recording sends it again.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ log = logging.getLogger(__name__)
 
 
 class NotSent(Exception):
-    """Somebody could not be told; the next look tries again."""
+    """A notification could not be sent; the next evaluation retries it."""
 
 
 class Memory(Protocol):
-    """Where alerts are kept between looks."""
+    """Where alerts are stored between evaluations."""
 
     def read(self) -> dict[Condition, Alert]: ...
 
@@ -57,9 +57,10 @@ class Alerts:
 
 
 def evaluate_alerts(database: Database[Document], elsewhere: Memory, channels: Mapping[str, Send], of: Settings) -> None:
-    """One look. `elsewhere` keeps, outside of MongoDB, the alert that the state cannot be read; `channels` are who is told, by name.
+    """Evaluates the state once. `elsewhere` stores, outside MongoDB, the alert that the state cannot be read. `channels` send
+    notifications, by name.
 
-    Raises NotSent, or Busy where somebody else has been looking for half a minute; everything else has been done by then.
+    Raises NotSent after everything else is done, or Busy if another evaluation has held the lease for half a minute.
     """
     now = datetime.now(UTC)
     try:
@@ -85,18 +86,18 @@ def from_document(document: Document) -> Alert:
 
 
 def to_text(alert: Alert) -> str:
-    """For a place that keeps text only."""
+    """An alert as text, for stores that keep text only."""
     return json_util.dumps(to_document(alert))
 
 
 def from_text(text: str) -> dict[Condition, Alert]:
-    """What to_text() has made a text of, as Memory.read() returns it."""
+    """The inverse of to_text(), in the form of Memory.read()."""
     alert = from_document(json_util.loads(text, json_options=json_util.JSONOptions(tz_aware=True, tzinfo=UTC)))
     return {alert.condition: alert}
 
 
 def _settle(memory: Memory, found: Mapping[Condition, str | None], channels: Mapping[str, Send], of: Settings, now: datetime) -> list[str]:
-    """Brings the alerts to what has been found, and tells who is to be told. Returns what could not be sent, and why."""
+    """Updates the alerts to what was found and sends the notifications that are due. Returns those that failed, with the error."""
     kept, calm, unsent = memory.read(), timedelta(minutes=of.alert_calm_minutes), []
     for condition, wrong in found.items():
         before = kept.get(condition)
@@ -109,14 +110,14 @@ def _settle(memory: Memory, found: Mapping[Condition, str | None], channels: Map
             memory.write(alert)
             kept[condition] = alert
     for alert, channel in alerts.untold(kept.values(), channels):
-        alert = kept[alert.condition]  # told to others, perhaps
+        alert = kept[alert.condition]  # other channels may have been notified since
         try:
             channels[channel](alerts.message(alert, of.database))
         except Exception as error:
-            log.warning("%s could not be told of alert %s: %s", channel, alert.condition, error)
-            unsent.append(f"{channel} of alert {alert.condition} ({error})")
+            log.warning("could not send alert %s to %s: %s", alert.condition, channel, error)
+            unsent.append(f"alert {alert.condition} to {channel} ({error})")
         else:
-            log.info("%s has been told that alert %s %s", channel, alert.condition, "has begun" if alert.on else "is over")
+            log.info("sent to %s: alert %s %s", channel, alert.condition, "has begun" if alert.on else "is resolved")
             kept[alert.condition] = told = replace(alert, told={**alert.told, channel: alert.on})
             memory.write(told)
     return unsent
@@ -124,7 +125,7 @@ def _settle(memory: Memory, found: Mapping[Condition, str | None], channels: Map
 
 def _require_sent(unsent: Iterable[str]) -> None:
     if unsent:
-        raise NotSent(f"could not tell {'; '.join(unsent)}: the next look tries again")
+        raise NotSent(f"could not send {'; '.join(unsent)}: the next evaluation retries")
 
 
 def _read_watch(database: Database[Document]) -> Watch | None:

@@ -1,6 +1,6 @@
-"""Alerts as pure functions: what is wrong with a state, which alerts begin and end with that, and who is to be told.
+"""Alerts as pure functions: the problems of a state, the alerts that begin and end with them, and the notifications that are due.
 
-A look is taken every few minutes. What it leaves to the next one is a Watch and the alerts; tidemark.serving.alerting keeps both.
+The state is evaluated every few minutes. A Watch and the alerts carry over to the next evaluation; tidemark.serving.alerting stores both.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from tidemark.catalog.observations import Reason
+from tidemark.catalog.words import counted
 from tidemark.serving import verifications
 from tidemark.serving.database import Document
 from tidemark.settings import Settings
 from tidemark.settings.airflow_names import Dag
 
-WITHIN = timedelta(hours=1)  # what rejections and starts of the stream are counted within
-BROKEN_OFF = timedelta(minutes=10)  # looks further apart are no row of looks: whoever looks was down, too
-LEAST_REJECTED = 20  # below it a share says little
+WITHIN = timedelta(hours=1)  # window in which rejections and starts of the stream are counted
+BROKEN_OFF = timedelta(minutes=10)  # a longer gap between evaluations means that the evaluation itself was down
+LEAST_REJECTED = 20  # with fewer rejections their share is not significant
 
 
 class Condition(StrEnum):
-    """What an alert is about."""
+    """The subject of an alert."""
 
     STATE = "state"
     STREAM = "stream"
@@ -37,17 +38,17 @@ class Condition(StrEnum):
 
 TITLES: Mapping[Condition, str] = {
     Condition.STATE: "the state cannot be read",
-    Condition.STREAM: "the stream gives no sign of life",
-    Condition.FRESHNESS: "the reports do not keep up",
-    Condition.DRIFT: "the stream's numbers differ from the batch's",
+    Condition.STREAM: "the stream sends no heartbeat",
+    Condition.FRESHNESS: "the reports are falling behind",
+    Condition.DRIFT: "the stream's results differ from the batch's",
     Condition.QUARANTINE: "many events are rejected",
     Condition.NIGHT: "nightly batches are missing",
-    Condition.RESTARTS: "the stream starts again and again",
+    Condition.RESTARTS: "the stream keeps restarting",
 }
 
 
 class Sample(NamedTuple):
-    """Counters at one look: the ledger's generation, events served (its offsets, added up), open records in quarantine."""
+    """Counters at one evaluation: the ledger's generation, events served (the sum of its offsets), open records in quarantine."""
 
     at: datetime
     generation: int
@@ -57,9 +58,10 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Watch:
-    """What has been seen so far: since when at all, since when without a break, since when the stream has been behind (None: it is not).
+    """The observations so far.
 
-    `samples` are those of the last hour, the newest last; there is always one.
+    `first_at` is the first evaluation, `since` the first one of the current unbroken row, `behind_since` the moment since which the
+    stream has been behind (None: it is not). `samples` are those of the last hour, the newest last; there is at least one.
     """
 
     first_at: datetime
@@ -70,9 +72,10 @@ class Watch:
 
 @dataclass(frozen=True)
 class Alert:
-    """One condition's alert, the newest. It is on until it has ended.
+    """The newest alert of a condition. It is on until it has ended.
 
-    `text` says what is or was wrong, `calm_since` since when nothing is, `told` by channel whether what it was told last is that it is on.
+    `text` describes the problem, `calm_since` is the moment since which it has been gone. `told` says for each channel whether its last
+    notification was that the alert is on.
     """
 
     condition: Condition
@@ -88,7 +91,7 @@ class Alert:
 
 
 class Message(NamedTuple):
-    """What a channel is told: that an alert has begun or ended, in words."""
+    """A notification that an alert has begun or ended."""
 
     alert: Alert
     subject: str
@@ -96,11 +99,11 @@ class Message(NamedTuple):
 
 
 def looked(before: Watch | None, state: Document, now: datetime) -> Watch:
-    """What has been seen with this look at a state of serving.status."""
+    """The watch after evaluating a state of serving.status."""
     stream = state["stream"]
     rejected = sum(count for reason, count in state["quarantine"].items() if reason != Reason.WITHDRAWN)
     sample = Sample(now, stream["generation"] or 0, sum(one["offset"] for one in stream["offsets"]), rejected)
-    # Of a stream that does not live nobody can say that it does not keep up; how far behind it is may be unknown.
+    # Only a live stream can fall behind. How far behind it is may be unknown (None).
     behind = stream["alive"] and state["freshness"]["events_behind"] != 0
     if before is None:
         return Watch(now, now, now if behind else None, (sample,))
@@ -115,7 +118,7 @@ def looked(before: Watch | None, state: Document, now: datetime) -> Watch:
 
 
 def found(watch: Watch, state: Document, of: Settings) -> dict[Condition, str | None]:
-    """What is wrong, in words; None where nothing is. A condition that nobody can judge is not named."""
+    """The problem of each condition, None if there is none. A condition that cannot be judged is absent."""
     judged = {
         Condition.STREAM: _silent(watch, state, of),
         Condition.FRESHNESS: _behind(watch, state, of),
@@ -130,7 +133,7 @@ def found(watch: Watch, state: Document, of: Settings) -> dict[Condition, str | 
 
 
 def settled(before: Alert | None, condition: Condition, wrong: str | None, now: datetime, calm: timedelta) -> Alert | None:
-    """What becomes of a condition's alert: it begins where something is wrong, and ends when nothing has been wrong for that long."""
+    """The next state of a condition's alert: it begins with a problem and ends when there has been none for the time `calm`."""
     if wrong is not None:
         if before is None or not before.on:
             return Alert(condition, wrong, now, told=before.told if before else {})
@@ -142,34 +145,34 @@ def settled(before: Alert | None, condition: Condition, wrong: str | None, now: 
 
 
 def untold(alerts: Iterable[Alert], channels: Iterable[str]) -> list[tuple[Alert, str]]:
-    """Which channel is to be told of which alert. One that ended before a channel heard of it is nothing to that channel."""
+    """The notifications that are due. A channel is not notified of an alert that ended before its beginning could be sent."""
     return [(alert, channel) for alert in alerts for channel in channels if alert.told.get(channel, False) != alert.on]
 
 
 def message(alert: Alert, database: str) -> Message:
-    """In words, of the installation that has this database."""
+    """The notification, for the installation that uses this database."""
     title = f"Tidemark ({database}): {TITLES[alert.condition]}"
     if alert.ended_at is None:
-        return Message(alert, title, f"{alert.text}. Noticed at {_moment(alert.began_at)}.")
-    over = f"Over since {_moment(alert.calm_since or alert.ended_at)}, noticed at {_moment(alert.began_at)}."
-    return Message(alert, f"{title}: over", f"{over} It was: {alert.text}.")
+        return Message(alert, title, f"{alert.text}. Detected at {_moment(alert.began_at)}.")
+    over = f"Resolved at {_moment(alert.calm_since or alert.ended_at)}, detected at {_moment(alert.began_at)}."
+    return Message(alert, f"{title}: resolved", f"{over} The alert was: {alert.text}.")
 
 
 def _silent(watch: Watch, state: Document, of: Settings) -> str | None:
     beat = state["freshness"]["seconds_since_heartbeat"]
     if beat is None:  # no stream has ever been started
         return None
-    # Where nobody looked the stream may have been stopped together with whoever looks.
+    # While nothing was evaluated, the stream may have been stopped together with the evaluation.
     if not _longer(min(timedelta(seconds=beat), watch.samples[-1].at - watch.since), of.alert_heartbeat_minutes):
         return None
-    return f"The stream has given no sign of life for {_duration(timedelta(seconds=beat))}: {_why_silent(state['stream'])}"
+    return f"The stream has sent no heartbeat for {_duration(timedelta(seconds=beat))}: {_why_silent(state['stream'])}"
 
 
 def _why_silent(stream: Document) -> str:
     if (number := stream["rebuilding"]) is not None:
-        return f"publication {number} is being rebuilt, and no stream runs meanwhile"
+        return f"publication {number} is being rebuilt, and the stream does not run meanwhile"
     if (control := stream["control"])["paused"]:
-        return f"{control['by']} has paused it; make resume, or DAG {Dag.STREAM.id}, lets it go on"
+        return f"{control['by']} has paused it; resume it with make resume or DAG {Dag.STREAM.id}"
     return "see its log (make logs PROGRAM=speed)"
 
 
@@ -179,12 +182,13 @@ def _behind(watch: Watch, state: Document, of: Settings) -> str | None:
     now, events, newest = watch.samples[-1].at, state["freshness"]["events_behind"], state["freshness"]["newest_event"]
     waited = now - watch.behind_since
     if events is not None and newest is not None:
-        waited = min(waited, now - datetime.fromisoformat(newest))  # it is at work, and what it has served last is as old as that
+        waited = min(waited, now - datetime.fromisoformat(newest))  # it makes progress: it is behind by the age of the newest served event
     if not _longer(waited, of.alert_behind_minutes):
         return None
     if events is None:
-        return f"Nobody has looked where the log ends for {_duration(waited)}: see make status, and make logs PROGRAM=watch"
-    return f"The stream is {events:,} events behind, and has not caught up for {_duration(waited)}: see make logs PROGRAM=speed"
+        return f"The end of the log has not been measured for {_duration(waited)}: see make status and make logs PROGRAM=watch"
+    behind = counted(events, "event")
+    return f"The stream is {behind} behind and has not caught up for {_duration(waited)}: see its log (make logs PROGRAM=speed)"
 
 
 def _drift(state: Document, of: Settings) -> str | None:
@@ -193,19 +197,19 @@ def _drift(state: Document, of: Settings) -> str | None:
         return None
     if verifications.is_expected(verification):
         return None
-    return f"The verification of {verifications.lines(verification)[-1]}; dashboard Pipeline names them"
+    return f"Verification of {verifications.lines(verification)[-1]}; dashboard Pipeline lists them"
 
 
 def _rejected(watch: Watch, of: Settings) -> str | None:
-    # Offsets go back with a rebuild, and records are replayed or discarded: only what has been added counts.
+    # A rebuild sets offsets back, and records are replayed or discarded: only increases count.
     events = sum(max(0, after.events - before.events) for before, after in pairwise(watch.samples))
     rejected = sum(max(0, after.rejected - before.rejected) for before, after in pairwise(watch.samples))
-    # More than there were events are those of a rebuild under other rules.
+    # More rejections than events come from a rebuild under other rules.
     if not LEAST_REJECTED <= rejected <= events or rejected / events <= of.alert_rejected_share:
         return None
     return (
-        f"{rejected:,} of the {events:,} events since {_moment(watch.samples[0].at)} have been rejected ({rejected / events:.1%}): "
-        "dashboard Pipeline says why, and of which files they are"
+        f"{rejected:,} of the {events:,} events since {_moment(watch.samples[0].at)} were rejected ({rejected / events:.1%}): "
+        "dashboard Pipeline shows the reasons and the files"
     )
 
 
@@ -216,7 +220,7 @@ def _night(watch: Watch, state: Document, of: Settings) -> str | None:
         return None
     since = f"since {_moment(ended)}" if ended else f"for {_duration(waited)}"
     dag = Dag.NIGHTLY_BATCH.id
-    return f"No nightly batch has come to its end {since}: see DAG {dag} in Airflow, which may be paused, wait for a person or fail"
+    return f"No nightly batch has finished {since}: see DAG {dag} in Airflow, which may be paused, waiting for approval or failing"
 
 
 def _restarts(watch: Watch, of: Settings) -> str | None:
@@ -224,7 +228,7 @@ def _restarts(watch: Watch, of: Settings) -> str | None:
     starts = last.generation - first.generation
     if not starts or starts < of.alert_restarts:
         return None
-    return f"The stream has been started {starts} times since {_moment(first.at)}: its log says why (make logs PROGRAM=speed)"
+    return f"The stream has started {counted(starts, 'time')} since {_moment(first.at)}: see its log (make logs PROGRAM=speed)"
 
 
 def _longer(waited: timedelta, minutes: float) -> bool:
@@ -233,7 +237,7 @@ def _longer(waited: timedelta, minutes: float) -> bool:
 
 def _duration(of: timedelta) -> str:
     minutes = int(of / timedelta(minutes=1))
-    return f"{minutes} minutes" if minutes < 120 else f"{minutes // 60} hours"
+    return counted(minutes, "minute") if minutes < 120 else counted(minutes // 60, "hour")
 
 
 def _moment(at: datetime) -> str:

@@ -1,8 +1,8 @@
-"""Backups of MongoDB and the raw history: `python -m tidemark.serving.backup save FOLDER`, `restore FOLDER` into an empty database.
+"""Backups of MongoDB and the raw history: `python -m tidemark.serving.backup save FOLDER`, and `restore FOLDER` into an empty database.
 
-A backup is of one moment: the documents are read at one snapshot, and meanwhile the lease of the batch layer is held, so that the
-tables hold what the publications name. Nothing waits but batch jobs. Each collection is a file of BSON documents, one after the other,
-as MongoDB's own mongodump writes them. A backup without its `manifest.json` was not finished.
+A backup is consistent: the documents are read in one snapshot while the lease of the batch layer is held, so the tables contain the
+layers that the publications name. Only batch jobs have to wait. Each collection is a file of concatenated BSON documents, the format of
+mongodump. A backup without `manifest.json` is incomplete.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
+from tidemark.catalog.words import counted
 from tidemark.serving import ledger, publications, schema
 from tidemark.serving.database import Document, brief, connect, database_of, in_transaction
 from tidemark.serving.lease import BATCH, BATCH_SECONDS, Busy, lease, this_process
@@ -36,26 +37,26 @@ MANIFEST = "manifest.json"
 LAKE, DOCUMENTS = "lake", "mongodb"
 
 _DOCUMENTS_AT_ONCE = 2_000
-_LAST = "state"  # what names all else: as long as it is not there, nothing has been restored
-_OF_THE_LAYERS = {"_id": {"$not": {"$regex": "^lease |^log_end$"}}}  # leases are their holders', and the log may have another end by then
+_LAST = "state"  # it refers to everything else: until it is written, nothing counts as restored
+_OF_THE_LAYERS = {"_id": {"$not": {"$regex": "^lease |^log_end$"}}}  # without leases and the end of the log, which change independently
 
 log = logging.getLogger("tidemark.backup")
 
 
 class NotSaved(Exception):
-    """There is no backup; says why."""
+    """The backup was not made; the message says why."""
 
 
 class NotRestored(Exception):
-    """Nothing has been restored, or not all; says what to do."""
+    """The restore did not finish; the message says what to do."""
 
 
 def save(database: Database[Document], lake: str, folder: Path) -> Document:
-    """Makes a backup in a folder that is not there yet, and returns its manifest. Raises NotSaved, Busy or PyMongoError."""
+    """Makes a backup in a new or empty folder and returns its manifest. Raises NotSaved, Busy or PyMongoError."""
     if folder.exists() and any(folder.iterdir()):
-        raise NotSaved(f"{folder} is not empty: name a folder that is not there yet")
+        raise NotSaved(f"{folder} is not empty: choose a new folder")
     if "://" in lake:
-        log.warning("%s is not in the backup: its store keeps it, by versions or copies of its own", lake)
+        log.warning("%s is not part of the backup: back it up in its own store, by versioning or copies", lake)
     with lease(database, BATCH, this_process("backup"), BATCH_SECONDS):
         (folder / DOCUMENTS).mkdir(parents=True, exist_ok=True)
         now = datetime.now(UTC)
@@ -69,9 +70,9 @@ def save(database: Database[Document], lake: str, folder: Path) -> Document:
 
 
 def restore(database: Database[Document], lake: str, folder: Path) -> Document:
-    """Brings a backup into an empty database and an empty place for the raw history, and returns its manifest.
+    """Restores a backup into an empty database and an empty folder for the raw history, and returns its manifest.
 
-    What was broken off is done again from the beginning. Raises NotRestored or PyMongoError.
+    An interrupted restore can be run again; it starts from the beginning. Raises NotRestored or PyMongoError.
     """
     manifest = _checked(folder)
     schema.prepare(database)
@@ -83,7 +84,7 @@ def restore(database: Database[Document], lake: str, folder: Path) -> Document:
             database[name].delete_many({})
             for some in _saved(folder, name):
                 database[name].insert_many(some, ordered=False)
-            log.info("%s: %d documents", name, manifest["documents"][name])
+            log.info("%s: %s", name, counted(manifest["documents"][name], "document"))
 
     def go_on_from_there(session: ClientSession) -> None:
         database[_LAST].delete_many(_OF_THE_LAYERS, session=session)
@@ -102,13 +103,13 @@ def _saved(folder: Path, name: str) -> Iterator[list[Any]]:
 
 
 def _save_documents(database: Database[Document], folder: Path) -> tuple[dict[str, int], str]:
-    """Documents by collection, and the stream's offsets at that moment."""
+    """The numbers of documents by collection, and the stream's offsets at that moment."""
     raw: Database[Any] = database.with_options(codec_options=CodecOptions(document_class=RawBSONDocument))
     counts = {}
     with database.client.start_session(snapshot=True) as session:
         own = database.state.find_one({"_id": ledger.LEDGER}, session=session)
         if own is None:
-            raise NotSaved(f"database {database.name} has nothing to save: it is not prepared")
+            raise NotSaved(f"database {database.name} is not prepared: run `python -m tidemark.serving.schema`")
         for collection in schema.COLLECTIONS:
             name = collection.name
             found = raw[name].find(_OF_THE_LAYERS if name == _LAST else {}, session=session, batch_size=_DOCUMENTS_AT_ONCE)
@@ -126,14 +127,14 @@ def _write(documents: Iterator[RawBSONDocument], path: Path) -> int:
 
 
 def _checked(folder: Path) -> Document:
-    """The manifest of a whole backup."""
+    """The manifest of a backup whose files are complete and unaltered."""
     try:
         manifest: Document = json.loads((folder / MANIFEST).read_text())
     except OSError as error:
-        raise NotRestored(f"{folder} holds no finished backup: {error}") from error
+        raise NotRestored(f"{folder} holds no complete backup: {MANIFEST}: {error.strerror}") from error
     wrong = [name for name, digest in manifest["files"].items() if not (folder / name).is_file() or _digest(folder / name) != digest]
     if wrong:
-        raise NotRestored(f"{len(wrong)} files of {folder} are missing or were altered, such as {wrong[0]}: take another backup")
+        raise NotRestored(f"{counted(len(wrong), 'file')} missing or altered in {folder}, such as {wrong[0]}: use another backup")
     return manifest
 
 
@@ -142,15 +143,15 @@ def _require_empty(database: Database[Document]) -> None:
     if now.offsets or publications.served(database):
         raise NotRestored(f"database {database.name} is in use: restore into a new one (setting TIDEMARK_DATABASE), or drop this one")
     if state(database)["stream"]["alive"]:
-        raise NotRestored("the stream is at work: stop it, or pause it (make pause) and wait for its end, then run this again")
+        raise NotRestored("the stream is running: stop it, or pause it (make pause) and wait until it has stopped, then run this again")
 
 
 def _restore_tables(lake: Path, saved: Path) -> None:
-    """Whole under its name, or not at all."""
+    """Copies each table under a temporary name first, so that a table under its own name is always complete."""
     if lake.exists() and any(lake.iterdir()):
         if _same(lake, saved):
             return
-        raise NotRestored(f"{lake} is not empty: move what is there away, or set TIDEMARK_LAKE to another folder")
+        raise NotRestored(f"{lake} is not empty: move its contents away, or set TIDEMARK_LAKE to another folder")
     for table in sorted(saved.iterdir()):
         unfinished = lake / f".{table.name}"
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -185,7 +186,7 @@ def main(words: Sequence[str] | None = None) -> int:
         log.error("MongoDB: %s; nothing is lost: run it again", brief(error))
         return 1
     what = "saved" if given.what == "save" else "restored"
-    log.info("%s: %s documents, the stream at %s", what, f"{sum(manifest['documents'].values()):,}", manifest["mark"])
+    log.info("%s: %s, the stream at %s", what, counted(sum(manifest["documents"].values()), "document"), manifest["mark"])
     return 0
 
 

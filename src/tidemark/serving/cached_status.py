@@ -1,4 +1,4 @@
-"""The state as pages look at it, many and often: one question at a time, and an answer soon, also where MongoDB gives none."""
+"""The state for pages with many viewers: one query at a time, and a timely answer even if MongoDB gives none."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from tidemark.serving.ledger import NotPrepared
 from tidemark.serving.status import state
 from tidemark.settings import settings
 
-MOST_SECONDS = 3.0  # that MongoDB may take to answer
-FRESH_SECONDS = 1.0  # for which an answer serves all who ask
-OLD_SECONDS = 10.0  # after which it serves nobody
+MOST_SECONDS = 3.0  # timeout of MongoDB
+FRESH_SECONDS = 1.0  # for this long an answer is returned to every caller
+OLD_SECONDS = 10.0  # after this time callers wait for a new answer
 
 
 class Look(NamedTuple):
-    """The state, or what stands in the way of it in words for people."""
+    """The state, or the problem that prevents reading it, as text."""
 
     state: Document | None
     problem: str | None
 
 
 class CachedStatus:
-    """CachedStatus of one process. Its client stays: it finds a MongoDB that was away again by itself."""
+    """The cached state of one process. Its client is kept: it reconnects to MongoDB by itself."""
 
     def __init__(self) -> None:
         self._one_at_a_time = Lock()
@@ -39,7 +39,7 @@ class CachedStatus:
         self._taken = -math.inf
 
     def now(self) -> Look:
-        """Of this moment, or not much older. Who comes while somebody looks takes the last one: a silent MongoDB keeps one waiting."""
+        """The current state, or a recent one. During a query other callers get the last answer, so a silent MongoDB blocks only one."""
         if not self._one_at_a_time.acquire(blocking=self._age() > OLD_SECONDS):
             return self._last
         try:
@@ -66,8 +66,8 @@ class CachedStatus:
 
 
 def in_words(error: PyMongoError) -> str:
-    """What MongoDB's silence or refusal means, and what to do."""
+    """An error of MongoDB as text: what happened, and what to do."""
     if error.timeout or isinstance(error, ConnectionFailure):
         hosts = urlsplit(settings().mongodb).netloc.rpartition("@")[2]
         return f"MongoDB ({hosts}) does not answer within {MOST_SECONDS:.0f} s: see `make status` and `make logs PROGRAM=mongodb`"
-    return f"MongoDB refuses to tell: {error}"
+    return f"MongoDB returned an error: {error}"

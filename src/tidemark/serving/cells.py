@@ -1,4 +1,4 @@
-"""The served cube in MongoDB, a document a cell: its sums, and what people read of it. It moves with the ledger, in one transaction."""
+"""The served cube in MongoDB: one document per cell, with its sums and display names. It is updated in the ledger's transactions."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from tidemark.catalog.cube import MEASURES, Cell, label, unknown_category
 from tidemark.serving.database import Document
 from tidemark.serving.snapshot import Snapshot
 
-AT_ONCE = 5_000  # documents of one command
+AT_ONCE = 5_000  # documents per command
 
-Sums = tuple[int, ...]  # in the order of catalog.cube's measures
+Sums = tuple[int, ...]  # in the order of the measures of catalog.cube
 Cells = Mapping[Cell, Sums]
 
 
 def key(cell: Iterable[Any]) -> Document:
-    """A cell as MongoDB holds it. The fields' order is part of the key."""
+    """A cell as a MongoDB key. The order of fields is part of the key."""
     return dict(zip(Cell._fields, cell, strict=True))
 
 
 def of(document: Mapping[str, Any]) -> Cell:
-    """The cell that a document's fields name."""
+    """The cell given by a document's fields."""
     return Cell(*(document[name] for name in Cell._fields))
 
 
@@ -35,7 +35,7 @@ def sums_of(document: Mapping[str, Any]) -> Sums:
 
 
 def measures(sums: Iterable[int]) -> Document:
-    """Sums as documents hold them, whatever collection they are in."""
+    """Sums as fields of a document."""
     return {measure: Int64(value) for measure, value in zip(MEASURES, sums, strict=True)}
 
 
@@ -44,7 +44,7 @@ def in_slices(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
 
 
 def add(database: Database[Document], session: ClientSession, differences: Cells) -> None:
-    """Adds sums to cells. One that is not there yet gets the name that its category has within this transaction."""
+    """Adds sums to cells. A new cell gets the name that its category has within this transaction."""
     moved = {cell: sums for cell, sums in differences.items() if any(sums)}
     if not moved:
         return
@@ -57,7 +57,7 @@ def add(database: Database[Document], session: ClientSession, differences: Cells
 
 
 def rename(database: Database[Document], session: ClientSession, names: Mapping[int, str]) -> None:
-    """Gives the cells of categories (id to name) another name."""
+    """Sets the category name in the cells of categories (names by id)."""
     updates = [
         UpdateMany({"category_id": number, "category_name": {"$ne": name}}, {"$set": {"category_name": name}})
         for number, name in names.items()
@@ -67,30 +67,30 @@ def rename(database: Database[Document], session: ClientSession, names: Mapping[
 
 
 def replace(database: Database[Document], session: ClientSession, cells: Cells, names: Mapping[int, str]) -> None:
-    """Makes these the only cells."""
+    """Replaces all cells by these."""
     database.cube_cell.delete_many({}, session=session)
     for some in in_slices([{"_id": key(cell), **_shown(cell, names), **measures(sums)} for cell, sums in cells.items()]):
         database.cube_cell.insert_many(some, ordered=False, session=session)
 
 
 def remove_empty(database: Database[Document], session: ClientSession) -> None:
-    """A cell whose sums have become 0 is no cell."""
+    """Deletes the cells whose sums are all 0."""
     database.cube_cell.delete_many(dict.fromkeys(MEASURES, 0), session=session)
 
 
 def read(now: Snapshot) -> dict[Cell, Sums]:
-    """The cube of a moment."""
+    """The served cube at the snapshot's moment."""
     found = now.stream("cube_cell", {"$project": dict.fromkeys((*Cell._fields, *MEASURES), True)})
     return {of(one): sums for one in found if any(sums := sums_of(one))}
 
 
 def misnamed(now: Snapshot) -> Iterator[tuple[int, str]]:
-    """Categories whose cells bear another name than the category, and how."""
+    """Categories whose cells have another name than the category itself, with both names."""
     names = {one["_id"]: one["category_name"] for one in now.rows("category")}
     borne = now.rows("cube_cell", {"$group": {"_id": {"category_id": "$category_id", "category_name": "$category_name"}}})
     for number, name in sorted((one["_id"]["category_id"], one["_id"]["category_name"]) for one in borne):
         if name != (expected := names.get(number, unknown_category(number))):
-            yield number, f"named {name!r} instead of {expected!r}"
+            yield number, f"named '{name}' instead of '{expected}'"
 
 
 def _names(database: Database[Document], session: ClientSession, categories: Collection[int]) -> dict[int, str]:
@@ -99,6 +99,6 @@ def _names(database: Database[Document], session: ClientSession, categories: Col
 
 
 def _shown(cell: Cell, names: Mapping[int, str]) -> Document:
-    """A cell's dimensions, as reports have them."""
+    """A cell's dimensions, as they appear in reports."""
     number = cell.category_id
     return {**key(cell), "category_name": names.get(number, unknown_category(number)), "label": label(cell.price_level)}

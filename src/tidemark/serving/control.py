@@ -1,7 +1,7 @@
-"""What people want of the stream: that it pauses, goes on, or starts anew with the code and the rules in force.
+"""The desired state of the stream: running, paused, or restarted with the current code and rules.
 
-Document `control` of collection `state`. The stream looks at it every second. To end and to be started again by whoever keeps it up
-(supervisor, a cluster) is all that it has to do: a start takes whatever code and rules there are, and waits while it is paused.
+It is document `control` of collection `state`, which the stream reads every second. To pause or restart, the stream exits and its
+supervisor (supervisord, a cluster) starts it again: each start uses the current code and rules, and waits while the stream is paused.
 
 `python -m tidemark.serving.control pause|resume|restart|show` does the same as DAG `tidemark_stream`.
 """
@@ -29,11 +29,11 @@ LOOK_SECONDS = 0.5
 
 
 class NotDone(Exception):
-    """The stream has not done what it was told to within the time."""
+    """The stream has not reached the desired state in time."""
 
 
 class Pause(NamedTuple):
-    """Who paused the stream, since when, and why. `drain`: it serves first what the log held at that moment."""
+    """Who paused the stream, since when, and why. `drain`: it first serves what the log held at that moment."""
 
     by: str
     since: datetime
@@ -42,7 +42,7 @@ class Pause(NamedTuple):
 
 
 class Control(NamedTuple):
-    """`restarts` counts how often the stream was told to start anew. `stopped_at` is when a paused one has come to its end."""
+    """`restarts` counts the restarts requested so far. `stopped_at` is when the paused stream stopped."""
 
     restarts: int
     pause: Pause | None
@@ -53,13 +53,13 @@ def read(database: Database[Document]) -> Control:
     """Raises NotPrepared."""
     found = database.state.find_one({"_id": CONTROL})
     if found is None:
-        raise NotPrepared(f"database {database.name} is not prepared: run `python -m tidemark.serving.schema` first")
+        raise NotPrepared(f"database {database.name} is not prepared: run `python -m tidemark.serving.schema`")
     pause = found["pause"]
     return Control(found["restarts"], pause and Pause(**pause), found["stopped_at"])
 
 
 def pause(database: Database[Document], by: str, reason: str = "", *, drain: bool = True) -> Pause:
-    """Pauses the stream. One that is paused stays so by whom and since when it is. Returns the pause that is in force."""
+    """Pauses the stream. An existing pause stays unchanged. Returns the pause in force."""
     wanted = {"by": {"$literal": by}, "since": "$$NOW", "reason": {"$literal": reason}, "drain": {"$literal": drain}}
     database.state.update_one({"_id": CONTROL, "pause": None}, [{"$set": {"pause": wanted, "stopped_at": None}}])
     now = read(database).pause
@@ -72,34 +72,34 @@ def resume(database: Database[Document]) -> None:
 
 
 def restart(database: Database[Document], session: ClientSession | None = None) -> None:
-    """Tells the stream to start anew. A paused one stays paused."""
+    """Requests a restart of the stream. A paused stream stays paused."""
     database.state.update_one({"_id": CONTROL}, {"$inc": {"restarts": 1}}, session=session)
 
 
 def mark_stopped(database: Database[Document]) -> None:
-    """A paused stream says that it has come to its end."""
+    """Records that the paused stream has stopped."""
     database.state.update_one({"_id": CONTROL, "pause": {"$ne": None}, "stopped_at": None}, {"$currentDate": {"stopped_at": True}})
 
 
 def tell(database: Database[Document], action: str, reason: str, by: str, *, drain: bool) -> int:
-    """Tells the stream to `pause`, `resume` or `restart`; returns the generation above which it has done so, for wait()."""
+    """Requests `pause`, `resume` or `restart`. Returns a generation for wait(): any higher one has carried out the request."""
     before = ledger.read(database).generation
     match action:
         case "pause":
             pause(database, by, reason, drain=drain)
         case "resume":
-            # One that has not come to its end goes on as the generation that it is.
+            # A stream that has not stopped yet continues with its current generation.
             before -= read(database).stopped_at is None
             resume(database)
         case "restart":
             restart(database)
         case _:
-            raise ValueError(f"{action} is nothing that the stream does: pause, resume or restart")
+            raise ValueError(f"unknown action {action}: use pause, resume or restart")
     return before
 
 
 def wait(database: Database[Document], action: str, generation: int, seconds: float) -> None:
-    """Until the stream has done what tell() has told it. Raises NotDone where it has not within so many seconds."""
+    """Waits until the stream has carried out what tell() requested. Raises NotDone after so many seconds."""
     if action == "pause":
         await_stopped(database, seconds)
     else:
@@ -107,24 +107,24 @@ def wait(database: Database[Document], action: str, generation: int, seconds: fl
 
 
 def await_stopped(database: Database[Document], seconds: float) -> None:
-    """Until the paused stream has come to its end. Raises NotDone where it has not within so many seconds, or is resumed meanwhile."""
+    """Waits until the paused stream has stopped. Raises NotDone after so many seconds, or if it is resumed in the meantime."""
 
     def done() -> bool:
         now = read(database)
         if now.pause is None:
-            raise NotDone("the stream has been resumed meanwhile")
+            raise NotDone("the stream was resumed in the meantime")
         return now.stopped_at is not None
 
-    _wait(done, seconds, "the stream has not come to its end, where it says that it is paused")
+    _wait(done, seconds, "the paused stream has not stopped")
 
 
 def await_started(database: Database[Document], above: int, seconds: float) -> None:
-    """Until a stream of a generation above that one is at work. Raises NotDone where none is within so many seconds, or it is paused."""
+    """Waits until a stream of a generation above that one has started. Raises NotDone after so many seconds, or if it is paused."""
 
     def done() -> bool:
         now = read(database)
         if now.pause is not None:
-            raise NotDone(f"{in_words(now)}: it starts when it is resumed")
+            raise NotDone(f"{in_words(now)}; the stream starts when it is resumed")
         return ledger.read(database).generation > above
 
     _wait(done, seconds, "no stream has started")
@@ -134,12 +134,12 @@ def _wait(done: Callable[[], bool], seconds: float, otherwise: str) -> None:
     until = time.monotonic() + seconds
     while not done():
         if time.monotonic() > until:
-            raise NotDone(f"{otherwise} within {seconds:.0f} s: see its log, and whether anybody keeps it up")
+            raise NotDone(f"{otherwise} within {seconds:.0f} s: see its log (make logs PROGRAM=speed), and check that its supervisor runs")
         time.sleep(LOOK_SECONDS)
 
 
 def in_words(now: Control) -> str:
-    return "the stream is wanted to run" if now.pause is None else pause_in_words(now.pause.by, now.pause.since, now.pause.reason)
+    return "desired state: running" if now.pause is None else pause_in_words(now.pause.by, now.pause.since, now.pause.reason)
 
 
 def pause_in_words(by: str, since: datetime, reason: str) -> str:
@@ -147,16 +147,14 @@ def pause_in_words(by: str, since: datetime, reason: str) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m tidemark.serving.control", description="Pauses the stream, lets it go on, or starts it anew."
-    )
+    parser = argparse.ArgumentParser(prog="python -m tidemark.serving.control", description="Pauses, resumes or restarts the stream.")
     commands = parser.add_subparsers(dest="command", required=True)
-    pausing = commands.add_parser("pause", help="let it serve what the log holds, then stop it until it is resumed")
-    pausing.add_argument("--reason", default="", help="for whoever finds it paused")
-    pausing.add_argument("--at-once", action="store_true", help="after the micro-batch that is under way; what it has not served waits")
-    commands.add_parser("resume", help="let it go on where it was")
-    commands.add_parser("restart", help="start it anew, with the code and the rules in force")
-    commands.add_parser("show", help="say what is wanted of it")
+    pausing = commands.add_parser("pause", help="serve what the log holds now, then stop until resumed")
+    pausing.add_argument("--reason", default="", help="shown while the stream is paused")
+    pausing.add_argument("--at-once", action="store_true", help="stop after the current micro-batch; unserved events wait in the log")
+    commands.add_parser("resume", help="continue where the stream stopped")
+    commands.add_parser("restart", help="restart the stream with the current code and rules")
+    commands.add_parser("show", help="print the desired state")
     given = parser.parse_args(words)
     asked = {"reason": "", "at_once": False, **vars(given)}
     try:

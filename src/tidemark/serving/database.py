@@ -1,4 +1,4 @@
-"""The connection to MongoDB. Progress and cubes are exact only at the primary and once a majority holds them, whatever a URL says."""
+"""The connection to MongoDB. It always uses the primary and majority concerns, whatever the URL says: exactness depends on them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _Answer = TypeVar("_Answer")
 
 
 def connect(url: str | None = None, *, within_seconds: float = 20) -> MongoClient[Document]:
-    """A client for the URL, by default the one of the settings; it waits that long for a primary. Times come back in UTC."""
+    """A client for the URL, by default that of the settings. It waits that long for a primary. Times are in UTC."""
     return MongoClient(url or settings().mongodb, tz_aware=True, appname="tidemark", serverSelectionTimeoutMS=int(within_seconds * 1000))
 
 
 def database_of(client: MongoClient[Document], name: str | None = None) -> Database[Document]:
-    """Tidemark's database, by default the one of the settings: primary, majority reads and writes, times in UTC whatever the client's."""
+    """Tidemark's database, by default that of the settings: primary, majority reads and writes, times in UTC, whatever the client says."""
     return client.get_database(
         name or settings().database,
         codec_options=client.codec_options.with_options(tz_aware=True, tzinfo=UTC),
@@ -35,7 +35,7 @@ def database_of(client: MongoClient[Document], name: str | None = None) -> Datab
 
 
 def in_transaction(database: Database[Document], act: Callable[[ClientSession], _Answer]) -> _Answer:
-    """All that `act` does in the session, or nothing. It is called again where another transaction was in the way."""
+    """Runs `act` in a transaction. It is called again after a conflict with another transaction."""
     with database.client.start_session() as session:
         return session.with_transaction(
             act,
@@ -46,5 +46,5 @@ def in_transaction(database: Database[Document], act: Callable[[ClientSession], 
 
 
 def brief(error: Exception) -> str:
-    """A MongoDB error without the driver's configuration."""
+    """The text of a MongoDB error without the driver's configuration."""
     return str(error).partition(" (configured")[0].partition(",")[0]

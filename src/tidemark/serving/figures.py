@@ -1,4 +1,4 @@
-"""What sums of measures mean, beside what they were, for people: in Markdown."""
+"""Figures derived from sums of measures, and comparisons of them in Markdown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from tidemark.catalog.cube import MEASURES
 from tidemark.serving.database import Document
 
-# How each figure is called and written, where a document holds it.
+# The label and format of each figure.
 FIGURES = {
     "products": ("products", "{:,}"),
     "categories": ("categories", "{:,}"),
@@ -20,7 +20,7 @@ FIGURES = {
 
 
 def figures(sums: Iterable[int]) -> Document:
-    """Averages are None where nothing is counted; dollars, stars."""
+    """The figures of a sum. Averages are in dollars and stars; None if nothing is counted."""
     of = dict(zip(MEASURES, sums, strict=True))
     return {
         "products": of["products"],
@@ -33,33 +33,33 @@ def figures(sums: Iterable[int]) -> Document:
 
 
 def summed(cells: Collection[Sequence[int]]) -> list[int]:
-    """The sums of all cells together."""
+    """The total over all cells."""
     return [sum(column) for column in zip(*cells, strict=True)] if cells else [0] * len(MEASURES)
 
 
 def moved(before: float | None, after: float | None) -> float | None:
-    """How far a figure moves, as a share of what it was; None where it was nothing."""
+    """The relative change of a figure; None if there was nothing before."""
     return abs((after or 0) - before) / before if before else None
 
 
 def render_comparison(before: Document, after: Document, then: str) -> str:
-    """A table of all figures; `then` is when they are as after."""
+    """A table of all figures; `then` is the heading of the values after."""
     return table(("", "served", then, "change"), (_beside(name, before[name], after[name]) for name in FIGURES if name in before))
 
 
 def render_figure(name: str, value: float | None) -> str:
-    """A figure as it is written; - where it is None."""
+    """A formatted figure; - for None."""
     return "-" if value is None else FIGURES[name][1].format(value)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose cells hold any text."""
+    """A Markdown table; cells may hold any text."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(_cell(one) for one in line)} |" for line in lines)
 
 
 def exceeded_thresholds(shifts: Document, limits: Mapping[str, tuple[float | None, str]]) -> list[str]:
-    """Which thresholds shifts pass, in words. By the shift's name the most it may be, None for any, and what it is a share of."""
+    """The thresholds that shifts exceed, as texts. `limits` gives, by a shift's name, its limit (None: no limit) and its description."""
     return [
         f"{shifts[name]:.1%} {what} (more than {most:.1%})"
         for name, (most, what) in limits.items()
@@ -78,5 +78,5 @@ def _beside(name: str, before: float | None, after: float | None) -> tuple[str, 
 
 
 def _cell(text: str) -> str:
-    """What stands in a catalog's text must not end a cell or be read as Markdown."""
+    """Escapes text, which must neither end the cell nor be read as Markdown."""
     return "".join(f"\\{one}" if one in "\\`*_{}[]<>|#" and text != "---" else one for one in " ".join(text.split()))

@@ -1,7 +1,7 @@
-"""History: the cube of everything observed before the end of each day (UTC), held whole or not at all.
+"""History: for each day (UTC), the cube of everything observed before its end. A day is stored whole or not at all.
 
-A day's label in `history_day` says what its cells in `history` were made of: the landing that the raw history had come to, and the
-rules. The newest landing wins, whoever writes last.
+A day's label in `history_day` records what its cells in `history` were computed from: the newest landing of the raw history, and the
+rules. The newest landing wins, whatever the order of writes.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from tidemark.serving import offsets
 from tidemark.serving.cells import Cells
 from tidemark.serving.database import Document, in_transaction
 
-HISTORY = "history"  # of `state`
-# Of days on which nothing was observed: nights that were missed are made up for. A catalog of years ago must not become a
-# thousand equal days, which anybody who wants them can still ask for.
+HISTORY = "history"  # document of collection `state`
+# Days without observations are filled in up to this gap, so that missed nights are made up for. A catalog from years ago must not become
+# a thousand equal days; request such a range explicitly.
 _LONGEST_GAP_DAYS = 31
 
 
 class NotOver(Exception):
-    """The day has not ended, so nobody knows what will be observed on it."""
+    """The day has not ended, so more may be observed on it."""
 
 
 class NoDay(ValueError):
-    """A run does not say which days it is about."""
+    """The days that a run should compute are missing or invalid."""
 
 
 class Label(NamedTuple):
-    """What a day's cells are made of. `digest` is theirs, in hexadecimal."""
+    """What a day's cells were computed from. `digest` is the hexadecimal digest of the cells."""
 
     landing: int
     rules: str
@@ -47,7 +47,7 @@ class Label(NamedTuple):
 
 
 class Searched(NamedTuple):
-    """Up to which landing the raw history has been searched, by those rules, for the days on which something was observed."""
+    """The landing up to which the raw history has been searched, under these rules, for days with observations; and those days."""
 
     landing: int
     rules: str
@@ -55,25 +55,25 @@ class Searched(NamedTuple):
 
 
 class Put(StrEnum):
-    """What has become of a day's cells."""
+    """What happened to a day's cells."""
 
     WRITTEN = "written"
-    SAME = "the same"  # as were there
-    OLDER = "older"  # than those that are there, which stay
+    SAME = "the same"  # equal to the stored ones
+    OLDER = "older"  # than the stored ones, which stay
 
 
 def asked(key: str | None, first: str | None, last: str | None, as_of: datetime, *, changed: bool) -> list[str]:
-    """What a run is about, as words of the command `history`: the range that it names, else the day of its partition key (YYYY-MM-DD).
-    `changed`: the last of these days, and every day before that has changed.
+    """The arguments of the command `history` for a run: the range that it names, else the day of its partition key (YYYY-MM-DD).
+    `changed`: the last of these days, and every earlier day that has changed.
 
-    Raises NoDay, NotOver for a day that had not ended at that moment.
+    Raises NoDay, or NotOver for a day that had not ended at the moment `as_of`.
     """
     first = first or last or key
     last = last or first
     if first is None or last is None:
-        raise NoDay("a run by hand says which days: give the first and the last one, or a day as its partition key (YYYY-MM-DD)")
+        raise NoDay("the run names no days: give the first and the last day, or one day as its partition key (YYYY-MM-DD)")
     if _day(last) < _day(first):
-        raise NoDay(f"the last day, {last}, comes before the first, {first}")
+        raise NoDay(f"the last day, {last}, is before the first day, {first}")
     require_over(_day(last), as_of)
     return ["--changed-up-to", last] if changed else ["--first", first, "--last", last]
 
@@ -82,13 +82,13 @@ def _day(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise NoDay(f"'{text}' is no day: write it as 2023-12-31") from None
+        raise NoDay(f"'{text}' is not a valid day: write it as 2023-12-31") from None
 
 
 def require_over(day: date, as_of: datetime) -> None:
-    """Raises NotOver where the day had not ended at that moment."""
+    """Raises NotOver if the day had not ended at the moment `as_of`."""
     if end_of(day) > as_of:
-        raise NotOver(f"{day} has not ended: its history can be computed from {day + timedelta(days=1)} 00:00 UTC on")
+        raise NotOver(f"{day} has not ended: its history can be computed after {day + timedelta(days=1)} 00:00 UTC")
 
 
 def start_of(day: date) -> datetime:
@@ -101,13 +101,13 @@ def end_of(day: date) -> datetime:
 
 
 def days(first: date, last: date) -> Iterator[date]:
-    """From the first to the last, both included; none where the last comes before."""
+    """The days from the first to the last, both inclusive; none if the last is before the first."""
     return (first + timedelta(days=number) for number in range((last - first).days + 1))
 
 
 def due(held: Collection[date], observed: Collection[date], last: date) -> set[date]:
-    """Which days up to the last should be there: that one, those on which something was observed, and what lies between them and
-    those that are held, where the gap is no longer than a month.
+    """The days up to the last that should be stored: the last, the days with observations, and the days in gaps of at most a month between
+    these and the stored days.
     """
     wanted = {last, *(day for day in observed if day <= last)}
     known = sorted(wanted | {day for day in held if day <= last})
@@ -118,7 +118,7 @@ def due(held: Collection[date], observed: Collection[date], last: date) -> set[d
 
 
 def is_empty(database: Database[Document]) -> bool:
-    """Is it known that no event has ever come? Then no day is held either."""
+    """Is it known that the log has never held an event? Then no day is stored either."""
     log_end = database.state.find_one({"_id": "log_end"})
     if log_end is None or any(offsets.from_documents(log_end["offsets"]).values()):
         return False
@@ -126,12 +126,12 @@ def is_empty(database: Database[Document]) -> bool:
 
 
 def labels(database: Database[Document]) -> dict[date, Label]:
-    """Of all days that are held."""
+    """The labels of all stored days."""
     return {one["_id"].date(): Label(one["landing"], one["rules"], one["digest"]) for one in database.history_day.find()}
 
 
 def put(database: Database[Document], day: date, landing: int, rules: str, cells: Cells) -> Put:
-    """Replaces a day's cells and its label in one transaction, unless they are those that are there, or older."""
+    """Replaces a day's cells and label in one transaction, unless the cells are equal to the stored ones, or older."""
     moment = start_of(day)
     documents = [_cell_document(moment, cell, sums) for cell, sums in cells.items()]
     label = Label(landing, rules, _digest(cells))
@@ -140,7 +140,7 @@ def put(database: Database[Document], day: date, landing: int, rules: str, cells
         held = database.history_day.find_one({"_id": moment}, session=session)
         if held is not None and held["landing"] > landing:
             return Put.OLDER
-        # The label first: whoever writes the same day at the same time is in the way at once.
+        # The label first, so that a concurrent write of the same day conflicts at once.
         told = [{"$replaceWith": {"_id": moment, **label._asdict(), "landing": Int64(landing), "computed_at": "$$NOW"}}]
         database.history_day.update_one({"_id": moment}, told, upsert=True, session=session)
         if held is not None and held["digest"] == label.digest:
@@ -154,7 +154,7 @@ def put(database: Database[Document], day: date, landing: int, rules: str, cells
 
 
 def confirm(database: Database[Document], those: Iterable[date], landing: int, rules: str) -> None:
-    """Says of days that nothing landed up to there changes them."""
+    """Records for days that no landing up to this one changes them."""
     writes = [
         UpdateOne({"_id": start_of(day), "rules": rules, "landing": {"$lt": landing}}, {"$set": {"landing": Int64(landing)}})
         for day in those
@@ -164,7 +164,7 @@ def confirm(database: Database[Document], those: Iterable[date], landing: int, r
 
 
 def searched(database: Database[Document], rules: str) -> Searched:
-    """How far the raw history has been searched by these rules."""
+    """How far the raw history has been searched under these rules."""
     found = database.state.find_one({"_id": HISTORY, "rules": rules})
     if found is None:
         return Searched(0, rules, frozenset())
@@ -172,7 +172,7 @@ def searched(database: Database[Document], rules: str) -> Searched:
 
 
 def remember(database: Database[Document], now: Searched) -> None:
-    """Keeps how far it has been searched. All days held are to be labelled so far before."""
+    """Stores how far the raw history has been searched. The labels of all stored days must be brought to that landing before."""
     observed = [start_of(day) for day in sorted(now.observed)]
     database.state.update_one(
         {"_id": HISTORY}, {"$set": {"landing": Int64(now.landing), "rules": now.rules, "observed": observed}}, upsert=True

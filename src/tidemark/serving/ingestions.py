@@ -1,4 +1,4 @@
-"""Ingestions and their chunks: what is to be sent, what has been, and whether the stream has served it."""
+"""Ingestions and their chunks: what must be sent, what has been sent, and whether the stream has served it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from tidemark.catalog.marks import TideMark
+from tidemark.catalog.words import counted
 from tidemark.serving import offsets
 from tidemark.serving.database import Document, in_transaction
 
@@ -20,7 +21,7 @@ PLANNED, DONE = "planned", "done"
 
 
 class Chunk(NamedTuple):
-    """Bytes start to end (exclusive) of a file: whole records, their number, and the SHA-256 of the bytes in hexadecimal."""
+    """A byte range of a file, `end` exclusive: whole records, their number, and the hexadecimal SHA-256 of the bytes."""
 
     number: int
     start: int
@@ -30,7 +31,7 @@ class Chunk(NamedTuple):
 
 
 class Ingestion(NamedTuple):
-    """A file's content with its moment of observation. `file` is its path or URL, `content` its SHA-256 in hexadecimal."""
+    """A file's content with its moment of observation. `file` is its path or URL, `content` the hexadecimal SHA-256."""
 
     id: str
     kind: str
@@ -43,7 +44,7 @@ class Ingestion(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far an ingestion has come: chunks done and in all, events acknowledged and rows in all."""
+    """The progress of an ingestion: chunks done and in total, events acknowledged and rows in total."""
 
     done: int
     chunks: int
@@ -53,7 +54,7 @@ class Progress(NamedTuple):
 
 
 class Incomplete(Exception):
-    """Rows of a file are not all events."""
+    """Not every row of a file is an acknowledged event."""
 
 
 def register(database: Database[Document], ingestion: Ingestion, chunks: Iterable[Chunk]) -> datetime:
@@ -64,7 +65,7 @@ def register(database: Database[Document], ingestion: Ingestion, chunks: Iterabl
         fields: dict[str, Any] = ingestion._asdict()
         identity = fields.pop("id")
         new = {**fields, "bytes": Int64(ingestion.bytes), "rows": Int64(ingestion.rows), "chunks": len(plan)}
-        # An update with a pipeline is what lets MongoDB's own clock in; it writes nothing where the document is there.
+        # A pipeline update can use MongoDB's clock. It leaves an existing document unchanged.
         before = database.ingestion.find_one_and_update(
             {"_id": identity},
             [{"$replaceWith": {"$mergeObjects": [{"$literal": new}, {"registered_at": "$$NOW"}, "$$ROOT"]}}],
@@ -83,12 +84,12 @@ def register(database: Database[Document], ingestion: Ingestion, chunks: Iterabl
 
 
 def chunks_to_do(database: Database[Document], ingestion: str) -> list[int]:
-    """Numbers of the chunks that are not done, in the file's order."""
+    """The numbers of the chunks that are not done, in file order."""
     return [one["number"] for one in database.ingestion_chunk.find({"ingestion": ingestion, "status": PLANNED}).sort("number")]
 
 
 def read(database: Database[Document], ingestion: str) -> tuple[Ingestion, datetime]:
-    """A registered ingestion and its registered_at; LookupError where there is none."""
+    """A registered ingestion and its registered_at. Raises LookupError if there is none."""
     found = database.ingestion.find_one({"_id": ingestion})
     if found is None:
         raise LookupError(f"ingestion {ingestion} is not registered")
@@ -96,13 +97,13 @@ def read(database: Database[Document], ingestion: str) -> tuple[Ingestion, datet
 
 
 def registered_at(database: Database[Document], ingestion: str) -> datetime | None:
-    """When an ingestion was registered; None where it has not been."""
+    """When an ingestion was registered; None if it was not."""
     found = database.ingestion.find_one({"_id": ingestion}, {"registered_at": True})
     return None if found is None else found["registered_at"]
 
 
 def read_chunk(database: Database[Document], ingestion: str, number: int) -> tuple[Chunk, bool]:
-    """A chunk of the plan and whether it is done; LookupError where there is none."""
+    """A chunk of the plan, and whether it is done. Raises LookupError if there is none."""
     found = database.ingestion_chunk.find_one({"_id": _chunk_key(ingestion, number)})
     if found is None:
         raise LookupError(f"ingestion {ingestion} has no chunk {number}")
@@ -110,7 +111,7 @@ def read_chunk(database: Database[Document], ingestion: str, number: int) -> tup
 
 
 def finish_chunk(database: Database[Document], ingestion: str, number: int, acknowledged: int, ends: TideMark) -> None:
-    """All rows of the chunk are events, the newest of each partition before these ends. The first to say so is who counts."""
+    """Records that all rows of the chunk are events below the offsets `ends`. The first such record wins."""
     database.ingestion_chunk.update_one(
         {"_id": _chunk_key(ingestion, number), "status": PLANNED},
         {"$set": {"status": DONE, "acknowledged": Int64(acknowledged), "ends": offsets.to_documents(ends)}},
@@ -118,7 +119,7 @@ def finish_chunk(database: Database[Document], ingestion: str, number: int, ackn
 
 
 def progress(database: Database[Document], ingestion: str) -> Progress:
-    """LookupError where the ingestion is not registered."""
+    """Raises LookupError if the ingestion is not registered."""
     found = next(database.ingestion_progress.aggregate([{"$match": {"_id": ingestion}}]), None)
     if found is None:
         raise LookupError(f"ingestion {ingestion} is not registered")
@@ -126,24 +127,24 @@ def progress(database: Database[Document], ingestion: str) -> Progress:
 
 
 def reconcile(database: Database[Document], ingestion: str) -> Progress:
-    """Raises Incomplete, with the figures, unless every row of the file is an acknowledged event."""
+    """Raises Incomplete, with the numbers, unless every row of the file is an acknowledged event."""
     now = progress(database, ingestion)
     if now.done != now.chunks or now.acknowledged != now.rows:
         raise Incomplete(
-            f"ingestion {ingestion}: {now.acknowledged} of {now.rows} rows are events, {now.done} of {now.chunks} chunks are done: "
-            "run the chunks' tasks again"
+            f"ingestion {ingestion} is incomplete: {now.acknowledged} of {counted(now.rows, 'row')} acknowledged by Kafka, "
+            f"{now.done} of {counted(now.chunks, 'chunk')} done. Run the chunks' tasks again"
         )
     return now
 
 
 def ends(database: Database[Document], identities: Iterable[str]) -> TideMark:
-    """The lowest mark that reaches the newest event of each chunk that is done."""
+    """The lowest mark above the newest event of every finished chunk."""
     found = database.ingestion_chunk.find({"ingestion": {"$in": list(identities)}, "status": DONE}, {"ends": True})
     return reduce(TideMark.joined, (offsets.from_documents(one["ends"]) for one in found), TideMark())
 
 
 def to_reconcile(database: Database[Document], mark: TideMark) -> dict[str, int]:
-    """Rows by ingestion, of those all of whose events lie below the mark, and which have not been found in the raw history yet."""
+    """Numbers of rows by ingestion, for those whose events all lie below the mark and have not been found in the raw history yet."""
     found: dict[str, int] = {}
     for one in database.ingestion.find({"reconciled": None}, {"rows": True, "chunks": True}):
         done = list(database.ingestion_chunk.find({"ingestion": one["_id"], "status": DONE}, {"ends": True}))
@@ -153,7 +154,7 @@ def to_reconcile(database: Database[Document], mark: TideMark) -> dict[str, int]
 
 
 def mark_reconciled(database: Database[Document], identities: Iterable[str]) -> None:
-    """Every row of these files has been found in the raw history."""
+    """Records that every row of these files has been found in the raw history."""
     database.ingestion.update_many({"_id": {"$in": list(identities)}}, {"$set": {"reconciled": True}})
 
 

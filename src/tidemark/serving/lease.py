@@ -1,4 +1,4 @@
-"""A lease: one holder at a time does what it names, for economy. Nothing relies on it: who has lost it without noticing harms nothing."""
+"""A lease: one holder at a time. It only avoids duplicate work: correctness does not depend on it, and losing it unnoticed is safe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pymongo.errors import PyMongoError
 
 from tidemark.serving.database import Document
 
-BATCH, BATCH_SECONDS = "batch", 900.0  # of whatever changes the raw history or publications, and how long it is waited for
+BATCH, BATCH_SECONDS = "batch", 900.0  # lease of all commands that change the raw history or publications, and how long they wait for it
 VALID_SECONDS = 30
 RENEW_EVERY_SECONDS = 8.0
 LOOK_EVERY_SECONDS = 1.0
@@ -25,25 +25,26 @@ log = logging.getLogger(__name__)
 
 
 def this_process(what: str) -> str:
-    """A holder's name: what is done, and who does it."""
+    """A holder's name: the work, and the process and thread that do it."""
     return f"{what} (process {os.getpid()}, thread {threading.get_native_id()} on {socket.gethostname()})"
 
 
 class Busy(Exception):
-    """Somebody else holds the lease."""
+    """Another process holds the lease."""
 
 
 @contextmanager
 def lease(database: Database[Document], name: str, holder: str, within_seconds: float) -> Iterator[None]:
-    """Holds the lease while inside; no two holders have the same name. Waits that long for it, then raises Busy.
+    """Holds the lease while inside; holders have unique names. Waits that long for it, then raises Busy.
 
-    It ends by itself soon after its holder has died.
+    The lease expires soon after its holder has died.
     """
     until = time.monotonic() + within_seconds
     while not _take(database, name, holder):
         if time.monotonic() > until:
             found = database.state.find_one({"_id": _key(name)}) or {}
-            raise Busy(f"{found.get('holder')} has been at work since {found.get('since')}: wait for its end, or end it")
+            since = f" since {found['since']:%Y-%m-%d %H:%M} UTC" if "since" in found else ""
+            raise Busy(f"{found.get('holder', 'another process')} has been running{since}: wait until it ends, or stop it")
         time.sleep(LOOK_EVERY_SECONDS)
     ended = threading.Event()
     renewing = threading.Thread(target=_renew, args=(database, name, holder, ended), daemon=True)
@@ -57,7 +58,7 @@ def lease(database: Database[Document], name: str, holder: str, within_seconds: 
 
 
 def _take(database: Database[Document], name: str, holder: str) -> bool:
-    """MongoDB's clock alone says what is over."""
+    """Expiry is decided by MongoDB's clock alone."""
     taken = {"holder": holder, "since": "$$NOW", "until": {"$add": ["$$NOW", VALID_SECONDS * 1000]}}
     is_held = {"$gte": ["$until", "$$NOW"]}
     now = database.state.find_one_and_update(
@@ -74,10 +75,10 @@ def _renew(database: Database[Document], name: str, holder: str, ended: threadin
     while not ended.wait(RENEW_EVERY_SECONDS):
         try:
             if not database.state.update_one({"_id": _key(name), "holder": holder}, longer).matched_count:
-                log.warning("the lease on %s has gone to somebody else; both go on, and nothing is harmed", name)
+                log.warning("lease %s was taken by another process; both continue, which is safe", name)
                 return
         except PyMongoError as error:
-            log.warning("the lease on %s is not renewed: %s", name, error)
+            log.warning("lease %s could not be renewed: %s", name, error)
 
 
 def _key(name: str) -> str:

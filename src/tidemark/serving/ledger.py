@@ -1,6 +1,6 @@
-"""The ledger: the only truth about the stream's progress. One document, moved only together with the cells it accounts for.
+"""The ledger: the single source of truth about the stream's progress. One document, updated only together with the cells it accounts for.
 
-A generation is taken at each start of the stream and fences off whoever came before: every write here is filtered by it.
+Each start of the stream takes a new generation. It is a fencing token: every write here is filtered by it.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ LEDGER = "ledger"
 
 
 class Fenced(Exception):
-    """Somebody with a higher generation is at work, or a rebuild: whoever meets this stops, and may start again as a new generation."""
+    """A higher generation or a rebuild is at work: the process must stop, and may start again as a new generation."""
 
 
 class NotPrepared(LookupError):
-    """The database holds no ledger."""
+    """The database has not been prepared by tidemark.serving.schema."""
 
 
 class TopicsRecreated(Exception):
-    """A topic is not the one whose offsets the ledger holds."""
+    """A topic is not the one that the stored offsets refer to."""
 
 
 class Tag(NamedTuple):
-    """Who wrote a product document: a generation and its micro-batch's number. It counts once the ledger has committed it."""
+    """The writer of a product document: a generation and the number of its micro-batch. Effective once the ledger has committed it."""
 
     generation: int
     batch: int
 
 
 class Category(NamedTuple):
-    """A category as told: its name and the version that says it."""
+    """A category's name, and the version of the event that gives it."""
 
     name: str
     version: CategoryVersion
@@ -54,8 +54,8 @@ class Category(NamedTuple):
 class Ledger:
     """The ledger as read at one moment.
 
-    `committed` is the newest committed micro-batch's number by generation, `topics` ids by name, `rebuilding` a publication's number,
-    `rebuilds` how many have come to their end, `rules` the fingerprint of the stream that started last.
+    `committed` gives the number of the newest committed micro-batch by generation, `topics` the topic ids by name. `rebuilding` is the
+    publication being rebuilt, `rebuilds` the number of finished rebuilds, `rules` the fingerprint used by the most recently started stream.
     """
 
     generation: int
@@ -67,14 +67,14 @@ class Ledger:
     rules: str | None = None
 
     def holds(self, tag: Tag) -> bool:
-        """Is what bears this tag committed?"""
+        """Is the micro-batch of this tag committed?"""
         return tag.batch <= self.committed.get(tag.generation, -1)
 
     def has_forgotten(self, tag: Tag) -> bool:
-        """Does the tag come from before the last rebuild, which forgets all commits before it?
+        """Is the tag older than the last rebuild, which forgets all commits before it?
 
-        A rebuild leaves no document with such a tag. One that bears it has been inserted since, by a stray task of a stream that is no
-        more, and not even its `before` counts.
+        A rebuild leaves no document with such a tag. A document that has one was inserted later, by a stray task of a stream that no longer
+        exists, and not even its `before` counts.
         """
         return tag.generation < self._first
 
@@ -85,21 +85,23 @@ class Ledger:
     def require_no_rebuild(self) -> None:
         """Raises Fenced while a rebuild is under way."""
         if self.rebuilding is not None:
-            raise Fenced(f"publication {self.rebuilding} is being rebuilt: no stream runs until that is done")
+            raise Fenced(f"publication {self.rebuilding} is being rebuilt: the stream cannot run until the rebuild is finished")
 
     def require_topics(self, found: Mapping[str, str]) -> None:
-        """Raises TopicsRecreated where a topic has another id than the one whose offsets these are."""
+        """Raises TopicsRecreated if a topic's id is not the one that the offsets refer to."""
         for topic, identity in found.items():
             if self.topics.get(topic, identity) != identity:
                 raise TopicsRecreated(
-                    f"topic {topic} has id {identity}, the ledger's offsets are those of id {self.topics[topic]}: the topic was deleted "
-                    "and created again. Bring the former topic back, or start with an empty database (setting TIDEMARK_DATABASE)"
+                    f"topic {topic} has id {identity}, but the ledger's offsets refer to id {self.topics[topic]}: the topic was deleted "
+                    "and recreated. Restore the former topic, or start with an empty database (setting TIDEMARK_DATABASE)"
                 )
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """What one micro-batch moves, all at once. Cell differences are measures in the order of catalog.cube; times in UTC."""
+    """The changes of one micro-batch, which are committed atomically. Cell differences are measures in the order of catalog.cube; times
+    are in UTC.
+    """
 
     number: int
     offsets: TideMark
@@ -111,23 +113,23 @@ class MicroBatch:
 
 
 def read(database: Database[Document]) -> Ledger:
-    """The ledger; NotPrepared where there is none."""
+    """The ledger. Raises NotPrepared if there is none."""
     document = database.state.find_one({"_id": LEDGER})
     if document is None:
-        raise NotPrepared(f"database {database.name} holds no ledger: run `python -m tidemark.serving.schema` first")
+        raise NotPrepared(f"database {database.name} is not prepared: run `python -m tidemark.serving.schema`")
     return from_document(document)
 
 
 def reached(mark: TideMark) -> Document:
-    """A query of collection `state` that finds the ledger once the stream has served all that lies below the mark."""
+    """A query on collection `state` that matches the ledger once the stream has served everything below the mark."""
     ends = [{"$elemMatch": {"topic": key.topic, "partition": key.partition, "offset": {"$gte": int(end)}}} for key, end in mark.items()]
     return {"_id": LEDGER, **({"offsets": {"$all": ends}} if ends else {})}
 
 
 def start_generation(database: Database[Document], rules: str, topics: Mapping[str, str]) -> Ledger:
-    """Takes the next generation for a stream that works by these rules on these topics (id by name).
+    """Takes the next generation, for a stream with these rules and topics (ids by name).
 
-    Raises TopicsRecreated where a topic has another id than the one whose offsets the ledger holds, Fenced while a rebuild is under way.
+    Raises TopicsRecreated if a topic's id is not the one that the ledger's offsets refer to, Fenced while a rebuild is in progress.
     """
     before = read(database)
     before.require_no_rebuild()
@@ -148,23 +150,23 @@ def start_generation(database: Database[Document], rules: str, topics: Mapping[s
         return_document=ReturnDocument.AFTER,
     )
     if document is None:
-        raise Fenced("another stream or a rebuild has started at the same moment")
+        raise Fenced("another stream or a rebuild has started at the same time")
     return from_document(document)
 
 
 def heartbeat(database: Database[Document], generation: int) -> None:
-    """Says that the stream of this generation lives; Fenced where it should not."""
+    """Records that the stream of this generation is alive. Raises Fenced if it has been superseded."""
     matched = database.state.update_one(
         {"_id": LEDGER, "generation": generation, "rebuilding": None}, {"$currentDate": {"heartbeat": True}}
     ).matched_count
     if not matched:
-        raise Fenced(f"generation {generation} has been succeeded")
+        raise Fenced(f"generation {generation} has been superseded by a newer generation or a rebuild")
 
 
 def commit(database: Database[Document], generation: int, batch: MicroBatch) -> None:
-    """Adds a micro-batch's differences, applies its categories and moves the offsets: one transaction, or nothing.
+    """Adds a micro-batch's differences, applies its categories and advances the offsets, in one transaction.
 
-    Raises Fenced where the generation is not the ledger's any more. Repeating a commit that got through changes nothing.
+    Raises Fenced if the generation is no longer the ledger's. Idempotent: repeating a successful commit changes nothing.
     """
 
     def transaction(session: ClientSession) -> None:
@@ -211,7 +213,7 @@ def from_document(document: Document) -> Ledger:
 
 
 def _number_before(number: int) -> int | None:
-    """The number committed before this one: none before the first, which MongoDB's null stands for."""
+    """The number committed before this one. None, which matches a missing field in MongoDB, before the first."""
     return number - 1 if number else None
 
 

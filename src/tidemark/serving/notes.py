@@ -1,6 +1,6 @@
-"""What is written down only to be shown: how far the raw history reaches, and what the stream does minute by minute.
+"""Records for display only: how far the raw history reaches, and the stream's work per minute.
 
-Nothing relies on it. The truth is the table of the raw history, and the ledger.
+Correctness does not depend on them. The authoritative sources are the raw history's table and the ledger.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from tidemark.serving import offsets
 from tidemark.serving.database import Document
 
 LANDED = "landed"
-KEPT_SECONDS = 2 * 60 * 60  # how long a minute is kept
-MOST_SECONDS = 2.0  # that noting what was done may take: who does it has something else to do
+KEPT_SECONDS = 2 * 60 * 60  # retention of a minute
+MOST_SECONDS = 2.0  # timeout of writing a record, because the stream has other work to do
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a stream has done: micro-batches, the events in them, those of them that were rejected, and the time it took."""
+    """A stream's work: micro-batches, their events, the rejected ones among these, and the time taken."""
 
     micro_batches: int = 0
     events: int = 0
@@ -33,18 +33,18 @@ class Work:
         return Work(*(one + other for one, other in zip(astuple(self), astuple(more), strict=True)))
 
     def since(self, before: Work) -> Work:
-        """What has been done since that much had been."""
+        """The work done since `before`."""
         return Work(*(one - other for one, other in zip(astuple(self), astuple(before), strict=True)))
 
 
 def landed(database: Database[Document], mark: TideMark) -> None:
-    """The raw history has been seen to reach this mark, at this moment of MongoDB's clock."""
+    """Records that the raw history reaches this mark, at the current time of MongoDB's clock."""
     note = {"offsets": {"$literal": offsets.to_documents(mark)}, "landed_at": "$$NOW"}
     database.state.update_one({"_id": LANDED}, [{"$set": note}], upsert=True)
 
 
 def worked(database: Database[Document], work: Work) -> None:
-    """Adds to what the stream has done in this minute of MongoDB's clock. Raises PyMongoError, soon."""
+    """Adds work to the current minute of MongoDB's clock. Raises PyMongoError after MOST_SECONDS at the latest."""
     sums = {name: {"$add": [f"${name}", f"$$new.{name}"]} for name in asdict(work)}
     with pymongo.timeout(MOST_SECONDS):
         database.aggregate(

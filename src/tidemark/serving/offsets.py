@@ -1,4 +1,4 @@
-"""Tide marks as MongoDB holds them: an array of {topic, partition, offset}, offsets exclusive."""
+"""Tide marks as stored in MongoDB: an array of {topic, partition, offset}, offsets exclusive."""
 
 from __future__ import annotations
 

@@ -1,23 +1,23 @@
-"""Views of how all of it runs, as data: for the pipeline's dashboard, the status, and whoever waits for an ingestion."""
+"""Operational views, as data: for dashboard Pipeline, the status, and code that waits for an ingestion."""
 
 from __future__ import annotations
 
 from tidemark.serving.quarantine import HEALED, REPLAYED
 from tidemark.serving.views import Stage, View
 
-# Of the document that says where the log ends. Where this is false, nobody knows how far behind the stream is.
+# Condition on document `log_end`: measured within the last minute. If it is false, the lag of the stream is unknown.
 LOOKED_AT_LATELY: Stage = {"$gte": ["$measured_at", {"$subtract": ["$$NOW", 60_000]}]}
 
 
 def _offset_in(offsets: str, of: str) -> Stage:
-    """The offset that an array of offsets names for the partition of the variable `of`; 0 where it names none."""
+    """The offset that an array of offsets gives for the partition of the variable `of`; 0 if it gives none."""
     same = {"$and": [{"$eq": ["$$own.topic", f"$${of}.topic"]}, {"$eq": ["$$own.partition", f"$${of}.partition"]}]}
     found = {"$first": {"$filter": {"input": {"$ifNull": [offsets, []]}, "as": "own", "cond": same}}}
     return {"$ifNull": [{"$let": {"vars": {"found": found}, "in": "$$found.offset"}}, 0]}
 
 
 def _of_state(document: str) -> Stage:
-    """Joins one document of the collection `state` under its own name, as an array of one."""
+    """Joins one document of collection `state` under its own name, as an array of one."""
     return {"$lookup": {"from": "state", "pipeline": [{"$match": {"_id": document}}], "as": document}}
 
 
@@ -130,8 +130,8 @@ INGESTION_PROGRESS = View(
     ],
 )
 
-# `accepted` and `rejected` add up to the rows; both are known when all of the file has been served. A row is one or the other, however
-# many events tell of it: once it is replayed, or the rules are mended, it is accepted.
+# `accepted` and `rejected` add up to the number of rows; both are null until the whole file is served. A row counts once, however many
+# events it has: once it has been replayed, or corrected rules accept it, it is accepted.
 REPORT_INGESTION = View(
     "report_ingestion",
     INGESTION_PROGRESS.name,
@@ -141,7 +141,7 @@ REPORT_INGESTION = View(
                 "from": "quarantine",
                 "localField": "_id",
                 "foreignField": "source.ingestion",
-                # What mended rules take, and what has been sent again as it should be, is accepted.
+                # Records that were replayed, or that corrected rules accept, count as accepted.
                 "pipeline": [{"$match": {"status": {"$nin": [REPLAYED, HEALED]}}}, {"$count": "records"}],
                 "as": "quarantine",
             }
@@ -163,7 +163,7 @@ REPORT_INGESTION = View(
     ],
 )
 
-# A row a partition of the log, with how far each layer has come in it.
+# One row per partition of the log, with the offset that each layer has reached.
 REPORT_PARTITION = View(
     "report_partition",
     "state",
@@ -193,7 +193,7 @@ REPORT_PARTITION = View(
     ],
 )
 
-# Offsets as people read them: topic/partition:offset, one after the other.
+# Offsets as text: topic/partition:offset, separated by commas.
 _AS_TEXT: Stage = {
     "$reduce": {
         "input": {"$ifNull": ["$mark", []]},
@@ -236,7 +236,7 @@ REPORT_PUBLICATION = View(
     ],
 )
 
-# A row a rejection; where a record came by the API there is neither file nor position.
+# One row per rejection. Records that came by the API have neither file nor position.
 REPORT_QUARANTINE = View(
     "report_quarantine",
     "quarantine",
@@ -254,7 +254,7 @@ REPORT_QUARANTINE = View(
     ],
 )
 
-# A row a difference that the newest verification names.
+# One row per difference that the newest verification names.
 REPORT_DRIFT = View(
     "report_drift",
     "verification",
@@ -277,7 +277,7 @@ REPORT_DRIFT = View(
     ],
 )
 
-# Every day from the first that has been computed to the last; those between them that have not say so.
+# Every day from the first to the last computed one; `is_computed` tells whether a day has been computed.
 REPORT_DAY = View(
     "report_day",
     "history_day",
@@ -288,7 +288,7 @@ REPORT_DAY = View(
     ],
 )
 
-# A row a measurement of a part: how large it was, and by how much it had grown since the one before, null for the first.
+# One row per measurement of a part: its size, and its growth since the previous measurement (null for the first).
 REPORT_SIZE = View(
     "report_size",
     "size",
@@ -313,7 +313,7 @@ REPORT_SIZE = View(
     ],
 )
 
-# In the order in which they can be created: a view follows what it is a view on.
+# In order of creation: a view follows the view that it reads.
 OPERATIONS: tuple[View, ...] = (
     REPORT_FRESHNESS,
     INGESTION_PROGRESS,

@@ -1,6 +1,6 @@
-"""Plausibility: is a new publication so unlike the one that is served that a person should look at it first?
+"""Plausibility: does a new publication differ so much from the served one that a person should review it first?
 
-What is right by the rules may still be wrong in the world: half a file, prices in another currency, a column that came empty.
+Data that passes validation may still be wrong: half a file, prices in another currency, a column that arrived empty.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from tidemark.settings import Settings
 
 
 def compare(before: Cells, after: Cells) -> Document:
-    """Figures of both cubes, and how far each of interest moves: as a share of what it was, for unknown prices and missing ratings as a
-    share of all products. None where there was nothing.
+    """The figures of both cubes and the shift of the relevant ones: relative to the value before; for unknown prices and missing ratings,
+    the absolute change of their share of all products. None if there was nothing before.
     """
     one, other = _figures(before), _figures(after)
     return {
@@ -29,21 +29,21 @@ def compare(before: Cells, after: Cells) -> Document:
 
 
 def beyond(compared: Document, of: Settings) -> list[str]:
-    """Which thresholds of the settings a comparison passes, in words."""
+    """The thresholds of the settings that a comparison exceeds, as texts."""
     limits = {
-        "products": (of.implausible_products_shift, "is how far the number of products moves"),
-        "average_price": (of.implausible_price_shift, "is how far the average price moves"),
-        "unpriced": (of.implausible_unpriced_shift, "of the products is how far those of unknown price move"),
-        "unrated": (of.implausible_unrated_shift, "of the products is how far those without a rating move"),
-        "categories": (of.implausible_categories_shift, "is how far the number of categories moves"),
+        "products": (of.implausible_products_shift, "change in the number of products"),
+        "average_price": (of.implausible_price_shift, "change in the average price"),
+        "unpriced": (of.implausible_unpriced_shift, "absolute change in the share of products with unknown price"),
+        "unrated": (of.implausible_unrated_shift, "absolute change in the share of products without a rating"),
+        "categories": (of.implausible_categories_shift, "change in the number of categories"),
     }
     return exceeded_thresholds(compared["shifts"], limits)
 
 
 def in_words(compared: Document, passed: Sequence[str]) -> str:
-    """Markdown. `passed` are the thresholds that it passes, in words."""
+    """A comparison in Markdown. `passed` are the exceeded thresholds, as beyond() returns them."""
     return "\n\n".join(
-        [*(f"**Passes a threshold:** {one}" for one in passed), render_comparison(compared["before"], compared["after"], "then")]
+        [*(f"**Threshold exceeded:** {one}" for one in passed), render_comparison(compared["before"], compared["after"], "after")]
     )
 
 

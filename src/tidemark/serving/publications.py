@@ -1,7 +1,7 @@
-"""Publications: batch cubes, each at one tide mark, and which of them is served.
+"""Publications: batch cubes, each at one tide mark, of which one is served.
 
-A draft is cut from the ledger and the served cube of one moment, recomputed, verified, and then published: where both are the same the
-draft becomes the served publication, and no number that is shown changes. No number of a publication is used twice.
+A draft is cut from the ledger and the served cube of one moment, recomputed, verified and published. If both cubes are equal, the draft
+becomes the served publication and no reported value changes. Publication numbers are never reused.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ NIGHT = "night"
 
 
 class NoPublication(LookupError):
-    """There is no such publication, or it has not come as far as is asked for."""
+    """The publication does not exist, or has not reached the required step."""
 
 
 class StartAgain(Exception):
-    """What a draft was cut from is not so any more: it cannot be published, and a new run can."""
+    """The state that a draft was cut from has changed: this draft cannot be published, a new one can."""
 
 
 class OtherRules(Exception):
-    """The rules that the stream, the batch or a publication goes by are not the same."""
+    """The stream, the batch or a publication use different rules."""
 
 
 class Cut(NamedTuple):
-    """What a draft was cut from: the served publication, and how many rebuilds there had been."""
+    """What a draft was cut from: the served publication, and the number of rebuilds finished by then."""
 
     served: int
     rebuilds: int
@@ -51,10 +51,10 @@ class Cut(NamedTuple):
 
 @dataclass(frozen=True)
 class Publication:
-    """A publication or draft. `layers` of the state table hold its states; they are None until it has been recomputed.
+    """A publication or draft. `layers` of the state table hold its states; None until it has been recomputed.
 
-    `rules` is a fingerprint, None of number 0, the empty cube at the log's beginning. `since_full` counts the publications since the
-    one that was last recomputed from the raw history.
+    `rules` is a fingerprint; None for publication 0, the empty cube at the beginning of the log. `since_full` counts the publications
+    since the last one that was recomputed from the raw history.
     """
 
     number: int
@@ -68,7 +68,7 @@ class Publication:
     newest_observation: datetime | None
 
     def states(self) -> tuple[int, ...]:
-        """The layers; NoPublication where they are not there yet."""
+        """The layers. Raises NoPublication if it has not been recomputed yet."""
         if self.layers is None:
             raise NoPublication(f"publication {self.number} has been cut but not recomputed: run `recompute {self.number}` first")
         return self.layers
@@ -76,7 +76,7 @@ class Publication:
 
 @dataclass(frozen=True)
 class Result:
-    """What a recomputation has found, all below the draft's mark. Sums in the order of catalog.cube's measures."""
+    """The result of a recomputation of everything below the draft's mark. Sums are in the order of the measures of catalog.cube."""
 
     cells: Cells
     layers: Sequence[int]
@@ -90,8 +90,8 @@ def read(database: Database[Document], number: int) -> Publication:
     found = database.publication.find_one({"_id": number})
     if found is None:
         raise NoPublication(
-            f"there is no publication {number}, or it has been dropped: a run that needs it starts again at cut; "
-            "`python -m tidemark.spark.batch publications` lists those there are"
+            f"publication {number} does not exist, or has been dropped: start the run again at cut, or choose another publication "
+            "(`python -m tidemark.spark.batch publications` lists them)"
         )
     return _publication(found)
 
@@ -105,20 +105,20 @@ def served(database: Database[Document]) -> int:
     """The number of the served publication."""
     found = database.state.find_one({"_id": SERVED})
     if found is None:
-        raise ledger.NotPrepared(f"database {database.name} has no served publication: run `python -m tidemark.serving.schema` first")
+        raise ledger.NotPrepared(f"database {database.name} is not prepared: run `python -m tidemark.serving.schema`")
     return int(found["publication"])
 
 
 def cut(database: Database[Document], rules: str) -> Publication:
-    """A new draft: its mark is the ledger's offsets, and with them goes the served cube of the same moment.
+    """Creates a draft. Its mark is the ledger's offsets; the served cube of the same moment is stored with it.
 
-    Raises Fenced while a rebuild is under way, OtherRules where the stream does not go by the rules of that fingerprint.
+    Raises Fenced while a rebuild is in progress, OtherRules if the stream does not use the rules of that fingerprint.
     """
     with snapshot(database) as now:
         state = {one["_id"]: one for one in now.rows("state", {"$match": {"_id": {"$in": [LEDGER, SERVED]}}})}
         found = served_cells.read(now)
     if LEDGER not in state or SERVED not in state:
-        raise ledger.NotPrepared(f"database {database.name} is not prepared: run `python -m tidemark.serving.schema` first")
+        raise ledger.NotPrepared(f"database {database.name} is not prepared: run `python -m tidemark.serving.schema`")
     own = ledger.from_document(state[LEDGER])
     own.require_no_rebuild()
     require_rules(own, rules)
@@ -146,15 +146,15 @@ def cut(database: Database[Document], rules: str) -> Publication:
 
 
 def require_rules(own: ledger.Ledger, rules: str) -> None:
-    """Raises OtherRules where the stream that started last does not go by the rules of that fingerprint."""
+    """Raises OtherRules unless the most recently started stream uses the rules of that fingerprint."""
     if own.rules is None:
-        raise OtherRules("no stream has started on this database yet: start it (make start)")
+        raise OtherRules("no stream has ever started on this database: start it (make start)")
     if own.rules != rules:
-        raise OtherRules(f"the stream goes by rules {own.rules}, the batch by {rules}: restart the stream with the new rules")
+        raise OtherRules(f"the stream uses rules {own.rules}, the batch uses rules {rules}: restart the stream (make restart)")
 
 
 def complete(database: Database[Document], number: int, result: Result) -> None:
-    """Stores what a draft's recomputation has found. Attempts find the same, so that it may be stored more than once."""
+    """Stores the result of a draft's recomputation. Idempotent: all attempts compute the same result."""
     for some in in_slices([_cell_document(number, cell, sums) for cell, sums in result.cells.items()]):
         database.publication_cell.bulk_write([ReplaceOne({"_id": one["_id"]}, one, upsert=True) for one in some], ordered=False)
     found = {
@@ -163,7 +163,7 @@ def complete(database: Database[Document], number: int, result: Result) -> None:
         "newest_event": result.newest_event,
         "newest_observation": result.newest_observation,
     }
-    # The first to say so is who counts: whatever follows on the draft has been made of that.
+    # The first attempt to get here wins: everything later is derived from its layers.
     database.publication.update_one({"_id": number, "layers": None}, {"$set": found})
 
 
@@ -173,31 +173,33 @@ def cells(database: Database[Document], number: int) -> dict[Cell, Sums]:
 
 
 def cut_cells(database: Database[Document], number: int) -> dict[Cell, Sums]:
-    """The served cube at the moment at which a draft was cut."""
+    """The served cube at the moment when a draft was cut."""
     return _cells(database.cut_cell, number)
 
 
 def publish(database: Database[Document], number: int, rules: str) -> bool:
     """Serves a draft in which no drift was found.
 
-    False where nothing is done: it has been published before, or holds no event more than the served one, which then stays.
-    Raises StartAgain where another publication has been served or rebuilt since the cut, OtherRules, NoPublication.
+    Returns False if nothing is done: it was published before, or has no event that the served publication lacks; the latter then stays.
+    Raises StartAgain if another publication has been served or rebuilt since the cut, OtherRules, NoPublication.
     """
     draft = read(database, number)
     if draft.published_at is not None or draft.cut is None:
         return False
     draft.states()
     if draft.rules != rules:
-        raise StartAgain(f"publication {number} was cut under rules {draft.rules}, in force are {rules}: start again at cut")
+        raise StartAgain(f"publication {number} was cut under rules {draft.rules}, but rules {rules} are in force: start again at cut")
     former = read(database, draft.cut.served)
     if not draft.mark.reaches(former.mark):
-        raise StartAgain(f"publication {number} at {draft.mark} lies before the served one, {former.number} at {former.mark}")
+        raise StartAgain(
+            f"publication {number} at {draft.mark} is behind the served publication {former.number} at {former.mark}: start again at cut"
+        )
     if draft.mark == former.mark and draft.rules == former.rules and draft.since_full:
         return False
     expected = {"_id": LEDGER, "rebuilding": None, "rebuilds": draft.cut.rebuilds, "rules": rules}
 
     def transaction(session: ClientSession) -> None:
-        # The ledger first: a micro-batch that commits at the same time is in the way at once, not after all cells.
+        # The ledger first, so that a concurrent commit of a micro-batch conflicts at once, not after all cells.
         if not database.state.update_one(expected, {"$set": {"published": number}}, session=session).matched_count:
             _explain(database, session, draft, rules)
         flip = database.state.update_one({"_id": SERVED, "publication": former.number}, {"$set": {"publication": number}}, session=session)
@@ -211,29 +213,29 @@ def publish(database: Database[Document], number: int, rules: str) -> bool:
 
 
 def stamp_published(database: Database[Document], session: ClientSession, number: int) -> None:
-    """The moment of a publication's first publishing, by MongoDB's clock. Raises NoPublication where it has been dropped."""
+    """Records when a publication was first published, by MongoDB's clock. Raises NoPublication if it has been dropped."""
     stamp = [{"$set": {"published_at": {"$ifNull": ["$published_at", "$$NOW"]}}}]
     if not database.publication.update_one({"_id": number}, stamp, session=session).matched_count:
         raise NoPublication(f"publication {number} has been dropped: start again at cut")
 
 
 def end_night(database: Database[Document], number: int) -> None:
-    """Writes down that a night has come to its end with this draft, by MongoDB's clock: published, or of nothing new. Once."""
+    """Records, once and by MongoDB's clock, that a nightly batch has finished with this draft, whether published or without new events."""
     is_newer = {"$gt": [number, {"$ifNull": ["$publication", -1]}]}
     ended = {"publication": {"$cond": [is_newer, number, "$publication"]}, "at": {"$cond": [is_newer, "$$NOW", "$at"]}}
     database.state.update_one({"_id": NIGHT}, [{"$set": ended}], upsert=True)
 
 
 def next_layer(database: Database[Document]) -> int:
-    """The number of a layer of the state table, which nobody else has or will have."""
+    """Allocates a layer number of the state table. It is never given out again."""
     return _next(database, "layers")
 
 
 def prune(database: Database[Document], keep: int, keep_drafts: int | None = None) -> list[int]:
-    """Drops all but the newest published ones, as many as that, and what is needed. Returns the numbers of those dropped.
+    """Drops all publications except the newest `keep` published ones and those that are needed. Returns the dropped numbers.
 
-    Needed are the served publication, one that is being rebuilt, number 0, and drafts newer than all that are published: the newest of
-    them, where it is said how many, else all.
+    Needed are the served publication, one that is being rebuilt, number 0, and the drafts newer than all published ones: the newest
+    `keep_drafts` of them, or all.
     """
 
     def transaction(session: ClientSession) -> list[int]:
@@ -250,7 +252,7 @@ def prune(database: Database[Document], keep: int, keep_drafts: int | None = Non
     gone = in_transaction(database, transaction)
     there = {one["_id"] for one in database.publication.find({}, {"_id": True})}
     for collection in (database.publication_cell, database.cut_cell):
-        # Also what an earlier attempt has dropped, whose cells it has left.
+        # Includes publications dropped by an earlier attempt that left their cells.
         if orphans := [number for number in collection.distinct("publication") if number not in there]:
             collection.delete_many({"publication": {"$in": orphans}})
     return gone
@@ -265,14 +267,14 @@ def _next(database: Database[Document], counter: str) -> int:
 
 
 def _explain(database: Database[Document], session: ClientSession, draft: Publication, rules: str) -> None:
-    """Raises what keeps a draft from being published."""
+    """Raises the error that explains why a draft cannot be published."""
     own = ledger.from_document(database.state.find_one({"_id": LEDGER}, session=session) or {})
     own.require_no_rebuild()
     require_rules(own, rules)
     now = (database.state.find_one({"_id": SERVED}, session=session) or {}).get("publication")
     raise StartAgain(
-        f"publication {draft.number} was cut from publication {draft.cut and draft.cut.served}, served is {now}"
-        + (", rebuilt since" if draft.cut and own.rebuilds != draft.cut.rebuilds else "")
+        f"publication {draft.number} was cut from publication {draft.cut and draft.cut.served}, now publication {now} is served"
+        + (" after a rebuild" if draft.cut and own.rebuilds != draft.cut.rebuilds else "")
         + ": nothing has been changed; start again at cut"
     )
 

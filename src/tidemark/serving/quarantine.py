@@ -1,7 +1,7 @@
-"""The quarantine as people work on it: which records are meant, and what is done about them.
+"""Operations on the quarantine: selecting records, and marking them as replayed or discarded.
 
-A record is open until it is replayed or discarded, and either leaves a mark that says when, by whom and how. The event itself stays in
-the raw history, a rejection for ever: a replay is another event of the same source.
+A record is open until it is replayed or discarded; the mark records when, by whom and how. The event itself stays in the raw history
+as a rejection for ever: a replay is another event of the same source.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from tidemark.serving.database import Document
 from tidemark.settings.airflow_names import Dag
 
 OPEN, REPLAYED, DISCARDED, HEALED = STATUSES = ("open", "replayed", "discarded", "healed")
-BY_API = "api"  # the source of what came from no file
+BY_API = "api"  # the source of events that came from no file
 
-IN_ORDER = ("topic", "partition", "offset")  # of the log
+IN_ORDER = ("topic", "partition", "offset")  # the order of the log
 _RECORDS_AT_ONCE, _BYTES_AT_ONCE = 1_000, 16 * 1024 * 1024
 
 
 class Unclear(ValueError):
-    """What is asked for cannot be done; says what can."""
+    """The request cannot be fulfilled; the message says what to request instead."""
 
 
 class Selection(NamedTuple):
-    """Which open records are meant; None is any. `file` is a name, a path or URL, or `api`; times are Kafka's, `until` exclusive."""
+    """Selects open records; None selects all. `file` is a name, a path or URL, or `api`. Times are Kafka's; `until` is exclusive."""
 
     reason: str | None = None
     file: str | None = None
@@ -41,7 +41,7 @@ class Selection(NamedTuple):
 
 
 class Replayed(NamedTuple):
-    """A record whose replay Kafka has acknowledged: the fields that were replaced, and where the new event is."""
+    """A record whose replay Kafka has acknowledged: the fields that were replaced, and the coordinates of the new event."""
 
     record: str
     patch: Mapping[str, str]
@@ -51,11 +51,12 @@ class Replayed(NamedTuple):
 
 
 def selected(database: Database[Document], meant: Selection, below: TideMark) -> Document:
-    """A query of the open records that are meant and lie below a mark. Raises Unclear."""
+    """A query for the selected open records below a mark. Raises Unclear."""
     if meant.reason == Reason.WITHDRAWN:
-        raise Unclear(f"records of a withdrawn ingestion are not replayed one by one: take the withdrawal back with DAG {Dag.WITHDRAW.id}")
+        raise Unclear(f"records of a withdrawn ingestion cannot be replayed one by one: undo the withdrawal with DAG {Dag.WITHDRAW.id}")
     if meant.since is not None and meant.until is not None and meant.since >= meant.until:
-        raise Unclear(f"there is no time between {meant.since} and {meant.until}: the second is to be the later one")
+        since, until = (f"{moment:%Y-%m-%d %H:%M} UTC" for moment in (meant.since, meant.until))
+        raise Unclear(f"the period from {since} to {until} is empty: its end must be later than its beginning")
     partitions = [{"topic": one.topic, "partition": one.partition, "offset": {"$lt": int(end)}} for one, end in below.items()]
     times = {name: moment for name, moment in (("$gte", meant.since), ("$lt", meant.until)) if moment is not None}
     return {
@@ -72,21 +73,21 @@ def _from_file(database: Database[Document], file: str) -> Document:
         return {"source": BY_API}
     found = [one["_id"] for one in database.ingestion.find({"$or": [{"name": file}, {"file": file}]}, {"_id": True})]
     if not found:
-        raise Unclear(f"no file {file!r} has been ingested: name it as report_ingestion does, or `{BY_API}` for what came by no file")
+        raise Unclear(f"no file '{file}' has been ingested: use a name of report_ingestion, or `{BY_API}` for records from no file")
     return {"source.ingestion": {"$in": found}}
 
 
 def count(database: Database[Document], query: Document) -> dict[str, int]:
-    """Records by reason."""
+    """Numbers of records, by reason."""
     stages: list[Document] = [{"$match": query}, {"$group": {"_id": "$reason", "records": {"$sum": 1}}}, {"$sort": {"_id": 1}}]
     return {one["_id"]: one["records"] for one in database.quarantine.aggregate(stages)}
 
 
 def records(database: Database[Document], query: Document) -> Iterator[list[Document]]:
-    """The records of a query, each once, in lists that memory can hold. Those that were given out may be marked meanwhile.
+    """The records of a query, each once, in lists that fit in memory. Records already yielded may be marked meanwhile.
 
-    They come in the order of the log, which decides between what one moment tells of a product: so it does between replays, also of a run
-    that is repeated. All say `registered_at` and `position`, also those that were written before records did.
+    They come in the order of the log, which breaks ties between observations of one moment: replays keep that order, also when a run is
+    repeated. All have `registered_at` and `position`; in records of earlier versions, which lack them, they are filled in.
     """
     some: list[Document] = []
     size = 0
@@ -115,7 +116,7 @@ def _completed(database: Database[Document], some: list[Document]) -> list[Docum
 
 
 def mark_replayed(database: Database[Document], done: Iterable[Replayed], by: str) -> int:
-    """Marks those that are open still; how many they were."""
+    """Marks those that are still open; returns their number."""
     writes = [
         UpdateOne(
             {"_id": one.record, "status": OPEN},
@@ -137,21 +138,21 @@ def mark_replayed(database: Database[Document], done: Iterable[Replayed], by: st
 
 
 def discard(database: Database[Document], query: Document, why: str, by: str) -> int:
-    """Marks the records of a query; how many they were."""
+    """Marks the records of a query as discarded; returns their number."""
     mark = {"at": "$$NOW", "by": {"$literal": by}, "why": {"$literal": why}}
     return database.quarantine.update_many(query, [{"$set": {"status": DISCARDED, "discarded": mark}}]).modified_count
 
 
 def replay_of(record: Document) -> tuple[str, int, int] | None:
-    """Topic, partition and offset of the event that a record was replayed as last; None where it was not."""
+    """Topic, partition and offset of a record's latest replay; None if it was never replayed."""
     replayed = record.get("replayed")
     return None if replayed is None else (replayed["topic"], replayed["partition"], replayed["offset"])
 
 
 def replace_records(collection: Collection[Document], those: Iterable[tuple[Document, Iterable[Mapping[str, Any]]]]) -> None:
-    """Brings records to what they should be, each with all events of its source that are rejections (topic, partition, offset).
+    """Writes records as they should be. Each comes with all events of its source that are rejections (topic, partition, offset).
 
-    Its marks say what a record's status is: replayed, unless the replay is a rejection as well, else discarded, else that of a new one.
+    The status follows from the marks: replayed, unless the replay is a rejection as well; else discarded; else that of a new record.
     """
     replay = {name: f"$replayed.{name}" for name in ("topic", "partition", "offset")}
     writes = []

@@ -1,6 +1,6 @@
-"""A rebuild brings everything to a publication: its begin, which stops the stream, and its end, from which the stream goes on.
+"""The begin and end of a rebuild, which resets everything to a publication. The begin stops the stream, the end lets it run again.
 
-What lies in between is tidemark.spark.rebuild's. A rebuild that was cut off is finished by the same one, or nothing else goes on.
+tidemark.spark.rebuild does the work in between. An interrupted rebuild must be finished before anything else can run.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from tidemark.serving.publications import SERVED, NoPublication, Publication, st
 
 
 def begin(database: Database[Document], publication: Publication) -> Ledger:
-    """Takes the next generation, which no stream is, and says what is being rebuilt.
+    """Takes the next generation, so that every stream is fenced off, and records what is being rebuilt.
 
-    Raises Fenced while another publication is being rebuilt, NoPublication where this one has been dropped.
+    Raises Fenced while another publication is being rebuilt, NoPublication if this one has been dropped.
     """
     number = publication.number
 
     def transaction(session: ClientSession) -> Ledger:
-        # Written to, so that whoever drops it at the same time is in the way.
+        # The write makes a concurrent drop of the publication conflict.
         if not database.publication.update_one({"_id": number}, {"$inc": {"rebuilds": 1}}, session=session).matched_count:
-            raise NoPublication(f"publication {number} has been dropped")
+            raise NoPublication(f"publication {number} has been dropped: choose another one")
         document = database.state.find_one_and_update(
             {"_id": LEDGER, "rebuilding": {"$in": [None, number]}},
             {"$inc": {"generation": 1}, "$set": {"rebuilding": number}},
@@ -36,21 +36,21 @@ def begin(database: Database[Document], publication: Publication) -> Ledger:
         )
         if document is None:
             other = (database.state.find_one({"_id": LEDGER}, session=session) or {}).get("rebuilding")
-            raise Fenced(f"publication {other} is being rebuilt: finish that first with `python -m tidemark.spark.batch rebuild {other}`")
+            raise Fenced(f"publication {other} is being rebuilt: finish it first with `python -m tidemark.spark.batch rebuild {other}`")
         return ledger.from_document(document)
 
     return in_transaction(database, transaction)
 
 
 def tag(own: Ledger) -> Tag:
-    """What the documents of a rebuild bear."""
+    """The tag of the documents that a rebuild writes."""
     return Tag(own.generation, 0)
 
 
 def end(database: Database[Document], own: Ledger, publication: Publication, categories: Mapping[int, Category]) -> None:
-    """Serves the publication and sets the ledger back to its mark, in one transaction; all commits before it are forgotten.
+    """Serves the publication and resets the ledger to its mark, in one transaction; all commits before it are forgotten.
 
-    Raises Fenced where another rebuild has begun since.
+    Raises Fenced if another rebuild has begun since.
     """
     number = publication.number
     newest = {"newest_event": publication.newest_event, "newest_observation": publication.newest_observation}
@@ -71,7 +71,7 @@ def end(database: Database[Document], own: Ledger, publication: Publication, cat
             session=session,
         )
         if not moved.matched_count:
-            raise Fenced(f"the rebuild of publication {number}, generation {own.generation}, has been succeeded by another")
+            raise Fenced(f"the rebuild of publication {number}, generation {own.generation}, has been superseded by another rebuild")
         database.state.update_one({"_id": SERVED}, {"$set": {"publication": number}}, session=session)
         cells.replace(database, session, cube, {category: of.name for category, of in categories.items()})
         database.category.delete_many({}, session=session)

@@ -1,9 +1,9 @@
 """Collections with their validators and indexes, and the views.
 
-`python -m tidemark.serving.schema` brings a database to them; with `--check` it reports the differences and changes nothing.
+`python -m tidemark.serving.schema` creates or updates them in a database; with `--check` it reports the differences and changes nothing.
 
-Idempotent, and never drops or swaps a collection that is in use: an existing one gets the validator and indexes of the code. What is as
-the code has it is not touched, so that a start beside running readers and writers locks nothing.
+Idempotent. It never drops or replaces a collection: an existing one gets the validator and indexes defined here. Whatever is up to date
+is not touched, so a start beside running readers and writers takes no locks.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from tidemark.catalog.cube import MEASURES
+from tidemark.catalog.words import counted
 from tidemark.serving import quarantine
 from tidemark.serving.alerts import Condition
 from tidemark.serving.database import Document, connect, database_of
@@ -29,7 +30,7 @@ from tidemark.serving.operations import OPERATIONS
 from tidemark.serving.views import VIEWS, View
 
 Schema = dict[str, Any]
-Key = tuple[list[tuple[str, Any]], bool, int | None]  # an index's fields, whether it is unique, how many seconds documents live by it
+Key = tuple[list[tuple[str, Any]], bool, int | None]  # an index's fields, whether it is unique, its expireAfterSeconds
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ _DOLLARS: Schema = {"bsonType": "double"}
 
 
 def _object(*, optional: Schema | None = None, **required: Schema) -> Schema:
-    """An object with these fields; others may stand beside them."""
+    """An object with these fields; further fields are allowed."""
     return {"bsonType": "object", "required": list(required), "properties": {**required, **(optional or {})}}
 
 
@@ -59,7 +60,7 @@ _MEASURES: dict[str, Schema] = dict.fromkeys(MEASURES, _WHOLE)
 _OFFSETS = _array(_object(topic=_TEXT, partition=_COUNT, offset=_COUNT))
 _VERSION = _object(observed_at=_WHOLE, registered_at=_WHOLE, position=_WHOLE, partition=_COUNT, offset=_COUNT)
 _CATEGORY_VERSION = _object(registered_at=_WHOLE, position=_WHOLE, partition=_COUNT, offset=_COUNT)
-# The cell's three dimensions, then the measures, in the order of catalog.cube.
+# The three dimensions of the cell, then the measures in the order of catalog.cube.
 _CONTRIBUTION: Schema = {"bsonType": "array", "minItems": 3 + len(MEASURES), "maxItems": 3 + len(MEASURES)}
 _BEFORE: Schema = {
     "bsonType": ["object", "null"],
@@ -220,7 +221,7 @@ COLLECTIONS: tuple[Collection, ...] = (
         (IndexModel([("ingestion", ASCENDING), ("number", ASCENDING)], unique=True),),
     ),
     Collection("verification", _object(at=_DATE, drift=_COUNT, optional={"compared": _COMPARED}), (IndexModel([("at", DESCENDING)]),)),
-    # One document a condition: there are few.
+    # One document per condition; no index is needed.
     Collection(
         "alert",
         _object(
@@ -246,11 +247,11 @@ COLLECTIONS: tuple[Collection, ...] = (
 
 
 class Differs(Exception):
-    """A database is not as the code has it."""
+    """A database differs from the schema defined here."""
 
 
 def prepare(database: Database[Document]) -> None:
-    """Creates what is missing and brings the rest to the code: collections, validators, indexes, views, first documents."""
+    """Creates or updates collections, validators, indexes, views and initial documents."""
     present = _present(database)
     for collection in COLLECTIONS:
         _create_or_modify(database, collection.name, present, _validation(collection))
@@ -268,7 +269,7 @@ def prepare(database: Database[Document]) -> None:
 
 
 def differences(database: Database[Document]) -> list[str]:
-    """What prepare() would create or change of collections, validators, indexes and views, a line each."""
+    """The collections, validators, indexes and views that prepare() would create or change, one per line."""
     present = _present(database)
     wanted = {f"validator of collection {one.name}": (one.name, _validation(one)) for one in COLLECTIONS}
     wanted |= {f"view {one.name}": (one.name, _definition(one)) for one in (*VIEWS, *OPERATIONS)}
@@ -285,13 +286,13 @@ def differences(database: Database[Document]) -> list[str]:
 
 
 def require(database: Database[Document]) -> None:
-    """Raises Differs, which names what does."""
+    """Raises Differs, which lists the differences."""
     if found := differences(database):
         raise Differs(f"{'; '.join(found)}: run `python -m tidemark.serving.schema`, or start the stack again (make start)")
 
 
 def _present(database: Database[Document]) -> dict[str, Document]:
-    """Options of the collections and views there are, by name."""
+    """The options of the existing collections and views, by name."""
     return {one["name"]: one["options"] for one in database.list_collections()}
 
 
@@ -304,12 +305,12 @@ def _definition(view: View) -> dict[str, Any]:
 
 
 def _is_so(present: Mapping[str, Document], name: str, options: Mapping[str, Any]) -> bool:
-    """Is it there, with these options? Compared as BSON, because the order of fields counts."""
+    """Does it exist with these options? Compared as BSON, because the order of fields matters."""
     return name in present and bson.encode({key: present[name].get(key) for key in options}) == bson.encode(options)
 
 
 def _create_or_modify(database: Database[Document], name: str, present: Mapping[str, Document], options: dict[str, Any]) -> None:
-    """Creates a collection or view, or brings an existing one to the options; somebody else may be doing the same."""
+    """Creates a collection or view, or updates an existing one to the options. Safe when another process does the same."""
     if _is_so(present, name, options):
         return
     if name not in present:
@@ -319,12 +320,12 @@ def _create_or_modify(database: Database[Document], name: str, present: Mapping[
         except OperationFailure as failure:
             if failure.code != _NAMESPACE_EXISTS:
                 raise
-            log.debug("%s has been created by somebody else", name)
+            log.debug("%s has been created by another process", name)
     database.command("collMod", name, **options)
 
 
 def _index(collection: MongoCollection[Document], wanted: Iterable[IndexModel]) -> None:
-    """Creates the indexes that are missing, in place of those that have a wanted one's name or fields and are otherwise; leaves others."""
+    """Creates missing indexes. They replace indexes of the same name or fields that differ; all others stay."""
     there = _indexes_there(collection)
     missing = _missing(there, wanted)
     for index in missing:
@@ -344,7 +345,7 @@ def _indexes_there(collection: MongoCollection[Document]) -> dict[str, Key]:
 
 
 def _missing(there: Mapping[str, Key], wanted: Iterable[IndexModel]) -> list[IndexModel]:
-    """Those for which there is none of the same fields and kind, whatever its name."""
+    """The wanted indexes without an existing one of equal fields and options, whatever its name."""
     return [index for index in wanted if _key_of(index.document) not in there.values()]
 
 
@@ -360,9 +361,9 @@ def _insert_once(database: Database[Document], collection: str, document: Docume
 def main(words: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     parser = argparse.ArgumentParser(
-        prog="python -m tidemark.serving.schema", description="Brings a database to the code's collections and views."
+        prog="python -m tidemark.serving.schema", description="Creates or updates the collections, indexes and views of a database."
     )
-    parser.add_argument("--check", action="store_true", help="only tell what differs; exit status 1 where something does")
+    parser.add_argument("--check", action="store_true", help="only report differences; exit status 1 if there are any")
     check = parser.parse_args(words).check
     with connect() as client:
         database = database_of(client)
@@ -370,7 +371,7 @@ def main(words: Sequence[str] | None = None) -> int:
             found = differences(database)
             for line in found:
                 log.error("%s", line)
-            log.info("database %s: %d differences", database.name, len(found))
+            log.info("database %s: %s", database.name, counted(len(found), "difference"))
             return int(bool(found))
         prepare(database)
         log.info("database %s is ready: %d collections, %d views", database.name, len(COLLECTIONS), len(VIEWS) + len(OPERATIONS))

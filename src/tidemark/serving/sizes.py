@@ -1,4 +1,4 @@
-"""Sizes of everything, kept each time they are measured, so that growth shows: `python -m tidemark.serving.sizes` measures and reports."""
+"""Sizes of collections, folders and tables, stored to show their growth: `python -m tidemark.serving.sizes` measures and prints them."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from bson.int64 import Int64
 from pymongo import ReplaceOne
 from pymongo.database import Database
 
+from tidemark.catalog.words import counted
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.schema import COLLECTIONS
 from tidemark.settings import settings
 
 log = logging.getLogger(__name__)
 
-_BLOCK_BYTES = 512  # what st_blocks counts
+_BLOCK_BYTES = 512  # unit of st_blocks
 _COLLECTION = "collection "
 
 
 class Size(NamedTuple):
-    """Bytes on disk, and how many documents of a collection or files of a folder or table they are."""
+    """Bytes on disk, and the number of documents (of a collection) or files (of a folder or table)."""
 
     bytes: int
     items: int
 
 
 def of_collections(database: Database[Document]) -> dict[str, Size]:
-    """With their indexes."""
+    """The sizes of all collections, indexes included."""
     found = {}
     for collection in COLLECTIONS:
         shards = [one["storageStats"] for one in database[collection.name].aggregate([{"$collStats": {"storageStats": {}}}])]
@@ -42,13 +43,13 @@ def of_collections(database: Database[Document]) -> dict[str, Size]:
 
 
 def of_folders(home: Path) -> dict[str, Size]:
-    """Each folder of the home on this machine: servers that run elsewhere have none here."""
+    """The sizes of the folders under home on this machine. Servers that run elsewhere have none here."""
     folders = sorted(one for one in home.iterdir() if one.is_dir()) if home.is_dir() else []
     return {f"folder {folder.name}": _of_folder(folder) for folder in folders}
 
 
 def keep(database: Database[Document], at: datetime, sizes: Mapping[str, Size]) -> None:
-    """Keeps what was measured at a moment, in place of what has been kept of it before."""
+    """Stores the measurements of a moment, replacing earlier ones of the same moment."""
     documents = [
         {"_id": {"part": part, "at": at}, "part": part, "at": at, "bytes": Int64(size.bytes), "items": Int64(size.items)}
         for part, size in sizes.items()
@@ -57,25 +58,25 @@ def keep(database: Database[Document], at: datetime, sizes: Mapping[str, Size]) 
 
 
 def measure(database: Database[Document], at: datetime, more: Mapping[str, Size]) -> list[str]:
-    """Measures collections and folders, and keeps that with the sizes given; returns all in words."""
+    """Measures collections and folders and stores the sizes, together with those given. Returns them as lines of text."""
     keep(database, at, {**of_collections(database), **of_folders(settings().home), **more})
     return list(in_words(database, at))
 
 
 def in_words(database: Database[Document], at: datetime) -> Iterator[str]:
-    """What was measured at a moment, the largest first, with its growth since it was measured before."""
+    """The measurements of a moment as text, the largest first, with the growth since the previous measurement."""
     for one in database.report_size.find({"at": at}).sort([("bytes", -1), ("part", 1)]):
         growth = "" if one["grown"] is None else f", {_megabytes(one['grown'], '+')} since {one['before']:%Y-%m-%d}"
-        items = "documents" if one["part"].startswith(_COLLECTION) else "files"
-        yield f"{one['part']}: {_megabytes(one['bytes'])} in {one['items']:,} {items}{growth}"
+        items = counted(one["items"], "document" if one["part"].startswith(_COLLECTION) else "file")
+        yield f"{one['part']}: {_megabytes(one['bytes'])} in {items}{growth}"
 
 
 def _of_folder(folder: Path) -> Size:
     bytes_there = files = 0
     for path in folder.rglob("*"):
-        with suppress(OSError):  # it may go while it is looked at
+        with suppress(OSError):  # it may be deleted meanwhile
             if path.is_file() and not path.is_symlink():
-                # Not its length: Kafka's indexes are long files of little.
+                # Not its length: Kafka's index files are sparse.
                 bytes_there, files = bytes_there + path.stat().st_blocks * _BLOCK_BYTES, files + 1
     return Size(bytes_there, files)
 

@@ -1,4 +1,4 @@
-"""Consistent reads. A micro-batch moves many cells at once, so that only a snapshot never shows half of one."""
+"""Consistent reads. A micro-batch changes many cells at once; only a snapshot read never shows part of one."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tidemark.serving.database import Document
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Reads of one moment: the first read settles which."""
+    """Reads at one moment, which the first read determines."""
 
     database: Database[Document]
     session: ClientSession
 
     def rows(self, name: str, *stages: dict[str, Any]) -> list[Document]:
-        """Documents of a collection or view, through the stages given."""
+        """The documents of a collection or view after the given pipeline stages."""
         return list(self.stream(name, *stages))
 
     def stream(self, name: str, *stages: dict[str, Any]) -> Iterator[Document]:
-        """The same one by one, for collections that memory should not hold."""
+        """Like rows(), one by one, for collections too large for memory."""
         return iter(self.database[name].aggregate(list(stages), session=self.session, allowDiskUse=True))
 
     def one(self, name: str, *stages: dict[str, Any]) -> Document | None:
@@ -35,6 +35,6 @@ class Snapshot:
 
 @contextmanager
 def snapshot(database: Database[Document]) -> Iterator[Snapshot]:
-    """Raises pymongo.errors.OperationFailure where MongoDB is no replica set or the snapshot outlives its history (five minutes)."""
+    """Raises pymongo.errors.OperationFailure if MongoDB is not a replica set or the snapshot outlives its history (five minutes)."""
     with database.client.start_session(snapshot=True) as session:
         yield Snapshot(database, session)

@@ -1,4 +1,4 @@
-"""The whole state as one JSON-able document: marks, lag, rates, drift, quarantine, ingestions, alerts. Everyone shows this one."""
+"""The whole state as one JSON-serialisable document: marks, lag, rates, drift, quarantine, ingestions, alerts. Every display uses it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tidemark.serving.notes import LANDED
 from tidemark.serving.snapshot import Snapshot, snapshot
 
 STALE_HEARTBEAT_SECONDS = 30.0
-RATES_SECONDS = 60 * 60  # of the past that have their rates
+RATES_SECONDS = 60 * 60  # the period for which rates are listed
 NEWEST = 10  # publications and ingestions that are listed
 
 
 def state(database: Database[Document]) -> Document:
-    """The state at one moment, `at` by MongoDB's clock. Moments are ISO 8601 texts in UTC, offsets arrays of {topic, partition, offset}.
+    """The state at one moment, `at` by MongoDB's clock. Moments are ISO 8601 texts in UTC; offsets, arrays of {topic, partition, offset}.
 
-    Raises NotPrepared. Lag is null, not 0, where nobody has looked at the log within a minute. `night` is the last night that has come to
-    its end, `alerts` are those that are on.
+    Raises NotPrepared. Lag is null, not 0, if the end of the log was not measured within the last minute. `night` is the last nightly
+    batch that has finished, `alerts` are those that are on.
     """
     with snapshot(database) as now:
         freshness = now.one("report_freshness")
@@ -66,7 +66,7 @@ def state(database: Database[Document]) -> Document:
 
 
 def _lag(ledger: Document, log: Document, freshness: Document) -> list[Document] | None:
-    """Events behind by partition."""
+    """Events behind, by partition."""
     if freshness["measured_at"] is None:
         return None
     served = offsets.from_documents(ledger.get("offsets"))
@@ -77,15 +77,15 @@ def _lag(ledger: Document, log: Document, freshness: Document) -> list[Document]
 
 
 def _rates(now: Snapshot) -> list[Document]:
-    """What the stream has done in each minute of the last hour, by MongoDB's clock. Minutes in which it did nothing are left out."""
+    """What the stream did in each minute of the last hour, by MongoDB's clock. Idle minutes are absent."""
     lately = {"$gte": ["$minute", {"$subtract": ["$$NOW", RATES_SECONDS * 1000]}]}
     return now.rows("stream_minute", {"$match": {"$expr": lately}}, {"$sort": {"minute": 1}}, {"$unset": "_id"})
 
 
 def _ingestions(now: Snapshot) -> Document:
-    """How many are served and under way, and the newest of them."""
+    """The numbers of served and running ingestions, and the newest ingestions."""
     served = _counts(now, "ingestion_progress", "$served")
-    # First which they are: the view works out much of each.
+    # Select them before reading the view, which computes much for each.
     newest = now.rows("ingestion", {"$sort": {"registered_at": -1}}, {"$limit": NEWEST}, {"$project": {"_id": True}})
     shown = now.rows(
         "report_ingestion", {"$match": {"ingestion": {"$in": [one["_id"] for one in newest]}}}, {"$sort": {"registered_at": -1}}
@@ -94,7 +94,7 @@ def _ingestions(now: Snapshot) -> Document:
 
 
 def _counts(now: Snapshot, collection: str, by: str, *stages: Document) -> dict[Any, int]:
-    """How many documents there are by the value of a field."""
+    """The number of documents for each value of a field."""
     found = now.rows(collection, *stages, {"$group": {"_id": by, "n": {"$sum": 1}}}, {"$sort": {"_id": 1}})
     return {one["_id"]: one["n"] for one in found}
 

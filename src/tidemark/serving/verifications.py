@@ -1,4 +1,4 @@
-"""Verifications: what differs between the batch layer's result at a mark and what the speed layer has made of the same events."""
+"""Verifications: the differences between the batch layer's result at a mark and the speed layer's result for the same events."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import NamedTuple
 
 from pymongo.database import Database
 
+from tidemark.catalog.cube import MEASURES, Cell, label
+from tidemark.catalog.words import counted
 from tidemark.serving import plausibility
 from tidemark.serving.cells import Cells
 from tidemark.serving.database import Document
 from tidemark.serving.publications import Publication
 from tidemark.settings import settings
 
-NAMED = 100  # differences of each kind that are named; the others are counted
-SHOWN = 10  # of them in text
+NAMED = 100  # differences of each kind that are stored by name; the others are only counted
+SHOWN = 10  # differences of each kind in a text
 _LONGEST = 500  # characters of a difference
 
 
@@ -28,7 +30,7 @@ class DifferenceKind(StrEnum):
 
 
 class Differences(NamedTuple):
-    """How many there are of a kind, and the first of them: pairs of what differs and how."""
+    """The number of differences of a kind, and the first of them as pairs: what differs, and how."""
 
     total: int
     named: list[tuple[str, str]]
@@ -39,17 +41,17 @@ class NotVerified(LookupError):
 
 
 class Drifted(Exception):
-    """Differences have been found, and they are not to be corrected."""
+    """Differences have been found and must not be corrected automatically."""
 
 
 class Held(Exception):
-    """A person is to decide whether it is published."""
+    """A person must decide whether it is published."""
 
 
 def of_cells(expected: Cells, found: Cells) -> Differences:
-    """How cells differ from what they should be. A cell whose sums are all 0 is no cell."""
+    """The cells that differ from the expected ones. A cell whose sums are all 0 counts as absent."""
     wrong = [
-        (f"category {cell.category_id}, level {cell.price_level}, best seller {cell.is_best_seller}", f"{now} instead of {right}")
+        (_render_cell(cell), f"{_render_sums(now)} instead of {_render_sums(right)}")
         for cell in sorted({*expected, *found}, key=lambda one: (one[0], -1 if one[1] is None else one[1], one[2]))
         for right, now in [(_sums(expected.get(cell)), _sums(found.get(cell)))]
         if right != now
@@ -57,8 +59,16 @@ def of_cells(expected: Cells, found: Cells) -> Differences:
     return first(wrong)
 
 
+def _render_cell(cell: Cell) -> str:
+    return f"category {cell.category_id}, price level {label(cell.price_level)}, best seller {'yes' if cell.is_best_seller else 'no'}"
+
+
+def _render_sums(sums: tuple[int, ...] | None) -> str:
+    return ", ".join(f"{measure} {value}" for measure, value in zip(MEASURES, sums, strict=True)) if sums else "no cell"
+
+
 def first(differences: Iterable[tuple[str, str]]) -> Differences:
-    """Counts all and keeps the first."""
+    """Counts all differences and keeps the first NAMED."""
     count, named = 0, []
     for count, one in enumerate(differences, 1):
         if count <= NAMED:
@@ -74,10 +84,10 @@ def store(
     reconciled: int,
     compared: Document,
 ) -> Document:
-    """Keeps a verification, the newest of a publication; returns it as it is kept.
+    """Stores a verification in place of the publication's previous one, and returns it as stored.
 
-    `former` is the served publication, `reconciled` counts ingestions; `compared` is plausibility.compare() of what is served and the
-    publication.
+    `former` is the served publication, `reconciled` a number of ingestions, `compared` the result of plausibility.compare() for the
+    served publication and this one.
     """
     document = {
         "drift": sum(one.total for one in found.values()),
@@ -95,50 +105,49 @@ def store(
 
 
 def read(database: Database[Document], number: int) -> Document:
-    """The verification of a publication; NotVerified where there is none."""
+    """The verification of a publication. Raises NotVerified if there is none."""
     found = database.verification.find_one({"_id": number})
     if found is None:
         raise NotVerified(f"publication {number} has not been verified: run `python -m tidemark.spark.batch verify {number}` first")
-    return {"compared": plausibility.compare({}, {}), **found}  # one that is older than the comparison has none
+    return {"compared": plausibility.compare({}, {}), **found}  # verifications of earlier versions have no comparison
 
 
 def lines(verification: Document) -> list[str]:
-    """A verification for people: the first differences of each kind, then how many there are, and why they may be expected."""
+    """A verification as text: the first differences of each kind, then the totals, and why they may be expected."""
     shown = []
     for kind, named in verification["named"].items():
         shown += [f"{kind} {one['what']}: {one['how']}" for one in named[:SHOWN]]
         if (more := verification["counts"][kind] - SHOWN) > 0:
-            shown.append(f"and {more:,} more differences of this kind: collection verification, document {verification['_id']}")
+            shown.append(f"and {more:,} more of this kind: see collection verification, document {verification['_id']}")
     total = ", ".join(f"{count:,} {kind}" for kind, count in verification["counts"].items() if count)
-    why = "; the rules have changed since the publication before" if is_expected(verification) else ""
-    shown.append(
-        f"publication {verification['_id']}: " + (f"{verification['drift']:,} differences ({total}){why}" if total else "no drift")
-    )
+    why = "; the rules have changed since the previous publication" if is_expected(verification) else ""
+    drift = f"{counted(verification['drift'], 'difference')} ({total}){why}" if total else "no drift"
+    shown.append(f"publication {verification['_id']}: {drift}")
     return shown
 
 
 def is_expected(verification: Document) -> bool:
-    """Is its drift what a change of the rules makes, until a night has passed? Not every difference need be, but what is wrong otherwise
-    is found again by the next verification.
+    """Is the drift expected because the rules have changed since the previous publication? Differences with another cause are found again
+    by the next verification.
     """
     return bool(verification.get("rules_changed"))
 
 
 def in_markdown(verification: Document) -> str:
-    """What a person needs to know who decides whether it is published: figures beside those served, and the drift."""
+    """The basis for the decision whether to publish: the figures beside the served ones, and the drift."""
     compared, drift = verification["compared"], "\n".join(lines(verification))
     return f"{plausibility.in_words(compared, plausibility.beyond(compared, settings()))}\n\n```\n{drift}\n```"
 
 
 def asks(verification: Document, on_drift: str, hold: bool | None = None) -> bool:
-    """Is a person to be asked before it is published?
+    """Must a person approve it before it is published?
 
-    `hold` is always or never; None is where it is implausible. `on_drift` is correct, ask or fail: raises Drifted where it is to fail.
+    `hold`: True is always, False never, None if it is implausible. `on_drift` is correct, ask or fail; with fail, drift raises Drifted.
     """
     if on_drift == "fail" and verification["drift"]:
         raise Drifted(
-            f"{lines(verification)[-1]}. The former publication stays served. To correct it run `python -m tidemark.spark.batch rebuild "
-            f"{verification['_id']}`, or the nightly batch with on_drift=correct"
+            f"{lines(verification)[-1]}. The previous publication stays served. To correct the drift, run "
+            f"`python -m tidemark.spark.batch rebuild {verification['_id']}`, or the nightly batch with on_drift=correct"
         )
     implausible = plausibility.beyond(verification["compared"], settings())
     return bool(hold or (hold is None and implausible) or (on_drift == "ask" and verification["drift"]))

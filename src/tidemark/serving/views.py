@@ -1,4 +1,4 @@
-"""The report views, as data: a name, what it is a view on, its pipeline. Fields are those of the reports' contract, averages unrounded."""
+"""The report views, as data: name, source and pipeline. Fields follow the contract of the reports; averages are not rounded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MEASURES: Stage = dict.fromkeys(MEASURES, True)
 
 
 def _quotient(dividend: str, divisor: str, scale: int = 1) -> Stage:
-    """Dividend over divisor and scale in one division; null where there is nothing to divide by."""
+    """The dividend divided by divisor times scale, in one division; null if the divisor is not positive."""
     below: Any = {"$multiply": [f"${divisor}", scale]} if scale != 1 else f"${divisor}"
     return {"$cond": [{"$gt": [f"${divisor}", 0]}, {"$divide": [f"${dividend}", below]}, None]}
 
@@ -35,7 +35,7 @@ _LABEL: Stage = {
     "$cond": [
         {"$eq": ["$price_level", None]},
         label(None),
-        # Looked up: to write each row's text anew takes several times as long.
+        # A lookup: building the text for each row takes several times as long.
         {
             "$arrayElemAt": [
                 {"$literal": [label(level) for level in range(0, RULES.top_level_dollars + 1, RULES.level_dollars)]},
@@ -53,10 +53,10 @@ _SHARE: list[Stage] = [
 ]
 
 
-# Where no products are left there is no cell, no level and no category.
+# Cells without products are left out, and with them empty levels and categories.
 _SOME_PRODUCTS: Stage = {"$match": {"products": {"$ne": 0}}}
 
-# Cells bear their names and labels: to join them for each question takes several times as long as to read the cells.
+# Cells contain their names and labels: joining them in each query takes several times as long as reading the cells.
 REPORT_CUBE = View(
     "report_cube",
     CUBE,
@@ -124,7 +124,7 @@ REPORT_SUMMARY = View(
                 "as": "total",
             }
         },
-        # A catalog without products has a summary too.
+        # An empty catalog has a summary, too.
         {
             "$replaceWith": {
                 "$mergeObjects": [
@@ -166,7 +166,7 @@ _HISTORY_NAME: Stage = {
     }
 }
 
-# Nothing is grouped, so that MongoDB moves a filter of days before the names: it reads all of them once and keeps them.
+# Without a $group MongoDB pushes a filter on days before the lookup of names, whose result it computes once and caches.
 REPORT_HISTORY = View(
     "report_history",
     "history",
@@ -194,7 +194,7 @@ REPORT_HISTORY = View(
     ],
 )
 
-# In the order in which they can be created: a view follows what it is a view on.
+# In order of creation: a view follows the view that it reads.
 VIEWS: tuple[View, ...] = (
     REPORT_CUBE,
     REPORT_PRICE_LEVEL,

@@ -1,8 +1,8 @@
-"""Withdrawals: ingestions that have been taken back, because the file was the wrong one, or its date.
+"""Withdrawals: ingestions revoked because the file or its date was wrong.
 
-Nothing is deleted: the events stay in the log and in the raw history. That an ingestion is withdrawn is one of the validation rules,
-so that both layers reject its events, whenever they come, and a night makes the reports anew without it. To take a withdrawal back is
-to have the former rules again.
+Nothing is deleted: the events stay in the log and in the raw history. The set of withdrawn ingestions is part of the validation rules, so
+both layers reject their events whenever they arrive, and the nightly batch recomputes the reports without them. Undoing a withdrawal
+restores the former rules.
 """
 
 from __future__ import annotations
@@ -16,27 +16,28 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from tidemark.catalog.rules import RULES, Rules
+from tidemark.catalog.words import counted
 from tidemark.serving import control, ledger
 from tidemark.serving.database import Document, in_transaction
 from tidemark.settings.airflow_names import Dag
 
-_LISTED = 50  # the newest ingestions
+_LISTED = 50  # newest ingestions in a list
 
 
 class NoIngestion(LookupError):
-    """There is no such ingestion."""
+    """The ingestion does not exist."""
 
 
 class NotWithdrawn(Exception):
-    """There is nothing to be taken back."""
+    """The ingestion is not withdrawn, so there is nothing to undo."""
 
 
 class Rebuilding(Exception):
-    """While a rebuild is under way the rules stay as they are."""
+    """The rules cannot change while a rebuild is in progress."""
 
 
 class Withdrawn(Exception):
-    """A file is told again that has been withdrawn."""
+    """A file whose ingestion is withdrawn is being ingested again."""
 
 
 class Withdrawal(NamedTuple):
@@ -48,29 +49,29 @@ class Withdrawal(NamedTuple):
 
 
 def in_force(database: Database[Document]) -> Rules:
-    """The rules as they are now: those of the code, and what has been withdrawn."""
+    """The rules in force: those of the code, with the withdrawn ingestions."""
     return replace(
         RULES, withdrawn=tuple(sorted(one["_id"] for one in database.ingestion.find({"withdrawn": {"$ne": None}}, {"_id": True})))
     )
 
 
 def changed(rules: Rules, ingestion: str, *, take_back: bool) -> Rules:
-    """The rules as they would be with an ingestion withdrawn, or not any more."""
+    """The rules after withdrawing an ingestion, or after undoing its withdrawal."""
     others = {*rules.withdrawn} - {ingestion}
     return replace(rules, withdrawn=tuple(sorted(others if take_back else others | {ingestion})))
 
 
 def of(database: Database[Document], ingestion: str) -> Withdrawal | None:
-    """The withdrawal of an ingestion; None where it is not withdrawn. Raises NoIngestion."""
+    """The withdrawal of an ingestion; None if it is not withdrawn. Raises NoIngestion."""
     found = database.ingestion.find_one({"_id": ingestion}, {"withdrawn": True})
     if found is None:
-        raise NoIngestion(f"there is no ingestion {ingestion}; those there are:\n{listing(database)}")
+        raise NoIngestion(f"there is no ingestion {ingestion}. The newest ingestions are:\n{listing(database)}")
     withdrawn = found.get("withdrawn")
     return withdrawn and Withdrawal(**withdrawn)
 
 
 def withdraw(database: Database[Document], ingestion: str, by: str, reason: str) -> Withdrawal:
-    """Withdraws an ingestion and tells the stream to start anew, by rules that say so. Once: a second time the first one stays.
+    """Withdraws an ingestion and restarts the stream with the new rules. Idempotent: an existing withdrawal stays unchanged.
 
     Raises NoIngestion, Rebuilding.
     """
@@ -82,7 +83,7 @@ def withdraw(database: Database[Document], ingestion: str, by: str, reason: str)
 
 
 def reinstate(database: Database[Document], ingestion: str) -> None:
-    """Takes a withdrawal back, as withdraw() makes it. What is not withdrawn stays as it is. Raises NoIngestion, Rebuilding."""
+    """Undoes withdraw(). No effect if the ingestion is not withdrawn. Raises NoIngestion, Rebuilding."""
     _change(database, {"_id": ingestion, "withdrawn": {"$ne": None}}, None)
 
 
@@ -90,12 +91,12 @@ def _change(database: Database[Document], which: Document, withdrawn: Document |
     def transaction(session: ClientSession) -> None:
         if not database.ingestion.update_one(which, [{"$set": {"withdrawn": withdrawn}}], session=session).matched_count:
             return
-        # A rebuild that has been cut off can only be finished by the rules that it began with. Written, so that none begins meanwhile.
+        # An interrupted rebuild can only be finished under the rules it began with. The write makes a rebuild that begins now conflict.
         marked = {"$currentDate": {"rules_changed_at": True}}
         if not database.state.update_one({"_id": ledger.LEDGER, "rebuilding": None}, marked, session=session).matched_count:
             raise Rebuilding(
-                "a publication is being rebuilt by the rules in force: run "
-                f"DAG {Dag.REBUILD.id} or {Dag.NIGHTLY_BATCH.id} first, which finish it"
+                "a publication is being rebuilt under the current rules: finish the rebuild first, "
+                f"with DAG {Dag.REBUILD.id} or {Dag.NIGHTLY_BATCH.id}"
             )
         control.restart(database, session)
 
@@ -104,7 +105,7 @@ def _change(database: Database[Document], which: Document, withdrawn: Document |
 
 
 def decide(database: Database[Document], ingestion: str, by: str, reason: str, *, take_back: bool) -> None:
-    """Withdraws an ingestion, or takes that back. Raises NoIngestion."""
+    """Withdraws an ingestion, or undoes its withdrawal. Raises NoIngestion."""
     if take_back:
         reinstate(database, ingestion)
     else:
@@ -112,32 +113,31 @@ def decide(database: Database[Document], ingestion: str, by: str, reason: str, *
 
 
 def require_none(database: Database[Document], ingestions: Iterable[str]) -> None:
-    """Raises Withdrawn where one of these is withdrawn: its rows would all be rejected."""
+    """Raises Withdrawn if one of these is withdrawn: all its rows would be rejected."""
     for refused in refusals(database, ingestions):
         raise Withdrawn(refused)
 
 
 def refusals(database: Database[Document], ingestions: Iterable[str]) -> Iterator[str]:
-    """Why those of these that are withdrawn are not taken, and what is to be done."""
+    """For each of these ingestions that is withdrawn: why it is refused, and what to do."""
     for one in database.ingestion.find({"_id": {"$in": list(ingestions)}, "withdrawn": {"$ne": None}}):
         withdrawn = Withdrawal(**one["withdrawn"])
         yield (
-            f"{one['name']} as of {one['observed_at']:%Y-%m-%d %H:%M} is ingestion {one['_id']}, which {withdrawn.by} has withdrawn on "
+            f"{one['name']} as of {one['observed_at']:%Y-%m-%d %H:%M} UTC is ingestion {one['_id']}, which {withdrawn.by} withdrew at "
             f"{withdrawn.at:%Y-%m-%d %H:%M} UTC ({withdrawn.reason or 'no reason given'}): "
-            f"take that back with DAG {Dag.WITHDRAW.id}, or give "
-            "the date that the file is really of"
+            f"undo the withdrawal with DAG {Dag.WITHDRAW.id}, or give the correct date of the file"
         )
 
 
 def await_obeyed(database: Database[Document], seconds: float) -> None:
-    """Until the stream goes by the rules in force. Raises NotDone where it does not within so many seconds, or is paused."""
+    """Waits until the stream uses the rules in force. Raises NotDone after so many seconds, or if it is paused."""
     if ledger.read(database).rules != in_force(database).fingerprint():
         control.await_started(database, ledger.read(database).generation, seconds)
         await_obeyed(database, seconds)
 
 
 def listing(database: Database[Document]) -> str:
-    """The newest ingestions, a line each."""
+    """The newest ingestions, one per line."""
     found = database.ingestion.find(sort=[("registered_at", -1)], limit=_LISTED)
     return "\n".join(_lines(found)) or "none"
 
@@ -147,6 +147,6 @@ def _lines(found: Iterable[Document]) -> Iterable[str]:
         withdrawn = one.get("withdrawn")
         state = f"  withdrawn by {withdrawn['by']}, {withdrawn['at']:%Y-%m-%d %H:%M} UTC: {withdrawn['reason']}" if withdrawn else ""
         yield (
-            f"{one['_id']}  {one['name']}  {one['rows']:,} rows of {one['observed_at']:%Y-%m-%d %H:%M}, "
-            f"told {one['registered_at']:%Y-%m-%d %H:%M} UTC{state}"
+            f"{one['_id']}  {one['name']}  {counted(one['rows'], 'row')} as of {one['observed_at']:%Y-%m-%d %H:%M} UTC, "
+            f"registered {one['registered_at']:%Y-%m-%d %H:%M} UTC{state}"
         )

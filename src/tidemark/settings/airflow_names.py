@@ -1,4 +1,4 @@
-"""What this installation's DAGs, pools and connections are called in Airflow, which may run those of other teams too.
+"""The names of this installation's DAGs, pools and connections in an Airflow that may be shared.
 
 Each begins with the setting `airflow_prefix`: `Dag.INGEST.id` is `tidemark_ingest`.
 """
@@ -13,7 +13,7 @@ from tidemark.settings import settings
 class _Named(Enum):
     @property
     def id(self) -> str:
-        """Its name in Airflow."""
+        """The name in Airflow."""
         return f"{settings().airflow_prefix}_{self.value}"
 
 
@@ -31,14 +31,14 @@ class Dag(_Named):
 
 
 class Pool(_Named):
-    INGEST = "ingest"  # chunks that are read and produced at once
-    SERVED = "served"  # runs that wait, each with a worker, until the stream has served them
-    SPARK = "spark"  # Spark batch jobs at once
+    INGEST = "ingest"  # limits the chunks read and produced in parallel
+    SERVED = "served"  # limits the runs that wait, each occupying a worker, until the stream has served them
+    SPARK = "spark"  # limits the parallel Spark batch jobs
 
 
 class Connection(_Named):
     KAFKA = "kafka"
     MONGODB = "mongodb"
-    # Created by whoever wants to receive alerts, in Airflow or its environment.
+    # Created by the user in Airflow or its environment, to receive alerts.
     SMTP = "smtp"
     WEBHOOK = "webhook"

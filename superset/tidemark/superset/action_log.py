@@ -1,7 +1,7 @@
-"""Superset's log of who has done what, without what pages do by themselves.
+"""Superset's action log, without the entries that pages cause by themselves.
 
-A page that refreshes asks for a dozen charts every few seconds. Superset takes down each answer in five rows, by parts of its own code;
-each row is a commit in its database, after which it reads anew all it knows of the chart, and the table would grow for ever.
+A page that refreshes requests a dozen charts every few seconds. Superset logs each answer in five rows; each row is a commit in its
+database, after which it reloads everything about the chart, and the table would grow without limit.
 """
 
 from typing import Any
@@ -9,12 +9,12 @@ from typing import Any
 from flask import has_request_context, request
 from superset.utils.log import DBEventLogger
 
-ANSWERS = "ChartDataRestApi."  # of charts: what the endpoints that give them begin with
-TOLD_BY_PAGES = "log"  # of their own drawing
+ANSWERS = "ChartDataRestApi."  # prefix of the endpoints that return chart data
+TOLD_BY_PAGES = "log"  # action with which pages report their own rendering
 
 
 class ActionLog(DBEventLogger):
-    """Keeps what a person does: what is opened, asked in SQL Lab, changed."""
+    """Logs what people do: pages opened, queries in SQL Lab, changes."""
 
     def log(self, user_id: int | None, action: str, *more: Any, **named: Any) -> None:
         if action != TOLD_BY_PAGES and not _is_answer():

@@ -1,4 +1,4 @@
-"""Superset's API, as one of its accounts uses it."""
+"""A client for Superset's API, logged in with one of its accounts."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ ANSWER_SECONDS = 120
 
 
 class SupersetError(Exception):
-    """Superset says no."""
+    """Superset answered with an error."""
 
 
 class Client:
-    """Logged in. All methods raise SupersetError where Superset says no, requests.RequestException where it does not answer."""
+    """Methods raise SupersetError if Superset answers with an error, requests.RequestException if it does not answer."""
 
     def __init__(self, url: str, account: str, password: str) -> None:
         self._url, self._http = f"{url}/api/v1", requests.Session()
-        self._http.trust_env = False  # a page of this machine, or of this network
+        self._http.trust_env = False  # Superset is local or in this network: use no proxy
         self._http.headers.update({"Referer": url})
         login = {"username": account, "password": password, "provider": "db", "refresh": False}
         self._http.headers.update({"Authorization": f"Bearer {self.post('/security/login', json=login).json()['access_token']}"})
@@ -33,5 +33,5 @@ class Client:
     @staticmethod
     def _answer(answer: requests.Response) -> requests.Response:
         if not answer.ok:
-            raise SupersetError(f"Superset answers {answer.status_code} to {answer.request.method} {answer.url}: {answer.text[:2_000]}")
+            raise SupersetError(f"Superset answered {answer.status_code} to {answer.request.method} {answer.url}: {answer.text[:2_000]}")
         return answer

@@ -1,4 +1,4 @@
-"""A container's own check: exit status 0 where Superset answers on the port of SUPERSET_ADDRESS."""
+"""Health check of the container: exit status 0 if Superset answers on the port of SUPERSET_ADDRESS."""
 
 import os
 import sys

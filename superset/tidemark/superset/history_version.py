@@ -1,4 +1,4 @@
-"""What the history's reports are made of at a moment, as a short text: an answer of before is not one of after."""
+"""A version of the history's data, used in cache keys so that cached answers never outlive a change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TIMEOUT_MS = 10_000
 
 
 def version() -> str:
-    """Changes when a day is computed or a category gets another name. Raises PyMongoError where MongoDB does not answer."""
+    """A short text that changes when a day is computed or a category is renamed. Raises PyMongoError if MongoDB does not answer."""
     database = _database()
     made_of = (
         database.history_day.aggregate([{"$group": {"_id": None, "days": {"$sum": 1}, "newest": {"$max": "$computed_at"}}}]),

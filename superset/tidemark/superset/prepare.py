@@ -1,7 +1,7 @@
-"""What Superset needs before it starts: its database at this version, roles, and the two accounts. Idempotent; runs in its environment.
+"""Prepares Superset before it starts: database migrations, roles, and two accounts. Idempotent; runs in Superset's environment.
 
-The administrator's password is SUPERSET_PASSWORD, that of `viewer`, who changes nothing, SUPERSET_VIEWER_PASSWORD. Both are set anew each
-time, so that what the environment says is what holds.
+SUPERSET_PASSWORD is the administrator's password, SUPERSET_VIEWER_PASSWORD that of the read-only account `viewer`. Each run sets both
+passwords, so that those of the environment always apply.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from superset.app import create_app
 
 ADMINISTRATOR, VIEWER = "admin", "viewer"
 
-# What a viewer may do: see dashboards and their charts, filter, drill, and take rows away. Of what Superset's own role Gamma may, this;
+# Permissions of a viewer: see dashboards and their charts, filter, drill, and download rows. These are taken from Superset's role Gamma;
 _READ = {"can_read", "can_get", "can_get_drill_info", "can_drill", "can_view_chart_as_table", "can_view_query", "can_csv", "can_userinfo"}
-# and of everything there is, this.
+# these are added to them.
 _MORE = {
     ("all_datasource_access", "all_datasource_access"),
     ("menu_access", "Dashboards"),
@@ -37,7 +37,7 @@ _MORE = {
     ("can_time_range", "Api"),
     ("can_query", "Api"),
     ("can_query_form_data", "Api"),
-    # Where Superset keeps which filters somebody has set, and links to them.
+    # Superset stores filter settings and permalinks here.
     ("can_write", "DashboardFilterStateRestApi"),
     ("can_write", "DashboardPermalinkRestApi"),
     ("can_write", "ExploreFormDataRestApi"),

@@ -1,7 +1,7 @@
-"""A cache in front of which one asks while the others wait: many viewers of one live chart cost MongoDB one query.
+"""A cache that coalesces concurrent queries: many viewers of one live chart cost MongoDB one query.
 
-Who finds no answer is the one that asks, until it puts the answer there or its request ends. Who comes meanwhile waits for that, in
-whichever process. The configuration is that of Flask-Caching's Redis (where there is CACHE_REDIS_URL) or its files.
+The first request that misses the cache claims the key until it stores the answer or ends. Other requests for the key, in any process,
+wait for that answer. The configuration is that of Flask-Caching's Redis cache (if CACHE_REDIS_URL is set) or its file cache.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from flask_caching.backends.base import BaseCache
 from flask_caching.backends.filesystemcache import FileSystemCache
 from flask_caching.backends.rediscache import RedisCache
 
-# One whose process has died holds the others up for no longer; nobody waits longer than that, and whoever has waited asks too.
+# Lifetime of a claim, in case its process dies, and the longest wait; a request that has waited this long queries by itself.
 WAIT_SECONDS = 60
 LOOK_EVERY_SECONDS = 0.02
-_ASKED = "tidemark_asked"  # of a request: the keys for which it is the one that asks
+_ASKED = "tidemark_asked"  # attribute of a request: the keys it has claimed
 
 
 class Files(FileSystemCache):  # type: ignore[misc]
-    """Adds as Redis does: one of several threads and processes, and over what is too old."""
+    """Makes add() as atomic as in Redis, across threads and processes; expired entries are replaced."""
 
     def add(self, key: str, value: Any, timeout: int | None = None) -> bool:
-        beside = Path(self._path).with_suffix(".lock")  # all that is within is taken for an answer
+        beside = Path(self._path).with_suffix(".lock")  # outside the folder, whose files all count as entries
         with beside.open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             return not self.has(key) and bool(self.set(key, value, timeout))
@@ -48,7 +48,7 @@ class SharedCache(BaseCache):  # type: ignore[misc]
         until = time.monotonic() + WAIT_SECONDS
         while (found := self._answers.get(key)) is None and has_request_context():
             if self._claims(key):
-                # What has been answered between the look and the claim is there now.
+                # The answer may have been stored between the lookup and the claim.
                 found = self._answers.get(key)
                 if found is not None:
                     self._give_up(key)
@@ -76,7 +76,7 @@ class SharedCache(BaseCache):  # type: ignore[misc]
         return bool(self._answers.clear())
 
     def give_up(self) -> None:
-        """At the end of a request that has asked and has no answer: another may try."""
+        """Releases all claims at the end of a request, so that others can query if there is no answer."""
         for key in list(g.get(_ASKED, ())):
             self._give_up(key)
 

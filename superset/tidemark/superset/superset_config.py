@@ -1,9 +1,9 @@
-"""Superset's configuration, all of it from the environment; no secret has a default.
+"""Superset's configuration, entirely from the environment; secrets have no defaults.
 
-SUPERSET_SECRET_KEY signs sessions and seals the passwords that are kept. SUPERSET_DATABASE_URL is where Superset keeps what it knows,
-SUPERSET_CACHE_URL a Redis for what charts have been answered (empty: files under SUPERSET_HOME), SUPERSET_LIVE_SECONDS how old an
-answer over the live reports may be. SUPERSET_MONGODB_URL and SUPERSET_MONGODB_DATABASE are where the reports are,
-SUPERSET_PICTURES_FROM the addresses that pages may load pictures of products from, separated by spaces.
+SUPERSET_SECRET_KEY signs sessions and encrypts stored passwords. SUPERSET_DATABASE_URL is Superset's metadata database,
+SUPERSET_CACHE_URL a Redis for chart data (empty: files under SUPERSET_HOME), SUPERSET_LIVE_SECONDS the maximum age of cached answers
+over the live reports. SUPERSET_MONGODB_URL and SUPERSET_MONGODB_DATABASE are the location of the reports, SUPERSET_PICTURES_FROM the
+addresses from which pages may load pictures of products, separated by spaces.
 """
 
 import os
@@ -25,9 +25,9 @@ _HOME = Path(_given("SUPERSET_HOME"))
 SECRET_KEY = _given("SUPERSET_SECRET_KEY")
 SQLALCHEMY_DATABASE_URI = _given("SUPERSET_DATABASE_URL")
 
-# Answers -------------------------------------------------------------------------------------------------------------------
+# Caching ---------------------------------------------------------------------------------------------------------------------
 
-# Charts over the live reports. Answers over the history keep for a day, under a name that changes with the history.
+# Lifetime of answers over the live reports. Answers over the history are cached for a day, under a key that changes with the history.
 _LIVE_SECONDS = int(os.environ.get("SUPERSET_LIVE_SECONDS") or 2)
 JINJA_CONTEXT_ADDONS = {"history_version": history.version}
 
@@ -41,15 +41,15 @@ def _cache(prefix: str, seconds: int) -> dict[str, object]:
 
 CACHE_CONFIG = _cache("meta", 300)
 DATA_CACHE_CONFIG = {**_cache("data", _LIVE_SECONDS), "CACHE_TYPE": "tidemark.superset.shared_cache.SharedCache"}
-DASHBOARD_AUTO_REFRESH_MODE = "fetch"  # a page that refreshes itself asks for answers no newer than that either
+DASHBOARD_AUTO_REFRESH_MODE = "fetch"  # auto-refresh uses cached answers too, instead of forcing new queries
 
-# Whoever looks ---------------------------------------------------------------------------------------------------------------
+# Security --------------------------------------------------------------------------------------------------------------------
 
 WTF_CSRF_ENABLED = True
 RATELIMIT_ENABLED = True
-RATELIMIT_STORAGE_URI = os.environ.get("SUPERSET_CACHE_URL") or "memory://"  # of all processes together, or of each alone
+RATELIMIT_STORAGE_URI = os.environ.get("SUPERSET_CACHE_URL") or "memory://"  # shared by all processes, or per process
 SESSION_COOKIE_SAMESITE = "Lax"
-# Its pages load nothing from elsewhere but the products' pictures.
+# Pages load nothing from other hosts except pictures of products.
 TALISMAN_ENABLED = True
 TALISMAN_CONFIG = {
     "content_security_policy": {
@@ -67,7 +67,7 @@ TALISMAN_CONFIG = {
     "session_cookie_secure": False,
 }
 
-# What there is to do ---------------------------------------------------------------------------------------------------------
+# Features --------------------------------------------------------------------------------------------------------------------
 
 FEATURE_FLAGS = {
     "DRILL_BY": True,
@@ -86,7 +86,7 @@ SUPERSET_WEBSERVER_TIMEOUT = 120
 
 EVENT_LOGGER = ActionLog()
 
-# How it looks ----------------------------------------------------------------------------------------------------------------
+# Appearance ------------------------------------------------------------------------------------------------------------------
 
 APP_NAME = "Tidemark"
 LOGO_TARGET_PATH = "/superset/dashboard/tidemark-catalog/"
@@ -118,4 +118,4 @@ THEME_DEFAULT = {
         "borderRadius": 6,
     },
 }
-THEME_DARK = None  # one look
+THEME_DARK = None  # no dark mode

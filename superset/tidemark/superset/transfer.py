@@ -1,10 +1,9 @@
 """Dashboards as files: `python -m tidemark.superset.transfer import|export`, in Superset's environment, over its API.
 
-*Import* brings the files of assets/ into a running Superset. What a person has changed there since the last import is kept and named,
-unless `--overwrite` is given; what is not of these files is never touched. *Export* writes what is there now into the files.
+*Import* loads the files of assets/ into a running Superset. Assets that a person has changed there since the last import are kept and
+listed, unless `--overwrite` is given; assets without a file are never changed. *Export* writes the current assets to the files.
 
-SUPERSET_URL, SUPERSET_PASSWORD (of `admin`), SUPERSET_MONGODB_URL and SUPERSET_HOME, where it is remembered what was imported, are the
-environment's.
+Environment: SUPERSET_URL, SUPERSET_PASSWORD (of `admin`), SUPERSET_MONGODB_URL, and SUPERSET_HOME, which stores what was imported.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ from tidemark.superset.client import Client, SupersetError
 
 ASSETS = Path(__file__).parents[2] / "assets"
 KINDS = ("databases", "datasets", "charts", "dashboards")
-MONGODB_IN_FILES = "mongopipe://127.0.0.1:27017/tidemark"  # what the files have in the place of the environment's address
+MONGODB_IN_FILES = "mongopipe://127.0.0.1:27017/tidemark"  # placeholder in the files for the environment's address
 
 Content = dict[str, Any]
 
 
 class Asset(NamedTuple):
-    """A database, dataset, chart or dashboard: its file's path under the folder of assets, and what is in it."""
+    """A database, dataset, chart or dashboard: the path of its file relative to the assets folder, and its content."""
 
     path: str
     content: Content
@@ -49,11 +48,11 @@ class Asset(NamedTuple):
         return f"{self.path.partition('/')[0].removesuffix('s')} {next(self.content[key] for key in named_by if key in self.content)}"
 
     def digest(self) -> str:
-        """The same for the same content, whatever numbers a Superset gives. Of a database it is its name alone: its password is hidden."""
+        """A digest that ignores the ids a Superset assigns. For a database it covers the name only, because exports mask the password."""
         return _digest({"database_name": self.content["database_name"]} if "database_name" in self.content else portable(self.content))
 
     def source(self) -> str:
-        """A digest of all of it, as a file and the environment have it."""
+        """A digest of the whole content of the file, with the environment's address."""
         return _digest(self.content)
 
 
@@ -62,14 +61,14 @@ def _digest(content: Content) -> str:
 
 
 class Memory:
-    """What was imported, by uuid: the digest of the file, and of what Superset made of it."""
+    """What was imported, by uuid: the digest of the file, and the digest of the resulting asset in Superset."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._known: dict[str, list[str]] = json.loads(path.read_text()) if path.exists() else {}
 
     def changed_there(self, there: Asset) -> bool:
-        """Has somebody changed it since? What was never imported from here has been made by somebody else."""
+        """Has the asset changed in Superset since the import? One that was never imported counts as changed."""
         return self._known.get(there.uuid, ["", ""])[1] != there.digest()
 
     def changed_here(self, here: Asset) -> bool:
@@ -83,34 +82,34 @@ class Memory:
 
 
 class Superset:
-    """The assets of a running one."""
+    """The assets of a running Superset."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
     def assets(self) -> dict[str, Asset]:
-        """All there are, by uuid."""
+        """All assets by uuid."""
         return {asset.uuid: asset for asset in _unzipped(self._client.get("/assets/export/").content)}
 
     def bring(self, assets: Iterable[Asset]) -> None:
-        """Imports assets, over those that are there."""
+        """Imports assets, overwriting existing ones."""
         self._client.post("/assets/import/", files={"bundle": ("assets.zip", _zipped(assets), "application/zip")})
 
 
 def bring(superset: Superset, memory: Memory, shipped: Mapping[str, Asset], *, overwrite: bool) -> Iterator[str]:
-    """Imports what has changed in the files; says what it does and what it leaves."""
+    """Imports assets whose files have changed; yields a line for each asset imported or kept."""
     there = superset.assets()
     differing = {uuid for uuid, asset in shipped.items() if uuid in there and there[uuid].digest() != asset.digest()}
     kept = {uuid for uuid in differing if memory.changed_there(there[uuid]) and not overwrite}
-    hidden = {uuid for uuid, asset in shipped.items() if "sqlalchemy_uri" in asset.content}  # nobody can see whether these differ
+    hidden = {uuid for uuid, asset in shipped.items() if "sqlalchemy_uri" in asset.content}  # exports mask their passwords
     changed = {uuid for uuid in differing | hidden if memory.changed_here(shipped[uuid]) or overwrite} - kept
     todo = changed | (shipped.keys() - there.keys())
     for uuid in kept:
-        yield f"kept as it was changed in Superset: {there[uuid].name}"
+        yield f"kept, because it was changed in Superset: {there[uuid].name}"
     if not todo:
-        yield "nothing else is to be imported" if kept else "nothing is to be imported"
+        yield "nothing else to import" if kept else "nothing to import"
         return
-    # Superset wants all that one refers to in one bundle; what is to stay goes in as it is there.
+    # Superset requires all referenced assets in one bundle; assets to keep are included unchanged.
     superset.bring(there[uuid] if uuid in there and uuid not in todo else asset for uuid, asset in shipped.items())
     now = superset.assets()
     memory.keep({uuid: asset for uuid, asset in shipped.items() if uuid not in kept}, now)
@@ -119,7 +118,7 @@ def bring(superset: Superset, memory: Memory, shipped: Mapping[str, Asset], *, o
 
 
 def take(superset: Superset, shipped: Mapping[str, Asset], folder: Path) -> Iterator[str]:
-    """Writes what is there of the shipped dashboards into the files, with charts and datasets that have been added to them."""
+    """Writes the current state of the shipped assets to the files, with charts and datasets added to the dashboards."""
     there = superset.assets()
     wanted = {uuid for uuid in shipped if uuid in there}
     for asset in list(there.values()):
@@ -138,11 +137,11 @@ def take(superset: Superset, shipped: Mapping[str, Asset], folder: Path) -> Iter
             path.write_text(text)
             yield f"written: {path.relative_to(folder)}"
     for uuid in shipped.keys() - there.keys():
-        yield f"not in Superset any more: {shipped[uuid].path}"
+        yield f"no longer in Superset: {shipped[uuid].path}"
 
 
 def shipped(folder: Path, mongodb: str) -> dict[str, Asset]:
-    """The assets of the files, for the database at that address."""
+    """The assets of the files, with the address of the database."""
     found = {}
     for kind in KINDS:
         for path in sorted((folder / kind).rglob("*.yaml")):
@@ -152,16 +151,16 @@ def shipped(folder: Path, mongodb: str) -> dict[str, Asset]:
 
 
 def mongopipe_url(mongodb: str, database: str) -> str:
-    """MongoDB's own URL as one of the connector's, with the database in it."""
+    """Converts a MongoDB URL to one of the connector, with the database as its path."""
     scheme, rest = re.sub(r"^mongodb", "mongopipe", mongodb).split("://", 1)
     hosts, _, options = rest.partition("/")
     return f"{scheme}://{hosts}/{database}{'?' if '?' in options else ''}{options.partition('?')[2]}"
 
 
 def portable(content: Content) -> Content:
-    """An asset without what is one Superset's own: numbers of charts and datasets, and the colours that pages note as they are seen.
+    """An asset without data specific to one Superset: ids of charts and datasets, and colours that pages record when they are viewed.
 
-    Charts of a dashboard get numbers by the order of their uuids; an import gives them those of its Superset.
+    The charts of a dashboard are numbered by the order of their uuids; an import assigns the ids of its Superset.
     """
     if "dashboard_title" in content:
         charts = sorted((place["meta"]["uuid"], place["meta"]["chartId"]) for place in content["position"].values() if _is_chart(place))
@@ -177,7 +176,7 @@ def portable(content: Content) -> Content:
 
 
 def in_order(dataset: Content, like: Content) -> Content:
-    """A dataset with columns and metrics in the order of another's, which people see when they drill; the rest behind them by name."""
+    """A dataset with columns and metrics in the order of another's, as shown when drilling; new ones follow, sorted by name."""
     found = dict(dataset)
     for parts, name in (("columns", "column_name"), ("metrics", "metric_name")):
         known = {one[name]: place for place, one in enumerate(like.get(parts, ()))}
@@ -191,7 +190,7 @@ _BY_NUMBER_OF_CHART = ("chart_configuration", "expanded_slices")
 
 
 def _renumbered(value: Any, numbers: Mapping[int, int]) -> Any:
-    """Numbers of charts exchanged, wherever a dashboard has them; those of charts that it does not have go."""
+    """Replaces ids of charts throughout a dashboard, and drops ids of charts that it does not contain."""
     if isinstance(value, list):
         return [_renumbered(one, numbers) for one in value]
     if not isinstance(value, dict):
@@ -211,7 +210,7 @@ def _renumbered(value: Any, numbers: Mapping[int, int]) -> Any:
 
 
 def _without_dataset(text: str | None) -> str | None:
-    """A chart's query without the number of its dataset, which an import puts there."""
+    """A chart's query without the id of its dataset, which an import sets."""
     if not text:
         return text
     context = json.loads(text)
@@ -230,7 +229,7 @@ def _is_chart(place: object) -> bool:
 
 
 def _plain(asset: Asset) -> str:
-    """The path of a new asset's file, without the number that Superset gives it."""
+    """The path of a new asset's file, without the id that Superset appends."""
     return re.sub(r"_\d+\.yaml$", ".yaml", asset.path)
 
 
@@ -254,9 +253,9 @@ def _unzipped(packed: bytes) -> Iterator[Asset]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tidemark.superset.transfer", description="Dashboards as files.")
+    parser = argparse.ArgumentParser(prog="python -m tidemark.superset.transfer", description="Import or export dashboards as files.")
     parser.add_argument("what", choices=["import", "export"])
-    parser.add_argument("--overwrite", action="store_true", help="also what has been changed in Superset")
+    parser.add_argument("--overwrite", action="store_true", help="also replace assets that were changed in Superset")
     given = parser.parse_args()
     files = shipped(ASSETS, mongopipe_url(os.environ["SUPERSET_MONGODB_URL"], os.environ["SUPERSET_MONGODB_DATABASE"]))
     try:

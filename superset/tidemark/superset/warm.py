@@ -1,7 +1,7 @@
-"""`python -m tidemark.superset.warm`: asks the charts of dashboard Trends when the history has changed, so that viewers find answers.
+"""`python -m tidemark.superset.warm`: warms the cache of dashboard Trends whenever the history has changed.
 
-Runs until it is stopped. SUPERSET_URL, SUPERSET_VIEWER_PASSWORD, SUPERSET_MONGODB_URL, SUPERSET_MONGODB_DATABASE and SUPERSET_HOME,
-where the file `looked` is as old as its last look, are the environment's.
+Runs until it is stopped, and touches the file `looked` in SUPERSET_HOME after each check. Environment: SUPERSET_URL,
+SUPERSET_VIEWER_PASSWORD, SUPERSET_MONGODB_URL, SUPERSET_MONGODB_DATABASE, SUPERSET_HOME.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LOOK_EVERY_SECONDS = 10.0
 
 
 def warm(superset: Client) -> int:
-    """Asks all of them; how many."""
+    """Queries all charts and returns their number."""
     charts = superset.get(f"/dashboard/{DASHBOARD}/charts").json()["result"]
     for chart in charts:
         superset.get(f"/chart/{chart['id']}/data/")
@@ -36,10 +36,10 @@ def main() -> None:
             found = history_version.version()
             if found != known:
                 charts = warm(Client(os.environ["SUPERSET_URL"], "viewer", os.environ["SUPERSET_VIEWER_PASSWORD"]))
-                sys.stdout.write(f"history {found}: {charts} charts\n")
+                sys.stdout.write(f"history {found}: charts queried: {charts}\n")
                 known = found
         except (SupersetError, requests.RequestException, PyMongoError) as error:
-            sys.stdout.write(f"{error}\n")  # they are asked by whoever looks
+            sys.stdout.write(f"{error}\n")  # the first viewer will query the charts
         looked.touch()
         time.sleep(LOOK_EVERY_SECONDS)
 

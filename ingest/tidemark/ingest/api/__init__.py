@@ -1,1 +1,1 @@
-"""The HTTP API: JSON records in, judged by the domain's rules, acknowledged by Kafka before they are answered."""
+"""The HTTP API: accepts JSON records, validates them by the domain's rules, and answers once Kafka has acknowledged them."""

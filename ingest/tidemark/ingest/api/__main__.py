@@ -1,4 +1,4 @@
-"""Serves the API: `python -m tidemark.ingest.api`. On SIGTERM it answers the requests under way, then flushes the producers."""
+"""Runs the API server: `python -m tidemark.ingest.api`. On SIGTERM it finishes the open requests, then flushes the producers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tidemark.settings import describe_errors, settings
 
 log = logging.getLogger("tidemark.api")
 
-MOST_CONNECTIONS = 500  # well below the 1,024 files that a process may usually open
+MOST_CONNECTIONS = 500  # well below the usual limit of 1,024 open files per process
 
 
 def main() -> int:
@@ -26,7 +26,7 @@ def main() -> int:
         for line in describe_errors(error):
             log.error(line)
         return 1
-    # The server raises the signal that ended it once more, which must not end this process before its exit status is known.
+    # The server re-raises the signal that stopped it; that must not end this process before it returns its exit status.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: None)
     server = uvicorn.Server(
@@ -37,16 +37,16 @@ def main() -> int:
             log_config=None,
             access_log=False,
             server_header=False,
-            http="h11",  # the one of its parsers that bounds a request's headers
+            http="h11",  # the only one of its parsers that limits the size of headers
             limit_concurrency=MOST_CONNECTIONS,
-            # A batch may wait that long for a place, and again for Kafka.
+            # A batch may wait this long for a slot, and again for Kafka.
             timeout_graceful_shutdown=2 * of.api_acknowledge_seconds + 10,
         )
     )
     try:
         server.run()
     except SystemExit:
-        log.error("cannot listen on %s:%d: choose another port with TIDEMARK_API_PORT", of.api_host, of.api_port)
+        log.error("cannot listen on %s:%d: set TIDEMARK_API_PORT to a free port", of.api_host, of.api_port)
         return 1
     return 0 if server.started else 1
 

@@ -25,7 +25,7 @@ from tidemark.ingest.files import MOST_RECORD_BYTES, FileKind
 from tidemark.ingest.produce import NotAcknowledged
 from tidemark.settings import Settings
 
-_KEY = APIKeyHeader(name="X-API-Key", auto_error=False, description="TIDEMARK_API_KEY of the server")
+_KEY = APIKeyHeader(name="X-API-Key", auto_error=False, description="the server's TIDEMARK_API_KEY")
 
 
 def application(of: Settings) -> FastAPI:
@@ -43,7 +43,7 @@ def application(of: Settings) -> FastAPI:
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(service.single.close(), service.batches.close())
 
-    app = FastAPIOffline(title="Tidemark", summary="Products and categories in", description=document.DESCRIPTION, lifespan=lifespan)
+    app = FastAPIOffline(title="Tidemark", summary="Product and category ingestion", description=document.DESCRIPTION, lifespan=lifespan)
     app.add_middleware(metrics.Measured)
     app.include_router(_looks())
     app.include_router(_posts(key=bool(of.api_key.get_secret_value())))
@@ -51,20 +51,20 @@ def application(of: Settings) -> FastAPI:
 
 
 def _looks() -> APIRouter:
-    """What anybody may look at."""
+    """Routes without authentication."""
     router = APIRouter()
-    router.get("/", response_model=document.Hello, summary="Greets")(_hello)
+    router.get("/", response_model=document.Hello, summary="Return a greeting")(_hello)
     unhealthy: dict[int | str, dict[str, Any]] = {503: {"model": document.Health, "description": "Records cannot be posted"}}
-    router.get("/health", response_model=document.Health, responses=unhealthy, summary="Tells whether records can be posted")(_health)
+    router.get("/health", response_model=document.Health, responses=unhealthy, summary="Report whether records can be posted")(_health)
     text: dict[int | str, dict[str, Any]] = {
         200: {"content": {CONTENT_TYPE_LATEST: {"schema": {"type": "string"}, "example": "# HELP ..."}}}
     }
-    router.get("/metrics", response_class=Response, responses=text, summary="Figures for Prometheus")(_metrics)
+    router.get("/metrics", response_class=Response, responses=text, summary="Return metrics for Prometheus")(_metrics)
     return router
 
 
 def _posts(*, key: bool) -> APIRouter:
-    """What needs the API key, where one is set."""
+    """Routes that require the API key, if one is set."""
     router = APIRouter(dependencies=[Depends(_with_key)] if key else [])
     for path, post, kind, stored in (
         ("/AmazonProduct", _post_product, FileKind.PRODUCT, document.StoredProduct),
@@ -75,7 +75,7 @@ def _posts(*, key: bool) -> APIRouter:
             status_code=201,
             responses=document.answers(stored, key=key),
             openapi_extra=document.one(kind),
-            summary=f"Stores a {kind}",
+            summary=f"Store one {kind}",
         )(post)
     for path, post, kind in (
         ("/AmazonProduct/batch", _post_products, FileKind.PRODUCT),
@@ -86,16 +86,16 @@ def _posts(*, key: bool) -> APIRouter:
             status_code=201,
             responses=document.answers(document.StoredBatch, key=key, unavailable=document.NotAcknowledged),
             openapi_extra=document.batch(kind),
-            summary=f"Stores up to {MOST_RECORDS:,} records of that kind, or says which it has not",
+            summary=f"Store up to {MOST_RECORDS:,} {'products' if kind is FileKind.PRODUCT else 'categories'}",
         )(post)
     return router
 
 
 async def _with_key(request: Request, given: Annotated[str | None, Security(_KEY)]) -> None:
     wanted = request.app.state.service.of.api_key.get_secret_value()
-    # A header's bytes are read as Latin-1.
+    # Starlette decodes headers as Latin-1.
     if not secrets.compare_digest((given or "").encode("latin-1"), wanted.encode()):
-        raise HTTPException(401, "send the API key as X-API-Key", {"WWW-Authenticate": "X-API-Key"})
+        raise HTTPException(401, "missing or invalid API key: send it in the header X-API-Key", {"WWW-Authenticate": "X-API-Key"})
 
 
 async def _hello() -> document.Hello:
@@ -132,7 +132,7 @@ async def _post_categories(request: Request) -> Response:
 async def _post_one(request: Request, kind: FileKind) -> Response:
     service: Service = request.app.state.service
     if form_of(request) is not Form.JSON:
-        raise HTTPException(415, f"send one record as {Form.JSON}, or many to {request.url.path}/batch")
+        raise HTTPException(415, f"one record is expected: send it as {Form.JSON}, or send many to {request.url.path}/batch")
     with Share(service.bodies) as share:
         body = await read(request, min(service.of.api_body_bytes, MOST_RECORD_BYTES), service.of.api_body_seconds, share)
         judged = Judge(kind, _now())(body)
@@ -145,7 +145,7 @@ async def _post_one(request: Request, kind: FileKind) -> Response:
             service.complain(str(reason))
             metrics.RECORDS.labels(str(kind), metrics.NOT_ACKNOWLEDGED).inc()
             name = (judged.message.key or b"").decode()
-            return _answer(503, {"detail": f"{kind} {name}: {reason}. It may be stored or not: post it again"}, RETRY_AFTER)
+            return _answer(503, {"detail": f"{kind} {name}: {reason}. The record may or may not be stored: send it again"}, RETRY_AFTER)
     metrics.RECORDS.labels(str(kind), metrics.ACKNOWLEDGED).inc()
     return _answer(201, {**shown(judged.observation), **stored._asdict()})
 
@@ -161,7 +161,7 @@ async def _post_batch(request: Request, kind: FileKind) -> Response:
             except NoBatch as reason:
                 return _refused([{"loc": ["body"], "msg": str(reason), "type": "malformed"}])
             except TooMany:
-                raise HTTPException(413, f"the batch has more than {MOST_RECORDS} records: send less at once") from None
+                raise HTTPException(413, f"the batch has more than {MOST_RECORDS} records: split it") from None
             if batch.faults:
                 metrics.RECORDS.labels(str(kind), metrics.REFUSED).inc(len(batch.faults))
                 return _refused(_fault(unfit, number) for number, unfit in batch.faults)
@@ -180,8 +180,8 @@ def _not_acknowledged(service: Service, kind: FileKind, numbers: list[int], reas
     metrics.RECORDS.labels(str(kind), metrics.ACKNOWLEDGED).inc(len(numbers) - len(left))
     metrics.RECORDS.labels(str(kind), metrics.NOT_ACKNOWLEDGED).inc(len(left))
     detail = (
-        f"Kafka at {service.of.kafka} has not acknowledged {len(left)} of {len(numbers)} records in time. "
-        "They may be stored or not: post the batch again"
+        f"Kafka at {service.of.kafka} did not acknowledge {len(left)} of {len(numbers)} records in time. "
+        "They may or may not be stored: send the batch again"
     )
     return _answer(503, {"detail": detail, "acknowledged": len(numbers) - len(left), "not_acknowledged": left}, RETRY_AFTER)
 
@@ -189,7 +189,7 @@ def _not_acknowledged(service: Service, kind: FileKind, numbers: list[int], reas
 def _fault(unfit: Unfit, *number: int) -> dict[str, Any]:
     return {
         "loc": ["body", *number, *([unfit.field] if unfit.field else [])],
-        "msg": f"{unfit.field or 'record'}: {unfit.rule}",
+        "msg": f"{unfit.field or 'record'}: must be {unfit.rule}",
         "type": unfit.field or "malformed",
     }
 

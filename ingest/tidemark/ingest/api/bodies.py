@@ -1,4 +1,4 @@
-"""Bodies of requests: refused before they are read, or while they are, and taken apart into records without changing a byte of one."""
+"""Request bodies: rejects unacceptable ones before or while reading, and splits batches into records without changing a byte."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import NamedTuple
 from fastapi import HTTPException, Request
 from starlette.requests import ClientDisconnect
 
-MOST_RECORDS = 10_000  # of a batch
+MOST_RECORDS = 10_000  # per batch
 RETRY_AFTER = {"Retry-After": "5"}  # seconds; about as long as a broker takes to start
 
-_LEAST_SHARE = 4_096  # bytes of room that any request takes
+_LEAST_SHARE = 4_096  # bytes reserved by every request
 _SPACE = b" \t\r\n"
-_SIGNS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{},]', re.DOTALL)  # strings as wholes, brackets, commas
+_SIGNS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{},]', re.DOTALL)  # whole strings, brackets, commas
 
 
 class Form(StrEnum):
-    """How a batch is written."""
+    """The format of a body."""
 
     JSON = "application/json"
     NDJSON = "application/x-ndjson"
@@ -36,26 +36,26 @@ _FORMS = {
 
 
 class Piece(NamedTuple):
-    """A record's bytes and its place: in the array, or as the line, counted from 0."""
+    """A record's bytes and its index in the array or its line number, counted from 0."""
 
     number: int
     record: bytes
 
 
 class NoBatch(Exception):
-    """A body that cannot be taken apart into records; says why and what to do."""
+    """A body that cannot be split into records; the message says why and what to do."""
 
 
 class Room:
-    """Bytes that may be held at once, so that memory stays bounded whatever comes."""
+    """A limit on the bytes held in memory at the same time."""
 
     def __init__(self, most: int) -> None:
         self.most, self.taken = most, 0
 
     def take(self, count: int) -> None:
-        """HTTPException 503 where there is no room."""
+        """Reserves bytes. Raises HTTPException 503 if the limit would be exceeded."""
         if self.taken + count > self.most:
-            raise HTTPException(503, "too much is under way here: post it again later", RETRY_AFTER)
+            raise HTTPException(503, "the server has no memory left for this request: send it again later", RETRY_AFTER)
         self.taken += count
 
     def give_back(self, count: int) -> None:
@@ -63,7 +63,7 @@ class Room:
 
 
 class Share:
-    """What one request has taken of a room; it is given back at the end of a `with`."""
+    """The bytes that one request has reserved; the context manager releases them."""
 
     def __init__(self, room: Room) -> None:
         self._room, self._taken = room, 0
@@ -81,31 +81,32 @@ class Share:
 
 
 def form_of(request: Request) -> Form:
-    """How the body says it is written. HTTPException 415 where that is nothing the API reads.
+    """The format that the headers declare. Raises HTTPException 415 if the API does not support it.
 
-    A body without a type counts as JSON, as simple clients send it, but not from a page of another site: a browser asks the API
-    before it sends such a page's JSON, and would not ask before it sends a body without a type.
+    A body without Content-Type counts as JSON, as simple clients send it, unless the request has an Origin. A browser sends a preflight
+    request before it posts JSON from a page of another site, but not before it posts a body without a type.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
-        raise HTTPException(415, f"Content-Encoding {encoding} is not read here: send the body as it is")
+        raise HTTPException(415, f"Content-Encoding {encoding} is not supported: send the body uncompressed")
     kind, *parameters = (part.strip().lower() for part in request.headers.get("content-type", "").split(";"))
     for parameter in parameters:
         if parameter.startswith("charset=") and parameter.removeprefix("charset=").strip('"') not in ("utf-8", "utf8", "us-ascii"):
-            raise HTTPException(415, f"{parameter} is not read here: send UTF-8")
+            raise HTTPException(415, f"{parameter} is not supported: send UTF-8")
     if not kind and "origin" not in request.headers:
         return Form.JSON
     if kind not in _FORMS:
-        raise HTTPException(415, f"Content-Type {kind or 'is missing'}: send {Form.JSON}, or {Form.NDJSON} for a batch")
+        found = f"{kind} is not supported" if kind else "is missing"
+        raise HTTPException(415, f"Content-Type {found}: send {Form.JSON}, or {Form.NDJSON} for a batch")
     return _FORMS[kind]
 
 
 async def read(request: Request, most: int, within_seconds: float, share: Share) -> bytes:
-    """The body, at most so many bytes; what is more is refused as soon as it is known, and not kept.
+    """Reads the body, of at most `most` bytes. A larger one is rejected as soon as its size is known, and is not kept.
 
-    HTTPException 413, 408 where it does not come in time, 503 where there is no room, 400 where the client has gone.
+    Raises HTTPException: 413 too large, 408 not received in time, 503 no memory left, 400 client disconnected.
     """
-    too_large = HTTPException(413, f"the body has more than {most} bytes: send less at once")
+    too_large = HTTPException(413, f"the body is larger than {most} bytes: send a smaller one")
     said = request.headers.get("content-length", "")
     if said.isdecimal() and int(said) > most:
         raise too_large
@@ -120,14 +121,14 @@ async def read(request: Request, most: int, within_seconds: float, share: Share)
                 share.take(len(piece))
                 pieces.append(piece)
     except TimeoutError:
-        raise HTTPException(408, f"the body has not come within {within_seconds:g} s", {"Connection": "close"}) from None
+        raise HTTPException(408, f"the body was not received within {within_seconds:g} s: send it again", {"Connection": "close"}) from None
     except ClientDisconnect:
-        raise HTTPException(400, "the client has gone") from None
+        raise HTTPException(400, "the client disconnected") from None
     return b"".join(pieces)
 
 
 def records(body: bytes, form: Form) -> Iterator[Piece]:
-    """The records of a batch, byte for byte; empty lines are none. NoBatch where a JSON body is no array."""
+    """The records of a batch, byte for byte, without empty lines. Raises NoBatch if a JSON body is not an array."""
     return _lines(body) if form is Form.NDJSON else _elements(body)
 
 
@@ -138,7 +139,7 @@ def _lines(body: bytes) -> Iterator[Piece]:
 
 
 def _elements(body: bytes) -> Iterator[Piece]:
-    """The parts between the commas of the outermost array. Where each of them is JSON, so is the body."""
+    """The parts between the commas of the outermost array. If each part is valid JSON, so is the body."""
     depth = number = start = 0
     for found in _SIGNS.finditer(body):
         at = found.start()
@@ -162,12 +163,12 @@ def _elements(body: bytes) -> Iterator[Piece]:
                     if last or number:
                         yield Piece(number, last)
                     if body[at + 1 :].strip(_SPACE):
-                        raise _no_array("something comes after its end")
+                        raise _no_array("data follows its end")
                     return
         if depth < 1:
             break
-    raise _no_array("it breaks off" if depth and start else "it does not begin with [")
+    raise _no_array("it is incomplete" if depth and start else "it does not start with [")
 
 
 def _no_array(reason: str) -> NoBatch:
-    return NoBatch(f"the body is no JSON array of records: {reason}. For a record a line send {Form.NDJSON}")
+    return NoBatch(f"the body is not a JSON array of records: {reason}. To send one record per line, use {Form.NDJSON}")

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of requests and answers. The bounds come from the rules in force."""
+"""The OpenAPI description of requests and answers. The bounds come from the rules in force."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from tidemark.catalog.rules import RULES
 from tidemark.ingest.api.bodies import MOST_RECORDS, Form
 from tidemark.ingest.files import FileKind
 
-DESCRIPTION = """Records of products and categories, each judged by the rules of the catalog and answered once Kafka has it.
+DESCRIPTION = """Accepts records of products and categories. Each record is validated by the rules of the catalog and answered once
+Kafka has acknowledged it.
 
 * **201**: Kafka has acknowledged every record of the request.
-* **422**: a record breaks a rule, which the answer names with its field. Nothing of the request has been sent.
-* **503**: Kafka has not acknowledged in time. The record, or those of a batch that the answer lists, may be stored or not, and may
-  be so later: send the same request again, after the seconds of Retry-After and before any newer one of the same products.
-  A record that is stored twice is one state.
+* **422**: a record breaks a rule; the answer names the field and the rule. No record of the request was sent.
+* **503**: Kafka did not acknowledge in time. The record, or the records of a batch that the answer lists, may or may not be stored,
+  and may still be stored later. Send the same request again, after the seconds in Retry-After and before any newer request for the same
+  products. Sending is idempotent: a record stored twice is one state.
 
-Numbers and true or false may also come as text, as a CSV file has them, and further fields are kept with the raw event."""
+Numbers and booleans may also be sent as text, as in a CSV file. Additional fields are kept with the raw event."""
 
 PRODUCT: dict[str, Any] = {
     "asin": "B014TMV5YE",
@@ -55,17 +56,17 @@ _PROPERTIES: dict[FileKind, dict[str, Any]] = {
         "title": {"type": "string"},
         "imgUrl": _URL,
         "productURL": _URL,
-        "stars": _number(RULES.most_stars, "0 is unrated"),
+        "stars": _number(RULES.most_stars, "0 means unrated"),
         "reviews": _count(RULES.most_count),
-        "price": _number(RULES.most_dollars, "dollars; 0 is unknown"),
-        "listPrice": _number(RULES.most_dollars, "dollars; 0 is none"),
+        "price": _number(RULES.most_dollars, "in dollars; 0 means unknown"),
+        "listPrice": _number(RULES.most_dollars, "in dollars; 0 means none"),
         "category_id": _count(RULES.most_id, 1),
         "isBestSeller": {"type": "boolean"},
         "boughtInLastMonth": _count(RULES.most_count),
         "date": {
             "type": "string",
             "format": "date-time",
-            "description": "moment of observation: ISO 8601, 31/12/2023 18:30 or 31-12-2023 18:30:00; without a zone it is UTC",
+            "description": "time of observation: ISO 8601, 31/12/2023 18:30 or 31-12-2023 18:30:00; UTC unless a time zone is given",
         },
     },
     FileKind.CATEGORY: {"id": _count(RULES.most_id, 1), "category_name": {"type": "string", "minLength": 1}},
@@ -79,15 +80,20 @@ def _schema(kind: FileKind) -> dict[str, Any]:
 
 
 def one(kind: FileKind) -> dict[str, Any]:
-    """The request of a single record."""
+    """The request body of a single record."""
     content = {"schema": _schema(kind), "examples": {str(kind): {"value": _EXAMPLES[kind]}}}
     return {"requestBody": {"required": True, "content": {Form.JSON.value: content}}}
 
 
 def batch(kind: FileKind) -> dict[str, Any]:
-    """The request of many records."""
+    """The request body of a batch."""
     array = {"type": "array", "items": _schema(kind), "minItems": 1, "maxItems": MOST_RECORDS}
-    lines = {"type": "string", "format": "ndjson", "contentSchema": _schema(kind), "description": "a record a line; empty lines are none"}
+    lines = {
+        "type": "string",
+        "format": "ndjson",
+        "contentSchema": _schema(kind),
+        "description": "one record per line; empty lines are ignored",
+    }
     line = orjson.dumps(_EXAMPLES[kind]).decode()
     content = {
         Form.JSON.value: {"schema": array, "examples": {"array": {"value": [_EXAMPLES[kind]]}}},
@@ -101,7 +107,7 @@ class Hello(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether records can be posted, and to which topics with how many partitions."""
+    """Whether records can be posted, and the number of partitions by topic."""
 
     healthy: bool
     kafka: str = Field(examples=["127.0.0.1:9092"])
@@ -110,7 +116,7 @@ class Health(BaseModel):
 
 
 class StoredProduct(BaseModel):
-    """The product as it is stored, and where Kafka has the event."""
+    """The product as stored, and the coordinates of the event in Kafka."""
 
     asin: str = Field(examples=[PRODUCT["asin"]])
     title: str = Field(examples=[PRODUCT["title"]])
@@ -130,7 +136,7 @@ class StoredProduct(BaseModel):
 
 
 class StoredCategory(BaseModel):
-    """The category as it is stored, and where Kafka has the event."""
+    """The category as stored, and the coordinates of the event in Kafka."""
 
     id: int = Field(examples=[104])
     category_name: str = Field(examples=["Suitcases"])
@@ -140,7 +146,7 @@ class StoredCategory(BaseModel):
 
 
 class End(BaseModel):
-    """Where the newest of a batch's events in a partition ends, exclusive."""
+    """The end offset (exclusive) of a batch's events in a partition."""
 
     topic: str = Field(examples=["ingest-product"])
     partition: int = Field(examples=[2])
@@ -148,22 +154,22 @@ class End(BaseModel):
 
 
 class StoredBatch(BaseModel):
-    """How many records Kafka has acknowledged, which is all of them."""
+    """The number of records that Kafka has acknowledged: all of the batch."""
 
     acknowledged: int = Field(examples=[1])
     ends: list[End]
 
 
 class FaultFound(BaseModel):
-    """A broken rule: the record's place in a batch (in the array, or its line, counted from 0), the field, and the rule in words."""
+    """A broken rule: the record's position in a batch (array index or line number, counted from 0), the field, and the rule as text."""
 
     loc: list[str | int] = Field(examples=[["body", "price"]])
-    msg: str = Field(examples=["price: a number of dollars, 0 to 1000000"])
+    msg: str = Field(examples=["price: must be a number of dollars from 0 to 1000000"])
     type: str = Field(examples=["price"])
 
 
 class InvalidRecords(BaseModel):
-    """Every broken rule: of each record the first that it breaks."""
+    """The first broken rule of every invalid record."""
 
     detail: list[FaultFound]
 
@@ -173,7 +179,7 @@ class Problem(BaseModel):
 
 
 class NotAcknowledged(BaseModel):
-    """The records of a batch (their places in the array, or lines, counted from 0) that Kafka has not acknowledged in time."""
+    """The records of a batch (array indexes or line numbers, counted from 0) that Kafka did not acknowledge in time."""
 
     detail: str
     acknowledged: int = Field(0, examples=[9_998])
@@ -181,21 +187,24 @@ class NotAcknowledged(BaseModel):
 
 
 def answers(stored: type[BaseModel], *, key: bool, unavailable: type[BaseModel] = Problem) -> dict[int | str, dict[str, Any]]:
-    """What a post may be answered."""
+    """The possible answers to a post."""
 
     def problem(description: str, detail: str) -> dict[str, Any]:
         return {"model": Problem, "description": description, "content": {Form.JSON.value: {"example": {"detail": detail}}}}
 
     return {
-        201: {"model": stored, "description": "Kafka has acknowledged it"},
-        **({401: problem("No API key, or another", "send the API key as X-API-Key")} if key else {}),
-        408: problem("The body does not come", "the body has not come within 60 s"),
-        413: problem("Too much at once", "the body has more than 16777216 bytes: send less at once"),
-        415: problem("Neither JSON nor NDJSON", "Content-Type text/plain: send application/json, or application/x-ndjson for a batch"),
-        422: {"model": InvalidRecords, "description": "A record breaks a rule; nothing has been sent"},
+        201: {"model": stored, "description": "Kafka has acknowledged every record"},
+        **({401: problem("Missing or invalid API key", "missing or invalid API key: send it in the header X-API-Key")} if key else {}),
+        408: problem("The body was not received in time", "the body was not received within 60 s: send it again"),
+        413: problem("The request is too large", "the body is larger than 16777216 bytes: send a smaller one"),
+        415: problem(
+            "The body is neither JSON nor NDJSON",
+            f"Content-Type text/plain is not supported: send {Form.JSON}, or {Form.NDJSON} for a batch",
+        ),
+        422: {"model": InvalidRecords, "description": "A record breaks a rule; nothing was sent"},
         503: {
             "model": unavailable,
-            "description": "Kafka has not acknowledged it in time; it may be stored or not",
+            "description": "Kafka did not acknowledge in time; the records may or may not be stored",
             "headers": {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}},
         },
     }

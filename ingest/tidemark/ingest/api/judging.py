@@ -1,4 +1,4 @@
-"""Records judged as both layers will judge them: by the domain's rules, as the event that Kafka would hold."""
+"""Validates records as both layers will: by the domain's rules, as the event that Kafka would store."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from tidemark.ingest.files import MOST_RECORD_BYTES, FileKind
 from tidemark.ingest.kinds import judge_of
 from tidemark.ingest.records import Headers, Message
 
-_LONGEST_NAME = 100  # characters of a field's name in an answer
+_LONGEST_NAME = 100  # maximum characters of a field name in an answer
 _HEADERS: Headers = [(events.SOURCE, b"api"), (events.FORMAT, b"json")]
 _AS_STORED = tuple((name, value) for name, value in _HEADERS if isinstance(value, bytes))
 
 
 class Unfit(NamedTuple):
-    """What breaks a rule: the field (empty where it is the record as a whole) and the rule in words."""
+    """A broken rule: the field (empty if it concerns the whole record) and the rule as text."""
 
     field: str
     rule: str
 
 
 class Judged(NamedTuple):
-    """A record that will be an observation: what goes to Kafka, and what it says there."""
+    """A valid record: the message for Kafka, and the observation it becomes."""
 
     message: Message
     observation: ProductObservation | CategoryObservation
 
 
 class Fault(NamedTuple):
-    """What is wrong with a record, and its place in the batch."""
+    """A broken rule and the position of its record in the batch."""
 
     number: int
     unfit: Unfit
 
 
 class Batch(NamedTuple):
-    """A batch taken apart: the places of its records and what goes to Kafka, and what is wrong where."""
+    """A validated batch: the positions and messages of valid records, and the faults."""
 
     numbers: list[int]
     messages: list[Message]
@@ -55,13 +55,13 @@ class Batch(NamedTuple):
 
 
 class TooMany(Exception):
-    """More records than a batch may have."""
+    """The batch exceeds the maximum number of records."""
 
 
 class Judge:
-    """Judges records of a kind, one after the other, as events of a moment in milliseconds.
+    """Validates records of a kind, one after another, as events with timestamp `now` (ms since 1970).
 
-    Kafka stores them a little later, which allows no date less: what is fit here is so in the log.
+    Kafka stores them slightly later, which only relaxes the upper bound of dates: a record that is valid here is valid in the log.
     """
 
     def __init__(self, kind: FileKind, now: int) -> None:
@@ -92,7 +92,7 @@ class Judge:
 
 
 def judge_batch(kind: FileKind, body: bytes, form: Form, now: int) -> Batch:
-    """Every record of a body. Raises NoBatch, TooMany."""
+    """Validates every record of a body. Raises NoBatch, TooMany."""
     batch = Batch([], [], [])
     judge = Judge(kind, now)
     count = 0
@@ -107,12 +107,12 @@ def judge_batch(kind: FileKind, body: bytes, form: Form, now: int) -> Batch:
             batch.numbers.append(number)
             batch.messages.append(judged.message)
     if not count:
-        raise NoBatch("the body has no records")
+        raise NoBatch("the body contains no records: send at least one")
     return batch
 
 
 def shown(seen: ProductObservation | CategoryObservation) -> dict[str, Any]:
-    """An observation as it is stored, by the names and types of the fields of its collection."""
+    """An observation with the field names and types of its collection."""
     if isinstance(seen, CategoryObservation):
         return {"id": seen.id, "category_name": seen.name}
     date = datetime.fromtimestamp(seen.observed_at // 1000, UTC).replace(microsecond=seen.observed_at % 1000 * 1000)

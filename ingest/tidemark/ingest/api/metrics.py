@@ -1,4 +1,4 @@
-"""What /metrics shows, for Prometheus."""
+"""The Prometheus metrics of the API."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from tidemark.ingest.files import FileKind
 
 ACKNOWLEDGED, REFUSED, NOT_ACKNOWLEDGED = OUTCOMES = ("acknowledged", "refused", "not acknowledged")
 
-RECORDS = Counter("tidemark_api_records", "Records by what became of them", ("kind", "outcome"))
+RECORDS = Counter("tidemark_api_records", "Records by outcome", ("kind", "outcome"))
 SECONDS = Histogram(
     "tidemark_api_request_seconds",
-    "Time from a request's first byte to its answer",
+    "Time from the start of a request to its answer",
     ("route", "status"),
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
-BODIES = Gauge("tidemark_api_body_bytes", "Bytes of bodies that are held")
-WAITING = Gauge("tidemark_api_unacknowledged_bytes", "Bytes of single records that Kafka has yet to acknowledge")
+BODIES = Gauge("tidemark_api_body_bytes", "Bytes of request bodies in memory")
+WAITING = Gauge("tidemark_api_unacknowledged_bytes", "Bytes of single records that Kafka has not acknowledged yet")
 
 for _kind, _outcome in product(FileKind, OUTCOMES):
-    RECORDS.labels(str(_kind), _outcome)  # so that it is shown as 0
+    RECORDS.labels(str(_kind), _outcome)  # so that it is exported as 0
 
 
 class Measured:
-    """Times every request, by route and status."""
+    """Measures the duration of every request, by route and status."""
 
     ROUTES = frozenset(("/", "/health", "/metrics", "/Category", "/Category/batch", "/AmazonProduct", "/AmazonProduct/batch"))
 

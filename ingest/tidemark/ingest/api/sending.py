@@ -1,7 +1,7 @@
-"""The API's two producers, each made once and used by all requests: single records go by kafka-python, batches as ingestion goes.
+"""The API's two producers, shared by all requests: kafka-python for single records, the producer of ingestion for batches.
 
-An answer of success means that Kafka has the event. No answer in time means that it may have it, or get it still: what is told to a
-client is therefore to send the same again, which changes no state.
+Success means that Kafka has acknowledged the event. Without an acknowledgement in time the event may be stored, or still become so;
+clients are told to send it again, which changes no state.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError, RetriableError
 
 from tidemark.catalog.topics import MOST_MESSAGE_BYTES
+from tidemark.catalog.words import counted
 from tidemark.ingest.api.bodies import RETRY_AFTER, Room
 from tidemark.ingest.produce import RECOMMENDED, Acknowledged, produce
 from tidemark.ingest.records import Message
@@ -30,15 +31,15 @@ log = logging.getLogger("tidemark.api")
 
 BATCHES_AT_ONCE = 4
 _TRY_AGAIN_SECONDS = 0.05
-_MARGIN_SECONDS = 1.0  # the producer of batches gives a message up at the limit, and is heard a little later
-_OVERHEAD_BYTES = 2_048  # of a record that waits
+_MARGIN_SECONDS = 1.0  # the batch producer expires a message at the limit and reports it slightly later
+_OVERHEAD_BYTES = 2_048  # memory overhead of a pending record
 _FOR_EVER_MS = 2**31 - 1
 
 _Answer = TypeVar("_Answer")
 
 
 class Stored(NamedTuple):
-    """Where Kafka has put an event."""
+    """The coordinates of an event in Kafka."""
 
     topic: str
     partition: int
@@ -46,11 +47,11 @@ class Stored(NamedTuple):
 
 
 class NotStored(Exception):
-    """Kafka has not acknowledged a record in time: it may be in the log, or get there, or not."""
+    """Kafka did not acknowledge a record in time: it may be in the log, may be written later, or not at all."""
 
 
 class SingleSender:
-    """Sends one record at a time by kafka-python, idempotently, without holding up the event loop."""
+    """Sends single records through kafka-python's idempotent producer without blocking the event loop."""
 
     def __init__(self, of: Settings, room: Room) -> None:
         self._of, self._room = of, room
@@ -59,18 +60,18 @@ class SingleSender:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def send(self, topic: str, message: Message) -> Stored:
-        """Raises NotStored, and HTTPException 503 where too much is waiting for Kafka already."""
+        """Raises NotStored, and HTTPException 503 if too many bytes are already waiting for Kafka."""
         seconds = self._of.api_acknowledge_seconds
         try:
             async with asyncio.timeout(seconds):
                 return await self._sent(topic, message)
         except TimeoutError:
-            raise NotStored(f"Kafka at {self._of.kafka} has not acknowledged it within {seconds:g} s") from None
+            raise NotStored(f"Kafka at {self._of.kafka} did not acknowledge within {seconds:g} s") from None
         except KafkaError as error:
-            raise NotStored(f"Kafka at {self._of.kafka} has not acknowledged it: {error}") from None
+            raise NotStored(f"Kafka at {self._of.kafka} did not acknowledge: {error}") from None
 
     async def connect(self) -> None:
-        """Returns when there is a producer. One attempt at a time, whoever waits; each is as long as a request may take."""
+        """Returns once there is a producer. All callers share one attempt at a time; its timeout is that of a request."""
         while self._producer is None:
             if self._connecting is None or self._connecting.done():
                 self._connecting = asyncio.create_task(self._connect())
@@ -79,7 +80,7 @@ class SingleSender:
                 await asyncio.sleep(_TRY_AGAIN_SECONDS)
 
     async def close(self) -> None:
-        """Waits for what has been handed over."""
+        """Waits until all records handed to the producer are settled."""
         if self._connecting is not None:
             await asyncio.wait([self._connecting])
         if self._producer is not None:
@@ -97,12 +98,12 @@ class SingleSender:
                 acks="all",
                 enable_idempotence=True,
                 compression_type="lz4",
-                # What is handed over is sent until Kafka has it, however long that takes: so nothing that comes later overtakes it, and
-                # the producer never gives up its identity (kafka-python 3.0.12 gets no other after a record has expired in it).
+                # Records never expire in the producer, so later records cannot overtake them, and the producer keeps its producer id
+                # (kafka-python 3.0.12 obtains no new one after a record has expired).
                 delivery_timeout_ms=_FOR_EVER_MS,
                 request_timeout_ms=milliseconds,
                 bootstrap_timeout_ms=milliseconds,
-                # send() would wait in the event loop for a topic it does not know: it is asked again instead.
+                # send() would block the event loop while it waits for an unknown topic; the caller retries instead.
                 max_block_ms=1,
                 max_request_size=MOST_MESSAGE_BYTES,
                 metadata_max_age_ms=60_000,
@@ -111,7 +112,7 @@ class SingleSender:
                 metrics_enabled=False,
             )
         except (KafkaError, OSError) as error:
-            log.warning("no connection to Kafka at %s: %s", self._of.kafka, error)
+            log.warning("cannot connect to Kafka at %s: %s", self._of.kafka, error)
 
     async def _sent(self, topic: str, message: Message) -> Stored:
         await self.connect()
@@ -139,16 +140,16 @@ class SingleSender:
                 settled.set_result(outcome)
 
         def heard(outcome: Any) -> None:
-            """In the producer's thread."""
+            """Runs in the producer's thread."""
             if not isinstance(outcome, Exception):
                 outcome = Stored(outcome.topic, outcome.partition, outcome.offset)
-            with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            with suppress(RuntimeError):  # the loop has ended, so nothing waits any more
                 loop.call_soon_threadsafe(settle, outcome)
 
         handed_over.add_both(heard)
         stored = await settled
         if stored.offset < 0:
-            raise NotStored("Kafka does not say where it is")
+            raise NotStored("Kafka did not report the offset")
         return stored
 
     async def _handed_over(self, producer: KafkaProducer, topic: str, message: Message) -> Any:
@@ -157,11 +158,11 @@ class SingleSender:
             try:
                 return producer.send(topic, message.value, message.key, headers)
             except (KafkaTimeoutError, ValueError):
-                # The producer does not know the topic yet, or not any more; nothing has been handed over.
+                # The producer does not know the topic (any more); the record was not accepted.
                 await asyncio.sleep(_TRY_AGAIN_SECONDS)
 
     def _replace(self, producer: KafkaProducer) -> None:
-        """A producer to which something final has happened may never send again: the next request makes another."""
+        """Discards a producer after a fatal error; the next request creates a new one."""
         if self._producer is producer:
             self._producer = None
             task = asyncio.create_task(self._close(producer))
@@ -172,11 +173,11 @@ class SingleSender:
         try:
             await asyncio.to_thread(producer.close, timeout=self._of.api_acknowledge_seconds)
         except KafkaError as error:
-            log.warning("closed with records that Kafka has not acknowledged: %s", error)
+            log.warning("closed the producer with unacknowledged records: %s", error)
 
 
 class BatchSender:
-    """Sends batches by the producer that ingestion has, in threads of its own."""
+    """Sends batches through the producer of ingestion, in its own threads."""
 
     def __init__(self, of: Settings) -> None:
         self._of = of
@@ -186,39 +187,39 @@ class BatchSender:
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
-        """One of the few places for batches. HTTPException 503 where none is free in time."""
+        """Reserves a slot for a batch. Raises HTTPException 503 if none becomes free in time."""
         try:
             async with asyncio.timeout(self._of.api_acknowledge_seconds):
                 await self._places.acquire()
         except TimeoutError:
-            raise HTTPException(503, "too many batches are under way here: post it again later", RETRY_AFTER) from None
+            raise HTTPException(503, "the server is busy with other batches: send it again later", RETRY_AFTER) from None
         try:
             yield
         finally:
             self._places.release()
 
     async def run(self, work: Callable[[], _Answer]) -> _Answer:
-        """What takes long, beside the event loop; for who has a place."""
+        """Runs blocking work outside the event loop. Requires a slot."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def send(self, topic: str, messages: Sequence[Message]) -> Acknowledged:
-        """Raises NotAcknowledged, which says what has been; for who has a place."""
+        """Sends a batch. Requires a slot. Raises NotAcknowledged, which lists the acknowledged messages."""
         producer = self._producer or self._new_producer()
         return await self.run(partial(produce, producer, topic, messages, self._of.api_acknowledge_seconds + _MARGIN_SECONDS))
 
     async def listen(self) -> None:
-        """Hears what the producer says while no batch is under way, so that nothing heaps up in it."""
+        """Polls the producer while no batch is being sent, so that its events do not accumulate."""
         while True:
             await asyncio.sleep(1)
             if self._producer is not None:
                 self._producer.poll(0)
 
     async def close(self) -> None:
-        """Waits for what has been handed over."""
+        """Flushes the producer."""
         if self._producer is not None:
             left = await self.run(partial(self._producer.flush, self._of.api_acknowledge_seconds))
             if left:
-                log.warning("closed with %d events of batches that Kafka has not acknowledged", left)
+                log.warning("closed the batch producer with %s", counted(left, "unacknowledged event"))
         self._threads.shutdown()
 
     def _new_producer(self) -> Producer:
@@ -232,13 +233,13 @@ class BatchSender:
             "socket.timeout.ms": milliseconds,
             "reconnect.backoff.max.ms": 1_000,
             "queue.buffering.max.kbytes": max(self._of.api_memory_bytes, self._of.api_body_bytes) // 1024,
-            "log_level": 2,  # each request that waits in vain is told to its client, and counted
+            "log_level": 2,  # clients are told about every failed request, and metrics count them
         }
 
         def on_error(error: BulkError) -> None:
-            """Where the producer cannot go on, the next batch makes another."""
+            """Discards the producer after a fatal error; the next batch creates a new one."""
             if error.fatal() and self._producer is made:
-                log.warning("the producer of batches ends: %s", error)
+                log.warning("replacing the batch producer after a fatal error: %s", error)
                 self._producer = None
 
         made = self._producer = Producer({**configuration, "error_cb": on_error}, logger=log)

@@ -1,4 +1,4 @@
-"""What the requests of one process share: settings, room, producers, and what was last seen of Kafka."""
+"""State shared by the requests of one process: settings, memory limits, producers, and the last health check of Kafka."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import time
 
 from kafka.errors import KafkaError
 
+from tidemark.catalog.words import counted
 from tidemark.ingest import topics
 from tidemark.ingest.api import document
 from tidemark.ingest.api.bodies import Room
 from tidemark.ingest.api.sending import BatchSender, SingleSender
 from tidemark.ingest.files import FileKind
 from tidemark.ingest.kinds import topic_of
+from tidemark.ingest.layouts import listed
 from tidemark.settings import Settings
 
 log = logging.getLogger("tidemark.api")
@@ -24,7 +26,7 @@ _COMPLAIN_EVERY_SECONDS = 30.0
 
 
 class Service:
-    """What the requests of one process share."""
+    """State shared by the requests of one process."""
 
     def __init__(self, of: Settings) -> None:
         self.of = of
@@ -38,14 +40,14 @@ class Service:
         return topic_of(kind, self.of)
 
     def complain(self, reason: str) -> None:
-        """Says in the log what fails again and again, but not each time."""
+        """Logs failed requests, at most once every _COMPLAIN_EVERY_SECONDS."""
         self._unsaid += 1
         if time.monotonic() - self._complained_at > _COMPLAIN_EVERY_SECONDS:
-            log.warning("%s (%d such requests since the last such line)", reason, self._unsaid)
+            log.warning("%s (%s since the last such line)", reason, counted(self._unsaid, "failed request"))
             self._complained_at, self._unsaid = time.monotonic(), 0
 
     async def health(self) -> document.Health:
-        """As Kafka was a moment ago, however many ask."""
+        """The health of Kafka, cached for _LOOK_EVERY_SECONDS."""
         async with self._looking:
             if time.monotonic() - self._looked_at > _LOOK_EVERY_SECONDS:
                 self._seen = await self._look()
@@ -60,5 +62,5 @@ class Service:
             detail = f"Kafka does not answer: {error or type(error).__name__}"
             return document.Health(healthy=False, kafka=self.of.kafka, topics={}, detail=detail)
         missing = [topic for topic in self.of.topics if topic not in there]
-        detail = f"topic {', '.join(missing)} is missing: run `python -m tidemark.ingest.topics`" if missing else ""
+        detail = f"missing {listed(missing, 'topic')}: run `python -m tidemark.ingest.topics`" if missing else ""
         return document.Health(healthy=not missing, kafka=self.of.kafka, topics=there, detail=detail)

@@ -1,21 +1,21 @@
-// The page's parts: each draws one part of the state.
+// The parts of the page. Each renders one part of the state.
 import { Rates, Tide, lastHour } from "./pictures.js";
-import { ago, clock, count, seconds, share, span, when } from "./words.js";
+import { ago, clock, count, counted, seconds, share, span, when } from "./words.js";
 
 const { createElement: h } = globalThis.React;
 const { Link } = globalThis.ReactRouterDOM;
 
-// The DAGs that act on what a part shows, and what to fill in: Airflow opens a DAG's form by its button only.
+// The DAGs that act on a part, with tooltips. Links lead to the DAG, because Airflow has no address for its form.
 const ACTS = {
-  alerts: { alerts: "looks at how it all runs, and tells people" },
-  tides: { nightly_batch: "moves the tide marks", history: "the cube of each day", maintenance: "compacts the raw history" },
-  stream: { stream: "pause it, let it go on, or start it with new code" },
-  verification: { nightly_batch: "verify again; on_drift says what is to be done", rebuild: "with the number of a publication" },
-  quarantine: { replay_quarantine: "with a reason: validate again and send what is valid", discard_quarantine: "with a reason" },
-  ingestions: { ingest: "with files and dates, or a backfill of days", withdraw: "take one of these back" },
-  publications: { nightly_batch: "publish the present", rebuild: "with the number of a publication: repair, or go back to it" },
+  alerts: { alerts: "check the health and send notifications" },
+  tides: { nightly_batch: "advance the tide marks", history: "compute the cube of each day", maintenance: "compact the raw history" },
+  stream: { stream: "pause, resume or restart the stream" },
+  verification: { nightly_batch: "verify again; on_drift decides what to do", rebuild: "restore a publication, given its number" },
+  quarantine: { replay_quarantine: "validate again and send the valid records", discard_quarantine: "close records, with a reason" },
+  ingestions: { ingest: "ingest files, or backfill days", withdraw: "withdraw one of these ingestions" },
+  publications: { nightly_batch: "publish the current state", rebuild: "repair, or roll back to a publication, given its number" },
 };
-const UNSEEN = 10; // seconds: the watcher looks at the log every second
+const UNSEEN = 10; // seconds; the watcher measures the log every second
 const PIPELINE = "tidemark-pipeline";
 const DASHBOARDS = { "tidemark-catalog": "Catalog", "tidemark-products": "Products", "tidemark-trends": "Trends", [PIPELINE]: "Pipeline" };
 const KINDS = { cell: "cells", product: "products", category: "categories", quarantine: "rejections", ingestion: "rows of files" };
@@ -37,7 +37,7 @@ function Card({ name, title, wide, dags, beside, children }) {
   );
 }
 
-// A column has a title, the cell `of` a row, and is `text` where it is no number.
+// A column has a title and a function `of` from row to cell; `text` columns are aligned left.
 function Table({ columns, rows, empty }) {
   if (!rows.length) return quiet(empty);
   const line = (kind, content) => columns.map((one, key) => h(kind, { key, className: one.text ? "text" : "" }, content(one)));
@@ -63,23 +63,23 @@ function Stream({ of, beat, now }) {
   const { paused, by, since, reason, stopped_at: ended } = of.control;
   if (of.rebuilding != null) return figure("stopped", "warned", `publication ${of.rebuilding} is being rebuilt`);
   const at = of.alive && !ended ? "pausing" : "paused";
-  if (paused) return figure(at, "warned", `by ${by} since ${when(since)}${reason ? `: ${reason}` : ""}`);
+  if (paused) return figure(at, "warned", `by ${by} since ${when(since)} UTC${reason ? `: ${reason}` : ""}`);
   if (of.alive) return figure("running", "good", `for ${span(seconds(of.started_at, now))}, generation ${of.generation}`);
-  return figure("down", "bad", beat ? `no heartbeat for ${span(seconds(beat, now))}` : "it has never been started");
+  return figure("down", "bad", beat ? `no heartbeat for ${span(seconds(beat, now))}` : "never started");
 }
 
 function Behind({ freshness, looked, now }) {
   const figure = (value, tone, says) => h(Figure, { name: "behind", title: "Events behind", value, tone }, says);
   const behind = freshness.events_behind;
-  if (!looked) return figure("unknown", "bad", "nobody has looked at the log yet");
+  if (!looked) return figure("unknown", "bad", "the log has not been measured yet");
   if (seconds(looked, now) > UNSEEN) {
-    const says = `Kafka not seen for ${span(seconds(looked, now))}: is it running, is the watcher?`;
+    const says = `Log not measured for ${span(seconds(looked, now))}: check that Kafka and the watcher are running`;
     return figure(behind == null ? "unknown" : `${count(behind)} or more`, "bad", says);
   }
-  return figure(count(behind), behind ? "warned" : "good", `log looked at ${ago(looked, now)}`);
+  return figure(count(behind), behind ? "warned" : "good", `log measured ${ago(looked, now)}`);
 }
 
-// What people have been told is wrong, and has not ended.
+// Alerts that have begun and not ended.
 export function Alerts({ state, dags }) {
   if (!state.alerts.length) return null;
   return h(
@@ -88,8 +88,8 @@ export function Alerts({ state, dags }) {
     h(Table, {
       rows: state.alerts,
       columns: [
-        { title: "About", text: true, of: (one) => toned("bad", one._id) },
-        { title: "What is wrong", text: true, of: (one) => one.text },
+        { title: "Alert", text: true, of: (one) => toned("bad", one._id) },
+        { title: "Problem", text: true, of: (one) => one.text },
         { title: "Since (UTC)", text: true, of: (one) => when(one.began_at) },
       ],
     }),
@@ -122,7 +122,7 @@ export function Tides({ state, superset, dags }) {
     Card,
     { name: "tides", title: "Tide marks", wide: true, dags, beside: h(Dashboard, { superset, slug: PIPELINE }, "Pipeline") },
     h(Table, {
-      empty: "Nobody has looked at the log yet: is Kafka running, is the watcher?",
+      empty: "The log has not been measured yet: check that Kafka and the watcher are running.",
       rows: state.partitions,
       columns: [
         { title: "Partition", text: true, of: (one) => `${one.topic}/${one.partition}` },
@@ -140,7 +140,7 @@ export function Tides({ state, superset, dags }) {
       { className: "legend quiet" },
       Object.entries(legend).map(([name, says]) => h("span", { key: name }, h("i", { className: name }), says)),
       h("span", null, h("i", { className: "mark" }), "tide mark: where the batch layer ends and the stream begins"),
-      h("span", null, landed ? `landed ${ago(landed, state.at)}` : "nothing has been landed yet"),
+      h("span", null, landed ? `raw history updated ${ago(landed, state.at)}` : "raw history is empty"),
     ),
   );
 }
@@ -153,19 +153,20 @@ export function Work({ state, dags }) {
   const busy = share(sum("busy_milliseconds"), 3600000);
   return h(
     Card,
-    { name: "stream", title: "The stream's last hour", dags },
+    { name: "stream", title: "Stream, last hour", dags },
     h(
       "p",
       null,
+      "Events: ",
       h("b", { "data-sum": "events" }, count(sum("events"))),
-      " events in ",
+      ", micro-batches: ",
       h("b", { "data-sum": "micro-batches" }, count(sum("micro_batches"))),
-      ` micro-batches, busy ${busy} of the time`,
+      `, busy ${busy} of the time`,
     ),
     h(
       "div",
       { className: "scale quiet" },
-      toned("", `${count(most)} a minute`),
+      toned("", `${count(most)} per minute`),
       h("span", null, "accepted, ", toned("warned", "rejected")),
     ),
     h(Rates, { minutes }),
@@ -173,22 +174,22 @@ export function Work({ state, dags }) {
       "div",
       { className: "scale quiet" },
       toned("", clock(minutes[0].minute).slice(0, 5)),
-      toned("", "below: how much of each minute it was at work"),
+      toned("", "below: share of each minute the stream was busy"),
       toned("", clock(state.at).slice(0, 5)),
     ),
     last
-      ? quiet(`Last micro-batch ${ago(committed, state.at)}: ${count(last.events)} events, ${count(last.events_per_second)} a second`)
-      : quiet("There has been no micro-batch yet."),
+      ? quiet(`Last micro-batch ${ago(committed, state.at)}: ${counted(last.events, "event")}, ${count(last.events_per_second)} per second`)
+      : quiet("No micro-batch yet."),
   );
 }
 
 export function Verification({ state, superset, dags }) {
   const found = state.verification;
   const card = { name: "verification", title: "Verification", dags, beside: h(Dashboard, { superset, slug: PIPELINE }, "Differences") };
-  if (!found) return h(Card, card, quiet("Nothing has been verified yet: the nightly batch does that."));
+  if (!found) return h(Card, card, quiet("No verification yet: the nightly batch does the first one."));
   const named = Object.entries(found.named ?? {}).flatMap(([kind, ones]) => ones.map((one) => ({ kind, ...one })));
-  const why = found.rules_changed ? ", corrected: the rules have changed since the publication before" : "";
-  const said = found.drift ? `${count(found.drift)} differences${why}` : "no drift: the stream's numbers equal the recomputation";
+  const why = found.rules_changed ? ", corrected: the rules have changed since the previous publication" : "";
+  const said = found.drift ? `${counted(found.drift, "difference")}${why}` : "no drift: the stream's numbers equal the recomputed ones";
   const counted = (many, what) => h("li", { key: what }, h("b", null, count(many)), what);
   return h(
     Card,
@@ -214,14 +215,15 @@ export function Quarantine({ state, superset, dags }) {
     h("dd", { key: `${reason}, bar` }, bar(many)),
     h("dd", { key: `${reason}, count` }, count(many)),
   ]);
-  return h(Card, { name: "quarantine", title: "Quarantine", dags, beside }, lines.length ? h("dl", null, lines) : quiet("It is empty."));
+  const content = lines.length ? h("dl", null, lines) : quiet("No invalid records.");
+  return h(Card, { name: "quarantine", title: "Quarantine", dags, beside }, content);
 }
 
 export function Ingestions({ state, dags }) {
   const { served, under_way: underWay, newest } = state.ingestions;
-  const sent = (one) => (one.sent < one.file_rows ? `${share(one.sent, one.file_rows)} sent` : "to be served");
+  const sent = (one) => (one.sent < one.file_rows ? `${share(one.sent, one.file_rows)} sent` : "waiting to be served");
   const where = (one) => (one.withdrawn_at ? toned("warned", "withdrawn") : one.served ? toned("good", "served") : sent(one));
-  const beside = toned("quiet", `${count(served)} served, ${count(underWay)} under way`);
+  const beside = toned("quiet", `${count(served)} served, ${count(underWay)} in progress`);
   return h(
     Card,
     { name: "ingestions", title: "Ingestions", wide: true, dags, beside },
@@ -232,7 +234,7 @@ export function Ingestions({ state, dags }) {
         { title: "File", text: true, of: (one) => h("span", { title: `${one.file}\n${one.ingestion}` }, one.name) },
         { title: "Kind", text: true, of: (one) => one.kind },
         { title: "As of (UTC)", text: true, of: (one) => when(one.observed_at) },
-        { title: "Told (UTC)", text: true, of: (one) => when(one.registered_at) },
+        { title: "Registered (UTC)", text: true, of: (one) => when(one.registered_at) },
         { title: "Rows", of: (one) => count(one.file_rows) },
         { title: "Accepted", of: (one) => count(one.accepted) },
         { title: "Rejected", of: (one) => toned(one.rejected ? "warned" : "", count(one.rejected)) },
@@ -243,12 +245,12 @@ export function Ingestions({ state, dags }) {
 }
 
 export function Publications({ state, dags }) {
-  const back = (one) => (one.is_served ? "the served one" : `to go back to it: rebuild with publication ${one.publication}`);
+  const back = (one) => (one.is_served ? "currently served" : `to roll back: run rebuild with publication ${one.publication}`);
   return h(
     Card,
     { name: "publications", title: "Publications", wide: true, dags },
     h(Table, {
-      empty: "Nothing has been published yet: the nightly batch does that.",
+      empty: "No publication yet: the nightly batch makes the first one.",
       rows: state.publications,
       columns: [
         { title: "Number", text: true, of: (one) => h("span", { title: back(one) }, one.publication) },
@@ -267,16 +269,16 @@ export const Top = ({ state, problem, superset }) =>
     "header",
     { className: "top" },
     h("h1", null, "Tidemark"),
-    toned("quiet", state ? `as of ${clock(state.at)} UTC` : problem ? "" : "asking …"),
+    toned("quiet", state ? `as of ${clock(state.at)} UTC` : problem ? "" : "loading …"),
     h("nav", null, Object.entries(DASHBOARDS).map(([slug, name]) => h(Dashboard, { key: slug, superset, slug }, name))),
   );
 
 export function Problem({ problem, state }) {
-  const shown = state ? ` What is shown is of ${clock(state.at)} UTC.` : "";
+  const shown = state ? ` Showing the state as of ${clock(state.at)} UTC.` : "";
   return problem && h("p", { className: "problem", role: "alert" }, `${problem}.${shown}`);
 }
 
-// Where there is no state to be seen, the DAGs at least.
+// Shown instead of the parts while there is no state.
 export function Dags({ dags }) {
   const links = Object.entries(dags).map(([dag, id]) => h(Link, { key: dag, to: `/dags/${id}`, className: "act" }, dag));
   return h("section", { className: "card" }, h("header", null, h("h2", null, "DAGs"), h("nav", null, links)));

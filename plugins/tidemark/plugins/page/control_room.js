@@ -1,4 +1,4 @@
-// Page Tidemark: asks for the state every few seconds and draws it. Airflow gives React, the router and the colours.
+// Page Tidemark: fetches and renders the state every few seconds. React, the router and the colours are Airflow's.
 import { Alerts, Dags, Figures, Ingestions, Problem, Publications, Quarantine, Tides, Top, Verification, Work } from "./cards.js";
 
 const { createElement: h, useEffect, useState } = globalThis.React;
@@ -6,7 +6,7 @@ const PARTS = [Alerts, Figures, Tides, Work, Verification, Quarantine, Ingestion
 const [EVERY, DAGS_EVERY] = [3000, 60000]; // milliseconds
 const at = (path) => new URL(path, import.meta.url);
 
-// What `ask` answers, again and again while the page is seen; `undefined` is no news.
+// Polls `ask` while the page is visible and merges the answers; `undefined` means no change.
 function useAnswers(ask, every, first) {
   const [answer, setAnswer] = useState(first);
   useEffect(() => {
@@ -27,7 +27,7 @@ function useAnswers(ask, every, first) {
   return answer;
 }
 
-// With a problem the former state stays: old figures that say so are better than none.
+// With a problem the last state stays on the page, marked as old.
 async function askState(signal) {
   try {
     const response = await fetch(at("../state"), { signal });
@@ -36,14 +36,14 @@ async function askState(signal) {
       const { problem, superset, dag_ids } = await response.json();
       return { problem, superset, dag_ids };
     }
-    const meaning = { 401: "You are not logged in any more: load the page again", 403: "You may not see this" };
-    return { problem: meaning[response.status] ?? `Airflow answers ${response.status}` };
+    const meaning = { 401: "You are logged out: reload the page", 403: "You do not have access to this page" };
+    return { problem: meaning[response.status] ?? `Airflow answered ${response.status}` };
   } catch {
     return { problem: "Airflow does not answer" };
   }
 }
 
-// Ids of the DAGs that are there: only these are linked.
+// Ids of the existing DAGs; only these are linked.
 async function askDags(signal) {
   try {
     const response = await fetch(new URL("api/v2/dags?tags=tidemark&limit=100", document.baseURI), { signal });

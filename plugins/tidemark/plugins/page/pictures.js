@@ -1,15 +1,15 @@
-// The two pictures, as SVG.
-import { clock, count, share } from "./words.js";
+// The two diagrams, as SVG.
+import { clock, count, counted, share } from "./words.js";
 
 const { createElement: h } = globalThis.React;
 const MINUTES = 60;
-const [FLOOR, BUSY] = [150, 20]; // pixels: how high the highest bar is, and how high a whole minute of work
+const [FLOOR, BUSY] = [150, 20]; // pixels: the height of the highest bar, and of a fully busy minute
 
 const box = (className, from, to, y, height, title) =>
   to > from && h("rect", { className, x: `${from}%`, width: `${to - from}%`, y, height }, title && h("title", null, title));
 
-// A partition of the log from the first offset kept to its end: up to the tide mark the batch layer, then the stream, then what
-// nobody has served yet; underneath how far the raw history reaches.
+// A partition of the log from its earliest retained offset to its end: the batch layer up to the tide mark, then the stream, then
+// events not served yet. Below it, the extent of the raw history.
 export function Tide({ of }) {
   const length = Math.max(1, of.log_end - of.log_start);
   const at = (offset) => 100 * Math.min(1, Math.max(0, offset - of.log_start) / length);
@@ -29,7 +29,7 @@ export function Tide({ of }) {
   );
 }
 
-// Every minute of the hour before that moment, also those in which nothing was done.
+// Every minute of the hour before `now`, including idle ones.
 export function lastHour(rates, now) {
   const last = Math.floor(Date.parse(now) / 60000);
   const known = new Map(rates.map((one) => [Date.parse(one.minute) / 60000, one]));
@@ -41,16 +41,16 @@ export function lastHour(rates, now) {
 }
 
 const said = (one) =>
-  `${clock(one.minute).slice(0, 5)}: ${count(one.events)} events (${count(one.rejected)} rejected) in ` +
-  `${count(one.micro_batches)} micro-batches, busy ${share(one.busy_milliseconds, 60000)} of the minute`;
+  `${clock(one.minute).slice(0, 5)}: ${counted(one.events, "event")} (${count(one.rejected)} rejected) in ` +
+  `${counted(one.micro_batches, "micro-batch", "micro-batches")}, busy ${share(one.busy_milliseconds, 60000)} of the minute`;
 
-// Bars of the events in each minute, and below how much of it the stream was at work.
+// Bars of the events per minute, and below the share of each minute the stream was busy.
 export function Rates({ minutes }) {
   const most = Math.max(1, ...minutes.map((one) => one.events));
   const width = 100 / MINUTES;
   return h(
     "svg",
-    { className: "rates", role: "img", "aria-label": "events in each minute of the last hour, and how busy the stream was" },
+    { className: "rates", role: "img", "aria-label": "events per minute in the last hour, and how busy the stream was" },
     h("line", { className: "axis", x1: 0, x2: "100%", y1: FLOOR + 0.5, y2: FLOOR + 0.5 }),
     minutes.map((one, place) => {
       const [accepted, rejected] = [one.events - one.rejected, one.rejected].map((events) => (FLOOR * events) / most);
