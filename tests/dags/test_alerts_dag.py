@@ -137,10 +137,11 @@ class TestLooks:
         assert told.counts() == (0, 1)
 
 
-def test_a_webhook_as_the_uri_of_a_connection(bag: Any) -> None:
+def test_a_webhook_as_the_uri_of_a_connection() -> None:
     from airflow.sdk import Connection
 
-    address = bag.dags[Dag.ALERTS.id].get_task("look").python_callable.__globals__["address"]
+    from tidemark.dags.notifications import address
+
     for uri in ("https://hooks.example/services/T/B/X", "http://127.0.0.1:8065/hooks/x"):
         assert address(Connection.from_uri(uri, conn_id="x")) == uri
     assert address(Connection(conn_id="x", conn_type="generic", host="https://hooks.example/?a=b")) == "https://hooks.example/?a=b"

@@ -15,11 +15,11 @@ from support.parameters import assert_takes
 from support.places import Place
 from support.wording import Wording
 
+from tidemark.dags import batch_job
 from tidemark.serving import publications, verifications
 from tidemark.serving.status import state
 from tidemark.serving.verifications import Drifted, Held
 from tidemark.settings.airflow_names import Dag, Pool
-from tidemark.spark import job
 from tidemark.spark.batch import Batch
 
 TAKEN = {
@@ -68,11 +68,11 @@ def test_what_is_tried_again(bag: Any) -> None:
     from airflow.sdk import RetryAction
 
     policy = bag.dags[Dag.NIGHTLY_BATCH.id].get_task("publish").retry_policy
-    permanent_errors = (job.JobFailedPermanently("start again at cut"), Drifted("2 differences"))
+    permanent_errors = (batch_job.JobFailedPermanently("start again at cut"), Drifted("2 differences"))
     assert {policy.evaluate(error, 1, 3).action for error in permanent_errors} == {RetryAction.FAIL}
-    assert {policy.evaluate(error, 1, 3).action for error in (job.JobFailed("MongoDB is down"), OSError())} == {RetryAction.DEFAULT}
+    assert {policy.evaluate(error, 1, 3).action for error in (batch_job.JobFailed("MongoDB is down"), OSError())} == {RetryAction.DEFAULT}
     rebuilding = bag.dags[Dag.REBUILD.id].get_task("rebuild_from").retry_policy
-    assert rebuilding.evaluate(job.JobFailedPermanently("no publication 9"), 1, 3).action == RetryAction.FAIL
+    assert rebuilding.evaluate(batch_job.JobFailedPermanently("no publication 9"), 1, 3).action == RetryAction.FAIL
 
 
 @pytest.mark.airflow

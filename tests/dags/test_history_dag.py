@@ -9,10 +9,10 @@ from support.airflow_home import run
 from support.parameters import assert_takes
 from support.places import Place
 
+from tidemark.dags import batch_job
 from tidemark.ingest import topics, watch
 from tidemark.serving.history import NoDay, NotOver
 from tidemark.settings.airflow_names import Dag, Pool
-from tidemark.spark import job
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ def test_what_is_tried_again(dag: Any) -> None:
     from airflow.sdk import RetryAction
 
     policy = dag.get_task("compute").retry_policy
-    permanent_errors = (job.JobFailedPermanently("no such layer"), NotOver("today"), NoDay("none"))
+    permanent_errors = (batch_job.JobFailedPermanently("no such layer"), NotOver("today"), NoDay("none"))
     assert {policy.evaluate(error, 1, 3).action for error in permanent_errors} == {RetryAction.FAIL}
-    assert {policy.evaluate(error, 1, 3).action for error in (job.JobFailed("MongoDB is down"), OSError())} == {RetryAction.DEFAULT}
+    assert {policy.evaluate(error, 1, 3).action for error in (batch_job.JobFailed("MongoDB is down"), OSError())} == {RetryAction.DEFAULT}
 
 
 @pytest.mark.airflow

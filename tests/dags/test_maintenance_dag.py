@@ -16,11 +16,11 @@ from support.load import updates
 from support.places import Place
 from support.wording import Wording
 
-from tidemark.dags import housekeeping
+from tidemark import housekeeping
+from tidemark.dags import batch_job
 from tidemark.serving import schema
 from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag, Pool
-from tidemark.spark import job
 
 NOW = datetime(2024, 3, 10, 5, tzinfo=UTC)
 
@@ -66,7 +66,7 @@ def test_what_is_tried_again(bag: Any) -> None:
     from airflow.sdk import RetryAction
 
     policy = bag.dags[Dag.MAINTENANCE.id].get_task("collections").retry_policy
-    permanent_errors = (job.JobFailedPermanently("no"), schema.Differs("view report_cube differs"))
+    permanent_errors = (batch_job.JobFailedPermanently("no"), schema.Differs("view report_cube differs"))
     assert {policy.evaluate(error, 1, 3).action for error in permanent_errors} == {RetryAction.FAIL}
     assert policy.evaluate(housekeeping.NotCleaned("the database is locked"), 1, 3).action == RetryAction.DEFAULT
 
@@ -76,7 +76,7 @@ def test_what_is_tried_again(bag: Any) -> None:
 @pytest.mark.usefixtures("database")
 def test_a_run(connected: Place, tmp_path: Path, wording: Wording) -> None:
     connected.send(updates(Random(141), 60, keys=10))
-    job.run("land")
+    batch_job.run("land")
     old = settings().jobs / "killed" / "result"
     old.parent.mkdir(parents=True)
     old.touch()

@@ -17,9 +17,9 @@ PARTS = ("src", "ingest", "spark", "dags", "plugins")
 
 # Who touches the environment by other ways than the class Settings: where Java is, what children get, and what PySpark's workers need.
 OTHERS = {
-    "dags/tidemark/dags/housekeeping.py",
     "spark/tidemark/spark/class_archive.py",
     "spark/tidemark/spark/session.py",
+    "src/tidemark/housekeeping/__init__.py",
     "src/tidemark/local/programs.py",
     "src/tidemark/settings/__init__.py",
 }

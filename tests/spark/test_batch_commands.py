@@ -19,9 +19,10 @@ from support.places import Place
 from support.wording import Wording
 
 from tidemark.catalog.rules import RULES
+from tidemark.dags import batch_job
 from tidemark.local import processes
 from tidemark.serving import ledger, publications
-from tidemark.spark import batch, job
+from tidemark.spark import batch
 
 pytestmark = pytest.mark.servers
 
@@ -34,15 +35,15 @@ def test_what_would_come_again_and_what_may_pass(
     place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, wording: Wording
 ) -> None:
     with setting(database="not_prepared"):
-        assert batch.main(["cut"]) == job.FAILED_PERMANENTLY
+        assert batch.main(["cut"]) == batch_job.FAILED_PERMANENTLY
     wording.check(last_line(caplog), "not prepared")
-    assert batch.main(["cut"]) == job.FAILED_PERMANENTLY
+    assert batch.main(["cut"]) == batch_job.FAILED_PERMANENTLY
     wording.check(last_line(caplog), "no stream")
-    assert batch.main(["publish", "9"]) == job.FAILED_PERMANENTLY
+    assert batch.main(["publish", "9"]) == batch_job.FAILED_PERMANENTLY
     wording.check(last_line(caplog), "no publication")
     ledger.start_generation(place.database, RULES.fingerprint(), {})
     assert batch.main(["cut"]) == 0
-    assert batch.main(["publish", "1"]) == job.FAILED_PERMANENTLY
+    assert batch.main(["publish", "1"]) == batch_job.FAILED_PERMANENTLY
     wording.check(last_line(caplog), "not verified")
     monkeypatch.setattr(publications, "cut", lambda *_: 1 / 0)
     assert batch.main(["cut"]) == batch.FAILED
@@ -57,18 +58,18 @@ def test_one_command_at_a_time(place: Place, caplog: pytest.LogCaptureFixture, m
 
 
 def test_a_job_is_a_process_whose_result_and_last_line_come_back(place: Place, caplog: pytest.LogCaptureFixture, wording: Wording) -> None:
-    assert job.run("publications").split()[:2] == ["0", "served"]
-    with pytest.raises(job.JobFailedPermanently) as refused:
-        job.run("cut")
+    assert batch_job.run("publications").split()[:2] == ["0", "served"]
+    with pytest.raises(batch_job.JobFailedPermanently) as refused:
+        batch_job.run("cut")
     wording.check(str(refused.value), "failed for good")
     ledger.start_generation(place.database, RULES.fingerprint(), {})
     caplog.set_level("INFO")
     caplog.clear()  # it may have caught some already: Airflow, once imported, changes how this process logs
-    assert job.run("cut") == 1
+    assert batch_job.run("cut") == 1
     (line,) = [line for line in caplog.messages if "is cut at" in line]
     wording.check(line.partition(" INFO ")[2], "a line of its log")
-    with setting(mongodb_url="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100"), pytest.raises(job.JobFailed) as failed:
-        job.run("cut")
+    with setting(mongodb_url="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100"), pytest.raises(batch_job.JobFailed) as failed:
+        batch_job.run("cut")
     assert str(failed.value).startswith("cut: ")
     assert "127.0.0.1" in str(failed.value)
 
@@ -77,7 +78,7 @@ def test_a_job_dies_with_whoever_runs_it(place: Place, tmp_path: Path) -> None:
     """kill -9, which nobody can answer: neither Python nor its JVM goes on."""
     place.send(updates(Random(111), 10, keys=5))
     mark = {"TIDEMARK_TEST_JOB": str(tmp_path)}
-    command = [sys.executable, "-c", "from tidemark.spark import job; job.run('land')"]
+    command = [sys.executable, "-c", "from tidemark.dags import batch_job; batch_job.run('land')"]
     environment = {**os.environ, **mark}
     parent = subprocess.Popen(command, env=environment, start_new_session=True)
     wait_for(lambda: len(processes.marked(mark)) >= 3, 90)  # itself, the job, its JVM

@@ -18,12 +18,11 @@ from __future__ import annotations
 from airflow.sdk import CronPartitionTimetable, Param, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from tidemark.dags import policy
+from tidemark.dags import batch_job, policy
 from tidemark.dags.dashboards import Dashboard, add_dashboard_links
 from tidemark.dags.mongodb import connected
 from tidemark.serving import history as days
 from tidemark.settings.airflow_names import Dag, Pool
-from tidemark.spark import job
 
 DAY = {"type": ["null", "string"], "format": "date"}
 PARAMETERS = {
@@ -39,7 +38,7 @@ PARAMETERS = {
 
 
 @dag(
-    **policy.of("batch", permanent_errors=[job.JobFailedPermanently, days.NotOver, days.NoDay]),
+    **policy.of("batch", permanent_errors=[batch_job.JobFailedPermanently, days.NotOver, days.NoDay]),
     dag_id=Dag.HISTORY.id,
     schedule=CronPartitionTimetable("0 3 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
     # No start_date: a new installation would start yesterday's run at once, while it ingests its first files.
@@ -59,11 +58,11 @@ def history() -> None:
 
     @task(pool=Pool.SPARK.id)
     def land() -> None:
-        job.run("land")
+        batch_job.run("land")
 
     @task(pool=Pool.SPARK.id)
     def compute(asked: list[str]) -> dict:
-        return job.run("history", *asked)
+        return batch_job.run("history", *asked)
 
     asked = ask()
     computed = compute(asked)

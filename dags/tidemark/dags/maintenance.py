@@ -19,12 +19,12 @@ from datetime import timedelta
 from airflow.sdk import CronTriggerTimetable, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from tidemark.dags import housekeeping, policy
+from tidemark import housekeeping
+from tidemark.dags import batch_job, policy
 from tidemark.dags.mongodb import connected
 from tidemark.serving import schema, sizes
 from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag, Pool
-from tidemark.spark import job
 
 
 def require_ours() -> None:
@@ -33,7 +33,7 @@ def require_ours() -> None:
 
 
 @dag(
-    **policy.of("operations", permanent_errors=[job.JobFailedPermanently, schema.Differs]),
+    **policy.of("operations", permanent_errors=[batch_job.JobFailedPermanently, schema.Differs]),
     dag_id=Dag.MAINTENANCE.id,
     schedule=CronTriggerTimetable("0 5 * * 0", timezone="UTC"),
     max_active_runs=1,
@@ -42,7 +42,7 @@ def require_ours() -> None:
 def maintenance() -> None:
     @task(pool=Pool.SPARK.id)
     def raw_history() -> dict:
-        return job.run("maintain")
+        return batch_job.run("maintain")
 
     @task
     def measure(lake: dict, dag_run) -> list[str]:

@@ -17,13 +17,12 @@ from __future__ import annotations
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import CronTriggerTimetable, Param, dag, task
 
-from tidemark.dags import policy
+from tidemark.dags import batch_job, policy
 from tidemark.dags.dashboards import Dashboard, add_dashboard_links
 from tidemark.dags.mongodb import connected
 from tidemark.serving import verifications
 from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag, Pool
-from tidemark.spark import job
 
 PARAMETERS = {
     "mode": Param(
@@ -52,7 +51,7 @@ PARAMETERS = {
 
 @dag(
     # Served reports have priority over the history.
-    **policy.of("batch", permanent_errors=[job.JobFailedPermanently, verifications.Drifted], priority_weight=10),
+    **policy.of("batch", permanent_errors=[batch_job.JobFailedPermanently, verifications.Drifted], priority_weight=10),
     dag_id=Dag.NIGHTLY_BATCH.id,
     schedule=CronTriggerTimetable("0 2 * * *", timezone="UTC"),
     max_active_runs=1,
@@ -62,19 +61,19 @@ PARAMETERS = {
 def nightly_batch() -> None:
     @task(pool=Pool.SPARK.id, inlets=[policy.PRODUCTS])
     def land() -> None:
-        job.run("land")
+        batch_job.run("land")
 
     @task(pool=Pool.SPARK.id)
     def cut() -> int:
-        return job.run("cut")
+        return batch_job.run("cut")
 
     @task(pool=Pool.SPARK.id)
     def recompute(number: int, params: dict) -> None:
-        job.run("recompute", number, "--mode", params["mode"])
+        batch_job.run("recompute", number, "--mode", params["mode"])
 
     @task(pool=Pool.SPARK.id)
     def verify(number: int) -> dict:
-        return job.run("verify", number)
+        return batch_job.run("verify", number)
 
     @task.branch
     def decide(number: int, params: dict) -> str:
@@ -84,7 +83,7 @@ def nightly_batch() -> None:
 
     @task(pool=Pool.SPARK.id, outlets=[policy.REPORTS], trigger_rule="none_failed_min_one_success")
     def publish(number: int, params: dict) -> None:
-        job.run("publish", number, "--keep", params["keep"] or settings().keep_publications)
+        batch_job.run("publish", number, "--keep", params["keep"] or settings().keep_publications)
 
     approve = ApprovalOperator(
         task_id="approve",

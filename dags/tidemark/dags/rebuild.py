@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from airflow.sdk import Param, dag, task
 
-from tidemark.dags import policy
+from tidemark.dags import batch_job, policy
 from tidemark.dags.choices import NotChosen, chosen
 from tidemark.dags.dashboards import Dashboard, add_dashboard_links
 from tidemark.settings.airflow_names import Dag, Pool
-from tidemark.spark import job
 
 PUBLICATION = {
     "type": ["null", "integer"],
@@ -27,7 +26,7 @@ PUBLICATION = {
 
 
 @dag(
-    **policy.of("batch", permanent_errors=[job.JobFailedPermanently, NotChosen]),
+    **policy.of("batch", permanent_errors=[batch_job.JobFailedPermanently, NotChosen]),
     dag_id=Dag.REBUILD.id,
     schedule=None,
     max_active_runs=1,
@@ -37,11 +36,11 @@ PUBLICATION = {
 def rebuild() -> None:
     @task
     def publications() -> str:
-        return job.run("publications")
+        return batch_job.run("publications")
 
     @task(pool=Pool.SPARK.id, outlets=[policy.REPORTS])
     def rebuild_from(publication: int) -> None:
-        job.run("rebuild", publication)
+        batch_job.run("rebuild", publication)
 
     one = chosen("publication", publications(), "Which publication should be served?", **PUBLICATION)
     add_dashboard_links(rebuild_from(one), Dashboard.CATALOG, Dashboard.PIPELINE)

@@ -15,12 +15,11 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Param, dag, task
 
-from tidemark.dags import policy
+from tidemark.dags import batch_job, policy
 from tidemark.dags.choices import NotChosen, chosen
 from tidemark.dags.mongodb import connected
 from tidemark.serving import control, withdrawals
 from tidemark.settings.airflow_names import Dag, Pool
-from tidemark.spark import job
 
 PATIENCE_SECONDS = 900
 
@@ -44,7 +43,7 @@ TO_ITS_END = {"wait_for_completion": True, "deferrable": True, "poke_interval": 
 
 
 @dag(
-    **policy.of("operations", permanent_errors=[job.JobFailedPermanently, control.NotDone, withdrawals.NoIngestion, NotChosen]),
+    **policy.of("operations", permanent_errors=[batch_job.JobFailedPermanently, control.NotDone, withdrawals.NoIngestion, NotChosen]),
     dag_id=Dag.WITHDRAW.id,
     schedule=None,
     max_active_runs=1,
@@ -59,7 +58,7 @@ def withdraw() -> None:
 
     @task(pool=Pool.SPARK.id)
     def impact(ingestion: str, params: dict) -> str:
-        return job.run("impact", ingestion, *(["--take-back"] if params["take_back"] else []))
+        return batch_job.run("impact", ingestion, *(["--take-back"] if params["take_back"] else []))
 
     @task.branch
     def held(params: dict) -> str:

@@ -1,7 +1,4 @@
-"""Cleans up what Airflow never deletes by itself (records and logs), and files left behind by killed processes.
-
-This file is not a DAG (it is listed in .airflowignore).
-"""
+"""Cleans up what Airflow never deletes by itself (records and logs), and files left behind by killed processes."""
 
 from __future__ import annotations
 
