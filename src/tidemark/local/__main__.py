@@ -220,8 +220,8 @@ def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         ingesting.add_argument(
             "--columns", type=columns_argument, help="columns that have other names in the files: price=Price,title=Name"
         )
-        ingesting.add_argument("--rows", type=_count, default=20_000, help="products of a generated catalog (default %(default)s)")
-        ingesting.add_argument("--days", type=_count, default=3, help="days of a generated catalog (default %(default)s)")
+        ingesting.add_argument("--rows", type=_count, default=20_000, help="products in a generated catalog (default %(default)s)")
+        ingesting.add_argument("--days", type=_count, default=3, help="days in a generated catalog (default %(default)s)")
         ingesting.set_defaults(act=act)
         if act is run:
             ingesting.add_argument(

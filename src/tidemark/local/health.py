@@ -68,7 +68,8 @@ def mongodb() -> Health:
             prepared = database_of(client).state.find_one({"_id": "ledger"}) is not None
     except PyMongoError as error:
         return Health(False, url, f"does not answer: {brief(error)}")
-    return Health(prepared, url, "" if prepared else "not prepared yet")
+    unprepared = f"database {settings().database} is not prepared: run `python -m tidemark.serving.schema`"
+    return Health(prepared, url, "" if prepared else unprepared)
 
 
 def airflow(*needed: str) -> Health:

@@ -32,7 +32,7 @@ from tidemark.settings.airflow_names import Dag
 START_SECONDS = 600.0
 LOOK_EVERY_SECONDS = 0.5  # interval of health checks while servers start
 SILENCE_SECONDS = 180.0  # how long Airflow's API may be unreachable during a run
-FIRST_DAY = date(2024, 1, 1)  # of generated catalogs
+FIRST_DAY = date(2024, 1, 1)  # first day of a generated catalog
 SEED = 1
 SHOWING = ("superset",)  # takes long to start, and ingestion does not need it
 CATALOG = "/superset/dashboard/tidemark-catalog/"  # path of dashboard Catalog
