@@ -4,22 +4,22 @@
 VENV ?= .venv
 export VENV
 PY := $(VENV)/bin/python
-# The connector's own targets, with the stack's Superset and MongoDB.
+# Runs the connector's own targets with the stack's Superset and MongoDB.
 CONNECTOR = $(MAKE) --no-print-directory -C superset/connector PY=$(abspath $(VENV))/superset/bin/python \
 	MONGOPIPE_MONGOD=$$($(PY) -c 'from tidemark.local.programs import mongod; print(mongod())')
 ROWS ?= 20000
 DAYS ?= 3
 
-help: ## Show this
+help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\nSettings are environment variables (TIDEMARK_...): see README.md.\n'
+	@printf '\nSettings are environment variables (TIDEMARK_...): see docs/settings.md.\n'
 
 CATALOG = --products "$(PRODUCTS)" --categories "$(CATEGORIES)" --observed-at "$(OBSERVED_AT)" --columns "$(COLUMNS)" --rows $(ROWS) --days $(DAYS)
 
-run: $(VENV)/.run-ready ## Start everything, ingest a catalog, show the reports (PRODUCTS= CATEGORIES= OBSERVED_AT= COLUMNS=, or ROWS= DAYS=; BATCH=no: no nightly run)
+run: $(VENV)/.run-ready ## Start everything, ingest a catalog, print the reports (PRODUCTS= CATEGORIES= OBSERVED_AT= COLUMNS=, or ROWS= DAYS=; BATCH=no: no nightly batch)
 	@$(PY) -m tidemark.local run $(CATALOG) --batch $(or $(BATCH),yes)
 
-dry-run: $(VENV)/.run-ready ## Show what make run of the same would change, and send nothing
+dry-run: $(VENV)/.run-ready ## Show what make run with the same arguments would change; send nothing
 	@$(PY) -m tidemark.local dry-run $(CATALOG)
 
 start: $(VENV)/.run-ready ## Start everything
@@ -31,58 +31,58 @@ status: $(VENV)/.run-ready ## Show health, lag and rows
 stop: $(VENV)/.run-ready ## Stop everything that make run started
 	@$(PY) -m tidemark.local stop
 
-peek: $(VENV)/.run-ready ## Show the last events in Kafka and what validation says of each (KIND=product|category COUNT=5)
+peek: $(VENV)/.run-ready ## Show the last events in Kafka with their validation results (KIND=product|category COUNT=5)
 	@$(PY) -m tidemark.ingest.peek $(or $(KIND),product) --count $(or $(COUNT),5)
 
-pause: $(VENV)/.run-ready ## Stop the stream until make resume, when it has served what is there (REASON=)
+pause: $(VENV)/.run-ready ## Pause the stream once it has served all current events (REASON=)
 	@$(PY) -m tidemark.serving.control pause --reason "$(REASON)"
 
-resume: $(VENV)/.run-ready ## Let the paused stream go on where it was
+resume: $(VENV)/.run-ready ## Resume the paused stream
 	@$(PY) -m tidemark.serving.control resume
 
-restart: $(VENV)/.run-ready ## Start the stream anew, with the code as it is
+restart: $(VENV)/.run-ready ## Restart the stream with the current code
 	@$(PY) -m tidemark.serving.control restart
 
-superset-import: $(VENV)/.run-ready ## Bring the files of superset/assets to Superset again, over what has been changed there
+superset-import: $(VENV)/.run-ready ## Import superset/assets into Superset, overwriting changes made there
 	@$(PY) -m tidemark.local dashboards import --overwrite
 
-superset-export: $(VENV)/.run-ready ## Write the dashboards as they are in Superset to the files of superset/assets
+superset-export: $(VENV)/.run-ready ## Export the dashboards from Superset to superset/assets
 	@$(PY) -m tidemark.local dashboards export
 
-logs: $(VENV)/.run-ready ## Follow the logs (PROGRAM=speed for one)
+logs: $(VENV)/.run-ready ## Follow the logs of all programs (PROGRAM=speed for one)
 	@$(PY) -m tidemark.local logs --follow $(PROGRAM)
 
 clean: $(VENV)/.run-ready ## Stop everything and delete all state: topics, database, logs
 	@$(PY) -m tidemark.local stop
 	@$(PY) -m tidemark.local clean
 
-test: check ## Test what a change can break, on real servers (about twenty minutes)
+test: check ## Run the tests, on real servers (about twenty minutes)
 	@$(PY) tests/run_all.py
 
-soak: $(VENV)/.dev-ready ## The long forms of the proofs (three hours; ONLY="containers kills" for some, LIST=yes says which there are)
+soak: $(VENV)/.dev-ready ## Run the long proofs (three hours; ONLY="containers kills" for some, LIST=yes lists them)
 	@$(PY) tests/soak.py $(ONLY) $(if $(LIST),--list)
 
-connector: $(VENV)/.dev-ready ## The connector's own targets (TARGETS="test fuzz")
+connector: $(VENV)/.dev-ready ## Run targets of the connector (TARGETS="test fuzz")
 	@$(CONNECTOR) $(TARGETS)
 
-check: $(VENV)/.dev-ready ## Format, lint, types, import contracts
+check: $(VENV)/.dev-ready ## Check format, lint, types and import contracts
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --config pyproject.toml --no-logo
 
-wording: $(VENV)/.dev-ready ## Write what people read to tests/wording, as it is now (TESTS=tests/ingest for a part); look at the difference
+wording: $(VENV)/.dev-ready ## Update the golden texts in tests/wording (TESTS=tests/ingest for a part); review the diff
 	$(PY) -m pytest --update-wording -m "not soak" -q $(or $(TESTS),tests)
 
 format: $(VENV)/.dev-ready ## Format the code
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-bench: $(VENV)/.dev-ready ## Measure everything side by side with others (ONLY="freshness" for one)
+bench: $(VENV)/.dev-ready ## Run the benchmarks against alternatives (ONLY="freshness" for one)
 	@$(PY) -m bench $(ONLY)
 	@[ -n "$(ONLY)" ] || $(CONNECTOR) bench
 
-lock: $(VENV)/.dev-ready ## Resolve requirements*.txt and the jars anew
+lock: $(VENV)/.dev-ready ## Update the lock files of requirements*.txt and the jars
 	@for of in requirements requirements-dev requirements-setup superset/requirements superset/requirements-dev; do \
 		$(VENV)/bin/uv pip compile $$of.txt --quiet --python-version 3.11 --generate-hashes -o $$of.lock || exit; \
 	done

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Brings the environment: prerequisites checked first, then Python packages by hash, Kafka's and Spark's jars by hash,
-# an archive of Spark's classes.
+# Sets up the environment: checks the prerequisites, then installs Python packages and Kafka's and Spark's jars, all verified by hash,
+# and makes an archive of Spark's classes.
 # Usage: sh setup.sh run|dev   (dev adds what `make check` and `make test` need)
-# Images are made by parts of run: packages, project, jars and classes, or superset.
+# Images are built with single parts of run: packages, project, jars and classes, or superset.
 set -eu
 cd "$(dirname "$0")"
 VENV=${VENV:-.venv}
@@ -10,7 +10,7 @@ MINIMUM_DISK_MB=6000
 MINIMUM_MEMORY_MB=6000
 
 fail() {
-    printf '\n%s\n' "Tidemark cannot be set up here: $1" >&2
+    printf '\n%s\n' "Set-up failed: $1" >&2
     exit 1
 }
 
@@ -18,7 +18,7 @@ step() {
     printf '%s\n' "==> $1"
 }
 
-# Runs a command in one line: what it said last, and for how long it has run. All it has said where it fails.
+# Runs a command and shows one line: the seconds so far and the last line of its output. If it fails, prints its whole output.
 in_a_line() {
     SAID=$(mktemp)
     STARTED=$(date +%s)
@@ -35,12 +35,12 @@ in_a_line() {
     trap - INT TERM
     [ "$STATUS" -eq 0 ] || cat "$SAID" >&2
     rm -f "$SAID"
-    [ "$STATUS" -eq 0 ] || fail "$1 has ended with status $STATUS; what it said stands above."
+    [ "$STATUS" -eq 0 ] || fail "$1 exited with status $STATUS; its output is above."
     printf '    done after %d s\n' "$(($(date +%s) - STARTED))"
 }
 
-[ "$(uname -s)" = Linux ] || fail "it needs Linux, this is $(uname -s). On another system use docker compose."
-[ "$(uname -m)" = x86_64 ] || [ -n "${TIDEMARK_MONGODB_URL:-}" ] || fail "its MongoDB is for x86-64, this is $(uname -m). Set TIDEMARK_MONGODB_URL to a replica set of yours."
+[ "$(uname -s)" = Linux ] || fail "this is $(uname -s), but Tidemark requires Linux. On other systems use docker compose."
+[ "$(uname -m)" = x86_64 ] || [ -n "${TIDEMARK_MONGODB_URL:-}" ] || fail "this is $(uname -m), but the bundled MongoDB requires x86-64. Set TIDEMARK_MONGODB_URL to an existing replica set."
 
 PYTHON=${PYTHON:-}
 if [ -z "$PYTHON" ]; then
@@ -51,30 +51,30 @@ if [ -z "$PYTHON" ]; then
         fi
     done
 fi
-[ -n "$PYTHON" ] || fail "there is no Python 3.11. Install it (apt install python3.11 python3.11-venv), or name it: make PYTHON=/path/to/python3.11"
+[ -n "$PYTHON" ] || fail "Python 3.11 was not found. Install it (apt install python3.11 python3.11-venv), or give its path: make PYTHON=/path/to/python3.11"
 "$PYTHON" -c 'import venv, ensurepip' 2>/dev/null || fail "$PYTHON has no venv module. Install it (apt install python3.11-venv)."
 
 if [ "$1" != superset ]; then
     JAVA=java
     [ -z "${JAVA_HOME:-}" ] || JAVA=$JAVA_HOME/bin/java
-    command -v "$JAVA" >/dev/null 2>&1 || fail "there is no Java. Install Java 17 or newer (apt install openjdk-17-jre-headless), or set JAVA_HOME."
+    command -v "$JAVA" >/dev/null 2>&1 || fail "Java was not found. Install Java 17 or newer (apt install openjdk-17-jre-headless), or set JAVA_HOME."
     VERSION=$("$JAVA" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -1)
-    [ "${VERSION:-0}" -ge 17 ] || fail "$JAVA is version ${VERSION:-unknown}. Spark needs Java 17 or newer: install it, or set JAVA_HOME."
+    [ "${VERSION:-0}" -ge 17 ] || fail "$JAVA is version ${VERSION:-unknown}, but Spark requires Java 17 or newer. Install it, or set JAVA_HOME."
 fi
 
 FREE=$(df -Pm . | awk 'NR == 2 {print $4}')
-[ -x "$VENV/bin/python" ] || [ "$FREE" -ge "$MINIMUM_DISK_MB" ] || fail "$FREE MB of disk are free here, it needs $MINIMUM_DISK_MB."
+[ -x "$VENV/bin/python" ] || [ "$FREE" -ge "$MINIMUM_DISK_MB" ] || fail "this disk has $FREE MB free, $MINIMUM_DISK_MB MB are needed. Free some space."
 MEMORY=$(awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo)
-[ "$MEMORY" -ge "$MINIMUM_MEMORY_MB" ] || fail "the machine has $MEMORY MB of memory, it needs $MINIMUM_MEMORY_MB."
+[ "$MEMORY" -ge "$MINIMUM_MEMORY_MB" ] || fail "this machine has $MEMORY MB of memory, $MINIMUM_MEMORY_MB MB are needed."
 
 if [ ! -x "$VENV/bin/python" ]; then
-    step "making the environment $VENV"
+    step "creating the Python environment $VENV"
     "$PYTHON" -m venv "$VENV"
 fi
 if [ ! -x "$VENV/bin/uv" ]; then
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-setup.lock
 fi
-install() { # an environment's python and a lock file
+install() { # arguments: the Python of an environment, a lock file
     in_a_line "$VENV/bin/uv" pip install --python "$1" --require-hashes --compile-bytecode -r "$2"
 }
 
@@ -89,17 +89,17 @@ project() {
     "$VENV/bin/uv" pip install --quiet --python "$VENV/bin/python" --no-deps --no-build-isolation --editable .
 }
 superset() {
-    step "installing Superset's, which has an environment of its own (a minute or two the first time)"
+    step "installing Superset in its own environment (a minute or two the first time)"
     [ -x "$SUPERSET/bin/python" ] || "$PYTHON" -m venv --without-pip "$SUPERSET"
     install "$SUPERSET/bin/python" superset/requirements.lock
     "$VENV/bin/uv" pip install --quiet --python "$SUPERSET/bin/python" --no-deps --no-build-isolation --editable superset/connector
 }
 jars() {
-    step "checking Kafka's and Spark's jars (fetched the first time)"
+    step "checking Kafka's and Spark's jars (downloaded the first time)"
     in_a_line "$VENV/bin/python" -m tidemark.local.jars
 }
 classes() {
-    step "having Java learn Spark's classes (half a minute), so that every job starts sooner"
+    step "archiving Spark's classes (half a minute), so that every job starts faster"
     "$VENV/bin/python" -m tidemark.spark.class_archive
 }
 case $1 in
@@ -114,7 +114,7 @@ run)
     classes
     ;;
 dev)
-    step "installing what checks and tests need"
+    step "installing packages for checks and tests"
     install "$VENV/bin/python" requirements-dev.lock
     install "$SUPERSET/bin/python" superset/requirements-dev.lock
     ;;

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Becomes a Redis that keeps nothing on disk and drops the oldest answers. REDIS_PASSWORD, REDIS_ADDRESS and REDIS_PORT are the environment's.
+# Starts Redis as a cache without persistence, with LRU eviction. Options: REDIS_PASSWORD, REDIS_ADDRESS and REDIS_PORT.
 set -eu
 : "${REDIS_PASSWORD:?set it to a secret}"
 exec redis-server - <<END

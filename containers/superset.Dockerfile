@@ -1,5 +1,5 @@
-# Superset with the connector, in its own environment: it needs another SQLAlchemy than Airflow.
-# Installed by the script and the hashed lock that `make run` uses. Build it from the checkout's folder.
+# Superset with the connector, in its own environment, because it needs another version of SQLAlchemy than Airflow.
+# Installed by the same script and hashed lock file as `make run`. Build it from the root of the checkout.
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /opt/tidemark
 COPY requirements-setup.lock ./

@@ -1,7 +1,7 @@
 # Everything but Superset: ingestion, the stream, the batch layer, Airflow, Kafka's broker, Spark's master and workers.
-# Installed by the script and the hashed locks that `make run` uses. Build it from the checkout's folder.
+# Installed by the same script and hashed lock files as `make run`. Build it from the root of the checkout.
 FROM python:3.11-slim-bookworm AS base
-# Spark's scripts and the batch jobs want ps.
+# Spark's scripts and the batch jobs use ps.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends openjdk-17-jre-headless procps \

@@ -152,7 +152,7 @@ def test_what_is_posted_to_the_api_is_served(running: Containers) -> None:
 def test_a_backup_that_is_not_whole_is_refused(running: Containers) -> None:
     folder = running.volume("./backups")
     (folder / "unfinished").mkdir()
-    assert "no finished backup" in running.run("backup", "restore", "/backups/unfinished").stdout
+    assert "no complete backup" in running.run("backup", "restore", "/backups/unfinished").stdout
     (folder / "first" / "mongodb" / "product.bson").write_bytes(b"")
     said = running.run("backup", "restore", "/backups/first")
     assert (said.returncode, "such as mongodb/product.bson" in said.stdout) == (1, True)

@@ -17,7 +17,7 @@ def test_stop_leaves_nothing_running_and_start_finds_everything_again(stack: Sta
     before, ends = stack.served_reports(), stack.log_ends()
     assert "stopped" in stack.local("stop")
     assert processes.marked(marks()) == []
-    assert stack.local("status", status=1).strip() == "The stack is not running: make run"
+    assert stack.local("status", status=1).strip() == "The stack is not running: start it with make run"
     assert "nothing was running" in stack.local("stop")
     stack.local("start")
     assert stack.served_reports() == before

@@ -113,7 +113,7 @@ def test_a_dry_run_sends_nothing(stack: Stack) -> None:
     given = ("--products", str(archive), "--categories", str(archive), "--observed-at", "2024-08-03", "--columns", "asin=code")
     ends, before = stack.log_ends(), stack.served_reports()
     said = stack.local("dry-run", *given)
-    for word in ("rows in 2 files", "Products: ", "Largest changes by category", "Nothing has been sent"):
+    for word in ("rows in 2 files", "Products: ", "Largest changes by category", "Nothing was sent"):
         assert word in said
     (run,) = (one for one in stack.runs() if one["conf"].get("dry_run"))
     assert stack.states(run["dag_run_id"]) == NOTHING_SENT
@@ -160,7 +160,7 @@ def test_a_run_goes_on_without_whoever_started_it(stack: Stack) -> None:
         assert running.stdout is not None
         page = next(line.strip() for line in running.stdout if "/runs/" in line)
         running.send_signal(signal.SIGINT)
-        assert "interrupted; what was started runs on" in running.stdout.read()
+        assert "interrupted; started programs keep running" in running.stdout.read()
         assert running.wait(60) == 1
     assert stack.end_of(page.rpartition("/")[2]) == "success"
     stack.took("2024-08-02", products=[products])

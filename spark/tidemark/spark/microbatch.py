@@ -22,6 +22,7 @@ from pyspark.sql import functions as F
 from tidemark.catalog.cube import MEASURES, Cell
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.versions import CategoryVersion
+from tidemark.catalog.words import counted
 from tidemark.serving import ledger, offsets
 from tidemark.serving.database import Document
 from tidemark.serving.ledger import Category, Fenced, Ledger, MicroBatch, Tag
@@ -92,8 +93,8 @@ class MicroBatches:
         metrics.committed(seen["events"], seen["rejected"], seconds)
         self.work = self.work.plus(Work(1, seen["events"], seen["rejected"], round(seconds * 1000)))
         log.info(
-            "micro-batch %d of generation %d: %d events (%d rejected) in %.2f s, %.0f/s, %s behind",
-            number, self.ledger.generation, seen["events"], seen["rejected"], seconds, seen["events"] / seconds,
+            "micro-batch %d of generation %d: %s (%d rejected) in %.2f s, %.0f/s, %s behind",
+            number, self.ledger.generation, counted(seen["events"], "event"), seen["rejected"], seconds, seen["events"] / seconds,
             "unknown" if progress["behind"] is None else progress["behind"],
         )  # fmt: skip
 

@@ -19,7 +19,7 @@ class TideMark(Mapping[TopicPartition, int]):
     def __init__(self, offsets: Mapping[TopicPartition, int] | None = None) -> None:
         self._offsets = {TopicPartition(*key): offset for key, offset in sorted((offsets or {}).items()) if offset}
         if any(offset < 0 for offset in self._offsets.values()):
-            raise ValueError(f"a tide mark has no negative offsets: {self._offsets}")
+            raise ValueError(f"a tide mark must not have negative offsets: {self}")
 
     def __getitem__(self, key: TopicPartition) -> int:
         return self._offsets.get(key, 0)

@@ -1,1 +1,1 @@
-"""The embedded stack: what starts Kafka, MongoDB, the speed layer, the API and Airflow on one machine."""
+"""The local stack: Kafka, MongoDB, the speed layer, the API, Airflow and Superset on one machine."""

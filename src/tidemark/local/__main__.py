@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tidemark.catalog.words import counted
 from tidemark.ingest.layouts import columns_argument
 from tidemark.local import health, job, stack
 from tidemark.local.programs import base_environment, known_accounts, superset_environment, superset_module
@@ -30,8 +31,8 @@ from tidemark.serving.database import connect, database_of
 from tidemark.serving.status import state
 from tidemark.settings import describe_errors, settings
 
-TAIL_BYTES = 4_000  # of each log
-WIDTH = 110  # columns, where output goes to no terminal
+TAIL_BYTES = 4_000  # shown of each log
+WIDTH = 110  # columns, if output does not go to a terminal
 
 
 def run(given: argparse.Namespace, console: Console) -> int:
@@ -51,12 +52,12 @@ def start(_: argparse.Namespace, console: Console) -> int:
 
 
 def status(given: argparse.Namespace, console: Console) -> int:
-    """Exit status 1 where something is not healthy."""
+    """Exit status 1 if anything is not healthy."""
     with ThreadPoolExecutor() as pool:
         found = dict(zip(health.CHECKS, pool.map(lambda check: check(), health.CHECKS.values()), strict=True))
     for program in stack.programs():
         if program.name in found and program.state != "RUNNING":
-            # Its last heartbeat may be fresh yet.
+            # Its last heartbeat may still be recent.
             found[program.name] = found[program.name]._replace(healthy=False, detail=f"{program.state.lower()} {program.detail}".strip())
     if found["superset"].healthy:
         logins = ", ".join(f"{name} / {password}" for name, password in known_accounts().items())
@@ -85,7 +86,7 @@ def stop(_: argparse.Namespace, console: Console) -> int:
 
 
 def clean(_: argparse.Namespace, console: Console) -> int:
-    """Only what the stack has made goes: whatever else lies in the folder stays."""
+    """Deletes only what the stack has made; other files in the folder stay."""
     if stack.is_running():
         console.print("the stack is running: make stop first")
         return 1
@@ -99,16 +100,16 @@ def clean(_: argparse.Namespace, console: Console) -> int:
 
 
 def dashboards(given: argparse.Namespace, console: Console) -> int:
-    """Between Superset and the files of superset/assets."""
+    """Transfers dashboards between Superset and the files of superset/assets."""
     if not health.superset().healthy:
-        console.print(f"Superset at {settings().superset_url} does not answer: make start")
+        console.print(f"Superset at {settings().superset_url} does not answer: start it with make start")
         return 1
     words = superset_module("transfer", given.what, *(["--overwrite"] if given.overwrite else []))
     return subprocess.run(words, env={**base_environment(), **superset_environment()}).returncode
 
 
 def logs(given: argparse.Namespace, console: Console) -> int:
-    """Follows the programs' logs until interrupted."""
+    """Prints the programs' logs, and with `follow` continues until interrupted."""
     followed: dict[Path, _Log] = {}
     while True:
         there = sorted(stack.log_folder().glob("*.log"))
@@ -117,7 +118,7 @@ def logs(given: argparse.Namespace, console: Console) -> int:
                 followed.setdefault(path, _Log(path)).copy_lines()
         if not followed:
             names = ", ".join(path.stem for path in there)
-            console.print(f"no log of {given.program}; there are: {names}" if names else f"no logs in {stack.log_folder()} yet")
+            console.print(f"no log of {given.program}; available: {names}" if names else f"no logs in {stack.log_folder()} yet")
             return 1
         if not given.follow:
             return 0
@@ -126,26 +127,26 @@ def logs(given: argparse.Namespace, console: Console) -> int:
 
 
 class _Log:
-    """A program's log, from its newest lines on, also when another file takes its name."""
+    """A program's log, from its newest lines on, also across log rotation."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = path.open("rb")
         self._file.seek(max(0, path.stat().st_size - TAIL_BYTES))
         if self._file.tell():
-            self._file.readline()  # the end of a line
+            self._file.readline()  # the rest of a partial line
         self._begun = b""
 
     def copy_lines(self) -> None:
         self._copy()
         try:
             other = self._path.open("rb")
-        except FileNotFoundError:  # it has been moved away, and the next is not there yet
+        except FileNotFoundError:  # rotated away, and the next one does not exist yet
             return
         if os.path.sameopenfile(other.fileno(), self._file.fileno()):
             other.close()
             return
-        self._copy()  # what came before the other file did
+        self._copy()  # lines written before the rotation
         self._file.close()
         self._file = other
         self._copy()
@@ -159,14 +160,14 @@ class _Log:
 def _show_status(console: Console, found: dict[str, health.Health], now: dict[str, Any] | None) -> None:
     running = stack.programs()
     if not running and not any(one.healthy for one in found.values()):
-        console.print("The stack is not running: make run")
+        console.print("The stack is not running: start it with make run")
         return
     table = Table("", "", "address", "", title="Tidemark")
     for name, one in found.items():
         table.add_row(name, "[green]healthy[/]" if one.healthy else "[red]not healthy[/]", one.url, escape(one.detail))
     console.print(table)
     if not running:
-        console.print("but supervisor, which keeps them up, is not running: make start ends them and starts all anew")
+        console.print("supervisor, which restarts programs, is not running: make start ends the programs and starts everything again")
     for program in running:
         if program.state not in ("RUNNING", "EXITED"):
             console.print(f"{program.name:>20}  {program.state.lower()} {program.detail}", highlight=False, markup=False)
@@ -175,9 +176,9 @@ def _show_status(console: Console, found: dict[str, health.Health], now: dict[st
     behind, batch = now["freshness"]["events_behind"], now["stream"]["last_micro_batch"]
     lines = {
         "products served": f"{now['summary']['products']:,}",
-        "events behind": "unknown: nobody has looked at the log within a minute" if behind is None else f"{behind:,}",
-        "last micro-batch": "-" if not batch else f"{batch['events']:,} events, {batch['events_per_second']:,} /s",
-        "ingestions": f"{now['ingestions']['served']} served, {now['ingestions']['under_way']} under way",
+        "events behind": "unknown: the end of the log was not measured within the last minute" if behind is None else f"{behind:,}",
+        "last micro-batch": "-" if not batch else f"{counted(batch['events'], 'event')}, {batch['events_per_second']:,} /s",
+        "ingestions": f"{now['ingestions']['served']} served, {now['ingestions']['under_way']} in progress",
         "quarantine (open)": ", ".join(f"{reason} {n:,}" for reason, n in now["quarantine"].items()) or "empty",
         "publication": f"{now['freshness']['publication']}",
         "alerts": "; ".join(one["text"] for one in now["alerts"]) or "none",
@@ -203,37 +204,42 @@ def _count(text: str) -> int:
 
 
 def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tidemark.local", description="Tidemark on one machine.")
+    parser = argparse.ArgumentParser(prog="python -m tidemark.local", description="Runs Tidemark on one machine.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, does, act in (
-        ("run", "start everything, ingest a catalog, show the reports", run),
-        ("dry-run", "start everything, show what ingesting a catalog would change", dry_run),
+        ("run", "start everything, ingest a catalog and print the reports", run),
+        ("dry-run", "start everything and show what ingesting a catalog would change", dry_run),
     ):
         ingesting = commands.add_parser(name, help=does)
-        ingesting.add_argument("--products", help="product files, comma between; none: a generated catalog")
-        ingesting.add_argument("--categories", help="category files, comma between")
-        ingesting.add_argument("--observed-at", help="when the catalog was like that: one date, or one a product file, comma between")
+        ingesting.add_argument("--products", help="product files, separated by commas; default: a generated catalog")
+        ingesting.add_argument("--categories", help="category files, separated by commas")
+        ingesting.add_argument(
+            "--observed-at",
+            help="date of observation: one for all files, or one per product file, separated by commas",
+        )
         ingesting.add_argument(
             "--columns", type=columns_argument, help="columns that have other names in the files: price=Price,title=Name"
         )
-        ingesting.add_argument("--rows", type=_count, default=20_000, help="products of a generated catalog (default %(default)s)")
-        ingesting.add_argument("--days", type=_count, default=3, help="days of a generated catalog (default %(default)s)")
+        ingesting.add_argument("--rows", type=_count, default=20_000, help="products in a generated catalog (default %(default)s)")
+        ingesting.add_argument("--days", type=_count, default=3, help="days in a generated catalog (default %(default)s)")
         ingesting.set_defaults(act=act)
         if act is run:
-            ingesting.add_argument("--batch", choices=["yes", "no"], default="yes", help="end with a nightly run and the history")
+            ingesting.add_argument(
+                "--batch", choices=["yes", "no"], default="yes", help="finish with a nightly batch and the history (default %(default)s)"
+            )
     commands.add_parser("start", help="start everything").set_defaults(act=start)
-    stating = commands.add_parser("status", help="health, lag, rows")
-    stating.add_argument("--json", action="store_true", help="for programs")
+    stating = commands.add_parser("status", help="show health, lag and rows")
+    stating.add_argument("--json", action="store_true", help="print JSON")
     stating.set_defaults(act=status)
     commands.add_parser("stop", help="stop everything").set_defaults(act=stop)
     commands.add_parser("clean", help="delete all state of a stopped stack").set_defaults(act=clean)
-    moving = commands.add_parser("dashboards", help="bring the dashboards' files to Superset, or write them from it")
+    moving = commands.add_parser("dashboards", help="import the dashboards' files to Superset, or export them from it")
     moving.add_argument("what", choices=["import", "export"])
-    moving.add_argument("--overwrite", action="store_true", help="import over what has been changed in Superset, too")
+    moving.add_argument("--overwrite", action="store_true", help="also overwrite what has been changed in Superset")
     moving.set_defaults(act=dashboards)
-    logging_ = commands.add_parser("logs", help="the newest lines of all logs")
-    logging_.add_argument("program", nargs="?", help="of that program alone")
-    logging_.add_argument("--follow", action="store_true", help="go on until interrupted")
+    logging_ = commands.add_parser("logs", help="print the newest lines of all logs")
+    logging_.add_argument("program", nargs="?", help="only the log of this program")
+    logging_.add_argument("--follow", action="store_true", help="continue until interrupted")
     logging_.set_defaults(act=logs)
     return parser.parse_args(words)
 
@@ -254,8 +260,8 @@ def main() -> int:
     except (PyMongoError, httpx.HTTPError) as error:
         console.print(f"a server does not answer: {error}. See make status and make logs", markup=False, style="red", soft_wrap=True)
     except KeyboardInterrupt:
-        console.print("interrupted; what was started runs on (make status, make stop)")
-    except BrokenPipeError:  # whoever read this has seen enough
+        console.print("interrupted; started programs keep running (make status, make stop)")
+    except BrokenPipeError:  # the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
 

@@ -1,4 +1,4 @@
-"""Programs that containers run beside those of the local stack: what there has one process is there several, or done once before."""
+"""Programs that only containers run: one-time preparations, and a Spark master with its workers."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def _spark_worker() -> list[str]:
 
 def _spark_environment() -> dict[str, str]:
     of = settings()
-    clean = "-Dspark.worker.cleanup.enabled=true -Dspark.worker.cleanup.appDataTtl=86400"  # of jobs that have ended a day ago
+    clean = "-Dspark.worker.cleanup.enabled=true -Dspark.worker.cleanup.appDataTtl=86400"  # folders of jobs that ended a day ago
     return {
         "PYSPARK_PYTHON": PYTHON,
         "SPARK_DAEMON_MEMORY": "512m",
-        "SPARK_MASTER_OPTS": "-Dspark.master.rest.enabled=false",  # which would take jobs from whoever asks
+        "SPARK_MASTER_OPTS": "-Dspark.master.rest.enabled=false",  # the REST server would accept jobs from anyone
         "SPARK_WORKER_OPTS": clean,
         "SPARK_LOCAL_DIRS": str(of.home.resolve() / "spark"),
         **({"SPARK_LOCAL_IP": of.spark_host} if of.spark_host in LOOPBACK else {}),

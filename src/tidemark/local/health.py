@@ -1,5 +1,6 @@
-"""Does each server answer? One check a server, for whoever waits for it and for the status; `python -m tidemark.local.health NAME` is a
-container's own check, which also knows of the parts that containers run: exit status 1 where the one named is not healthy."""
+"""Health checks of the servers, for waiting programs and the status. `python -m tidemark.local.health NAME` is the health check of
+containers, which also covers programs that only containers run: exit status 1 if the named one is not healthy.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +25,11 @@ from tidemark.serving.status import state
 from tidemark.settings import settings
 
 TIMEOUT_SECONDS = 5.0
-AIRFLOW_TIMEOUT_SECONDS = 15.0  # its API serves others meanwhile
+AIRFLOW_TIMEOUT_SECONDS = 15.0  # longer, because its API may be busy
 
 _HTTP = loopback.client(timeout=TIMEOUT_SECONDS)
 
-# Where each server is, as it may be shown.
+# The address of each server for display, without passwords.
 ADDRESSES: dict[str, Callable[[], str]] = {
     "kafka": lambda: settings().kafka,
     "mongodb": lambda: re.sub(r"//[^/]*@", "//...@", settings().mongodb),
@@ -42,7 +43,7 @@ ADDRESSES: dict[str, Callable[[], str]] = {
 
 
 class Health(NamedTuple):
-    """`detail` says what is wrong, or what there is to say."""
+    """`detail` describes the problem, or gives further information."""
 
     healthy: bool
     url: str
@@ -50,7 +51,7 @@ class Health(NamedTuple):
 
 
 def kafka(*, with_topics: bool = True) -> Health:
-    """Does it answer, and `with_topics`: does it hold the topics?"""
+    """Does Kafka answer and, with `with_topics`, have the topics?"""
     url = ADDRESSES["kafka"]()
     try:
         there = topics.partitions(settings().topics, TIMEOUT_SECONDS)
@@ -67,11 +68,12 @@ def mongodb() -> Health:
             prepared = database_of(client).state.find_one({"_id": "ledger"}) is not None
     except PyMongoError as error:
         return Health(False, url, f"does not answer: {brief(error)}")
-    return Health(prepared, url, "" if prepared else "not prepared yet")
+    unprepared = f"database {settings().database} is not prepared: run `python -m tidemark.serving.schema`"
+    return Health(prepared, url, "" if prepared else unprepared)
 
 
 def airflow(*needed: str) -> Health:
-    """Airflow's parts, as its API hears of them: those that are named must be healthy, by default all."""
+    """Airflow's components, as reported by its API. The named ones must be healthy, by default all."""
     url = ADDRESSES["airflow"]()
     try:
         said = _HTTP.get(f"{url}/api/v2/monitor/health", timeout=AIRFLOW_TIMEOUT_SECONDS).raise_for_status().json()
@@ -83,19 +85,19 @@ def airflow(*needed: str) -> Health:
 
 
 def airflow_api() -> Health:
-    """Airflow's API alone, which its other processes need."""
+    """Airflow's API only, which its other processes need."""
     return _answering("airflow", "/api/v2/version")
 
 
 def watch() -> Health:
-    """Has somebody looked lately where the log ends?"""
+    """Was the end of the log measured within the last minute?"""
     url = ADDRESSES["mongodb"]()
     try:
         with connect(within_seconds=TIMEOUT_SECONDS) as client:
             looked = database_of(client).report_partition.find_one({"$expr": LOOKED_AT_LATELY})
     except PyMongoError as error:
         return Health(False, url, f"does not answer: {brief(error)}")
-    return Health(looked is not None, url, "" if looked else "nobody has looked at the log for a minute")
+    return Health(looked is not None, url, "" if looked else "the end of the log was not measured within the last minute")
 
 
 def speed() -> Health:
@@ -104,7 +106,7 @@ def speed() -> Health:
         with connect(within_seconds=TIMEOUT_SECONDS) as client:
             now = state(database_of(client))
     except (PyMongoError, LookupError) as error:
-        return Health(False, url, f"unknown: MongoDB says {brief(error)}")
+        return Health(False, url, f"unknown: {brief(error)}")
     if (wanted := now["stream"]["control"])["paused"]:
         return Health(True, url, control.pause_in_words(wanted["by"], datetime.fromisoformat(wanted["since"]), wanted["reason"]))
     if now["stream"]["alive"]:
@@ -121,7 +123,7 @@ def api() -> Health:
     except httpx.HTTPError as error:
         return Health(False, url, f"does not answer: {error}")
     except (ValueError, KeyError, TypeError):
-        return Health(False, url, "answers, but is another program: choose another port with TIDEMARK_API_PORT")
+        return Health(False, url, "another program uses this port: choose another one with TIDEMARK_API_PORT")
 
 
 def spark_master() -> Health:
@@ -137,7 +139,7 @@ def superset() -> Health:
 
 
 def _answering(name: str, path: str) -> Health:
-    """Does a server answer to a page that asks for nothing?"""
+    """Does a server answer a request for this page?"""
     url = ADDRESSES[name]()
     try:
         _HTTP.get(f"{url}{path}").raise_for_status()
@@ -170,7 +172,7 @@ def main() -> int:
     for noisy in ("kafka", "httpx"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     found = {**CHECKS, **PARTS}[sys.argv[1]]()
-    sys.stdout.write(f"{found.url} {found.detail or 'is well'}\n")
+    sys.stdout.write(f"{found.url} {found.detail or 'healthy'}\n")
     return 0 if found.healthy else 1
 
 

@@ -1,6 +1,6 @@
-"""Kafka's and Spark's jars: `python -m tidemark.local.jars` fetches them by Ivy from Maven Central, and keeps what jars.lock names.
+"""Kafka's and Spark's jars: `python -m tidemark.local.jars` fetches those in jars.lock from Maven Central with Ivy.
 
-Ivy comes with PySpark. A jar with another digest than jars.lock says is refused. `--lock` writes jars.lock anew.
+Ivy comes with PySpark. A jar whose digest differs from jars.lock is refused. `--lock` rewrites jars.lock.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ MODULES = (
 
 
 class WrongJars(Exception):
-    """What was fetched is not what the lock names."""
+    """The fetched jars do not match the lock."""
 
 
 def locked() -> dict[str, str]:
-    """SHA-256 by path (kafka/kafka_2.13-4.4.0.jar)."""
+    """The locked SHA-256 digests, by path (kafka/kafka_2.13-4.4.0.jar)."""
     pairs = (line.split(maxsplit=1) for line in LOCK.read_text().splitlines() if line)
     return {path.strip(): digest for digest, path in pairs}
 
 
 def missing(root: Path) -> list[str]:
-    """Paths of the lock that are not there, or are not what the lock says."""
+    """The locked paths that are missing or have another digest."""
     return [path for path, digest in locked().items() if not (root / path).is_file() or _digest(root / path) != digest]
 
 
 def fetch(root: Path) -> None:
-    """Brings all jars of the lock under root. Raises WrongJars, or CalledProcessError with Ivy's output logged."""
+    """Fetches all locked jars into the folder root. Raises WrongJars, or CalledProcessError after logging Ivy's output."""
     with tempfile.TemporaryDirectory() as folder:
         fetched = _retrieve(Path(folder))
         for path in locked():
@@ -63,11 +63,11 @@ def fetch(root: Path) -> None:
     if wrong := missing(root):
         for path in wrong:
             (root / path).unlink(missing_ok=True)
-        raise WrongJars(f"Maven Central has given no such jar as jars.lock names: {', '.join(wrong)}")
+        raise WrongJars(f"Maven Central did not provide these jars of jars.lock: {', '.join(wrong)}")
 
 
 def lock() -> None:
-    """Writes jars.lock: all of Kafka's jars, and of Spark's connectors those that PySpark does not bring."""
+    """Writes jars.lock: all of Kafka's jars, and those of Spark's connectors that PySpark does not include."""
     own = {jar.name for jar in _pyspark_jars().glob("*.jar")}
     with tempfile.TemporaryDirectory() as folder:
         fetched = _retrieve(Path(folder))
@@ -77,7 +77,7 @@ def lock() -> None:
 
 def _retrieve(folder: Path) -> dict[str, Path]:
     for module in MODULES:
-        log.info("fetching %s:%s:%s and what it needs", module.organisation, module.name, module.version)
+        log.info("fetching %s:%s:%s and its dependencies", module.organisation, module.name, module.version)
         command = [
             *(java(), "-jar", str(next(_pyspark_jars().glob("ivy-*.jar")))),
             *("-cache", str(folder / "cache")),
@@ -97,7 +97,7 @@ def _pyspark_jars() -> Path:
 
 
 def _of_pyspark(jar: Path) -> bool:
-    """Does PySpark bring that artifact, of whatever version?"""
+    """Does PySpark include this artifact in any version?"""
     artifact = jar.name.rpartition("-")[0]
     return any(own.name.rpartition("-")[0] == artifact for own in _pyspark_jars().glob("*.jar"))
 
@@ -115,7 +115,7 @@ def main() -> int:
         elif missing(settings().jars):
             fetch(settings().jars)
     except (WrongJars, OSError, subprocess.CalledProcessError) as error:
-        log.error("no jars: %s. Is Maven Central (repo1.maven.org) reachable from here?", error)
+        log.error("the jars could not be fetched: %s. Check that Maven Central (repo1.maven.org) is reachable", error)
         return 1
     return 0
 

@@ -1,4 +1,4 @@
-"""The main job: starts the stack, ingests a catalog through Airflow, waits until the reports contain it, shows them."""
+"""The main job: starts the stack, ingests a catalog through Airflow, waits until the reports contain it, and prints them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.markdown import Markdown
 from rich.markup import escape
 
 from tidemark.catalog.observations import moment
+from tidemark.catalog.words import counted
 from tidemark.ingest import jobs
 from tidemark.ingest.generate import write
 from tidemark.ingest.layouts import Columns
@@ -29,20 +30,20 @@ from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag
 
 START_SECONDS = 600.0
-LOOK_EVERY_SECONDS = 0.5  # at servers that start
-SILENCE_SECONDS = 180.0  # of Airflow's API in the middle of a run
-FIRST_DAY = date(2024, 1, 1)  # of generated catalogs
+LOOK_EVERY_SECONDS = 0.5  # interval of health checks while servers start
+SILENCE_SECONDS = 180.0  # how long Airflow's API may be unreachable during a run
+FIRST_DAY = date(2024, 1, 1)  # first day of a generated catalog
 SEED = 1
-SHOWING = ("superset",)  # takes long to start, and nothing is ingested through it
-CATALOG = "/superset/dashboard/tidemark-catalog/"  # of Superset's pages
+SHOWING = ("superset",)  # takes long to start, and ingestion does not need it
+CATALOG = "/superset/dashboard/tidemark-catalog/"  # path of dashboard Catalog
 
 
 class CannotRun(Exception):
-    """Says what stands in the way and what to do."""
+    """The job cannot run; the message says why and what to do."""
 
 
 class Progress:
-    """One line that changes where somebody looks on; where output goes to a file, a line where something has changed or it takes long."""
+    """Progress: one updating line in a terminal; otherwise a new line for each change, and during long steps."""
 
     EVERY_SECONDS = 5.0
     AT_LEAST_EVERY_SECONDS = 30.0
@@ -72,10 +73,10 @@ class Progress:
 
 
 def start(console: Console, *, later: Collection[str] = ()) -> None:
-    """Starts the stack and returns when all of it is healthy, but for the servers named, and Airflow knows the DAG. Raises CannotRun."""
+    """Starts the stack, and waits until all servers but those in `later` are healthy and Airflow has loaded the DAGs. Raises CannotRun."""
     if not stack.is_running():
         if stack.end_leftovers():
-            console.print("ended what a former stack had left behind")
+            console.print("ended processes left behind by a former stack")
         if complaints := prerequisites.complaints(settings()):
             raise CannotRun("\n".join(complaints))
     settings().home.mkdir(parents=True, exist_ok=True)
@@ -90,7 +91,7 @@ def start(console: Console, *, later: Collection[str] = ()) -> None:
 
 
 def _wait_until_healthy(console: Console, say: Progress, names: Collection[str], until: float) -> None:
-    """Says of each server when it is up. Raises CannotRun."""
+    """Waits for these servers and reports each when it is up. Raises CannotRun."""
     missing = {name: check for name, check in health.CHECKS.items() if name in names}
     while missing:
         say(f"starting: waiting for {', '.join(missing)}")
@@ -100,14 +101,14 @@ def _wait_until_healthy(console: Console, say: Progress, names: Collection[str],
         if not missing:
             return
         if not stack.is_running():
-            raise CannotRun("the stack has been stopped meanwhile: make run starts it again and goes on")
+            raise CannotRun("the stack was stopped in the meantime: make run starts it again and continues")
         if time.monotonic() > until:
             raise CannotRun(_what_is_missing(missing))
         time.sleep(LOOK_EVERY_SECONDS)
 
 
 class Catalog(NamedTuple):
-    """What somebody wants to be ingested: files with their dates and columns, or none and the size of a generated catalog."""
+    """What to ingest: files with their dates and columns, or, without files, the size of a generated catalog."""
 
     products: Sequence[str]
     categories: Sequence[str]
@@ -125,13 +126,13 @@ def dry_run(console: Console, catalog: Catalog) -> None:
         identity = airflow.trigger({**conf, "dry_run": True})
         _wait_for_run(console, airflow, identity)
         console.print(Markdown(airflow.result(identity, "preview", "words")))
-    console.print("\nNothing has been sent. make run with the same files ingests them", highlight=False)
+    console.print("\nNothing was sent. To ingest the files, use make run with the same arguments", highlight=False)
 
 
 def run(console: Console, catalog: Catalog, *, batch: bool = True) -> None:
-    """The whole job, with a night's work at its end unless told otherwise.
+    """The whole job, followed by a nightly batch and the history unless `batch` is False.
 
-    Raises CannotRun where it does not come to its end; what has been ingested by then stays ingested.
+    Raises CannotRun if it does not finish; what has been ingested by then stays ingested.
     """
     conf = _conf(console, catalog)
     started = time.monotonic()
@@ -143,7 +144,7 @@ def run(console: Console, catalog: Catalog, *, batch: bool = True) -> None:
         console.print(f"  {airflow.page(identity)}", highlight=False)
         _wait_for_run(console, airflow, identity)
         if any(task.name == jobs.PLAN and task.state == "skipped" for task in airflow.tasks(identity)):
-            raise CannotRun(f"nothing has been sent: it was not approved ({airflow.page(identity)})")
+            raise CannotRun(f"nothing was sent: the run was not approved ({airflow.page(identity)})")
         console.print(f"Served after {time.monotonic() - started:.0f} s", highlight=False)
         verified = _batch(console, airflow, _last_day(conf["observed_at"])) if batch else []
     with Progress(console) as say:
@@ -157,22 +158,22 @@ def run(console: Console, catalog: Catalog, *, batch: bool = True) -> None:
 
 
 def _require_stream() -> None:
-    """Raises CannotRun where the stream is paused: nothing would be served."""
+    """Raises CannotRun if the stream is paused, because nothing would be served."""
     with connect() as client:
         wanted = control.read(database_of(client))
     if wanted.pause is not None:
-        raise CannotRun(f"the stream is {control.in_words(wanted)}. make resume lets it go on")
+        raise CannotRun(f"the stream is {control.in_words(wanted)}. Resume it with make resume")
 
 
 def _last_day(observed_at: Sequence[str]) -> date:
-    """The newest day of the files that has ended."""
+    """The newest day of the files, at most yesterday."""
     newest = max(datetime.fromtimestamp((moment(text) or 0) / 1000, UTC).date() for text in observed_at)
     return min(newest, datetime.now(UTC).date() - timedelta(days=1))
 
 
 def _batch(console: Console, airflow: Airflow, last: date) -> list[str]:
-    """A night's work by hand, where something is new since the last one: the nightly run, and the history up to a day. Returns what the
-    verification says.
+    """Triggers the nightly batch, and the history up to a day, if there is anything new since the last one. Returns the lines of the
+    verification.
     """
     with connect() as client:
         database = database_of(client)
@@ -188,15 +189,15 @@ def _batch(console: Console, airflow: Airflow, last: date) -> list[str]:
 
 
 def addresses() -> str:
-    """Where everything can be looked at."""
+    """The addresses of all pages and servers."""
     pages = {name: address() for name, address in health.ADDRESSES.items()}
     logins = ", ".join(f"{name} / {password}" for name, password in known_accounts().items())
     return "\n".join(
         (
             f"Superset (the dashboards)     {pages['superset']}{CATALOG}  {logins}".rstrip(),
             f"Airflow (runs, backfills)     {pages['airflow']}",
-            f"Airflow (how it all runs)     {pages['airflow']}/plugin/tidemark",
-            f"API (posts, its documents)    {pages['api']}/docs",
+            f"Airflow (operations page)     {pages['airflow']}/plugin/tidemark",
+            f"API (posts, documentation)    {pages['api']}/docs",
             f"Spark (the stream)            {pages['speed']}",
             f"MongoDB (the reports)         {pages['mongodb']}  database {settings().database}",
             f"Kafka                         {pages['kafka']}",
@@ -206,48 +207,50 @@ def addresses() -> str:
 
 
 def _conf(console: Console, catalog: Catalog) -> dict[str, Any]:
-    """The run's configuration. Raises CannotRun where it cannot be made."""
+    """The run's configuration. Raises CannotRun if the arguments are invalid."""
     if catalog.products or catalog.categories:
         given: dict[str, Any] = _given(console, catalog.products, catalog.categories, catalog.observed_at)
         return {**given, "columns": dict(catalog.columns)} if catalog.columns else given
     if catalog.observed_at or catalog.columns:
-        raise CannotRun("OBSERVED_AT and COLUMNS are for files of yours: give PRODUCTS=a.csv too, or leave all of them")
+        raise CannotRun("OBSERVED_AT and COLUMNS need files: give PRODUCTS=a.csv, too, or leave them out")
     return _generated(console, catalog.rows, catalog.days)
 
 
 def _given(console: Console, products: Sequence[str], categories: Sequence[str], observed_at: Sequence[str]) -> dict[str, list[str]]:
-    """The run's configuration for files of the user."""
+    """The run's configuration for given files."""
     names = [name if "://" in name else str(Path(name).expanduser().resolve()) for name in (*products, *categories)]
     if missing := [name for name in names if "://" not in name and not Path(name).is_file()]:
         raise CannotRun(f"no such file: {', '.join(missing)}")
     product_files, category_files = names[: len(products)], names[len(products) :]
     if wrong := [text for text in observed_at if moment(text) is None]:
-        raise CannotRun(f"OBSERVED_AT={','.join(wrong)} is no date: write it as 2023-12-31")
+        raise CannotRun(f"OBSERVED_AT={','.join(wrong)} is not a valid date: write it as 2023-12-31")
     dated = product_files or category_files
     if observed_at and len(observed_at) not in (1, len(dated)):
         raise CannotRun(
-            f"{len(dated)} files and {len(observed_at)} dates: give OBSERVED_AT one date for all, or one each in the same order"
+            f"OBSERVED_AT has {counted(len(observed_at), 'date')} for {counted(len(dated), 'file')}: give one date for all files, or one "
+            "date per file in the same order"
         )
     dates = list(observed_at)
     if not dates:
         if remote := [name for name in dated if "://" in name]:
-            raise CannotRun(f"{', '.join(remote)}: say when that was true with OBSERVED_AT=2023-12-31")
+            raise CannotRun(f"no date given for {', '.join(remote)}: give one with OBSERVED_AT=2023-12-31")
         days = [datetime.fromtimestamp(Path(name).stat().st_mtime, UTC).date().isoformat() for name in dated]
         for name, day in zip(dated, days, strict=True):
-            console.print(f"{name}: no OBSERVED_AT, so its modification day counts: {day}", highlight=False, soft_wrap=True)
+            console.print(f"{name}: OBSERVED_AT is not given, using its modification day {day}", highlight=False, soft_wrap=True)
         dates = days if product_files else [max(days)]
     return {"products": product_files, "categories": category_files, "observed_at": dates}
 
 
 def _generated(console: Console, rows: int, days: int) -> dict[str, list[str]]:
-    """The run's configuration for a generated catalog, which is written where it is not there yet."""
+    """The run's configuration for a generated catalog, which is written if it does not exist yet."""
     folder = settings().home / "catalogs" / f"{rows}-rows-{days}-days"
     whole = folder / ".whole"
     if not whole.exists():
         with Progress(console) as say:
-            say(f"generating {rows:,} products over {days} days")
+            what = f"generating {counted(rows, 'product')} over {counted(days, 'day')}"
+            say(what)
             for path in write(rows, days, SEED, folder, FIRST_DAY):
-                say(f"generating {rows:,} products over {days} days: {path.name} is written")
+                say(f"{what}: {path.name} is written")
         whole.touch()
     files = sorted(folder.glob("products_*.csv"))
     return {
@@ -264,12 +267,12 @@ def _wait_for_dag(say: Callable[[str], None], until: float) -> None:
             if errors := airflow.import_errors():
                 raise CannotRun(f"Airflow cannot read the DAGs: {'; '.join(errors)}")
             if time.monotonic() > until:
-                raise CannotRun("Airflow does not know all DAGs: see make logs")
+                raise CannotRun("Airflow has not loaded all DAGs: see make logs")
             time.sleep(0.5)
 
 
 def _wait_for_run(console: Console, airflow: Airflow, identity: str, dag: Dag = Dag.INGEST) -> None:
-    """Airflow may be away for a while, in which supervisor starts it again."""
+    """Waits until the run has ended. Airflow may be unreachable for a while, until supervisor has restarted it."""
     state, heard = "", time.monotonic()
     with Progress(console) as say:
         while state not in ENDED:
@@ -285,7 +288,7 @@ def _wait_for_run(console: Console, airflow: Airflow, identity: str, dag: Dag = 
     if state != "success":
         raise CannotRun(
             f"the run has failed: {airflow.failure(identity, dag)}\n"
-            f"All attempts: {airflow.page(identity, dag)} (clear the task there to go on)"
+            f"All attempts: {airflow.page(identity, dag)} (clear the task there to continue)"
         )
 
 
@@ -295,24 +298,24 @@ def _where_it_is(airflow: Airflow, identity: str, state: str) -> str:
         return "waiting for Airflow to start the run"
     states = {task.name: task.state for task in tasks if task.map_index < 0}
     if states.get(jobs.APPROVE) in WAITING:
-        return f"waiting for somebody to approve it: {airflow.page(identity)}/required_actions"
+        return f"waiting for approval: {airflow.page(identity)}/required_actions"
     if states.get("preview") not in ENDED:
-        return "judging rows"
+        return "validating rows"
     if states.get(jobs.PLAN) != "success":
         return "planning chunks"
     chunks = Counter(task.state for task in tasks if task.name == "produce" and task.map_index >= 0)
-    sent = f"{chunks['success']} of {chunks.total()} chunks in Kafka" if chunks else "all of this has been sent before"
+    sent = f"{chunks['success']} of {counted(chunks.total(), 'chunk')} in Kafka" if chunks else "everything was sent before"
     retried = chunks["up_for_retry"] + chunks["failed"]
-    return sent + (f", {retried} chunks to be tried again" if retried else "") + _where_the_stream_is()
+    return sent + (f", {counted(retried, 'chunk')} to be retried" if retried else "") + _where_the_stream_is()
 
 
 def _at_which_task(airflow: Airflow, identity: str, dag: Dag) -> str:
     tasks = airflow.tasks(identity, dag)
     waiting = [task for task in tasks if task.state in WAITING]
     if waiting:
-        return f"waiting for somebody to approve it: {airflow.page(identity, dag)}/required_actions"
+        return f"waiting for approval: {airflow.page(identity, dag)}/required_actions"
     done = sum(task.state in ("success", "skipped") for task in tasks)
-    return f"{dag.id}: {done} of {len(tasks)} tasks are done" + "".join(f", at {task.name}" for task in tasks if task.state == "running")
+    return f"{dag.id}: {done} of {len(tasks)} tasks done" + "".join(f", {task.name} running" for task in tasks if task.state == "running")
 
 
 def _where_the_stream_is() -> str:
@@ -323,8 +326,8 @@ def _where_the_stream_is() -> str:
         return ", MongoDB does not answer"
     behind, beat = now.get("events_behind"), now.get("seconds_since_heartbeat")
     if beat is None or beat > STALE_HEARTBEAT_SECONDS:
-        return ", the stream is not running: make logs PROGRAM=speed says why"
-    return "" if behind is None else f", the stream is {behind:,} events behind"
+        return ", the stream is not running: see make logs PROGRAM=speed"
+    return "" if behind is None else f", the stream is {counted(behind, 'event')} behind"
 
 
 def _what_is_missing(missing: dict[str, Callable[[], health.Health]]) -> str:

@@ -1,5 +1,6 @@
-"""Becomes a program of the stack once what it needs answers: `python -m tidemark.local.launch NAME`. Supervisor and containers run every
-program so."""
+"""Starts a program of the stack once the servers that it needs are healthy: `python -m tidemark.local.launch NAME`. Supervisor and
+containers start every program this way.
+"""
 
 from __future__ import annotations
 
@@ -22,22 +23,22 @@ log = logging.getLogger("tidemark.launch")
 
 
 def wait_for_needs(program: Program) -> None:
-    """Until everything it needs is healthy; says every half a minute what is missing."""
+    """Waits until everything the program needs is healthy. Logs every half a minute what is missing."""
     said = 0.0
     for need in program.needs:
         while not (found := need()).healthy:
             if time.monotonic() - said > SAY_EVERY_SECONDS:
                 said = time.monotonic()
-                log.info("%s waits: %s %s %s", program.name, need.__name__, found.url, found.detail)
+                log.info("%s waits for %s: %s %s", program.name, need.__name__, found.url, found.detail)
             time.sleep(LOOK_EVERY_SECONDS)
 
 
 def _follow_predecessor(program: Program) -> None:
-    """Ends what the program's predecessor has left behind if it was killed, and remembers this process for its successor."""
+    """Ends processes left behind by a killed predecessor, and records this process for its successor."""
     file = _pid_file(program)
-    group = int(file.read_text()) if file.exists() else None  # supervisor makes each program the leader of a group
+    group = int(file.read_text()) if file.exists() else None  # supervisor makes each program a group leader
     if processes.end(marks(program.name), group=group):
-        log.info("%s: ended what its predecessor had left behind", program.name)
+        log.info("%s: ended processes left behind by its predecessor", program.name)
     file.parent.mkdir(exist_ok=True)
     file.write_text(str(os.getpid()))
 
@@ -47,7 +48,7 @@ def _pid_file(program: Program) -> Path:
 
 
 def _pause(program: Program) -> None:
-    """One that ends when it is done, and has failed, is not tried again at once: supervisor would do nothing else."""
+    """Delays the retry of a one-time program that has failed, because supervisor restarts it at once."""
     file = _pid_file(program)
     if program.once and file.exists():
         time.sleep(max(0.0, RETRY_SECONDS - (time.time() - file.stat().st_mtime)))

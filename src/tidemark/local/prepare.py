@@ -1,5 +1,6 @@
-"""What the servers need once, by `python -m tidemark.local.prepare`: `servers` (replica set, collections, topics), `accounts` (MongoDB's),
-`airflow` (database, pools) or `superset` (database, accounts)."""
+"""One-time preparation of the servers: `python -m tidemark.local.prepare` with `servers` (replica set, collections, topics), `accounts`
+(of MongoDB), `airflow` (database, pools) or `superset` (database, accounts).
+"""
 
 from __future__ import annotations
 
@@ -26,9 +27,9 @@ from tidemark.settings import settings
 from tidemark.settings.airflow_names import Pool
 
 POOLS = {
-    Pool.INGEST: {"slots": 2, "description": "chunks that are read and produced at once"},
-    Pool.SERVED: {"slots": 1, "description": "runs that wait, each with a worker, until the stream has served them"},
-    Pool.SPARK: {"slots": 1, "description": "Spark batch jobs at once"},
+    Pool.INGEST: {"slots": 2, "description": "chunks read and produced in parallel"},
+    Pool.SERVED: {"slots": 1, "description": "runs that wait, each occupying a worker, until the stream has served them"},
+    Pool.SPARK: {"slots": 1, "description": "parallel Spark batch jobs"},
 }
 ATTEMPTS = 120  # a second apart
 
@@ -36,7 +37,7 @@ log = logging.getLogger("tidemark.prepare")
 
 
 def servers() -> None:
-    """Collections, views and topics, once MongoDB and Kafka answer. Raises what the last of many attempts raised."""
+    """Creates collections, views and topics once MongoDB and Kafka answer. Raises the error of the last attempt."""
     _once_they_answer(_servers)
     log.info("database %s and topics %s are ready", settings().database, ", ".join(settings().topics))
 
@@ -50,7 +51,7 @@ def _servers() -> None:
 
 
 def accounts() -> None:
-    """MongoDB's replica set and accounts, once it answers. Raises what the last of many attempts raised."""
+    """Sets up MongoDB's replica set and accounts once it answers. Raises the error of the last attempt."""
     _once_they_answer(with_accounts)
     log.info("MongoDB's accounts are ready")
 
@@ -63,12 +64,12 @@ def _once_they_answer(act: Callable[[], None]) -> None:
         except (PyMongoError, KafkaError, OSError) as error:
             if attempt + 1 == ATTEMPTS:
                 raise
-            log.info("trying again: %s", str(error).partition(",")[0])
+            log.info("not ready, retrying: %s", str(error).partition(",")[0])
             time.sleep(1)
 
 
 def airflow() -> None:
-    """Brings Airflow's database to this version and makes the pools; remembered, because each of Airflow's commands takes seconds.
+    """Migrates Airflow's database and creates the pools. Skipped if already done, because each of Airflow's commands takes seconds.
 
     Raises subprocess.CalledProcessError.
     """
@@ -83,7 +84,7 @@ def airflow() -> None:
     subprocess.run(airflow_command("db", "migrate"), check=True)
     if not settings().airflow_database_url:
         with closing(sqlite3.connect(folder / "airflow.db")) as database_file:
-            database_file.execute("PRAGMA journal_mode = WAL")  # which the file keeps: whoever reads keeps nobody from writing
+            database_file.execute("PRAGMA journal_mode = WAL")  # persistent in the file; readers do not block writers
     file = folder / "pools.json"
     file.write_text(pools)
     subprocess.run(airflow_command("pools", "import", str(file)), check=True)
@@ -91,7 +92,7 @@ def airflow() -> None:
 
 
 def superset() -> None:
-    """Brings Superset's database and accounts to what they should be; remembered, because it takes half a minute.
+    """Prepares Superset's database and accounts. Skipped if already done, because it takes half a minute.
 
     Raises subprocess.CalledProcessError.
     """

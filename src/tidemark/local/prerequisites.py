@@ -1,4 +1,4 @@
-"""What the machine must have for the local stack, looked at before anything is started."""
+"""The prerequisites of the local stack, checked before anything is started."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from tidemark.settings import Settings, java
 
 LEAST_JAVA = 17
 LEAST_FREE_MB = 2_000
-ANSWER_SECONDS = 5.0  # within which a server of the user's must answer
+ANSWER_SECONDS = 5.0  # timeout of a server that the user runs
 
-# Settings whose ports the local stack listens on, with the server that does.
+# The settings whose ports the local stack listens on, with the server of each.
 _PORTS = {
     "kafka_port": "Kafka",
     "kafka_controller_port": "Kafka's controller",
     "mongodb_port": "MongoDB",
     "airflow_port": "Airflow",
     "spark_ui_port": "the stream's Spark pages",
-    "speed_metrics_port": "the stream's figures",
+    "speed_metrics_port": "the stream's metrics",
     "api_port": "the HTTP API",
     "superset_port": "Superset",
 }
 
 
 def local_ports(of: Settings) -> dict[str, int]:
-    """Port by setting of what this configuration starts locally."""
+    """The ports of the servers that this configuration starts locally, by setting."""
     external = {
         "kafka_port": of.kafka_bootstrap_servers,
         "kafka_controller_port": of.kafka_bootstrap_servers,
@@ -46,7 +46,7 @@ def local_ports(of: Settings) -> dict[str, int]:
 
 
 def complaints(of: Settings) -> list[str]:
-    """What stands in the way, each with what to do; empty where nothing does. For a stack that is not running yet."""
+    """The missing prerequisites, each with its remedy; empty if there are none. For a stack that is not running yet."""
     return [*_java_complaints(), *_home_complaints(of.home), *_port_complaints(of), *_server_complaints(of)]
 
 
@@ -65,10 +65,10 @@ def _java_complaints() -> list[str]:
 def _home_complaints(home: Path) -> list[str]:
     there = next(folder for folder in (home, *home.absolute().parents) if folder.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        return [f"nothing can be written to {there}: set TIDEMARK_HOME to a folder of yours"]
+        return [f"{there} is not writable: set TIDEMARK_HOME to a folder that is"]
     free = shutil.disk_usage(there).free // 2**20
     if free < LEAST_FREE_MB:
-        return [f"{free} MB are free in {there}, {LEAST_FREE_MB} are needed: free some, or set TIDEMARK_HOME to a folder elsewhere"]
+        return [f"{there} has {free} MB free, {LEAST_FREE_MB} MB are needed: free some space, or set TIDEMARK_HOME to another disk"]
     return []
 
 
@@ -81,7 +81,7 @@ def _port_complaints(of: Settings) -> list[str]:
         if same:
             found.append(f"{variable} and TIDEMARK_{same[0].upper()} are both {port}: choose another port for one of them")
         elif _taken(port):
-            found.append(f"port {port} ({_PORTS[name]}) is taken by another program: stop it, or choose another with {variable}=PORT")
+            found.append(f"port {port} ({_PORTS[name]}) is used by another program: stop it, or choose another with {variable}=PORT")
     return found
 
 
@@ -96,10 +96,10 @@ def _taken(port: int) -> bool:
 
 
 def _server_complaints(of: Settings) -> list[str]:
-    """Of the servers that the user runs, without their passwords."""
+    """Problems with the servers that the user runs. The texts contain no passwords."""
     found = []
     if of.kafka_bootstrap_servers and (wrong := _wrong_with_kafka(of.kafka_bootstrap_servers)):
-        found.append(f"Kafka does not answer: {wrong}. Start it, or mend TIDEMARK_KAFKA_BOOTSTRAP_SERVERS={of.kafka_bootstrap_servers}")
+        found.append(f"Kafka does not answer: {wrong}. Start it, or correct TIDEMARK_KAFKA_BOOTSTRAP_SERVERS={of.kafka_bootstrap_servers}")
     if of.mongodb_url and (wrong := _wrong_with_mongodb(of.mongodb_url)):
         found.append(f"MongoDB of TIDEMARK_MONGODB_URL {wrong}")
     if of.airflow_database_url and (wrong := _wrong_with_database(of.airflow_database_url)):
@@ -120,9 +120,9 @@ def _wrong_with_mongodb(url: str) -> str | None:
         with connect(url, within_seconds=ANSWER_SECONDS) as client:
             hello = client.admin.command("hello")
     except PyMongoError as error:
-        return f"does not answer: {str(error).partition(' (configured')[0]}. Start it, or mend the URL"
+        return f"does not answer: {str(error).partition(' (configured')[0]}. Start it, or correct the URL"
     if "setName" not in hello and hello.get("msg") != "isdbgrid":
-        return "is no replica set, which transactions need: start it with --replSet and call rs.initiate() once (one node will do)"
+        return "is not a replica set, which transactions require: start it with --replSet and call rs.initiate() once (one node is enough)"
     return None
 
 
@@ -132,7 +132,7 @@ def _wrong_with_database(url: str) -> str | None:
         engine.connect().close()
         engine.dispose()
     except ModuleNotFoundError as error:
-        return f"its driver is missing ({error.name}); PostgreSQL's URL is postgresql+psycopg2://USER:PASSWORD@HOST/DATABASE"
+        return f"its driver {error.name} is not installed. For PostgreSQL use postgresql+psycopg2://USER:PASSWORD@HOST/DATABASE"
     except SQLAlchemyError as error:
         return str(error).partition("\n")[0]
     return None

@@ -1,6 +1,6 @@
-"""Processes found by marks in their environment, which children inherit: so what outlived its parent is found again, and ended.
+"""Finds and ends processes by marks in their environment. Children inherit the marks, so processes that outlive their parent are found.
 
-Airflow's workers hide their environment from everybody but root. They are found by the session or group that they were started in.
+Airflow's workers hide their environment from everyone but root. They are found by their session or process group.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ STUBBORN_SECONDS = 5.0
 
 
 class Process(NamedTuple):
-    """A living process; `environment` is None where it is hidden."""
+    """A live process; `environment` is None if it is hidden."""
 
     identity: int
     parent: int
@@ -28,9 +28,9 @@ class Process(NamedTuple):
 
 
 def marked(marks: Mapping[str, str], *, session: int | None = None, group: int | None = None) -> list[int]:
-    """Ids of the processes whose environment holds all of these variables, but for this one.
+    """The ids of all processes, except this one, whose environment has all of these variables.
 
-    With them the workers of Airflow that hide theirs: those of that session, those of that group, and their children.
+    Includes Airflow's workers, which hide theirs: those of the session, those of the group, and their children.
     """
     wanted = frozenset(os.fsencode(f"{name}={value}") for name, value in marks.items())
     there = [one for one in _processes() if one.identity != os.getpid()]
@@ -43,23 +43,23 @@ def marked(marks: Mapping[str, str], *, session: int | None = None, group: int |
 
 
 def alive(identity: int) -> bool:
-    """Is there such a process, and not only its exit status?"""
+    """Does the process exist, other than as a zombie?"""
     return _stat(Path("/proc") / str(identity)) is not None
 
 
 def wait_for_end(identities: list[int], seconds: float) -> None:
-    """Until none of them is alive, or the time is up."""
+    """Waits until none of them is alive, or the time is up."""
     until = time.monotonic() + seconds
     while time.monotonic() < until and any(alive(one) for one in identities):
         time.sleep(0.1)
 
 
 def end(marks: Mapping[str, str], *, session: int | None = None, group: int | None = None) -> bool:
-    """Ends all that `marked` finds. False where there was nothing."""
+    """Ends all processes that marked() finds. Returns False if there were none."""
     found: set[int] = set()
     for number, seconds in ((signal.SIGTERM, POLITE_SECONDS), (signal.SIGKILL, STUBBORN_SECONDS)):
         found |= {*marked(marks, session=session, group=group)}
-        # Who was found by a parent that has ended since is still meant.
+        # Processes found through a parent that has ended since are still included.
         left = [identity for identity in found if alive(identity)]
         for identity in left:
             send(identity, number)
@@ -82,7 +82,7 @@ def _processes() -> Iterator[Process]:
 
 
 def _stat(folder: Path) -> tuple[int, int, int] | None:
-    """Parent, group and session; None for a process that is not there or only waits for its parent to notice its end."""
+    """Parent, group and session; None for a process that does not exist or is a zombie."""
     try:
         state, parent, group, session, *_ = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
@@ -91,7 +91,7 @@ def _stat(folder: Path) -> tuple[int, int, int] | None:
 
 
 def send(identity: int, number: signal.Signals) -> None:
-    """A signal to a process, which may have ended."""
+    """Sends a signal to a process, which may have ended."""
     try:
         os.kill(identity, number)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""The local stack's programs as data: what each runs, what it needs before, in which environment."""
+"""The programs of the local stack, as data: the command, prerequisites and environment of each."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from tidemark.local.health import Health
 from tidemark.settings import CHECKOUT, java, settings
 
 PYTHON = sys.executable
-SUPERSET = CHECKOUT / "superset"  # what is put on the path of Superset's environment
+SUPERSET = CHECKOUT / "superset"  # on the PYTHONPATH of Superset's environment
 
 AIRFLOW_ACCOUNT = "admin"
 
-# In a process's environment: the home whose stack started it, and as which of its programs.
+# Variables in a process's environment: the home of the stack that started it, and the program's name.
 STACK_MARK, PROGRAM_MARK = "TIDEMARK_STACK", "TIDEMARK_PROGRAM"
 
 
 @dataclass(frozen=True)
 class Program:
-    """One process that is kept up. `before` runs each time before the command, `needs` must be healthy first."""
+    """A supervised process. `before` runs each time before the command; `needs` must be healthy first."""
 
     name: str
     command: Callable[[], list[str]]
     needs: tuple[Callable[[], Health], ...] = ()
     before: tuple[Callable[[], list[str]], ...] = ()
     environment: Callable[[], dict[str, str]] = dict
-    once: bool = False  # it ends when it is done
-    with_children: bool = False  # a stop goes to its children as well
+    once: bool = False  # it exits when it is done
+    with_children: bool = False  # stop signals go to its children as well
     stop_seconds: int = 30
 
 
@@ -48,18 +48,18 @@ def _home(*parts: str) -> Path:
 
 
 def marks(program: str | None = None) -> dict[str, str]:
-    """What marks the processes of this home's stack, or of one of its programs."""
+    """The variables that mark the processes of this home's stack, or of one of its programs."""
     return {STACK_MARK: str(settings().home.resolve()), **({PROGRAM_MARK: program} if program else {})}
 
 
 def base_environment() -> dict[str, str]:
-    """What every program gets: this environment, the home whatever its own folder is, and the stack's mark."""
+    """The environment of every program: this process's, the absolute home, and the stack's mark."""
     home = str(settings().home.resolve())
     return {**os.environ, "TIDEMARK_HOME": home, "PYTHONUNBUFFERED": "1", **marks()}
 
 
 def kafka_properties() -> str:
-    """A broker that is its own controller (KRaft); the controller on the loopback interface."""
+    """A broker that is its own KRaft controller; the controller listens on the loopback interface."""
     of = settings()
     properties: Mapping[str, object] = {
         "process.roles": "broker,controller",
@@ -92,18 +92,18 @@ def _kafka() -> list[str]:
 
 
 def _format_kafka() -> list[str]:
-    """Writes the configuration; the folder is formatted the first time."""
+    """Writes the configuration. Returns the command that formats the folder, the first time."""
     properties = _home("kafka", "server.properties")
     properties.parent.mkdir(parents=True, exist_ok=True)
     properties.write_text(kafka_properties())
     if _home("kafka", "log", "meta.properties").exists():
         return []
-    identity = f"T{secrets.token_urlsafe(16)[1:]}"  # Kafka's form of a UUID; a dash in front would be read as an option
+    identity = f"T{secrets.token_urlsafe(16)[1:]}"  # Kafka's UUID format; a leading dash would be read as an option
     return _kafka_java("256m", "kafka.tools.StorageTool", "format", "-t", identity, "-c", str(properties))
 
 
 def mongod() -> Path:
-    """The MongoDB server that comes as a Python package."""
+    """The MongoDB server, which is installed with a Python package."""
     return Path(sysconfig.get_path("purelib")) / "fiftyone" / "db" / "bin" / "mongod"
 
 
@@ -118,13 +118,13 @@ def _mongodb() -> list[str]:
 
 
 def _secret(owner: str, name: str) -> str:
-    """A secret of this installation, made once, readable by its owner only."""
+    """A secret of this installation, generated once and readable by its owner only."""
     file = _home(owner, f".{name}")
     return file.read_text() if file.exists() else _written(owner, f".{name}", secrets.token_urlsafe(32)).read_text()
 
 
 def _written(owner: str, name: str, text: str) -> Path:
-    """A file under home that its owner alone may read; whoever reads it meanwhile finds the former one, or this one, whole."""
+    """Writes a file under home atomically, readable by its owner only."""
     file = _home(owner, name)
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f"{name}.{socket.gethostname()}-{os.getpid()}")
@@ -135,7 +135,7 @@ def _written(owner: str, name: str, text: str) -> Path:
 
 
 def airflow_environment() -> dict[str, str]:
-    """Airflow's settings. Without a password it is open to whoever reaches it: on loopback only this machine can."""
+    """Airflow's settings. Without a password it is open to everyone who can reach it, which on loopback is only this machine."""
     of = settings()
     return {
         "AIRFLOW_HOME": str(_home("airflow")),
@@ -152,19 +152,19 @@ def airflow_environment() -> dict[str, str]:
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "15",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
-        "AIRFLOW__LOGGING__DAG_PROCESSOR_LOG_TARGET": "stdout",  # its own files would grow for ever, supervisor's rotate
-        "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "airflow.task.operators.airflow.providers.mongo.sensors.mongo=WARNING",  # a line a look
+        "AIRFLOW__LOGGING__DAG_PROCESSOR_LOG_TARGET": "stdout",  # supervisor rotates it; its own files would grow without limit
+        "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "airflow.task.operators.airflow.providers.mongo.sensors.mongo=WARNING",  # it logs each poke
         "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
-        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",  # most of a short run's time is waiting for the scheduler to look
-        # What was killed, a task with its worker or the scheduler with its queue, is tried again after a minute, not five. A task
-        # outlives an API server that is starting again.
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",  # a short run mostly waits for the scheduler's next loop
+        # Killed tasks and the queue of a killed scheduler are retried after one minute, not five. A task survives a restart of the API
+        # server.
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "20",
         "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "10",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-        "TIDEMARK_CLEAN_AIRFLOW": "true",  # nobody else's DAGs run here
-        "SPT_NOENV": "1",  # Airflow's process titles must not hide the environment, by which leftovers are found
+        "TIDEMARK_CLEAN_AIRFLOW": "true",  # this Airflow runs no other DAGs
+        "SPT_NOENV": "1",  # process titles must not hide the environment, by which leftover processes are found
         **_airflow_secrets(of.airflow_secret_key.get_secret_value()),
         **_airflow_login(of.airflow_password.get_secret_value()),
         **connections(),
@@ -172,7 +172,7 @@ def airflow_environment() -> dict[str, str]:
 
 
 def _airflow_secrets(key: str) -> dict[str, str]:
-    """What its processes sign and seal with. Those on several machines are given one key, of which each secret is made."""
+    """The secrets for signing and encryption. With a key, which processes on several machines share, all are derived from it."""
     if not key:
         return {
             "AIRFLOW__API__SECRET_KEY": _secret("airflow", "api-secret"),
@@ -183,7 +183,7 @@ def _airflow_secrets(key: str) -> dict[str, str]:
 
 
 def _airflow_login(password: str) -> dict[str, str]:
-    """One account, who may do everything; its password lies where Airflow reads it."""
+    """One administrator account; its password is written to a file that Airflow reads."""
     if not password:
         return {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True"}
     return {
@@ -203,7 +203,7 @@ def _prepare_airflow() -> list[str]:
 
 
 def _airflow(name: str, *more: str, stop_seconds: int = 30) -> Program:
-    """One of Airflow's processes that work through its API."""
+    """One of Airflow's processes that use its API."""
     return Program(
         f"airflow-{name}",
         partial(airflow_command, name, *more),
@@ -215,27 +215,27 @@ def _airflow(name: str, *more: str, stop_seconds: int = 30) -> Program:
 
 
 def _given_passwords() -> dict[str, str]:
-    """Of Superset's accounts; empty where none has been given."""
+    """The configured passwords of Superset's accounts; empty if not configured."""
     of = settings()
     return {"admin": of.superset_password.get_secret_value(), "viewer": of.superset_viewer_password.get_secret_value()}
 
 
 def superset_accounts() -> dict[str, str]:
-    """Password by account; it is the account's name where none has been given."""
+    """The passwords of Superset's accounts; by default the account's name."""
     return {name: given or name for name, given in _given_passwords().items()}
 
 
 def known_accounts() -> dict[str, str]:
-    """Those whose password everybody knows: none has been given."""
+    """The accounts with default passwords."""
     return {name: name for name, given in _given_passwords().items() if not given}
 
 
 def superset_environment() -> dict[str, str]:
-    """What Superset, its preparation and the transfer of its dashboards are told; they run in an environment of their own."""
+    """The variables for Superset, its preparation and the transfer of dashboards, which run in their own Python environment."""
     of, passwords = settings(), superset_accounts()
     return {
         "PYTHONPATH": str(SUPERSET),
-        "SCARF_ANALYTICS": "false",  # nobody is told that it is used
+        "SCARF_ANALYTICS": "false",  # no usage statistics
         "SUPERSET_CONFIG_PATH": str(SUPERSET / "tidemark" / "superset" / "superset_config.py"),
         "FLASK_APP": "superset.app:create_app()",
         "SUPERSET_HOME": str(_home("superset").resolve()),
@@ -289,7 +289,7 @@ PROGRAMS: tuple[Program, ...] = (
         environment=airflow_environment,
         with_children=True,
     ),
-    # It stops when its tasks have ended: chunks do within this time, those that wait for the stream are started again some other time.
+    # It stops when its tasks have ended. Chunks finish within this time; tasks that wait for the stream are retried later.
     _airflow("scheduler", "--skip-serve-logs", stop_seconds=20),
     _airflow("dag-processor"),
     _airflow("triggerer", "--skip-serve-logs"),
@@ -300,6 +300,6 @@ PROGRAMS: tuple[Program, ...] = (
 
 
 def started_here() -> tuple[Program, ...]:
-    """The programs of this configuration: a server that the user runs is not started."""
+    """The programs of this configuration, without servers that the user runs."""
     external = {"kafka": bool(settings().kafka_bootstrap_servers), "mongodb": bool(settings().mongodb_url)}
     return tuple(program for program in PROGRAMS if not external.get(program.name))

@@ -1,4 +1,4 @@
-"""MongoDB of this machine as a replica set of one node, which transactions need; with accounts where it asks for them."""
+"""Sets up MongoDB on this machine as a replica set of one node, which transactions require, and its accounts if it uses them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _PRIMARY_SECONDS = 30.0
 
 
 def replica_set() -> None:
-    """Makes the local MongoDB, which asks nobody for a password, a replica set at the port it has. Does nothing where that is so."""
+    """Makes the local MongoDB, which has no accounts, a replica set at its port. Idempotent."""
     with _client() as client:
         _initiate(client, f"127.0.0.1:{settings().mongodb_port}")
 
 
 def with_accounts() -> None:
-    """The same of one that asks for accounts, and brings those to what the settings say. Only from its own machine: as long as it has
-    no account, MongoDB lets nobody else make the first. Raises PyMongoError.
+    """The same for a MongoDB that requires accounts; creates or updates the accounts of the settings. Works only on MongoDB's own machine,
+    because only from there can the first account be created. Raises PyMongoError.
     """
     of = settings()
     host, password = of.mongodb_advertised or f"127.0.0.1:{of.mongodb_port}", of.mongodb_admin_password.get_secret_value()
@@ -53,7 +53,7 @@ def _client(password: str = "") -> MongoClient[Document]:
 
 
 def _initiate(client: MongoClient[Document], host: str) -> None:
-    """Its only node is reached at that host, also where it was another before."""
+    """Initiates the replica set, or changes the host of its only node."""
     try:
         configuration = client.admin.command("replSetGetConfig")["config"]
     except OperationFailure as failure:
@@ -68,7 +68,7 @@ def _initiate(client: MongoClient[Document], host: str) -> None:
 
 
 def _initiate_unseen(client: MongoClient[Document], host: str) -> None:
-    """The same for who has no account yet: that one may not look whether it has been done."""
+    """Initiates the replica set without an account, which may not read whether that has been done already."""
     try:
         client.admin.command("replSetInitiate", _of_one(host))
     except OperationFailure as failure:

@@ -1,4 +1,4 @@
-"""The served reports in the terminal, all of one snapshot."""
+"""Prints the served reports to the terminal, from one snapshot."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOP_CATEGORIES = 10
 
 
 def show(console: Console, database: Database[Document]) -> None:
-    """Summary, price levels, the largest categories and freshness."""
+    """Prints summary, price levels, the largest categories and freshness."""
     with snapshot(database) as now:
         summary = now.one("report_summary") or {}
         levels = now.rows("report_price_level", {"$sort": {"price_level": 1}})
@@ -40,7 +40,7 @@ def _summary(summary: Document) -> Table:
 
 
 def _price_levels(levels: list[Document]) -> Table:
-    """Levels in order, unknown last."""
+    """The levels in order, unknown last."""
     table = Table(title="Products by price level", box=None, pad_edge=False)
     table.add_column("price", justify="right")
     table.add_column("products", justify="right")
@@ -78,7 +78,7 @@ def _freshness(freshness: Document) -> Table:
         "publication": f"{freshness['publication']}",
         "newest observation": f"{freshness['newest_observation'] or '-'}",
         "newest event served": f"{freshness['newest_event'] or '-'}",
-        "events behind": "nobody looked within a minute" if behind is None else f"{behind:,}",
+        "events behind": "unknown" if behind is None else f"{behind:,}",
         "rows in quarantine": f"{freshness['quarantined']:,}",
         "rules": f"{freshness['rules'] or '-'}",
     }

@@ -1,4 +1,4 @@
-"""Runs of DAG `tidemark_ingest` through Airflow's REST API, as a person would start them in its pages."""
+"""Runs of DAGs through Airflow's REST API, as a person would start them in the web interface."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tidemark.settings.airflow_names import Dag
 
 ATTEMPTS = 30  # a second apart
 ENDED = frozenset({"success", "failed"})
-WAITING = frozenset({"awaiting_input", "deferred"})  # a task, for a person
+WAITING = frozenset({"awaiting_input", "deferred"})  # states of a task that waits for a person
 
 
 class RunRefused(Exception):
-    """Airflow does not take the run."""
+    """Airflow has refused the run."""
 
 
 class Task(NamedTuple):
@@ -31,7 +31,7 @@ class Task(NamedTuple):
 
 
 class Airflow:
-    """A client of the local Airflow. Raises httpx.HTTPError where it does not answer, RunRefused where it says no."""
+    """A client of the local Airflow. Raises httpx.HTTPError if it does not answer, RunRefused if it refuses a run."""
 
     def __init__(self) -> None:
         self.address = settings().airflow_api
@@ -46,25 +46,25 @@ class Airflow:
         self._http.close()
 
     def has_dag(self, dag: Dag = Dag.INGEST) -> bool:
-        """Has the DAG been parsed?"""
+        """Has Airflow parsed the DAG?"""
         return self._http.get(f"/dags/{dag.id}").status_code == httpx.codes.OK
 
     def import_errors(self) -> list[str]:
         return [f"{one['filename']}: {one['stack_trace'].strip().splitlines()[-1]}" for one in self._get("/importErrors")["import_errors"]]
 
     def trigger(self, conf: Mapping[str, Any], dag: Dag = Dag.INGEST) -> str:
-        """Starts a run and returns its id. A run of a paused DAG would never begin, so it is refused."""
+        """Starts a run and returns its id. Refused for a paused DAG, whose runs never begin."""
         if self._get(f"/dags/{dag.id}")["is_paused"]:
-            raise RunRefused(f"DAG {dag.id} is paused: unpause it at {self.address}/dags/{dag.id}, or find out there why it is")
+            raise RunRefused(f"DAG {dag.id} is paused: unpause it at {self.address}/dags/{dag.id}")
         identity = f"run-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
         for attempt in range(ATTEMPTS):
             answer = self._http.post(f"/dags/{dag.id}/dagRuns", json={"dag_run_id": identity, "logical_date": None, "conf": dict(conf)})
-            if answer.is_success or (attempt and answer.status_code == httpx.codes.CONFLICT):  # an attempt before has made it
+            if answer.is_success or (attempt and answer.status_code == httpx.codes.CONFLICT):  # an earlier attempt has created it
                 return identity
-            if not answer.is_server_error:  # which a busy machine's SQLite may be
+            if not answer.is_server_error:  # a busy SQLite may cause server errors
                 break
             time.sleep(1)
-        raise RunRefused(f"Airflow refuses the run: {answer.text[:1000]}")
+        raise RunRefused(f"Airflow has refused the run: {answer.text[:1000]}")
 
     def state(self, run: str, dag: Dag = Dag.INGEST) -> str:
         return str(self._get(f"/dags/{dag.id}/dagRuns/{run}")["state"])
@@ -74,11 +74,11 @@ class Airflow:
         return [Task(one["task_id"], one["map_index"], one["state"], one["try_number"]) for one in found]
 
     def result(self, run: str, task: str, key: str, dag: Dag = Dag.INGEST) -> Any:
-        """What a task has left for others (an XCom)."""
+        """An XCom of a task."""
         return self._get(f"/dags/{dag.id}/dagRuns/{run}/taskInstances/{task}/xcomEntries/{key}?deserialize=true")["value"]
 
     def failure(self, run: str, dag: Dag = Dag.INGEST) -> str:
-        """Which task failed and the last error in its log."""
+        """The failed task, and the last error in its log."""
         for task in self.tasks(run, dag):
             if task.state == "failed":
                 return f"task {task.name} failed: {self._last_error(run, task, dag)}"

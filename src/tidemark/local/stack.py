@@ -1,4 +1,4 @@
-"""The stack as supervisor runs it: starts it, stops it to the last process, tells what each program is doing."""
+"""The stack under supervisor: starts it, stops all its processes, and reports the state of each program."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from tidemark.settings import CHECKOUT, settings
 LOG_BYTES = "20MB"
 LOG_BACKUPS = 3
 STOP_SECONDS = 180
-LONGEST_SOCKET = 100  # bytes of its path; the system's limit is 107
+LONGEST_SOCKET = 100  # bytes of the path; the system's limit is 107
 
 
 class Running(NamedTuple):
-    """A program as supervisor sees it: its state in supervisor's words, and what it says of it."""
+    """A program's state and description, as reported by supervisor."""
 
     name: str
     state: str
@@ -57,12 +57,12 @@ def configuration() -> str:
         parser[f"program:{program.name}"] = _section(program)
     text = io.StringIO()
     parser.write(text)
-    # Supervisor reads % as the start of a variable.
+    # Supervisor expands variables that start with %.
     return text.getvalue().replace("%", "%%")
 
 
 def start() -> None:
-    """Starts supervisor, or brings a running one to the configuration. Raises RuntimeError where supervisor does not start."""
+    """Starts supervisor, or updates the configuration of a running one. Raises RuntimeError if supervisor does not start."""
     log_folder().mkdir(parents=True, exist_ok=True)
     file = settings().home / "supervisor.conf"
     file.write_text(configuration())
@@ -85,7 +85,7 @@ def is_running() -> bool:
 
 
 def programs() -> list[Running]:
-    """Empty where the stack is not running."""
+    """The programs; empty if the stack is not running."""
     try:
         found = _server().supervisor.getAllProcessInfo()
     except (OSError, xmlrpc.client.Error):
@@ -101,7 +101,7 @@ def restart(name: str) -> None:
 
 
 def stop(say: Callable[[str], None]) -> bool:
-    """Stops everything: the stream first, servers last. False where nothing was running."""
+    """Stops everything: the stream first, servers last. Returns False if nothing was running."""
     if not is_running():
         return end_leftovers()
     server = _server()
@@ -122,20 +122,20 @@ def stop(say: Callable[[str], None]) -> bool:
 
 
 def end_leftovers() -> bool:
-    """Ends what a stack that is not running has left: children of what was killed. False where there was nothing."""
-    file = settings().home / "supervisor.pid"  # supervisor is the leader of the session that all its programs are in
+    """Ends processes left behind by a stack that is not running. Returns False if there were none."""
+    file = settings().home / "supervisor.pid"  # supervisor leads the session of all its programs
     former = file.read_text().strip() if file.exists() else ""
     return processes.end(marks(), session=int(former) if former.isdigit() else None)
 
 
 def _server() -> Any:
-    """Supervisor by XML-RPC, whose methods and answers have no types."""
+    """A client of supervisor's XML-RPC interface, which is untyped."""
     transport = SupervisorTransport(None, None, serverurl=f"unix://{_socket()}")
     return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
 
 
 def _socket() -> Path:
-    """In the home; where its path is too long for a socket, a path of this user and home alone."""
+    """The socket in home; if its path would be too long, a temporary path unique to this user and home."""
     home = settings().home.resolve()
     if len(os.fsencode(home / "supervisor.sock")) <= LONGEST_SOCKET:
         return home / "supervisor.sock"
@@ -161,7 +161,7 @@ def _section(program: Program) -> dict[str, str]:
 
 
 def _update() -> None:
-    """What `supervisorctl update` does: programs that are new or changed are started again, those gone are stopped."""
+    """Does what `supervisorctl update` does: restarts new and changed programs, and stops removed ones."""
     server = _server()
     added, changed, removed = server.supervisor.reloadConfig()[0]
     for name in (*removed, *changed):

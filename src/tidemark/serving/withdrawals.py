@@ -41,7 +41,7 @@ class Withdrawn(Exception):
 
 
 class Withdrawal(NamedTuple):
-    """Who has withdrawn an ingestion, when, and why."""
+    """Who withdrew an ingestion, when, and why."""
 
     by: str
     at: datetime

@@ -335,5 +335,5 @@ def reached(host: str) -> str:
 def _require_secrets(section: _Section, server: str, host: str, *secrets: str) -> _Section:
     missing = [f"TIDEMARK_{name.upper()}" for name in secrets if not getattr(section, name).get_secret_value()]
     if missing and host not in LOOPBACK:
-        raise ValueError(f"{server} would listen on {host} without authentication: set {', '.join(missing)}")
+        raise ValueError(f"{server} listens on {host}, which requires secrets: set {', '.join(missing)}")
     return section
