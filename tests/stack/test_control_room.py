@@ -37,7 +37,7 @@ def test_it_stands_in_the_navigation_and_says_what_the_state_says(stack: Stack, 
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto("/")
-    page.get_by_role("link", name="Tidemark").click()
+    page.get_by_role("link", name="Tidemark", exact=True).click()
     expect(page.locator("[data-figure=stream] .value")).to_have_text("running")
 
     def same() -> bool:
@@ -76,6 +76,6 @@ def test_it_goes_on_by_itself_and_says_when_nobody_answers(stack: Stack, page: P
 def test_it_is_a_tab_of_a_run_and_leads_to_the_dags(stack: Stack, page: Page) -> None:
     run = stack.runs()[0]["dag_run_id"]
     page.goto(f"/dags/{Dag.INGEST.id}/runs/{run}")
-    page.get_by_role("link", name="Tidemark").last.click()
+    page.get_by_role("link", name="Tidemark", exact=True).last.click()
     page.locator("[data-part=publications]").get_by_role("link", name="rebuild").click()
     page.wait_for_url(f"**/dags/{Dag.REBUILD.id}")
