@@ -85,8 +85,8 @@ def test_a_run(connected: Place, tmp_path: Path, wording: Wording) -> None:
     assert (state, {name: state for name, (state, _) in tasks.items()}) == (
         "success",
         {
-            **dict.fromkeys(("raw_history", "measure", "collections", "logs", "leftovers"), "success"),
-            "records": "skipped",  # this Airflow is not the home's
+            **dict.fromkeys(("raw_history", "measure", "collections", "leftovers"), "success"),
+            **dict.fromkeys(("records", "logs"), "skipped"),  # other teams' DAGs may run in this Airflow
         },
     )
     assert not old.exists()

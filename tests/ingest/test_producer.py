@@ -131,7 +131,7 @@ def test_the_longest_record_is_an_event_however_it_is_escaped(place: Place) -> N
 
 
 def test_an_unknown_topic(place: Place, monkeypatch: pytest.MonkeyPatch, wording: Wording) -> None:
-    monkeypatch.setattr("ingest.produce._NEW_TOPIC_SECONDS", 0.2)
+    monkeypatch.setattr("tidemark.ingest.produce._NEW_TOPIC_SECONDS", 0.2)
     with soon(), pytest.raises(NotAcknowledged) as refused:
         produce(producer(), "nowhere", some(3), 20)
     wording.check(str(refused.value))

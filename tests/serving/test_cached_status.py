@@ -14,7 +14,7 @@ from support.proxy import proxy
 from support.servers import free_ports
 from support.wording import Wording
 
-from tidemark.serving import looks
+from tidemark.serving import cached_status
 from tidemark.serving.cached_status import CachedStatus
 from tidemark.serving.database import Document
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.servers
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine the first answer takes its time."""
-    monkeypatch.setattr(looks, "MOST_SECONDS", 30)
+    monkeypatch.setattr(cached_status, "MOST_SECONDS", 30)
 
 
 def test_many_who_look_at_once_cost_one_question(database: Database[Document]) -> None:
@@ -38,7 +38,7 @@ def test_many_who_look_at_once_cost_one_question(database: Database[Document]) -
 
 
 def test_a_mongodb_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, wording: Wording) -> None:
-    monkeypatch.setattr(looks, "MOST_SECONDS", 0.3)
+    monkeypatch.setattr(cached_status, "MOST_SECONDS", 0.3)
     (port,) = free_ports(1)
     with setting(mongodb_url=f"mongodb://somebody:secret@127.0.0.1:{port}/?replicaSet=tidemark"):
         found = CachedStatus().now()
@@ -49,8 +49,8 @@ def test_a_mongodb_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, w
 def test_a_mongodb_that_falls_silent_and_comes_back(
     database: Database[Document], monkeypatch: pytest.MonkeyPatch, wording: Wording
 ) -> None:
-    monkeypatch.setattr(looks, "MOST_SECONDS", 8)
-    monkeypatch.setattr(looks, "FRESH_SECONDS", 0)
+    monkeypatch.setattr(cached_status, "MOST_SECONDS", 8)
+    monkeypatch.setattr(cached_status, "FRESH_SECONDS", 0)
     with proxy() as between, setting(database=database.name, mongodb_url=between.url):
         shared = CachedStatus()
         before = shared.now()

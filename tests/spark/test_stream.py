@@ -22,7 +22,7 @@ from tidemark.serving import control, ledger, notes
 from tidemark.serving.database import Document
 from tidemark.serving.ledger import TopicsRecreated
 from tidemark.settings import settings
-from tidemark.spark import measures
+from tidemark.spark import metrics
 from tidemark.spark.log import MissingOffsets, describe_log
 from tidemark.spark.speed import Stream, follow
 
@@ -90,7 +90,7 @@ def heartbeat(database: Database[Document]) -> object:
 
 def test_partitions_that_are_added_while_it_runs(small: Place, spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    monkeypatch.setattr(measures, "committed", lambda events, *_: sizes.append(events))
+    monkeypatch.setattr(metrics, "committed", lambda events, *_: sizes.append(events))
     monkeypatch.setattr(notes, "MOST_SECONDS", 60)  # of a note that is given up it is not known whether it counts
     with running(lambda told_to_stop: follow(small.database, told_to_stop)) as stream:
         stream.until(lambda: ledger.read(small.database).generation == 1)

@@ -191,6 +191,7 @@ def test_a_pause(place: Place, wording: Wording) -> None:
         assert served(place.database).behind(place.ends()) == 1, "it has not served what was there"
         wording.check(last_line(running), mark=served(place.database))
         control.wait(place.database, "pause", 1, 0)
+    assert place.wrong_documents() == []
     place.send(updates(Random(54), 300, keys=200))
     with stream() as running:
         while "paused by somebody since" not in running.text():
@@ -199,4 +200,3 @@ def test_a_pause(place: Place, wording: Wording) -> None:
         assert ledger.read(place.database).generation == 1, "it has begun"
         assert running.stop() == 0
     assert place.wrong() == []
-    assert place.wrong_documents() == []
