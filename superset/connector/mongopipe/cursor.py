@@ -29,7 +29,7 @@ _SIMPLE = {"locale": "simple"}  # strings compare by code point, whatever the co
 class Cursor:
     """A cursor. One thread at a time uses it, but any thread may `cancel` it.
 
-    `description` has one entry for each column: label, type (the value of kinds.Kind), and five times None.
+    `description` has one entry for each column: label, type (the value of types.SqlType), and five times None.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -127,7 +127,7 @@ class Cursor:
     def __enter__(self) -> Cursor:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
     def _open(self) -> None:
@@ -159,7 +159,7 @@ class Cursor:
         return (1 if pipeline.collection is None else pipeline.collection), options
 
     def _run(self, translation: Translation) -> None:
-        self._describe([(label, kind.value) for label, kind in zip(translation.labels, translation.pipeline.kinds, strict=True)])
+        self._describe([(label, sql_type.value) for label, sql_type in zip(translation.labels, translation.pipeline.types, strict=True)])
         source, options = self._command(translation)
         database = self.connection.database
         if self._session is None:
@@ -170,7 +170,7 @@ class Cursor:
         options["batchSize"] = self.connection.options.batch_size
         with translated():
             self._documents = target.aggregate(translation.pipeline.stages, session=self._session, **options)
-        self._rows = _rows(self._documents, [converter(kind) for kind in translation.pipeline.kinds])
+        self._rows = _rows(self._documents, [converter(sql_type) for sql_type in translation.pipeline.types])
 
     def _plan(self, translation: Translation) -> dict[str, Any]:
         """The server's plan."""
@@ -190,7 +190,7 @@ class Cursor:
         self._rows = iter([(line,) for line in text.splitlines()])
 
     def _describe(self, columns: list[tuple[str, str]]) -> None:
-        self.description = [(label, kind, None, None, None, None, None) for label, kind in columns]
+        self.description = [(label, sql_type, None, None, None, None, None) for label, sql_type in columns]
 
 
 def _rows(documents: CommandCursor[dict[str, Any]], converters: list[Converter]) -> Iterator[Row]:

@@ -20,8 +20,8 @@ from sqlalchemy.sql import compiler
 
 from mongopipe.connection import Connection
 from mongopipe.errors import ProgrammingError
-from mongopipe.kinds import Kind
 from mongopipe.schema import Table
+from mongopipe.sql_types import SqlType
 
 
 class DOUBLE(types.Float):  # type: ignore[misc]  # SQLAlchemy 1.4 is untyped
@@ -43,7 +43,7 @@ class BsonType(types.UserDefinedType):  # type: ignore[misc]
 
     cache_ok = True
 
-    def __init__(self, name: str = Kind.MIXED.value) -> None:
+    def __init__(self, name: str = SqlType.MIXED.value) -> None:
         self.name = name
 
     def get_col_spec(self, **_: Any) -> str:
@@ -51,16 +51,16 @@ class BsonType(types.UserDefinedType):  # type: ignore[misc]
         return self.name
 
 
-_TYPES: dict[Kind, Any] = {
-    Kind.BOOLEAN: types.BOOLEAN(),
-    Kind.INTEGER: types.BIGINT(),
-    Kind.DOUBLE: DOUBLE(),
-    Kind.DECIMAL: types.DECIMAL(),
-    Kind.STRING: types.VARCHAR(),
-    Kind.DATE: types.DATE(),
-    Kind.TIMESTAMP: types.TIMESTAMP(),
-    Kind.BINARY: types.LargeBinary(),
-    Kind.NULL: types.NullType(),
+_TYPES: dict[SqlType, Any] = {
+    SqlType.BOOLEAN: types.BOOLEAN(),
+    SqlType.INTEGER: types.BIGINT(),
+    SqlType.DOUBLE: DOUBLE(),
+    SqlType.DECIMAL: types.DECIMAL(),
+    SqlType.STRING: types.VARCHAR(),
+    SqlType.DATE: types.DATE(),
+    SqlType.TIMESTAMP: types.TIMESTAMP(),
+    SqlType.BINARY: types.LargeBinary(),
+    SqlType.NULL: types.NullType(),
 }
 
 
@@ -221,7 +221,7 @@ class MongopipeDialect(default.DefaultDialect):  # type: ignore[misc]
         return [
             {
                 "name": field.name,
-                "type": _TYPES.get(field.kind) or BsonType(field.kind.value),
+                "type": _TYPES.get(field.type) or BsonType(field.type.value),
                 "nullable": field.nullable,
                 "default": None,
                 "autoincrement": False,

@@ -18,8 +18,8 @@ from pymongo.database import Database
 
 from mongopipe import view_fields
 from mongopipe.errors import ProgrammingError, translated
-from mongopipe.kinds import BSON_KINDS, Kind, common
 from mongopipe.schema import Field, Table
+from mongopipe.sql_types import BSON_TYPES, SqlType, common_type
 
 Document = Mapping[str, Any]
 _DEPTH = 8  # levels of nested documents that become columns
@@ -137,40 +137,40 @@ def declared(schema: Document, path: tuple[str, ...] = (), optional: bool = Fals
     """The fields that a $jsonSchema describes; nested documents with properties become one field for each property."""
     required = schema.get("required", ())
     for name, each in schema.get("properties", {}).items():
-        kinds = _declared_kinds(each)
-        nullable = optional or name not in required or Kind.NULL in kinds
+        types = _declared_types(each)
+        nullable = optional or name not in required or SqlType.NULL in types
         inner = (*path, name)
-        if common(kinds) is Kind.DOCUMENT and each.get("properties") and len(inner) < _DEPTH:
+        if common_type(types) is SqlType.DOCUMENT and each.get("properties") and len(inner) < _DEPTH:
             yield from declared(each, inner, nullable)
             continue
         items = each.get("items")
-        element = common(_declared_kinds(items)) if isinstance(items, Mapping) else Kind.MIXED
-        kind = common(kinds)
-        yield Field(".".join(inner), inner, kind, nullable, element if kind is Kind.ARRAY else None)
+        element = common_type(_declared_types(items)) if isinstance(items, Mapping) else SqlType.MIXED
+        sql_type = common_type(types)
+        yield Field(".".join(inner), inner, sql_type, nullable, element if sql_type is SqlType.ARRAY else None)
 
 
-def _declared_kinds(schema: Document) -> set[Kind]:
+def _declared_types(schema: Document) -> set[SqlType]:
     names = schema.get("bsonType", schema.get("type", []))
-    kinds = {_JSON_KINDS.get(name) or BSON_KINDS.get(name, Kind.MIXED) for name in ([names] if isinstance(names, str) else names)}
+    types = {_JSON_TYPES.get(name) or BSON_TYPES.get(name, SqlType.MIXED) for name in ([names] if isinstance(names, str) else names)}
     for key in ("anyOf", "oneOf"):
         for each in schema.get(key, ()):
-            kinds |= _declared_kinds(each)
-    if not kinds:
-        kinds = {kind_of(value) for value in schema.get("enum", ())}
-    if not kinds and "properties" in schema:
-        return {Kind.DOCUMENT}
-    return kinds or {Kind.MIXED}
+            types |= _declared_types(each)
+    if not types:
+        types = {type_of(value) for value in schema.get("enum", ())}
+    if not types and "properties" in schema:
+        return {SqlType.DOCUMENT}
+    return types or {SqlType.MIXED}
 
 
-_JSON_KINDS = {"boolean": Kind.BOOLEAN, "integer": Kind.INTEGER}
+_JSON_TYPES = {"boolean": SqlType.BOOLEAN, "integer": SqlType.INTEGER}
 
 
 @dataclass
 class _Seen:
     """What a sample showed of one path."""
 
-    kinds: Counter[Kind] = field(default_factory=Counter)
-    elements: set[Kind] = field(default_factory=set)
+    types: Counter[SqlType] = field(default_factory=Counter)
+    elements: set[SqlType] = field(default_factory=set)
 
 
 def sampled(documents: Iterable[Document]) -> Iterator[Field]:
@@ -183,13 +183,13 @@ def sampled(documents: Iterable[Document]) -> Iterator[Field]:
         _look(document, (), seen, order, -1)
     for path in order:
         found = seen[path]
-        kind = common(found.kinds)
-        if kind is Kind.DOCUMENT and any(other[: len(path)] == path and len(other) > len(path) for other in seen):
+        sql_type = common_type(found.types)
+        if sql_type is SqlType.DOCUMENT and any(other[: len(path)] == path and len(other) > len(path) for other in seen):
             continue
-        if any(common(seen[path[:length]].kinds) is not Kind.DOCUMENT for length in range(1, len(path))):
+        if any(common_type(seen[path[:length]].types) is not SqlType.DOCUMENT for length in range(1, len(path))):
             continue
-        values = sum(number for each, number in found.kinds.items() if each is not Kind.NULL)
-        yield Field(".".join(path), path, kind, values < count, common(found.elements) if kind is Kind.ARRAY else None)
+        values = sum(number for each, number in found.types.items() if each is not SqlType.NULL)
+        yield Field(".".join(path), path, sql_type, values < count, common_type(found.elements) if sql_type is SqlType.ARRAY else None)
 
 
 def _look(document: Document, path: tuple[str, ...], seen: dict[tuple[str, ...], _Seen], order: list[tuple[str, ...]], place: int) -> int:
@@ -200,38 +200,38 @@ def _look(document: Document, path: tuple[str, ...], seen: dict[tuple[str, ...],
             order.insert(place + 1, inner)
         place = order.index(inner)
         found = seen.setdefault(inner, _Seen())
-        kind = kind_of(value)
-        found.kinds[kind] += 1
-        if kind is Kind.ARRAY:
-            found.elements |= {kind_of(each) for each in value}
-        elif kind is Kind.DOCUMENT and len(inner) < _DEPTH:
+        sql_type = type_of(value)
+        found.types[sql_type] += 1
+        if sql_type is SqlType.ARRAY:
+            found.elements |= {type_of(each) for each in value}
+        elif sql_type is SqlType.DOCUMENT and len(inner) < _DEPTH:
             place = _look(value, inner, seen, order, place)
     return place
 
 
-def kind_of(value: Any) -> Kind:
-    """The kind of a decoded BSON value."""
+def type_of(value: Any) -> SqlType:
+    """The sql_type of a decoded BSON value."""
     match value:
         case None:
-            return Kind.NULL
+            return SqlType.NULL
         case bool():
-            return Kind.BOOLEAN
+            return SqlType.BOOLEAN
         case int() | Int64():
-            return Kind.INTEGER
+            return SqlType.INTEGER
         case float():
-            return Kind.DOUBLE
+            return SqlType.DOUBLE
         case Decimal128():
-            return Kind.DECIMAL
+            return SqlType.DECIMAL
         case str():
-            return Kind.STRING
+            return SqlType.STRING
         case datetime() | DatetimeMS():
-            return Kind.TIMESTAMP
+            return SqlType.TIMESTAMP
         case ObjectId():
-            return Kind.OBJECT_ID
+            return SqlType.OBJECT_ID
         case bytes() | Binary() | UUID():
-            return Kind.BINARY
+            return SqlType.BINARY
         case list():
-            return Kind.ARRAY
+            return SqlType.ARRAY
         case Mapping():
-            return Kind.DOCUMENT
-    return Kind.MIXED
+            return SqlType.DOCUMENT
+    return SqlType.MIXED

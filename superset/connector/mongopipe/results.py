@@ -12,7 +12,7 @@ from uuid import UUID
 from bson import Decimal128, ObjectId
 from bson.datetime_ms import DatetimeMS
 
-from mongopipe.kinds import Kind
+from mongopipe.sql_types import SqlType
 
 Converter = Callable[[Any], Any]
 
@@ -61,15 +61,15 @@ def _moment(value: Any) -> Any:
     return f"{int(value)} ms" if isinstance(value, DatetimeMS) else plain(value)
 
 
-_CONVERTERS: dict[Kind, Converter] = {
-    Kind.INTEGER: _integer,
-    Kind.DOUBLE: _double,
-    Kind.DECIMAL: _decimal,
-    Kind.DATE: _date,
-    Kind.TIMESTAMP: _moment,
+_CONVERTERS: dict[SqlType, Converter] = {
+    SqlType.INTEGER: _integer,
+    SqlType.DOUBLE: _double,
+    SqlType.DECIMAL: _decimal,
+    SqlType.DATE: _date,
+    SqlType.TIMESTAMP: _moment,
 }
 
 
-def converter(kind: Kind) -> Converter:
-    """What turns a value of a column of that kind into Python's. Null stays None."""
-    return _CONVERTERS.get(kind, plain)
+def converter(sql_type: SqlType) -> Converter:
+    """What turns a value of a column of that sql_type into Python's. Null stays None."""
+    return _CONVERTERS.get(sql_type, plain)

@@ -6,22 +6,22 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
-from mongopipe.kinds import Kind
+from mongopipe.sql_types import SqlType
 
 
 @dataclass(frozen=True)
 class Field:
     """A column of a table.
 
-    `path` leads from the document to the value, one entry a level; `name` is the path joined by dots. `element` is the kind of an
+    `path` leads from the document to the value, one entry a level; `name` is the path joined by dots. `element` is the sql_type of an
     array's elements. `nullable` is what the schema says; the translator relies on it for nothing.
     """
 
     name: str
     path: tuple[str, ...]
-    kind: Kind
+    type: SqlType
     nullable: bool = True
-    element: Kind | None = None
+    element: SqlType | None = None
 
 
 @dataclass(frozen=True)

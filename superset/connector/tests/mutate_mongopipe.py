@@ -85,8 +85,8 @@ MUTATIONS = (
     Mutation(
         "parts of counts are counted",
         "optimise/distinct_measures.py",
-        'through("count", "sum", Kind.INTEGER), integer(0)',
-        'through("count", "count", Kind.INTEGER), integer(0)',
+        'through("count", "sum", SqlType.INTEGER), integer(0)',
+        'through("count", "count", SqlType.INTEGER), integer(0)',
     ),
     Mutation(
         "a running sum stops at its own row",

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from mongopipe.errors import Error, ProgrammingError
-from mongopipe.kinds import Kind
 from mongopipe.schema import Field, Table
+from mongopipe.sql_types import SqlType
 
 FOLDER = Path(__file__).parent / "fixtures"
 
@@ -54,9 +54,9 @@ def check(name: str, outcome: Callable[[str], str]) -> None:
         assert found(case.sql) == case.expected, case.sql
 
 
-def _table(name: str, **kinds: Kind) -> Table:
-    names = {each.replace("__", "."): kind for each, kind in kinds.items()}
-    return Table(name, tuple(Field(each, tuple(each.split(".")), kind, True, Kind.STRING) for each, kind in names.items()))
+def _table(name: str, **types: SqlType) -> Table:
+    names = {each.replace("__", "."): sql_type for each, sql_type in types.items()}
+    return Table(name, tuple(Field(each, tuple(each.split(".")), sql_type, True, SqlType.STRING) for each, sql_type in names.items()))
 
 
 class Shop:
@@ -66,17 +66,17 @@ class Shop:
     tables: ClassVar = {
         "product": _table(
             "product",
-            _id=Kind.STRING,
-            asin=Kind.STRING,
-            title=Kind.STRING,
-            price=Kind.DOUBLE,
-            category_id=Kind.INTEGER,
-            isBestSeller=Kind.BOOLEAN,
-            seen_at=Kind.TIMESTAMP,
-            maker__city=Kind.STRING,
-            tags=Kind.ARRAY,
+            _id=SqlType.STRING,
+            asin=SqlType.STRING,
+            title=SqlType.STRING,
+            price=SqlType.DOUBLE,
+            category_id=SqlType.INTEGER,
+            isBestSeller=SqlType.BOOLEAN,
+            seen_at=SqlType.TIMESTAMP,
+            maker__city=SqlType.STRING,
+            tags=SqlType.ARRAY,
         ),
-        "category": _table("category", _id=Kind.INTEGER, category_name=Kind.STRING),
+        "category": _table("category", _id=SqlType.INTEGER, category_name=SqlType.STRING),
     }
 
     def table(self, name: str) -> Table:

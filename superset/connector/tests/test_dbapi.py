@@ -16,7 +16,7 @@ from pymongo import MongoClient
 from pymongo.monitoring import CommandListener
 
 import mongopipe
-from mongopipe.kinds import Kind
+from mongopipe.sql_types import SqlType
 
 pytestmark = pytest.mark.server
 
@@ -287,8 +287,8 @@ def test_types_of_few_documents_are_found_where_all_are_looked_at(server_url: st
         with mongopipe.connect(f"{server_url}/{DATABASE}", sample_size=10, schema_seconds=0) as some:
             assert [each.name for each in some.reflection.table("rare").fields] == ["_id", "x"]
         with mongopipe.connect(f"{server_url}/{DATABASE}", sample_size=0, schema_seconds=0) as all_of_them:
-            found = {each.name: each.kind for each in all_of_them.reflection.table("rare").fields}
-            assert found == {"_id": Kind.INTEGER, "x": Kind.MIXED, "y": Kind.INTEGER}
+            found = {each.name: each.type for each in all_of_them.reflection.table("rare").fields}
+            assert found == {"_id": SqlType.INTEGER, "x": SqlType.MIXED, "y": SqlType.INTEGER}
             with pytest.raises(mongopipe.ProgrammingError, match="SUM needs a number, not MIXED"):
                 all_of_them.cursor().execute("SELECT SUM(x) FROM rare")
     finally:

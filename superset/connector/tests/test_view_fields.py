@@ -11,7 +11,7 @@ from pymongo import MongoClient
 
 import mongopipe
 from mongopipe import reflection, view_fields
-from mongopipe.kinds import Kind
+from mongopipe.sql_types import SqlType
 
 pytestmark = pytest.mark.server
 
@@ -36,7 +36,7 @@ PIPELINES: dict[str, list[dict[str, Any]]] = {
     "replaced by what is made": [{"$replaceRoot": {"newRoot": {"x": "$n", "y": {"$first": "$many"}}}}, {"$unset": "y"}],
     "merged": [{"$replaceWith": {"$mergeObjects": [{"n": 0, "new": 1}, "$deep"]}}],
     "joined": [{"$lookup": {"from": "row", "localField": "n", "foreignField": "n", "as": "same"}}, {"$project": {"n": 1, "same": 1}}],
-    "unwound": [{"$unwind": "$texts"}, {"$unwind": {"path": "$many"}}, {"$project": {"texts": 1, "kind": "$many.k"}}],
+    "unwound": [{"$unwind": "$texts"}, {"$unwind": {"path": "$many"}}, {"$project": {"texts": 1, "sql_type": "$many.k"}}],
     "windows": [{"$setWindowFields": {"output": {"all": {"$sum": "$n"}}}}],
 }
 
@@ -55,10 +55,10 @@ def rows(server_url: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_names_are_those_that_documents_have(rows: str, mongo: MongoClient[dict[str, Any]], name: str) -> None:
-    shown = {each.name: each.kind for each in reflection.sampled(mongo[DATABASE].row.aggregate(PIPELINES[name]))}
-    told = {each.name: each.kind for each in view_fields.after(PIPELINES[name], list(reflection.sampled([ROW])))}
+    shown = {each.name: each.type for each in reflection.sampled(mongo[DATABASE].row.aggregate(PIPELINES[name]))}
+    told = {each.name: each.type for each in view_fields.after(PIPELINES[name], list(reflection.sampled([ROW])))}
     assert told.keys() == shown.keys()
-    assert {name: kind for name, kind in told.items() if kind not in (shown[name], Kind.NULL)} == {}
+    assert {name: sql_type for name, sql_type in told.items() if sql_type not in (shown[name], SqlType.NULL)} == {}
 
 
 def test_a_stage_that_says_nothing_names_nothing() -> None:
@@ -72,7 +72,7 @@ def test_an_empty_view_answers(rows: str, number: int) -> None:
         for field in view_fields.after(pipeline, list(reflection.sampled([ROW]))):
             column = f'"{field.name}"'
             assert cursor.execute(f"SELECT {column} FROM empty{number} WHERE {column} IS NOT NULL LIMIT 5").fetchall() == []
-            if field.kind.ordered:
+            if field.type.ordered:
                 assert cursor.execute(f"SELECT {column}, COUNT(*) FROM empty{number} GROUP BY {column}").fetchall() == []
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import Any
 
-from mongopipe.kinds import Kind
 from mongopipe.schema import Field, Table
+from mongopipe.sql_types import SqlType
 from mongopipe.translate.scalars import Column, Scalar, columns
 
 
@@ -309,9 +309,9 @@ class Fresh:
     def __init__(self, plan: Plan) -> None:
         self._last = max((column.number for each in walk(plan) for column in each.columns), default=0)
 
-    def column(self, kind: Kind, name: str, *, nullable: bool = True) -> Column:
+    def column(self, sql_type: SqlType, name: str, *, nullable: bool = True) -> Column:
         self._last += 1
-        return Column(self._last, kind, name, nullable=nullable)
+        return Column(self._last, sql_type, name, nullable=nullable)
 
 
 def free_columns(plan: Plan) -> set[Column]:

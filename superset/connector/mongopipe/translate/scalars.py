@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from mongopipe.kinds import Kind
+from mongopipe.sql_types import SqlType
 
 
 @dataclass(frozen=True)
 class Scalar:
-    """An expression. `kind` is its type; `children` are its operands, and `rebuilt` makes the same node over others."""
+    """An expression. `sql_type` is its type; `children` are its operands, and `rebuilt` makes the same node over others."""
 
-    @property
-    def kind(self) -> Kind:
-        raise NotImplementedError
+    if TYPE_CHECKING:  # at run time dataclasses would take the property as the default of the subclasses' fields
+
+        @property
+        def type(self) -> SqlType: ...
 
     @property
     def children(self) -> tuple[Scalar, ...]:
@@ -34,14 +35,10 @@ class Column(Scalar):
     """A column of a plan, named by a number that is unique in the whole plan. `name` is for messages and labels only."""
 
     number: int
-    type: Kind
+    type: SqlType
     name: str = ""
-    element: Kind | None = None
+    element: SqlType | None = None
     nullable: bool = True
-
-    @property
-    def kind(self) -> Kind:
-        return self.type
 
     def __str__(self) -> str:
         return f"{self.name}#{self.number}"
@@ -52,11 +49,7 @@ class Literal(Scalar):
     """A constant, as the Python value that BSON encodes."""
 
     value: Any
-    type: Kind
-
-    @property
-    def kind(self) -> Kind:
-        return self.type
+    type: SqlType
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Literal) and (self.type, self.value) == (other.type, other.value)
@@ -68,13 +61,13 @@ class Literal(Scalar):
         return "NULL" if self.value is None else repr(self.value)
 
 
-NULL = Literal(None, Kind.NULL)
-TRUE = Literal(True, Kind.BOOLEAN)
-FALSE = Literal(False, Kind.BOOLEAN)
+NULL = Literal(None, SqlType.NULL)
+TRUE = Literal(True, SqlType.BOOLEAN)
+FALSE = Literal(False, SqlType.BOOLEAN)
 
 
 def integer(value: int) -> Literal:
-    return Literal(value, Kind.INTEGER)
+    return Literal(value, SqlType.INTEGER)
 
 
 @dataclass(frozen=True)
@@ -83,12 +76,8 @@ class Call(Scalar):
 
     name: str
     args: tuple[Scalar, ...]
-    type: Kind
+    type: SqlType
     options: tuple[Any, ...] = ()
-
-    @property
-    def kind(self) -> Kind:
-        return self.type
 
     @property
     def children(self) -> tuple[Scalar, ...]:
@@ -106,12 +95,8 @@ class Cast(Scalar):
     """CAST, or TRY_CAST where `safe`."""
 
     arg: Scalar
-    type: Kind
+    type: SqlType
     safe: bool = False
-
-    @property
-    def kind(self) -> Kind:
-        return self.type
 
     @property
     def children(self) -> tuple[Scalar, ...]:
@@ -130,11 +115,7 @@ class Case(Scalar):
 
     branches: tuple[tuple[Scalar, Scalar], ...]
     default: Scalar
-    type: Kind
-
-    @property
-    def kind(self) -> Kind:
-        return self.type
+    type: SqlType
 
     @property
     def children(self) -> tuple[Scalar, ...]:
@@ -152,8 +133,8 @@ class Predicate(Scalar):
     """An expression that is true, false or unknown."""
 
     @property
-    def kind(self) -> Kind:
-        return Kind.BOOLEAN
+    def type(self) -> SqlType:
+        return SqlType.BOOLEAN
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 from mongopipe.errors import NotSupportedError, ProgrammingError
-from mongopipe.kinds import Kind
+from mongopipe.sql_types import SqlType
 from mongopipe.translate.bind.binder import Binder, Handlers, construct, only
 from mongopipe.translate.bind.coerce import as_number, as_truth
 from mongopipe.translate.plans import Measure
@@ -52,8 +52,8 @@ def measure(binder: Binder, node: exp.Expression) -> Measure:
     value = binder.bind(arg)
     if function in ("sum", "avg", *_SPREADS):
         value = as_number(value, function.upper())
-    elif function in ("min", "max") and not value.kind.ordered:
-        raise NotSupportedError(f"{function.upper()} of {value.kind.value} is not supported")
+    elif function in ("min", "max") and not value.type.ordered:
+        raise NotSupportedError(f"{function.upper()} of {value.type.value} is not supported")
     return Measure(function, value, distinct=distinct and function not in ("min", "max"))
 
 
@@ -81,8 +81,8 @@ def _percentile(binder: Binder, node: exp.WithinGroup | exp.Median | exp.Percent
     value = binder.bind(arg)
     if function == "percentile_cont":
         value = as_number(value, "PERCENTILE_CONT")
-    elif not value.kind.ordered:
-        raise NotSupportedError(f"a percentile of {value.kind.value} is not supported")
+    elif not value.type.ordered:
+        raise NotSupportedError(f"a percentile of {value.type.value} is not supported")
     return Measure(function, value, fraction=1 - fraction if descending else fraction)
 
 
@@ -93,14 +93,14 @@ def _fraction(binder: Binder, node: exp.Expression) -> float:
     return float(value)
 
 
-def kind_of(call: Measure) -> Kind:
+def result_type(call: Measure) -> SqlType:
     """The type of a measure's values."""
     if call.function == "count":
-        return Kind.INTEGER
+        return SqlType.INTEGER
     assert call.arg is not None
     if call.function in ("sum", "min", "max", "percentile_disc"):
-        return call.arg.kind
-    return Kind.DECIMAL if call.arg.kind is Kind.DECIMAL and call.function in ("avg", "percentile_cont") else Kind.DOUBLE
+        return call.arg.type
+    return SqlType.DECIMAL if call.arg.type is SqlType.DECIMAL and call.function in ("avg", "percentile_cont") else SqlType.DOUBLE
 
 
 def _aggregate(binder: Binder, node: exp.Expression) -> Scalar:
@@ -122,7 +122,7 @@ def registered(binder: Binder, call: Measure, name: str) -> Column:
     """The column that holds the measure; equal measures share one."""
     measures = binder.collected.measures
     if call not in measures:
-        measures[call] = binder.fresh(kind_of(call), name.lower(), nullable=call.function != "count")
+        measures[call] = binder.fresh(result_type(call), name.lower(), nullable=call.function != "count")
     return measures[call]
 
 

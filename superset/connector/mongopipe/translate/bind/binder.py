@@ -10,7 +10,7 @@ from sqlglot import exp
 from sqlglot.helper import ensure_list
 
 from mongopipe.errors import NotSupportedError, ProgrammingError
-from mongopipe.kinds import Kind
+from mongopipe.sql_types import SqlType
 from mongopipe.translate.bind.coerce import constant
 from mongopipe.translate.bind.names import Scope
 from mongopipe.translate.plans import Measure, Mode, Order, Plan, WindowCall
@@ -129,8 +129,8 @@ class Binder:
         """A block in which the function's arguments are bound: no aggregate inside an aggregate, no window inside a window."""
         return Nested(self, function)
 
-    def fresh(self, kind: Kind, name: str, *, nullable: bool = True, element: Kind | None = None) -> Column:
-        return self.queries.fresh(kind, name, nullable=nullable, element=element)
+    def fresh(self, sql_type: SqlType, name: str, *, nullable: bool = True, element: SqlType | None = None) -> Column:
+        return self.queries.fresh(sql_type, name, nullable=nullable, element=element)
 
 
 class Nested:

@@ -9,8 +9,8 @@ from typing import Any
 from sqlglot import exp
 
 from mongopipe.errors import NotSupportedError, ProgrammingError
-from mongopipe.kinds import Kind
 from mongopipe.schema import Catalog
+from mongopipe.sql_types import SqlType
 from mongopipe.translate.bind.binder import Binder, Collected, Subquery, construct, only
 from mongopipe.translate.bind.coerce import alike, as_truth, comparable
 from mongopipe.translate.bind.names import Name, Relation, Scope, matching
@@ -81,15 +81,15 @@ class QueryBinder:
         self._last = 0
         self._commons: Mapping[str, _Common] = {}
 
-    def fresh(self, kind: Kind, name: str, *, nullable: bool = True, element: Kind | None = None) -> Column:
+    def fresh(self, sql_type: SqlType, name: str, *, nullable: bool = True, element: SqlType | None = None) -> Column:
         """A column with a number of its own."""
         self._last += 1
-        return Column(self._last, kind, name, element, nullable)
+        return Column(self._last, sql_type, name, element, nullable)
 
     def like(self, scalar: Scalar, name: str) -> Column:
         """A fresh column that can hold the expression's values."""
         column = scalar if isinstance(scalar, Column) else None
-        return self.fresh(scalar.kind, name, element=None if column is None else column.element, nullable=column is None or column.nullable)
+        return self.fresh(scalar.type, name, element=None if column is None else column.element, nullable=column is None or column.nullable)
 
     def subquery(self, node: exp.Expression, outer: Scope) -> Plan:
         """The plan of a subquery in an expression."""
@@ -176,7 +176,7 @@ class QueryBinder:
         if node.db and node.db != self.catalog.database:
             raise NotSupportedError(f"another database than {self.catalog.database} is not supported ({node.db})")
         table = self.catalog.table(node.name)
-        items = tuple((self.fresh(each.kind, each.name, element=each.element), each) for each in table.fields)
+        items = tuple((self.fresh(each.type, each.name, element=each.element), each) for each in table.fields)
         relation = Relation(node.alias or node.name, [(field.name, column) for column, field in items], node.db or self.catalog.database)
         return Scan(table, items), relation
 
@@ -193,7 +193,7 @@ class QueryBinder:
         sides = [alike(list(values), "VALUES") for values in zip(*rows, strict=True)]
         if not all(isinstance(each, Literal) for values, _ in sides for each in values):
             raise ProgrammingError("VALUES mixes types")
-        outputs = tuple(self.fresh(kind, f"column{place}") for place, (_, kind) in enumerate(sides, 1))
+        outputs = tuple(self.fresh(sql_type, f"column{place}") for place, (_, sql_type) in enumerate(sides, 1))
         values = tuple(zip(*([each.value for each in column if isinstance(each, Literal)] for column, _ in sides), strict=True))
         plan = Constants(outputs, values)
         return plan, _derived(node.alias, Bound(plan, tuple(column.name for column in outputs)), names)
@@ -245,12 +245,12 @@ class QueryBinder:
         sides = [self._branch(each, scope) for each in (node.this, node.expression)]
         if len({len(side.labels) for side in sides}) != 1:
             raise ProgrammingError("the sides of UNION differ in their number of columns")
-        kinds = []
+        types = []
         for pair in zip(*(side.plan.columns for side in sides), strict=True):
-            _, kind = alike(list(pair), "UNION")
-            kinds.append(kind)
-        outputs = tuple(self.fresh(kind, name) for kind, name in zip(kinds, sides[0].labels, strict=True))
-        plan: Plan = Union(tuple(self._converted(side.plan, kinds) for side in sides), outputs)
+            _, sql_type = alike(list(pair), "UNION")
+            types.append(sql_type)
+        outputs = tuple(self.fresh(sql_type, name) for sql_type, name in zip(types, sides[0].labels, strict=True))
+        plan: Plan = Union(tuple(self._converted(side.plan, types) for side in sides), outputs)
         if node.args.get("distinct"):
             plan = self.distinct(plan)
         return self._arranged(node, Bound(plan, sides[0].labels), scope)
@@ -262,14 +262,14 @@ class QueryBinder:
             return self.query(node, Scope(outer=scope.outer), self._commons)
         raise NotSupportedError(f"{construct(node)} in UNION is not supported")
 
-    def _converted(self, plan: Plan, kinds: list[Kind]) -> Plan:
+    def _converted(self, plan: Plan, types: list[SqlType]) -> Plan:
         """The plan with columns cast to text where the other side's are text."""
-        if all(column.kind is kind or kind is not Kind.STRING for column, kind in zip(plan.columns, kinds, strict=True)):
+        if all(column.type is sql_type or sql_type is not SqlType.STRING for column, sql_type in zip(plan.columns, types, strict=True)):
             return plan
         items = []
-        for column, kind in zip(plan.columns, kinds, strict=True):
-            cast = kind is Kind.STRING and column.kind not in (Kind.STRING, Kind.NULL)
-            items.append((self.fresh(kind, column.name), Cast(column, kind) if cast else column))
+        for column, sql_type in zip(plan.columns, types, strict=True):
+            cast = sql_type is SqlType.STRING and column.type not in (SqlType.STRING, SqlType.NULL)
+            items.append((self.fresh(sql_type, column.name), Cast(column, sql_type) if cast else column))
         return Project(plan, tuple(items))
 
     def distinct(self, plan: Plan) -> Plan:
@@ -400,7 +400,7 @@ class _Selection:
             aggregates = set(self.collected.measures.values()) | {over.value for over in self.collected.windows}
             if aggregates & set(columns(key)):
                 raise ProgrammingError("an aggregate or window function is not allowed in GROUP BY")
-            if key.kind is Kind.DOCUMENT:
+            if key.type is SqlType.DOCUMENT:
                 raise NotSupportedError("GROUP BY a document is not supported")
             if not isinstance(key, Literal) and key not in keys:
                 keys.append(key)
@@ -431,7 +431,7 @@ class _Selection:
 
     def _one_group(self, plan: Plan, measures: Any) -> Plan:
         """GROUP BY constants only: one row if there are rows, none otherwise."""
-        return Aggregate(plan, ((self.queries.fresh(Kind.INTEGER, "group"), Literal(1, Kind.INTEGER)),), measures)
+        return Aggregate(plan, ((self.queries.fresh(SqlType.INTEGER, "group"), Literal(1, SqlType.INTEGER)),), measures)
 
     def _replacement(self) -> Any:
         """What turns an expression over the input's columns into one over the groups' columns."""

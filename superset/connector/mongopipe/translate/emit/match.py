@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mongopipe.kinds import Kind
+from mongopipe.sql_types import SqlType
 from mongopipe.translate.emit.environment import is_path
 from mongopipe.translate.emit.values import Values
 from mongopipe.translate.scalars import (
@@ -26,7 +26,7 @@ Query = dict[str, Any]
 
 _OPERATORS = {"=": "$eq", "<": "$lt", "<=": "$lte", ">": "$gt", ">=": "$gte"}
 _NOTHING: Query = {"$expr": False}
-_PLAIN = frozenset(Kind) - {Kind.ARRAY, Kind.DOCUMENT, Kind.MIXED, Kind.NULL}
+_PLAIN = frozenset(SqlType) - {SqlType.ARRAY, SqlType.DOCUMENT, SqlType.MIXED, SqlType.NULL}
 """Kinds whose comparisons mean the same in the query language: it looks into arrays, and compares within one type."""
 
 
@@ -66,7 +66,7 @@ def plain_query(scalar: Scalar, wanted: bool, values: Values) -> Query | None:
         case Like() if wanted:
             field = _field(scalar.arg, values)
             return None if field is None else {field: {"$regex": scalar.pattern, "$options": "s"}}
-        case Column(type=Kind.BOOLEAN):
+        case Column(type=SqlType.BOOLEAN):
             field = _field(scalar, values)
             return None if field is None else {field: {"$eq": wanted}}
     return None
@@ -74,7 +74,7 @@ def plain_query(scalar: Scalar, wanted: bool, values: Values) -> Query | None:
 
 def _field(scalar: Scalar, values: Values) -> str | None:
     """The name of the field that the expression is, if it is one that the query language can compare."""
-    if not isinstance(scalar, Column) or scalar.kind not in _PLAIN:
+    if not isinstance(scalar, Column) or scalar.type not in _PLAIN:
         return None
     expression = values.environment.get(scalar.number)
     return str(expression)[1:] if is_path(expression) else None

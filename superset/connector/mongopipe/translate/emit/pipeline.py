@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from mongopipe.kinds import Kind
+from mongopipe.sql_types import SqlType
 from mongopipe.translate.emit.environment import (
     Environment,
     Expression,
@@ -56,12 +56,12 @@ Stage = dict[str, Any]
 class Pipeline:
     """The stages to run on `collection`, or on the database where it is None.
 
-    Each document that comes out has one field for each of the plan's columns, in order: c0, c1 ... `kinds` are their types.
+    Each document that comes out has one field for each of the plan's columns, in order: c0, c1 ... `types` are their types.
     """
 
     collection: str | None
     stages: list[Stage]
-    kinds: tuple[Kind, ...]
+    types: tuple[SqlType, ...]
 
 
 @dataclass
@@ -102,7 +102,7 @@ def emit(plan: Plan) -> Pipeline:
     if outputs:
         stream.add({"$project": {"_id": 0, **outputs}})
     stream = stream.closed()
-    return Pipeline(stream.collection, stream.stages, tuple(column.kind for column in plan.columns))
+    return Pipeline(stream.collection, stream.stages, tuple(column.type for column in plan.columns))
 
 
 class _Emitter:
@@ -295,7 +295,7 @@ class _Emitter:
         for part in parts:
             if isinstance(part, Compare) and part.operator == "=":
                 for one, other in ((part.left, part.right), (part.right, part.left)):
-                    if not (isinstance(one, Column) and isinstance(other, Column)) or Kind.MIXED in (one.kind, other.kind):
+                    if not (isinstance(one, Column) and isinstance(other, Column)) or SqlType.MIXED in (one.type, other.type):
                         continue
                     if one.number not in right_numbers and other.number in right_numbers and is_path(right.environment[other.number]):
                         if is_variable(stream.environment[one.number]):

@@ -65,7 +65,7 @@ class Values:
             case Call():
                 return LOWERINGS[scalar.name](self.names, scalar.options, *map(self.value, scalar.args))
             case Cast():
-                return cast(self.names, self.value(scalar.arg), scalar.arg.kind, scalar.type, scalar.safe)
+                return cast(self.names, self.value(scalar.arg), scalar.arg.type, scalar.type, scalar.safe)
             case Case():
                 *values, default = different([self.value(each) for each in (*(value for _, value in scalar.branches), scalar.default)])
                 conditions = [self.truth(condition, True) for condition, _ in scalar.branches]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mongopipe.kinds import Kind
+from mongopipe.sql_types import SqlType
 from mongopipe.translate.optimise.percentiles import counted_argument
 from mongopipe.translate.plans import Aggregate, Fresh, Measure, Order, Plan, Project, Window, WindowCall, rewritten
 from mongopipe.translate.scalars import Call, Case, Column, Compare, Literal, Scalar, integer
@@ -27,8 +27,8 @@ def _split(plan: Aggregate, fresh: Fresh) -> Plan:
 
 
 def _twice_grouped(plan: Aggregate, arg: Scalar, fresh: Fresh) -> Plan:
-    value = fresh.column(arg.kind, "value")
-    keys = tuple((fresh.column(key.kind, column.name), key) for column, key in plan.keys)
+    value = fresh.column(arg.type, "value")
+    keys = tuple((fresh.column(key.type, column.name), key) for column, key in plan.keys)
     partial: list[tuple[Column, Measure]] = []
     merged: list[tuple[Column, Measure]] = []
     values: dict[Column, Scalar] = {}
@@ -52,19 +52,19 @@ def merge(
 ) -> Scalar:
     """Splits a measure into one over parts of its groups and one over the parts; gives its value over the latter."""
 
-    def through(function: str, again: str, kind: Kind) -> Column:
-        part, whole = fresh.column(kind, function), fresh.column(kind, again)
+    def through(function: str, again: str, sql_type: SqlType) -> Column:
+        part, whole = fresh.column(sql_type, function), fresh.column(sql_type, again)
         partial.append((part, Measure(function, measure.arg, where=measure.where)))
         merged.append((whole, Measure(again, part)))
         return whole
 
     if measure.function == "count":
-        return Call("coalesce", (through("count", "sum", Kind.INTEGER), integer(0)), Kind.INTEGER)
+        return Call("coalesce", (through("count", "sum", SqlType.INTEGER), integer(0)), SqlType.INTEGER)
     if measure.function == "avg":
         assert measure.arg is not None
-        total = through("sum", "sum", measure.arg.kind)
-        return Call("divide", (total, through("count", "sum", Kind.INTEGER)), column.kind)
-    return through(measure.function, measure.function, column.kind)
+        total = through("sum", "sum", measure.arg.type)
+        return Call("divide", (total, through("count", "sum", SqlType.INTEGER)), column.type)
+    return through(measure.function, measure.function, column.type)
 
 
 def _first_rows(plan: Aggregate, fresh: Fresh) -> Plan:
@@ -77,9 +77,9 @@ def _first_rows(plan: Aggregate, fresh: Fresh) -> Plan:
             continue
         arg = counted_argument(measure)
         if arg not in firsts:
-            firsts[arg] = fresh.column(Kind.INTEGER, "number")
+            firsts[arg] = fresh.column(SqlType.INTEGER, "number")
             partition = (*(key for _, key in plan.keys), arg)
             source = Window(source, partition, (Order(arg),), ((firsts[arg], WindowCall("row_number")),))
-        once = Case(((Compare("=", firsts[arg], integer(1)), arg),), Literal(None, Kind.NULL), arg.kind)
+        once = Case(((Compare("=", firsts[arg], integer(1)), arg),), Literal(None, SqlType.NULL), arg.type)
         measures.append((column, Measure(measure.function, once)))
     return Aggregate(source, plan.keys, tuple(measures), plan.total)

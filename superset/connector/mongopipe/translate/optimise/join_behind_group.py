@@ -31,7 +31,7 @@ def _moved(plan: Aggregate, join: Join, fresh: Fresh) -> Plan:
         return plan
     if any(measure.function not in _MERGEABLE or measure.distinct for _, measure in plan.measures):
         return plan
-    renamed = tuple((fresh.column(column.kind, column.name), column) for column in dict.fromkeys(used))
+    renamed = tuple((fresh.column(column.type, column.name), column) for column in dict.fromkeys(used))
     partial: list[tuple[Column, Measure]] = []
     merged: list[tuple[Column, Measure]] = []
     values: dict[Column, Scalar] = {column: merge(measure, column, partial, merged, fresh) for column, measure in plan.measures}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mongopipe.kinds import Kind
+from mongopipe.sql_types import SqlType
 from mongopipe.translate.plans import Aggregate, Fresh, Measure, Order, Plan, Project, Window, WindowCall, rewritten
 from mongopipe.translate.scalars import Call, Case, Column, Compare, Literal, Scalar, integer
 
@@ -28,7 +28,7 @@ def _split(plan: Aggregate, fresh: Fresh) -> Plan:
             continue
         arg = counted_argument(measure)
         if arg not in places:
-            number, size = fresh.column(Kind.INTEGER, "number"), fresh.column(Kind.INTEGER, "size")
+            number, size = fresh.column(SqlType.INTEGER, "number"), fresh.column(SqlType.INTEGER, "size")
             calls = ((number, WindowCall("row_number")), (size, WindowCall("count", arg)))
             source = Window(source, tuple(key for _, key in plan.keys), (Order(arg, nulls_first=False),), calls)
             places[arg] = (number, size)
@@ -42,31 +42,31 @@ def counted_argument(measure: Measure) -> Scalar:
     assert measure.arg is not None
     if measure.where is None:
         return measure.arg
-    return Case(((measure.where, measure.arg),), Literal(None, Kind.NULL), measure.arg.kind)
+    return Case(((measure.where, measure.arg),), Literal(None, SqlType.NULL), measure.arg.type)
 
 
 def _value(measure: Measure, arg: Scalar, number: Column, size: Column, measures: list[tuple[Column, Measure]], fresh: Fresh) -> Scalar:
     """The percentile over measures that it adds to `measures`."""
 
     def at(place: Scalar) -> Column:
-        column = fresh.column(arg.kind, "at")
-        chosen = Case(((Compare("=", number, place), arg),), Literal(None, Kind.NULL), arg.kind)
+        column = fresh.column(arg.type, "at")
+        chosen = Case(((Compare("=", number, place), arg),), Literal(None, SqlType.NULL), arg.type)
         measures.append((column, Measure("max", chosen)))
         return column
 
     def position(of: Scalar) -> Scalar:
         """The place between values, from 0."""
-        last = Call("subtract", (of, integer(1)), Kind.INTEGER)
-        return Call("multiply", (last, Literal(measure.fraction, Kind.DOUBLE)), Kind.DOUBLE)
+        last = Call("subtract", (of, integer(1)), SqlType.INTEGER)
+        return Call("multiply", (last, Literal(measure.fraction, SqlType.DOUBLE)), SqlType.DOUBLE)
 
     if measure.function == "percentile_disc":
-        scaled = Call("multiply", (size, Literal(measure.fraction, Kind.DOUBLE)), Kind.DOUBLE)
-        return at(Call("greatest", (Call("ceil", (scaled,), Kind.DOUBLE), integer(1)), Kind.DOUBLE))
-    below = Call("floor", (position(size),), Kind.DOUBLE)
-    above = Call("ceil", (position(size),), Kind.DOUBLE)
-    low, high = (at(Call("add", (place, integer(1)), Kind.DOUBLE)) for place in (below, above))
-    total = fresh.column(Kind.INTEGER, "size")
+        scaled = Call("multiply", (size, Literal(measure.fraction, SqlType.DOUBLE)), SqlType.DOUBLE)
+        return at(Call("greatest", (Call("ceil", (scaled,), SqlType.DOUBLE), integer(1)), SqlType.DOUBLE))
+    below = Call("floor", (position(size),), SqlType.DOUBLE)
+    above = Call("ceil", (position(size),), SqlType.DOUBLE)
+    low, high = (at(Call("add", (place, integer(1)), SqlType.DOUBLE)) for place in (below, above))
+    total = fresh.column(SqlType.INTEGER, "size")
     measures.append((total, Measure("max", size)))
-    share = Call("modulo", (position(total), integer(1)), Kind.DOUBLE)
-    step = Call("multiply", (Call("subtract", (high, low), Kind.DOUBLE), share), Kind.DOUBLE)
-    return Call("add", (low, step), Kind.DOUBLE)
+    share = Call("modulo", (position(total), integer(1)), SqlType.DOUBLE)
+    step = Call("multiply", (Call("subtract", (high, low), SqlType.DOUBLE), share), SqlType.DOUBLE)
+    return Call("add", (low, step), SqlType.DOUBLE)

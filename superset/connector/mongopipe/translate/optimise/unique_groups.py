@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from mongopipe.kinds import Kind
+from mongopipe.sql_types import SqlType
 from mongopipe.translate.optimise.percentiles import counted_argument
 from mongopipe.translate.plans import Aggregate, Filter, Limit, Measure, Plan, Project, Scan, Sort, Window, rewritten
 from mongopipe.translate.scalars import TRUE, Case, Column, IsNull, Literal, Scalar, integer
 
-_NULL = Literal(None, Kind.NULL)
+_NULL = Literal(None, SqlType.NULL)
 
 
 def unique_groups(plan: Plan) -> Plan:
@@ -39,12 +39,12 @@ def _is_identity(scalar: Scalar, plan: Plan) -> bool:
 def _alone(measure: Measure, column: Column) -> Scalar:
     """The measure of a single row."""
     if measure.arg is None:
-        return Case(((TRUE if measure.where is None else measure.where, integer(1)),), integer(0), Kind.INTEGER)
+        return Case(((TRUE if measure.where is None else measure.where, integer(1)),), integer(0), SqlType.INTEGER)
     value = counted_argument(measure)
     if measure.function == "count":
-        return Case(((IsNull(value), integer(0)),), integer(1), Kind.INTEGER)
+        return Case(((IsNull(value), integer(0)),), integer(1), SqlType.INTEGER)
     if measure.function in ("stddev_samp", "var_samp"):
-        return Literal(None, column.kind)
+        return Literal(None, column.type)
     if measure.function in ("stddev_pop", "var_pop"):
-        return Case(((IsNull(value), _NULL),), Literal(0.0, Kind.DOUBLE), Kind.DOUBLE)
+        return Case(((IsNull(value), _NULL),), Literal(0.0, SqlType.DOUBLE), SqlType.DOUBLE)
     return value
