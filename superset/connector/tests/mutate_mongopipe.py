@@ -45,13 +45,13 @@ MUTATIONS = (
     Mutation("<> finds nulls", "emit/match.py", '{"$nin": [right.value, None]}', '{"$nin": [right.value]}'),
     Mutation(
         "the sum of nothing is 0",
-        "emit/measures.py",
+        "emit/accumulators.py",
         'return either(not_null(some), self._field("$sum", arg, 0), None)',
         'return self._field("$sum", arg, 0)',
     ),
     Mutation(
         "COUNT(x) counts nulls",
-        "emit/measures.py",
+        "emit/accumulators.py",
         "1 if counts_all else either(not_null(arg), 1, 0)",
         "1",
     ),
@@ -84,7 +84,7 @@ MUTATIONS = (
     Mutation("percentiles do not interpolate", "optimise/percentiles.py", 'above = Call("ceil"', 'above = Call("floor"'),
     Mutation(
         "parts of counts are counted",
-        "optimise/distinct_measures.py",
+        "optimise/partial_aggregates.py",
         'through("count", "sum", SqlType.INTEGER), integer(0)',
         'through("count", "count", SqlType.INTEGER), integer(0)',
     ),

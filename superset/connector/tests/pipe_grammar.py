@@ -823,7 +823,7 @@ class Grammar:
         names = self._names(len(items))
         return self._assemble(items, source, self.where(), names=names, head="SELECT DISTINCT"), names
 
-    def measure(self) -> Node:
+    def aggregate(self) -> Node:
         """An aggregate function."""
         e = self.expr
         quantile = self.rng.choice(["0.5", "0.25", "0.9", "0", "1"])
@@ -887,18 +887,18 @@ class Grammar:
         keys = [self.scalar(self.rng.choice([0, 0, 1, 2])) for _ in range(self.rng.randint(1, 3))]
         keys = [key if '"' in key.pipe else self._column() for key in keys]  # engines differ on constant keys
         keys = list({key.pipe: key for key in keys}.values())
-        measures = [self.measure() for _ in range(self.rng.randint(0, 4))]
+        aggregates = [self.aggregate() for _ in range(self.rng.randint(0, 4))]
         if inner:
-            measures = [each for each in measures if each.kind != "apx"]
-        items = [*keys, *measures]
+            aggregates = [each for each in aggregates if each.kind != "apx"]
+        items = [*keys, *aggregates]
         if self.chance(0.3):
-            self.columns = [*(key for key in keys if key.kind != "bool"), *(each for each in measures if each.kind not in ("apx", "arr"))]
+            self.columns = [*(key for key in keys if key.kind != "bool"), *(each for each in aggregates if each.kind not in ("apx", "arr"))]
             items.append(self.inside("expression of aggregates", lambda d: self.expr(self.rng.choice(["int", "num", "str"]), d), 1))
         names = self._names(len(items))
         by = [form("", str(place + 1)) if self.chance(0.15) else key for place, key in enumerate(keys)]
         tail = [("GROUP BY", by)]
         if self.chance(0.25):
-            self.columns = [*(key for key in keys if key.kind != "bool"), *(each for each in measures if each.kind not in ("apx", "arr"))]
+            self.columns = [*(key for key in keys if key.kind != "bool"), *(each for each in aggregates if each.kind not in ("apx", "arr"))]
             having = self.inside("having", lambda d: self.expr("bool", d), 1)
             tail.append(("HAVING", [form("bool", "({0} OR COUNT(*) > 1)", having)]))
         self.subqueries = nested
@@ -910,7 +910,7 @@ class Grammar:
     def total(self) -> tuple[Query, list[str]]:
         source = self.source()
         self.columns = source.columns
-        items = [self.measure() for _ in range(self.rng.randint(2, 5))]
+        items = [self.aggregate() for _ in range(self.rng.randint(2, 5))]
         names = self._names(len(items))
         where = self.where()
         if self.chance(0.25):

@@ -88,7 +88,7 @@ class Project(Plan):
 
 
 @dataclass(frozen=True)
-class Measure:
+class AggregateCall:
     """An aggregate function: count, sum, avg, min, max, stddev_samp, stddev_pop, var_samp, var_pop, percentile_cont, percentile_disc.
 
     `arg` is None for COUNT(*). `where` is the FILTER clause. `fraction` is the percentile's, 0 to 1.
@@ -104,8 +104,8 @@ class Measure:
     def scalars(self) -> tuple[Scalar, ...]:
         return tuple(each for each in (self.arg, self.where) if each is not None)
 
-    def mapped(self, change: Callable[[Scalar], Scalar]) -> Measure:
-        """The same measure over changed expressions."""
+    def mapped(self, change: Callable[[Scalar], Scalar]) -> AggregateCall:
+        """The same call over changed expressions."""
         return replace(
             self,
             arg=None if self.arg is None else change(self.arg),
@@ -125,16 +125,16 @@ class Aggregate(Plan):
 
     input: Plan
     keys: tuple[tuple[Column, Scalar], ...]
-    measures: tuple[tuple[Column, Measure], ...]
+    calls: tuple[tuple[Column, AggregateCall], ...]
     total: bool = False
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        return (*(column for column, _ in self.keys), *(column for column, _ in self.measures))
+        return (*(column for column, _ in self.keys), *(column for column, _ in self.calls))
 
     @property
     def scalars(self) -> tuple[Scalar, ...]:
-        return (*(scalar for _, scalar in self.keys), *(each for _, measure in self.measures for each in measure.scalars))
+        return (*(scalar for _, scalar in self.keys), *(each for _, call in self.calls for each in call.scalars))
 
 
 @dataclass(frozen=True)
@@ -342,8 +342,8 @@ def described(plan: Plan, depth: int = 0) -> str:
             text = "project " + ", ".join(f"{column} = {scalar}" for column, scalar in plan.items)
         case Aggregate():
             keys = ", ".join(f"{column} = {scalar}" for column, scalar in plan.keys)
-            measures = ", ".join(f"{column} = {measure}" for column, measure in plan.measures)
-            text = f"aggregate [{keys}] {measures}".rstrip() + (" total" if plan.total else "")
+            aggregates = ", ".join(f"{column} = {call}" for column, call in plan.calls)
+            text = f"aggregate [{keys}] {aggregates}".rstrip() + (" total" if plan.total else "")
         case Window():
             calls = ", ".join(f"{column} = {call}" for column, call in plan.calls)
             text = f"window [{', '.join(map(str, plan.partition))}] [{', '.join(map(str, plan.order))}] {calls}"

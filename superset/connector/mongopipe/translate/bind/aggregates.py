@@ -8,7 +8,7 @@ from mongopipe.errors import NotSupportedError, ProgrammingError
 from mongopipe.sql_types import SqlType
 from mongopipe.translate.bind.binder import Binder, Handlers, construct, only
 from mongopipe.translate.bind.coerce import as_number, as_truth
-from mongopipe.translate.plans import Measure
+from mongopipe.translate.plans import AggregateCall
 from mongopipe.translate.scalars import Column, Scalar
 
 _NAMES: dict[type[exp.Expression], str] = {
@@ -29,10 +29,10 @@ _NAMES: dict[type[exp.Expression], str] = {
 _SPREADS = ("stddev_samp", "stddev_pop", "var_samp", "var_pop")
 
 
-def measure(binder: Binder, node: exp.Expression) -> Measure:
+def aggregate_call(binder: Binder, node: exp.Expression) -> AggregateCall:
     """The aggregate function that the node calls, without FILTER."""
     if isinstance(node, exp.CountIf):
-        return Measure("count", where=as_truth(binder.bind(node.this)))
+        return AggregateCall("count", where=as_truth(binder.bind(node.this)))
     if isinstance(node, exp.WithinGroup | exp.Median | exp.PercentileCont | exp.Quantile):
         return _percentile(binder, node)
     function = _NAMES.get(type(node))
@@ -48,16 +48,16 @@ def measure(binder: Binder, node: exp.Expression) -> Measure:
             raise NotSupportedError(f"{function.upper()} DISTINCT of several columns is not supported")
         arg = arg.expressions[0]
     if function == "count" and isinstance(arg, exp.Star):
-        return Measure("count")
+        return AggregateCall("count")
     value = binder.bind(arg)
     if function in ("sum", "avg", *_SPREADS):
         value = as_number(value, function.upper())
     elif function in ("min", "max") and not value.type.ordered:
         raise NotSupportedError(f"{function.upper()} of {value.type.value} is not supported")
-    return Measure(function, value, distinct=distinct and function not in ("min", "max"))
+    return AggregateCall(function, value, distinct=distinct and function not in ("min", "max"))
 
 
-def _percentile(binder: Binder, node: exp.WithinGroup | exp.Median | exp.PercentileCont | exp.Quantile) -> Measure:
+def _percentile(binder: Binder, node: exp.WithinGroup | exp.Median | exp.PercentileCont | exp.Quantile) -> AggregateCall:
     function, descending = "percentile_cont", False
     if isinstance(node, exp.Median):
         arg, fraction = node.this, 0.5
@@ -83,7 +83,7 @@ def _percentile(binder: Binder, node: exp.WithinGroup | exp.Median | exp.Percent
         value = as_number(value, "PERCENTILE_CONT")
     elif not value.type.ordered:
         raise NotSupportedError(f"a percentile of {value.type.value} is not supported")
-    return Measure(function, value, fraction=1 - fraction if descending else fraction)
+    return AggregateCall(function, value, fraction=1 - fraction if descending else fraction)
 
 
 def _fraction(binder: Binder, node: exp.Expression) -> float:
@@ -93,8 +93,8 @@ def _fraction(binder: Binder, node: exp.Expression) -> float:
     return float(value)
 
 
-def result_type(call: Measure) -> SqlType:
-    """The type of a measure's values."""
+def result_type(call: AggregateCall) -> SqlType:
+    """The type of a call's values."""
     if call.function == "count":
         return SqlType.INTEGER
     assert call.arg is not None
@@ -110,20 +110,20 @@ def _aggregate(binder: Binder, node: exp.Expression) -> Scalar:
     where = None
     with binder.nested(name):
         if isinstance(node, exp.Filter):
-            call = measure(binder, node.this)
+            call = aggregate_call(binder, node.this)
             where = as_truth(binder.bind(node.expression.this))
-            call = Measure(call.function, call.arg, call.distinct, where, call.fraction)
+            call = AggregateCall(call.function, call.arg, call.distinct, where, call.fraction)
         else:
-            call = measure(binder, node)
+            call = aggregate_call(binder, node)
     return registered(binder, call, name)
 
 
-def registered(binder: Binder, call: Measure, name: str) -> Column:
-    """The column that holds the measure; equal measures share one."""
-    measures = binder.collected.measures
-    if call not in measures:
-        measures[call] = binder.fresh(result_type(call), name.lower(), nullable=call.function != "count")
-    return measures[call]
+def registered(binder: Binder, call: AggregateCall, name: str) -> Column:
+    """The column that holds the call; equal aggregates share one."""
+    aggregates = binder.collected.aggregates
+    if call not in aggregates:
+        aggregates[call] = binder.fresh(result_type(call), name.lower(), nullable=call.function != "count")
+    return aggregates[call]
 
 
 HANDLERS: Handlers = {

@@ -13,7 +13,7 @@ from mongopipe.errors import NotSupportedError, ProgrammingError
 from mongopipe.sql_types import SqlType
 from mongopipe.translate.bind.coerce import constant
 from mongopipe.translate.bind.names import Scope
-from mongopipe.translate.plans import Measure, Mode, Order, Plan, WindowCall
+from mongopipe.translate.plans import AggregateCall, Mode, Order, Plan, WindowCall
 from mongopipe.translate.scalars import Column, Literal, Scalar
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Over:
 class Collected:
     """What expressions need the plan to compute for them first."""
 
-    measures: dict[Measure, Column] = field(default_factory=dict)
+    aggregates: dict[AggregateCall, Column] = field(default_factory=dict)
     windows: list[Over] = field(default_factory=list)
     subqueries: list[Subquery] = field(default_factory=list)
     inner_subqueries: list[Subquery] = field(default_factory=list)  # those inside aggregate functions

@@ -345,7 +345,7 @@ class _Selection:
         qualified = None if qualify is None else as_truth(self._binder("QUALIFY", windows=True, aliases=aliases).bind(qualify.this))
         order = self._order(aliases)
 
-        if group is not None or having is not None or self.collected.measures:
+        if group is not None or having is not None or self.collected.aggregates:
             self._aggregate(group is None)
         replace = self._replacement()
         self.plan = _applied(self.plan, [_mapped(each, replace) for each in self.collected.subqueries])
@@ -397,7 +397,7 @@ class _Selection:
         keys: list[Scalar] = []
         for each in group.expressions:
             key = _place(each, self.items) or binder.bind(each)
-            aggregates = set(self.collected.measures.values()) | {over.value for over in self.collected.windows}
+            aggregates = set(self.collected.aggregates.values()) | {over.value for over in self.collected.windows}
             if aggregates & set(columns(key)):
                 raise ProgrammingError("an aggregate or window function is not allowed in GROUP BY")
             if key.type is SqlType.DOCUMENT:
@@ -425,13 +425,13 @@ class _Selection:
         plan = _applied(self.plan, self.collected.inner_subqueries)
         self.key_columns = [self.queries.like(key, _name(key)) for key in self.keys]
         keys = tuple(zip(self.key_columns, self.keys, strict=True))
-        measures = tuple((column, measure) for measure, column in self.collected.measures.items())
-        self.plan = Aggregate(plan, keys, measures, total=total) if keys or total else self._one_group(plan, measures)
+        aggregates = tuple((column, call) for call, column in self.collected.aggregates.items())
+        self.plan = Aggregate(plan, keys, aggregates, total=total) if keys or total else self._one_group(plan, aggregates)
         self.grouped = True
 
-    def _one_group(self, plan: Plan, measures: Any) -> Plan:
+    def _one_group(self, plan: Plan, aggregates: Any) -> Plan:
         """GROUP BY constants only: one row if there are rows, none otherwise."""
-        return Aggregate(plan, ((self.queries.fresh(SqlType.INTEGER, "group"), Literal(1, SqlType.INTEGER)),), measures)
+        return Aggregate(plan, ((self.queries.fresh(SqlType.INTEGER, "group"), Literal(1, SqlType.INTEGER)),), aggregates)
 
     def _replacement(self) -> Any:
         """What turns an expression over the input's columns into one over the groups' columns."""

@@ -6,7 +6,7 @@ from sqlglot import exp
 
 from mongopipe.errors import NotSupportedError, ProgrammingError
 from mongopipe.sql_types import SqlType
-from mongopipe.translate.bind.aggregates import measure, result_type
+from mongopipe.translate.bind.aggregates import aggregate_call, result_type
 from mongopipe.translate.bind.binder import Binder, Handlers, Over, construct, only
 from mongopipe.translate.bind.coerce import as_truth, literal_as
 from mongopipe.translate.plans import Order, WindowCall
@@ -76,7 +76,7 @@ def _call(binder: Binder, node: exp.Expression, spec: exp.WindowSpec | None, has
         if not has_order:
             raise NotSupportedError(f"{construct(node)} without ORDER BY is not supported")
         return WindowCall(_ENDS[type(node)], value, frame, peers), value.type
-    call = measure(binder, node)
+    call = aggregate_call(binder, node)
     if call.distinct or call.function not in _AGGREGATES:
         raise NotSupportedError(f"{construct(node)} as a window function is not supported")
     value = call.arg if call.arg is not None else integer(1)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mongopipe.sql_types import SqlType
+from mongopipe.translate.emit.accumulators import Accumulators
 from mongopipe.translate.emit.environment import (
     Environment,
     Expression,
@@ -26,7 +27,6 @@ from mongopipe.translate.emit.environment import (
     path,
 )
 from mongopipe.translate.emit.match import match
-from mongopipe.translate.emit.measures import Accumulators
 from mongopipe.translate.emit.values import Values
 from mongopipe.translate.plans import (
     Aggregate,
@@ -200,7 +200,7 @@ class _Emitter:
             group["_id"] = keys  # an array holds null for what is missing, and is smaller than a document
             environment |= {column.number: {"$arrayElemAt": ["$_id", place]} for place, (column, _) in enumerate(plan.keys)}
         accumulators = Accumulators(values)
-        environment |= {column.number: accumulators.measure(measure) for column, measure in plan.measures}
+        environment |= {column.number: accumulators.value(call) for column, call in plan.calls}
         stream.add({"$group": {**group, **accumulators.fields}})
         if plan.total:
             document = {"_id": literal(1), **{name: literal(value) for name, value in accumulators.empty.items()}}

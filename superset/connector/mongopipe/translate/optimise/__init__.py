@@ -5,7 +5,7 @@ percentiles, no ranks or frames of peers.
 `RULES` make the plan cheaper; without them every answer is the same.
 """
 
-from mongopipe.translate.optimise.distinct_measures import distinct_measures
+from mongopipe.translate.optimise.distinct_aggregates import distinct_aggregates
 from mongopipe.translate.optimise.drop_orders import drop_orders
 from mongopipe.translate.optimise.join_behind_group import join_behind_group
 from mongopipe.translate.optimise.peers import peers
@@ -15,7 +15,7 @@ from mongopipe.translate.optimise.push_limits import push_limits
 from mongopipe.translate.optimise.unique_groups import unique_groups
 from mongopipe.translate.plans import Plan
 
-LOWERINGS = (unique_groups, percentiles, distinct_measures, peers)
+LOWERINGS = (unique_groups, percentiles, distinct_aggregates, peers)
 RULES = (push_filters, join_behind_group, drop_orders, push_limits)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mongopipe.translate.plans import Aggregate, Limit, Measure, Plan, Project, Sort, rewritten
+from mongopipe.translate.plans import Aggregate, AggregateCall, Limit, Plan, Project, Sort, rewritten
 
 
 def drop_orders(plan: Plan) -> Plan:
@@ -14,7 +14,7 @@ def drop_orders(plan: Plan) -> Plan:
 
 
 def _only_counts(aggregate: Aggregate) -> bool:
-    return not aggregate.keys and all(measure == Measure("count") for _, measure in aggregate.measures)
+    return not aggregate.keys and all(call == AggregateCall("count") for _, call in aggregate.calls)
 
 
 def _unordered(plan: Plan) -> Plan:

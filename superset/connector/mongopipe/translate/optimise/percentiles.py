@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mongopipe.sql_types import SqlType
-from mongopipe.translate.plans import Aggregate, Fresh, Measure, Order, Plan, Project, Window, WindowCall, rewritten
+from mongopipe.translate.optimise.partial_aggregates import filtered_argument
+from mongopipe.translate.plans import Aggregate, AggregateCall, Fresh, Order, Plan, Project, Window, WindowCall, rewritten
 from mongopipe.translate.scalars import Call, Case, Column, Compare, Literal, Scalar, integer
 
 _FUNCTIONS = ("percentile_cont", "percentile_disc")
@@ -16,57 +17,51 @@ def percentiles(plan: Plan) -> Plan:
 
 
 def _split(plan: Aggregate, fresh: Fresh) -> Plan:
-    if not any(measure.function in _FUNCTIONS for _, measure in plan.measures):
+    if not any(call.function in _FUNCTIONS for _, call in plan.calls):
         return plan
     source = plan.input
-    measures: list[tuple[Column, Measure]] = []
+    aggregates: list[tuple[Column, AggregateCall]] = []
     values: dict[Column, Scalar] = {}
     places: dict[Scalar, tuple[Column, Column]] = {}
-    for column, measure in plan.measures:
-        if measure.function not in _FUNCTIONS:
-            measures.append((column, measure))
+    for column, call in plan.calls:
+        if call.function not in _FUNCTIONS:
+            aggregates.append((column, call))
             continue
-        arg = counted_argument(measure)
+        arg = filtered_argument(call)
         if arg not in places:
             number, size = fresh.column(SqlType.INTEGER, "number"), fresh.column(SqlType.INTEGER, "size")
             calls = ((number, WindowCall("row_number")), (size, WindowCall("count", arg)))
             source = Window(source, tuple(key for _, key in plan.keys), (Order(arg, nulls_first=False),), calls)
             places[arg] = (number, size)
-        values[column] = _value(measure, arg, *places[arg], measures, fresh)
-    grouped = Aggregate(source, plan.keys, tuple(measures), plan.total)
+        values[column] = _value(call, arg, *places[arg], aggregates, fresh)
+    grouped = Aggregate(source, plan.keys, tuple(aggregates), plan.total)
     return Project(grouped, tuple((column, values.get(column, column)) for column in plan.columns))
 
 
-def counted_argument(measure: Measure) -> Scalar:
-    """The measure's argument where its FILTER is true, null elsewhere."""
-    assert measure.arg is not None
-    if measure.where is None:
-        return measure.arg
-    return Case(((measure.where, measure.arg),), Literal(None, SqlType.NULL), measure.arg.type)
-
-
-def _value(measure: Measure, arg: Scalar, number: Column, size: Column, measures: list[tuple[Column, Measure]], fresh: Fresh) -> Scalar:
-    """The percentile over measures that it adds to `measures`."""
+def _value(
+    call: AggregateCall, arg: Scalar, number: Column, size: Column, aggregates: list[tuple[Column, AggregateCall]], fresh: Fresh
+) -> Scalar:
+    """The percentile over aggregates that it adds to `aggregates`."""
 
     def at(place: Scalar) -> Column:
         column = fresh.column(arg.type, "at")
         chosen = Case(((Compare("=", number, place), arg),), Literal(None, SqlType.NULL), arg.type)
-        measures.append((column, Measure("max", chosen)))
+        aggregates.append((column, AggregateCall("max", chosen)))
         return column
 
     def position(of: Scalar) -> Scalar:
         """The place between values, from 0."""
         last = Call("subtract", (of, integer(1)), SqlType.INTEGER)
-        return Call("multiply", (last, Literal(measure.fraction, SqlType.DOUBLE)), SqlType.DOUBLE)
+        return Call("multiply", (last, Literal(call.fraction, SqlType.DOUBLE)), SqlType.DOUBLE)
 
-    if measure.function == "percentile_disc":
-        scaled = Call("multiply", (size, Literal(measure.fraction, SqlType.DOUBLE)), SqlType.DOUBLE)
+    if call.function == "percentile_disc":
+        scaled = Call("multiply", (size, Literal(call.fraction, SqlType.DOUBLE)), SqlType.DOUBLE)
         return at(Call("greatest", (Call("ceil", (scaled,), SqlType.DOUBLE), integer(1)), SqlType.DOUBLE))
     below = Call("floor", (position(size),), SqlType.DOUBLE)
     above = Call("ceil", (position(size),), SqlType.DOUBLE)
     low, high = (at(Call("add", (place, integer(1)), SqlType.DOUBLE)) for place in (below, above))
     total = fresh.column(SqlType.INTEGER, "size")
-    measures.append((total, Measure("max", size)))
+    aggregates.append((total, AggregateCall("max", size)))
     share = Call("modulo", (position(total), integer(1)), SqlType.DOUBLE)
     step = Call("multiply", (Call("subtract", (high, low), SqlType.DOUBLE), share), SqlType.DOUBLE)
     return Call("add", (low, step), SqlType.DOUBLE)

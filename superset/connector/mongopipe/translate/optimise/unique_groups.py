@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mongopipe.sql_types import SqlType
-from mongopipe.translate.optimise.percentiles import counted_argument
-from mongopipe.translate.plans import Aggregate, Filter, Limit, Measure, Plan, Project, Scan, Sort, Window, rewritten
+from mongopipe.translate.optimise.partial_aggregates import filtered_argument
+from mongopipe.translate.plans import Aggregate, AggregateCall, Filter, Limit, Plan, Project, Scan, Sort, Window, rewritten
 from mongopipe.translate.scalars import TRUE, Case, Column, IsNull, Literal, Scalar, integer
 
 _NULL = Literal(None, SqlType.NULL)
@@ -18,8 +18,8 @@ def unique_groups(plan: Plan) -> Plan:
 def _ungrouped(plan: Aggregate) -> Plan:
     if not any(_is_identity(key, plan.input) for _, key in plan.keys):
         return plan
-    measures = tuple((column, _alone(measure, column)) for column, measure in plan.measures)
-    return Project(plan.input, (*plan.keys, *measures))
+    aggregates = tuple((column, _alone(call, column)) for column, call in plan.calls)
+    return Project(plan.input, (*plan.keys, *aggregates))
 
 
 def _is_identity(scalar: Scalar, plan: Plan) -> bool:
@@ -36,15 +36,15 @@ def _is_identity(scalar: Scalar, plan: Plan) -> bool:
     return False
 
 
-def _alone(measure: Measure, column: Column) -> Scalar:
-    """The measure of a single row."""
-    if measure.arg is None:
-        return Case(((TRUE if measure.where is None else measure.where, integer(1)),), integer(0), SqlType.INTEGER)
-    value = counted_argument(measure)
-    if measure.function == "count":
+def _alone(call: AggregateCall, column: Column) -> Scalar:
+    """The call of a single row."""
+    if call.arg is None:
+        return Case(((TRUE if call.where is None else call.where, integer(1)),), integer(0), SqlType.INTEGER)
+    value = filtered_argument(call)
+    if call.function == "count":
         return Case(((IsNull(value), integer(0)),), integer(1), SqlType.INTEGER)
-    if measure.function in ("stddev_samp", "var_samp"):
+    if call.function in ("stddev_samp", "var_samp"):
         return Literal(None, column.type)
-    if measure.function in ("stddev_pop", "var_pop"):
+    if call.function in ("stddev_pop", "var_pop"):
         return Case(((IsNull(value), _NULL),), Literal(0.0, SqlType.DOUBLE), SqlType.DOUBLE)
     return value
