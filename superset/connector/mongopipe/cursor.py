@@ -6,18 +6,18 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from bson import json_util
 from pymongo.client_session import ClientSession
 from pymongo.command_cursor import CommandCursor
+from pymongo.database import Database
 
 from mongopipe.errors import InterfaceError, NotSupportedError, ProgrammingError, QueryCancelled, translated
+from mongopipe.reflection import Reflection
 from mongopipe.results import Converter, converter
 from mongopipe.translate import Translation, translate
-
-if TYPE_CHECKING:
-    from mongopipe.connection import Connection
+from mongopipe.url import Options
 
 Row = tuple[Any, ...]
 Description = tuple[str, str, None, None, None, None, None]
@@ -26,13 +26,42 @@ _EXPLAIN = re.compile(r"\s*EXPLAIN\s+", re.IGNORECASE)
 _SIMPLE = {"locale": "simple"}  # strings compare by code point, whatever the collection's own collation
 
 
+class CursorConnection(Protocol):
+    """What a cursor needs from its connection; mongopipe.connection.Connection provides it."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is closed."""
+
+    @property
+    def options(self) -> Options:
+        """The connection's options."""
+
+    @property
+    def database(self) -> Database[dict[str, Any]]:
+        """The database that queries run on."""
+
+    @property
+    def reflection(self) -> Reflection:
+        """The tables of the database."""
+
+    def session(self) -> ClientSession:
+        """A session for one query."""
+
+    def cancel(self, query_id: str) -> None:
+        """Stops the query whose session has this id."""
+
+    def count(self, collection: str | None) -> int:
+        """The estimated number of documents in a collection."""
+
+
 class Cursor:
     """A cursor. One thread at a time uses it, but any thread may `cancel` it.
 
     `description` has one entry for each column: label, type (the value of types.SqlType), and five times None.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: CursorConnection) -> None:
         self.connection = connection
         self.arraysize = 1
         self.description: list[Description] | None = None

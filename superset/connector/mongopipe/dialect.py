@@ -18,6 +18,7 @@ from sqlalchemy.engine import default
 from sqlalchemy.engine.url import URL
 from sqlalchemy.sql import compiler
 
+import mongopipe
 from mongopipe.connection import Connection
 from mongopipe.errors import ProgrammingError
 from mongopipe.schema import Table
@@ -149,8 +150,6 @@ class MongopipeDialect(default.DefaultDialect):  # type: ignore[misc]
     @classmethod
     def import_dbapi(cls) -> ModuleType:
         """The DB-API module (SQLAlchemy 2.0)."""
-        import mongopipe
-
         return mongopipe
 
     @classmethod

@@ -14,6 +14,7 @@ from superset.sql.parse import SQLGLOT_DIALECTS
 from superset.utils.core import GenericDataType
 
 from mongopipe import errors
+from mongopipe.translate.bind.handlers import function_names
 from mongopipe.translate.parse import Mongopipe
 
 if TYPE_CHECKING:
@@ -155,6 +156,4 @@ class MongopipeEngineSpec(BaseEngineSpec):  # type: ignore[misc]
     @classmethod
     def get_function_names(cls, database: Database) -> list[str]:
         """Functions for SQL Lab's completion."""
-        from mongopipe.translate.bind.handlers import function_names
-
         return function_names()

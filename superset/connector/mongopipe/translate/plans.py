@@ -104,14 +104,6 @@ class AggregateCall:
     def scalars(self) -> tuple[Scalar, ...]:
         return tuple(each for each in (self.arg, self.where) if each is not None)
 
-    def mapped(self, change: Callable[[Scalar], Scalar]) -> AggregateCall:
-        """The same call over changed expressions."""
-        return replace(
-            self,
-            arg=None if self.arg is None else change(self.arg),
-            where=None if self.where is None else change(self.where),
-        )
-
     def __str__(self) -> str:
         inside = "*" if self.arg is None else str(self.arg)
         fraction = f", {self.fraction}" if self.function.startswith("percentile") else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from sqlglot import exp
 from sqlglot.helper import ensure_list
@@ -15,9 +15,6 @@ from mongopipe.translate.bind.coerce import constant
 from mongopipe.translate.bind.names import Scope
 from mongopipe.translate.plans import AggregateCall, Mode, Order, Plan, WindowCall
 from mongopipe.translate.scalars import Column, Literal, Scalar
-
-if TYPE_CHECKING:
-    from mongopipe.translate.bind.query import QueryBinder
 
 Handler = Callable[["Binder", Any], Scalar]
 Handlers = Mapping[type[exp.Expression], tuple[str, Handler]]
@@ -57,8 +54,22 @@ class Collected:
     inner_subqueries: list[Subquery] = field(default_factory=list)  # those inside aggregate functions
 
 
+class Statement(Protocol):
+    """What the binder of an expression needs from the statement around it."""
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The values of the named parameters."""
+
+    def fresh(self, sql_type: SqlType, name: str, *, nullable: bool = True, element: SqlType | None = None) -> Column:
+        """A column with a number that is unique in the statement."""
+
+    def subquery(self, node: exp.Expression, outer: Scope) -> Plan:
+        """The plan of a subquery inside an expression whose names `outer` resolves."""
+
+
 class Binder:
-    """Binds the expressions of one clause.
+    """Binds the expressions of one clause by `handlers`.
 
     `aggregates` says whether aggregate functions may stand there, `windows` whether window functions may; `aliases` are names that
     mean expressions where no column has the name.
@@ -66,7 +77,8 @@ class Binder:
 
     def __init__(
         self,
-        queries: QueryBinder,
+        handlers: Handlers,
+        statement: Statement,
         scope: Scope,
         clause: str,
         collected: Collected,
@@ -75,7 +87,8 @@ class Binder:
         windows: bool = False,
         aliases: Mapping[str, Scalar] | None = None,
     ) -> None:
-        self.queries = queries
+        self.handlers = handlers
+        self.statement = statement
         self.scope = scope
         self.clause = clause
         self.collected = collected
@@ -86,9 +99,7 @@ class Binder:
 
     def bind(self, node: exp.Expression) -> Scalar:
         """The typed expression that the node means."""
-        from mongopipe.translate.bind.handlers import HANDLERS
-
-        found = HANDLERS.get(type(node))
+        found = self.handlers.get(type(node))
         if found is None:
             raise NotSupportedError(f"{construct(node)} is not supported")
         known, handler = found
@@ -121,16 +132,16 @@ class Binder:
 
     def parameter(self, name: str) -> Literal:
         """The named parameter's value. Raises ProgrammingError where it has none."""
-        if name not in self.queries.parameters:
+        if name not in self.statement.parameters:
             raise ProgrammingError(f"no value for parameter :{name}")
-        return constant(self.queries.parameters[name])
+        return constant(self.statement.parameters[name])
 
     def nested(self, function: str) -> Nested:
         """A block in which the function's arguments are bound: no aggregate inside an aggregate, no window inside a window."""
         return Nested(self, function)
 
     def fresh(self, sql_type: SqlType, name: str, *, nullable: bool = True, element: SqlType | None = None) -> Column:
-        return self.queries.fresh(sql_type, name, nullable=nullable, element=element)
+        return self.statement.fresh(sql_type, name, nullable=nullable, element=element)
 
 
 class Nested:

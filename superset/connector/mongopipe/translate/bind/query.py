@@ -13,6 +13,7 @@ from mongopipe.schema import Catalog
 from mongopipe.sql_types import SqlType
 from mongopipe.translate.bind.binder import Binder, Collected, Subquery, construct, only
 from mongopipe.translate.bind.coerce import alike, as_truth, comparable
+from mongopipe.translate.bind.handlers import HANDLERS
 from mongopipe.translate.bind.names import Name, Relation, Scope, matching
 from mongopipe.translate.bind.windows import ordered
 from mongopipe.translate.plans import (
@@ -90,6 +91,19 @@ class QueryBinder:
         """A fresh column that can hold the expression's values."""
         column = scalar if isinstance(scalar, Column) else None
         return self.fresh(scalar.type, name, element=None if column is None else column.element, nullable=column is None or column.nullable)
+
+    def binder(
+        self,
+        scope: Scope,
+        clause: str,
+        collected: Collected,
+        *,
+        aggregates: bool = False,
+        windows: bool = False,
+        aliases: Mapping[str, Scalar] | None = None,
+    ) -> Binder:
+        """A binder of the expressions of one clause (see Binder)."""
+        return Binder(HANDLERS, self, scope, clause, collected, aggregates=aggregates, windows=windows, aliases=aliases)
 
     def subquery(self, node: exp.Expression, outer: Scope) -> Plan:
         """The plan of a subquery in an expression."""
@@ -181,7 +195,7 @@ class QueryBinder:
         return Scan(table, items), relation
 
     def _values(self, node: exp.Values) -> tuple[Plan, Relation]:
-        binder = Binder(self, Scope(), "VALUES", Collected())
+        binder = self.binder(Scope(), "VALUES", Collected())
         rows = [
             [binder.constant(each, "a value in VALUES") for each in (row.expressions if isinstance(row, exp.Tuple) else [row])]
             for row in node.expressions
@@ -211,7 +225,7 @@ class QueryBinder:
         scope.relations.append(relation)
         if node.args.get("on") is not None:
             collected = Collected()
-            condition = as_truth(Binder(self, scope, "ON", collected).bind(node.args["on"]))
+            condition = as_truth(self.binder(scope, "ON", collected).bind(node.args["on"]))
             if collected.subqueries:
                 raise NotSupportedError("a subquery in ON is not supported")
         if side == "RIGHT":
@@ -234,7 +248,7 @@ class QueryBinder:
         where = node.args.get("where")
         if where is not None:
             collected = Collected()
-            predicate = as_truth(Binder(self, scope, "WHERE", collected).bind(where.this))
+            predicate = as_truth(self.binder(scope, "WHERE", collected).bind(where.this))
             plan = Filter(_applied(plan, collected.subqueries), predicate)
         return _Selection(self, node, scope, plan).bound()
 
@@ -282,7 +296,7 @@ class QueryBinder:
         outputs = list(zip(labels, plan.columns, strict=True))
         if node.args.get("order") is not None:
             inner = Scope([Relation("", outputs)], scope.outer)
-            binder = Binder(self, inner, "ORDER BY", Collected())
+            binder = self.binder(inner, "ORDER BY", Collected())
             order = []
             for each in node.args["order"].expressions:
                 order.append(ordered(each, _place(each.this, plan.columns) or binder.bind(each.this)))
@@ -309,7 +323,7 @@ class QueryBinder:
             value = node.expression
         if value is None:
             return 1
-        rows = Binder(self, Scope(), clause, Collected()).whole(value, clause)
+        rows = self.binder(Scope(), clause, Collected()).whole(value, clause)
         if rows < 0:
             raise ProgrammingError(f"{clause} must not be negative")
         return rows
@@ -362,7 +376,7 @@ class _Selection:
         return self._output(order)
 
     def _binder(self, clause: str, *, windows: bool = False, aliases: Mapping[str, Scalar] | None = None) -> Binder:
-        return Binder(self.queries, self.scope, clause, self.collected, aggregates=True, windows=windows, aliases=aliases)
+        return self.queries.binder(self.scope, clause, self.collected, aggregates=True, windows=windows, aliases=aliases)
 
     def _item(self, binder: Binder, node: exp.Expression) -> None:
         if isinstance(node, exp.Star) or (isinstance(node, exp.Column) and isinstance(node.this, exp.Star)):
@@ -393,12 +407,12 @@ class _Selection:
 
     def _group_keys(self, group: exp.Group) -> list[Scalar]:
         only(group, "expressions")
-        binder = Binder(self.queries, self.scope, "GROUP BY", self.collected, aliases=self._aliases())
+        binder = self.queries.binder(self.scope, "GROUP BY", self.collected, aliases=self._aliases())
         keys: list[Scalar] = []
         for each in group.expressions:
             key = _place(each, self.items) or binder.bind(each)
-            aggregates = set(self.collected.aggregates.values()) | {over.value for over in self.collected.windows}
-            if aggregates & set(columns(key)):
+            computed = set(self.collected.aggregates.values()) | {over.value for over in self.collected.windows}
+            if computed & set(columns(key)):
                 raise ProgrammingError("an aggregate or window function is not allowed in GROUP BY")
             if key.type is SqlType.DOCUMENT:
                 raise NotSupportedError("GROUP BY a document is not supported")

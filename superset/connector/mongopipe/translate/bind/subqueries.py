@@ -16,7 +16,7 @@ def in_subquery(binder: Binder, needle: exp.Expression, query: exp.Expression) -
     """`needle IN (query)`."""
     if isinstance(needle, exp.Tuple):
         raise NotSupportedError("IN over a tuple of columns is not supported")
-    plan = binder.queries.subquery(query, binder.scope)
+    plan = binder.statement.subquery(query, binder.scope)
     if len(plan.columns) != 1:
         raise ProgrammingError(f"a subquery of IN must have one column, not {len(plan.columns)}")
     left, right = comparable(binder.bind(needle), plan.columns[0])
@@ -27,11 +27,11 @@ def in_subquery(binder: Binder, needle: exp.Expression, query: exp.Expression) -
 
 
 def _exists(binder: Binder, node: exp.Exists) -> Scalar:
-    return _outcome(binder, binder.queries.subquery(node.this, binder.scope), Mode.EXISTS, SqlType.BOOLEAN, None)
+    return _outcome(binder, binder.statement.subquery(node.this, binder.scope), Mode.EXISTS, SqlType.BOOLEAN, None)
 
 
 def _single(binder: Binder, node: exp.Subquery) -> Scalar:
-    plan = binder.queries.subquery(node, binder.scope)
+    plan = binder.statement.subquery(node, binder.scope)
     if len(plan.columns) != 1:
         raise ProgrammingError(f"a subquery that is a value must have one column, not {len(plan.columns)}")
     if not _single_row(plan):
