@@ -1,4 +1,4 @@
-"""DB-API cursors: a statement is translated, run as one aggregation, and its documents are read as they are asked for."""
+"""DB-API cursors. A cursor translates a statement, runs it as one aggregation, and fetches the documents in batches on demand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Row = tuple[Any, ...]
 Description = tuple[str, str, None, None, None, None, None]
 
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+", re.IGNORECASE)
-_SIMPLE = {"locale": "simple"}  # strings compare by code point, whatever the collection's own collation
+_SIMPLE = {"locale": "simple"}  # strings compare by code point, whatever collation the collection has
 
 
 class CursorConnection(Protocol):
@@ -56,9 +56,9 @@ class CursorConnection(Protocol):
 
 
 class Cursor:
-    """A cursor. One thread at a time uses it, but any thread may `cancel` it.
+    """A cursor. One thread at a time may use it; any thread may call `cancel`.
 
-    `description` has one entry for each column: label, type (the value of types.SqlType), and five times None.
+    `description` has one entry for each column: the label, the type (the value of sql_types.SqlType), and five times None.
     """
 
     def __init__(self, connection: CursorConnection) -> None:
@@ -73,24 +73,24 @@ class Cursor:
 
     @property
     def rowcount(self) -> int:
-        """-1: how many rows there are is known when they have been read."""
+        """Always -1: the number of rows is unknown before all rows are fetched."""
         return -1
 
     @property
     def query_id(self) -> str:
-        """What Connection.cancel takes to stop the query that this cursor runs, or runs next."""
+        """The id that Connection.cancel takes to stop the query that this cursor runs, or runs next."""
         if self._session is None:
             self._session = self.connection.session()
         return str(self._session.session_id["id"].as_uuid())
 
     def execute(self, operation: str, parameters: Mapping[str, Any] | None = None) -> Cursor:
-        """Runs a SELECT, or EXPLAIN SELECT. `parameters` are the values of `:name` in it.
+        """Runs a SELECT or an EXPLAIN SELECT. `parameters` are the values of `:name` in the statement.
 
-        Raises what translate does, QueryCancelled for a query that was cancelled or took too long, and OperationalError.
+        Raises the errors of `translate`, QueryCancelled if the query is cancelled or exceeds its time limit, and OperationalError.
         """
         self._open()
         if parameters and not isinstance(parameters, Mapping):
-            raise ProgrammingError("parameters are named: give a mapping")
+            raise ProgrammingError("parameters must be a mapping of names to values")
         self._finish()
         explained = _EXPLAIN.match(operation)
         statement = operation[explained.end() :] if explained else operation
@@ -102,7 +102,7 @@ class Cursor:
         return self
 
     def estimate(self, operation: str) -> dict[str, Any]:
-        """What a SELECT would read, by the server's plan, without running it: collection, documents in it, stages, indexes used."""
+        """Returns what a SELECT would read, from the server's plan: collection, its documents, stages, indexes. Does not run the query."""
         self._open()
         translation = translate(operation, self.connection.reflection)
         plan = json.dumps(self._plan(translation), default=json_util.default)
@@ -115,35 +115,35 @@ class Cursor:
         }
 
     def executemany(self, *_: object) -> None:
-        """Raises NotSupportedError: nothing can be written, and a SELECT is not run many times."""
-        raise NotSupportedError("executemany is not supported: mongopipe only reads")
+        """Raises NotSupportedError: mongopipe does not write, and it does not run one SELECT several times."""
+        raise NotSupportedError("executemany is not supported: mongopipe is read-only")
 
     def fetchone(self) -> Row | None:
-        """The next row, or None after the last."""
+        """Returns the next row, or None after the last row."""
         return next(self._result(), None)
 
     def fetchmany(self, size: int | None = None) -> list[Row]:
-        """The next `size` rows (arraysize if None); no more is read from the server than batches that hold them."""
+        """Returns the next `size` rows (`arraysize` if None). Reads only the batches that hold these rows."""
         wanted = self.arraysize if size is None else size
         rows = self._result()
         return [row for _, row in zip(range(wanted), rows, strict=False)]
 
     def fetchall(self) -> list[Row]:
-        """All rows that are left."""
+        """Returns all remaining rows."""
         return list(self._result())
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self._result())
 
     def cancel(self) -> None:
-        """Stops the running query, from any thread: the thread that waits for it gets QueryCancelled."""
+        """Stops the running query. Any thread may call this; the thread that waits for the query gets QueryCancelled."""
         self._cancelled = True
         session = self._session
         if session is not None and not session.has_ended:
             self.connection.cancel(str(session.session_id["id"].as_uuid()))
 
     def close(self) -> None:
-        """Closes the cursor and, on the server, what it had open."""
+        """Closes the cursor and releases its resources on the server."""
         self._finish()
         self._closed = True
 
@@ -161,16 +161,16 @@ class Cursor:
 
     def _open(self) -> None:
         if self._closed or self.connection.closed:
-            raise InterfaceError("the cursor is closed")
+            raise InterfaceError("the cursor is closed: create a new one")
 
     def _result(self) -> Iterator[Row]:
         self._open()
         if self._rows is None:
-            raise ProgrammingError("no query has been executed")
+            raise ProgrammingError("no query has been executed: call execute first")
         return self._rows
 
     def _finish(self) -> None:
-        """Lets go of the last query."""
+        """Releases the previous query."""
         documents, session = self._documents, self._session
         self.description, self._rows, self._documents = None, None, None
         if documents is not None:
@@ -202,7 +202,7 @@ class Cursor:
         self._rows = _rows(self._documents, [converter(sql_type) for sql_type in translation.pipeline.types])
 
     def _plan(self, translation: Translation) -> dict[str, Any]:
-        """The server's plan."""
+        """Returns the server's plan."""
         source, options = self._command(translation)
         options.pop("maxTimeMS", None)
         explain = {"aggregate": source, "pipeline": translation.pipeline.stages, "cursor": {}, **options}
@@ -210,7 +210,7 @@ class Cursor:
             return self.connection.database.command("explain", explain, verbosity="queryPlanner")
 
     def _explain(self, translation: Translation) -> None:
-        """One column of text: the pipeline, and the server's plan of it."""
+        """Produces one column of text: the pipeline and the server's plan."""
         plan = self._plan(translation)
         shown: dict[str, Any] = {"collection": translation.pipeline.collection, "pipeline": translation.pipeline.stages}
         shown["plan"] = {name: plan[name] for name in ("queryPlanner", "stages", "shards") if name in plan}
@@ -223,7 +223,7 @@ class Cursor:
 
 
 def _rows(documents: CommandCursor[dict[str, Any]], converters: list[Converter]) -> Iterator[Row]:
-    """The documents' fields c0, c1 ... as rows; a missing field is None."""
+    """Yields the fields c0, c1 ... of each document as a row. A missing field is None."""
     fields = [(f"c{place}", convert) for place, convert in enumerate(converters)]
     while True:
         with translated():

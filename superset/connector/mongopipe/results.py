@@ -1,4 +1,4 @@
-"""Values of documents as the Python values that a cursor gives."""
+"""Converts values of documents to the Python values that a cursor returns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Converter = Callable[[Any], Any]
 
 
 def plain(value: Any) -> Any:
-    """The value by its own type: object ids and UUIDs as text, decimals as Decimal, arrays and documents with plain values inside."""
+    """Converts a value by its own type: object ids and UUIDs to text, decimals to Decimal, arrays and documents recursively."""
     match value:
         case Decimal128():
             return value.to_decimal()
@@ -36,7 +36,7 @@ def plain(value: Any) -> Any:
 
 
 def _integer(value: Any) -> Any:
-    """Integers that arithmetic left as doubles become integers again."""
+    """Converts integers that arithmetic returned as doubles back to integers."""
     value = plain(value)
     return int(value) if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value) else value
 
@@ -57,7 +57,7 @@ def _date(value: Any) -> date | Any:
 
 
 def _moment(value: Any) -> Any:
-    """Dates beyond Python's years stay text."""
+    """Dates outside the range of Python's datetime become text."""
     return f"{int(value)} ms" if isinstance(value, DatetimeMS) else plain(value)
 
 
@@ -71,5 +71,5 @@ _CONVERTERS: dict[SqlType, Converter] = {
 
 
 def converter(sql_type: SqlType) -> Converter:
-    """What turns a value of a column of that sql_type into Python's. Null stays None."""
+    """Returns the function that converts values of a column of that type to Python values. Null becomes None."""
     return _CONVERTERS.get(sql_type, plain)

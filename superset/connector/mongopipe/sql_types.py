@@ -1,4 +1,4 @@
-"""The types of values: what BSON has, seen as SQL."""
+"""SQL's types for BSON values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class SqlType(Enum):
-    """A type of values. The value is its SQL name, as cursors and reflection show it."""
+    """The type of a value. The enum's value is the SQL name that cursors and reflection return."""
 
     NULL = "NULL"
     BOOLEAN = "BOOLEAN"
@@ -33,15 +33,15 @@ class SqlType(Enum):
 
     @property
     def ordered(self) -> bool:
-        """Whether values have an order in SQL, so that <, ORDER BY and MIN mean something."""
+        """Whether the type has an order in SQL, which <, ORDER BY and MIN need."""
         return self not in (SqlType.ARRAY, SqlType.DOCUMENT, SqlType.MIXED)
 
 
-_NUMBERS = (SqlType.INTEGER, SqlType.DOUBLE, SqlType.DECIMAL)  # each holds what the ones before it hold
+_NUMBERS = (SqlType.INTEGER, SqlType.DOUBLE, SqlType.DECIMAL)  # each type holds the values of the types before it
 
 
 def common_type(types: Iterable[SqlType]) -> SqlType:
-    """The sql_type that holds values of all of `types`; MIXED where no other does, NULL where there are none."""
+    """Returns the type that holds values of all `types`: MIXED if no other type does, NULL if `types` is empty."""
     found = set(types) - {SqlType.NULL}
     if not found:
         return SqlType.NULL
@@ -72,4 +72,4 @@ BSON_TYPES = {
     "array": SqlType.ARRAY,
     "object": SqlType.DOCUMENT,
 }
-"""Kinds by the names that $type and $jsonSchema use; every other BSON type is MIXED."""
+"""SQL types by the type names of $type and $jsonSchema. Every other BSON type is MIXED."""

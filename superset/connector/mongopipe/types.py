@@ -13,22 +13,22 @@ Binary = bytes
 
 
 def DateFromTicks(ticks: float) -> date:
-    """The date, in UTC, of a number of seconds since 1970."""
+    """Converts seconds since 1970 to a date in UTC."""
     return datetime.fromtimestamp(ticks, UTC).date()
 
 
 def TimeFromTicks(ticks: float) -> time:
-    """The time of day, in UTC, of a number of seconds since 1970."""
+    """Converts seconds since 1970 to a time of day in UTC."""
     return datetime.fromtimestamp(ticks, UTC).time()
 
 
 def TimestampFromTicks(ticks: float) -> datetime:
-    """The moment, in UTC, of a number of seconds since 1970."""
+    """Converts seconds since 1970 to a timestamp in UTC."""
     return datetime.fromtimestamp(ticks, UTC)
 
 
 class TypeObject:
-    """Equal to the type codes in a cursor's description that it stands for."""
+    """A type object. It equals the type codes in a cursor's description that it stands for."""
 
     def __init__(self, *types: SqlType) -> None:
         self._codes = frozenset(sql_type.value for sql_type in types)

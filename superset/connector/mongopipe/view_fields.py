@@ -1,4 +1,4 @@
-"""The fields that a view's pipeline gives, whatever documents there are: a view that is empty now has columns too."""
+"""The fields that a view's pipeline defines. They do not depend on documents, so an empty view has columns, too."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _KEEPING = frozenset(("$match", "$sort", "$limit", "$skip", "$sample", "$densify
 
 
 def after(pipeline: Sequence[Stage], fields: Iterable[Field]) -> Fields:
-    """The fields of documents with these once they have gone through a pipeline; none where a stage says nothing of what it gives.
+    """Returns the fields of documents after a pipeline, or nothing if the fields after one of its stages are unknown.
 
-    What is computed is of sql_type NULL, which the translator takes for any.
+    A computed field has type NULL, which the translator accepts as any type.
     """
     found = list(fields)
     for stage in pipeline:
@@ -104,7 +104,7 @@ _STAGES: dict[str, Callable[[Any, Fields], Fields | None]] = {
 
 
 def _made(name: str, value: Any, fields: Fields) -> Field:
-    """What an expression gives: a field's own sql_type where it is that field, else none that is known."""
+    """Returns the field that an expression defines. Its type is known only if the expression is a field itself."""
     source = _path(value[1:]) if isinstance(value, str) and value.startswith("$") else None
     types = [each.type for each in fields if each.path == source]
     return _field(_path(name), types[0] if types else SqlType.NULL)

@@ -1,6 +1,6 @@
-"""Typed expressions over the columns of a plan: what SQL's expressions become once names and types are resolved.
+"""Typed expressions over the columns of a plan: SQL's expressions after names and types are resolved.
 
-Every node is immutable and compares by structure, so that "the same expression as in GROUP BY" is `==`.
+Every node is immutable and compares by structure: two equal nodes are the same expression, for example in SELECT and GROUP BY.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from mongopipe.sql_types import SqlType
 
 @dataclass(frozen=True)
 class Scalar:
-    """An expression. `sql_type` is its type; `children` are its operands, and `rebuilt` makes the same node over others."""
+    """An expression. `type` is its SQL type; `children` are its operands; `rebuilt` creates the same node over other operands."""
 
-    if TYPE_CHECKING:  # at run time dataclasses would take the property as the default of the subclasses' fields
+    if TYPE_CHECKING:  # at run time the property would become the default of the dataclass fields of that name
 
         @property
         def type(self) -> SqlType: ...
@@ -32,7 +32,7 @@ class Scalar:
 
 @dataclass(frozen=True)
 class Column(Scalar):
-    """A column of a plan, named by a number that is unique in the whole plan. `name` is for messages and labels only."""
+    """A column of a plan. Its number is unique in the whole plan; `name` serves messages and labels only."""
 
     number: int
     type: SqlType
@@ -72,7 +72,7 @@ def integer(value: int) -> Literal:
 
 @dataclass(frozen=True)
 class Call(Scalar):
-    """A function or arithmetic operator by name (see emit.functions). `options` are constants such as a date's unit."""
+    """A call of a function or arithmetic operator by name (see emit.functions). `options` are constants such as a date's unit."""
 
     name: str
     args: tuple[Scalar, ...]
@@ -92,7 +92,7 @@ class Call(Scalar):
 
 @dataclass(frozen=True)
 class Cast(Scalar):
-    """CAST, or TRY_CAST where `safe`."""
+    """CAST, or TRY_CAST if `safe`."""
 
     arg: Scalar
     type: SqlType
@@ -139,7 +139,7 @@ class Predicate(Scalar):
 
 @dataclass(frozen=True)
 class Compare(Predicate):
-    """`operator` is one of = <> < <= > >=."""
+    """A comparison. `operator` is one of = <> < <= > >=."""
 
     operator: str
     left: Scalar
@@ -161,7 +161,7 @@ class Compare(Predicate):
 
 @dataclass(frozen=True)
 class Same(Predicate):
-    """IS NOT DISTINCT FROM: equal, or both null. Never unknown."""
+    """IS NOT DISTINCT FROM: both sides are equal or both are null. Never unknown."""
 
     left: Scalar
     right: Scalar
@@ -224,7 +224,7 @@ class Not(Predicate):
 
 @dataclass(frozen=True)
 class IsNull(Predicate):
-    """Never unknown."""
+    """IS NULL. Never unknown."""
 
     arg: Scalar
 
@@ -241,7 +241,7 @@ class IsNull(Predicate):
 
 @dataclass(frozen=True)
 class IsTruth(Predicate):
-    """IS TRUE or IS FALSE, by `value`. Never unknown."""
+    """IS TRUE or IS FALSE, depending on `value`. Never unknown."""
 
     arg: Scalar
     value: bool
@@ -275,7 +275,7 @@ class InList(Predicate):
 
 @dataclass(frozen=True)
 class Like(Predicate):
-    """`pattern` is the regular expression that the whole string must match; `sql` is how the pattern was written."""
+    """LIKE. `pattern` is the regular expression that the string must match; `sql` is the original pattern."""
 
     arg: Scalar
     pattern: str
@@ -293,14 +293,14 @@ class Like(Predicate):
 
 
 def walk(scalar: Scalar) -> Iterator[Scalar]:
-    """The expression and all below it, parents first."""
+    """Yields the expression and all expressions below it in pre-order."""
     yield scalar
     for child in scalar.children:
         yield from walk(child)
 
 
 def columns(*scalars: Scalar) -> Iterator[Column]:
-    """The columns that the expressions use, as often as they use them."""
+    """Yields each use of a column in the expressions."""
     for scalar in scalars:
         for each in walk(scalar):
             if isinstance(each, Column):
@@ -308,7 +308,7 @@ def columns(*scalars: Scalar) -> Iterator[Column]:
 
 
 def rewritten(scalar: Scalar, rule: Callable[[Scalar], Scalar | None]) -> Scalar:
-    """The expression with `rule`'s answer in place of every node it answers for, parents first."""
+    """Replaces every node for which `rule` returns an expression, in pre-order."""
     answer = rule(scalar)
     if answer is not None:
         return answer
@@ -320,12 +320,12 @@ def rewritten(scalar: Scalar, rule: Callable[[Scalar], Scalar | None]) -> Scalar
 
 
 def substituted(scalar: Scalar, values: dict[int, Scalar]) -> Scalar:
-    """The expression with columns, by number, replaced by expressions."""
+    """Replaces columns, by number, with expressions."""
     return rewritten(scalar, lambda each: values.get(each.number) if isinstance(each, Column) else None)
 
 
 def conjuncts(scalar: Scalar) -> Iterator[Scalar]:
-    """The parts that must all be true for the predicate to be true."""
+    """Yields the parts of a conjunction."""
     if isinstance(scalar, And):
         for each in scalar.args:
             yield from conjuncts(each)
@@ -334,7 +334,7 @@ def conjuncts(scalar: Scalar) -> Iterator[Scalar]:
 
 
 def conjunction(scalars: tuple[Scalar, ...] | list[Scalar]) -> Scalar:
-    """The predicate that is true where all of them are."""
+    """Returns the conjunction of the predicates."""
     if not scalars:
         return TRUE
     return scalars[0] if len(scalars) == 1 else And(tuple(scalars))

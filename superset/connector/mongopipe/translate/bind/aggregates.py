@@ -30,22 +30,22 @@ _SPREADS = ("stddev_samp", "stddev_pop", "var_samp", "var_pop")
 
 
 def aggregate_call(binder: Binder, node: exp.Expression) -> AggregateCall:
-    """The aggregate function that the node calls, without FILTER."""
+    """Binds an aggregate function without FILTER."""
     if isinstance(node, exp.CountIf):
         return AggregateCall("count", where=as_truth(binder.bind(node.this)))
     if isinstance(node, exp.WithinGroup | exp.Median | exp.PercentileCont | exp.Quantile):
         return _percentile(binder, node)
     function = _NAMES.get(type(node))
     if function is None:
-        raise NotSupportedError(f"{construct(node)} is not supported here")
+        raise NotSupportedError(f"{construct(node)} is not supported as an aggregate or window function")
     if node.expressions:
-        raise NotSupportedError(f"{construct(node)} of several arguments is not supported")
+        raise NotSupportedError(f"{construct(node)} with several arguments is not supported")
     arg = node.this
     distinct = isinstance(arg, exp.Distinct)
     if distinct:
         only(arg, "expressions")
         if len(arg.expressions) != 1:
-            raise NotSupportedError(f"{function.upper()} DISTINCT of several columns is not supported")
+            raise NotSupportedError(f"{function.upper()} DISTINCT with several columns is not supported")
         arg = arg.expressions[0]
     if function == "count" and isinstance(arg, exp.Star):
         return AggregateCall("count")
@@ -94,7 +94,7 @@ def _fraction(binder: Binder, node: exp.Expression) -> float:
 
 
 def result_type(call: AggregateCall) -> SqlType:
-    """The type of a call's values."""
+    """Returns the type of an aggregate's values."""
     if call.function == "count":
         return SqlType.INTEGER
     assert call.arg is not None
@@ -106,7 +106,8 @@ def result_type(call: AggregateCall) -> SqlType:
 def _aggregate(binder: Binder, node: exp.Expression) -> Scalar:
     name = node.sql_name() if isinstance(node, exp.Func) else type(node).__name__
     if not binder.aggregates and binder.inside is None:
-        raise ProgrammingError(f"aggregate function {name} is not allowed in {binder.clause}")
+        hint = ": use HAVING" if binder.clause == "WHERE" else ""
+        raise ProgrammingError(f"aggregate function {name} is not allowed in {binder.clause}{hint}")
     where = None
     with binder.nested(name):
         if isinstance(node, exp.Filter):
@@ -119,7 +120,7 @@ def _aggregate(binder: Binder, node: exp.Expression) -> Scalar:
 
 
 def registered(binder: Binder, call: AggregateCall, name: str) -> Column:
-    """The column that holds the call; equal aggregates share one."""
+    """Returns the column that holds an aggregate. Equal aggregates share one column."""
     aggregates = binder.collected.aggregates
     if call not in aggregates:
         aggregates[call] = binder.fresh(result_type(call), name.lower(), nullable=call.function != "count")

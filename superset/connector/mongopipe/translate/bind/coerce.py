@@ -1,4 +1,4 @@
-"""Which values may meet: constants take the type of what they are compared with; what does not fit is refused."""
+"""Implicit conversions: a constant takes the type of the expression that it is compared with. Other mismatches are errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TRUTH = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": F
 
 
 def constant(value: Any) -> Literal:
-    """A Python value, as a parameter has it. Raises NotSupportedError for a type that has no BSON form here."""
+    """Converts a Python value of a parameter to a constant. Raises NotSupportedError for an unsupported type."""
     match value:
         case None:
             return NULL
@@ -45,20 +45,20 @@ def constant(value: Any) -> Literal:
 
 
 def whole(value: int) -> Literal:
-    """An integer. Raises DataError beyond 64 bits."""
+    """Returns an integer constant. Raises DataError if it exceeds 64 bits."""
     if not -(2**63) <= value < 2**63:
-        raise DataError(f"{value} is beyond 64 bits")
+        raise DataError(f"{value} exceeds 64 bits")
     return Literal(value if -(2**31) <= value < 2**31 else Int64(value), SqlType.INTEGER)
 
 
 def utc(moment: datetime) -> datetime:
-    """The moment in UTC, cut to the milliseconds that BSON keeps; without a zone it is UTC already."""
+    """Converts a timestamp to UTC and truncates it to milliseconds, as BSON does. A timestamp without a time zone is in UTC."""
     aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return aware.replace(microsecond=aware.microsecond // 1000 * 1000)
 
 
 def timestamp(text: str) -> datetime:
-    """The moment that ISO 8601 text names. Raises DataError."""
+    """Parses an ISO 8601 timestamp. Raises DataError."""
     try:
         return utc(datetime.fromisoformat(text.strip()))
     except ValueError as error:
@@ -66,7 +66,7 @@ def timestamp(text: str) -> datetime:
 
 
 def number(text: str) -> Literal:
-    """The number that a numeral names: an integer if it has digits only (beyond 64 bits a decimal), else a double. Raises DataError."""
+    """Parses a number: digits only are an integer (a decimal if it exceeds 64 bits), other numbers are doubles. Raises DataError."""
     if _WHOLE.fullmatch(text.strip()):
         value = int(text)
         return whole(value) if -(2**63) <= value < 2**63 or len(text) > 34 else Literal(Decimal128(Decimal(value)), SqlType.DECIMAL)
@@ -77,7 +77,7 @@ def number(text: str) -> Literal:
 
 
 def literal_as(literal: Literal, sql_type: SqlType) -> Literal | None:
-    """The constant as a value of that sql_type; None where SQL has no such implicit conversion. Raises DataError for a bad value."""
+    """Converts a constant to a type. Returns None if SQL has no such implicit conversion. Raises DataError for an invalid value."""
     value = literal.value
     if (
         value is None
@@ -104,7 +104,7 @@ def literal_as(literal: Literal, sql_type: SqlType) -> Literal | None:
 
 
 def comparable(left: Scalar, right: Scalar, operator: str = "=") -> tuple[Scalar, Scalar]:
-    """Both sides as values that can be compared. Raises ProgrammingError for types that cannot, NotSupportedError for arrays."""
+    """Converts both sides to comparable values. Raises ProgrammingError for incompatible types, NotSupportedError for arrays."""
     for this, that in ((left, right), (right, left)):
         if isinstance(this, Literal) and not isinstance(that, Literal):
             changed = literal_as(this, that.type)
@@ -113,25 +113,25 @@ def comparable(left: Scalar, right: Scalar, operator: str = "=") -> tuple[Scalar
                 break
     types = {left.type, right.type} - {SqlType.NULL}
     if types & {SqlType.ARRAY, SqlType.DOCUMENT}:
-        raise NotSupportedError(f"comparing {' with '.join(sql_type.value for sql_type in (left.type, right.type))} is not supported")
+        raise NotSupportedError(f"comparison of {' with '.join(sql_type.value for sql_type in (left.type, right.type))} is not supported")
     if types == {SqlType.OBJECT_ID, SqlType.STRING}:
         return (as_text(left), as_text(right))
     if SqlType.MIXED in types and operator not in ("=", "<>"):
-        raise NotSupportedError("comparing values of a column that holds several types by order is not supported")
+        raise NotSupportedError("a comparison by order is not supported for a column that holds several types")
     if SqlType.MIXED not in types and common_type(types) is SqlType.MIXED:
         raise ProgrammingError(f"cannot compare {left.type.value} with {right.type.value}")
     return left, right
 
 
 def as_number(scalar: Scalar, where: str) -> Scalar:
-    """The expression, which must be numeric. Raises ProgrammingError."""
+    """Returns the expression if it is numeric. Raises ProgrammingError if it is not."""
     if scalar.type.numeric or scalar.type is SqlType.NULL:
         return scalar
     raise ProgrammingError(f"{where} needs a number, not {scalar.type.value}")
 
 
 def as_text(scalar: Scalar) -> Scalar:
-    """The expression as a string, cast if need be. Raises NotSupportedError where a type has no text form."""
+    """Converts the expression to text. Raises NotSupportedError for a type without a text form."""
     if scalar.type in (SqlType.STRING, SqlType.NULL):
         return scalar
     if scalar.type in (SqlType.ARRAY, SqlType.DOCUMENT, SqlType.BINARY, SqlType.MIXED):
@@ -140,7 +140,7 @@ def as_text(scalar: Scalar) -> Scalar:
 
 
 def as_moment(scalar: Scalar, where: str) -> Scalar:
-    """The expression, which must be a date or timestamp, or text that names one. Raises ProgrammingError."""
+    """Returns the expression if it is a date or timestamp, or parses constant text. Raises ProgrammingError otherwise."""
     if isinstance(scalar, Literal) and isinstance(scalar.value, str):
         return Literal(timestamp(scalar.value), SqlType.TIMESTAMP)
     if scalar.type.temporal or scalar.type is SqlType.NULL:
@@ -149,17 +149,17 @@ def as_moment(scalar: Scalar, where: str) -> Scalar:
 
 
 def as_truth(scalar: Scalar) -> Scalar:
-    """The expression as a predicate. Raises ProgrammingError where it is not boolean."""
+    """Returns the expression if it is a predicate. Raises ProgrammingError if it is not boolean."""
     if scalar.type in (SqlType.BOOLEAN, SqlType.NULL):
         return scalar
     raise ProgrammingError(f"a condition must be boolean, not {scalar.type.value}")
 
 
 def alike(scalars: list[Scalar], where: str) -> tuple[list[Scalar], SqlType]:
-    """Branches of one value (CASE, COALESCE, UNION) and the sql_type that holds them all.
+    """Converts the branches of one value (CASE, COALESCE, UNION) to a common type, and returns them with that type.
 
-    Text among other types makes text of all of them (Superset asks for `CASE WHEN ... THEN category_id ELSE 'Others' END`).
-    Raises ProgrammingError where no sql_type holds them all.
+    If one branch is text, all become text (Superset emits `CASE WHEN ... THEN category_id ELSE 'Others' END`).
+    Raises ProgrammingError if there is no common type.
     """
     types = {each.type for each in scalars}
     sql_type = common_type(types)
@@ -175,4 +175,4 @@ def alike(scalars: list[Scalar], where: str) -> tuple[list[Scalar], SqlType]:
         return fitting, common_type(each.type for each in fitting)
     if SqlType.STRING in types:
         return [as_text(each) for each in scalars], SqlType.STRING
-    raise ProgrammingError(f"{where} mixes {' and '.join(sorted(each.value for each in types))}")
+    raise ProgrammingError(f"{where} mixes {' and '.join(sorted(each.value for each in types))}: cast the values to one type")

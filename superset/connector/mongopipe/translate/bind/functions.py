@@ -16,7 +16,7 @@ _NAMES = {exp.Ceil: "ceil", exp.Floor: "floor", exp.Sqrt: "sqrt", exp.Exp: "exp"
 
 
 def _number(binder: Binder, node: exp.Func) -> Scalar:
-    """A function of one number."""
+    """Binds a function of one number."""
     name = _NAMES[type(node)]
     arg = as_number(binder.bind(node.this), name.upper())
     types = {"sqrt": SqlType.DOUBLE, "exp": SqlType.DOUBLE, "ln": SqlType.DOUBLE, "sign": SqlType.INTEGER}
@@ -32,7 +32,7 @@ def _round(binder: Binder, node: exp.Round) -> Scalar:
 def _rounded(binder: Binder, name: str, node: exp.Expression, places: int) -> Scalar:
     arg = as_number(binder.bind(node), name.upper())
     if not -15 <= places <= 15:
-        raise NotSupportedError(f"{name.upper()} to {places} decimals is not supported")
+        raise NotSupportedError(f"{name.upper()} to {places} decimals is not supported: use -15 to 15")
     if arg.type is SqlType.INTEGER and places >= 0:
         return arg
     return Call(name, (arg, integer(places)), arg.type)
@@ -43,7 +43,7 @@ def _power(binder: Binder, node: exp.Pow) -> Scalar:
 
 
 def _log(binder: Binder, node: exp.Log) -> Scalar:
-    """LOG(base, x); LOG(x) is the decimal logarithm."""
+    """Binds LOG(base, x). LOG(x) is the decimal logarithm."""
     base = integer(10) if node.expression is None else as_number(binder.bind(node.this), "LOG")
     arg = as_number(binder.bind(node.expression or node.this), "LOG")
     return Call("log", (arg, base), SqlType.DOUBLE)
@@ -68,7 +68,7 @@ def _substring(binder: Binder, node: exp.Substring) -> Scalar:
     start = binder.whole(node.args["start"], "the start of SUBSTRING") if node.args.get("start") else 1
     length = binder.whole(node.args["length"], "the length of SUBSTRING") if node.args.get("length") else None
     if start < 1 or (length is not None and length < 0):
-        raise NotSupportedError("SUBSTRING from before the start, or of negative length, is not supported")
+        raise NotSupportedError("SUBSTRING with a start below 1 or a negative length is not supported")
     return Call("substring", (as_text(binder.bind(node.this)),), SqlType.STRING, (start - 1, length))
 
 
@@ -81,14 +81,14 @@ def _right(binder: Binder, node: exp.Right) -> Scalar:
 
 
 def _count(binder: Binder, node: exp.Left | exp.Right) -> int:
-    count = binder.whole(node.expression, "the number of letters")
+    count = binder.whole(node.expression, f"the length of {type(node).__name__.upper()}")
     if count < 0:
-        raise NotSupportedError("a negative number of letters is not supported")
+        raise NotSupportedError(f"{type(node).__name__.upper()} with a negative length is not supported")
     return count
 
 
 def _trim(binder: Binder, node: exp.Trim) -> Scalar:
-    letters = " " if node.expression is None else binder.text(node.expression, "the letters to trim")
+    letters = " " if node.expression is None else binder.text(node.expression, "the characters of TRIM")
     arg = as_text(binder.bind(node.this))
     if not letters:
         return arg
@@ -99,7 +99,7 @@ def _trim(binder: Binder, node: exp.Trim) -> Scalar:
 def _replace(binder: Binder, node: exp.Replace) -> Scalar:
     find = as_text(binder.bind(node.expression))
     if not isinstance(find, Literal) or not find.value:
-        raise NotSupportedError("REPLACE of what is not a constant text is not supported")
+        raise NotSupportedError("REPLACE needs a constant, non-empty search text")
     replacement = node.args.get("replacement")
     by = Literal("", SqlType.STRING) if replacement is None else as_text(binder.bind(replacement))
     return Call("replace", (as_text(binder.bind(node.this)), find, by), SqlType.STRING)
@@ -126,7 +126,7 @@ def _split_part(binder: Binder, node: exp.SplitPart) -> Scalar:
 
 
 def _concat(binder: Binder, node: exp.Concat) -> Scalar:
-    """CONCAT takes null for the empty text, unlike ||."""
+    """Binds CONCAT, which treats null as empty text, unlike ||."""
     empty = Literal("", SqlType.STRING)
     args = (as_text(binder.bind(each)) for each in node.expressions)
     return Call("concat", tuple(Call("coalesce", (arg, empty), SqlType.STRING) for arg in args), SqlType.STRING)
@@ -145,7 +145,7 @@ def _nullif(binder: Binder, node: exp.Nullif) -> Scalar:
 
 
 def _extreme(binder: Binder, node: exp.Greatest | exp.Least) -> Scalar:
-    """GREATEST and LEAST pass over nulls, as in PostgreSQL."""
+    """Binds GREATEST and LEAST, which skip nulls, as in PostgreSQL."""
     name = "greatest" if isinstance(node, exp.Greatest) else "least"
     args, sql_type = alike(binder.bind_all([node.this, *node.expressions]), name.upper())
     if not sql_type.ordered:
@@ -165,7 +165,7 @@ def _array_contains(binder: Binder, node: exp.ArrayContains) -> Scalar:
 
 
 def _named(binder: Binder, node: exp.Anonymous) -> Scalar:
-    """Functions that sqlglot has no node for."""
+    """Binds functions for which sqlglot has no node type."""
     name, args = node.name.upper(), node.expressions
     if name == "NOW" and not args:
         return Call("now", (), SqlType.TIMESTAMP)

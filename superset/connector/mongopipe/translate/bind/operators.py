@@ -67,7 +67,7 @@ def _null(_: Binder, __: exp.Null) -> Scalar:
 
 def _placeholder(binder: Binder, node: exp.Placeholder) -> Scalar:
     if not node.name:
-        raise ProgrammingError("parameters are named: :name")
+        raise ProgrammingError("positional parameters are not supported: use :name")
     return binder.parameter(node.name)
 
 
@@ -99,7 +99,7 @@ _FOLDED = {"add": add, "subtract": sub, "multiply": mul}
 
 
 def _numeral(scalar: Scalar) -> Scalar:
-    """A text constant where a number is needed is that number."""
+    """Converts a text constant to a number."""
     if isinstance(scalar, Literal) and isinstance(scalar.value, str):
         return number(scalar.value)
     return scalar
@@ -124,7 +124,7 @@ def _comparison(binder: Binder, node: exp.Binary) -> Scalar:
 
 
 def _quantified(binder: Binder, node: exp.Binary, operator: str) -> Scalar:
-    """`x = ANY (SELECT ...)` and `'x' = ANY (array)`; other comparisons with ANY or ALL are refused."""
+    """Binds `x = ANY (SELECT ...)` and `'x' = ANY (array)`. Raises NotSupportedError for other comparisons with ANY or ALL."""
     inner = node.expression.this.unnest() if isinstance(node.expression.this, exp.Paren) else node.expression.this
     if operator != "=" or isinstance(node.expression, exp.All):
         raise NotSupportedError(f"{operator} {type(node.expression).__name__.upper()} is not supported")
@@ -134,9 +134,9 @@ def _quantified(binder: Binder, node: exp.Binary, operator: str) -> Scalar:
 
 
 def contains_element(array: Scalar, element: Scalar) -> Scalar:
-    """Whether the array holds the element; unknown where either is null."""
+    """Returns whether the array contains the element; unknown if either is null."""
     if array.type is not SqlType.ARRAY:
-        raise ProgrammingError(f"an array is needed, not {array.type.value}")
+        raise ProgrammingError(f"expected an array, got {array.type.value}")
     return Call("array_contains", (array, element), SqlType.BOOLEAN)
 
 
@@ -210,7 +210,7 @@ def _escape(binder: Binder, node: exp.Escape) -> Scalar:
     if isinstance(inner, exp.Not):
         return Not(_escape(binder, exp.Escape(this=inner.this, expression=node.expression)))
     if not isinstance(inner, exp.Like | exp.ILike):
-        raise NotSupportedError("ESCAPE is only for LIKE and ILIKE")
+        raise NotSupportedError("ESCAPE is supported for LIKE and ILIKE only")
     return _like(binder, inner, escape)
 
 
@@ -230,7 +230,7 @@ def _cast(binder: Binder, node: exp.Cast) -> Scalar:
         raise NotSupportedError(f"CAST to {target.sql()} is not supported")
     arg = binder.bind(node.this)
     if sql_type is SqlType.STRING and target.expressions and not isinstance(node, exp.TryCast):
-        raise NotSupportedError(f"CAST to {target.sql()}, which cuts, is not supported")
+        raise NotSupportedError(f"CAST to {target.sql()} is not supported: use LEFT to truncate")
     decimals = None
     if sql_type is SqlType.DECIMAL and target.expressions:
         decimals = int(target.expressions[1].name) if len(target.expressions) > 1 else 0
@@ -262,7 +262,7 @@ def _cast(binder: Binder, node: exp.Cast) -> Scalar:
 def _concatenation(binder: Binder, node: exp.DPipe) -> Scalar:
     args = tuple(as_text(binder.bind(each)) for each in node.flatten())
     texts = [each.value for each in args if isinstance(each, Literal)]
-    if len(texts) == len(args):  # so that `LIKE :name || '%'` has a constant pattern
+    if len(texts) == len(args):  # makes the pattern in `LIKE :name || '%'` a constant
         return Literal(None if None in texts else "".join(texts), SqlType.STRING)
     return Call("concat", args, SqlType.STRING)
 

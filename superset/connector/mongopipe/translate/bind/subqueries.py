@@ -1,4 +1,4 @@
-"""Subqueries in expressions: EXISTS, IN and single values."""
+"""Subqueries in expressions: EXISTS, IN and scalar subqueries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mongopipe.translate.scalars import Scalar
 
 
 def in_subquery(binder: Binder, needle: exp.Expression, query: exp.Expression) -> Scalar:
-    """`needle IN (query)`."""
+    """Binds `needle IN (query)`."""
     if isinstance(needle, exp.Tuple):
         raise NotSupportedError("IN over a tuple of columns is not supported")
     plan = binder.statement.subquery(query, binder.scope)
@@ -33,14 +33,14 @@ def _exists(binder: Binder, node: exp.Exists) -> Scalar:
 def _single(binder: Binder, node: exp.Subquery) -> Scalar:
     plan = binder.statement.subquery(node, binder.scope)
     if len(plan.columns) != 1:
-        raise ProgrammingError(f"a subquery that is a value must have one column, not {len(plan.columns)}")
+        raise ProgrammingError(f"a scalar subquery must have one column, not {len(plan.columns)}")
     if not _single_row(plan):
-        raise NotSupportedError("a subquery that is a value must be an aggregate without GROUP BY, or have LIMIT 1")
+        raise NotSupportedError("a scalar subquery must be an aggregate without GROUP BY, or have LIMIT 1")
     return _outcome(binder, plan, Mode.SCALAR, plan.columns[0].type, None)
 
 
 def _single_row(plan: Plan) -> bool:
-    """Whether the plan yields at most one row whatever the data."""
+    """Returns whether the plan yields at most one row for any data."""
     match plan:
         case Aggregate():
             return plan.total

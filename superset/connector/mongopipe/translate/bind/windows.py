@@ -19,12 +19,12 @@ _AGGREGATES = ("count", "sum", "avg", "min", "max")
 
 
 def orders(binder: Binder, node: exp.Expression | None) -> tuple[Order, ...]:
-    """The sort keys of an ORDER BY node."""
+    """Returns the sort keys of an ORDER BY node."""
     return () if node is None else tuple(ordered(each, binder.bind(each.this)) for each in node.expressions)
 
 
 def ordered(node: exp.Expression, key: Scalar) -> Order:
-    """The sort key that an Ordered node makes of `key`. Raises NotSupportedError for a type without an order."""
+    """Returns the sort key of an Ordered node over `key`. Raises NotSupportedError for a type without an order."""
     only(node, "this desc nulls_first")
     if not key.type.ordered:
         raise NotSupportedError(f"ordering by {key.type.value} is not supported")
@@ -34,7 +34,7 @@ def ordered(node: exp.Expression, key: Scalar) -> Order:
 def _window(binder: Binder, node: exp.Window) -> Scalar:
     name = construct(node.this)
     if not binder.windows:
-        raise ProgrammingError(f"window {name} is not allowed in {binder.clause}")
+        raise ProgrammingError(f"window {name} is not allowed in {binder.clause}: compute it in a subquery")
     outer, binder.inside = binder.inside, None
     binder.windows = False
     try:
@@ -52,7 +52,7 @@ def _window(binder: Binder, node: exp.Window) -> Scalar:
 
 
 def _call(binder: Binder, node: exp.Expression, spec: exp.WindowSpec | None, has_order: bool) -> tuple[WindowCall, SqlType]:
-    """The function over its frame, and the sql_type of its values."""
+    """Returns the function call with its frame, and the type of its values."""
     where = None
     if isinstance(node, exp.Filter):
         where, node = as_truth(binder.bind(node.expression.this)), node.this
@@ -64,7 +64,7 @@ def _call(binder: Binder, node: exp.Expression, spec: exp.WindowSpec | None, has
         if spec is not None:
             raise NotSupportedError(f"a frame for {construct(node)} is not supported")
         if not has_order:
-            raise NotSupportedError(f"{construct(node)} without ORDER BY is not supported")
+            raise NotSupportedError(f"{construct(node)} without ORDER BY is not supported: add ORDER BY to OVER")
         if type(node) in _RANKS:
             only(node, "")
             return WindowCall(_RANKS[type(node)]), SqlType.INTEGER
@@ -74,7 +74,7 @@ def _call(binder: Binder, node: exp.Expression, spec: exp.WindowSpec | None, has
         only(node, "this")
         value = binder.bind(node.this)
         if not has_order:
-            raise NotSupportedError(f"{construct(node)} without ORDER BY is not supported")
+            raise NotSupportedError(f"{construct(node)} without ORDER BY is not supported: add ORDER BY to OVER")
         return WindowCall(_ENDS[type(node)], value, frame, peers), value.type
     call = aggregate_call(binder, node)
     if call.distinct or call.function not in _AGGREGATES:
@@ -89,19 +89,19 @@ def _call(binder: Binder, node: exp.Expression, spec: exp.WindowSpec | None, has
 def _shift(binder: Binder, node: exp.Expression) -> tuple[WindowCall, SqlType]:
     only(node, "this offset default")
     value = binder.bind(node.this)
-    offset = binder.whole(node.args["offset"], "the offset of LAG") if node.args.get("offset") else 1
+    offset = binder.whole(node.args["offset"], f"the offset of {_SHIFTS[type(node)].upper()}") if node.args.get("offset") else 1
     default = None
     if node.args.get("default") is not None:
-        literal = binder.constant(node.args["default"], "the default of LAG")
+        literal = binder.constant(node.args["default"], f"the default of {_SHIFTS[type(node)].upper()}")
         fitting = literal_as(literal, value.type)
         if fitting is None:
-            raise ProgrammingError(f"the default of LAG is {literal.type.value}, not {value.type.value}")
+            raise ProgrammingError(f"the default of {_SHIFTS[type(node)].upper()} must be {value.type.value}, not {literal.type.value}")
         default = fitting.value
     return WindowCall(_SHIFTS[type(node)], value, offset=offset, default=default), value.type
 
 
 def _frame(binder: Binder, spec: exp.WindowSpec | None, has_order: bool) -> tuple[tuple[int | None, int | None], bool]:
-    """The frame in rows, and whether it ends with the current row's last peer."""
+    """Returns the frame in rows, and whether it ends with the last peer of the current row."""
     if spec is None:
         return (None, None), has_order
     only(spec, "kind start start_side end end_side")
@@ -112,9 +112,9 @@ def _frame(binder: Binder, spec: exp.WindowSpec | None, has_order: bool) -> tupl
             return (None, None), False
         if start is None and end == 0:
             return (None, None), has_order
-        raise NotSupportedError(f"frame {spec.sql()} is not supported")
+        raise NotSupportedError(f"frame {spec.sql()} is not supported: use ROWS")
     if not has_order and (start is not None or end is not None):
-        raise NotSupportedError("a frame of rows without ORDER BY is not supported")
+        raise NotSupportedError("a frame of rows without ORDER BY is not supported: add ORDER BY to OVER")
     if start is not None and end is not None and start > end:
         raise NotSupportedError(f"an empty frame is not supported ({spec.sql()})")
     return (start, end), False

@@ -1,4 +1,4 @@
-"""Aggregate functions as accumulators of $group, and the expressions over them that give SQL's values."""
+"""Aggregate functions as accumulators of $group, and expressions over the accumulators that produce SQL's values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OPERATORS = {
 
 
 class Accumulators:
-    """The accumulators of one $group: `fields` by name, and in `empty` what each is over no rows. Equal ones share a field."""
+    """The accumulators of one $group: `fields` by name, and their values over no rows in `empty`. Equal accumulators share a field."""
 
     def __init__(self, values: Values) -> None:
         self.fields: dict[str, Expression] = {}
@@ -29,7 +29,7 @@ class Accumulators:
         self._known: dict[str, str] = {}
 
     def value(self, call: AggregateCall) -> Expression:
-        """The call's value over the fields. $sum, $avg, $min, $max and $stdDev... pass over nulls, as SQL does."""
+        """Returns the aggregate's value over the fields. $sum, $avg, $min, $max and $stdDev... skip nulls, as SQL does."""
         condition = None if call.where is None else self._values.truth(call.where, True)
         if call.arg is None:
             return self._field("$sum", 1 if condition is None else either(condition, 1, 0), 0)
@@ -40,7 +40,7 @@ class Accumulators:
             counts_all = is_literal(arg) and arg["$literal"] is not None
             return self._field("$sum", 1 if counts_all else either(not_null(arg), 1, 0), 0)
         if call.function == "sum":
-            some = self._field("$min", arg, None)  # the cheapest way to know that there was a value
+            some = self._field("$min", arg, None)  # the cheapest test for at least one value
             return either(not_null(some), self._field("$sum", arg, 0), None)
         value = self._field(_OPERATORS[call.function], arg, None)
         return {"$pow": [value, 2]} if call.function in ("var_samp", "var_pop") else value

@@ -11,7 +11,7 @@ _BSON = {SqlType.INTEGER: "long", SqlType.DOUBLE: "double", SqlType.DECIMAL: "de
 
 
 def cast(names: Names, value: Expression, source: SqlType, target: SqlType, safe: bool) -> Expression:
-    """The value as another sql_type. What cannot be converted is an error of the server, or null where `safe`."""
+    """Converts a value to another type. A failed conversion is an error of the server, or null if `safe`."""
     if target is SqlType.STRING:
         return _text(names, value, source)
     if target is SqlType.BOOLEAN:
@@ -32,7 +32,7 @@ def _converted(value: Expression, target: SqlType, safe: bool) -> Expression:
 
 
 def _number(names: Names, value: Expression, target: SqlType, safe: bool) -> Expression:
-    """A numeral; spaces around it are ignored. An integer may be written with a fraction, and is rounded."""
+    """Parses a number in text and ignores surrounding spaces. A fraction is rounded if the target is an integer."""
     trimmed = {"$trim": {"input": value}}
     if target is not SqlType.INTEGER:
         return _converted(trimmed, target, safe)
@@ -47,7 +47,7 @@ def _number(names: Names, value: Expression, target: SqlType, safe: bool) -> Exp
 
 
 def _text(names: Names, value: Expression, source: SqlType) -> Expression:
-    """Dates as 2024-01-31, timestamps as 2024-01-31 12:00:00, with a fraction of a second where there is one."""
+    """Formats dates as 2024-01-31 and timestamps as 2024-01-31 12:00:00, with the fraction of a second if there is one."""
     if source is SqlType.DATE:
         return {"$dateToString": {"date": value, "format": "%Y-%m-%d"}}
     if source is SqlType.TIMESTAMP:

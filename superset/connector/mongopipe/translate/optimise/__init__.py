@@ -1,8 +1,7 @@
-"""Rewrites of plans that keep their meaning: tuples of functions, a file per rule.
+"""Equivalent rewrites of plans: tuples of functions, one file for each rule.
 
-`LOWERINGS` (of which the first only saves the others work) leave what the emitter can say: no DISTINCT inside aggregates, no
-percentiles, no ranks or frames of peers.
-`RULES` make the plan cheaper; without them every answer is the same.
+`LOWERINGS` reduce the plan to operators that the emitter supports: no DISTINCT inside aggregates, no percentiles, no ranks, no frames of
+peers. The first of them only saves work for the others. `RULES` are optimisations; correctness does not depend on them.
 """
 
 from mongopipe.translate.optimise.distinct_aggregates import distinct_aggregates
@@ -20,7 +19,7 @@ RULES = (push_filters, join_behind_group, drop_orders, push_limits)
 
 
 def optimise(plan: Plan) -> Plan:
-    """The plan with all rules applied."""
+    """Applies all rules to the plan."""
     for rule in (*LOWERINGS, *RULES):
         plan = rule(plan)
     return plan

@@ -1,4 +1,4 @@
-"""DISTINCT inside aggregates becomes a group of its own: a set in one $group could pass MongoDB's 16 MB for a document."""
+"""DISTINCT aggregates become a separate group, because a set in one $group could exceed MongoDB's limit of 16 MB for a document."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mongopipe.translate.scalars import Case, Column, Compare, Literal, Scalar, 
 
 
 def distinct_aggregates(plan: Plan) -> Plan:
-    """Grouped by the value too, then grouped again; where several arguments are DISTINCT, each value's first row is found instead."""
+    """Groups by the argument too, then groups again. If several arguments are DISTINCT, takes the first row of each value instead."""
     fresh = Fresh(plan)
     return rewritten(plan, lambda each: _split(each, fresh) if isinstance(each, Aggregate) else each)
 

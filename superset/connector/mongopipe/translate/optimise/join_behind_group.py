@@ -1,4 +1,4 @@
-"""A join of large rows with small ones moves behind the group: groups are few, and each row's $lookup costs."""
+"""Moves a join of many rows with few rows behind the group: a $lookup runs for each row, and there are fewer groups than rows."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from mongopipe.translate.scalars import Column, Scalar, columns
 
 
 def join_behind_group(plan: Plan) -> Plan:
-    """`group(join(left, right))` becomes `group(join(group(left), right))` if all aggregates are about left columns.
+    """Rewrites `group(join(left, right))` to `group(join(group(left), right))` if all aggregates use left columns only.
 
-    The left side is grouped by what the join and the keys use of it. A left row that has several partners counts once for each of
-    them either way, as its group has the same partners.
+    The new group's keys are the left columns in the join condition and in the outer keys. A left row with several matches counts once for
+    each match in both forms, because its group has the same matches.
     """
     fresh = Fresh(plan)
 

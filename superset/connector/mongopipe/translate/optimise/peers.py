@@ -1,4 +1,4 @@
-"""Ranks, and frames that end with the current row's peers, by row numbers: MongoDB ranks by one key only, and its frames count rows."""
+"""Ranks and frames that end with the current row's peers become row numbers: $rank takes one sort key, and frames count rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _RANKS = ("rank", "dense_rank")
 
 
 def peers(plan: Plan) -> Plan:
-    """RANK is the lowest row number among peers, DENSE_RANK counts such rows, SQL's default frame is that of the last peer."""
+    """RANK is the lowest row number of the peers. DENSE_RANK counts such rows. SQL's default frame has the value of the last peer."""
     fresh = Fresh(plan)
     return rewritten(plan, lambda each: _split(each, fresh) if isinstance(each, Window) else each)
 

@@ -1,4 +1,4 @@
-"""Percentiles become positions in a window: MongoDB 6 has no accumulator for them, and pushing all values would not fit in memory."""
+"""Percentiles become positions in a window: MongoDB 6 has no accumulator for them, and an array of all values can exceed memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FUNCTIONS = ("percentile_cont", "percentile_disc")
 
 
 def percentiles(plan: Plan) -> Plan:
-    """Each value gets its number in its group and the group's size; the percentile is the value at a place, or between two places."""
+    """Adds each value's number in its group and the group's size. A percentile is the value at a position, or between two positions."""
     fresh = Fresh(plan)
     return rewritten(plan, lambda each: _split(each, fresh) if isinstance(each, Aggregate) else each)
 
@@ -41,7 +41,7 @@ def _split(plan: Aggregate, fresh: Fresh) -> Plan:
 def _value(
     call: AggregateCall, arg: Scalar, number: Column, size: Column, aggregates: list[tuple[Column, AggregateCall]], fresh: Fresh
 ) -> Scalar:
-    """The percentile over aggregates that it adds to `aggregates`."""
+    """Returns the percentile over aggregates that it adds to `aggregates`."""
 
     def at(place: Scalar) -> Column:
         column = fresh.column(arg.type, "at")
@@ -50,7 +50,7 @@ def _value(
         return column
 
     def position(of: Scalar) -> Scalar:
-        """The place between values, from 0."""
+        """Returns the position between values, starting at 0."""
         last = Call("subtract", (of, integer(1)), SqlType.INTEGER)
         return Call("multiply", (last, Literal(call.fraction, SqlType.DOUBLE)), SqlType.DOUBLE)
 

@@ -1,4 +1,4 @@
-"""A group by _id, which is unique, is each row by itself: no $group is needed, whose groups would not fit in memory."""
+"""A group by _id becomes a projection, because each group is one row. A $group of all rows could exceed memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NULL = Literal(None, SqlType.NULL)
 
 
 def unique_groups(plan: Plan) -> Plan:
-    """`GROUP BY _id, ...` over a collection's own rows becomes a projection: of one row, the sum is the value, the count 0 or 1."""
+    """Rewrites `GROUP BY _id, ...` over a collection to a projection. For one row, a sum is the value and a count is 0 or 1."""
     return rewritten(plan, lambda each: _ungrouped(each) if isinstance(each, Aggregate) else each)
 
 
@@ -23,7 +23,7 @@ def _ungrouped(plan: Aggregate) -> Plan:
 
 
 def _is_identity(scalar: Scalar, plan: Plan) -> bool:
-    """Whether the expression is the _id of the collection whose documents, each at most once, are the plan's rows."""
+    """Returns whether the expression is the _id of a collection whose documents occur at most once in the plan's rows."""
     if not isinstance(scalar, Column):
         return False
     match plan:
@@ -37,7 +37,7 @@ def _is_identity(scalar: Scalar, plan: Plan) -> bool:
 
 
 def _alone(call: AggregateCall, column: Column) -> Scalar:
-    """The call of a single row."""
+    """Returns the aggregate's value for a group of one row."""
     if call.arg is None:
         return Case(((TRUE if call.where is None else call.where, integer(1)),), integer(0), SqlType.INTEGER)
     value = filtered_argument(call)
