@@ -1,4 +1,4 @@
-"""SQLAlchemy's own test plugin, with a server for this run: `make compliance`."""
+"""SQLAlchemy's test plugin with a MongoDB server for this run: `make compliance`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NOT_APPLICABLE = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Points the plugin at the server, if no other is given."""
+    """Starts a server for the plugin, unless the command line names another."""
     if not config.option.dburi:
         url = _SERVER.__enter__()
         config.option.dburi = [url.replace("mongodb://", "mongopipe+fixture://") + "/mongopipe_compliance"]
@@ -47,7 +47,7 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skips what does not apply, and says why."""
+    """Skips tests that do not apply, with the reason."""
     pytestplugin.pytest_collection_modifyitems(session, config, items)
     for item in items:
         for reason, pattern in _NOT_APPLICABLE.items():

@@ -1,6 +1,6 @@
-"""Deliberate mistakes in the translator, each of which the fuzzer must find: `python tests/mutate_mongopipe.py [name ...]`.
+"""Mutation tests: the fuzzer must detect each deliberate mistake in the translator. `python tests/mutate_mongopipe.py [name ...]`
 
-A mutation is a change of text in a copy of the package. The fuzzer runs on the copy until it finds something wrong.
+A mutation replaces text in a copy of the package. The fuzzer runs on the copy until it finds a wrong answer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PACKAGE = HERE.parent / "mongopipe"
 
 @dataclass(frozen=True)
 class Mutation:
-    """In `file` of the translator, `old` (which must be there) becomes `new`."""
+    """Replaces `old` with `new` in `file` of the translator. The file must contain `old`."""
 
     name: str
     file: str
@@ -135,7 +135,7 @@ MUTATIONS = (
 
 
 def found(mutation: Mutation, url: str) -> bool:
-    """Whether the fuzzer finds the mistake among its 3,000 queries."""
+    """Returns whether the fuzzer detects the mutation within 3,000 queries."""
     with tempfile.TemporaryDirectory(prefix="mongopipe-mutant-") as folder:
         shutil.copytree(PACKAGE, Path(folder, "mongopipe"))
         file = Path(folder, "mongopipe", "translate", mutation.file)

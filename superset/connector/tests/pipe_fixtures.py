@@ -1,7 +1,7 @@
-"""Fixture files: statements with what is expected of them, and a fixed schema to translate them for.
+"""Fixture files, which contain statements with expected outcomes, and a fixed schema for the translation.
 
-A file holds cases separated by blank lines. A case is a statement that ends in `;`, and the lines that are expected. With
-MONGOPIPE_UPDATE=1 in the environment the tests write what they find instead of checking it: read the difference before you commit.
+A blank line separates cases. A case is a statement that ends in `;`, followed by the expected lines. With MONGOPIPE_UPDATE=1 in the
+environment the tests write the actual outcome instead of checking it: review the difference before you commit.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ FOLDER = Path(__file__).parent / "fixtures"
 
 @dataclass(frozen=True)
 class Case:
-    """One statement, and the text that is expected of it."""
+    """One statement and its expected outcome."""
 
     sql: str
     expected: str
 
 
 def cases(name: str) -> Iterator[Case]:
-    """The cases of a fixture file; lines that start with -- are comments."""
+    """Yields the cases of a fixture file. Lines that start with -- are comments."""
     for block in (FOLDER / name).read_text().strip().split("\n\n"):
         lines = [line for line in block.splitlines() if not line.startswith("--")]
         sql, _, expected = "\n".join(lines).partition(";\n")
@@ -37,7 +37,7 @@ def cases(name: str) -> Iterator[Case]:
 
 
 def check(name: str, outcome: Callable[[str], str]) -> None:
-    """Asserts that `outcome` gives for every statement of the file what is expected; an error's text is an outcome too."""
+    """Asserts that `outcome` returns the expected text for every statement of the file. The outcome of an error is its message."""
 
     def found(sql: str) -> str:
         try:
@@ -80,7 +80,7 @@ class Shop:
     }
 
     def table(self, name: str) -> Table:
-        """The table. Raises ProgrammingError where there is none."""
+        """Returns the table. Raises ProgrammingError if there is none."""
         if name not in self.tables:
             raise ProgrammingError(f"no such table: {name}")
         return self.tables[name]

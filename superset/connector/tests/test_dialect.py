@@ -1,4 +1,4 @@
-"""The SQLAlchemy dialect: URLs, reflection, and statements that SQLAlchemy writes. Runs with SQLAlchemy 1.4 and 2.0."""
+"""The SQLAlchemy dialect: URLs, reflection, and statements that SQLAlchemy renders. Runs with SQLAlchemy 1.4, 2.0 and 2.1."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_reflection(engine: sa.engine.Engine) -> None:
         sa.Table("nothing", sa.MetaData(), autoload_with=engine)
 
 
-def test_a_statement_of_many_parts(engine: sa.engine.Engine, item: sa.Table) -> None:
+def test_a_statement_with_many_clauses(engine: sa.engine.Engine, item: sa.Table) -> None:
     columns = item.c
     statement = (
         sa.select(columns["Group Id"], sa.func.count().label("n"), sa.func.sum(columns.price / 2).label("half"))
@@ -129,14 +129,14 @@ def test_values(engine: sa.engine.Engine, item: sa.Table) -> None:
         assert isinstance(row[0], list)
 
 
-def test_nothing_is_written(engine: sa.engine.Engine, item: sa.Table) -> None:
+def test_statements_that_write_are_rejected(engine: sa.engine.Engine, item: sa.Table) -> None:
     with engine.connect() as connection, pytest.raises(sa.exc.NotSupportedError):
         connection.execute(item.insert().values(_id=1))
     with engine.connect() as connection, pytest.raises(sa.exc.NotSupportedError):
         connection.execute(item.delete())
 
 
-def test_errors_are_sqlalchemys(engine: sa.engine.Engine) -> None:
+def test_errors_are_wrapped_by_sqlalchemy(engine: sa.engine.Engine) -> None:
     with engine.connect() as connection, pytest.raises(sa.exc.ProgrammingError):
         connection.execute(sa.text("SELECT nothing FROM item"))
     with engine.connect() as connection, pytest.raises(sa.exc.DataError):
