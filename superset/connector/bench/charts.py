@@ -278,7 +278,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="charts.py")
     parser.add_argument("--rows", type=int, default=1_400_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--peer", choices=["yes", "no"], default="yes", help="PyMongoSQL takes about a minute a chart, once each")
+    parser.add_argument(
+        "--peer", choices=["yes", "no"], default="yes", help="whether to run PyMongoSQL, which needs about a minute for each chart"
+    )
     given = parser.parse_args()
     with server() as url, tempfile.TemporaryDirectory(prefix="mongopipe-bench-") as home:
         took, products = seconds(lambda: filled(url, given.rows))

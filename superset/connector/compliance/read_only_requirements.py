@@ -28,7 +28,7 @@ class Requirements(SuiteRequirements):  # type: ignore[misc]
 
 
 def _answer(name: str, answer: Any) -> None:
-    setattr(Requirements, name, property(lambda _: answer(), doc=f"whether {name} can be asked"))
+    setattr(Requirements, name, property(lambda _: answer(), doc=f"whether {name} applies"))
 
 
 for _name in _OPEN:

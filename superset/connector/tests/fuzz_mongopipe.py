@@ -196,7 +196,7 @@ def report(tally: Tally) -> str:
     return "\n".join(
         [
             f"{tally.queries} queries, {len(tally.wrong)} wrong, {sum(tally.unsupported.values())} unsupported,"
-            f" {tally.with_rows} with rows, {tally.both_fail} rejected by all engines, {tally.oracle_fails} with an internal error of DuckDB,"
+            f" {tally.with_rows} with rows, {tally.both_fail} rejected by all engines, {tally.oracle_fails} failed in DuckDB,"
             f" {tally.checked_by_lite} also compared with SQLite",
             f"{len(tally.use.constructs)} constructs, the rarest {rare}",
             f"{len(tally.use.pairs)} pairs of neighbours, {thin} of them occur fewer than 5 times",

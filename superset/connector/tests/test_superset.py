@@ -365,10 +365,10 @@ def test_the_dataset_knows_its_columns(superset: Superset, dataset: int) -> None
 
 def test_sql_lab(superset: Superset, database: int, products: Products) -> None:
     # The limit beside the editor: where the web server runs a query itself, Superset 6.1 replaces a typed LIMIT by it.
-    said = superset.sql(database, "SELECT * FROM product ORDER BY _id", queryLimit=7)
-    assert [row["_id"] for row in said["data"]] == [one["_id"] for one in products.find().sort("_id", 1).limit(7)]
-    said = superset.sql(database, "WITH t AS (SELECT level, COUNT(*) AS n FROM product GROUP BY level) SELECT MAX(n) AS most FROM t")
-    assert said["data"] == [{"most": max(one["n"] for one in products.aggregate([{"$group": {"_id": "$level", "n": COUNT}}]))}]
+    answer = superset.sql(database, "SELECT * FROM product ORDER BY _id", queryLimit=7)
+    assert [row["_id"] for row in answer["data"]] == [one["_id"] for one in products.find().sort("_id", 1).limit(7)]
+    answer = superset.sql(database, "WITH t AS (SELECT level, COUNT(*) AS n FROM product GROUP BY level) SELECT MAX(n) AS most FROM t")
+    assert answer["data"] == [{"most": max(one["n"] for one in products.aggregate([{"$group": {"_id": "$level", "n": COUNT}}]))}]
     plan = superset.sql(database, "EXPLAIN SELECT title FROM product WHERE _id = 'B000001'")
     assert "pipeline" in repr(plan["data"])
     cost = superset.post("sqllab/estimate/", {"database_id": database, "sql": "SELECT COUNT(*) FROM product"})["result"]
@@ -386,10 +386,10 @@ def test_sql_lab(superset: Superset, database: int, products: Products) -> None:
 
 def test_table_metadata(superset: Superset, database: int, products: Products) -> None:
     products.create_index("price", name="by_price")
-    said = superset.get(f"database/{database}/table_metadata/extra/", name="product")
-    assert {"name": "by_price", "columns": ["price"]} in said["indexes"]
-    said = superset.get(f"database/{database}/table_metadata/", name="product")
-    assert {"_id", "price", "place.latitude"} <= {one["name"] for one in said["columns"]}
+    answer = superset.get(f"database/{database}/table_metadata/extra/", name="product")
+    assert {"name": "by_price", "columns": ["price"]} in answer["indexes"]
+    answer = superset.get(f"database/{database}/table_metadata/", name="product")
+    assert {"_id", "price", "place.latitude"} <= {one["name"] for one in answer["columns"]}
 
 
 def test_cancel(superset: Superset, database: int, products: Products) -> None:
