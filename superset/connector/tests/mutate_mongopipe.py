@@ -71,7 +71,10 @@ MUTATIONS = (
     Mutation("LOWER converts ASCII only", "emit/functions.py", 'either(foreign, every, "$$text")', '"$$text"'),
     Mutation("null joins null", "emit/pipeline.py", 'right.stages.append({"$match": {lookup["foreignField"]: {"$ne": None}}})', "pass"),
     Mutation(
-        "LEFT JOIN drops rows without a match", "emit/pipeline.py", '"preserveNullAndEmptyArrays": plan.outer}', '"preserveNullAndEmptyArrays": False}'
+        "LEFT JOIN drops rows without a match",
+        "emit/pipeline.py",
+        '"preserveNullAndEmptyArrays": plan.outer}',
+        '"preserveNullAndEmptyArrays": False}',
     ),
     Mutation(
         "IN (SELECT) ignores null",
