@@ -109,9 +109,9 @@ class Cursor:
         indexes = sorted(set(re.findall(r'"indexName": "([^"]*)"', plan)))
         return {
             "Collection": translation.pipeline.collection or "none",
-            "Documents in it": self.connection.count(translation.pipeline.collection),
+            "Documents in collection": self.connection.count(translation.pipeline.collection),
             "Stages": len(translation.pipeline.stages),
-            "Indexes": ", ".join(indexes) or ("none: all documents are read" if translation.pipeline.collection else "none"),
+            "Indexes": ", ".join(indexes) or ("none (reads all documents)" if translation.pipeline.collection else "none"),
         }
 
     def executemany(self, *_: object) -> None:

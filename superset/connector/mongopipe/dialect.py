@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import sqlalchemy
 from sqlalchemy import exc, types
 from sqlalchemy.engine import default
 from sqlalchemy.engine.url import URL
@@ -152,10 +153,12 @@ class MongopipeDialect(default.DefaultDialect):  # type: ignore[misc]
         """Returns the DB-API module (SQLAlchemy 2)."""
         return mongopipe
 
-    @classmethod
-    def dbapi(cls) -> ModuleType:
-        """Returns the DB-API module (SQLAlchemy 1.4)."""
-        return cls.import_dbapi()
+    if sqlalchemy.__version__.startswith("1."):  # SQLAlchemy 2 warns about this method
+
+        @classmethod
+        def dbapi(cls) -> ModuleType:
+            """Returns the DB-API module (SQLAlchemy 1.4)."""
+            return cls.import_dbapi()
 
     def create_connect_args(self, url: URL) -> tuple[list[Any], dict[str, Any]]:
         """Converts SQLAlchemy's URL to MongoDB's. Additional hosts are options: ?host=second:27017&host=third:27017"""

@@ -99,7 +99,7 @@ def in_order(rows: list[tuple[Any, ...]], query: Query) -> bool:
     return all(compare(a, b) <= 0 for a, b in itertools.pairwise(rows))
 
 
-def _asked(connection: Any, sql: str) -> list[tuple[Any, ...]]:
+def _answer(connection: Any, sql: str) -> list[tuple[Any, ...]]:
     return [tuple(normal(value) for value in row) for row in connection.execute(sql).fetchall()]
 
 
@@ -118,7 +118,7 @@ class Bench:
         """Runs the query on all engines and records differences."""
         tally.queries += 1
         try:
-            expected: list[tuple[Any, ...]] | Exception = _asked(self.duck, query.node.duck)
+            expected: list[tuple[Any, ...]] | Exception = _answer(self.duck, query.node.duck)
         except duckdb.Error as error:
             expected = error
         try:
@@ -151,7 +151,7 @@ class Bench:
 
     def _check_lite(self, query: Query, found: list[tuple[Any, ...]], tally: Tally) -> None:
         try:
-            expected = _asked(self.lite, query.node.lite or "")
+            expected = _answer(self.lite, query.node.lite or "")
         except sqlite3.Error as error:
             tally.wrong.append(f"{query.node.lite}\n  SQLite: {error}")
             return

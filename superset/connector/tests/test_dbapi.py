@@ -275,7 +275,7 @@ def test_explain_and_estimate(cursor: mongopipe.Cursor) -> None:
     assert '"$match"' in text
     assert "price_1" in text
     assert cursor.estimate("SELECT COUNT(*) FROM item WHERE price = 3")["Indexes"] == "price_1"
-    assert cursor.estimate("SELECT COUNT(*) FROM item")["Documents in it"] == 120
+    assert cursor.estimate("SELECT COUNT(*) FROM item")["Documents in collection"] == 120
 
 
 def test_reading_all_documents_finds_rare_types(server_url: str, mongo: MongoClient[dict[str, object]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -46,6 +47,13 @@ def test_urls(dialect: type[MongopipeDialect], url: str, expected: str) -> None:
 def test_both_schemes_are_registered() -> None:
     assert make_url("mongopipe://host/db").get_dialect() is MongopipeDialect
     assert make_url("mongopipe+srv://host/db").get_dialect() is MongopipeSrvDialect
+
+
+def test_engines_raise_no_deprecation_warnings() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for scheme in ("mongopipe", "mongopipe+srv"):
+            sa.create_engine(f"{scheme}://host/db")
 
 
 def test_reflection(engine: sa.engine.Engine) -> None:

@@ -23,7 +23,7 @@ def _date_diff(args: Sequence[exp.Expression]) -> exp.Expression:
 
 def _date_diff_sql(generator: BaseGenerator, node: exp.DateDiff) -> str:
     unit = exp.Literal.string((node.args.get("unit") or exp.var("DAY")).name)
-    return generator.func("DATE_DIFF", unit, node.expression, node.this)
+    return str(generator.func("DATE_DIFF", unit, node.expression, node.this))
 
 
 _PLAIN_FUNCTIONS = ("TRUNC", "TRUNCATE")
@@ -41,13 +41,13 @@ def _with_not(query: exp.Query) -> exp.Query:
     return query
 
 
-class Mongopipe(Dialect):
+class Mongopipe(Dialect):  # type: ignore[misc]
     """sqlglot's default SQL: nulls are small, names may have double quotes, '' is the only escape in strings."""
 
-    class Tokenizer(tokens.Tokenizer):
+    class Tokenizer(tokens.Tokenizer):  # type: ignore[misc]
         pass
 
-    class Parser(BaseParser):
+    class Parser(BaseParser):  # type: ignore[misc]
         TERM = {token: node for token, node in BaseParser.TERM.items() if token is not tokens.TokenType.MOD}  # noqa: RUF012
         FACTOR = {**BaseParser.FACTOR, tokens.TokenType.MOD: exp.Mod}  # noqa: RUF012  # % has the precedence of *, not of +
         FUNCTIONS = {  # noqa: RUF012  # sqlglot declares it this way
@@ -55,7 +55,7 @@ class Mongopipe(Dialect):
             **dict.fromkeys(("DATEDIFF", "DATE_DIFF", "TIMESTAMPDIFF"), _date_diff),
         }
 
-    class Generator(BaseGenerator):
+    class Generator(BaseGenerator):  # type: ignore[misc]
         TRANSFORMS = {**BaseGenerator.TRANSFORMS, exp.DateDiff: _date_diff_sql}  # noqa: RUF012
 
 
