@@ -1,8 +1,8 @@
-"""How long Superset's charts take on a large collection: `make bench`. Prints one line of JSON.
+"""Measures how long Superset's charts take on a large collection: `make bench`. Prints one line of JSON.
 
-Seven shapes of query, each asked through Superset's chart API: of mongopipe, of PyMongoSQL 0.7.4 (a virtual dataset, as its users do
-it) and, beside Superset, of the pipeline that a person would write. mongopipe's answers must be the hand-written pipelines'. What the
-translator alone takes is measured, too, and how far Superset's memory grows.
+The benchmark runs seven shapes of queries through Superset's chart API with mongopipe and with PyMongoSQL 0.7.4 (on a virtual dataset, as
+its users do). Outside Superset it runs the pipeline that a person would write. The answers of mongopipe must equal those of the
+hand-written pipelines. The benchmark also measures the time of the translation and the growth of Superset's memory.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _filter(column: str, operator: str, value: Any = None) -> Document:
 
 @dataclass(frozen=True)
 class Shape:
-    """A chart's query as Superset asks for it, the pipeline that a person would write, and the values of its rows in the chart's order."""
+    """A chart's query from Superset, the pipeline that a person would write, and the fields of its rows in the chart's order."""
 
     name: str
     query: Document
@@ -167,7 +167,7 @@ SHAPES = (
 
 
 def documents(rows: int) -> Iterator[list[Document]]:
-    """Products as catalogs have them: some prices missing, whole numbers among the doubles, known once."""
+    """Yields products like those of real catalogs: some prices are missing, and whole numbers are among the doubles."""
     random = Random(1)
     for first in range(0, rows, AT_ONCE):
         some: list[Document] = []
@@ -208,7 +208,7 @@ def seconds(act: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def comparable(rows: list[list[Any]], ordered: bool) -> list[str]:
-    """Rows as text: a moment is milliseconds in Superset's answers, numbers are doubles."""
+    """Renders rows as text. Timestamps become milliseconds, as in Superset's answers; numbers become doubles."""
     texts = [json.dumps([_plain(value) for value in row]) for row in rows]
     return texts if ordered else sorted(texts)
 
@@ -220,7 +220,7 @@ def _plain(value: Any) -> Any:
 
 
 def memory_mb(leader: int) -> int:
-    """The most that a process or one of its children has had in memory so far."""
+    """Returns the peak memory of a process or of one of its children, whichever is larger."""
     children = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
     texts = [Path(f"/proc/{one}/status").read_text() for one in (str(leader), *children)]
     return max(int(line.split()[1]) for text in texts for line in text.splitlines() if line.startswith("VmHWM")) // 1024
@@ -241,7 +241,7 @@ class Bench:
         self.connection = mongopipe.connect(f"{url}/{DATABASE}")
 
     def chart(self, dataset: int, shape: Shape) -> tuple[float, list[list[Any]], str]:
-        """Seconds, rows and the SQL of a chart."""
+        """Returns the seconds, rows and SQL of a chart."""
         took, found = seconds(lambda: self.there.chart(dataset, shape.query, **shape.form_data))
         return took, [list(row.values()) for row in found["data"]], found["query"]
 
@@ -278,7 +278,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="charts.py")
     parser.add_argument("--rows", type=int, default=1_400_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--peer", choices=["yes", "no"], default="yes", help="PyMongoSQL takes about a minute a chart, once each")
+    parser.add_argument(
+        "--peer", choices=["yes", "no"], default="yes", help="whether to run PyMongoSQL, which needs about a minute for each chart"
+    )
     given = parser.parse_args()
     with server() as url, tempfile.TemporaryDirectory(prefix="mongopipe-bench-") as home:
         took, products = seconds(lambda: filled(url, given.rows))

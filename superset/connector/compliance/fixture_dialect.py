@@ -1,6 +1,6 @@
-"""mongopipe's dialect for SQLAlchemy's own suite: what the suite creates and inserts goes to MongoDB through pymongo.
+"""mongopipe's dialect for SQLAlchemy's test suite. It executes the suite's CREATE, INSERT, DELETE and DROP with pymongo.
 
-mongopipe only reads. The suite makes its tables itself, so that its statements of that kind are carried out beside the DB-API.
+mongopipe is read-only, but the suite creates its own tables. This dialect executes such statements outside the DB-API.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _bson(value: Any) -> Any:
 
 
 class FixtureDialect(MongopipeDialect):
-    """See the module. Rows get an `id` where the table's is to be counted up."""
+    """See the module. Rows get an `id` if the table's column is an autoincrement column."""
 
     driver = "fixture"
     supports_statement_cache = True
@@ -61,7 +61,7 @@ class FixtureDialect(MongopipeDialect):
             super().do_execute_no_params(cursor, statement, context)
 
     def _made(self, cursor: Any, context: Any) -> bool:
-        """Whether the statement was one that writes, and has been carried out."""
+        """Executes the statement if it writes. Returns whether it did."""
         if context is None or context.compiled is None or not (context.isddl or context.isinsert or context.isdelete):
             return False
         database = cursor.connection.database

@@ -1,4 +1,4 @@
-"""What of SQLAlchemy's suite a read-only dialect of one schema can be asked."""
+"""The requirements of SQLAlchemy's suite that apply to a read-only dialect with one schema."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _CLOSED = (
 
 
 class Requirements(SuiteRequirements):  # type: ignore[misc]
-    """Closed: writing, transactions, several schemas, constraints, and SQL that mongopipe refuses by name."""
+    """Closed requirements: writes, transactions, several schemas, constraints, and SQL that mongopipe does not support."""
 
 
 def _answer(name: str, answer: Any) -> None:
-    setattr(Requirements, name, property(lambda _: answer(), doc=f"whether {name} can be asked"))
+    setattr(Requirements, name, property(lambda _: answer(), doc=f"whether {name} applies"))
 
 
 for _name in _OPEN:

@@ -1,3 +1,3 @@
-"""SQLAlchemy's dialect compliance suite, the part that reads."""
+"""The part of SQLAlchemy's dialect compliance suite that reads."""
 
 from sqlalchemy.testing.suite import *  # noqa: F403

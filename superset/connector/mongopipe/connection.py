@@ -29,7 +29,7 @@ _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
 
 @dataclass(frozen=True)
 class _Server:
-    """What connections to one database share: pymongo's client, which is a pool, and what is known of the schema."""
+    """The state that connections to one database share: pymongo's client, which is a pool, and the cached schema."""
 
     client: MongoClient[dict[str, Any]]
     database: Database[dict[str, Any]]
@@ -37,7 +37,7 @@ class _Server:
 
     @cached_property
     def has_snapshots(self) -> bool:
-        """Whether reads at one moment are possible: on replica sets and sharded clusters, from MongoDB 5.0."""
+        """Whether the server supports snapshot reads: replica sets and sharded clusters do, from MongoDB 5.0."""
         with translated():
             hello = self.client.admin.command("hello")
         return hello["maxWireVersion"] >= 13 and ("setName" in hello or hello.get("msg") == "isdbgrid")
@@ -48,7 +48,7 @@ _LOCK = Lock()
 
 
 def _server(url: str, database: str, options: Options, client_options: dict[str, Any]) -> _Server:
-    """The shared server object; a forked process gets its own, as pymongo needs."""
+    """Returns the shared state for a URL. A forked process gets its own, because pymongo's client must not cross a fork."""
     key = (os.getpid(), url, database, options.sample_size, options.schema_seconds, repr(sorted(client_options.items())))
     with _LOCK:
         if key not in _SERVERS:
@@ -60,7 +60,7 @@ def _server(url: str, database: str, options: Options, client_options: dict[str,
 
 
 class Connection:
-    """A read-only connection to one database. Threads may share it."""
+    """A read-only connection to one database. Threads may share a connection."""
 
     Warning = errors.Warning
     Error = errors.Error
@@ -80,76 +80,77 @@ class Connection:
 
     @property
     def database(self) -> Database[dict[str, Any]]:
-        """The database. Raises InterfaceError once the connection is closed."""
+        """The database. Raises InterfaceError if the connection is closed."""
         self._open()
         return self._server.database
 
     @property
     def reflection(self) -> Reflection:
-        """The database's tables. Raises InterfaceError once the connection is closed."""
+        """The tables of the database. Raises InterfaceError if the connection is closed."""
         self._open()
         return self._server.reflection
 
     def cursor(self) -> Cursor:
-        """A new cursor."""
+        """Returns a new cursor."""
         self._open()
         return Cursor(self)
 
     def session(self) -> ClientSession:
-        """A session for one query; where the server can, all that it reads is of one moment."""
+        """Starts a session for one query. With snapshots, everything that the query reads is from one point in time."""
         with translated():
             return self._server.client.start_session(snapshot=self.options.snapshot and self._server.has_snapshots)
 
     def cancel(self, query_id: str) -> None:
-        """Stops the query of any connection of this user, by its cursor's `query_id`. A query that is not running is no error.
+        """Stops the query of the cursor with this `query_id`; any connection of the same user may do so.
 
-        Raises InterfaceError for what is no id.
+        If the query is not running, nothing happens. Raises InterfaceError if `query_id` is malformed.
         """
         try:
             identity = Binary.from_uuid(UUID(query_id))
         except ValueError as error:
-            raise InterfaceError(f"{query_id!r} is not the id of a query") from error
+            raise InterfaceError(f"invalid query id {query_id!r}: pass the query_id of a cursor") from error
         with translated():
             self._server.client.admin.command("killSessions", [{"id": identity}])
 
     def count(self, collection: str | None) -> int:
-        """About how many documents a collection holds, by its metadata; 0 for a view or None."""
+        """Returns the estimated number of documents in a collection, from its metadata; 0 for a view or None."""
         if collection is None or collection in self.reflection.names(views=True):
             return 0
         with translated():
             return self.database[collection].estimated_document_count()
 
     def ping(self) -> str:
-        """The server's version. Raises OperationalError where it does not answer."""
+        """Returns the server's version. Raises OperationalError if the server does not answer."""
         with translated():
             return str(self._server.client.server_info()["version"])
 
     def commit(self) -> None:
-        """Does nothing: there is nothing to commit."""
+        """Does nothing: the connection is read-only."""
 
     def rollback(self) -> None:
-        """Does nothing: there is nothing to roll back."""
+        """Does nothing: the connection is read-only."""
 
     def _open(self) -> None:
         if self.closed:
-            raise InterfaceError("the connection is closed")
+            raise InterfaceError("the connection is closed: open a new one")
 
     def close(self) -> None:
-        """Closes the connection; the client behind it stays for others."""
+        """Closes the connection. The shared client stays open for other connections."""
         self.closed = True
 
     def __enter__(self) -> Connection:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
 
 def connect(url: str, *, client_options: dict[str, Any] | None = None, **options: Any) -> Connection:
     """Connects to the database that a URL names: mongodb://user:password@host:port/database?authSource=admin&max_time_ms=60000.
 
-    MongoDB's own options go in the URL or, as pymongo takes them, in `client_options`; mongopipe's (see url.Options) in the URL or as
-    keywords. The server is first asked when something is. Raises InterfaceError for a bad URL or option.
+    MongoDB's own options go into the URL or, with pymongo's names, into `client_options`. The options of mongopipe (see url.Options)
+    go into the URL or into keyword arguments. The function does not contact the server; the first query does. Raises InterfaceError for
+    an invalid URL or option.
     """
     plain, database, parsed = split(url)
     chosen = parsed.changed(options)

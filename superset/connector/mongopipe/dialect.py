@@ -1,6 +1,6 @@
-"""The SQLAlchemy dialect: mongopipe://user:password@host:port/database?options and mongopipe+srv://. For SQLAlchemy 1.4 and 2.0.
+"""The SQLAlchemy dialect: mongopipe://user:password@host:port/database?options and mongopipe+srv://. Supports SQLAlchemy 1.4 to 2.1.
 
-Reflection is not cached here a second time: the connection's own reflection remembers (see url.Options.schema_seconds).
+The dialect does not cache reflection, because the connection's own reflection does (see url.Options.schema_seconds).
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import sqlalchemy
 from sqlalchemy import exc, types
 from sqlalchemy.engine import default
 from sqlalchemy.engine.url import URL
 from sqlalchemy.sql import compiler
 
+import mongopipe
 from mongopipe.connection import Connection
 from mongopipe.errors import ProgrammingError
-from mongopipe.kinds import Kind
 from mongopipe.schema import Table
+from mongopipe.sql_types import SqlType
 
 
 class DOUBLE(types.Float):  # type: ignore[misc]  # SQLAlchemy 1.4 is untyped
@@ -31,19 +33,19 @@ class DOUBLE(types.Float):  # type: ignore[misc]  # SQLAlchemy 1.4 is untyped
 
 
 class _Date(types.Date):  # type: ignore[misc]
-    """A date that BSON keeps as a moment."""
+    """A date. BSON stores it as a timestamp."""
 
     def result_processor(self, dialect: Any, coltype: Any) -> Any:
-        """Cuts the time of day off."""
+        """Removes the time of day."""
         return lambda value: value.date() if isinstance(value, datetime) else value
 
 
 class BsonType(types.UserDefinedType):  # type: ignore[misc]
-    """A type that only BSON has; values come as mongopipe.results gives them."""
+    """A type that only BSON has. mongopipe.results converts its values."""
 
     cache_ok = True
 
-    def __init__(self, name: str = Kind.MIXED.value) -> None:
+    def __init__(self, name: str = SqlType.MIXED.value) -> None:
         self.name = name
 
     def get_col_spec(self, **_: Any) -> str:
@@ -51,24 +53,24 @@ class BsonType(types.UserDefinedType):  # type: ignore[misc]
         return self.name
 
 
-_TYPES: dict[Kind, Any] = {
-    Kind.BOOLEAN: types.BOOLEAN(),
-    Kind.INTEGER: types.BIGINT(),
-    Kind.DOUBLE: DOUBLE(),
-    Kind.DECIMAL: types.DECIMAL(),
-    Kind.STRING: types.VARCHAR(),
-    Kind.DATE: types.DATE(),
-    Kind.TIMESTAMP: types.TIMESTAMP(),
-    Kind.BINARY: types.LargeBinary(),
-    Kind.NULL: types.NullType(),
+_TYPES: dict[SqlType, Any] = {
+    SqlType.BOOLEAN: types.BOOLEAN(),
+    SqlType.INTEGER: types.BIGINT(),
+    SqlType.DOUBLE: DOUBLE(),
+    SqlType.DECIMAL: types.DECIMAL(),
+    SqlType.STRING: types.VARCHAR(),
+    SqlType.DATE: types.DATE(),
+    SqlType.TIMESTAMP: types.TIMESTAMP(),
+    SqlType.BINARY: types.LargeBinary(),
+    SqlType.NULL: types.NullType(),
 }
 
 
 class MongopipeCompiler(compiler.SQLCompiler):  # type: ignore[misc]
-    """SQL as mongopipe takes it, where that is not SQLAlchemy's default."""
+    """Renders SQL where mongopipe differs from SQLAlchemy's default."""
 
     def bindparam_string(self, name: str, **options: Any) -> str:
-        """Parameters are named by letters, digits and underscores; SQLAlchemy names them after columns, which may have others."""
+        """Makes parameter names of letters, digits and underscores. SQLAlchemy derives them from column names, which may have others."""
         plain = re.sub(r"\W", lambda found: f"_{ord(found[0]):x}_", name)
         plain = f"p{plain}" if plain[:1].isdigit() else plain
         if plain != name and not options.get("escaped_from"):
@@ -76,7 +78,7 @@ class MongopipeCompiler(compiler.SQLCompiler):  # type: ignore[misc]
         return str(super().bindparam_string(plain, **options))
 
     def limit_clause(self, select: Any, **options: Any) -> str:
-        """OFFSET may stand without LIMIT."""
+        """Renders LIMIT and OFFSET. OFFSET may stand without LIMIT."""
         text = ""
         for word, clause in (("LIMIT", select._limit_clause), ("OFFSET", select._offset_clause)):
             if clause is not None:
@@ -84,15 +86,15 @@ class MongopipeCompiler(compiler.SQLCompiler):  # type: ignore[misc]
         return text
 
     def visit_empty_set_expr(self, element_types: Iterable[Any], **_: Any) -> str:
-        """What IN () is compared with: no rows, of any type."""
+        """Renders the empty set that IN () compares with: no rows, of any type."""
         return f"SELECT {', '.join('NULL' for _ in element_types) or 'NULL'} WHERE 1 != 1"
 
     def visit_ilike_op_binary(self, binary: Any, operator: Any, **options: Any) -> str:
-        """mongopipe has ILIKE itself."""
+        """Renders ILIKE, which mongopipe supports."""
         return self._like(binary, "ILIKE", options)
 
     def visit_not_ilike_op_binary(self, binary: Any, operator: Any, **options: Any) -> str:
-        """mongopipe has NOT ILIKE itself."""
+        """Renders NOT ILIKE, which mongopipe supports."""
         return self._like(binary, "NOT ILIKE", options)
 
     def _like(self, binary: Any, word: str, options: dict[str, Any]) -> str:
@@ -102,9 +104,9 @@ class MongopipeCompiler(compiler.SQLCompiler):  # type: ignore[misc]
 
 
 class MongopipeTypeCompiler(compiler.GenericTypeCompiler):  # type: ignore[misc]
-    """Names of types in CAST."""
+    """Renders the names of types in CAST."""
 
-    def visit_DOUBLE(self, type_: Any, **_: Any) -> str:  # SQLAlchemy names it so
+    def visit_DOUBLE(self, type_: Any, **_: Any) -> str:  # SQLAlchemy requires this name
         """DOUBLE, without a precision."""
         return "DOUBLE"
 
@@ -114,7 +116,7 @@ class MongopipeTypeCompiler(compiler.GenericTypeCompiler):  # type: ignore[misc]
 
 
 def _dbapi(connection: Any) -> Connection:
-    """The DB-API connection below: SQLAlchemy hands in its own connection, a pool's proxy, or (1.4, at first) the bare one."""
+    """Returns the DB-API connection. SQLAlchemy passes its own connection, a pool's proxy or, in 1.4 at first connect, the bare one."""
     for name in ("connection", "dbapi_connection"):
         connection = getattr(connection, name, connection) if not isinstance(connection, Connection) else connection
     if not isinstance(connection, Connection):
@@ -124,7 +126,7 @@ def _dbapi(connection: Any) -> Connection:
 
 
 class MongopipeDialect(default.DefaultDialect):  # type: ignore[misc]
-    """Read-only: tables are collections and views, the one schema is the database."""
+    """A read-only dialect. Tables are collections and views; the database is the only schema."""
 
     name = "mongopipe"
     driver = "mongopipe"
@@ -132,7 +134,7 @@ class MongopipeDialect(default.DefaultDialect):  # type: ignore[misc]
     statement_compiler = MongopipeCompiler
     type_compiler = MongopipeTypeCompiler
     type_compiler_cls = MongopipeTypeCompiler
-    colspecs = {types.Date: _Date}  # noqa: RUF012  # as DefaultDialect declares it
+    colspecs = {types.Date: _Date}  # noqa: RUF012  # DefaultDialect declares it this way
     supports_statement_cache = True
     supports_native_boolean = True
     supports_native_decimal = True
@@ -148,18 +150,18 @@ class MongopipeDialect(default.DefaultDialect):  # type: ignore[misc]
 
     @classmethod
     def import_dbapi(cls) -> ModuleType:
-        """The DB-API module (SQLAlchemy 2.0)."""
-        import mongopipe
-
+        """Returns the DB-API module (SQLAlchemy 2)."""
         return mongopipe
 
-    @classmethod
-    def dbapi(cls) -> ModuleType:
-        """The DB-API module (SQLAlchemy 1.4)."""
-        return cls.import_dbapi()
+    if sqlalchemy.__version__.startswith("1."):  # SQLAlchemy 2 warns about this method
+
+        @classmethod
+        def dbapi(cls) -> ModuleType:
+            """Returns the DB-API module (SQLAlchemy 1.4)."""
+            return cls.import_dbapi()
 
     def create_connect_args(self, url: URL) -> tuple[list[Any], dict[str, Any]]:
-        """MongoDB's URL for SQLAlchemy's. Further hosts are options: ?host=second:27017&host=third:27017"""
+        """Converts SQLAlchemy's URL to MongoDB's. Additional hosts are options: ?host=second:27017&host=third:27017"""
         query = {name: [value] if isinstance(value, str) else list(value) for name, value in url.query.items()}
         hosts = [f"{url.host or 'localhost'}{f':{url.port}' if url.port else ''}", *query.pop("host", [])]
         user = ""
@@ -171,7 +173,7 @@ class MongopipeDialect(default.DefaultDialect):  # type: ignore[misc]
         return [f"{self.scheme}://{user}{','.join(hosts)}/{database}{'?' if options else ''}{options}"], {}
 
     def do_ping(self, dbapi_connection: Any) -> bool:
-        """Whether the server answers; raises OperationalError where it does not."""
+        """Returns True if the server answers. Raises OperationalError if it does not."""
         return bool(_dbapi(dbapi_connection).ping())
 
     def _get_server_version_info(self, connection: Any) -> tuple[int, ...]:
@@ -181,11 +183,11 @@ class MongopipeDialect(default.DefaultDialect):  # type: ignore[misc]
         return _dbapi(connection).reflection.database
 
     def get_default_isolation_level(self, dbapi_conn: Any) -> str:
-        """Each query reads one moment; there are no transactions."""
+        """Returns AUTOCOMMIT: each query reads one snapshot, and there are no transactions."""
         return "AUTOCOMMIT"
 
     def get_isolation_level(self, dbapi_connection: Any) -> str:
-        """AUTOCOMMIT, always."""
+        """Returns AUTOCOMMIT."""
         return "AUTOCOMMIT"
 
     def _here(self, connection: Any, schema: str | None) -> bool:
@@ -200,28 +202,28 @@ class MongopipeDialect(default.DefaultDialect):  # type: ignore[misc]
             raise exc.NoSuchTableError(name) from error
 
     def get_schema_names(self, connection: Any, **_: Any) -> list[str]:
-        """The database, as the only schema."""
+        """Returns the database, the only schema."""
         return [_dbapi(connection).reflection.database]
 
     def get_table_names(self, connection: Any, schema: str | None = None, **_: Any) -> list[str]:
-        """The collections."""
+        """Returns the names of the collections."""
         return _dbapi(connection).reflection.names(views=False) if self._here(connection, schema) else []
 
     def get_view_names(self, connection: Any, schema: str | None = None, **_: Any) -> list[str]:
-        """The views."""
+        """Returns the names of the views."""
         return _dbapi(connection).reflection.names(views=True) if self._here(connection, schema) else []
 
     def has_table(self, connection: Any, table_name: str, schema: str | None = None, **_: Any) -> bool:
-        """Whether there is a collection or view of that name."""
+        """Returns whether a collection or a view has this name."""
         found = _dbapi(connection).reflection
         return self._here(connection, schema) and table_name in (*found.names(views=False), *found.names(views=True))
 
     def get_columns(self, connection: Any, table_name: str, schema: str | None = None, **_: Any) -> list[dict[str, Any]]:
-        """The columns; nested fields have dotted names."""
+        """Returns the columns. Nested fields have dotted names."""
         return [
             {
                 "name": field.name,
-                "type": _TYPES.get(field.kind) or BsonType(field.kind.value),
+                "type": _TYPES.get(field.type) or BsonType(field.type.value),
                 "nullable": field.nullable,
                 "default": None,
                 "autoincrement": False,
@@ -231,12 +233,12 @@ class MongopipeDialect(default.DefaultDialect):  # type: ignore[misc]
         ]
 
     def get_pk_constraint(self, connection: Any, table_name: str, schema: str | None = None, **_: Any) -> dict[str, Any]:
-        """_id, which MongoDB keeps unique; a view has no key."""
+        """Returns _id, which MongoDB keeps unique. A view has no primary key."""
         table = self._table(connection, table_name, schema)
         return {"constrained_columns": [] if table.is_view else ["_id"], "name": None}
 
     def get_indexes(self, connection: Any, table_name: str, schema: str | None = None, **_: Any) -> list[dict[str, Any]]:
-        """The indexes that are on columns; none of a view."""
+        """Returns the indexes whose keys are columns. A view has none."""
         table = self._table(connection, table_name, schema)
         found = []
         for name, index in _dbapi(connection).reflection.indexes(table.name).items():
@@ -246,32 +248,32 @@ class MongopipeDialect(default.DefaultDialect):  # type: ignore[misc]
         return found
 
     def get_view_definition(self, connection: Any, view_name: str, schema: str | None = None, **_: Any) -> str:
-        """The view's collection and pipeline, as JSON."""
+        """Returns the view's collection and pipeline as JSON."""
         self._table(connection, view_name, schema)
         return json.dumps(_dbapi(connection).reflection.view(view_name), default=str)
 
     def get_table_comment(self, connection: Any, table_name: str, schema: str | None = None, **_: Any) -> dict[str, Any]:
-        """The description in the validator's $jsonSchema."""
+        """Returns the description in the validator's $jsonSchema."""
         return {"text": self._table(connection, table_name, schema).comment}
 
     def get_foreign_keys(self, connection: Any, table_name: str, schema: str | None = None, **_: Any) -> list[dict[str, Any]]:
-        """None: MongoDB has no foreign keys."""
+        """Returns nothing: MongoDB has no foreign keys."""
         self._table(connection, table_name, schema)
         return []
 
     def get_unique_constraints(self, connection: Any, table_name: str, schema: str | None = None, **_: Any) -> list[dict[str, Any]]:
-        """None: unique indexes are among the indexes."""
+        """Returns nothing: get_indexes returns unique indexes."""
         self._table(connection, table_name, schema)
         return []
 
     def get_check_constraints(self, connection: Any, table_name: str, schema: str | None = None, **_: Any) -> list[dict[str, Any]]:
-        """None."""
+        """Returns nothing: MongoDB has no check constraints."""
         self._table(connection, table_name, schema)
         return []
 
 
 class MongopipeSrvDialect(MongopipeDialect):
-    """mongopipe+srv://: hosts and options from DNS, as mongodb+srv:// has them."""
+    """mongopipe+srv://: hosts and options come from DNS, as with mongodb+srv://."""
 
     driver = "srv"
     scheme = "mongodb+srv"

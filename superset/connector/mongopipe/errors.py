@@ -1,4 +1,4 @@
-"""The exceptions of PEP 249, and the translation of MongoDB's own errors into them."""
+"""The exceptions of PEP 249, and the conversion of MongoDB's errors to them."""
 
 from __future__ import annotations
 
@@ -10,47 +10,47 @@ from pymongo import errors as mongo
 
 
 class Warning(Exception):
-    """An important warning; mongopipe raises none."""
+    """An important warning. mongopipe raises none."""
 
 
 class Error(Exception):
-    """Any error of this package."""
+    """The base class of all errors of mongopipe."""
 
 
 class InterfaceError(Error):
-    """The interface was used wrongly: a closed cursor, a malformed URL."""
+    """The interface is used incorrectly: a closed cursor, a malformed URL."""
 
 
 class DatabaseError(Error):
-    """Anything that concerns the database."""
+    """The base class of errors of the database."""
 
 
 class DataError(DatabaseError):
-    """A value could not be processed: a cast that fails, a number out of range."""
+    """A value cannot be processed: a cast fails, a number is out of range."""
 
 
 class OperationalError(DatabaseError):
-    """The server could not be reached, ran out of time or memory, or was told to stop."""
+    """The server cannot be reached, exceeds its time or memory limit, or shuts down."""
 
 
 class IntegrityError(DatabaseError):
-    """Never raised: nothing is written."""
+    """Never raised: mongopipe does not write."""
 
 
 class InternalError(DatabaseError):
-    """The cursor or the translator is in a state it should not be in."""
+    """The cursor or the translator is in an invalid state."""
 
 
 class ProgrammingError(DatabaseError):
-    """The statement is wrong: syntax, an unknown table or column, a type that does not fit."""
+    """The statement is invalid: a syntax error, an unknown table or column, a type mismatch."""
 
 
 class NotSupportedError(DatabaseError):
-    """The statement may be right, but has a construct that is not translated; the message names it."""
+    """The statement may be valid but has a construct without a translation. The message names the construct."""
 
 
 class QueryCancelled(OperationalError):
-    """The query was cancelled, or ran longer than it may (maxTimeMS)."""
+    """The query was cancelled, or exceeded its time limit (maxTimeMS)."""
 
 
 _CANCELLED = frozenset({50, 237, 262, 11601})  # MaxTimeMSExpired, CursorKilled, ExceededTimeLimit, Interrupted
@@ -58,7 +58,7 @@ _DATA = frozenset({241, 2, 16608, 16609, 16554, 28765, 28714, 28680, 40485, 4848
 
 
 def from_mongo(error: Exception) -> Error:
-    """The DB-API error that says what pymongo's `error` says."""
+    """Converts an exception of pymongo or bson to a DB-API error."""
     text = str(error)
     if isinstance(error, mongo.OperationFailure):
         if isinstance(error.details, dict):
@@ -76,7 +76,7 @@ def from_mongo(error: Exception) -> Error:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raises what MongoDB's client raises inside as errors of this module."""
+    """Converts exceptions of MongoDB's client inside the block to errors of this module."""
     try:
         yield
     except (mongo.PyMongoError, BSONError, OverflowError) as error:

@@ -1,4 +1,4 @@
-"""The tables of a database and their columns, found in $jsonSchema validators or in a sample of documents."""
+"""The tables of a database and their columns, from $jsonSchema validators or from a sample of documents."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from pymongo.database import Database
 
 from mongopipe import view_fields
 from mongopipe.errors import ProgrammingError, translated
-from mongopipe.kinds import BSON_KINDS, Kind, common
 from mongopipe.schema import Field, Table
+from mongopipe.sql_types import BSON_TYPES, SqlType, common_type
 
 Document = Mapping[str, Any]
-_DEPTH = 8  # levels of nested documents that become columns
+_DEPTH = 8  # levels of nested documents that become columns; deeper documents are one column
 
 
 class Reflection:
-    """A catalog (see schema.Catalog) of one database, read through `database` and remembered for `seconds`."""
+    """A catalog (see schema.Catalog) of one database. It reads through `database` and caches for `seconds`."""
 
     def __init__(self, database: Database[dict[str, Any]], sample_size: int, seconds: float, clock: Callable[[], float] = time.monotonic):
         self._database = database
@@ -42,11 +42,11 @@ class Reflection:
         return self._database.name
 
     def names(self, *, views: bool) -> list[str]:
-        """The names of all collections, or of all views."""
+        """Returns the names of all collections, or of all views."""
         return sorted(name for name, entry in self._entries().items() if (entry["type"] == "view") is views)
 
     def table(self, name: str) -> Table:
-        """The collection or view of that name. Raises ProgrammingError where there is none."""
+        """Returns the collection or view of that name. Raises ProgrammingError if there is none."""
         with self._lock:
             known = self._tables.get(name)
         if known is not None and self._clock() - known[0] < self._seconds:
@@ -60,13 +60,13 @@ class Reflection:
         return table
 
     def forget(self) -> None:
-        """Forgets everything: the next look is at the database."""
+        """Clears the cache."""
         with self._lock:
             self._listed = None
             self._tables.clear()
 
     def indexes(self, name: str) -> dict[str, Document]:
-        """The indexes of a collection by name, as the server describes them; none of a view."""
+        """Returns the indexes of a collection by name, as the server describes them. A view has none."""
         entry = self._entries().get(name)
         if entry is None or entry["type"] == "view":
             return {}
@@ -74,7 +74,7 @@ class Reflection:
             return dict(self._database[name].index_information())
 
     def view(self, name: str) -> Document:
-        """What a view shows: `viewOn`, the collection, and `pipeline`; empty for a collection."""
+        """Returns the definition of a view: `viewOn`, its collection, and `pipeline`. A collection has none."""
         options = self._entries()[name].get("options", {})
         return {key: options[key] for key in ("viewOn", "pipeline") if key in options}
 
@@ -104,15 +104,15 @@ class Reflection:
         return Table(name, unambiguous(fields), is_view, schema.get("description"))
 
     def _named(self, view: Document) -> list[Field]:
-        """The fields that a view's pipeline names, which no document of the sample may have."""
+        """Returns the fields that a view's pipeline defines. The documents of a sample may lack some of them."""
         options = view["options"]
         below = self.table(options["viewOn"]).fields if options["viewOn"] in self._entries() else ()
         return view_fields.after(options.get("pipeline", ()), below)
 
     def _sampled(self, name: str, size: int) -> list[Field]:
-        """Of so many documents, of all for 0; one after the other, none is kept.
+        """Returns the fields of a sample of `size` documents, or of all documents if `size` is 0. Keeps no document in memory.
 
-        Sorted, because the order of columns follows from that of documents: `SELECT *` is the same each time.
+        The documents are sorted, because the order of columns depends on their order: `SELECT *` returns a stable order of columns.
         """
         stages = [{"$sample": {"size": size}}, {"$sort": {"_id": 1}}] if size else []
         with translated(), self._database[name].aggregate(stages, allowDiskUse=True) as documents:
@@ -120,13 +120,13 @@ class Reflection:
 
 
 def _overlap(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    """Is one the other, or within it?"""
+    """Returns whether one path is a prefix of the other."""
     length = min(len(one), len(other))
     return one[:length] == other[:length]
 
 
 def unambiguous(fields: Iterable[Field]) -> tuple[Field, ...]:
-    """The fields without those whose name an earlier one has: {"a.b": 1} beside {"a": {"b": 1}}."""
+    """Returns the fields without those whose name an earlier field has: {"a.b": 1} beside {"a": {"b": 1}}."""
     found: dict[str, Field] = {}
     for each in fields:
         found.setdefault(each.name, each)
@@ -134,47 +134,47 @@ def unambiguous(fields: Iterable[Field]) -> tuple[Field, ...]:
 
 
 def declared(schema: Document, path: tuple[str, ...] = (), optional: bool = False) -> Iterator[Field]:
-    """The fields that a $jsonSchema describes; nested documents with properties become one field for each property."""
+    """Yields the fields that a $jsonSchema describes. A nested document with properties becomes one field for each property."""
     required = schema.get("required", ())
     for name, each in schema.get("properties", {}).items():
-        kinds = _declared_kinds(each)
-        nullable = optional or name not in required or Kind.NULL in kinds
+        types = _declared_types(each)
+        nullable = optional or name not in required or SqlType.NULL in types
         inner = (*path, name)
-        if common(kinds) is Kind.DOCUMENT and each.get("properties") and len(inner) < _DEPTH:
+        if common_type(types) is SqlType.DOCUMENT and each.get("properties") and len(inner) < _DEPTH:
             yield from declared(each, inner, nullable)
             continue
         items = each.get("items")
-        element = common(_declared_kinds(items)) if isinstance(items, Mapping) else Kind.MIXED
-        kind = common(kinds)
-        yield Field(".".join(inner), inner, kind, nullable, element if kind is Kind.ARRAY else None)
+        element = common_type(_declared_types(items)) if isinstance(items, Mapping) else SqlType.MIXED
+        sql_type = common_type(types)
+        yield Field(".".join(inner), inner, sql_type, nullable, element if sql_type is SqlType.ARRAY else None)
 
 
-def _declared_kinds(schema: Document) -> set[Kind]:
+def _declared_types(schema: Document) -> set[SqlType]:
     names = schema.get("bsonType", schema.get("type", []))
-    kinds = {_JSON_KINDS.get(name) or BSON_KINDS.get(name, Kind.MIXED) for name in ([names] if isinstance(names, str) else names)}
+    types = {_JSON_TYPES.get(name) or BSON_TYPES.get(name, SqlType.MIXED) for name in ([names] if isinstance(names, str) else names)}
     for key in ("anyOf", "oneOf"):
         for each in schema.get(key, ()):
-            kinds |= _declared_kinds(each)
-    if not kinds:
-        kinds = {kind_of(value) for value in schema.get("enum", ())}
-    if not kinds and "properties" in schema:
-        return {Kind.DOCUMENT}
-    return kinds or {Kind.MIXED}
+            types |= _declared_types(each)
+    if not types:
+        types = {type_of(value) for value in schema.get("enum", ())}
+    if not types and "properties" in schema:
+        return {SqlType.DOCUMENT}
+    return types or {SqlType.MIXED}
 
 
-_JSON_KINDS = {"boolean": Kind.BOOLEAN, "integer": Kind.INTEGER}
+_JSON_TYPES = {"boolean": SqlType.BOOLEAN, "integer": SqlType.INTEGER}
 
 
 @dataclass
 class _Seen:
-    """What a sample showed of one path."""
+    """The types that a sample has at one path."""
 
-    kinds: Counter[Kind] = field(default_factory=Counter)
-    elements: set[Kind] = field(default_factory=set)
+    types: Counter[SqlType] = field(default_factory=Counter)
+    elements: set[SqlType] = field(default_factory=set)
 
 
 def sampled(documents: Iterable[Document]) -> Iterator[Field]:
-    """The fields that documents have, in the documents' order; a field that is missing or null somewhere is nullable."""
+    """Yields the fields of documents, in the documents' order. A field that some document lacks or has as null is nullable."""
     seen: dict[tuple[str, ...], _Seen] = {}
     order: list[tuple[str, ...]] = []
     count = 0
@@ -183,55 +183,58 @@ def sampled(documents: Iterable[Document]) -> Iterator[Field]:
         _look(document, (), seen, order, -1)
     for path in order:
         found = seen[path]
-        kind = common(found.kinds)
-        if kind is Kind.DOCUMENT and any(other[: len(path)] == path and len(other) > len(path) for other in seen):
+        sql_type = common_type(found.types)
+        if sql_type is SqlType.DOCUMENT and any(other[: len(path)] == path and len(other) > len(path) for other in seen):
             continue
-        if any(common(seen[path[:length]].kinds) is not Kind.DOCUMENT for length in range(1, len(path))):
+        if any(common_type(seen[path[:length]].types) is not SqlType.DOCUMENT for length in range(1, len(path))):
             continue
-        values = sum(number for each, number in found.kinds.items() if each is not Kind.NULL)
-        yield Field(".".join(path), path, kind, values < count, common(found.elements) if kind is Kind.ARRAY else None)
+        values = sum(number for each, number in found.types.items() if each is not SqlType.NULL)
+        yield Field(".".join(path), path, sql_type, values < count, common_type(found.elements) if sql_type is SqlType.ARRAY else None)
 
 
 def _look(document: Document, path: tuple[str, ...], seen: dict[tuple[str, ...], _Seen], order: list[tuple[str, ...]], place: int) -> int:
-    """Notes a document's fields. `order` gets a new path behind the field before it, at `place`; gives the last field's place."""
+    """Records a document's fields.
+
+    New paths enter `order` after the field before them, at `place`. Returns the place of the last field.
+    """
     for name, value in document.items():
         inner = (*path, name)
         if inner not in seen:
             order.insert(place + 1, inner)
         place = order.index(inner)
         found = seen.setdefault(inner, _Seen())
-        kind = kind_of(value)
-        found.kinds[kind] += 1
-        if kind is Kind.ARRAY:
-            found.elements |= {kind_of(each) for each in value}
-        elif kind is Kind.DOCUMENT and len(inner) < _DEPTH:
+        sql_type = type_of(value)
+        found.types[sql_type] += 1
+        if sql_type is SqlType.ARRAY:
+            found.elements |= {type_of(each) for each in value}
+        elif sql_type is SqlType.DOCUMENT and len(inner) < _DEPTH:
             place = _look(value, inner, seen, order, place)
     return place
 
 
-def kind_of(value: Any) -> Kind:
-    """The kind of a decoded BSON value."""
+def type_of(value: Any) -> SqlType:
+    """Returns the SQL type of a decoded BSON value."""
     match value:
         case None:
-            return Kind.NULL
+            return SqlType.NULL
         case bool():
-            return Kind.BOOLEAN
+            return SqlType.BOOLEAN
         case int() | Int64():
-            return Kind.INTEGER
+            return SqlType.INTEGER
         case float():
-            return Kind.DOUBLE
+            return SqlType.DOUBLE
         case Decimal128():
-            return Kind.DECIMAL
+            return SqlType.DECIMAL
         case str():
-            return Kind.STRING
+            return SqlType.STRING
         case datetime() | DatetimeMS():
-            return Kind.TIMESTAMP
+            return SqlType.TIMESTAMP
         case ObjectId():
-            return Kind.OBJECT_ID
+            return SqlType.OBJECT_ID
         case bytes() | Binary() | UUID():
-            return Kind.BINARY
+            return SqlType.BINARY
         case list():
-            return Kind.ARRAY
+            return SqlType.ARRAY
         case Mapping():
-            return Kind.DOCUMENT
-    return Kind.MIXED
+            return SqlType.DOCUMENT
+    return SqlType.MIXED

@@ -1,4 +1,4 @@
-"""Values of documents as the Python values that a cursor gives."""
+"""Converts values of documents to the Python values that a cursor returns."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from uuid import UUID
 from bson import Decimal128, ObjectId
 from bson.datetime_ms import DatetimeMS
 
-from mongopipe.kinds import Kind
+from mongopipe.sql_types import SqlType
 
 Converter = Callable[[Any], Any]
 
 
 def plain(value: Any) -> Any:
-    """The value by its own type: object ids and UUIDs as text, decimals as Decimal, arrays and documents with plain values inside."""
+    """Converts a value by its own type: object ids and UUIDs to text, decimals to Decimal, arrays and documents recursively."""
     match value:
         case Decimal128():
             return value.to_decimal()
@@ -36,7 +36,7 @@ def plain(value: Any) -> Any:
 
 
 def _integer(value: Any) -> Any:
-    """Integers that arithmetic left as doubles become integers again."""
+    """Converts integers that arithmetic returned as doubles back to integers."""
     value = plain(value)
     return int(value) if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value) else value
 
@@ -57,19 +57,19 @@ def _date(value: Any) -> date | Any:
 
 
 def _moment(value: Any) -> Any:
-    """Dates beyond Python's years stay text."""
+    """Dates outside the range of Python's datetime become text."""
     return f"{int(value)} ms" if isinstance(value, DatetimeMS) else plain(value)
 
 
-_CONVERTERS: dict[Kind, Converter] = {
-    Kind.INTEGER: _integer,
-    Kind.DOUBLE: _double,
-    Kind.DECIMAL: _decimal,
-    Kind.DATE: _date,
-    Kind.TIMESTAMP: _moment,
+_CONVERTERS: dict[SqlType, Converter] = {
+    SqlType.INTEGER: _integer,
+    SqlType.DOUBLE: _double,
+    SqlType.DECIMAL: _decimal,
+    SqlType.DATE: _date,
+    SqlType.TIMESTAMP: _moment,
 }
 
 
-def converter(kind: Kind) -> Converter:
-    """What turns a value of a column of that kind into Python's. Null stays None."""
-    return _CONVERTERS.get(kind, plain)
+def converter(sql_type: SqlType) -> Converter:
+    """Returns the function that converts values of a column of that type to Python values. Null becomes None."""
+    return _CONVERTERS.get(sql_type, plain)

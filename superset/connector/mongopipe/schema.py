@@ -1,4 +1,4 @@
-"""What the translator knows of a database: tables with typed fields."""
+"""The schema that the translator uses: tables with typed fields."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
-from mongopipe.kinds import Kind
+from mongopipe.sql_types import SqlType
 
 
 @dataclass(frozen=True)
 class Field:
     """A column of a table.
 
-    `path` leads from the document to the value, one entry a level; `name` is the path joined by dots. `element` is the kind of an
-    array's elements. `nullable` is what the schema says; the translator relies on it for nothing.
+    `path` leads from the document to the value, one entry for each level; `name` is the path joined by dots. `element` is the type of an
+    array's elements. `nullable` comes from the schema; the translator does not rely on it.
     """
 
     name: str
     path: tuple[str, ...]
-    kind: Kind
+    type: SqlType
     nullable: bool = True
-    element: Kind | None = None
+    element: SqlType | None = None
 
 
 @dataclass(frozen=True)
 class Table:
-    """A collection or a view, by its name in the database."""
+    """A collection or a view, with its name in the database."""
 
     name: str
     fields: tuple[Field, ...]
@@ -39,11 +39,11 @@ class Table:
 
 
 class Catalog(Protocol):
-    """Where the translator looks tables up."""
+    """The source of tables for the translator."""
 
     @property
     def database(self) -> str:
-        """The database that names without a schema belong to."""
+        """The database of unqualified table names."""
 
     def table(self, name: str) -> Table:
-        """The table of that name. Raises ProgrammingError where there is none."""
+        """Returns the table of that name. Raises ProgrammingError if there is none."""

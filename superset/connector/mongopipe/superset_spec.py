@@ -1,4 +1,4 @@
-"""The engine spec by which Apache Superset knows mongopipe:// (entry point superset.db_engine_specs)."""
+"""The engine spec for mongopipe:// in Apache Superset (entry point superset.db_engine_specs)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from superset.sql.parse import SQLGLOT_DIALECTS
 from superset.utils.core import GenericDataType
 
 from mongopipe import errors
+from mongopipe.translate.bind.handlers import function_names
 from mongopipe.translate.parse import Mongopipe
 
 if TYPE_CHECKING:
@@ -21,19 +22,19 @@ if TYPE_CHECKING:
     from superset.models.sql_lab import Query
     from superset.sql.parse import Table
 
-SQLGLOT_DIALECTS["mongopipe"] = Mongopipe  # so that Superset parses and formats statements as they will be read
+SQLGLOT_DIALECTS["mongopipe"] = Mongopipe  # Superset parses and formats statements in the dialect that mongopipe reads
 
 
 class MongopipeEngineSpec(BaseEngineSpec):  # type: ignore[misc]
-    """MongoDB through mongopipe: charts, filters, drilling and SQL Lab; reading only."""
+    """MongoDB through mongopipe: charts, filters, drilling and SQL Lab, read-only."""
 
     engine = "mongopipe"
     engine_name = "MongoDB (mongopipe)"
-    drivers = {"mongopipe": "one host or several", "srv": "hosts from DNS"}  # noqa: RUF012  # as BaseEngineSpec declares it
+    drivers = {"mongopipe": "one host or several", "srv": "hosts from DNS"}  # noqa: RUF012  # BaseEngineSpec declares it this way
     default_driver = "mongopipe"
     sqlalchemy_uri_placeholder = "mongopipe://user:password@host:port/database?authSource=admin"
 
-    allows_joins = False  # so that a series limit becomes a query of its own instead of a join with a subquery
+    allows_joins = False  # a series limit becomes a query of its own instead of a join with a subquery
     allows_subqueries = True
     allows_alias_in_select = True
     allows_alias_in_orderby = True
@@ -78,17 +79,17 @@ class MongopipeEngineSpec(BaseEngineSpec):  # type: ignore[misc]
 
     @classmethod
     def epoch_to_dttm(cls) -> str:
-        """The timestamp of a column that counts seconds since 1970."""
+        """Returns the timestamp of a column that counts seconds since 1970."""
         return "DATE_ADD(TIMESTAMP '1970-01-01 00:00:00', {col}, SECOND)"
 
     @classmethod
     def epoch_ms_to_dttm(cls) -> str:
-        """The timestamp of a column that counts milliseconds since 1970."""
+        """Returns the timestamp of a column that counts milliseconds since 1970."""
         return "DATE_ADD(TIMESTAMP '1970-01-01 00:00:00', {col}, MILLISECOND)"
 
     @classmethod
     def convert_dttm(cls, target_type: str, dttm: datetime, db_extra: dict[str, Any] | None = None) -> str | None:
-        """The SQL literal of a moment for a column of that type; None where the type is not one of dates."""
+        """Returns the SQL literal of a timestamp for a column of that type, or None if the type is not temporal."""
         column_type = cls.get_sqla_column_type(target_type)
         if isinstance(column_type, types.Date):
             return f"DATE '{dttm.date().isoformat()}'"
@@ -98,7 +99,7 @@ class MongopipeEngineSpec(BaseEngineSpec):  # type: ignore[misc]
 
     @classmethod
     def get_dbapi_exception_mapping(cls) -> dict[type[Exception], type[Exception]]:
-        """DB-API errors are shown with their own messages."""
+        """Maps DB-API errors to Superset's errors, so that Superset shows their messages."""
         from superset.db_engine_specs.exceptions import (
             SupersetDBAPIDatabaseError,
             SupersetDBAPIOperationalError,
@@ -114,12 +115,12 @@ class MongopipeEngineSpec(BaseEngineSpec):  # type: ignore[misc]
 
     @classmethod
     def get_cancel_query_id(cls, cursor: Any, query: Query) -> str | None:
-        """The id by which another process can stop what the cursor runs."""
+        """Returns the id by which another process can cancel the cursor's query."""
         return str(cursor.query_id)
 
     @classmethod
     def cancel_query(cls, cursor: Any, query: Query, cancel_query_id: str) -> bool:
-        """Stops a query; false where the server refuses."""
+        """Cancels a query. Returns False if the server returns an error."""
         try:
             cursor.connection.cancel(cancel_query_id)
         except errors.Error:
@@ -128,22 +129,22 @@ class MongopipeEngineSpec(BaseEngineSpec):  # type: ignore[misc]
 
     @classmethod
     def get_allow_cost_estimate(cls, extra: dict[str, Any]) -> bool:
-        """Always: an estimate asks the server for its plan, and runs nothing."""
+        """Returns True: an estimate requests the server's plan and does not run the query."""
         return True
 
     @classmethod
     def estimate_statement_cost(cls, database: Database, statement: str, cursor: Any) -> dict[str, Any]:
-        """What the statement would read: see Cursor.estimate."""
+        """Returns what the statement would read: see Cursor.estimate."""
         return dict(cursor.estimate(statement))
 
     @classmethod
     def query_cost_formatter(cls, raw_cost: list[dict[str, Any]]) -> list[dict[str, str]]:
-        """The estimates as text."""
+        """Formats the estimates as text."""
         return [{name: f"{value:,}" if isinstance(value, int) else str(value) for name, value in each.items()} for each in raw_cost]
 
     @classmethod
     def get_extra_table_metadata(cls, database: Database, table: Table) -> dict[str, Any]:
-        """The collection's indexes, or what the view is made of."""
+        """Returns the indexes of a collection, or the definition of a view."""
         with database.get_raw_connection(catalog=table.catalog, schema=table.schema) as connection:
             reflection = connection.cursor().connection.reflection
             view = reflection.view(table.table)
@@ -154,7 +155,5 @@ class MongopipeEngineSpec(BaseEngineSpec):  # type: ignore[misc]
 
     @classmethod
     def get_function_names(cls, database: Database) -> list[str]:
-        """Functions for SQL Lab's completion."""
-        from mongopipe.translate.bind.handlers import function_names
-
+        """Returns the function names that SQL Lab completes."""
         return function_names()

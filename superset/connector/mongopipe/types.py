@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, time
 
-from mongopipe.kinds import Kind
+from mongopipe.sql_types import SqlType
 
 Date = date
 Time = time
@@ -13,25 +13,25 @@ Binary = bytes
 
 
 def DateFromTicks(ticks: float) -> date:
-    """The date, in UTC, of a number of seconds since 1970."""
+    """Converts seconds since 1970 to a date in UTC."""
     return datetime.fromtimestamp(ticks, UTC).date()
 
 
 def TimeFromTicks(ticks: float) -> time:
-    """The time of day, in UTC, of a number of seconds since 1970."""
+    """Converts seconds since 1970 to a time of day in UTC."""
     return datetime.fromtimestamp(ticks, UTC).time()
 
 
 def TimestampFromTicks(ticks: float) -> datetime:
-    """The moment, in UTC, of a number of seconds since 1970."""
+    """Converts seconds since 1970 to a timestamp in UTC."""
     return datetime.fromtimestamp(ticks, UTC)
 
 
 class TypeObject:
-    """Equal to the type codes in a cursor's description that it stands for."""
+    """A type object. It equals the type codes in a cursor's description that it stands for."""
 
-    def __init__(self, *kinds: Kind) -> None:
-        self._codes = frozenset(kind.value for kind in kinds)
+    def __init__(self, *types: SqlType) -> None:
+        self._codes = frozenset(sql_type.value for sql_type in types)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, TypeObject):
@@ -42,8 +42,8 @@ class TypeObject:
         return hash(self._codes)
 
 
-STRING = TypeObject(Kind.STRING)
-BINARY = TypeObject(Kind.BINARY)
-NUMBER = TypeObject(Kind.INTEGER, Kind.DOUBLE, Kind.DECIMAL, Kind.BOOLEAN)
-DATETIME = TypeObject(Kind.DATE, Kind.TIMESTAMP)
-ROWID = TypeObject(Kind.OBJECT_ID)
+STRING = TypeObject(SqlType.STRING)
+BINARY = TypeObject(SqlType.BINARY)
+NUMBER = TypeObject(SqlType.INTEGER, SqlType.DOUBLE, SqlType.DECIMAL, SqlType.BOOLEAN)
+DATETIME = TypeObject(SqlType.DATE, SqlType.TIMESTAMP)
+ROWID = TypeObject(SqlType.OBJECT_ID)

@@ -1,4 +1,4 @@
-"""Connection URLs: MongoDB's own, with options of mongopipe among the query's."""
+"""Connection URLs: MongoDB's URLs with additional options for mongopipe."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from mongopipe.errors import InterfaceError, translated
 
 @dataclass(frozen=True)
 class Options:
-    """What mongopipe itself can be told.
+    """The options of mongopipe.
 
-    `max_time_ms`: how long a query may run on the server, 0 for no limit. `batch_size`: documents a round trip. `sample_size`: documents
-    looked at to find a collection's columns where it has no $jsonSchema, 0 for all. `schema_seconds`: how long columns are remembered.
-    `snapshot`: read at one moment where the server can (replica sets and sharded clusters).
+    `max_time_ms`: time limit of a query on the server in milliseconds; 0 means no limit.
+    `batch_size`: documents in one round trip.
+    `sample_size`: documents in the sample that determines the columns of a collection without a $jsonSchema; 0 means all documents.
+    `schema_seconds`: lifetime of cached columns in seconds.
+    `snapshot`: whether each query reads one snapshot, if the server supports it (replica sets and sharded clusters).
     """
 
     max_time_ms: int = 0
@@ -28,11 +30,11 @@ class Options:
     snapshot: bool = True
 
     def changed(self, values: Mapping[str, Any]) -> Options:
-        """These options with others in their place, given as their types or as a URL's text. Raises InterfaceError."""
+        """Returns these options with some replaced. Values have the option's type or are text from a URL. Raises InterfaceError."""
         try:
             return replace(self, **{name: _PARSERS[name](value) for name, value in values.items()})
         except (KeyError, ValueError) as error:
-            raise InterfaceError(f"bad option: {error}") from error
+            raise InterfaceError(f"invalid option: {error}") from error
 
 
 def _flag(value: object) -> bool:
@@ -53,10 +55,10 @@ NAMES = frozenset(each.name for each in fields(Options))
 
 
 def split(url: str) -> tuple[str, str, Options]:
-    """A URL as MongoDB's own URL, the database that it names, and mongopipe's options. Raises InterfaceError for a bad URL."""
+    """Splits a URL into MongoDB's own URL, the database and mongopipe's options. Raises InterfaceError for an invalid URL."""
     parts = urlsplit(url)
     if parts.scheme not in ("mongodb", "mongodb+srv"):
-        raise InterfaceError(f"a URL starts with mongodb:// or mongodb+srv://, not {parts.scheme}://")
+        raise InterfaceError(f"the URL must start with mongodb:// or mongodb+srv://, not {parts.scheme}://")
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     options = Options().changed({name: value for name, value in pairs if name in NAMES})
     plain = parts._replace(query=urlencode([pair for pair in pairs if pair[0] not in NAMES], quote_via=quote)).geturl()
@@ -68,5 +70,5 @@ def split(url: str) -> tuple[str, str, Options]:
             with translated():
                 database = parse_uri(plain)["database"] or database
         except ValueError as error:
-            raise InterfaceError(f"bad URL: {error}") from error
+            raise InterfaceError(f"invalid URL: {error}") from error
     return plain, database, options

@@ -1,12 +1,12 @@
-"""The fields that a view's pipeline gives, whatever documents there are: a view that is empty now has columns too."""
+"""The fields that a view's pipeline defines. They do not depend on documents, so an empty view has columns, too."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from mongopipe.kinds import Kind
 from mongopipe.schema import Field
+from mongopipe.sql_types import SqlType
 
 Fields = list[Field]
 Stage = Mapping[str, Any]
@@ -15,9 +15,9 @@ _KEEPING = frozenset(("$match", "$sort", "$limit", "$skip", "$sample", "$densify
 
 
 def after(pipeline: Sequence[Stage], fields: Iterable[Field]) -> Fields:
-    """The fields of documents with these once they have gone through a pipeline; none where a stage says nothing of what it gives.
+    """Returns the fields of documents after a pipeline, or nothing if the fields after one of its stages are unknown.
 
-    What is computed is of kind NULL, which the translator takes for any.
+    A computed field has type NULL, which the translator accepts as any type.
     """
     found = list(fields)
     for stage in pipeline:
@@ -60,7 +60,7 @@ def _replace(argument: Any, fields: Fields) -> Fields | None:
     match argument:
         case str():
             path = _path(argument.removeprefix("$"))
-            return [_field(each.path[len(path) :], each.kind) for each in fields if each.path[: len(path)] == path and each.path != path]
+            return [_field(each.path[len(path) :], each.type) for each in fields if each.path[: len(path)] == path and each.path != path]
         case {"$mergeObjects": [*parts]}:
             merged: dict[str, Field] = {}
             for part in parts:
@@ -72,12 +72,12 @@ def _replace(argument: Any, fields: Fields) -> Fields | None:
 
 
 def _lookup(argument: Stage, fields: Fields) -> Fields:
-    return [*_unset(argument["as"], fields), _field(_path(argument["as"]), Kind.ARRAY)]
+    return [*_unset(argument["as"], fields), _field(_path(argument["as"]), SqlType.ARRAY)]
 
 
 def _unwind(argument: str | Stage, fields: Fields) -> Fields:
     path = _path((argument if isinstance(argument, str) else argument["path"]).removeprefix("$"))
-    return [_field(each.path, each.element or Kind.NULL) if each.path == path else each for each in fields]
+    return [_field(each.path, each.element or SqlType.NULL) if each.path == path else each for each in fields]
 
 
 def _window(argument: Stage, fields: Fields) -> Fields:
@@ -85,7 +85,7 @@ def _window(argument: Stage, fields: Fields) -> Fields:
 
 
 def _count(argument: str, _: Fields) -> Fields:
-    return [_field((argument,), Kind.INTEGER)]
+    return [_field((argument,), SqlType.INTEGER)]
 
 
 _STAGES: dict[str, Callable[[Any, Fields], Fields | None]] = {
@@ -104,19 +104,19 @@ _STAGES: dict[str, Callable[[Any, Fields], Fields | None]] = {
 
 
 def _made(name: str, value: Any, fields: Fields) -> Field:
-    """What an expression gives: a field's own kind where it is that field, else none that is known."""
+    """Returns the field that an expression defines. Its type is known only if the expression is a field itself."""
     source = _path(value[1:]) if isinstance(value, str) and value.startswith("$") else None
-    kinds = [each.kind for each in fields if each.path == source]
-    return _field(_path(name), kinds[0] if kinds else Kind.NULL)
+    types = [each.type for each in fields if each.path == source]
+    return _field(_path(name), types[0] if types else SqlType.NULL)
 
 
 def _under(name: str, fields: Fields) -> Fields:
     path = _path(name)
-    return [each for each in fields if each.path[: len(path)] == path] or [_field(path, Kind.NULL)]
+    return [each for each in fields if each.path[: len(path)] == path] or [_field(path, SqlType.NULL)]
 
 
-def _field(path: tuple[str, ...], kind: Kind) -> Field:
-    return Field(".".join(path), path, kind)
+def _field(path: tuple[str, ...], sql_type: SqlType) -> Field:
+    return Field(".".join(path), path, sql_type)
 
 
 def _path(name: str) -> tuple[str, ...]:

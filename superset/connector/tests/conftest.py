@@ -1,4 +1,4 @@
-"""Fixtures: one server for the whole run, and the engines with the same rows."""
+"""Fixtures: one server for the whole run, and three engines with the same rows."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def bench(server_url: str) -> Bench:
 
 @pytest.fixture
 def connection(bench: Bench, server_url: str) -> Iterator[mongopipe.Connection]:
-    """A connection of its own to the rows of `bench`."""
+    """A separate connection to the rows of `bench`."""
     with mongopipe.connect(f"{server_url}/{DATABASE}?max_time_ms=60000") as found:
         yield found
 
 
 @pytest.fixture
 def mongo(server_url: str) -> Iterator[MongoClient[dict[str, object]]]:
-    """pymongo's client, for what mongopipe cannot do: write."""
+    """A client of pymongo, for writes."""
     with MongoClient(server_url) as client:
         yield client

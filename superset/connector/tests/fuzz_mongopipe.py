@@ -1,6 +1,6 @@
-"""Differential fuzzing: random queries, mongopipe's answers against DuckDB's and SQLite's on the same rows.
+"""Differential fuzzing: compares mongopipe's answers to random queries with those of DuckDB and SQLite on the same rows.
 
-Run `python tests/fuzz_mongopipe.py --queries 3000 --seed 1`; it prints what is wrong or unsupported, and counts.
+Run `python tests/fuzz_mongopipe.py --queries 3000 --seed 1`; it prints wrong and unsupported queries, and counts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pymongo import MongoClient
 
 import mongopipe
 
-DATABASE = f"mongopipe_test_{os.getpid()}"  # runs on one server do not meet
+DATABASE = f"mongopipe_test_{os.getpid()}"  # concurrent runs on one server use different databases
 
 
 _DUCK_BUG = "BindBuiltinScalarFunction did not return"  # DuckDB 2.0.0 fails on some constant casts
@@ -34,7 +34,7 @@ _DUCK_BUG = "BindBuiltinScalarFunction did not return"  # DuckDB 2.0.0 fails on 
 
 @dataclass
 class Tally:
-    """What a run found."""
+    """The results of a run."""
 
     queries: int = 0
     with_rows: int = 0
@@ -47,7 +47,7 @@ class Tally:
 
 
 def normal(value: Any) -> Any:
-    """Values as all engines can have them."""
+    """Normalises a value, because engines represent equal values differently."""
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, Decimal):
@@ -74,7 +74,7 @@ def close(one: Any, other: Any) -> bool:
 
 
 def same(one: list[tuple[Any, ...]], other: list[tuple[Any, ...]]) -> bool:
-    """Whether the rows are the same, in any order."""
+    """Returns whether the rows are equal as multisets."""
     if len(one) != len(other):
         return False
     if Counter(map(repr, one)) == Counter(map(repr, other)):
@@ -84,7 +84,7 @@ def same(one: list[tuple[Any, ...]], other: list[tuple[Any, ...]]) -> bool:
 
 
 def in_order(rows: list[tuple[Any, ...]], query: Query) -> bool:
-    """Whether the rows are in the order that the query asks for."""
+    """Returns whether the rows are in the order of the query's ORDER BY."""
 
     def compare(one: tuple[Any, ...], other: tuple[Any, ...]) -> int:
         for place, descending, nulls_first in query.keys:
@@ -99,12 +99,12 @@ def in_order(rows: list[tuple[Any, ...]], query: Query) -> bool:
     return all(compare(a, b) <= 0 for a, b in itertools.pairwise(rows))
 
 
-def _asked(connection: Any, sql: str) -> list[tuple[Any, ...]]:
+def _answer(connection: Any, sql: str) -> list[tuple[Any, ...]]:
     return [tuple(normal(value) for value in row) for row in connection.execute(sql).fetchall()]
 
 
 class Bench:
-    """The engines with their rows."""
+    """The three engines with their rows."""
 
     def __init__(self, url: str, seed: int) -> None:
         with MongoClient(url) as client:
@@ -115,10 +115,10 @@ class Bench:
         self.lite = lite(seed)
 
     def check(self, query: Query, tally: Tally) -> None:
-        """Runs the query everywhere and notes what differs."""
+        """Runs the query on all engines and records differences."""
         tally.queries += 1
         try:
-            expected: list[tuple[Any, ...]] | Exception = _asked(self.duck, query.node.duck)
+            expected: list[tuple[Any, ...]] | Exception = _answer(self.duck, query.node.duck)
         except duckdb.Error as error:
             expected = error
         try:
@@ -151,7 +151,7 @@ class Bench:
 
     def _check_lite(self, query: Query, found: list[tuple[Any, ...]], tally: Tally) -> None:
         try:
-            expected = _asked(self.lite, query.node.lite or "")
+            expected = _answer(self.lite, query.node.lite or "")
         except sqlite3.Error as error:
             tally.wrong.append(f"{query.node.lite}\n  SQLite: {error}")
             return
@@ -161,7 +161,7 @@ class Bench:
 
 
 def differences(found: list[tuple[Any, ...]], expected: list[tuple[Any, ...]]) -> str:
-    """Some rows that only one of them has."""
+    """Renders some rows that only one side has."""
     one, other = Counter(map(repr, found)), Counter(map(repr, expected))
     return "\n".join(
         [
@@ -173,13 +173,13 @@ def differences(found: list[tuple[Any, ...]], expected: list[tuple[Any, ...]]) -
 
 
 def queries(seed: int, count: int, use: Use) -> Iterator[Query]:
-    """Random queries; the same for the same seed."""
+    """Yields random queries. The same seed yields the same queries."""
     for number in range(count):
         yield Grammar(seed * 1_000_003 + number, use).query()
 
 
 def run(url: str, seed: int, count: int, *, rows_seed: int = 7, until_wrong: bool = False) -> Tally:
-    """Checks that many queries, or, with `until_wrong`, fewer: up to the first wrong one."""
+    """Checks `count` queries. With `until_wrong`, stops at the first wrong one."""
     tally = Tally()
     bench = Bench(url, rows_seed)
     for query in queries(seed, count, tally.use):
@@ -190,32 +190,35 @@ def run(url: str, seed: int, count: int, *, rows_seed: int = 7, until_wrong: boo
 
 
 def report(tally: Tally) -> str:
-    """The counts as text."""
+    """Renders the counts as text."""
     rare = sorted((count, tag) for tag, count in tally.use.constructs.items())[:12]
     thin = sum(1 for count in tally.use.pairs.values() if count < 5)
     return "\n".join(
         [
             f"{tally.queries} queries, {len(tally.wrong)} wrong, {sum(tally.unsupported.values())} unsupported,"
-            f" {tally.with_rows} with rows, {tally.both_fail} refused by all, {tally.oracle_fails} that DuckDB fails on,"
-            f" {tally.checked_by_lite} also checked by SQLite",
-            f"{len(tally.use.constructs)} constructs, rarest {rare}",
-            f"{len(tally.use.pairs)} pairs of neighbours, {thin} of them fewer than 5 times",
+            f" {tally.with_rows} with rows, {tally.both_fail} rejected by all engines, {tally.oracle_fails} failed in DuckDB,"
+            f" {tally.checked_by_lite} also compared with SQLite",
+            f"{len(tally.use.constructs)} constructs, the rarest {rare}",
+            f"{len(tally.use.pairs)} pairs of neighbours, {thin} of them occur fewer than 5 times",
             *(f"unsupported {count}: {name}" for name, count in tally.unsupported.most_common()),
         ]
     )
 
 
-def complaints(tally: Tally) -> list[str]:
-    """What is wrong with a run: answers, more than 1 of 100 refused, too few with rows, constructs and pairs of neighbours too rare.
+def failures(tally: Tally) -> list[str]:
+    """Returns the failures of a run.
 
-    A run of fewer than 3,000 queries must have each construct, and need not have each pair.
+    Failures are wrong answers, at least 1 unsupported query in 100, too few answers with rows, and too rare constructs or pairs of
+    neighbours. A run of fewer than 3,000 queries must have each construct once and need not have each pair.
     """
     rarest, thinnest = min(tally.use.constructs.values()), min(tally.use.pairs.values())
     found = list(tally.wrong)
-    found += ["too many are unsupported"] * (sum(tally.unsupported.values()) >= tally.queries / 100)
-    found += ["too few have rows"] * (tally.with_rows < 0.7 * tally.queries)
-    found += [f"a construct comes {rarest} times only"] * (rarest < (tally.queries // 60 if tally.queries >= 3000 else 1))
-    found += [f"a pair of neighbours comes {thinnest} times only"] * (thinnest < (tally.queries // 600 if tally.queries >= 3000 else 0))
+    found += ["too many queries are unsupported"] * (sum(tally.unsupported.values()) >= tally.queries / 100)
+    found += ["too few answers have rows"] * (tally.with_rows < 0.7 * tally.queries)
+    found += [f"the rarest construct occurs {rarest} times only"] * (rarest < (tally.queries // 60 if tally.queries >= 3000 else 1))
+    found += [f"the rarest pair of neighbours occurs {thinnest} times only"] * (
+        thinnest < (tally.queries // 600 if tally.queries >= 3000 else 0)
+    )
     return found
 
 
@@ -236,7 +239,7 @@ def main() -> int:
     for each in tally.wrong[: given.show]:
         print(each, end="\n\n")
     print(report(tally))
-    if found := complaints(tally)[len(tally.wrong) :]:
+    if found := failures(tally)[len(tally.wrong) :]:
         print("\n".join(found))
     return 1 if tally.wrong or (found and not given.until_wrong) else 0
 

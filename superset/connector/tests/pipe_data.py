@@ -1,6 +1,7 @@
-"""Rows for differential tests, in MongoDB and in the two engines that say what SQL means.
+"""Rows for differential tests, in MongoDB and in the two reference engines.
 
-All numbers are multiples of 1/4, so that sums and products are exact in every engine; half of the nulls are stored, half are missing.
+All numbers are multiples of 1/4, so that sums and products are exact in every engine. Half of the nulls are stored, half are missing
+fields.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pymongo.database import Database
 
 @dataclass(frozen=True)
 class DataColumn:
-    """A column: its SQL name, its kind (see pipe_grammar), its path in documents."""
+    """A column: its SQL name, its kind (see pipe_grammar) and its path in documents."""
 
     name: str
     kind: str
@@ -113,7 +114,7 @@ def _group(number: int, rng: random.Random) -> dict[str, Any]:
 
 
 def rows(seed: int, items: int = 120, groups: int = 8) -> dict[str, list[dict[str, Any]]]:
-    """Flat rows by table; None is null."""
+    """Returns flat rows by table. None is null."""
     rng = random.Random(seed)
     found = {
         "item": [_item(number, rng) for number in range(1, items + 1)],
@@ -143,7 +144,7 @@ def _document(row: dict[str, Any], columns: tuple[DataColumn, ...], rng: random.
 
 
 def fill_mongo(database: Database[dict[str, Any]], seed: int) -> None:
-    """Fills MongoDB's collections; the group table has a validator, the item table is known by its sample."""
+    """Fills MongoDB's collections. The group table has a validator; the columns of the item table come from a sample."""
     rng = random.Random(seed + 1)
     found = rows(seed)
     for name, columns in TABLES.items():
@@ -163,13 +164,13 @@ _DUCK = {"int": "BIGINT", "num": "DOUBLE", "str": "VARCHAR", "bool": "BOOLEAN", 
 
 
 def duck(seed: int) -> duckdb.DuckDBPyConnection:
-    """DuckDB with the same rows, its settings made equal to mongopipe's rules."""
+    """Returns DuckDB with the same rows and with settings that match mongopipe's semantics."""
     connection = duckdb.connect()
     connection.execute("SET default_null_order = 'nulls_first_on_asc_last_on_desc'")
     connection.execute("SET error_on_division_by_zero = false")
     connection.execute("SET ieee_floating_point_ops = false")
     connection.execute("SET order_by_non_integer_literal = true")
-    connection.execute("PRAGMA disable_optimizer")  # that of DuckDB 2.0.0 drops rows by NULLIF('x', column) IN ('x') in WHERE
+    connection.execute("PRAGMA disable_optimizer")  # DuckDB 2.0.0's optimizer drops rows by NULLIF('x', column) IN ('x') in WHERE
     connection.execute("SET threads = 1")
     for name, columns in TABLES.items():
         connection.execute(f'CREATE TABLE "{name}" ({", ".join(f"{column.sql} {_DUCK[column.kind]}" for column in columns)})')
@@ -179,7 +180,7 @@ def duck(seed: int) -> duckdb.DuckDBPyConnection:
 
 
 def lite(seed: int) -> sqlite3.Connection:
-    """SQLite with the same rows; timestamps and arrays are left out."""
+    """Returns SQLite with the same rows, without timestamps and arrays."""
     connection = sqlite3.connect(":memory:")
     connection.execute("PRAGMA case_sensitive_like = ON")
     for name, columns in TABLES.items():

@@ -1,7 +1,7 @@
-"""Fixture files: statements with what is expected of them, and a fixed schema to translate them for.
+"""Fixture files, which contain statements with expected outcomes, and a fixed schema for the translation.
 
-A file holds cases separated by blank lines. A case is a statement that ends in `;`, and the lines that are expected. With
-MONGOPIPE_UPDATE=1 in the environment the tests write what they find instead of checking it: read the difference before you commit.
+A blank line separates cases. A case is a statement that ends in `;`, followed by the expected lines. With MONGOPIPE_UPDATE=1 in the
+environment the tests write the actual outcome instead of checking it: review the difference before you commit.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from pathlib import Path
 from typing import ClassVar
 
 from mongopipe.errors import Error, ProgrammingError
-from mongopipe.kinds import Kind
 from mongopipe.schema import Field, Table
+from mongopipe.sql_types import SqlType
 
 FOLDER = Path(__file__).parent / "fixtures"
 
 
 @dataclass(frozen=True)
 class Case:
-    """One statement, and the text that is expected of it."""
+    """One statement and its expected outcome."""
 
     sql: str
     expected: str
 
 
 def cases(name: str) -> Iterator[Case]:
-    """The cases of a fixture file; lines that start with -- are comments."""
+    """Yields the cases of a fixture file. Lines that start with -- are comments."""
     for block in (FOLDER / name).read_text().strip().split("\n\n"):
         lines = [line for line in block.splitlines() if not line.startswith("--")]
         sql, _, expected = "\n".join(lines).partition(";\n")
@@ -37,7 +37,7 @@ def cases(name: str) -> Iterator[Case]:
 
 
 def check(name: str, outcome: Callable[[str], str]) -> None:
-    """Asserts that `outcome` gives for every statement of the file what is expected; an error's text is an outcome too."""
+    """Asserts that `outcome` returns the expected text for every statement of the file. The outcome of an error is its message."""
 
     def found(sql: str) -> str:
         try:
@@ -54,9 +54,9 @@ def check(name: str, outcome: Callable[[str], str]) -> None:
         assert found(case.sql) == case.expected, case.sql
 
 
-def _table(name: str, **kinds: Kind) -> Table:
-    names = {each.replace("__", "."): kind for each, kind in kinds.items()}
-    return Table(name, tuple(Field(each, tuple(each.split(".")), kind, True, Kind.STRING) for each, kind in names.items()))
+def _table(name: str, **types: SqlType) -> Table:
+    names = {each.replace("__", "."): sql_type for each, sql_type in types.items()}
+    return Table(name, tuple(Field(each, tuple(each.split(".")), sql_type, True, SqlType.STRING) for each, sql_type in names.items()))
 
 
 class Shop:
@@ -66,21 +66,21 @@ class Shop:
     tables: ClassVar = {
         "product": _table(
             "product",
-            _id=Kind.STRING,
-            asin=Kind.STRING,
-            title=Kind.STRING,
-            price=Kind.DOUBLE,
-            category_id=Kind.INTEGER,
-            isBestSeller=Kind.BOOLEAN,
-            seen_at=Kind.TIMESTAMP,
-            maker__city=Kind.STRING,
-            tags=Kind.ARRAY,
+            _id=SqlType.STRING,
+            asin=SqlType.STRING,
+            title=SqlType.STRING,
+            price=SqlType.DOUBLE,
+            category_id=SqlType.INTEGER,
+            isBestSeller=SqlType.BOOLEAN,
+            seen_at=SqlType.TIMESTAMP,
+            maker__city=SqlType.STRING,
+            tags=SqlType.ARRAY,
         ),
-        "category": _table("category", _id=Kind.INTEGER, category_name=Kind.STRING),
+        "category": _table("category", _id=SqlType.INTEGER, category_name=SqlType.STRING),
     }
 
     def table(self, name: str) -> Table:
-        """The table. Raises ProgrammingError where there is none."""
+        """Returns the table. Raises ProgrammingError if there is none."""
         if name not in self.tables:
             raise ProgrammingError(f"no such table: {name}")
         return self.tables[name]

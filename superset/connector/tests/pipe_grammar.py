@@ -1,9 +1,8 @@
-"""Random queries over the data of pipe_data, each in mongopipe's SQL, DuckDB's and, where it has the functions, SQLite's.
+"""Random queries over the data of pipe_data, in the SQL of mongopipe, of DuckDB and, where it has the functions, of SQLite.
 
-The generator prefers what it has used least: it counts constructs, and pairs of a construct directly inside another.
+The generator prefers rare constructs. It counts constructs, and pairs of a construct directly inside another.
 
-Kinds of expressions: int, num (exact doubles), apx (doubles that engines may round differently: only ever an output), str, bool, ts, date,
-arr.
+Kinds of expressions: int, num (exact doubles), apx (doubles that engines may round differently; outputs only), str, bool, ts, date, arr.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Node:
-    """A piece of SQL in the three dialects; `lite` is None where SQLite has nothing equal."""
+    """A piece of SQL in the three dialects. `lite` is None if SQLite has no equivalent."""
 
     pipe: str
     duck: str
@@ -30,7 +29,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Query:
-    """A whole query: its columns' kinds, whether its ORDER BY fixes the order of rows, and the constructs in it."""
+    """A whole query: the kinds of its columns, whether its ORDER BY determines the order of rows, and its constructs."""
 
     node: Node
     kinds: tuple[str, ...]
@@ -105,13 +104,13 @@ _FAMILY = {tag: name for name, tags in _FAMILIES.items() for tag in tags}
 
 
 def family(tag: str) -> str:
-    """The kind of construct that a construct is; neighbours are counted by these."""
+    """Returns the category of a construct. Pairs of neighbours are counted by category."""
     return _FAMILY.get(tag, tag)
 
 
 @dataclass
 class Use:
-    """How often constructs and pairs of neighbours have been generated."""
+    """The number of times that constructs and pairs of neighbours occurred."""
 
     constructs: Counter[str] = field(default_factory=Counter)
     pairs: Counter[Pair] = field(default_factory=Counter)
@@ -125,7 +124,7 @@ class Use:
             self.inside.setdefault(parent, Counter())[child] += 1
 
     def weight(self, parent: str, tag: str) -> float:
-        """How much the construct is wanted inside the parent: rare ones, rare pairs, and parents of rare pairs are."""
+        """Returns the weight of a construct inside the parent. Rare constructs, rare pairs and parents of rare pairs have large weights."""
         thin = sum(1 for count in self.inside.get(family(tag), {}).values() if count < 6)
         rare = 8 if self.constructs[tag] < 60 else 1
         return (1 + thin) * rare / (1 + self.pairs[family(parent), family(tag)]) ** 2
@@ -133,7 +132,7 @@ class Use:
 
 @dataclass
 class Source:
-    """What stands in FROM, the columns that it offers, and a column that is unique (None where none is)."""
+    """A FROM clause with its columns and a unique column (None if there is none)."""
 
     node: Node
     columns: list[Node]
@@ -141,7 +140,7 @@ class Source:
 
 
 def form(kind: str, template: str, *children: Node, duck: str | None = None, lite: str | None = "same") -> Node:
-    """The template with {0}, {1} ... filled in each dialect; `lite` None says that SQLite cannot say it."""
+    """Fills the template with {0}, {1} ... in each dialect. `lite` None means that SQLite has no equivalent."""
     values = [child.lite for child in children]
     light = None
     if lite is not None and None not in values:
@@ -158,7 +157,7 @@ _TEXTS = ["Alpha", "beta", "B07", "", "x_y", "$dollar", "Ä", "one", "it's", "C-
 
 
 class Grammar:
-    """Generates queries from a random source; `use` is shared by all queries of a run."""
+    """Generates queries from a random source. All queries of a run share `use`."""
 
     def __init__(self, seed: int, use: Use) -> None:
         self.rng = random.Random(seed)
@@ -174,7 +173,7 @@ class Grammar:
     # Choice
 
     def pick(self, options: Sequence[tuple[str, Builder]], depth: int) -> Node:
-        """Builds one of the options, those rarely used inside the present construct more likely."""
+        """Builds one of the options. Options that are rare inside the current construct are more likely."""
         parent = self.path[-1]
         weights = [self.use.weight(parent, tag) for tag, _ in options]
         tag, build = self.rng.choices(options, weights)[0]
@@ -203,7 +202,7 @@ class Grammar:
     # Expressions
 
     def expr(self, kind: str, depth: int) -> Node:
-        """An expression of the kind, at most `depth` levels of constructs."""
+        """Returns an expression of the kind with at most `depth` levels of constructs."""
         options = list(self.leaves(kind))
         if depth > 0:
             options += getattr(self, f"_{kind}")()
@@ -224,7 +223,7 @@ class Grammar:
             return form("int", str(rng.randint(0, 6)))
         if kind in ("num", "apx"):
             number = str(rng.randint(0, 40) / 4)
-            return form("num", number, duck=f"{number}e0")  # DuckDB's 4.5 is a decimal, and decimals round otherwise
+            return form("num", number, duck=f"{number}e0")  # DuckDB's 4.5 is a decimal, and rounding decimals has other results
         if kind == "str":
             return form("str", "'" + rng.choice(_TEXTS).replace("'", "''") + "'")
         if kind == "bool":
@@ -241,7 +240,7 @@ class Grammar:
         return self.expr(self.rng.choice(["int", "num", "str", "bool", "bool", "bool", "bool", "ts", "date"]), depth)
 
     def _shared(self, kind: str) -> list[tuple[str, Builder]]:
-        """CASE, COALESCE and NULLIF are of any kind."""
+        """Returns CASE, COALESCE or NULLIF, which exist for any kind."""
 
         def case(depth: int) -> Node:
             parts = [self.expr("bool", depth), self.expr(kind, depth)]
@@ -279,7 +278,7 @@ class Grammar:
             return form("int", f"{self.rng.choice(['GREATEST', 'LEAST'])}({{0}}, {{1}})", e("int", depth), e("int", depth), lite=None)
 
         def difference(depth: int) -> Node:
-            unit = self.rng.choice(["year", "quarter", "month", "day", "hour", "minute"])  # DuckDB counts weeks otherwise
+            unit = self.rng.choice(["year", "quarter", "month", "day", "hour", "minute"])  # DuckDB counts weeks differently
             return form("int", f"DATE_DIFF('{unit}', {{0}}, {{1}})", e("ts", depth), e("ts", depth), lite=None)
 
         def try_cast(depth: int) -> Node:
@@ -347,7 +346,7 @@ class Grammar:
     def _apx(self) -> list[tuple[str, Builder]]:
         return [
             ("/", lambda d: form("apx", "({0} / {1})", self.number(d), self.number(d), lite=None)),
-            # No double is a tenth, and a decimal is: what is computed further from it differs in the last place.
+            # A tenth is exact as a decimal and inexact as a double, so results computed from it differ in the last digit.
             ("round to tenths", lambda d: form("apx", "ROUND({0}, 1)", self.expr("num", d), lite=None)),
             ("sqrt", lambda d: form("apx", "SQRT(ABS({0}))", self.number(d), lite=None)),
             ("power", lambda d: form("apx", "POWER(ABS({0}), 2)", self.number(d), lite=None)),
@@ -532,7 +531,7 @@ class Grammar:
         return form("bool", f"({self.rng.choice(['', 'NOT '])}EXISTS ({{0}}))", self.small_query(["int"], correlated=True))
 
     def small_query(self, kinds: list[str], *, correlated: bool = False) -> Node:
-        """A SELECT of one column over one table, which may use the columns around it."""
+        """Returns a SELECT of one column over one table. It may use the enclosing query's columns."""
         before, nested = self.columns, self.subqueries
         source = self.table(GROUP if self.chance(0.7) else ITEM)
         self.subqueries = False
@@ -575,7 +574,7 @@ class Grammar:
         )
 
     def source(self) -> Source:
-        """Something for FROM."""
+        """Returns a FROM clause."""
         found: list[Source] = []
 
         def keep(build: Callable[[int], Source]) -> Builder:
@@ -660,7 +659,7 @@ class Grammar:
     # Queries
 
     def query(self) -> Query:
-        """One query."""
+        """Returns one query."""
         self.commons: list[Node] = []
         found: list[Query] = []
 
@@ -698,13 +697,13 @@ class Grammar:
         if self.chance(0.25):
             return self.inside("plain filter", self._plain_filter, 0)
         found = self.inside("where", lambda d: self.expr("bool", d), 2)
-        if self.chance(0.75):  # most queries should have rows in their answer
+        if self.chance(0.75):  # most queries should return rows
             column = self.rng.choice([c for c in self.columns if c.kind != "arr"])
             found = form("bool", "({0} OR {1} IS NOT NULL)" if self.chance(0.8) else "({0} OR {1} IS NULL)", found, column)
         return found
 
     def _plain_filter(self, _: int) -> Node:
-        """A column compared with a constant, as charts filter."""
+        """Returns a comparison of a column with a constant, as in a chart's filter."""
         columns = [column for column in self.columns if column.kind in ("int", "num", "str", "bool")]
         if not columns:
             return form("bool", "{0} IS NOT NULL", self._column())
@@ -726,7 +725,7 @@ class Grammar:
         total_order: bool = True,
         extra_order: Node | None = None,
     ) -> Query:
-        """The statement, with ORDER BY, LIMIT and OFFSET at random."""
+        """Returns the statement with random ORDER BY, LIMIT and OFFSET."""
         children = [*items, source.node]
         text = f"{head} " + ", ".join(f'{{{place}}} AS "{name}"' for place, name in enumerate(names)) + f" FROM {{{len(items)}}}"
         if where is not None:
@@ -789,7 +788,7 @@ class Grammar:
         return text, keys, children
 
     def _names(self, count: int) -> list[str]:
-        """Labels: plain, odd, and the names of columns that they then shadow."""
+        """Returns labels: plain ones, ones with special characters, and names of columns, which they then shadow."""
         odd = ["a.b", "$sum", "COUNT(*)", "price", "seen", "we [ird]", "title", "Ünï", "a b", "small"]
         names: list[str] = []
         for place in range(count):
@@ -798,7 +797,7 @@ class Grammar:
         return names
 
     def plain(self, *, inner: bool = False) -> tuple[Query, list[str]]:
-        """SELECT expressions FROM something."""
+        """Returns SELECT expressions FROM something."""
         source = self.source()
         self.columns = source.columns
         kinds = (
@@ -823,8 +822,8 @@ class Grammar:
         names = self._names(len(items))
         return self._assemble(items, source, self.where(), names=names, head="SELECT DISTINCT"), names
 
-    def measure(self) -> Node:
-        """An aggregate function."""
+    def aggregate(self) -> Node:
+        """Returns an aggregate function."""
         e = self.expr
         quantile = self.rng.choice(["0.5", "0.25", "0.9", "0", "1"])
 
@@ -887,18 +886,18 @@ class Grammar:
         keys = [self.scalar(self.rng.choice([0, 0, 1, 2])) for _ in range(self.rng.randint(1, 3))]
         keys = [key if '"' in key.pipe else self._column() for key in keys]  # engines differ on constant keys
         keys = list({key.pipe: key for key in keys}.values())
-        measures = [self.measure() for _ in range(self.rng.randint(0, 4))]
+        aggregates = [self.aggregate() for _ in range(self.rng.randint(0, 4))]
         if inner:
-            measures = [each for each in measures if each.kind != "apx"]
-        items = [*keys, *measures]
+            aggregates = [each for each in aggregates if each.kind != "apx"]
+        items = [*keys, *aggregates]
         if self.chance(0.3):
-            self.columns = [*(key for key in keys if key.kind != "bool"), *(each for each in measures if each.kind not in ("apx", "arr"))]
+            self.columns = [*(key for key in keys if key.kind != "bool"), *(each for each in aggregates if each.kind not in ("apx", "arr"))]
             items.append(self.inside("expression of aggregates", lambda d: self.expr(self.rng.choice(["int", "num", "str"]), d), 1))
         names = self._names(len(items))
         by = [form("", str(place + 1)) if self.chance(0.15) else key for place, key in enumerate(keys)]
         tail = [("GROUP BY", by)]
         if self.chance(0.25):
-            self.columns = [*(key for key in keys if key.kind != "bool"), *(each for each in measures if each.kind not in ("apx", "arr"))]
+            self.columns = [*(key for key in keys if key.kind != "bool"), *(each for each in aggregates if each.kind not in ("apx", "arr"))]
             having = self.inside("having", lambda d: self.expr("bool", d), 1)
             tail.append(("HAVING", [form("bool", "({0} OR COUNT(*) > 1)", having)]))
         self.subqueries = nested
@@ -910,7 +909,7 @@ class Grammar:
     def total(self) -> tuple[Query, list[str]]:
         source = self.source()
         self.columns = source.columns
-        items = [self.measure() for _ in range(self.rng.randint(2, 5))]
+        items = [self.aggregate() for _ in range(self.rng.randint(2, 5))]
         names = self._names(len(items))
         where = self.where()
         if self.chance(0.25):
@@ -919,7 +918,7 @@ class Grammar:
         return self._assemble(items, source, where, names=names), names
 
     def window(self, unique: Node) -> Node:
-        """A window function; its order ends with the unique column, except for ranks and sums of peers."""
+        """Returns a window function. Its order ends with the unique column, except for ranks and for sums over peers."""
         e = self.expr
         partition = "PARTITION BY {1} " if self.chance(0.6) else ""
         part = self.scalar(0)

@@ -1,4 +1,4 @@
-"""A MongoDB server for the tests: the one that MONGOPIPE_TEST_URL names, else one of their own, a replica set of one node."""
+"""A MongoDB server for the tests: the one that MONGOPIPE_TEST_URL names, or a new replica set of one node."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pymongo.errors import PyMongoError
 
 
 def _mongod() -> str:
-    """MONGOPIPE_MONGOD, else the server that comes as a Python package, else the one on PATH."""
+    """Returns the path of a server: MONGOPIPE_MONGOD, or the server in the Python package, or the one on PATH."""
     packaged = Path(sysconfig.get_path("purelib"), "fiftyone", "db", "bin", "mongod")
     found = os.environ.get("MONGOPIPE_MONGOD") or (packaged if packaged.exists() else shutil.which("mongod"))
     if not found:
@@ -29,7 +29,7 @@ def _mongod() -> str:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
+    """Returns a free port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -37,7 +37,7 @@ def free_port() -> int:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """The URL of a server, without a database: mongodb://host:port"""
+    """Yields the URL of a server, without a database: mongodb://host:port"""
     given = os.environ.get("MONGOPIPE_TEST_URL")
     if given:
         yield given.rstrip("/")
@@ -67,4 +67,4 @@ def _initiate(port: int) -> None:
             except PyMongoError:
                 pass
             time.sleep(0.1)
-    raise RuntimeError("the server did not become primary")
+    raise RuntimeError("the MongoDB server did not become primary within 30 seconds")

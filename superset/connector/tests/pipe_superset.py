@@ -1,4 +1,4 @@
-"""A real Superset for the tests: its own home, its web server, and a client that has logged in."""
+"""A real Superset for the tests: its home folder, its web server, and a client that is logged in."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ADMIN = "admin"
 
 
 class Superset:
-    """Superset's HTTP API. What fails raises with what Superset said. `process` is the leader of its processes."""
+    """Superset's HTTP API. A failed request raises an error with Superset's answer. `process` is the leader of Superset's processes."""
 
     def __init__(self, url: str, password: str, process: int) -> None:
         self.url, self.process = url, process
@@ -35,7 +35,7 @@ class Superset:
         return self._answer(self._http.post(f"{self.url}/api/v1/{path}", json=body, timeout=_ANSWER_SECONDS))
 
     def chart(self, dataset: int, query: Mapping[str, Any], **form_data: Any) -> dict[str, Any]:
-        """The answer to a chart's query, as the browser asks for it."""
+        """Returns the answer to a chart's query, requested as the browser does."""
         body = {
             "datasource": {"id": dataset, "type": "table"},
             "force": True,
@@ -51,7 +51,7 @@ class Superset:
         return found
 
     def samples(self, dataset: int, rows: int, filters: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-        """Rows as they are, as drilling to detail shows them."""
+        """Returns unaggregated rows, as drilling to detail does."""
         parameters: dict[str, str | int] = {"datasource_type": "table", "datasource_id": dataset, "per_page": rows, "page": 1}
         path = f"{self.url}/datasource/samples"
         found: dict[str, Any] = self._answer(
@@ -60,7 +60,7 @@ class Superset:
         return found
 
     def sql(self, database: int, text: str, **more: Any) -> dict[str, Any]:
-        """What SQL Lab answers."""
+        """Returns the answer of SQL Lab."""
         return self.post("sqllab/execute/", {"database_id": database, "sql": text, "runAsync": False, "queryLimit": 1_000, **more})
 
     def add_database(self, url: str) -> int:
@@ -80,7 +80,7 @@ class Superset:
 
 @contextmanager
 def superset(home: Path) -> Iterator[Superset]:
-    """Starts one in an empty folder; leaves nothing running."""
+    """Starts Superset in an empty folder, and stops it at the end."""
     port = free_port()
     password = secrets.token_urlsafe(12)
     configuration = home / "superset_config.py"
@@ -122,8 +122,8 @@ def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
         try:
             if requests.get(f"{url}/health", timeout=5).ok:
                 return
-        except requests.RequestException:  # not there yet, or still loading
+        except requests.RequestException:  # Superset is still starting
             pass
         if server.poll() is not None or time.monotonic() > until:
-            raise AssertionError(f"Superset does not answer:\n{log.read_text()[-5_000:]}")
+            raise AssertionError(f"Superset does not answer; its log ends with:\n{log.read_text()[-5_000:]}")
         time.sleep(0.3)

@@ -1,4 +1,4 @@
-"""The README's table of supported SQL: a row for each construct, each example tested against DuckDB (test_support).
+"""The README's table of supported SQL. It has a row for each construct; test_support compares each example with DuckDB.
 
 `python tests/support_table.py` writes the table between the README's two markers.
 """
@@ -14,14 +14,14 @@ START, END = "<!-- support -->\n", "<!-- /support -->\n"
 
 @dataclass(frozen=True)
 class Feature:
-    """A construct and expressions or queries that show it. An expression stands for SELECT _id, expression FROM item."""
+    """A construct with example expressions or queries. An expression stands for SELECT _id, expression FROM item."""
 
     name: str
     examples: tuple[str, ...]
 
     @property
     def queries(self) -> list[str]:
-        """The examples as whole statements."""
+        """The examples as complete statements."""
         heads = ("SELECT ", "WITH ")
         return [each if each.startswith(heads) else f"SELECT _id, {each} AS x FROM item" for each in self.examples]
 
@@ -142,7 +142,7 @@ FEATURES = (
 
 
 def table() -> str:
-    """The table as Markdown."""
+    """Renders the table as Markdown."""
 
     def cell(example: str) -> str:
         return "`" + example.replace("|", "\\|") + "`"
@@ -152,7 +152,7 @@ def table() -> str:
 
 
 def written() -> str:
-    """The README with the table in its place."""
+    """Returns the README with the current table."""
     before, _, rest = README.read_text().partition(START)
     _, _, after = rest.partition(END)
     return f"{before}{START}{table()}{END}{after}"

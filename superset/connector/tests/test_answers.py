@@ -1,4 +1,4 @@
-"""mongopipe's answers against DuckDB's: what Superset emits, what fuzzing found once, and random queries."""
+"""Compares mongopipe's answers with DuckDB's: statements of Superset, regressions that fuzzing found, and random queries."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 
 import pytest
-from fuzz_mongopipe import DATABASE, Bench, complaints, differences, normal, report, run, same
+from fuzz_mongopipe import DATABASE, Bench, differences, failures, normal, report, run, same
 from pipe_fixtures import cases
 
 pytestmark = pytest.mark.server
@@ -16,13 +16,13 @@ QUERIES = int(os.environ.get("MONGOPIPE_FUZZ", "500"))
 
 
 def _for_duck(sql: str) -> str:
-    """The statement with what DuckDB calls otherwise."""
+    """Converts the statement to DuckDB's SQL."""
     sql = sql.replace("DATE_BIN(", "TIME_BUCKET(")
     return re.sub(r"THEN small ELSE", "THEN CAST(small AS VARCHAR) ELSE", sql)
 
 
 def _without_limit(sql: str) -> str:
-    """The statement without a last LIMIT whose rows the order does not fix."""
+    """Removes a final LIMIT, whose rows the order does not determine."""
     return re.sub(r"LIMIT \d+( OFFSET \d+)?$", "", sql.strip())
 
 
@@ -37,10 +37,10 @@ def test_statements(bench: Bench, name: str) -> None:
 
 
 def test_random_queries(server_url: str, bench: Bench) -> None:
-    """None wrong, fewer than 1 in 100 refused, every construct among them; `make fuzz` asks many more."""
+    """No answer is wrong, fewer than 1 query in 100 is unsupported, every construct occurs. `make fuzz` runs more queries."""
     tally = run(server_url, 1, QUERIES)
     print(report(tally))
-    assert not (found := complaints(tally)), "\n\n".join(found[:5])
+    assert not (found := failures(tally)), "\n\n".join(found[:5])
 
 
 def test_answers_do_not_depend_on_the_optimiser(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,8 +53,8 @@ def test_answers_do_not_depend_on_the_optimiser(bench: Bench, monkeypatch: pytes
         assert same([tuple(map(normal, row)) for row in rows], [tuple(map(normal, row)) for row in after]), sql
 
 
-def test_a_collation_changes_nothing(server_url: str, mongo: object) -> None:
-    """Strings compare by code point in a collection whose own collation ignores case."""
+def test_a_collation_does_not_affect_answers(server_url: str, mongo: object) -> None:
+    """Strings compare by code point in a collection with a case-insensitive collation."""
     import mongopipe
 
     database = mongo[DATABASE]  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""PEP 249: what a DB-API module, its connections and cursors must do, and what mongopipe promises beyond."""
+"""The DB-API: the requirements of PEP 249 for the module, connections and cursors, and mongopipe's own guarantees."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pymongo import MongoClient
 from pymongo.monitoring import CommandListener
 
 import mongopipe
-from mongopipe.kinds import Kind
+from mongopipe.sql_types import SqlType
 
 pytestmark = pytest.mark.server
 
@@ -97,7 +97,7 @@ def test_before_execute_and_after_close(connection: mongopipe.Connection) -> Non
         connection.cursor()
 
 
-def test_transactions_mean_nothing(connection: mongopipe.Connection) -> None:
+def test_commit_and_rollback_do_nothing(connection: mongopipe.Connection) -> None:
     connection.commit()
     connection.rollback()
 
@@ -115,7 +115,7 @@ def test_parameters(cursor: mongopipe.Cursor) -> None:
         cursor.execute("SELECT 1", [1])  # type: ignore[arg-type]
 
 
-def test_nothing_is_written(cursor: mongopipe.Cursor, mongo: MongoClient[Any]) -> None:
+def test_statements_that_write_are_rejected(cursor: mongopipe.Cursor, mongo: MongoClient[Any]) -> None:
     for sql in (
         "INSERT INTO item VALUES (1)",
         "DELETE FROM item",
@@ -186,7 +186,7 @@ def listened(server_url: str, bench: Any) -> tuple[mongopipe.Connection, list[di
     return mongopipe.connect(url, batch_size=10, max_time_ms=5000, client_options={"event_listeners": [commands]}), commands.sent
 
 
-def test_rows_are_read_as_they_are_asked_for(listened: tuple[mongopipe.Connection, list[dict[str, Any]]]) -> None:
+def test_rows_are_fetched_on_demand(listened: tuple[mongopipe.Connection, list[dict[str, Any]]]) -> None:
     connection, sent = listened
     cursor = connection.cursor().execute("SELECT _id FROM item ORDER BY _id")
     cursor.fetchmany(25)
@@ -195,7 +195,7 @@ def test_rows_are_read_as_they_are_asked_for(listened: tuple[mongopipe.Connectio
     assert sent[-1]["name"] in ("killCursors", "endSessions")
 
 
-def test_queries_read_one_moment_within_their_time(listened: tuple[mongopipe.Connection, list[dict[str, Any]]]) -> None:
+def test_queries_use_snapshots_and_a_time_limit(listened: tuple[mongopipe.Connection, list[dict[str, Any]]]) -> None:
     connection, sent = listened
     connection.cursor().execute("SELECT COUNT(*) FROM item").fetchall()
     command = next(each for each in reversed(sent) if each["name"] == "aggregate")
@@ -212,7 +212,7 @@ def test_snapshots_can_be_switched_off(server_url: str) -> None:
     assert all("readConcern" not in each for each in commands.sent)
 
 
-def test_a_whole_answer_is_of_one_moment(server_url: str, mongo: MongoClient[Any]) -> None:
+def test_all_rows_of_an_answer_are_from_one_snapshot(server_url: str, mongo: MongoClient[Any]) -> None:
     collection = mongo[DATABASE]["moments"]
     collection.drop()
     collection.insert_many([{"_id": number, "x": 0} for number in range(100)])
@@ -246,7 +246,7 @@ def test_a_query_is_cancelled_by_its_id(connection: mongopipe.Connection, server
         cursor.execute(SLOW).fetchall()
 
 
-def test_a_query_may_not_run_longer_than_max_time(server_url: str, bench: Any) -> None:
+def test_max_time_cancels_a_query(server_url: str, bench: Any) -> None:
     with mongopipe.connect(f"{server_url}/{DATABASE}?max_time_ms=300") as connection, pytest.raises(mongopipe.QueryCancelled):
         connection.cursor().execute(SLOW).fetchall()
 
@@ -259,7 +259,7 @@ def test_urls() -> None:
         mongopipe.connect("mongodb://host/db", nonsense=1)
 
 
-def test_a_server_that_is_not_there_is_an_operational_error() -> None:
+def test_an_unreachable_server_is_an_operational_error() -> None:
     connection = mongopipe.connect("mongodb://127.0.0.1:9/db?serverSelectionTimeoutMS=200")
     with pytest.raises(mongopipe.OperationalError):
         connection.cursor().execute("SELECT 1")
@@ -275,10 +275,10 @@ def test_explain_and_estimate(cursor: mongopipe.Cursor) -> None:
     assert '"$match"' in text
     assert "price_1" in text
     assert cursor.estimate("SELECT COUNT(*) FROM item WHERE price = 3")["Indexes"] == "price_1"
-    assert cursor.estimate("SELECT COUNT(*) FROM item")["Documents in it"] == 120
+    assert cursor.estimate("SELECT COUNT(*) FROM item")["Documents in collection"] == 120
 
 
-def test_types_of_few_documents_are_found_where_all_are_looked_at(server_url: str, mongo: MongoClient[dict[str, object]]) -> None:
+def test_reading_all_documents_finds_rare_types(server_url: str, mongo: MongoClient[dict[str, object]]) -> None:
     rare = mongo[DATABASE].rare
     rare.drop()
     rare.insert_many([{"_id": number, "x": number} for number in range(20_000)])
@@ -287,8 +287,8 @@ def test_types_of_few_documents_are_found_where_all_are_looked_at(server_url: st
         with mongopipe.connect(f"{server_url}/{DATABASE}", sample_size=10, schema_seconds=0) as some:
             assert [each.name for each in some.reflection.table("rare").fields] == ["_id", "x"]
         with mongopipe.connect(f"{server_url}/{DATABASE}", sample_size=0, schema_seconds=0) as all_of_them:
-            found = {each.name: each.kind for each in all_of_them.reflection.table("rare").fields}
-            assert found == {"_id": Kind.INTEGER, "x": Kind.MIXED, "y": Kind.INTEGER}
+            found = {each.name: each.type for each in all_of_them.reflection.table("rare").fields}
+            assert found == {"_id": SqlType.INTEGER, "x": SqlType.MIXED, "y": SqlType.INTEGER}
             with pytest.raises(mongopipe.ProgrammingError, match="SUM needs a number, not MIXED"):
                 all_of_them.cursor().execute("SELECT SUM(x) FROM rare")
     finally:

@@ -1,7 +1,8 @@
-"""The SQLAlchemy dialect: URLs, reflection, and statements that SQLAlchemy writes. Runs with SQLAlchemy 1.4 and 2.0."""
+"""The SQLAlchemy dialect: URLs, reflection, and statements that SQLAlchemy renders. Runs with SQLAlchemy 1.4, 2.0 and 2.1."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -48,6 +49,13 @@ def test_both_schemes_are_registered() -> None:
     assert make_url("mongopipe+srv://host/db").get_dialect() is MongopipeSrvDialect
 
 
+def test_engines_raise_no_deprecation_warnings() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for scheme in ("mongopipe", "mongopipe+srv"):
+            sa.create_engine(f"{scheme}://host/db")
+
+
 def test_reflection(engine: sa.engine.Engine) -> None:
     found = sa.inspect(engine)
     assert found.default_schema_name == DATABASE
@@ -73,7 +81,7 @@ def test_reflection(engine: sa.engine.Engine) -> None:
         sa.Table("nothing", sa.MetaData(), autoload_with=engine)
 
 
-def test_a_statement_of_many_parts(engine: sa.engine.Engine, item: sa.Table) -> None:
+def test_a_statement_with_many_clauses(engine: sa.engine.Engine, item: sa.Table) -> None:
     columns = item.c
     statement = (
         sa.select(columns["Group Id"], sa.func.count().label("n"), sa.func.sum(columns.price / 2).label("half"))
@@ -129,14 +137,14 @@ def test_values(engine: sa.engine.Engine, item: sa.Table) -> None:
         assert isinstance(row[0], list)
 
 
-def test_nothing_is_written(engine: sa.engine.Engine, item: sa.Table) -> None:
+def test_statements_that_write_are_rejected(engine: sa.engine.Engine, item: sa.Table) -> None:
     with engine.connect() as connection, pytest.raises(sa.exc.NotSupportedError):
         connection.execute(item.insert().values(_id=1))
     with engine.connect() as connection, pytest.raises(sa.exc.NotSupportedError):
         connection.execute(item.delete())
 
 
-def test_errors_are_sqlalchemys(engine: sa.engine.Engine) -> None:
+def test_errors_are_wrapped_by_sqlalchemy(engine: sa.engine.Engine) -> None:
     with engine.connect() as connection, pytest.raises(sa.exc.ProgrammingError):
         connection.execute(sa.text("SELECT nothing FROM item"))
     with engine.connect() as connection, pytest.raises(sa.exc.DataError):

@@ -1,4 +1,4 @@
-"""What the server does with pipelines: which indexes serve which statements, by its own explain."""
+"""The server's execution of pipelines: which indexes statements use, from the server's explain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each rule of the translator against its fixture file."""
+"""Tests each rule of the translator against its fixture file."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_emit() -> None:
 
 
 def test_refused() -> None:
-    """What is refused is refused by name."""
+    """The error for an unsupported statement names the construct."""
     check("refused.sql", lambda sql: str(translate(sql, Shop()).pipeline))
     assert all(case.expected.split(":")[0] in ("NotSupportedError", "ProgrammingError", "DataError") for case in cases("refused.sql"))
 

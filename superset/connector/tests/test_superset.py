@@ -1,4 +1,4 @@
-"""Charts, filters, drilling, SQL Lab and the rest through a real Superset, beside hand-written pipelines on the same collection."""
+"""Compares charts, filters, drilling and SQL Lab in a real Superset with hand-written pipelines on the same collection."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Products = Collection[Document]
 
 @pytest.fixture(scope="module")
 def products(server_url: str) -> Iterator[Products]:
-    """A collection without a validator: nulls stored and missing, whole numbers among doubles, a nested document."""
+    """A collection without a validator. It has stored and missing nulls, whole numbers among doubles, and a nested document."""
     random = Random(11)
     with MongoClient[Document](server_url, tz_aware=True) as client:
         client.drop_database(DATABASE)
@@ -87,22 +87,22 @@ WITHIN = {"$match": {"seen": {"$gte": datetime(2024, 2, 1, tzinfo=UTC), "$lt": d
 
 
 def by(*names: str) -> Document:
-    """A $group's _id in which missing is null."""
+    """Returns a $group's _id in which missing fields are null."""
     return {name: {"$ifNull": [f"${name}", None]} for name in names}
 
 
 def seen_by(unit: str, **columns: Any) -> Document:
-    """A $group's _id by time grain, the week from Monday."""
+    """Returns a $group's _id by time grain. Weeks start on Monday."""
     truncated: Document = {"date": "$seen", "unit": unit}
     return {"seen": {"$dateTrunc": truncated | ({"startOfWeek": "monday"} if unit == "week" else {})}, **columns}
 
 
 def axis(grain: str) -> Document:
-    """The column of a chart's time axis."""
+    """Returns the column of a chart's time axis."""
     return {"columnType": "BASE_AXIS", "expressionType": "SQL", "label": "seen", "sqlExpression": "seen", "timeGrain": grain}
 
 
-# What each kind of chart asks for: its query, and the pipeline by hand.
+# For each type of chart: the query that Superset requests, and the hand-written pipeline.
 CHARTS: dict[str, tuple[Document, list[Document]]] = {
     "big_number_total": ({"metrics": ["count"]}, [{"$group": {"_id": None, "count": COUNT}}]),
     "big_number": (
@@ -227,7 +227,7 @@ CHARTS: dict[str, tuple[Document, list[Document]]] = {
 
 
 def table(rows: list[Document]) -> list[tuple[Any, ...]]:
-    """Rows as a multiset that can be compared: columns by name, numbers to twelve digits, dates as milliseconds."""
+    """Returns rows as a comparable multiset: columns by name, numbers with twelve digits, dates in milliseconds."""
     return sorted((tuple(sorted((name, value(one)) for name, one in row.items())) for row in rows), key=repr)
 
 
@@ -240,7 +240,7 @@ def value(one: Any) -> Any:
 
 
 def by_hand(products: Products, pipeline: list[Document]) -> list[Document]:
-    """The pipeline's rows: the group's key beside its measures."""
+    """Returns the pipeline's rows: the group's key and its aggregates."""
     rows = []
     for one in products.aggregate(pipeline):
         if "all" in one:
@@ -259,8 +259,8 @@ def test_charts(superset: Superset, dataset: int, products: Products, kind: str)
     assert table(found["data"]) == table(expected), found["query"]
 
 
-def test_series_limit_asks_first(superset: Superset, dataset: int, products: Products) -> None:
-    """Only the two categories of which most is bought, by a query of their own instead of a join."""
+def test_series_limit_runs_a_separate_query(superset: Superset, dataset: int, products: Products) -> None:
+    """A separate query finds the two categories with the most purchases; no join is needed."""
     query = {
         "columns": [axis("P1M"), "category"], "metrics": [BOUGHT], "series_columns": ["category"],
         "series_limit": 2, "series_limit_metric": BOUGHT, "filters": [SEEN_IN],
@@ -283,7 +283,7 @@ def test_time_comparison(superset: Superset, dataset: int, products: Products) -
 
 
 def test_raw_rows_in_pages(superset: Superset, dataset: int, products: Products) -> None:
-    """The table chart of documents, sorted, and its row count."""
+    """The rows of a table chart are sorted and paged, and the row count is right."""
     columns = ["_id", "title", "price", "best", "seen", "place.latitude"]
     rows: list[Document] = []
     for page in range(3):
@@ -320,7 +320,7 @@ def test_drill_by(superset: Superset, dataset: int, products: Products) -> None:
 
 
 def test_filter_values(superset: Superset, dataset: int, products: Products) -> None:
-    """Of the dataset's column, and of a dashboard's native filter that searches."""
+    """The values of the dataset's column, and of a dashboard's native filter with a search."""
     assert set(superset.get(f"datasource/table/{dataset}/column/level/values/")["result"]) == set(LEVELS)
     query = {
         "columns": ["title"],
@@ -364,11 +364,11 @@ def test_the_dataset_knows_its_columns(superset: Superset, dataset: int) -> None
 
 
 def test_sql_lab(superset: Superset, database: int, products: Products) -> None:
-    # The limit beside the editor: where the web server runs a query itself, Superset 6.1 puts that in the place of a typed one.
-    said = superset.sql(database, "SELECT * FROM product ORDER BY _id", queryLimit=7)
-    assert [row["_id"] for row in said["data"]] == [one["_id"] for one in products.find().sort("_id", 1).limit(7)]
-    said = superset.sql(database, "WITH t AS (SELECT level, COUNT(*) AS n FROM product GROUP BY level) SELECT MAX(n) AS most FROM t")
-    assert said["data"] == [{"most": max(one["n"] for one in products.aggregate([{"$group": {"_id": "$level", "n": COUNT}}]))}]
+    # The limit beside the editor: where the web server runs a query itself, Superset 6.1 replaces a typed LIMIT by it.
+    answer = superset.sql(database, "SELECT * FROM product ORDER BY _id", queryLimit=7)
+    assert [row["_id"] for row in answer["data"]] == [one["_id"] for one in products.find().sort("_id", 1).limit(7)]
+    answer = superset.sql(database, "WITH t AS (SELECT level, COUNT(*) AS n FROM product GROUP BY level) SELECT MAX(n) AS most FROM t")
+    assert answer["data"] == [{"most": max(one["n"] for one in products.aggregate([{"$group": {"_id": "$level", "n": COUNT}}]))}]
     plan = superset.sql(database, "EXPLAIN SELECT title FROM product WHERE _id = 'B000001'")
     assert "pipeline" in repr(plan["data"])
     cost = superset.post("sqllab/estimate/", {"database_id": database, "sql": "SELECT COUNT(*) FROM product"})["result"]
@@ -386,14 +386,14 @@ def test_sql_lab(superset: Superset, database: int, products: Products) -> None:
 
 def test_table_metadata(superset: Superset, database: int, products: Products) -> None:
     products.create_index("price", name="by_price")
-    said = superset.get(f"database/{database}/table_metadata/extra/", name="product")
-    assert {"name": "by_price", "columns": ["price"]} in said["indexes"]
-    said = superset.get(f"database/{database}/table_metadata/", name="product")
-    assert {"_id", "price", "place.latitude"} <= {one["name"] for one in said["columns"]}
+    answer = superset.get(f"database/{database}/table_metadata/extra/", name="product")
+    assert {"name": "by_price", "columns": ["price"]} in answer["indexes"]
+    answer = superset.get(f"database/{database}/table_metadata/", name="product")
+    assert {"_id", "price", "place.latitude"} <= {one["name"] for one in answer["columns"]}
 
 
 def test_cancel(superset: Superset, database: int, products: Products) -> None:
-    """Stopping a query in SQL Lab ends it in MongoDB, long before it would be done."""
+    """Stopping a query in SQL Lab ends it in MongoDB long before it completes."""
     answers: list[str] = []
     endless = "SELECT COUNT(*) AS n FROM product AS a JOIN product AS b ON a.bought <> b.bought WHERE a.stars + b.stars < 0"
 
@@ -416,12 +416,12 @@ def test_cancel(superset: Superset, database: int, products: Products) -> None:
     superset.post("query/stop", {"client_id": "stopme"})
     asking.join(60)
     assert not asking.is_alive()
-    # Superset notes that it is stopped after MongoDB has ended it: whoever asked for it sees the one or the other.
+    # MongoDB ends the query before Superset records that it is stopped: the request returns one state or the other.
     (answer,) = answers
     assert answer == "stopped" or "operation was interrupted" in answer
     assert not list(admin.aggregate([{"$currentOp": {}}, {"$match": {"op": "command", "command.aggregate": "product"}}]))
 
 
-def test_an_error_shows_its_reason(superset: Superset, dataset: int) -> None:
+def test_a_chart_shows_the_error_of_its_query(superset: Superset, dataset: int) -> None:
     with pytest.raises(AssertionError, match="SOUNDEX"):
         superset.chart(dataset, {"columns": [], "metrics": [{"expressionType": "SQL", "sqlExpression": "SOUNDEX(title)", "label": "x"}]})

@@ -1,4 +1,4 @@
-"""The README's claims: every example of the table is run and compared, and the table is the one that the tests know."""
+"""The README's table of supported SQL: every example runs and is compared, and the README has the current table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The columns of views, from their pipelines: the same names as documents show, and there when no document is."""
+"""The columns of views, from their pipelines: they have the names that documents have, and exist without documents."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pymongo import MongoClient
 
 import mongopipe
 from mongopipe import reflection, view_fields
-from mongopipe.kinds import Kind
+from mongopipe.sql_types import SqlType
 
 pytestmark = pytest.mark.server
 
@@ -36,14 +36,14 @@ PIPELINES: dict[str, list[dict[str, Any]]] = {
     "replaced by what is made": [{"$replaceRoot": {"newRoot": {"x": "$n", "y": {"$first": "$many"}}}}, {"$unset": "y"}],
     "merged": [{"$replaceWith": {"$mergeObjects": [{"n": 0, "new": 1}, "$deep"]}}],
     "joined": [{"$lookup": {"from": "row", "localField": "n", "foreignField": "n", "as": "same"}}, {"$project": {"n": 1, "same": 1}}],
-    "unwound": [{"$unwind": "$texts"}, {"$unwind": {"path": "$many"}}, {"$project": {"texts": 1, "kind": "$many.k"}}],
+    "unwound": [{"$unwind": "$texts"}, {"$unwind": {"path": "$many"}}, {"$project": {"texts": 1, "sql_type": "$many.k"}}],
     "windows": [{"$setWindowFields": {"output": {"all": {"$sum": "$n"}}}}],
 }
 
 
 @pytest.fixture(scope="module")
 def rows(server_url: str) -> Iterator[str]:
-    """The URL of a database with one full collection and one empty one with the same validator."""
+    """The URL of a database with one collection and an empty view for each pipeline."""
     with MongoClient[dict[str, Any]](server_url, tz_aware=True) as client:
         client.drop_database(DATABASE)
         client[DATABASE].row.insert_one(ROW)
@@ -55,13 +55,13 @@ def rows(server_url: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_names_are_those_that_documents_have(rows: str, mongo: MongoClient[dict[str, Any]], name: str) -> None:
-    shown = {each.name: each.kind for each in reflection.sampled(mongo[DATABASE].row.aggregate(PIPELINES[name]))}
-    told = {each.name: each.kind for each in view_fields.after(PIPELINES[name], list(reflection.sampled([ROW])))}
-    assert told.keys() == shown.keys()
-    assert {name: kind for name, kind in told.items() if kind not in (shown[name], Kind.NULL)} == {}
+    documented = {each.name: each.type for each in reflection.sampled(mongo[DATABASE].row.aggregate(PIPELINES[name]))}
+    defined = {each.name: each.type for each in view_fields.after(PIPELINES[name], list(reflection.sampled([ROW])))}
+    assert defined.keys() == documented.keys()
+    assert {name: sql_type for name, sql_type in defined.items() if sql_type not in (documented[name], SqlType.NULL)} == {}
 
 
-def test_a_stage_that_says_nothing_names_nothing() -> None:
+def test_a_stage_with_unknown_fields_defines_no_fields() -> None:
     assert view_fields.after([{"$replaceWith": {"$first": "$many"}}], list(reflection.sampled([ROW]))) == []
 
 
@@ -72,11 +72,11 @@ def test_an_empty_view_answers(rows: str, number: int) -> None:
         for field in view_fields.after(pipeline, list(reflection.sampled([ROW]))):
             column = f'"{field.name}"'
             assert cursor.execute(f"SELECT {column} FROM empty{number} WHERE {column} IS NOT NULL LIMIT 5").fetchall() == []
-            if field.kind.ordered:
+            if field.type.ordered:
                 assert cursor.execute(f"SELECT {column}, COUNT(*) FROM empty{number} GROUP BY {column}").fetchall() == []
 
 
-def test_what_a_view_computes_takes_part_in_any_expression_while_nothing_is_known_of_it(rows: str) -> None:
+def test_a_computed_field_of_unknown_type_is_valid_in_any_expression(rows: str) -> None:
     number = list(PIPELINES).index("chosen")
     with mongopipe.connect(rows) as connection, connection.cursor() as cursor:
         for expression in (

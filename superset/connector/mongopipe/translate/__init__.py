@@ -1,4 +1,4 @@
-"""SQL to one MongoDB aggregation pipeline: parse, normalise, bind (qualify and plan), optimise, emit."""
+"""Translates SQL to one MongoDB aggregation pipeline: parse, normalise, bind (resolve names and plan), optimise, emit."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from mongopipe.translate.parse import parse
 
 @dataclass(frozen=True)
 class Translation:
-    """A pipeline, and the labels of the columns that its documents hold (c0, c1 ...)."""
+    """A pipeline, and the labels of the columns in its documents (c0, c1 ...)."""
 
     pipeline: Pipeline
     labels: tuple[str, ...]
 
 
 def translate(sql: str, catalog: Catalog, parameters: Mapping[str, Any] | None = None) -> Translation:
-    """The pipeline that answers a SELECT.
+    """Translates a SELECT to a pipeline.
 
-    `parameters` are the values of `:name` in the text. Raises ProgrammingError for a statement that is wrong, NotSupportedError, naming
-    the construct, for one that cannot be translated, DataError for a constant that does not fit its type.
+    `parameters` are the values of `:name` in the text. Raises ProgrammingError for an invalid statement, NotSupportedError for a construct
+    without a translation, and DataError for a constant that does not fit its type.
     """
     bound = bind(normalise(parse(sql)), catalog, parameters or {})
     return Translation(emit(optimise(bound.plan)), bound.labels)

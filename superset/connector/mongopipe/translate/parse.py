@@ -1,4 +1,4 @@
-"""SQL text to sqlglot's syntax tree: exactly one query, nothing that writes."""
+"""Parses SQL text to sqlglot's syntax tree. Accepts exactly one query, and no statement that writes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mongopipe.errors import NotSupportedError, ProgrammingError
 
 
 def _date_diff(args: Sequence[exp.Expression]) -> exp.Expression:
-    """DATEDIFF(unit, from, to), the unit as text or as a bare word; two arguments are days, later one first (MySQL)."""
+    """DATEDIFF(unit, from, to): the unit is text or a bare word. Two arguments mean days, with the later date first (MySQL)."""
     if len(args) == 2:
         return exp.DateDiff(this=args[0], expression=args[1], unit=exp.var("DAY"))
     unit, start, end = args
@@ -23,24 +23,39 @@ def _date_diff(args: Sequence[exp.Expression]) -> exp.Expression:
 
 def _date_diff_sql(generator: BaseGenerator, node: exp.DateDiff) -> str:
     unit = exp.Literal.string((node.args.get("unit") or exp.var("DAY")).name)
-    return generator.func("DATE_DIFF", unit, node.expression, node.this)
+    return str(generator.func("DATE_DIFF", unit, node.expression, node.this))
 
 
-class Mongopipe(Dialect):
-    """sqlglot's own SQL: nulls are small, "quoted" names, '' the only escape in strings."""
+_PLAIN_FUNCTIONS = ("TRUNC", "TRUNCATE")
+"""Functions that some versions of sqlglot parse to a node of their own. All versions leave them as Anonymous nodes instead."""
 
-    class Tokenizer(tokens.Tokenizer):
+
+def _with_not(query: exp.Query) -> exp.Query:
+    """Writes NOT LIKE as NOT (... LIKE ...): sqlglot 30 has an argument `negate` instead."""
+    for node in list(query.find_all(exp.Like, exp.ILike)):
+        if node.args.get("negate"):
+            node.set("negate", None)
+            negation = exp.Not()
+            node.replace(negation)
+            negation.set("this", node)
+    return query
+
+
+class Mongopipe(Dialect):  # type: ignore[misc]
+    """sqlglot's default SQL: nulls are small, names may have double quotes, '' is the only escape in strings."""
+
+    class Tokenizer(tokens.Tokenizer):  # type: ignore[misc]
         pass
 
-    class Parser(BaseParser):
+    class Parser(BaseParser):  # type: ignore[misc]
         TERM = {token: node for token, node in BaseParser.TERM.items() if token is not tokens.TokenType.MOD}  # noqa: RUF012
-        FACTOR = {**BaseParser.FACTOR, tokens.TokenType.MOD: exp.Mod}  # noqa: RUF012  # % binds as * does, not as +
-        FUNCTIONS = {  # noqa: RUF012  # sqlglot declares it as it is
-            **BaseParser.FUNCTIONS,
+        FACTOR = {**BaseParser.FACTOR, tokens.TokenType.MOD: exp.Mod}  # noqa: RUF012  # % has the precedence of *, not of +
+        FUNCTIONS = {  # noqa: RUF012  # sqlglot declares it this way
+            **{name: build for name, build in BaseParser.FUNCTIONS.items() if name not in _PLAIN_FUNCTIONS},
             **dict.fromkeys(("DATEDIFF", "DATE_DIFF", "TIMESTAMPDIFF"), _date_diff),
         }
 
-    class Generator(BaseGenerator):
+    class Generator(BaseGenerator):  # type: ignore[misc]
         TRANSFORMS = {**BaseGenerator.TRANSFORMS, exp.DateDiff: _date_diff_sql}  # noqa: RUF012
 
 
@@ -48,17 +63,17 @@ DIALECT = Mongopipe()
 
 
 def parse(sql: str) -> exp.Query:
-    """The tree of a single SELECT, with or without WITH and set operations.
+    """Returns the tree of a single SELECT, with or without WITH and set operations.
 
-    Raises ProgrammingError for a syntax error or several statements, NotSupportedError for any other statement.
+    Raises ProgrammingError for a syntax error or several statements, and NotSupportedError for any other statement.
     """
     try:
         statements = [each for each in DIALECT.parse(sql) if each is not None and not isinstance(each, exp.Semicolon)]
     except (SqlglotError, ValueError) as error:
         raise ProgrammingError(f"syntax error: {error}") from error
     if len(statements) != 1:
-        raise ProgrammingError(f"one statement is expected, not {len(statements)}")
+        raise ProgrammingError(f"expected one statement, got {len(statements)}: execute each statement separately")
     statement = statements[0].unnest()
     if not isinstance(statement, exp.Query) or isinstance(statement, exp.Table):
-        raise NotSupportedError(f"{type(statement).__name__.upper()} statements are not supported: mongopipe only reads")
-    return statement
+        raise NotSupportedError(f"{type(statement).__name__.upper()} statements are not supported: mongopipe is read-only")
+    return _with_not(statement)

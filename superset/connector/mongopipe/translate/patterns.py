@@ -1,4 +1,4 @@
-"""LIKE patterns as regular expressions, and the case of letters as SQL has it: code point by code point, all of Unicode."""
+"""Converts LIKE patterns to regular expressions. Converts case as SQL does: code point by code point, for all of Unicode."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from functools import cache
 
 from mongopipe.errors import NotSupportedError, ProgrammingError
 
-_LAST_CASED = 0x1E943  # no letter above has another case
+_LAST_CASED = 0x1E943  # the last letter that has another case
 
 
 class Fold(Enum):
-    """How the string is changed before it is compared with the pattern."""
+    """The conversion of a string before it is compared with a pattern."""
 
     NONE = ""
     LOWER = "lower"
@@ -21,7 +21,7 @@ class Fold(Enum):
 
 @cache
 def case_pairs(fold: Fold) -> dict[str, str]:
-    """Every letter that `fold` changes into one other letter, with that letter."""
+    """Returns the letters that `fold` changes to one other letter, with that letter."""
     pairs = {}
     for code in range(_LAST_CASED + 1):
         letter = chr(code)
@@ -33,7 +33,7 @@ def case_pairs(fold: Fold) -> dict[str, str]:
 
 @cache
 def _sources(fold: Fold) -> dict[str, str]:
-    """For every letter that `fold` yields from others, those others."""
+    """Returns the inverse of case_pairs: for each result the letters that `fold` changes to it."""
     found: dict[str, str] = {}
     for letter, changed in case_pairs(fold).items():
         found[changed] = found.get(changed, "") + letter
@@ -41,13 +41,13 @@ def _sources(fold: Fold) -> dict[str, str]:
 
 
 def folded(text: str, fold: Fold) -> str:
-    """The text in lower or upper case, of the same length."""
+    """Returns the text in lower or upper case. The length stays the same."""
     pairs = case_pairs(fold)
     return "".join(pairs.get(letter, letter) for letter in text)
 
 
 def _letter(letter: str, fold: Fold) -> str:
-    """An expression for the one-letter strings that become `letter`."""
+    """Returns a regular expression for the letters that `fold` changes to `letter`."""
     if fold is Fold.NONE:
         return re.escape(letter)
     itself = "" if letter in case_pairs(fold) else letter
@@ -58,14 +58,14 @@ def _letter(letter: str, fold: Fold) -> str:
 
 
 def like_regex(pattern: str, escape: str | None, fold: Fold = Fold.NONE) -> str:
-    """A PCRE (options: s) that finds a match in exactly the strings that, folded, are LIKE the pattern.
+    """Returns a PCRE (options: s) that matches exactly the strings that, after `fold`, are LIKE the pattern.
 
-    A pattern that starts with letters gives an expression that starts with ^ and these letters, which MongoDB finds by index.
-    Raises ProgrammingError for a pattern that ends in the escape character, NotSupportedError for a NUL in it.
+    For a pattern with a literal prefix the expression starts with ^ and this prefix, so that MongoDB can use an index.
+    Raises ProgrammingError if the pattern ends with the escape character, and NotSupportedError if it has a NUL character.
     """
     if "\0" in pattern:
         raise NotSupportedError("a NUL character in a LIKE pattern is not supported")
-    parts: list[str | None] = []  # None stands for any run of characters
+    parts: list[str | None] = []  # None stands for any sequence of characters
     letters = iter(pattern)
     for letter in letters:
         if letter == escape:

@@ -1,4 +1,4 @@
-"""The relational plan between SQL and the pipeline: immutable nodes, each a relation whose columns have numbers of their own."""
+"""The relational plan between SQL and the pipeline: immutable nodes, each a relation whose columns have unique numbers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import Any
 
-from mongopipe.kinds import Kind
 from mongopipe.schema import Field, Table
+from mongopipe.sql_types import SqlType
 from mongopipe.translate.scalars import Column, Scalar, columns
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A relation. `columns` are what it yields, `inputs` the relations below it."""
+    """A relation. `columns` are its output, `inputs` the relations below it."""
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -26,11 +26,11 @@ class Plan:
 
     @property
     def scalars(self) -> tuple[Scalar, ...]:
-        """The expressions that this node itself evaluates over its inputs."""
+        """The expressions that this node evaluates over its inputs."""
         return ()
 
     def over(self, *inputs: Plan) -> Plan:
-        """The same node over other inputs."""
+        """Returns the same node over other inputs."""
         names = [each.name for each in fields(self) if isinstance(getattr(self, each.name), Plan)]
         return replace(self, **dict(zip(names, inputs, strict=True)))
 
@@ -49,7 +49,7 @@ class Scan(Plan):
 
 @dataclass(frozen=True)
 class Constants(Plan):
-    """Rows written in the statement; one row without columns for a SELECT without FROM."""
+    """Constant rows. A SELECT without FROM reads one row without columns."""
 
     outputs: tuple[Column, ...]
     rows: tuple[tuple[Any, ...], ...]
@@ -88,10 +88,11 @@ class Project(Plan):
 
 
 @dataclass(frozen=True)
-class Measure:
-    """An aggregate function: count, sum, avg, min, max, stddev_samp, stddev_pop, var_samp, var_pop, percentile_cont, percentile_disc.
+class AggregateCall:
+    """A call of an aggregate function.
 
-    `arg` is None for COUNT(*). `where` is the FILTER clause. `fraction` is the percentile's, 0 to 1.
+    The functions are count, sum, avg, min, max, stddev_samp, stddev_pop, var_samp, var_pop, percentile_cont and percentile_disc. `arg` is
+    None for COUNT(*). `where` is the FILTER clause. `fraction` is the percentile's, from 0 to 1.
     """
 
     function: str
@@ -104,14 +105,6 @@ class Measure:
     def scalars(self) -> tuple[Scalar, ...]:
         return tuple(each for each in (self.arg, self.where) if each is not None)
 
-    def mapped(self, change: Callable[[Scalar], Scalar]) -> Measure:
-        """The same measure over changed expressions."""
-        return replace(
-            self,
-            arg=None if self.arg is None else change(self.arg),
-            where=None if self.where is None else change(self.where),
-        )
-
     def __str__(self) -> str:
         inside = "*" if self.arg is None else str(self.arg)
         fraction = f", {self.fraction}" if self.function.startswith("percentile") else ""
@@ -121,25 +114,25 @@ class Measure:
 
 @dataclass(frozen=True)
 class Aggregate(Plan):
-    """One row for each distinct tuple of keys; `total` says that there are no keys and no rows still make one row."""
+    """One row for each distinct tuple of keys. With `total` there are no keys, and an empty input produces one row."""
 
     input: Plan
     keys: tuple[tuple[Column, Scalar], ...]
-    measures: tuple[tuple[Column, Measure], ...]
+    calls: tuple[tuple[Column, AggregateCall], ...]
     total: bool = False
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        return (*(column for column, _ in self.keys), *(column for column, _ in self.measures))
+        return (*(column for column, _ in self.keys), *(column for column, _ in self.calls))
 
     @property
     def scalars(self) -> tuple[Scalar, ...]:
-        return (*(scalar for _, scalar in self.keys), *(each for _, measure in self.measures for each in measure.scalars))
+        return (*(scalar for _, scalar in self.keys), *(each for _, call in self.calls for each in call.scalars))
 
 
 @dataclass(frozen=True)
 class Order:
-    """A sort key. Null is below everything unless `nulls_first` says otherwise."""
+    """A sort key. Nulls are the smallest values unless `nulls_first` says otherwise."""
 
     key: Scalar
     descending: bool = False
@@ -147,7 +140,7 @@ class Order:
 
     @property
     def nulls_displaced(self) -> bool:
-        """Whether nulls are asked for where MongoDB's order does not put them."""
+        """Whether the requested position of nulls differs from MongoDB's order."""
         return self.nulls_first == self.descending
 
     def __str__(self) -> str:
@@ -156,10 +149,11 @@ class Order:
 
 @dataclass(frozen=True)
 class WindowCall:
-    """A window function: row_number, rank, dense_rank, lag, lead, first_value, last_value, or an aggregate over a frame.
+    """A call of a window function.
 
-    `frame` is the rows (lower, upper) relative to the current one, None for no bound; `peers` says that the frame is SQL's default,
-    from the start to the last row that the order cannot tell from the current one. `offset` and `default` are those of lag and lead.
+    The functions are row_number, rank, dense_rank, lag, lead, first_value, last_value, and aggregates over a frame. `frame` is the range of
+    rows (lower, upper) relative to the current row; None means unbounded. With `peers` the frame is SQL's default: from the start of the
+    partition to the last peer of the current row. `offset` and `default` belong to lag and lead.
     """
 
     function: str
@@ -180,7 +174,7 @@ class WindowCall:
 
 @dataclass(frozen=True)
 class Window(Plan):
-    """The input's rows with window functions that share one partition and order added."""
+    """The input's rows with additional columns: window functions that share one partition and one order."""
 
     input: Plan
     partition: tuple[Scalar, ...]
@@ -213,7 +207,7 @@ class Sort(Plan):
 
 @dataclass(frozen=True)
 class Limit(Plan):
-    """At most `count` rows (None: all) after the first `offset`."""
+    """At most `count` rows (all rows if None) after the first `offset` rows."""
 
     input: Plan
     count: int | None
@@ -249,7 +243,7 @@ class Union(Plan):
 
 @dataclass(frozen=True)
 class Join(Plan):
-    """Pairs of rows for which `condition` is true; with `outer`, also left rows without a pair, their right columns null."""
+    """Pairs of rows that satisfy `condition`. With `outer`, also each left row without a pair, with nulls as its right columns."""
 
     left: Plan
     right: Plan
@@ -266,7 +260,7 @@ class Join(Plan):
 
 
 class Mode(Enum):
-    """What a subquery in an expression yields for a row."""
+    """The result of a subquery in an expression."""
 
     EXISTS = "exists"
     IN = "in"
@@ -275,9 +269,9 @@ class Mode(Enum):
 
 @dataclass(frozen=True)
 class Apply(Plan):
-    """The input's rows with the outcome of a subquery added as column `outcome`. The subquery may use the input's columns.
+    """The input's rows with one additional column, `outcome`: the result of a subquery, which may use the input's columns.
 
-    Mode IN asks whether `needle` is among the subquery's first column; SCALAR takes that column of its only row.
+    Mode IN tests whether the subquery's first column contains `needle`. Mode SCALAR takes that column of the only row.
     """
 
     input: Plan
@@ -297,31 +291,31 @@ class Apply(Plan):
 
 
 def walk(plan: Plan) -> Iterator[Plan]:
-    """The plan and all plans below it, parents first."""
+    """Yields the plan and all plans below it in pre-order."""
     yield plan
     for each in plan.inputs:
         yield from walk(each)
 
 
 class Fresh:
-    """Makes columns with numbers that the plan does not use."""
+    """Creates columns with numbers that the plan does not use."""
 
     def __init__(self, plan: Plan) -> None:
         self._last = max((column.number for each in walk(plan) for column in each.columns), default=0)
 
-    def column(self, kind: Kind, name: str, *, nullable: bool = True) -> Column:
+    def column(self, sql_type: SqlType, name: str, *, nullable: bool = True) -> Column:
         self._last += 1
-        return Column(self._last, kind, name, nullable=nullable)
+        return Column(self._last, sql_type, name, nullable=nullable)
 
 
 def free_columns(plan: Plan) -> set[Column]:
-    """Columns that the plan uses and no node in it makes: those of an enclosing query."""
+    """Returns the columns that the plan uses but does not produce: those of an enclosing query."""
     made = {column for each in walk(plan) for column in each.columns}
     return {column for each in walk(plan) for column in columns(*each.scalars)} - made
 
 
 def rewritten(plan: Plan, rule: Callable[[Plan], Plan]) -> Plan:
-    """The plan with `rule` applied to every node, inputs first."""
+    """Applies `rule` to every node in post-order."""
     before = plan.inputs
     after = tuple(rewritten(each, rule) for each in before)
     if any(a is not b for a, b in zip(after, before, strict=True)):
@@ -330,7 +324,7 @@ def rewritten(plan: Plan, rule: Callable[[Plan], Plan]) -> Plan:
 
 
 def described(plan: Plan, depth: int = 0) -> str:
-    """The plan as indented text, a line a node."""
+    """Renders the plan as indented text, one line for each node."""
     match plan:
         case Scan():
             text = f"scan {plan.table.name}"
@@ -342,8 +336,8 @@ def described(plan: Plan, depth: int = 0) -> str:
             text = "project " + ", ".join(f"{column} = {scalar}" for column, scalar in plan.items)
         case Aggregate():
             keys = ", ".join(f"{column} = {scalar}" for column, scalar in plan.keys)
-            measures = ", ".join(f"{column} = {measure}" for column, measure in plan.measures)
-            text = f"aggregate [{keys}] {measures}".rstrip() + (" total" if plan.total else "")
+            aggregates = ", ".join(f"{column} = {call}" for column, call in plan.calls)
+            text = f"aggregate [{keys}] {aggregates}".rstrip() + (" total" if plan.total else "")
         case Window():
             calls = ", ".join(f"{column} = {call}" for column, call in plan.calls)
             text = f"window [{', '.join(map(str, plan.partition))}] [{', '.join(map(str, plan.order))}] {calls}"

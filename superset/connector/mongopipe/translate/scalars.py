@@ -1,24 +1,25 @@
-"""Typed expressions over the columns of a plan: what SQL's expressions become once names and types are resolved.
+"""Typed expressions over the columns of a plan: SQL's expressions after names and types are resolved.
 
-Every node is immutable and compares by structure, so that "the same expression as in GROUP BY" is `==`.
+Every node is immutable and compares by structure: two equal nodes are the same expression, for example in SELECT and GROUP BY.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from mongopipe.kinds import Kind
+from mongopipe.sql_types import SqlType
 
 
 @dataclass(frozen=True)
 class Scalar:
-    """An expression. `kind` is its type; `children` are its operands, and `rebuilt` makes the same node over others."""
+    """An expression. `type` is its SQL type; `children` are its operands; `rebuilt` creates the same node over other operands."""
 
-    @property
-    def kind(self) -> Kind:
-        raise NotImplementedError
+    if TYPE_CHECKING:  # at run time the property would become the default of the dataclass fields of that name
+
+        @property
+        def type(self) -> SqlType: ...
 
     @property
     def children(self) -> tuple[Scalar, ...]:
@@ -31,17 +32,13 @@ class Scalar:
 
 @dataclass(frozen=True)
 class Column(Scalar):
-    """A column of a plan, named by a number that is unique in the whole plan. `name` is for messages and labels only."""
+    """A column of a plan. Its number is unique in the whole plan; `name` serves messages and labels only."""
 
     number: int
-    type: Kind
+    type: SqlType
     name: str = ""
-    element: Kind | None = None
+    element: SqlType | None = None
     nullable: bool = True
-
-    @property
-    def kind(self) -> Kind:
-        return self.type
 
     def __str__(self) -> str:
         return f"{self.name}#{self.number}"
@@ -52,11 +49,7 @@ class Literal(Scalar):
     """A constant, as the Python value that BSON encodes."""
 
     value: Any
-    type: Kind
-
-    @property
-    def kind(self) -> Kind:
-        return self.type
+    type: SqlType
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Literal) and (self.type, self.value) == (other.type, other.value)
@@ -68,27 +61,23 @@ class Literal(Scalar):
         return "NULL" if self.value is None else repr(self.value)
 
 
-NULL = Literal(None, Kind.NULL)
-TRUE = Literal(True, Kind.BOOLEAN)
-FALSE = Literal(False, Kind.BOOLEAN)
+NULL = Literal(None, SqlType.NULL)
+TRUE = Literal(True, SqlType.BOOLEAN)
+FALSE = Literal(False, SqlType.BOOLEAN)
 
 
 def integer(value: int) -> Literal:
-    return Literal(value, Kind.INTEGER)
+    return Literal(value, SqlType.INTEGER)
 
 
 @dataclass(frozen=True)
 class Call(Scalar):
-    """A function or arithmetic operator by name (see emit.functions). `options` are constants such as a date's unit."""
+    """A call of a function or arithmetic operator by name (see emit.functions). `options` are constants such as a date's unit."""
 
     name: str
     args: tuple[Scalar, ...]
-    type: Kind
+    type: SqlType
     options: tuple[Any, ...] = ()
-
-    @property
-    def kind(self) -> Kind:
-        return self.type
 
     @property
     def children(self) -> tuple[Scalar, ...]:
@@ -103,15 +92,11 @@ class Call(Scalar):
 
 @dataclass(frozen=True)
 class Cast(Scalar):
-    """CAST, or TRY_CAST where `safe`."""
+    """CAST, or TRY_CAST if `safe`."""
 
     arg: Scalar
-    type: Kind
+    type: SqlType
     safe: bool = False
-
-    @property
-    def kind(self) -> Kind:
-        return self.type
 
     @property
     def children(self) -> tuple[Scalar, ...]:
@@ -130,11 +115,7 @@ class Case(Scalar):
 
     branches: tuple[tuple[Scalar, Scalar], ...]
     default: Scalar
-    type: Kind
-
-    @property
-    def kind(self) -> Kind:
-        return self.type
+    type: SqlType
 
     @property
     def children(self) -> tuple[Scalar, ...]:
@@ -152,13 +133,13 @@ class Predicate(Scalar):
     """An expression that is true, false or unknown."""
 
     @property
-    def kind(self) -> Kind:
-        return Kind.BOOLEAN
+    def type(self) -> SqlType:
+        return SqlType.BOOLEAN
 
 
 @dataclass(frozen=True)
 class Compare(Predicate):
-    """`operator` is one of = <> < <= > >=."""
+    """A comparison. `operator` is one of = <> < <= > >=."""
 
     operator: str
     left: Scalar
@@ -180,7 +161,7 @@ class Compare(Predicate):
 
 @dataclass(frozen=True)
 class Same(Predicate):
-    """IS NOT DISTINCT FROM: equal, or both null. Never unknown."""
+    """IS NOT DISTINCT FROM: both sides are equal or both are null. Never unknown."""
 
     left: Scalar
     right: Scalar
@@ -243,7 +224,7 @@ class Not(Predicate):
 
 @dataclass(frozen=True)
 class IsNull(Predicate):
-    """Never unknown."""
+    """IS NULL. Never unknown."""
 
     arg: Scalar
 
@@ -260,7 +241,7 @@ class IsNull(Predicate):
 
 @dataclass(frozen=True)
 class IsTruth(Predicate):
-    """IS TRUE or IS FALSE, by `value`. Never unknown."""
+    """IS TRUE or IS FALSE, depending on `value`. Never unknown."""
 
     arg: Scalar
     value: bool
@@ -294,7 +275,7 @@ class InList(Predicate):
 
 @dataclass(frozen=True)
 class Like(Predicate):
-    """`pattern` is the regular expression that the whole string must match; `sql` is how the pattern was written."""
+    """LIKE. `pattern` is the regular expression that the string must match; `sql` is the original pattern."""
 
     arg: Scalar
     pattern: str
@@ -312,14 +293,14 @@ class Like(Predicate):
 
 
 def walk(scalar: Scalar) -> Iterator[Scalar]:
-    """The expression and all below it, parents first."""
+    """Yields the expression and all expressions below it in pre-order."""
     yield scalar
     for child in scalar.children:
         yield from walk(child)
 
 
 def columns(*scalars: Scalar) -> Iterator[Column]:
-    """The columns that the expressions use, as often as they use them."""
+    """Yields each use of a column in the expressions."""
     for scalar in scalars:
         for each in walk(scalar):
             if isinstance(each, Column):
@@ -327,7 +308,7 @@ def columns(*scalars: Scalar) -> Iterator[Column]:
 
 
 def rewritten(scalar: Scalar, rule: Callable[[Scalar], Scalar | None]) -> Scalar:
-    """The expression with `rule`'s answer in place of every node it answers for, parents first."""
+    """Replaces every node for which `rule` returns an expression, in pre-order."""
     answer = rule(scalar)
     if answer is not None:
         return answer
@@ -339,12 +320,12 @@ def rewritten(scalar: Scalar, rule: Callable[[Scalar], Scalar | None]) -> Scalar
 
 
 def substituted(scalar: Scalar, values: dict[int, Scalar]) -> Scalar:
-    """The expression with columns, by number, replaced by expressions."""
+    """Replaces columns, by number, with expressions."""
     return rewritten(scalar, lambda each: values.get(each.number) if isinstance(each, Column) else None)
 
 
 def conjuncts(scalar: Scalar) -> Iterator[Scalar]:
-    """The parts that must all be true for the predicate to be true."""
+    """Yields the parts of a conjunction."""
     if isinstance(scalar, And):
         for each in scalar.args:
             yield from conjuncts(each)
@@ -353,7 +334,7 @@ def conjuncts(scalar: Scalar) -> Iterator[Scalar]:
 
 
 def conjunction(scalars: tuple[Scalar, ...] | list[Scalar]) -> Scalar:
-    """The predicate that is true where all of them are."""
+    """Returns the conjunction of the predicates."""
     if not scalars:
         return TRUE
     return scalars[0] if len(scalars) == 1 else And(tuple(scalars))

@@ -1,4 +1,4 @@
-"""Names and types: from sqlglot's syntax tree to a relational plan (qualify and plan in one walk, as each needs the other)."""
+"""Resolves names and types, and builds a relational plan from sqlglot's syntax tree. Both happen in one pass: each needs the other."""
 
 from mongopipe.translate.bind.query import Bound, bind
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from sqlglot import exp
 
 from mongopipe.errors import NotSupportedError, ProgrammingError
-from mongopipe.kinds import Kind
+from mongopipe.sql_types import SqlType
 from mongopipe.translate.bind.binder import Binder, Handlers, construct, only
 from mongopipe.translate.bind.coerce import as_number, as_truth
-from mongopipe.translate.plans import Measure
+from mongopipe.translate.plans import AggregateCall
 from mongopipe.translate.scalars import Column, Scalar
 
 _NAMES: dict[type[exp.Expression], str] = {
@@ -29,35 +29,35 @@ _NAMES: dict[type[exp.Expression], str] = {
 _SPREADS = ("stddev_samp", "stddev_pop", "var_samp", "var_pop")
 
 
-def measure(binder: Binder, node: exp.Expression) -> Measure:
-    """The aggregate function that the node calls, without FILTER."""
+def aggregate_call(binder: Binder, node: exp.Expression) -> AggregateCall:
+    """Binds an aggregate function without FILTER."""
     if isinstance(node, exp.CountIf):
-        return Measure("count", where=as_truth(binder.bind(node.this)))
+        return AggregateCall("count", where=as_truth(binder.bind(node.this)))
     if isinstance(node, exp.WithinGroup | exp.Median | exp.PercentileCont | exp.Quantile):
         return _percentile(binder, node)
     function = _NAMES.get(type(node))
     if function is None:
-        raise NotSupportedError(f"{construct(node)} is not supported here")
+        raise NotSupportedError(f"{construct(node)} is not supported as an aggregate or window function")
     if node.expressions:
-        raise NotSupportedError(f"{construct(node)} of several arguments is not supported")
+        raise NotSupportedError(f"{construct(node)} with several arguments is not supported")
     arg = node.this
     distinct = isinstance(arg, exp.Distinct)
     if distinct:
         only(arg, "expressions")
         if len(arg.expressions) != 1:
-            raise NotSupportedError(f"{function.upper()} DISTINCT of several columns is not supported")
+            raise NotSupportedError(f"{function.upper()} DISTINCT with several columns is not supported")
         arg = arg.expressions[0]
     if function == "count" and isinstance(arg, exp.Star):
-        return Measure("count")
+        return AggregateCall("count")
     value = binder.bind(arg)
     if function in ("sum", "avg", *_SPREADS):
         value = as_number(value, function.upper())
-    elif function in ("min", "max") and not value.kind.ordered:
-        raise NotSupportedError(f"{function.upper()} of {value.kind.value} is not supported")
-    return Measure(function, value, distinct=distinct and function not in ("min", "max"))
+    elif function in ("min", "max") and not value.type.ordered:
+        raise NotSupportedError(f"{function.upper()} of {value.type.value} is not supported")
+    return AggregateCall(function, value, distinct=distinct and function not in ("min", "max"))
 
 
-def _percentile(binder: Binder, node: exp.WithinGroup | exp.Median | exp.PercentileCont | exp.Quantile) -> Measure:
+def _percentile(binder: Binder, node: exp.WithinGroup | exp.Median | exp.PercentileCont | exp.Quantile) -> AggregateCall:
     function, descending = "percentile_cont", False
     if isinstance(node, exp.Median):
         arg, fraction = node.this, 0.5
@@ -81,9 +81,9 @@ def _percentile(binder: Binder, node: exp.WithinGroup | exp.Median | exp.Percent
     value = binder.bind(arg)
     if function == "percentile_cont":
         value = as_number(value, "PERCENTILE_CONT")
-    elif not value.kind.ordered:
-        raise NotSupportedError(f"a percentile of {value.kind.value} is not supported")
-    return Measure(function, value, fraction=1 - fraction if descending else fraction)
+    elif not value.type.ordered:
+        raise NotSupportedError(f"a percentile of {value.type.value} is not supported")
+    return AggregateCall(function, value, fraction=1 - fraction if descending else fraction)
 
 
 def _fraction(binder: Binder, node: exp.Expression) -> float:
@@ -93,37 +93,38 @@ def _fraction(binder: Binder, node: exp.Expression) -> float:
     return float(value)
 
 
-def kind_of(call: Measure) -> Kind:
-    """The type of a measure's values."""
+def result_type(call: AggregateCall) -> SqlType:
+    """Returns the type of an aggregate's values."""
     if call.function == "count":
-        return Kind.INTEGER
+        return SqlType.INTEGER
     assert call.arg is not None
     if call.function in ("sum", "min", "max", "percentile_disc"):
-        return call.arg.kind
-    return Kind.DECIMAL if call.arg.kind is Kind.DECIMAL and call.function in ("avg", "percentile_cont") else Kind.DOUBLE
+        return call.arg.type
+    return SqlType.DECIMAL if call.arg.type is SqlType.DECIMAL and call.function in ("avg", "percentile_cont") else SqlType.DOUBLE
 
 
 def _aggregate(binder: Binder, node: exp.Expression) -> Scalar:
     name = node.sql_name() if isinstance(node, exp.Func) else type(node).__name__
     if not binder.aggregates and binder.inside is None:
-        raise ProgrammingError(f"aggregate function {name} is not allowed in {binder.clause}")
+        hint = ": use HAVING" if binder.clause == "WHERE" else ""
+        raise ProgrammingError(f"aggregate function {name} is not allowed in {binder.clause}{hint}")
     where = None
     with binder.nested(name):
         if isinstance(node, exp.Filter):
-            call = measure(binder, node.this)
+            call = aggregate_call(binder, node.this)
             where = as_truth(binder.bind(node.expression.this))
-            call = Measure(call.function, call.arg, call.distinct, where, call.fraction)
+            call = AggregateCall(call.function, call.arg, call.distinct, where, call.fraction)
         else:
-            call = measure(binder, node)
+            call = aggregate_call(binder, node)
     return registered(binder, call, name)
 
 
-def registered(binder: Binder, call: Measure, name: str) -> Column:
-    """The column that holds the measure; equal measures share one."""
-    measures = binder.collected.measures
-    if call not in measures:
-        measures[call] = binder.fresh(kind_of(call), name.lower(), nullable=call.function != "count")
-    return measures[call]
+def registered(binder: Binder, call: AggregateCall, name: str) -> Column:
+    """Returns the column that holds an aggregate. Equal aggregates share one column."""
+    aggregates = binder.collected.aggregates
+    if call not in aggregates:
+        aggregates[call] = binder.fresh(result_type(call), name.lower(), nullable=call.function != "count")
+    return aggregates[call]
 
 
 HANDLERS: Handlers = {

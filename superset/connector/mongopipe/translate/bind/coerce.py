@@ -1,4 +1,4 @@
-"""Which values may meet: constants take the type of what they are compared with; what does not fit is refused."""
+"""Implicit conversions: a constant takes the type of the expression that it is compared with. Other mismatches are errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bson import Decimal128, Int64, ObjectId
 from bson.errors import InvalidId
 
 from mongopipe.errors import DataError, NotSupportedError, ProgrammingError
-from mongopipe.kinds import Kind, common
+from mongopipe.sql_types import SqlType, common_type
 from mongopipe.translate.scalars import NULL, Cast, Literal, Scalar
 
 _WHOLE = re.compile(r"[+-]?\d+")
@@ -19,46 +19,46 @@ _TRUTH = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": F
 
 
 def constant(value: Any) -> Literal:
-    """A Python value, as a parameter has it. Raises NotSupportedError for a type that has no BSON form here."""
+    """Converts a Python value of a parameter to a constant. Raises NotSupportedError for an unsupported type."""
     match value:
         case None:
             return NULL
         case bool():
-            return Literal(value, Kind.BOOLEAN)
+            return Literal(value, SqlType.BOOLEAN)
         case int():
             return whole(value)
         case float():
-            return Literal(value, Kind.DOUBLE)
+            return Literal(value, SqlType.DOUBLE)
         case Decimal():
-            return Literal(Decimal128(value), Kind.DECIMAL)
+            return Literal(Decimal128(value), SqlType.DECIMAL)
         case str():
-            return Literal(value, Kind.STRING)
+            return Literal(value, SqlType.STRING)
         case datetime():
-            return Literal(utc(value), Kind.TIMESTAMP)
+            return Literal(utc(value), SqlType.TIMESTAMP)
         case date():
-            return Literal(datetime.combine(value, time(), UTC), Kind.DATE)
+            return Literal(datetime.combine(value, time(), UTC), SqlType.DATE)
         case ObjectId():
-            return Literal(value, Kind.OBJECT_ID)
+            return Literal(value, SqlType.OBJECT_ID)
         case bytes():
-            return Literal(value, Kind.BINARY)
+            return Literal(value, SqlType.BINARY)
     raise NotSupportedError(f"parameters of type {type(value).__name__} are not supported")
 
 
 def whole(value: int) -> Literal:
-    """An integer. Raises DataError beyond 64 bits."""
+    """Returns an integer constant. Raises DataError if it exceeds 64 bits."""
     if not -(2**63) <= value < 2**63:
-        raise DataError(f"{value} is beyond 64 bits")
-    return Literal(value if -(2**31) <= value < 2**31 else Int64(value), Kind.INTEGER)
+        raise DataError(f"{value} exceeds 64 bits")
+    return Literal(value if -(2**31) <= value < 2**31 else Int64(value), SqlType.INTEGER)
 
 
 def utc(moment: datetime) -> datetime:
-    """The moment in UTC, cut to the milliseconds that BSON keeps; without a zone it is UTC already."""
+    """Converts a timestamp to UTC and truncates it to milliseconds, as BSON does. A timestamp without a time zone is in UTC."""
     aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return aware.replace(microsecond=aware.microsecond // 1000 * 1000)
 
 
 def timestamp(text: str) -> datetime:
-    """The moment that ISO 8601 text names. Raises DataError."""
+    """Parses an ISO 8601 timestamp. Raises DataError."""
     try:
         return utc(datetime.fromisoformat(text.strip()))
     except ValueError as error:
@@ -66,108 +66,113 @@ def timestamp(text: str) -> datetime:
 
 
 def number(text: str) -> Literal:
-    """The number that a numeral names: an integer if it has digits only (beyond 64 bits a decimal), else a double. Raises DataError."""
+    """Parses a number: digits only are an integer (a decimal if it exceeds 64 bits), other numbers are doubles. Raises DataError."""
     if _WHOLE.fullmatch(text.strip()):
         value = int(text)
-        return whole(value) if -(2**63) <= value < 2**63 or len(text) > 34 else Literal(Decimal128(Decimal(value)), Kind.DECIMAL)
+        return whole(value) if -(2**63) <= value < 2**63 or len(text) > 34 else Literal(Decimal128(Decimal(value)), SqlType.DECIMAL)
     try:
-        return Literal(float(text), Kind.DOUBLE)
+        return Literal(float(text), SqlType.DOUBLE)
     except ValueError as error:
         raise DataError(f"{text!r} is not a number") from error
 
 
-def literal_as(literal: Literal, kind: Kind) -> Literal | None:
-    """The constant as a value of that kind; None where SQL has no such implicit conversion. Raises DataError for a bad value."""
+def literal_as(literal: Literal, sql_type: SqlType) -> Literal | None:
+    """Converts a constant to a type. Returns None if SQL has no such implicit conversion. Raises DataError for an invalid value."""
     value = literal.value
-    if value is None or literal.kind is kind or (literal.kind.numeric and kind.numeric) or (literal.kind.temporal and kind.temporal):
+    if (
+        value is None
+        or literal.type is sql_type
+        or (literal.type.numeric and sql_type.numeric)
+        or (literal.type.temporal and sql_type.temporal)
+    ):
         return literal
     if isinstance(value, str):
-        if kind is Kind.TIMESTAMP or kind is Kind.DATE:
-            return Literal(timestamp(value), Kind.TIMESTAMP)
-        if kind.numeric:
+        if sql_type is SqlType.TIMESTAMP or sql_type is SqlType.DATE:
+            return Literal(timestamp(value), SqlType.TIMESTAMP)
+        if sql_type.numeric:
             return number(value)
-        if kind is Kind.BOOLEAN and value.lower() in _TRUTH:
-            return Literal(_TRUTH[value.lower()], kind)
-        if kind is Kind.OBJECT_ID:
+        if sql_type is SqlType.BOOLEAN and value.lower() in _TRUTH:
+            return Literal(_TRUTH[value.lower()], sql_type)
+        if sql_type is SqlType.OBJECT_ID:
             try:
-                return Literal(ObjectId(value), kind)
+                return Literal(ObjectId(value), sql_type)
             except InvalidId as error:
                 raise DataError(str(error)) from error
-    if kind is Kind.BOOLEAN and literal.kind is Kind.INTEGER and value in (0, 1):
-        return Literal(bool(value), kind)
+    if sql_type is SqlType.BOOLEAN and literal.type is SqlType.INTEGER and value in (0, 1):
+        return Literal(bool(value), sql_type)
     return None
 
 
 def comparable(left: Scalar, right: Scalar, operator: str = "=") -> tuple[Scalar, Scalar]:
-    """Both sides as values that can be compared. Raises ProgrammingError for types that cannot, NotSupportedError for arrays."""
+    """Converts both sides to comparable values. Raises ProgrammingError for incompatible types, NotSupportedError for arrays."""
     for this, that in ((left, right), (right, left)):
         if isinstance(this, Literal) and not isinstance(that, Literal):
-            changed = literal_as(this, that.kind)
+            changed = literal_as(this, that.type)
             if changed is not None:
                 left, right = (changed, that) if this is left else (that, changed)
                 break
-    kinds = {left.kind, right.kind} - {Kind.NULL}
-    if kinds & {Kind.ARRAY, Kind.DOCUMENT}:
-        raise NotSupportedError(f"comparing {' with '.join(kind.value for kind in (left.kind, right.kind))} is not supported")
-    if kinds == {Kind.OBJECT_ID, Kind.STRING}:
+    types = {left.type, right.type} - {SqlType.NULL}
+    if types & {SqlType.ARRAY, SqlType.DOCUMENT}:
+        raise NotSupportedError(f"comparison of {' with '.join(sql_type.value for sql_type in (left.type, right.type))} is not supported")
+    if types == {SqlType.OBJECT_ID, SqlType.STRING}:
         return (as_text(left), as_text(right))
-    if Kind.MIXED in kinds and operator not in ("=", "<>"):
-        raise NotSupportedError("comparing values of a column that holds several types by order is not supported")
-    if Kind.MIXED not in kinds and common(kinds) is Kind.MIXED:
-        raise ProgrammingError(f"cannot compare {left.kind.value} with {right.kind.value}")
+    if SqlType.MIXED in types and operator not in ("=", "<>"):
+        raise NotSupportedError("a comparison by order is not supported for a column that holds several types")
+    if SqlType.MIXED not in types and common_type(types) is SqlType.MIXED:
+        raise ProgrammingError(f"cannot compare {left.type.value} with {right.type.value}")
     return left, right
 
 
 def as_number(scalar: Scalar, where: str) -> Scalar:
-    """The expression, which must be numeric. Raises ProgrammingError."""
-    if scalar.kind.numeric or scalar.kind is Kind.NULL:
+    """Returns the expression if it is numeric. Raises ProgrammingError if it is not."""
+    if scalar.type.numeric or scalar.type is SqlType.NULL:
         return scalar
-    raise ProgrammingError(f"{where} needs a number, not {scalar.kind.value}")
+    raise ProgrammingError(f"{where} needs a number, not {scalar.type.value}")
 
 
 def as_text(scalar: Scalar) -> Scalar:
-    """The expression as a string, cast if need be. Raises NotSupportedError where a type has no text form."""
-    if scalar.kind in (Kind.STRING, Kind.NULL):
+    """Converts the expression to text. Raises NotSupportedError for a type without a text form."""
+    if scalar.type in (SqlType.STRING, SqlType.NULL):
         return scalar
-    if scalar.kind in (Kind.ARRAY, Kind.DOCUMENT, Kind.BINARY, Kind.MIXED):
-        raise NotSupportedError(f"{scalar.kind.value} as text is not supported")
-    return Cast(scalar, Kind.STRING)
+    if scalar.type in (SqlType.ARRAY, SqlType.DOCUMENT, SqlType.BINARY, SqlType.MIXED):
+        raise NotSupportedError(f"{scalar.type.value} as text is not supported")
+    return Cast(scalar, SqlType.STRING)
 
 
 def as_moment(scalar: Scalar, where: str) -> Scalar:
-    """The expression, which must be a date or timestamp, or text that names one. Raises ProgrammingError."""
+    """Returns the expression if it is a date or timestamp, or parses constant text. Raises ProgrammingError otherwise."""
     if isinstance(scalar, Literal) and isinstance(scalar.value, str):
-        return Literal(timestamp(scalar.value), Kind.TIMESTAMP)
-    if scalar.kind.temporal or scalar.kind is Kind.NULL:
+        return Literal(timestamp(scalar.value), SqlType.TIMESTAMP)
+    if scalar.type.temporal or scalar.type is SqlType.NULL:
         return scalar
-    raise ProgrammingError(f"{where} needs a date or timestamp, not {scalar.kind.value}")
+    raise ProgrammingError(f"{where} needs a date or timestamp, not {scalar.type.value}")
 
 
 def as_truth(scalar: Scalar) -> Scalar:
-    """The expression as a predicate. Raises ProgrammingError where it is not boolean."""
-    if scalar.kind in (Kind.BOOLEAN, Kind.NULL):
+    """Returns the expression if it is a predicate. Raises ProgrammingError if it is not boolean."""
+    if scalar.type in (SqlType.BOOLEAN, SqlType.NULL):
         return scalar
-    raise ProgrammingError(f"a condition must be boolean, not {scalar.kind.value}")
+    raise ProgrammingError(f"a condition must be boolean, not {scalar.type.value}")
 
 
-def alike(scalars: list[Scalar], where: str) -> tuple[list[Scalar], Kind]:
-    """Branches of one value (CASE, COALESCE, UNION) and the kind that holds them all.
+def alike(scalars: list[Scalar], where: str) -> tuple[list[Scalar], SqlType]:
+    """Converts the branches of one value (CASE, COALESCE, UNION) to a common type, and returns them with that type.
 
-    Text among other types makes text of all of them (Superset asks for `CASE WHEN ... THEN category_id ELSE 'Others' END`).
-    Raises ProgrammingError where no kind holds them all.
+    If one branch is text, all become text (Superset emits `CASE WHEN ... THEN category_id ELSE 'Others' END`).
+    Raises ProgrammingError if there is no common type.
     """
-    kinds = {each.kind for each in scalars}
-    kind = common(kinds)
-    if kind is not Kind.MIXED or Kind.MIXED in kinds:
-        return scalars, kind
-    target = common(each.kind for each in scalars if not isinstance(each, Literal))
+    types = {each.type for each in scalars}
+    sql_type = common_type(types)
+    if sql_type is not SqlType.MIXED or SqlType.MIXED in types:
+        return scalars, sql_type
+    target = common_type(each.type for each in scalars if not isinstance(each, Literal))
     try:
         changed = [literal_as(each, target) if isinstance(each, Literal) else each for each in scalars]
     except DataError:
         changed = []
     fitting = [each for each in changed if each is not None]
-    if len(fitting) == len(scalars) and common(each.kind for each in fitting) is not Kind.MIXED:
-        return fitting, common(each.kind for each in fitting)
-    if Kind.STRING in kinds:
-        return [as_text(each) for each in scalars], Kind.STRING
-    raise ProgrammingError(f"{where} mixes {' and '.join(sorted(each.value for each in kinds))}")
+    if len(fitting) == len(scalars) and common_type(each.type for each in fitting) is not SqlType.MIXED:
+        return fitting, common_type(each.type for each in fitting)
+    if SqlType.STRING in types:
+        return [as_text(each) for each in scalars], SqlType.STRING
+    raise ProgrammingError(f"{where} mixes {' and '.join(sorted(each.value for each in types))}: cast the values to one type")

@@ -1,4 +1,4 @@
-"""All handlers of expressions, by node type."""
+"""The handlers of all expressions, by node type."""
 
 from sqlglot import exp
 
@@ -16,6 +16,6 @@ HANDLERS: Handlers = {
 
 
 def function_names() -> list[str]:
-    """The SQL names of all functions that are translated."""
+    """Returns the SQL names of all supported functions."""
     classes = (node for node in HANDLERS if issubclass(node, exp.Func) and not issubclass(node, exp.Binary))
     return sorted({name for node in classes for name in node.sql_names() if node is not exp.Anonymous} | {"NOW", "TRUNC", "DATE_PART"})

@@ -1,6 +1,6 @@
-"""Scopes: which column a name means.
+"""Name resolution.
 
-A name in double quotes is taken as it is. A bare name matches in its own case first, else in any case if that leaves one column.
+A name in double quotes matches exactly. A bare name matches exactly, or else regardless of case if only one column then matches.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Name:
-    """A name as written: its dotted parts, and whether all of them were quoted."""
+    """A name as written: its dotted parts, and whether all parts have quotes."""
 
     parts: tuple[str, ...]
     quoted: bool
 
     @classmethod
     def of(cls, node: exp.Expression) -> Name:
-        """The name in a Column, Dot or Identifier node. Raises NotSupportedError for anything else."""
+        """Returns the name in a Column, Dot or Identifier node. Raises NotSupportedError for other nodes."""
         identifiers: list[exp.Expression] = []
         while isinstance(node, exp.Dot):
             identifiers.append(node.expression)
@@ -44,7 +44,7 @@ class Name:
 
 
 def matching(name: str, quoted: bool, candidates: Iterable[tuple[str, T]]) -> list[T]:
-    """The candidates that the name may mean."""
+    """Returns the candidates that the name matches."""
     found = list(candidates)
     exact = [value for candidate, value in found if candidate == name]
     if exact or quoted:
@@ -54,7 +54,7 @@ def matching(name: str, quoted: bool, candidates: Iterable[tuple[str, T]]) -> li
 
 @dataclass
 class Relation:
-    """What one entry of FROM offers. `shadowed` are columns that a USING has merged into an earlier relation's."""
+    """The columns of one entry of FROM. `shadowed` are columns that USING merges into an earlier relation's."""
 
     alias: str
     columns: list[tuple[str, Column]]
@@ -67,22 +67,22 @@ class Relation:
 
 @dataclass
 class Scope:
-    """The relations of one SELECT, inside the scope of the query around it."""
+    """The relations of one SELECT, inside the scope of the enclosing query."""
 
     relations: list[Relation] = field(default_factory=list)
     outer: Scope | None = None
 
     def find(self, name: Name) -> Column | None:
-        """The column, here or further out. Raises ProgrammingError where several columns match."""
+        """Returns the column from this scope or an enclosing one. Raises ProgrammingError if several columns match."""
         found = self._qualified(name) or self._bare(name)
         if len(found) > 1:
-            raise ProgrammingError(f"column {name} is ambiguous")
+            raise ProgrammingError(f"column {name} is ambiguous: qualify it with a table")
         if found:
             return found[0]
         return None if self.outer is None else self.outer.find(name)
 
     def column(self, name: Name) -> Column:
-        """The column. Raises ProgrammingError where there is none."""
+        """Returns the column. Raises ProgrammingError if no column matches."""
         found = self.find(name)
         if found is None:
             raise ProgrammingError(f"no such column: {name}")
@@ -105,7 +105,7 @@ class Scope:
         return matching(str(name), name.quoted, candidates)
 
     def relation(self, name: Name) -> Relation:
-        """The relation that `alias.*` means."""
+        """Returns the relation of `alias.*`."""
         found = matching(name.parts[-1], name.quoted, [(each.alias, each) for each in self.relations])
         if len(found) != 1:
             raise ProgrammingError(f"no such table: {name}")

@@ -7,7 +7,7 @@ from operator import add, mul, sub
 from sqlglot import exp
 
 from mongopipe.errors import NotSupportedError, ProgrammingError
-from mongopipe.kinds import Kind, common
+from mongopipe.sql_types import SqlType, common_type
 from mongopipe.translate.bind.binder import Binder, Handlers
 from mongopipe.translate.bind.coerce import alike, as_number, as_text, as_truth, comparable, literal_as, number, whole
 from mongopipe.translate.bind.dates import date_arithmetic, with_interval
@@ -35,13 +35,13 @@ from mongopipe.translate.scalars import (
 )
 
 _TYPES = {
-    **dict.fromkeys(("TINYINT", "SMALLINT", "INT", "MEDIUMINT", "BIGINT"), Kind.INTEGER),
-    **dict.fromkeys(("FLOAT", "DOUBLE"), Kind.DOUBLE),
-    "DECIMAL": Kind.DECIMAL,
-    **dict.fromkeys(("CHAR", "NCHAR", "VARCHAR", "NVARCHAR", "TEXT"), Kind.STRING),
-    "BOOLEAN": Kind.BOOLEAN,
-    "DATE": Kind.DATE,
-    **dict.fromkeys(("TIMESTAMP", "DATETIME", "TIMESTAMPTZ", "TIMESTAMPNTZ"), Kind.TIMESTAMP),
+    **dict.fromkeys(("TINYINT", "SMALLINT", "INT", "MEDIUMINT", "BIGINT"), SqlType.INTEGER),
+    **dict.fromkeys(("FLOAT", "DOUBLE"), SqlType.DOUBLE),
+    "DECIMAL": SqlType.DECIMAL,
+    **dict.fromkeys(("CHAR", "NCHAR", "VARCHAR", "NVARCHAR", "TEXT"), SqlType.STRING),
+    "BOOLEAN": SqlType.BOOLEAN,
+    "DATE": SqlType.DATE,
+    **dict.fromkeys(("TIMESTAMP", "DATETIME", "TIMESTAMPTZ", "TIMESTAMPNTZ"), SqlType.TIMESTAMP),
 }
 
 
@@ -54,7 +54,7 @@ def _column(binder: Binder, node: exp.Column | exp.Dot) -> Scalar:
 
 
 def _literal(_: Binder, node: exp.Literal) -> Scalar:
-    return Literal(node.this, Kind.STRING) if node.is_string else number(node.this)
+    return Literal(node.this, SqlType.STRING) if node.is_string else number(node.this)
 
 
 def _boolean(_: Binder, node: exp.Boolean) -> Scalar:
@@ -67,7 +67,7 @@ def _null(_: Binder, __: exp.Null) -> Scalar:
 
 def _placeholder(binder: Binder, node: exp.Placeholder) -> Scalar:
     if not node.name:
-        raise ProgrammingError("parameters are named: :name")
+        raise ProgrammingError("positional parameters are not supported: use :name")
     return binder.parameter(node.name)
 
 
@@ -86,20 +86,20 @@ def _arithmetic(binder: Binder, node: exp.Binary) -> Scalar:
     if moved is not None:
         return moved
     left, right = (as_number(_numeral(each), f"operator {name}") for each in (first, second))
-    kind = common((left.kind, right.kind))
-    if name in _FOLDED and isinstance(left, Literal) and isinstance(right, Literal) and kind is Kind.INTEGER:
+    sql_type = common_type((left.type, right.type))
+    if name in _FOLDED and isinstance(left, Literal) and isinstance(right, Literal) and sql_type is SqlType.INTEGER:
         values = (left.value, right.value)
         return NULL if None in values else whole(_FOLDED[name](*values))
-    if name == "divide" and kind is Kind.INTEGER:
-        kind = Kind.DOUBLE
-    return Call(name, (left, right), kind)
+    if name == "divide" and sql_type is SqlType.INTEGER:
+        sql_type = SqlType.DOUBLE
+    return Call(name, (left, right), sql_type)
 
 
 _FOLDED = {"add": add, "subtract": sub, "multiply": mul}
 
 
 def _numeral(scalar: Scalar) -> Scalar:
-    """A text constant where a number is needed is that number."""
+    """Converts a text constant to a number."""
     if isinstance(scalar, Literal) and isinstance(scalar.value, str):
         return number(scalar.value)
     return scalar
@@ -107,9 +107,9 @@ def _numeral(scalar: Scalar) -> Scalar:
 
 def _negative(binder: Binder, node: exp.Neg) -> Scalar:
     arg = as_number(binder.bind(node.this), "operator -")
-    if isinstance(arg, Literal) and arg.kind in (Kind.INTEGER, Kind.DOUBLE):
-        return Literal(-arg.value, arg.kind)
-    return Call("multiply", (arg, Literal(-1, Kind.INTEGER)), arg.kind)
+    if isinstance(arg, Literal) and arg.type in (SqlType.INTEGER, SqlType.DOUBLE):
+        return Literal(-arg.value, arg.type)
+    return Call("multiply", (arg, Literal(-1, SqlType.INTEGER)), arg.type)
 
 
 _OPERATORS: dict[type[exp.Expression], str] = {exp.EQ: "=", exp.NEQ: "<>", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">="}
@@ -124,7 +124,7 @@ def _comparison(binder: Binder, node: exp.Binary) -> Scalar:
 
 
 def _quantified(binder: Binder, node: exp.Binary, operator: str) -> Scalar:
-    """`x = ANY (SELECT ...)` and `'x' = ANY (array)`; other comparisons with ANY or ALL are refused."""
+    """Binds `x = ANY (SELECT ...)` and `'x' = ANY (array)`. Raises NotSupportedError for other comparisons with ANY or ALL."""
     inner = node.expression.this.unnest() if isinstance(node.expression.this, exp.Paren) else node.expression.this
     if operator != "=" or isinstance(node.expression, exp.All):
         raise NotSupportedError(f"{operator} {type(node.expression).__name__.upper()} is not supported")
@@ -134,10 +134,10 @@ def _quantified(binder: Binder, node: exp.Binary, operator: str) -> Scalar:
 
 
 def contains_element(array: Scalar, element: Scalar) -> Scalar:
-    """Whether the array holds the element; unknown where either is null."""
-    if array.kind is not Kind.ARRAY:
-        raise ProgrammingError(f"an array is needed, not {array.kind.value}")
-    return Call("array_contains", (array, element), Kind.BOOLEAN)
+    """Returns whether the array contains the element; unknown if either is null."""
+    if array.type is not SqlType.ARRAY:
+        raise ProgrammingError(f"expected an array, got {array.type.value}")
+    return Call("array_contains", (array, element), SqlType.BOOLEAN)
 
 
 def _same(binder: Binder, node: exp.Binary) -> Scalar:
@@ -151,7 +151,7 @@ def _is(binder: Binder, node: exp.Is) -> Scalar:
         return IsNull(left)
     if isinstance(node.expression, exp.Boolean):
         if isinstance(left, Literal):
-            left = literal_as(left, Kind.BOOLEAN) or left
+            left = literal_as(left, SqlType.BOOLEAN) or left
         return IsTruth(as_truth(left), bool(node.expression.this))
     raise NotSupportedError(f"IS {node.expression.sql()} is not supported")
 
@@ -191,7 +191,7 @@ def _like(binder: Binder, node: exp.Like | exp.ILike, escape: str | None = None)
     arg = as_text(binder.bind(node.this))
     pattern = binder.constant(node.expression, "a LIKE pattern").value
     if pattern is None:
-        return Literal(None, Kind.BOOLEAN)
+        return Literal(None, SqlType.BOOLEAN)
     if not isinstance(pattern, str):
         raise ProgrammingError("a LIKE pattern must be text")
     shown = pattern if escape is None else f"{pattern} escape {escape}"
@@ -210,7 +210,7 @@ def _escape(binder: Binder, node: exp.Escape) -> Scalar:
     if isinstance(inner, exp.Not):
         return Not(_escape(binder, exp.Escape(this=inner.this, expression=node.expression)))
     if not isinstance(inner, exp.Like | exp.ILike):
-        raise NotSupportedError("ESCAPE is only for LIKE and ILIKE")
+        raise NotSupportedError("ESCAPE is supported for LIKE and ILIKE only")
     return _like(binder, inner, escape)
 
 
@@ -219,52 +219,52 @@ def _case(binder: Binder, node: exp.Case) -> Scalar:
     default = node.args.get("default")
     values = [binder.bind(branch.args["true"]) for branch in node.args["ifs"]]
     values.append(NULL if default is None else binder.bind(default))
-    values, kind = alike(values, "CASE")
-    return Case(tuple(zip(conditions, values[:-1], strict=True)), values[-1], kind)
+    values, sql_type = alike(values, "CASE")
+    return Case(tuple(zip(conditions, values[:-1], strict=True)), values[-1], sql_type)
 
 
 def _cast(binder: Binder, node: exp.Cast) -> Scalar:
     target = node.to
-    kind = _TYPES.get(target.this.name if isinstance(target.this, exp.DataType.Type) else "")
-    if kind is None or (kind is not Kind.DECIMAL and kind is not Kind.STRING and target.expressions):
+    sql_type = _TYPES.get(target.this.name if isinstance(target.this, exp.DataType.Type) else "")
+    if sql_type is None or (sql_type is not SqlType.DECIMAL and sql_type is not SqlType.STRING and target.expressions):
         raise NotSupportedError(f"CAST to {target.sql()} is not supported")
     arg = binder.bind(node.this)
-    if kind is Kind.STRING and target.expressions and not isinstance(node, exp.TryCast):
-        raise NotSupportedError(f"CAST to {target.sql()}, which cuts, is not supported")
+    if sql_type is SqlType.STRING and target.expressions and not isinstance(node, exp.TryCast):
+        raise NotSupportedError(f"CAST to {target.sql()} is not supported: use LEFT to truncate")
     decimals = None
-    if kind is Kind.DECIMAL and target.expressions:
+    if sql_type is SqlType.DECIMAL and target.expressions:
         decimals = int(target.expressions[1].name) if len(target.expressions) > 1 else 0
     safe = isinstance(node, exp.TryCast)
-    if kind is Kind.STRING:
+    if sql_type is SqlType.STRING:
         return as_text(arg)
-    if isinstance(arg, Literal) and isinstance(arg.value, str) and kind.temporal and not safe:
-        moment = literal_as(arg, Kind.TIMESTAMP)
+    if isinstance(arg, Literal) and isinstance(arg.value, str) and sql_type.temporal and not safe:
+        moment = literal_as(arg, SqlType.TIMESTAMP)
         assert moment is not None
-        if kind is Kind.DATE:
-            return Literal(moment.value.replace(hour=0, minute=0, second=0, microsecond=0), kind)
+        if sql_type is SqlType.DATE:
+            return Literal(moment.value.replace(hour=0, minute=0, second=0, microsecond=0), sql_type)
         return moment
     allowed = {
-        Kind.INTEGER: (Kind.INTEGER, Kind.DOUBLE, Kind.DECIMAL, Kind.STRING, Kind.BOOLEAN),
-        Kind.DOUBLE: (Kind.INTEGER, Kind.DOUBLE, Kind.DECIMAL, Kind.STRING, Kind.BOOLEAN),
-        Kind.DECIMAL: (Kind.INTEGER, Kind.DOUBLE, Kind.DECIMAL, Kind.STRING, Kind.BOOLEAN),
-        Kind.BOOLEAN: (Kind.BOOLEAN, Kind.INTEGER, Kind.STRING),
-        Kind.DATE: (Kind.DATE, Kind.TIMESTAMP, Kind.STRING),
-        Kind.TIMESTAMP: (Kind.DATE, Kind.TIMESTAMP, Kind.STRING),
-    }[kind]
-    if arg.kind not in (*allowed, Kind.NULL):
-        raise NotSupportedError(f"CAST of {arg.kind.value} to {kind.value} is not supported")
-    if arg.kind is kind and decimals is None:
+        SqlType.INTEGER: (SqlType.INTEGER, SqlType.DOUBLE, SqlType.DECIMAL, SqlType.STRING, SqlType.BOOLEAN),
+        SqlType.DOUBLE: (SqlType.INTEGER, SqlType.DOUBLE, SqlType.DECIMAL, SqlType.STRING, SqlType.BOOLEAN),
+        SqlType.DECIMAL: (SqlType.INTEGER, SqlType.DOUBLE, SqlType.DECIMAL, SqlType.STRING, SqlType.BOOLEAN),
+        SqlType.BOOLEAN: (SqlType.BOOLEAN, SqlType.INTEGER, SqlType.STRING),
+        SqlType.DATE: (SqlType.DATE, SqlType.TIMESTAMP, SqlType.STRING),
+        SqlType.TIMESTAMP: (SqlType.DATE, SqlType.TIMESTAMP, SqlType.STRING),
+    }[sql_type]
+    if arg.type not in (*allowed, SqlType.NULL):
+        raise NotSupportedError(f"CAST of {arg.type.value} to {sql_type.value} is not supported")
+    if arg.type is sql_type and decimals is None:
         return arg
-    cast: Scalar = Cast(arg, kind, safe)
-    return cast if decimals is None else Call("round", (cast, Literal(decimals, Kind.INTEGER)), kind)
+    cast: Scalar = Cast(arg, sql_type, safe)
+    return cast if decimals is None else Call("round", (cast, Literal(decimals, SqlType.INTEGER)), sql_type)
 
 
 def _concatenation(binder: Binder, node: exp.DPipe) -> Scalar:
     args = tuple(as_text(binder.bind(each)) for each in node.flatten())
     texts = [each.value for each in args if isinstance(each, Literal)]
-    if len(texts) == len(args):  # so that `LIKE :name || '%'` has a constant pattern
-        return Literal(None if None in texts else "".join(texts), Kind.STRING)
-    return Call("concat", args, Kind.STRING)
+    if len(texts) == len(args):  # makes the pattern in `LIKE :name || '%'` a constant
+        return Literal(None if None in texts else "".join(texts), SqlType.STRING)
+    return Call("concat", args, SqlType.STRING)
 
 
 _BINARY = "this expression"

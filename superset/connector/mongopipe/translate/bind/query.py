@@ -1,4 +1,4 @@
-"""Queries: SELECT, set operations, WITH and FROM, as relational plans."""
+"""Queries as relational plans: SELECT, set operations, WITH and FROM."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 from sqlglot import exp
 
 from mongopipe.errors import NotSupportedError, ProgrammingError
-from mongopipe.kinds import Kind
 from mongopipe.schema import Catalog
+from mongopipe.sql_types import SqlType
 from mongopipe.translate.bind.binder import Binder, Collected, Subquery, construct, only
 from mongopipe.translate.bind.coerce import alike, as_truth, comparable
+from mongopipe.translate.bind.handlers import HANDLERS
 from mongopipe.translate.bind.names import Name, Relation, Scope, matching
 from mongopipe.translate.bind.windows import ordered
 from mongopipe.translate.plans import (
@@ -45,6 +46,7 @@ from mongopipe.translate.scalars import (
 _QUERY = "with_ with order limit offset"
 _SELECT = f"{_QUERY} expressions distinct from_ from joins where group having qualify"
 _SET = f"{_QUERY} this expression distinct"
+_GROUPINGS: dict[type[exp.Expression], str] = {exp.Rollup: "ROLLUP", exp.Cube: "CUBE", exp.GroupingSets: "GROUPING SETS"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class _Common:
-    """A WITH query, and the WITH queries that it may use itself."""
+    """A WITH query, and the earlier WITH queries that are visible in it."""
 
     query: exp.Query
     names: tuple[str, ...]
@@ -65,15 +67,15 @@ class _Common:
 
 
 def bind(query: exp.Query, catalog: Catalog, parameters: Mapping[str, Any]) -> Bound:
-    """The plan of a query.
+    """Returns the plan of a query.
 
-    Raises ProgrammingError for names and types that are wrong, NotSupportedError for what has no translation.
+    Raises ProgrammingError for invalid names and types, and NotSupportedError for constructs without a translation.
     """
     return QueryBinder(catalog, parameters).query(query, Scope(), {})
 
 
 class QueryBinder:
-    """Binds the queries of one statement; numbers their columns."""
+    """Binds the queries of one statement and numbers their columns."""
 
     def __init__(self, catalog: Catalog, parameters: Mapping[str, Any]) -> None:
         self.catalog = catalog
@@ -81,18 +83,31 @@ class QueryBinder:
         self._last = 0
         self._commons: Mapping[str, _Common] = {}
 
-    def fresh(self, kind: Kind, name: str, *, nullable: bool = True, element: Kind | None = None) -> Column:
-        """A column with a number of its own."""
+    def fresh(self, sql_type: SqlType, name: str, *, nullable: bool = True, element: SqlType | None = None) -> Column:
+        """Returns a column with a unique number."""
         self._last += 1
-        return Column(self._last, kind, name, element, nullable)
+        return Column(self._last, sql_type, name, element, nullable)
 
     def like(self, scalar: Scalar, name: str) -> Column:
-        """A fresh column that can hold the expression's values."""
+        """Returns a new column for the values of the expression."""
         column = scalar if isinstance(scalar, Column) else None
-        return self.fresh(scalar.kind, name, element=None if column is None else column.element, nullable=column is None or column.nullable)
+        return self.fresh(scalar.type, name, element=None if column is None else column.element, nullable=column is None or column.nullable)
+
+    def binder(
+        self,
+        scope: Scope,
+        clause: str,
+        collected: Collected,
+        *,
+        aggregates: bool = False,
+        windows: bool = False,
+        aliases: Mapping[str, Scalar] | None = None,
+    ) -> Binder:
+        """Returns a binder for the expressions of one clause (see Binder)."""
+        return Binder(HANDLERS, self, scope, clause, collected, aggregates=aggregates, windows=windows, aliases=aliases)
 
     def subquery(self, node: exp.Expression, outer: Scope) -> Plan:
-        """The plan of a subquery in an expression."""
+        """Returns the plan of a subquery in an expression."""
         return self._nested(node, Scope(outer=outer)).plan
 
     def _nested(self, node: exp.Expression, scope: Scope) -> Bound:
@@ -105,7 +120,7 @@ class QueryBinder:
         return self.query(node, scope, self._commons)
 
     def query(self, node: exp.Query, scope: Scope, commons: Mapping[str, _Common]) -> Bound:
-        """The plan of a query whose enclosing scope is `scope.outer`."""
+        """Returns the plan of a query whose enclosing scope is `scope.outer`."""
         before, self._commons = self._commons, self._with(node, commons)
         try:
             if isinstance(node, exp.Select):
@@ -131,7 +146,7 @@ class QueryBinder:
         return found
 
     def _parenthesised(self, node: exp.Subquery, scope: Scope) -> Bound:
-        """`(SELECT ...) ORDER BY ... LIMIT ...`"""
+        """Binds `(SELECT ...) ORDER BY ... LIMIT ...`."""
         only(node, f"{_QUERY} this")
         bound = self.query(node.this, scope, self._commons)
         return self._arranged(node, bound, scope)
@@ -172,28 +187,28 @@ class QueryBinder:
             bound = self.query(common.query, Scope(), common.visible)
             return bound.plan, _derived(node.alias or node.name, bound, names or list(common.names))
         if names:
-            raise NotSupportedError("column aliases of a table are not supported")
+            raise NotSupportedError("column aliases of a table are not supported: name the columns in a subquery")
         if node.db and node.db != self.catalog.database:
-            raise NotSupportedError(f"another database than {self.catalog.database} is not supported ({node.db})")
+            raise NotSupportedError(f"database {node.db} is not supported: the connection reads {self.catalog.database} only")
         table = self.catalog.table(node.name)
-        items = tuple((self.fresh(each.kind, each.name, element=each.element), each) for each in table.fields)
+        items = tuple((self.fresh(each.type, each.name, element=each.element), each) for each in table.fields)
         relation = Relation(node.alias or node.name, [(field.name, column) for column, field in items], node.db or self.catalog.database)
         return Scan(table, items), relation
 
     def _values(self, node: exp.Values) -> tuple[Plan, Relation]:
-        binder = Binder(self, Scope(), "VALUES", Collected())
+        binder = self.binder(Scope(), "VALUES", Collected())
         rows = [
             [binder.constant(each, "a value in VALUES") for each in (row.expressions if isinstance(row, exp.Tuple) else [row])]
             for row in node.expressions
         ]
         if len({len(row) for row in rows}) != 1:
-            raise ProgrammingError("the rows of VALUES differ in length")
+            raise ProgrammingError("the rows of VALUES differ in length: give each row the same number of values")
         alias = node.args.get("alias")
         names = [each.name for each in alias.args.get("columns") or ()] if alias else []
         sides = [alike(list(values), "VALUES") for values in zip(*rows, strict=True)]
         if not all(isinstance(each, Literal) for values, _ in sides for each in values):
-            raise ProgrammingError("VALUES mixes types")
-        outputs = tuple(self.fresh(kind, f"column{place}") for place, (_, kind) in enumerate(sides, 1))
+            raise ProgrammingError("a column of VALUES has values of different types: use one type")
+        outputs = tuple(self.fresh(sql_type, f"column{place}") for place, (_, sql_type) in enumerate(sides, 1))
         values = tuple(zip(*([each.value for each in column if isinstance(each, Literal)] for column, _ in sides), strict=True))
         plan = Constants(outputs, values)
         return plan, _derived(node.alias, Bound(plan, tuple(column.name for column in outputs)), names)
@@ -204,16 +219,16 @@ class QueryBinder:
         if side not in ("", "LEFT", "RIGHT") or kind not in ("", "INNER", "OUTER", "CROSS"):
             raise NotSupportedError(f"{side} {kind}".strip() + " JOIN is not supported")
         if side == "RIGHT" and len(scope.relations) != 1:
-            raise NotSupportedError("RIGHT JOIN after another join is not supported")
+            raise NotSupportedError("RIGHT JOIN after another join is not supported: use LEFT JOIN")
         right, relation = self._relation(node.this, scope)
         using = [each.name for each in node.args.get("using") or ()]
         condition = self._using(using, scope, relation) if using else TRUE
         scope.relations.append(relation)
         if node.args.get("on") is not None:
             collected = Collected()
-            condition = as_truth(Binder(self, scope, "ON", collected).bind(node.args["on"]))
+            condition = as_truth(self.binder(scope, "ON", collected).bind(node.args["on"]))
             if collected.subqueries:
-                raise NotSupportedError("a subquery in ON is not supported")
+                raise NotSupportedError("a subquery in ON is not supported: join the subquery, or use it in WHERE")
         if side == "RIGHT":
             return Join(right, left, condition, outer=True)
         return Join(left, right, condition, outer=side == "LEFT")
@@ -234,7 +249,7 @@ class QueryBinder:
         where = node.args.get("where")
         if where is not None:
             collected = Collected()
-            predicate = as_truth(Binder(self, scope, "WHERE", collected).bind(where.this))
+            predicate = as_truth(self.binder(scope, "WHERE", collected).bind(where.this))
             plan = Filter(_applied(plan, collected.subqueries), predicate)
         return _Selection(self, node, scope, plan).bound()
 
@@ -244,13 +259,15 @@ class QueryBinder:
         only(node, _SET)
         sides = [self._branch(each, scope) for each in (node.this, node.expression)]
         if len({len(side.labels) for side in sides}) != 1:
-            raise ProgrammingError("the sides of UNION differ in their number of columns")
-        kinds = []
+            raise ProgrammingError(
+                f"the sides of UNION have {' and '.join(str(len(side.labels)) for side in sides)} columns: select the same number"
+            )
+        types = []
         for pair in zip(*(side.plan.columns for side in sides), strict=True):
-            _, kind = alike(list(pair), "UNION")
-            kinds.append(kind)
-        outputs = tuple(self.fresh(kind, name) for kind, name in zip(kinds, sides[0].labels, strict=True))
-        plan: Plan = Union(tuple(self._converted(side.plan, kinds) for side in sides), outputs)
+            _, sql_type = alike(list(pair), "UNION")
+            types.append(sql_type)
+        outputs = tuple(self.fresh(sql_type, name) for sql_type, name in zip(types, sides[0].labels, strict=True))
+        plan: Plan = Union(tuple(self._converted(side.plan, types) for side in sides), outputs)
         if node.args.get("distinct"):
             plan = self.distinct(plan)
         return self._arranged(node, Bound(plan, sides[0].labels), scope)
@@ -262,27 +279,27 @@ class QueryBinder:
             return self.query(node, Scope(outer=scope.outer), self._commons)
         raise NotSupportedError(f"{construct(node)} in UNION is not supported")
 
-    def _converted(self, plan: Plan, kinds: list[Kind]) -> Plan:
-        """The plan with columns cast to text where the other side's are text."""
-        if all(column.kind is kind or kind is not Kind.STRING for column, kind in zip(plan.columns, kinds, strict=True)):
+    def _converted(self, plan: Plan, types: list[SqlType]) -> Plan:
+        """Casts columns to text where the other side of the UNION has text."""
+        if all(column.type is sql_type or sql_type is not SqlType.STRING for column, sql_type in zip(plan.columns, types, strict=True)):
             return plan
         items = []
-        for column, kind in zip(plan.columns, kinds, strict=True):
-            cast = kind is Kind.STRING and column.kind not in (Kind.STRING, Kind.NULL)
-            items.append((self.fresh(kind, column.name), Cast(column, kind) if cast else column))
+        for column, sql_type in zip(plan.columns, types, strict=True):
+            cast = sql_type is SqlType.STRING and column.type not in (SqlType.STRING, SqlType.NULL)
+            items.append((self.fresh(sql_type, column.name), Cast(column, sql_type) if cast else column))
         return Project(plan, tuple(items))
 
     def distinct(self, plan: Plan) -> Plan:
-        """The plan's rows without repetitions."""
+        """Removes duplicate rows."""
         return Aggregate(plan, tuple((self.like(column, column.name), column) for column in plan.columns), ())
 
     def _arranged(self, node: exp.Query, bound: Bound, scope: Scope) -> Bound:
-        """ORDER BY and LIMIT over a whole query's result."""
+        """Applies ORDER BY and LIMIT to the result of a whole query."""
         plan, labels = bound.plan, bound.labels
         outputs = list(zip(labels, plan.columns, strict=True))
         if node.args.get("order") is not None:
             inner = Scope([Relation("", outputs)], scope.outer)
-            binder = Binder(self, inner, "ORDER BY", Collected())
+            binder = self.binder(inner, "ORDER BY", Collected())
             order = []
             for each in node.args["order"].expressions:
                 order.append(ordered(each, _place(each.this, plan.columns) or binder.bind(each.this)))
@@ -290,7 +307,7 @@ class QueryBinder:
         return Bound(self.limited(node, plan), labels)
 
     def limited(self, node: exp.Query, plan: Plan) -> Plan:
-        """The plan with the query's LIMIT and OFFSET. Raises ProgrammingError for one below 0."""
+        """Applies the query's LIMIT and OFFSET. Raises ProgrammingError if one is negative."""
         count = self._rows(node.args.get("limit"), "LIMIT")
         offset = self._rows(node.args.get("offset"), "OFFSET") or 0
         return plan if count is None and not offset else Limit(plan, count, offset)
@@ -309,14 +326,14 @@ class QueryBinder:
             value = node.expression
         if value is None:
             return 1
-        rows = Binder(self, Scope(), clause, Collected()).whole(value, clause)
+        rows = self.binder(Scope(), clause, Collected()).whole(value, clause)
         if rows < 0:
             raise ProgrammingError(f"{clause} must not be negative")
         return rows
 
 
 class _Selection:
-    """One SELECT above FROM and WHERE: grouping, window functions, the select list, DISTINCT and ORDER BY."""
+    """The parts of one SELECT after FROM and WHERE: grouping, window functions, the select list, DISTINCT and ORDER BY."""
 
     def __init__(self, queries: QueryBinder, node: exp.Select, scope: Scope, plan: Plan) -> None:
         self.queries = queries
@@ -331,7 +348,7 @@ class _Selection:
         self.grouped = False
 
     def bound(self) -> Bound:
-        """The plan of the whole SELECT."""
+        """Returns the plan of the whole SELECT."""
         node = self.node
         select = self._binder("SELECT", windows=True)
         for each in node.expressions:
@@ -345,7 +362,7 @@ class _Selection:
         qualified = None if qualify is None else as_truth(self._binder("QUALIFY", windows=True, aliases=aliases).bind(qualify.this))
         order = self._order(aliases)
 
-        if group is not None or having is not None or self.collected.measures:
+        if group is not None or having is not None or self.collected.aggregates:
             self._aggregate(group is None)
         replace = self._replacement()
         self.plan = _applied(self.plan, [_mapped(each, replace) for each in self.collected.subqueries])
@@ -362,7 +379,7 @@ class _Selection:
         return self._output(order)
 
     def _binder(self, clause: str, *, windows: bool = False, aliases: Mapping[str, Scalar] | None = None) -> Binder:
-        return Binder(self.queries, self.scope, clause, self.collected, aggregates=True, windows=windows, aliases=aliases)
+        return self.queries.binder(self.scope, clause, self.collected, aggregates=True, windows=windows, aliases=aliases)
 
     def _item(self, binder: Binder, node: exp.Expression) -> None:
         if isinstance(node, exp.Star) or (isinstance(node, exp.Column) and isinstance(node.this, exp.Star)):
@@ -379,35 +396,38 @@ class _Selection:
         else:
             pairs = self.scope.relation(Name((node.args["table"].name,), bool(node.args["table"].args.get("quoted")))).columns
         if not pairs:
-            raise ProgrammingError("* has no columns")
+            raise ProgrammingError("* selects no columns: add a table to FROM")
         for name, column in pairs:
             self.labels.append(name)
             self.items.append(column)
 
     def _aliases(self) -> dict[str, Scalar]:
-        """What the select list's aliases mean; of equal ones the first."""
+        """Returns the expressions of the select list by alias. The first of equal aliases wins."""
         found: dict[str, Scalar] = {}
         for label, item in zip(self.labels, self.items, strict=True):
             found.setdefault(label, item)
         return found
 
     def _group_keys(self, group: exp.Group) -> list[Scalar]:
+        for each in group.iter_expressions():
+            if type(each) in _GROUPINGS:
+                raise NotSupportedError(f"GROUP BY {_GROUPINGS[type(each)]} is not supported")
         only(group, "expressions")
-        binder = Binder(self.queries, self.scope, "GROUP BY", self.collected, aliases=self._aliases())
+        binder = self.queries.binder(self.scope, "GROUP BY", self.collected, aliases=self._aliases())
         keys: list[Scalar] = []
         for each in group.expressions:
             key = _place(each, self.items) or binder.bind(each)
-            aggregates = set(self.collected.measures.values()) | {over.value for over in self.collected.windows}
-            if aggregates & set(columns(key)):
-                raise ProgrammingError("an aggregate or window function is not allowed in GROUP BY")
-            if key.kind is Kind.DOCUMENT:
-                raise NotSupportedError("GROUP BY a document is not supported")
+            computed = set(self.collected.aggregates.values()) | {over.value for over in self.collected.windows}
+            if computed & set(columns(key)):
+                raise ProgrammingError("an aggregate or window function is not allowed in GROUP BY: compute it in a subquery")
+            if key.type is SqlType.DOCUMENT:
+                raise NotSupportedError("GROUP BY a document is not supported: group by its fields")
             if not isinstance(key, Literal) and key not in keys:
                 keys.append(key)
         return keys
 
     def _order(self, aliases: Mapping[str, Scalar]) -> list[Order]:
-        """Sort keys. A bare name means the select list's alias first; inside expressions it means the column first."""
+        """Returns the sort keys. A bare name is an alias first; inside an expression it is a column first."""
         clause = self.node.args.get("order")
         if clause is None:
             return []
@@ -425,16 +445,16 @@ class _Selection:
         plan = _applied(self.plan, self.collected.inner_subqueries)
         self.key_columns = [self.queries.like(key, _name(key)) for key in self.keys]
         keys = tuple(zip(self.key_columns, self.keys, strict=True))
-        measures = tuple((column, measure) for measure, column in self.collected.measures.items())
-        self.plan = Aggregate(plan, keys, measures, total=total) if keys or total else self._one_group(plan, measures)
+        aggregates = tuple((column, call) for call, column in self.collected.aggregates.items())
+        self.plan = Aggregate(plan, keys, aggregates, total=total) if keys or total else self._one_group(plan, aggregates)
         self.grouped = True
 
-    def _one_group(self, plan: Plan, measures: Any) -> Plan:
-        """GROUP BY constants only: one row if there are rows, none otherwise."""
-        return Aggregate(plan, ((self.queries.fresh(Kind.INTEGER, "group"), Literal(1, Kind.INTEGER)),), measures)
+    def _one_group(self, plan: Plan, aggregates: Any) -> Plan:
+        """Groups by constants only: the result has one row if the input has rows, and no row otherwise."""
+        return Aggregate(plan, ((self.queries.fresh(SqlType.INTEGER, "group"), Literal(1, SqlType.INTEGER)),), aggregates)
 
     def _replacement(self) -> Any:
-        """What turns an expression over the input's columns into one over the groups' columns."""
+        """Returns a function that converts an expression over the input's columns to one over the group's columns."""
         if not self.grouped:
             return lambda scalar: scalar
         columns_of = dict(zip(self.keys, self.key_columns, strict=True))
@@ -454,7 +474,7 @@ class _Selection:
             self.plan = Window(self.plan, partition, order, tuple(calls))
 
     def _check(self, *scalars: list[Scalar]) -> None:
-        """Raises ProgrammingError where an expression over groups uses a column that is not one for the whole group."""
+        """Raises ProgrammingError if an expression over groups uses a column that is not constant in a group."""
         if not self.grouped:
             return
         here = {column for relation in self.scope.relations for _, column in relation.columns}
@@ -479,7 +499,7 @@ class _Selection:
         if distinct is not None:
             only(distinct, "")
             if extra:
-                raise ProgrammingError("with SELECT DISTINCT, ORDER BY must be in the select list")
+                raise ProgrammingError("the select list of SELECT DISTINCT must have the expressions of ORDER BY")
         plan: Plan = Project(self.plan, (*outputs, *((column, key) for key, column in extra.items())))
         if distinct is not None:
             before = plan.columns
@@ -496,9 +516,9 @@ class _Selection:
 
 
 def _derived(alias: str, bound: Bound, names: list[str]) -> Relation:
-    """The relation that a subquery is in FROM. Raises ProgrammingError where the alias names more columns than there are."""
+    """Returns the relation of a subquery in FROM. Raises ProgrammingError if the alias names more columns than the subquery has."""
     if len(names) > len(bound.labels):
-        raise ProgrammingError(f"{alias} has {len(bound.labels)} columns, not {len(names)}")
+        raise ProgrammingError(f"{alias} names {len(names)} columns, but its query has {len(bound.labels)}")
     labels = (*names, *bound.labels[len(names) :])
     return Relation(alias, list(zip(labels, bound.plan.columns, strict=True)))
 
@@ -515,18 +535,18 @@ def _mapped(subquery: Subquery, replace: Any) -> Subquery:
 
 
 def _place(node: exp.Expression, items: Any) -> Scalar | None:
-    """The item that a number in ORDER BY or GROUP BY means. Raises ProgrammingError for a number that no item has."""
+    """Returns the select item that a number in ORDER BY or GROUP BY refers to. Raises ProgrammingError if there is none."""
     if not isinstance(node, exp.Literal) or node.is_string or not node.name.isdigit():
         return None
     place = int(node.name)
     if not 1 <= place <= len(items):
-        raise ProgrammingError(f"there is no item {place} in the select list")
+        raise ProgrammingError(f"position {place} is not in the select list, which has {len(items)} items")
     found: Scalar = items[place - 1]
     return found
 
 
 def _label(node: exp.Expression) -> str:
-    """The name of an item of the select list: its alias, the column's own name, else its SQL."""
+    """Returns the label of a select item: its alias, or the column's name, or the SQL text."""
     if isinstance(node, exp.Alias):
         return str(node.alias)
     if isinstance(node, exp.Column | exp.Dot):

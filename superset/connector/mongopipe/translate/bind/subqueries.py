@@ -1,11 +1,11 @@
-"""Subqueries in expressions: EXISTS, IN and single values."""
+"""Subqueries in expressions: EXISTS, IN and scalar subqueries."""
 
 from __future__ import annotations
 
 from sqlglot import exp
 
 from mongopipe.errors import NotSupportedError, ProgrammingError
-from mongopipe.kinds import Kind
+from mongopipe.sql_types import SqlType
 from mongopipe.translate.bind.binder import Binder, Handlers, Subquery
 from mongopipe.translate.bind.coerce import comparable
 from mongopipe.translate.plans import Aggregate, Filter, Limit, Mode, Plan, Project, Sort
@@ -13,34 +13,34 @@ from mongopipe.translate.scalars import Scalar
 
 
 def in_subquery(binder: Binder, needle: exp.Expression, query: exp.Expression) -> Scalar:
-    """`needle IN (query)`."""
+    """Binds `needle IN (query)`."""
     if isinstance(needle, exp.Tuple):
         raise NotSupportedError("IN over a tuple of columns is not supported")
-    plan = binder.queries.subquery(query, binder.scope)
+    plan = binder.statement.subquery(query, binder.scope)
     if len(plan.columns) != 1:
         raise ProgrammingError(f"a subquery of IN must have one column, not {len(plan.columns)}")
     left, right = comparable(binder.bind(needle), plan.columns[0])
     if right is not plan.columns[0]:
-        column = binder.fresh(right.kind, "in")
+        column = binder.fresh(right.type, "in")
         plan = Project(plan, ((column, right),))
-    return _outcome(binder, plan, Mode.IN, Kind.BOOLEAN, left)
+    return _outcome(binder, plan, Mode.IN, SqlType.BOOLEAN, left)
 
 
 def _exists(binder: Binder, node: exp.Exists) -> Scalar:
-    return _outcome(binder, binder.queries.subquery(node.this, binder.scope), Mode.EXISTS, Kind.BOOLEAN, None)
+    return _outcome(binder, binder.statement.subquery(node.this, binder.scope), Mode.EXISTS, SqlType.BOOLEAN, None)
 
 
 def _single(binder: Binder, node: exp.Subquery) -> Scalar:
-    plan = binder.queries.subquery(node, binder.scope)
+    plan = binder.statement.subquery(node, binder.scope)
     if len(plan.columns) != 1:
-        raise ProgrammingError(f"a subquery that is a value must have one column, not {len(plan.columns)}")
+        raise ProgrammingError(f"a scalar subquery must have one column, not {len(plan.columns)}")
     if not _single_row(plan):
-        raise NotSupportedError("a subquery that is a value must be an aggregate without GROUP BY, or have LIMIT 1")
-    return _outcome(binder, plan, Mode.SCALAR, plan.columns[0].kind, None)
+        raise NotSupportedError("a scalar subquery must be an aggregate without GROUP BY, or have LIMIT 1")
+    return _outcome(binder, plan, Mode.SCALAR, plan.columns[0].type, None)
 
 
 def _single_row(plan: Plan) -> bool:
-    """Whether the plan yields at most one row whatever the data."""
+    """Returns whether the plan yields at most one row for any data."""
     match plan:
         case Aggregate():
             return plan.total
@@ -51,8 +51,8 @@ def _single_row(plan: Plan) -> bool:
     return False
 
 
-def _outcome(binder: Binder, plan: Plan, mode: Mode, kind: Kind, needle: Scalar | None) -> Scalar:
-    outcome = binder.fresh(kind, mode.value)
+def _outcome(binder: Binder, plan: Plan, mode: Mode, sql_type: SqlType, needle: Scalar | None) -> Scalar:
+    outcome = binder.fresh(sql_type, mode.value)
     collected = binder.collected
     waiting = collected.subqueries if binder.inside is None else collected.inner_subqueries
     waiting.append(Subquery(plan, outcome, mode, needle))

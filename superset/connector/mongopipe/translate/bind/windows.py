@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlglot import exp
 
 from mongopipe.errors import NotSupportedError, ProgrammingError
-from mongopipe.kinds import Kind
-from mongopipe.translate.bind.aggregates import kind_of, measure
+from mongopipe.sql_types import SqlType
+from mongopipe.translate.bind.aggregates import aggregate_call, result_type
 from mongopipe.translate.bind.binder import Binder, Handlers, Over, construct, only
 from mongopipe.translate.bind.coerce import as_truth, literal_as
 from mongopipe.translate.plans import Order, WindowCall
@@ -19,40 +19,40 @@ _AGGREGATES = ("count", "sum", "avg", "min", "max")
 
 
 def orders(binder: Binder, node: exp.Expression | None) -> tuple[Order, ...]:
-    """The sort keys of an ORDER BY node."""
+    """Returns the sort keys of an ORDER BY node."""
     return () if node is None else tuple(ordered(each, binder.bind(each.this)) for each in node.expressions)
 
 
 def ordered(node: exp.Expression, key: Scalar) -> Order:
-    """The sort key that an Ordered node makes of `key`. Raises NotSupportedError for a type without an order."""
+    """Returns the sort key of an Ordered node over `key`. Raises NotSupportedError for a type without an order."""
     only(node, "this desc nulls_first")
-    if not key.kind.ordered:
-        raise NotSupportedError(f"ordering by {key.kind.value} is not supported")
+    if not key.type.ordered:
+        raise NotSupportedError(f"ordering by {key.type.value} is not supported")
     return Order(key, bool(node.args.get("desc")), bool(node.args.get("nulls_first")))
 
 
 def _window(binder: Binder, node: exp.Window) -> Scalar:
     name = construct(node.this)
     if not binder.windows:
-        raise ProgrammingError(f"window {name} is not allowed in {binder.clause}")
+        raise ProgrammingError(f"window {name} is not allowed in {binder.clause}: compute it in a subquery")
     outer, binder.inside = binder.inside, None
     binder.windows = False
     try:
         partition = tuple(binder.bind_all(node.args.get("partition_by") or []))
         for each in partition:
-            if not each.kind.ordered:
-                raise NotSupportedError(f"PARTITION BY {each.kind.value} is not supported")
+            if not each.type.ordered:
+                raise NotSupportedError(f"PARTITION BY {each.type.value} is not supported")
         order = orders(binder, node.args.get("order"))
-        call, kind = _call(binder, node.this, node.args.get("spec"), bool(order))
+        call, sql_type = _call(binder, node.this, node.args.get("spec"), bool(order))
     finally:
         binder.windows, binder.inside = True, outer
-    value = binder.fresh(kind, call.function)
+    value = binder.fresh(sql_type, call.function)
     binder.collected.windows.append(Over(value, call, partition, order))
     return value
 
 
-def _call(binder: Binder, node: exp.Expression, spec: exp.WindowSpec | None, has_order: bool) -> tuple[WindowCall, Kind]:
-    """The function over its frame, and the kind of its values."""
+def _call(binder: Binder, node: exp.Expression, spec: exp.WindowSpec | None, has_order: bool) -> tuple[WindowCall, SqlType]:
+    """Returns the function call with its frame, and the type of its values."""
     where = None
     if isinstance(node, exp.Filter):
         where, node = as_truth(binder.bind(node.expression.this)), node.this
@@ -64,44 +64,44 @@ def _call(binder: Binder, node: exp.Expression, spec: exp.WindowSpec | None, has
         if spec is not None:
             raise NotSupportedError(f"a frame for {construct(node)} is not supported")
         if not has_order:
-            raise NotSupportedError(f"{construct(node)} without ORDER BY is not supported")
+            raise NotSupportedError(f"{construct(node)} without ORDER BY is not supported: add ORDER BY to OVER")
         if type(node) in _RANKS:
             only(node, "")
-            return WindowCall(_RANKS[type(node)]), Kind.INTEGER
+            return WindowCall(_RANKS[type(node)]), SqlType.INTEGER
         return _shift(binder, node)
     frame, peers = _frame(binder, spec, has_order)
     if type(node) in _ENDS:
         only(node, "this")
         value = binder.bind(node.this)
         if not has_order:
-            raise NotSupportedError(f"{construct(node)} without ORDER BY is not supported")
-        return WindowCall(_ENDS[type(node)], value, frame, peers), value.kind
-    call = measure(binder, node)
+            raise NotSupportedError(f"{construct(node)} without ORDER BY is not supported: add ORDER BY to OVER")
+        return WindowCall(_ENDS[type(node)], value, frame, peers), value.type
+    call = aggregate_call(binder, node)
     if call.distinct or call.function not in _AGGREGATES:
         raise NotSupportedError(f"{construct(node)} as a window function is not supported")
     value = call.arg if call.arg is not None else integer(1)
     condition = where if call.where is None else call.where
     if condition is not None:
-        value = Case(((condition, value),), Literal(None, Kind.NULL), value.kind)
-    return WindowCall(call.function, value, frame, peers), kind_of(call)
+        value = Case(((condition, value),), Literal(None, SqlType.NULL), value.type)
+    return WindowCall(call.function, value, frame, peers), result_type(call)
 
 
-def _shift(binder: Binder, node: exp.Expression) -> tuple[WindowCall, Kind]:
+def _shift(binder: Binder, node: exp.Expression) -> tuple[WindowCall, SqlType]:
     only(node, "this offset default")
     value = binder.bind(node.this)
-    offset = binder.whole(node.args["offset"], "the offset of LAG") if node.args.get("offset") else 1
+    offset = binder.whole(node.args["offset"], f"the offset of {_SHIFTS[type(node)].upper()}") if node.args.get("offset") else 1
     default = None
     if node.args.get("default") is not None:
-        literal = binder.constant(node.args["default"], "the default of LAG")
-        fitting = literal_as(literal, value.kind)
+        literal = binder.constant(node.args["default"], f"the default of {_SHIFTS[type(node)].upper()}")
+        fitting = literal_as(literal, value.type)
         if fitting is None:
-            raise ProgrammingError(f"the default of LAG is {literal.kind.value}, not {value.kind.value}")
+            raise ProgrammingError(f"the default of {_SHIFTS[type(node)].upper()} must be {value.type.value}, not {literal.type.value}")
         default = fitting.value
-    return WindowCall(_SHIFTS[type(node)], value, offset=offset, default=default), value.kind
+    return WindowCall(_SHIFTS[type(node)], value, offset=offset, default=default), value.type
 
 
 def _frame(binder: Binder, spec: exp.WindowSpec | None, has_order: bool) -> tuple[tuple[int | None, int | None], bool]:
-    """The frame in rows, and whether it ends with the current row's last peer."""
+    """Returns the frame in rows, and whether it ends with the last peer of the current row."""
     if spec is None:
         return (None, None), has_order
     only(spec, "kind start start_side end end_side")
@@ -112,9 +112,9 @@ def _frame(binder: Binder, spec: exp.WindowSpec | None, has_order: bool) -> tupl
             return (None, None), False
         if start is None and end == 0:
             return (None, None), has_order
-        raise NotSupportedError(f"frame {spec.sql()} is not supported")
+        raise NotSupportedError(f"frame {spec.sql()} is not supported: use ROWS")
     if not has_order and (start is not None or end is not None):
-        raise NotSupportedError("a frame of rows without ORDER BY is not supported")
+        raise NotSupportedError("a frame of rows without ORDER BY is not supported: add ORDER BY to OVER")
     if start is not None and end is not None and start > end:
         raise NotSupportedError(f"an empty frame is not supported ({spec.sql()})")
     return (start, end), False

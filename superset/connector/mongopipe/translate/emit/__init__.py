@@ -1,4 +1,4 @@
-"""From a relational plan to the stages of one aggregation pipeline."""
+"""Converts a relational plan to the stages of one aggregation pipeline."""
 
 from mongopipe.translate.emit.pipeline import Pipeline, emit
 

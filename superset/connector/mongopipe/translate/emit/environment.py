@@ -1,4 +1,4 @@
-"""What MongoDB expression stands for each column at one point of the pipeline, and small helpers to build expressions."""
+"""The MongoDB expression of each column at one point of the pipeline, and helpers that build expressions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Environment = dict[int, Expression]
 
 
 class Names:
-    """Names for variables and for fields that the pipeline adds: unique in one pipeline."""
+    """Generates names for variables and additional fields. The names are unique in one pipeline."""
 
     def __init__(self) -> None:
         self._variables = count(1)
@@ -24,7 +24,7 @@ class Names:
         return f"v{next(self._variables)}"
 
     def field(self) -> str:
-        """A field name that no document has by chance."""
+        """Returns a field name that documents do not use."""
         return f"__mongopipe_{next(self._fields)}"
 
 
@@ -37,17 +37,17 @@ def is_literal(expression: Expression) -> bool:
 
 
 def is_path(expression: Expression) -> bool:
-    """Whether the expression is the path of a field of the document at hand."""
+    """Whether the expression is the path of a field of the current document."""
     return isinstance(expression, str) and not expression.startswith("$$")
 
 
 def is_cheap(expression: Expression) -> bool:
-    """Whether evaluating the expression twice costs nothing."""
+    """Whether the expression costs nothing to evaluate twice."""
     return isinstance(expression, str) or is_literal(expression) or (isinstance(expression, dict) and "$arrayElemAt" in expression)
 
 
 def path(parts: tuple[str, ...]) -> Expression:
-    """The expression that reads a field. Names with dots or dollars in them need $getField."""
+    """Returns the expression that reads a field. A name with a dot or a leading dollar needs $getField."""
     if all(part and "." not in part and not part.startswith("$") for part in parts):
         return "$" + ".".join(parts)
     expression: Expression = "$$ROOT"
@@ -57,7 +57,7 @@ def path(parts: tuple[str, ...]) -> Expression:
 
 
 def is_null(expression: Expression) -> Expression:
-    """True for null and for a missing field, which BSON orders below null."""
+    """Returns a test for null that is also true for a missing field, which BSON orders below null."""
     return {"$lte": [expression, None]}
 
 
@@ -78,7 +78,7 @@ def any_of(expressions: list[Expression]) -> Expression:
 
 
 def sharing(names: Names, value: Expression, body: Callable[[Expression], Expression]) -> Expression:
-    """`body(value)`, with the value computed once."""
+    """Returns `body(value)` and computes the value once."""
     if is_cheap(value):
         return body(value)
     name = names.variable()
@@ -86,7 +86,7 @@ def sharing(names: Names, value: Expression, body: Callable[[Expression], Expres
 
 
 def unless_null(names: Names, values: list[Expression], body: Callable[..., Expression]) -> Expression:
-    """`body(*values)`, or null if any of the values is null: for operators that do not pass null on by themselves."""
+    """Returns `body(*values)`, or null if one of the values is null: for operators that do not propagate null."""
 
     def bound(rest: list[Expression], done: list[Expression]) -> Expression:
         if rest:

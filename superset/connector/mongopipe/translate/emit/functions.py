@@ -1,4 +1,4 @@
-"""Functions and arithmetic by name: how each is said in MongoDB with SQL's meaning."""
+"""Functions and arithmetic operators by name, as MongoDB expressions with SQL's semantics."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from mongopipe.translate.emit.environment import Expression, Names, either, is_l
 from mongopipe.translate.patterns import Fold, case_pairs
 
 Lowering = Callable[..., Expression]
-"""Takes the names, the options and the lowered arguments."""
+"""A function that takes the names, the options and the lowered arguments, and returns the expression."""
 
 
 def _operator(name: str) -> Lowering:
-    """An operator that passes null on by itself."""
+    """Lowers a function to an operator that propagates null."""
     return lambda _names, _options, *args: {name: list(args)}
 
 
 def _text(value: Expression) -> Expression:
-    """The text, or "" for null. MongoDB computes constants before it looks at the condition around them, and every variable of a
-    $lookup is one: so an operator that fails on null must not be given one, even where the outcome would not be used."""
+    """Replaces null with "" for operators that fail on null.
+
+    MongoDB evaluates constants before the condition around them, and every variable of a $lookup is a constant. Such an operator therefore
+    must never get a null, even in a branch that is not taken.
+    """
     return value if is_literal(value) else {"$ifNull": [value, ""]}
 
 
 def _array(value: Expression) -> Expression:
-    """The array, or an empty one for null (see _text)."""
+    """Replaces null with an empty array (see _text)."""
     return {"$ifNull": [value, []]}
 
 
@@ -33,7 +36,7 @@ def _length(names: Names, _options: Any, arg: Expression) -> Expression:
 
 
 def _division(operator: str) -> Lowering:
-    """Division by zero is null. The test is inside the operator, else MongoDB would divide constants before it tests."""
+    """Returns null for a division by zero. The test is inside the operator, because MongoDB folds constants before it evaluates $cond."""
 
     def divided(names: Names, _options: Any, left: Expression, right: Expression) -> Expression:
         if is_literal(right) and right["$literal"]:
@@ -44,14 +47,14 @@ def _division(operator: str) -> Lowering:
 
 
 def _scaled(value: Expression, places: int) -> Expression:
-    """The value times ten to the power of `places`."""
+    """Returns the value times ten to the power of `places`."""
     if places == 0:
         return value
     return {"$multiply": [value, 10**places]} if places > 0 else {"$divide": [value, 10**-places]}
 
 
 def _round(names: Names, _options: Any, arg: Expression, places: Expression) -> Expression:
-    """Halves go away from zero; MongoDB's $round takes them to the even neighbour."""
+    """Rounds halves away from zero. MongoDB's $round rounds them to even."""
 
     def rounded(x: Expression) -> Expression:
         fraction = {"$subtract": [x, {"$trunc": [x]}]}
@@ -69,7 +72,7 @@ def _sign(names: Names, _options: Any, arg: Expression) -> Expression:
 
 
 def _changed_case(fold: Fold) -> Lowering:
-    """$toLower and $toUpper know ASCII only, and make "" of null."""
+    """Converts the case of all of Unicode. $toLower and $toUpper convert only ASCII, and return "" for null."""
     operator = "$toLower" if fold is Fold.LOWER else "$toUpper"
 
     def lowered(names: Names, _options: Any, arg: Expression) -> Expression:
@@ -145,13 +148,13 @@ def _ends_with(names: Names, _options: Any, text: Expression, part: Expression) 
 
 
 def _split_part(names: Names, options: tuple[str, int], arg: Expression) -> Expression:
-    """Beyond the last part is the empty text."""
+    """Returns empty text for an index beyond the last part."""
     delimiter, index = options
     return unless_null(names, [arg], lambda text: {"$ifNull": [{"$arrayElemAt": [{"$split": [text, literal(delimiter)]}, index]}, ""]})
 
 
 def _coalesce(_names: Names, _options: Any, *args: Expression) -> Expression:
-    """Branches that became the same expression are said once: MongoDB 6.0.5 fails on `$ifNull: [a, a]` (code 4822806)."""
+    """Removes duplicate branches: MongoDB 6.0.5 fails on `$ifNull: [a, a]` (code 4822806)."""
     different: list[Expression] = []
     for arg in args:
         if arg not in different:
@@ -200,7 +203,7 @@ def _array_length(names: Names, _options: Any, arg: Expression) -> Expression:
 
 
 def _array_contains(names: Names, _options: Any, array: Expression, element: Expression) -> Expression:
-    """Unknown if the element is null, and if it is not found but a null is."""
+    """Returns unknown if the element is null, or if the array contains a null but not the element."""
 
     def held(values: Expression, wanted: Expression) -> Expression:
         return either({"$in": [wanted, _array(values)]}, True, either({"$in": [None, _array(values)]}, None, False))

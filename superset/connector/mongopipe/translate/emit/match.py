@@ -1,10 +1,10 @@
-"""Predicates in the query language of $match, which, unlike $expr, uses every kind of index."""
+"""Predicates in the query language of $match. Unlike $expr, it can use every kind of index."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from mongopipe.kinds import Kind
+from mongopipe.sql_types import SqlType
 from mongopipe.translate.emit.environment import is_path
 from mongopipe.translate.emit.values import Values
 from mongopipe.translate.scalars import (
@@ -26,12 +26,12 @@ Query = dict[str, Any]
 
 _OPERATORS = {"=": "$eq", "<": "$lt", "<=": "$lte", ">": "$gt", ">=": "$gte"}
 _NOTHING: Query = {"$expr": False}
-_PLAIN = frozenset(Kind) - {Kind.ARRAY, Kind.DOCUMENT, Kind.MIXED, Kind.NULL}
-"""Kinds whose comparisons mean the same in the query language: it looks into arrays, and compares within one type."""
+_PLAIN = frozenset(SqlType) - {SqlType.ARRAY, SqlType.DOCUMENT, SqlType.MIXED, SqlType.NULL}
+"""Types whose comparisons have SQL's meaning in the query language, which searches arrays and compares within one type."""
 
 
 def match(predicate: Scalar, values: Values) -> Query:
-    """A $match for the documents for which the predicate is true: fields first, expressions after them."""
+    """Returns a $match query for the documents that satisfy the predicate. Conditions on fields come first, $expr comes last."""
     parts = list(conjuncts(predicate))
     plain = [query for part in parts if (query := plain_query(part, True, values)) is not None]
     rest = [{"$expr": values.truth(part, True)} for part in parts if plain_query(part, True, values) is None]
@@ -39,7 +39,7 @@ def match(predicate: Scalar, values: Values) -> Query:
 
 
 def plain_query(scalar: Scalar, wanted: bool, values: Values) -> Query | None:
-    """A query for the documents for which the predicate is true (or false, by `wanted`); None where only $expr can say it."""
+    """Returns a query for the documents for which the predicate is true (or false, as `wanted`), or None if only $expr can express it."""
     match scalar:
         case And() | Or():
             parts = [plain_query(each, wanted, values) for each in scalar.args]
@@ -66,15 +66,15 @@ def plain_query(scalar: Scalar, wanted: bool, values: Values) -> Query | None:
         case Like() if wanted:
             field = _field(scalar.arg, values)
             return None if field is None else {field: {"$regex": scalar.pattern, "$options": "s"}}
-        case Column(type=Kind.BOOLEAN):
+        case Column(type=SqlType.BOOLEAN):
             field = _field(scalar, values)
             return None if field is None else {field: {"$eq": wanted}}
     return None
 
 
 def _field(scalar: Scalar, values: Values) -> str | None:
-    """The name of the field that the expression is, if it is one that the query language can compare."""
-    if not isinstance(scalar, Column) or scalar.kind not in _PLAIN:
+    """Returns the name of the expression's field, or None if the query language cannot compare it."""
+    if not isinstance(scalar, Column) or scalar.type not in _PLAIN:
         return None
     expression = values.environment.get(scalar.number)
     return str(expression)[1:] if is_path(expression) else None
@@ -107,7 +107,7 @@ def _listed(scalar: InList, wanted: bool, values: Values) -> Query | None:
 
 
 def _and(queries: list[Query]) -> Query:
-    """The queries as one; as one flat document where no two speak of the same field."""
+    """Returns the conjunction of the queries: one flat document if no two of them have a field in common."""
     queries = [query for query in queries if query]
     names = [name for query in queries for name in query]
     if len(set(names)) == len(names):

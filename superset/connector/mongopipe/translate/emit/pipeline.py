@@ -1,8 +1,8 @@
-"""Plans as stages.
+"""Converts plans to stages.
 
-The emitter walks a plan from the bottom up and keeps, beside the stages, an environment: the expression that stands for each column at
-that point. So renaming and computing columns costs no stage: expressions are put where they are used. A stage is made only where
-MongoDB needs a field (to sort or join by), or where an expression that is used several times would be computed several times.
+The emitter walks a plan bottom-up. Besides the stages it keeps an environment: the expression of each column at that point. Renaming and
+computing columns therefore needs no stage, because each expression is inlined where it is used. The emitter adds a stage only if MongoDB
+needs a field (to sort or join by), or if an expression with several uses would be computed several times.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from mongopipe.kinds import Kind
+from mongopipe.sql_types import SqlType
+from mongopipe.translate.emit.accumulators import Accumulators
 from mongopipe.translate.emit.environment import (
     Environment,
     Expression,
@@ -26,7 +27,6 @@ from mongopipe.translate.emit.environment import (
     path,
 )
 from mongopipe.translate.emit.match import match
-from mongopipe.translate.emit.measures import Accumulators
 from mongopipe.translate.emit.values import Values
 from mongopipe.translate.plans import (
     Aggregate,
@@ -54,22 +54,22 @@ Stage = dict[str, Any]
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The stages to run on `collection`, or on the database where it is None.
+    """The stages to run on `collection`, or on the database if it is None.
 
-    Each document that comes out has one field for each of the plan's columns, in order: c0, c1 ... `kinds` are their types.
+    Each output document has one field for each of the plan's columns, in order: c0, c1 ... `types` are the types of the columns.
     """
 
     collection: str | None
     stages: list[Stage]
-    kinds: tuple[Kind, ...]
+    types: tuple[SqlType, ...]
 
 
 @dataclass
 class _Stream:
-    """A pipeline in the making. `plain` says that its stages only filter, so that documents are still the collection's own.
+    """A pipeline under construction. If `plain`, its stages only filter, and documents are the collection's own.
 
-    `first` are the outcomes of subqueries that do not depend on the row, as $lookup stages by the name of their variable: they are to
-    be computed once, before the stages, which use the variables.
+    `first` holds uncorrelated subqueries as $lookup stages, by the name of the variable for their result. They run once, before the
+    stages, which use the variables.
     """
 
     collection: str | None
@@ -83,7 +83,7 @@ class _Stream:
         self.plain = False
 
     def closed(self) -> _Stream:
-        """The stream with its `first` stages before it: on one empty document, from which a $lookup makes the stream's documents."""
+        """Puts the `first` stages before the stream. They start from one empty document, and a $lookup then adds the stream's documents."""
         if not self.first:
             return self
         lets = {name: {"$first": f"$first.{name}"} for name in self.first}
@@ -94,7 +94,7 @@ class _Stream:
 
 
 def emit(plan: Plan) -> Pipeline:
-    """The pipeline of a plan. Raises NotSupportedError for correlations that have no translation."""
+    """Returns the pipeline of a plan. Raises NotSupportedError for an unsupported correlation."""
     uses = Counter(column.number for each in walk(plan) for column in columns(*each.scalars))
     emitter = _Emitter(uses)
     stream = emitter.stream(plan, {column.number for column in plan.columns}, {})
@@ -102,7 +102,7 @@ def emit(plan: Plan) -> Pipeline:
     if outputs:
         stream.add({"$project": {"_id": 0, **outputs}})
     stream = stream.closed()
-    return Pipeline(stream.collection, stream.stages, tuple(column.kind for column in plan.columns))
+    return Pipeline(stream.collection, stream.stages, tuple(column.type for column in plan.columns))
 
 
 class _Emitter:
@@ -111,7 +111,7 @@ class _Emitter:
         self.names = Names()
 
     def stream(self, plan: Plan, required: set[int], outer: Environment) -> _Stream:
-        """The stream of a plan; its environment covers at least the `required` columns. `outer` are variables for correlated columns."""
+        """Returns the stream of a plan, with at least the `required` columns. `outer` holds the variables of correlated columns."""
         needed = required | {column.number for column in columns(*plan.scalars)}
         match plan:
             case Scan():
@@ -147,19 +147,19 @@ class _Emitter:
         return Values(stream.environment, self.names)
 
     def _materialise(self, stream: _Stream, fields: Environment) -> None:
-        """A stage after which documents hold exactly these columns as fields."""
+        """Adds a stage after which documents have exactly these columns as fields."""
         kept = {number: stream.environment[number] for number in stream.environment if is_variable(stream.environment[number])}
         stream.add({"$project": {"_id": 0, **{f"c{number}": expression for number, expression in fields.items()}}})
         stream.environment = {**kept, **{number: f"$c{number}" for number in fields}}
 
     def _keep(self, stream: _Stream, required: set[int], more: dict[str, Expression] | None = None) -> None:
-        """A stage after which documents hold the required columns as fields, and `more` under names of their own."""
+        """Adds a stage after which documents have the required columns and the fields `more`."""
         environment = stream.environment
         self._materialise(stream, {number: environment[number] for number in sorted(required) if not is_variable(environment[number])})
         stream.stages[-1]["$project"].update(more or {})
 
     def _keep_variables_too(self, stream: _Stream, required: set[int]) -> None:
-        """Materialises all the required columns, for use outside the $lookup whose variables some of them are."""
+        """Makes fields of all required columns. Some are variables of a $lookup and are used outside of it."""
         stream.add({"$project": {"_id": 0, **{f"c{number}": stream.environment[number] for number in sorted(required)}}})
         stream.environment = {number: f"$c{number}" for number in required}
 
@@ -197,10 +197,10 @@ class _Emitter:
             group["_id"] = keys[0]
             environment[plan.keys[0][0].number] = "$_id"
         elif keys:
-            group["_id"] = keys  # an array holds null for what is missing, and is smaller than a document
+            group["_id"] = keys  # an array has null for missing values, and is smaller than a document
             environment |= {column.number: {"$arrayElemAt": ["$_id", place]} for place, (column, _) in enumerate(plan.keys)}
         accumulators = Accumulators(values)
-        environment |= {column.number: accumulators.measure(measure) for column, measure in plan.measures}
+        environment |= {column.number: accumulators.value(call) for column, call in plan.calls}
         stream.add({"$group": {**group, **accumulators.fields}})
         if plan.total:
             document = {"_id": literal(1), **{name: literal(value) for name, value in accumulators.empty.items()}}
@@ -211,7 +211,7 @@ class _Emitter:
     # Order
 
     def _sort(self, stream: _Stream, order: tuple[Order, ...], required: set[int]) -> None:
-        """A $sort on fields; what is no field yet becomes one."""
+        """Adds a $sort by fields. Other expressions become fields first."""
         values = self._values(stream)
         keys: list[tuple[Expression, int]] = []
         for each in order:
@@ -231,7 +231,7 @@ class _Emitter:
         stream.add({"$sort": fields})
 
     def _with_fields(self, stream: _Stream, keys: list[tuple[Expression, int]], required: set[int]) -> list[tuple[Expression, int]]:
-        """The keys as paths, after a stage that makes fields of them."""
+        """Adds a stage with the sort keys as fields, and returns the keys as paths."""
         extra: dict[str, Expression] = {}
         fields = []
         for expression, direction in keys:
@@ -291,11 +291,11 @@ class _Emitter:
     def _equality(
         self, parts: list[Scalar], stream: _Stream, right: _Stream, right_numbers: set[int]
     ) -> tuple[Scalar, Column, Column] | None:
-        """A part of the condition that says that a left column equals a right field."""
+        """Returns a part of the condition that equates a left column with a right field."""
         for part in parts:
             if isinstance(part, Compare) and part.operator == "=":
                 for one, other in ((part.left, part.right), (part.right, part.left)):
-                    if not (isinstance(one, Column) and isinstance(other, Column)) or Kind.MIXED in (one.kind, other.kind):
+                    if not (isinstance(one, Column) and isinstance(other, Column)) or SqlType.MIXED in (one.type, other.type):
                         continue
                     if one.number not in right_numbers and other.number in right_numbers and is_path(right.environment[other.number]):
                         if is_variable(stream.environment[one.number]):
@@ -304,7 +304,7 @@ class _Emitter:
         return None
 
     def _correlate(self, lookup: dict[str, Any], right: _Stream, parts: list[Scalar], stream: _Stream, left: set[int]) -> None:
-        """Adds the conditions to the right pipeline, with the left columns that they use as variables."""
+        """Adds the conditions to the right pipeline. The left columns that they use become variables."""
         if not parts:
             return
         used = {column.number for column in columns(*parts)} & left
@@ -334,7 +334,7 @@ class _Emitter:
         return stream
 
     def _once(self, plan: Apply, inner: _Stream, stream: _Stream) -> _Stream:
-        """A subquery that does not depend on the row is computed before all rows."""
+        """Computes an uncorrelated subquery once, before all rows."""
         name = self.names.variable()
         self._end(plan, inner)
         stream.first[name] = _lookup(inner.closed(), {}, f"first.{name}")
@@ -343,7 +343,7 @@ class _Emitter:
         return stream
 
     def _end(self, plan: Apply, inner: _Stream) -> None:
-        """Ends the subquery's pipeline: one document at most, from which _outcome tells the outcome."""
+        """Ends the subquery's pipeline with at most one document, which _outcome reads."""
         if plan.mode is Mode.EXISTS:
             inner.add({"$limit": 1}, {"$project": {"_id": 0, "found": literal(True)}})
             return
@@ -355,7 +355,7 @@ class _Emitter:
         inner.add({"$group": {"_id": None, "values": {"$push": "$_id"}, "unknown": {"$max": is_null("$_id")}}})
 
     def _outcome(self, plan: Apply, stream: _Stream, result: str) -> Expression:
-        """The outcome, over the expression that holds the subquery's document, or nothing where it has none."""
+        """Returns the outcome. `result` is the expression of the subquery's document; it is missing if the subquery has no row."""
         if plan.mode is Mode.EXISTS:
             return not_null(result)
         if plan.mode is Mode.SCALAR:
@@ -405,7 +405,7 @@ class _Emitter:
 
 
 def is_variable(expression: Expression) -> bool:
-    """Whether the expression is a variable of an enclosing $lookup."""
+    """Returns whether the expression is a variable of an enclosing $lookup."""
     return isinstance(expression, str) and expression.startswith("$$") and expression not in ("$$NOW",)
 
 
@@ -414,7 +414,7 @@ def _variables(environment: Environment) -> Environment:
 
 
 def _present(expression: Expression) -> Expression:
-    """The expression with null for missing, where MongoDB would tell them apart."""
+    """Replaces missing with null for stages that distinguish them."""
     return expression if is_literal(expression) else {"$ifNull": [expression, None]}
 
 
@@ -430,7 +430,7 @@ def _lookup(inner: _Stream, lookup: dict[str, Any], field: str) -> Stage:
 
 
 def _windowed(call: WindowCall, name: str, output: dict[str, Any]) -> Expression:
-    """Adds what the window function needs to `output`; its value over these fields. `name` is the field of its argument."""
+    """Adds the fields of a window function to `output`, and returns its value over them. `name` is the field of its argument."""
     arg = f"${name}"
     window = {"documents": ["unbounded" if bound is None else bound for bound in call.frame]}
     if call.function == "row_number":

@@ -1,7 +1,7 @@
-"""Typed expressions as MongoDB's.
+"""Converts typed expressions to MongoDB expressions.
 
-A predicate has three values in SQL and two in MongoDB. So it is lowered as the pair "is true" and "is false": `truth(p, True)` is a plain
-boolean that says whether p is true, `truth(p, False)` whether it is false; where both are false, p is unknown.
+A predicate has three values in SQL and two in MongoDB. It is therefore lowered to a pair of plain booleans: `truth(p, True)` says whether
+p is true, `truth(p, False)` whether p is false. If both are false, p is unknown.
 """
 
 from __future__ import annotations
@@ -54,18 +54,20 @@ class Values:
         self.names = names
 
     def value(self, scalar: Scalar) -> Expression:
-        """The expression's value: null or missing where SQL's is NULL."""
+        """Returns the value of an expression. SQL's NULL is null or missing."""
         match scalar:
             case Column():
                 if scalar.number not in self.environment:
-                    raise NotSupportedError(f"column {scalar.name} in a correlated subquery is not supported here")
+                    raise NotSupportedError(
+                        f"the correlated subquery uses column {scalar.name} of the outer query at a place that is not supported"
+                    )
                 return self.environment[scalar.number]
             case Literal():
                 return literal(scalar.value)
             case Call():
                 return LOWERINGS[scalar.name](self.names, scalar.options, *map(self.value, scalar.args))
             case Cast():
-                return cast(self.names, self.value(scalar.arg), scalar.arg.kind, scalar.type, scalar.safe)
+                return cast(self.names, self.value(scalar.arg), scalar.arg.type, scalar.type, scalar.safe)
             case Case():
                 *values, default = different([self.value(each) for each in (*(value for _, value in scalar.branches), scalar.default)])
                 conditions = [self.truth(condition, True) for condition, _ in scalar.branches]
@@ -82,7 +84,7 @@ class Values:
         return either(true, True, either(self.truth(predicate, False), False, None))
 
     def truth(self, scalar: Scalar, wanted: bool) -> Expression:
-        """Whether the predicate is true (or false, by `wanted`): never null."""
+        """Returns whether the predicate is true (or false, as `wanted`). The result is never null."""
         match scalar:
             case And() if wanted:
                 return all_of([self.truth(each, True) for each in scalar.args])
@@ -118,7 +120,7 @@ class Values:
         left, right = self.value(scalar.left), self.value(scalar.right)
 
         def compared(one: Expression, other: Expression) -> Expression:
-            """BSON orders null below all values, so only a side that null would satisfy needs a test."""
+            """Adds a null test only to a side for which null would satisfy the comparison, because BSON orders null below all values."""
             test = {_OPERATORS[operator]: [one, other]}
             sides = {"=": [one], "<>": [one, other], "<": [one], "<=": [one], ">": [other], ">=": [other]}[operator]
             if operator == "=" and is_literal(one):
@@ -151,7 +153,7 @@ class Values:
 
 
 def different(branches: list[Expression]) -> list[Expression]:
-    """The branches of a conditional, no two of them the same field: MongoDB 6.0.5 fails on those (code 4822806, "duplicate field")."""
+    """Makes the branches of a conditional distinct: MongoDB 6.0.5 fails on duplicate fields (code 4822806, "duplicate field")."""
     seen: list[Expression] = []
     for each in branches:
         seen.append({"$ifNull": [each, None]} if isinstance(each, str) and each in seen else each)

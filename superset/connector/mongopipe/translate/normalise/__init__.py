@@ -1,4 +1,4 @@
-"""Rewrites of the syntax tree that say the same in fewer words: a tuple of functions, a file per rule."""
+"""Equivalent rewrites of the syntax tree into fewer constructs: a tuple of functions, one file for each rule."""
 
 from sqlglot import exp
 
@@ -9,11 +9,11 @@ from mongopipe.translate.normalise.date_parts import date_parts
 from mongopipe.translate.normalise.named_windows import named_windows
 
 RULES = (named_windows, between, conditionals, date_parts, alternatives)
-"""In the order they run. Each may change the tree that it is given, and returns the tree."""
+"""The rules in the order of application. Each rule may change the given tree, and returns the tree."""
 
 
 def normalise(query: exp.Query) -> exp.Query:
-    """The query with all rules applied."""
+    """Applies all rules to the query."""
     for rule in RULES:
         query = rule(query)
     return query

@@ -1,4 +1,4 @@
-"""Several values that a column may have are a list: MongoDB looks a value up in it, however long it is."""
+"""Equality tests of one column, joined by OR, become a list: MongoDB searches a list of any length with one lookup."""
 
 from functools import reduce
 
@@ -8,10 +8,10 @@ _CONSTANTS = (exp.Literal, exp.Boolean)
 
 
 def alternatives(query: exp.Query) -> exp.Query:
-    """`x = 1 OR y OR x = 2` becomes `x IN (1, 2) OR y`."""
+    """Rewrites `x = 1 OR y OR x = 2` to `x IN (1, 2) OR y`."""
     for node in list(query.find_all(exp.Or)):
         if isinstance(node.parent, exp.Or):
-            continue  # a part of a longer one
+            continue  # part of a longer OR
         values: dict[exp.Expression, list[exp.Expression]] = {}
         kept: list[exp.Expression] = []
         for each in list(node.flatten()):

@@ -1,4 +1,4 @@
-"""All conditional expressions are a searched CASE or a COALESCE."""
+"""All conditional expressions become a searched CASE or a COALESCE."""
 
 from sqlglot import exp
 
@@ -6,8 +6,8 @@ from mongopipe.errors import NotSupportedError
 
 
 def conditionals(query: exp.Query) -> exp.Query:
-    """`IF(c, a, b)` and `CASE x WHEN v THEN a END` become `CASE WHEN c THEN a ELSE b END`, NVL2 likewise."""
-    for node in reversed(list(query.find_all(exp.Case))):  # inner ones first, as the subject is copied
+    """Rewrites `IF(c, a, b)`, `CASE x WHEN v THEN a END` and NVL2 to `CASE WHEN c THEN a ELSE b END`."""
+    for node in reversed(list(query.find_all(exp.Case))):  # inner nodes first, because the subject is copied
         subject = node.this
         if subject is not None:
             for branch in node.args["ifs"]:
@@ -21,5 +21,5 @@ def conditionals(query: exp.Query) -> exp.Query:
         condition = exp.Not(this=exp.Is(this=choice.this, expression=exp.Null()))
         choice.replace(exp.Case(ifs=[exp.If(this=condition, true=choice.args["true"])], default=choice.args.get("false")))
     if query.find(exp.DecodeCase):
-        raise NotSupportedError("DECODE is not supported")
+        raise NotSupportedError("DECODE is not supported: use CASE")
     return query

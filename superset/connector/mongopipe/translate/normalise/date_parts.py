@@ -1,4 +1,4 @@
-"""Functions that take a part of a date are EXTRACT."""
+"""Functions that return a part of a date become EXTRACT."""
 
 from sqlglot import exp
 
@@ -20,7 +20,7 @@ _NAMES = {"EPOCH": "EPOCH", "HOUR": "HOUR", "MINUTE": "MINUTE", "SECOND": "SECON
 
 
 def date_parts(query: exp.Query) -> exp.Query:
-    """`YEAR(x)` and `DATE_PART('year', x)` become `EXTRACT(YEAR FROM x)`."""
+    """Rewrites `YEAR(x)` and `DATE_PART('year', x)` to `EXTRACT(YEAR FROM x)`."""
     for node in list(query.find_all(*_CLASSES)):
         inner = node.this.this if isinstance(node.this, exp.TsOrDsToDate) else node.this
         node.replace(exp.Extract(this=exp.var(_CLASSES[type(node)]), expression=inner))

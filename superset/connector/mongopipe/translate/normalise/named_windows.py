@@ -1,4 +1,4 @@
-"""Every OVER has its window written out."""
+"""Named windows are inlined into OVER."""
 
 from sqlglot import exp
 
@@ -6,7 +6,7 @@ from mongopipe.errors import ProgrammingError
 
 
 def named_windows(query: exp.Query) -> exp.Query:
-    """`f() OVER w ... WINDOW w AS (...)` becomes `f() OVER (...)`. Raises ProgrammingError for an unknown window."""
+    """Rewrites `f() OVER w ... WINDOW w AS (...)` to `f() OVER (...)`. Raises ProgrammingError for an unknown window."""
     for select in list(query.find_all(exp.Select)):
         named = {each.this.name: each for each in select.args.get("windows") or ()}
         for node in select.find_all(exp.Window):
@@ -16,7 +16,7 @@ def named_windows(query: exp.Query) -> exp.Query:
             if node.find_ancestor(exp.Select) is not select:
                 continue
             if name.name not in named:
-                raise ProgrammingError(f"no such window: {name.name}")
+                raise ProgrammingError(f"no such window: {name.name}; define it in WINDOW")
             for key in ("partition_by", "order", "spec"):
                 value = named[name.name].args.get(key)
                 if value and not node.args.get(key):

@@ -1,11 +1,10 @@
-"""Rewrites of plans that keep their meaning: tuples of functions, a file per rule.
+"""Equivalent rewrites of plans: tuples of functions, one file for each rule.
 
-`LOWERINGS` (of which the first only saves the others work) leave what the emitter can say: no DISTINCT inside aggregates, no
-percentiles, no ranks or frames of peers.
-`RULES` make the plan cheaper; without them every answer is the same.
+`LOWERINGS` reduce the plan to operators that the emitter supports: no DISTINCT inside aggregates, no percentiles, no ranks, no frames of
+peers. The first of them only saves work for the others. `RULES` are optimisations; correctness does not depend on them.
 """
 
-from mongopipe.translate.optimise.distinct_measures import distinct_measures
+from mongopipe.translate.optimise.distinct_aggregates import distinct_aggregates
 from mongopipe.translate.optimise.drop_orders import drop_orders
 from mongopipe.translate.optimise.join_behind_group import join_behind_group
 from mongopipe.translate.optimise.peers import peers
@@ -15,12 +14,12 @@ from mongopipe.translate.optimise.push_limits import push_limits
 from mongopipe.translate.optimise.unique_groups import unique_groups
 from mongopipe.translate.plans import Plan
 
-LOWERINGS = (unique_groups, percentiles, distinct_measures, peers)
+LOWERINGS = (unique_groups, percentiles, distinct_aggregates, peers)
 RULES = (push_filters, join_behind_group, drop_orders, push_limits)
 
 
 def optimise(plan: Plan) -> Plan:
-    """The plan with all rules applied."""
+    """Applies all rules to the plan."""
     for rule in (*LOWERINGS, *RULES):
         plan = rule(plan)
     return plan

@@ -1,19 +1,17 @@
-"""A join of large rows with small ones moves behind the group: groups are few, and each row's $lookup costs."""
+"""Moves a join of many rows with few rows behind the group: a $lookup runs for each row, and there are fewer groups than rows."""
 
 from __future__ import annotations
 
-from mongopipe.translate.optimise.distinct_measures import merge
-from mongopipe.translate.plans import Aggregate, Fresh, Join, Measure, Plan, Project, rewritten
+from mongopipe.translate.optimise.partial_aggregates import DECOMPOSABLE, split
+from mongopipe.translate.plans import Aggregate, AggregateCall, Fresh, Join, Plan, Project, rewritten
 from mongopipe.translate.scalars import Column, Scalar, columns
-
-_MERGEABLE = ("count", "sum", "avg", "min", "max")
 
 
 def join_behind_group(plan: Plan) -> Plan:
-    """`group(join(left, right))` becomes `group(join(group(left), right))` if all measures are about left columns.
+    """Rewrites `group(join(left, right))` to `group(join(group(left), right))` if all aggregates use left columns only.
 
-    The left side is grouped by what the join and the keys use of it. A left row that has several partners counts once for each of
-    them either way, as its group has the same partners.
+    The new group's keys are the left columns in the join condition and in the outer keys. A left row with several matches counts once for
+    each match in both forms, because its group has the same matches.
     """
     fresh = Fresh(plan)
 
@@ -25,16 +23,16 @@ def join_behind_group(plan: Plan) -> Plan:
 
 def _moved(plan: Aggregate, join: Join, fresh: Fresh) -> Plan:
     left = set(join.left.columns)
-    measured = {column for _, measure in plan.measures for scalar in measure.scalars for column in columns(scalar)}
+    aggregated = {column for _, call in plan.calls for scalar in call.scalars for column in columns(scalar)}
     used = [column for column in columns(join.condition, *(key for _, key in plan.keys)) if column in left]
-    if not measured <= left or not used or isinstance(join.left, Aggregate):
+    if not aggregated <= left or not used or isinstance(join.left, Aggregate):
         return plan
-    if any(measure.function not in _MERGEABLE or measure.distinct for _, measure in plan.measures):
+    if any(call.function not in DECOMPOSABLE or call.distinct for _, call in plan.calls):
         return plan
-    renamed = tuple((fresh.column(column.kind, column.name), column) for column in dict.fromkeys(used))
-    partial: list[tuple[Column, Measure]] = []
-    merged: list[tuple[Column, Measure]] = []
-    values: dict[Column, Scalar] = {column: merge(measure, column, partial, merged, fresh) for column, measure in plan.measures}
+    renamed = tuple((fresh.column(column.type, column.name), column) for column in dict.fromkeys(used))
+    partial: list[tuple[Column, AggregateCall]] = []
+    merged: list[tuple[Column, AggregateCall]] = []
+    values: dict[Column, Scalar] = {column: split(call, column, partial, merged, fresh) for column, call in plan.calls}
     grouped = Aggregate(join.left, renamed, tuple(partial))
     items = (*((old, new) for new, old in renamed), *((part, part) for part, _ in partial))
     outer = Aggregate(Join(Project(grouped, items), join.right, join.condition, join.outer), plan.keys, tuple(merged), plan.total)

@@ -1,4 +1,4 @@
-"""Filters go as near to the documents as their meaning allows, where indexes can serve them."""
+"""Moves filters towards the documents, where MongoDB can use indexes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from mongopipe.translate.scalars import TRUE, Column, Scalar, columns, conjuncti
 
 
 def push_filters(plan: Plan) -> Plan:
-    """Each part of a filter moves below projections, sorts, groups (if it is about keys), windows (about partitions), unions and joins."""
+    """Moves each part of a filter below projections, sorts, groups (by their keys), windows (by their partitions), unions and joins."""
     return rewritten(plan, lambda each: _pushed(each.input, list(conjuncts(each.predicate))) if isinstance(each, Filter) else each)
 
 
 def _pushed(plan: Plan, parts: list[Scalar]) -> Plan:
-    """`plan` filtered by the parts."""
+    """Returns the plan with the parts as filters."""
     parts = [part for part in parts if part != TRUE]
     if not parts:
         return plan
@@ -49,7 +49,7 @@ def _above(plan: Plan, parts: list[Scalar]) -> Plan:
 
 
 def _divided(parts: list[Scalar], known: set[int]) -> tuple[list[Scalar], list[Scalar]]:
-    """The parts that use known columns only (and some), and the others."""
+    """Divides the parts into those that use at least one column and only known columns, and the others."""
     below: list[Scalar] = []
     above: list[Scalar] = []
     for part in parts:
@@ -64,7 +64,7 @@ def _into_branch(plan: Union, branch: Plan, parts: list[Scalar]) -> Plan:
 
 
 def _into_join(plan: Join, parts: list[Scalar]) -> Plan:
-    """Parts about one side move into it; into the right side of an outer join nothing moves."""
+    """Moves parts that use only one side into that side, but nothing into the right side of an outer join."""
     left, rest = _divided(parts, {column.number for column in plan.left.columns})
     if plan.outer:
         return _above(replace(plan, left=_pushed(plan.left, left)), rest)

@@ -1,4 +1,4 @@
-"""Limits go below what keeps the number and order of rows."""
+"""Moves limits below operators that preserve the number and order of rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mongopipe.translate.scalars import columns
 
 
 def push_limits(plan: Plan) -> Plan:
-    """Below projections and subqueries' outcomes, and (as an upper bound) into the branches of UNION ALL."""
+    """Moves limits below projections and subqueries and, as an upper bound, into the branches of UNION ALL."""
     return rewritten(plan, lambda each: _pushed(each) if isinstance(each, Limit) else each)
 
 

@@ -1,29 +1,29 @@
-"""A group by _id, which is unique, is each row by itself: no $group is needed, whose groups would not fit in memory."""
+"""A group by _id becomes a projection, because each group is one row. A $group of all rows could exceed memory."""
 
 from __future__ import annotations
 
-from mongopipe.kinds import Kind
-from mongopipe.translate.optimise.percentiles import counted_argument
-from mongopipe.translate.plans import Aggregate, Filter, Limit, Measure, Plan, Project, Scan, Sort, Window, rewritten
+from mongopipe.sql_types import SqlType
+from mongopipe.translate.optimise.partial_aggregates import filtered_argument
+from mongopipe.translate.plans import Aggregate, AggregateCall, Filter, Limit, Plan, Project, Scan, Sort, Window, rewritten
 from mongopipe.translate.scalars import TRUE, Case, Column, IsNull, Literal, Scalar, integer
 
-_NULL = Literal(None, Kind.NULL)
+_NULL = Literal(None, SqlType.NULL)
 
 
 def unique_groups(plan: Plan) -> Plan:
-    """`GROUP BY _id, ...` over a collection's own rows becomes a projection: of one row, the sum is the value, the count 0 or 1."""
+    """Rewrites `GROUP BY _id, ...` over a collection to a projection. For one row, a sum is the value and a count is 0 or 1."""
     return rewritten(plan, lambda each: _ungrouped(each) if isinstance(each, Aggregate) else each)
 
 
 def _ungrouped(plan: Aggregate) -> Plan:
     if not any(_is_identity(key, plan.input) for _, key in plan.keys):
         return plan
-    measures = tuple((column, _alone(measure, column)) for column, measure in plan.measures)
-    return Project(plan.input, (*plan.keys, *measures))
+    aggregates = tuple((column, _alone(call, column)) for column, call in plan.calls)
+    return Project(plan.input, (*plan.keys, *aggregates))
 
 
 def _is_identity(scalar: Scalar, plan: Plan) -> bool:
-    """Whether the expression is the _id of the collection whose documents, each at most once, are the plan's rows."""
+    """Returns whether the expression is the _id of a collection whose documents occur at most once in the plan's rows."""
     if not isinstance(scalar, Column):
         return False
     match plan:
@@ -36,15 +36,15 @@ def _is_identity(scalar: Scalar, plan: Plan) -> bool:
     return False
 
 
-def _alone(measure: Measure, column: Column) -> Scalar:
-    """The measure of a single row."""
-    if measure.arg is None:
-        return Case(((TRUE if measure.where is None else measure.where, integer(1)),), integer(0), Kind.INTEGER)
-    value = counted_argument(measure)
-    if measure.function == "count":
-        return Case(((IsNull(value), integer(0)),), integer(1), Kind.INTEGER)
-    if measure.function in ("stddev_samp", "var_samp"):
-        return Literal(None, column.kind)
-    if measure.function in ("stddev_pop", "var_pop"):
-        return Case(((IsNull(value), _NULL),), Literal(0.0, Kind.DOUBLE), Kind.DOUBLE)
+def _alone(call: AggregateCall, column: Column) -> Scalar:
+    """Returns the aggregate's value for a group of one row."""
+    if call.arg is None:
+        return Case(((TRUE if call.where is None else call.where, integer(1)),), integer(0), SqlType.INTEGER)
+    value = filtered_argument(call)
+    if call.function == "count":
+        return Case(((IsNull(value), integer(0)),), integer(1), SqlType.INTEGER)
+    if call.function in ("stddev_samp", "var_samp"):
+        return Literal(None, column.type)
+    if call.function in ("stddev_pop", "var_pop"):
+        return Case(((IsNull(value), _NULL),), Literal(0.0, SqlType.DOUBLE), SqlType.DOUBLE)
     return value
