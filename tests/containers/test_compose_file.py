@@ -163,6 +163,19 @@ def test_they_run_programs_and_checks_that_there_are() -> None:
         assert all(find_spec(module) for module in modules), modules
 
 
+def test_what_ends_is_waited_for() -> None:
+    """`docker compose up --wait` takes the end of a container for a failure, unless another one depends on it."""
+    ending = {name for name, service in SERVICES.items() if service.ends}
+    waited = {
+        name
+        for service in SERVICES.values()
+        for name, how in service.definition.get("depends_on", {}).items()
+        if how["condition"] == "service_completed_successfully"
+    }
+    profiles = {name for name in ending if SERVICES[name].definition.get("profiles")}
+    assert ending - profiles == waited
+
+
 def test_named_volumes_are_all_that_is_kept() -> None:
     volumes = yaml.safe_load(compose.FILE.read_text())["volumes"]
     used = [volume for service in SERVICES.values() for volume in service.volumes]

@@ -60,7 +60,7 @@ def test_the_build_gets_what_runs_and_nothing_else() -> None:
     folders = {name.split("/")[0] for name in names}
     assert folders == {
         *("dags", "ingest", "plugins", "spark", "src", "superset"),
-        *("pyproject.toml", "requirements.lock", "requirements-setup.lock", "setup.sh"),
+        *("LICENSE", "README.md", "pyproject.toml", "requirements.lock", "requirements-setup.lock", "setup.sh"),
     }
     assert not [name for name in names if re.search(r"(^|/)(tests|bench|compliance)/", name)]
     assert not kept(".env")
