@@ -12,7 +12,7 @@ from support.wording import Wording
 
 from tidemark.ingest import jobs
 from tidemark.ingest.files import FileKind
-from tidemark.ingest.preview_text import in_words
+from tidemark.rendering.previews import render_preview
 from tidemark.serving import withdrawals
 from tidemark.settings import Settings
 
@@ -65,7 +65,7 @@ def test_without_thresholds_no_row_is_read(place: Place, tmp_path: Path) -> None
 def test_in_words(place: Place, files: list[jobs.File], wording: Wording) -> None:
     """What stands in a file is shown as it is, and neither ends a cell nor is read as Markdown."""
     ahead = jobs.look_ahead(place.database, files, {"dry_run": True}, FREE)
-    assert ahead.words == in_words(ahead.preview or {}, [])
+    assert ahead.words == render_preview(ahead.preview or {}, [])
     assert r"n/a \| \*dear\*" in ahead.words
     path = in_markdown(files[0].path)
     wording.check(ahead.words, path=path)

@@ -25,7 +25,7 @@ from tidemark.ingest import replay
 from tidemark.ingest.files import FileKind
 from tidemark.ingest.produce import RECOMMENDED, NotAcknowledged, UnsafeProducer
 from tidemark.ingest.quarantine_jobs import APPROVE, DISCARD, SEND, Sent
-from tidemark.ingest.replay_text import in_words
+from tidemark.rendering.replays import render_replay
 from tidemark.serving.database import Document
 from tidemark.serving.lease import Busy, lease
 from tidemark.serving.publications import OtherRules
@@ -92,8 +92,8 @@ def test_a_preview_changes_nothing_and_says_what_would_happen(filled: Place, wor
     }
     assert left["stars"]["examples"][0]["where"].startswith("bad.csv byte ")
     assert (left["malformed"]["records"], len(left["malformed"]["examples"])) == (3, 3)
-    assert ahead.words == in_words(found, {"price": "0"})
-    wording.check(in_words(in_one_order(found), {"price": "0"}))
+    assert ahead.words == render_replay(found, {"price": "0"})
+    wording.check(render_replay(in_one_order(found), {"price": "0"}))
     step = partial(jobs.look_ahead, filled.database)
     assert step({"reason": "price"}, SEND).step is None, "nothing would be sent"
     assert step({"patch": {"price": "0"}, "hold": False}, SEND).step == SEND

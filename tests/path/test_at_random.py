@@ -16,6 +16,7 @@ from support.hands import Stream, serve, stream_of
 from support.load import updates
 from support.places import Place
 
+from tidemark.rendering.verifications import render_verification
 from tidemark.serving import ledger, publications, verifications
 from tidemark.serving.ledger import Fenced
 from tidemark.serving.publications import NoPublication, StartAgain
@@ -84,7 +85,7 @@ class Chaos:
         yield
         # Nothing is altered behind anybody's back here: there is no drift.
         if (drift := self.work.verify(number)["drift"]) and ledger.read(self.place.database).rebuilding is None:
-            raise AssertionError(verifications.lines(verifications.read(self.place.database, number)), drift)
+            raise AssertionError(render_verification(verifications.read(self.place.database, number)), drift)
         yield
         self.work.publish(number, 3)
 

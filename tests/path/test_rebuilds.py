@@ -20,7 +20,6 @@ from tidemark.serving import ledger, publications
 from tidemark.serving.ledger import Fenced
 from tidemark.serving.publications import NoPublication, OtherRules
 from tidemark.settings import settings
-from tidemark.spark import batch
 from tidemark.spark.batch import Batch
 from tidemark.spark.log import MissingOffsets
 from tidemark.spark.recompute import Mode
@@ -87,7 +86,7 @@ def test_rollback_and_back_again(place: Place, spark: SparkSession, work: Batch,
         assert named(night(work)) == {}
         marks.append(ledger.read(place.database).offsets)
     for number in (0, 1):
-        said = batch.rollback_in_words(place.database, publications.read(place.database, number))
+        said = work.rebuild_effect(number)
         now = ledger.read(place.database).offsets
         wording.check(said, f"to {number}", now=now, mark=marks[number])
         work.rebuild(number)

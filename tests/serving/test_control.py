@@ -21,7 +21,7 @@ def test_a_pause_is_of_whoever_came_first(database: Database[Document], wording:
     now = control.read(database)
     assert now.pause is not None
     assert (now.pause.by, now.pause.reason, now.pause.drain) == ("ann", "Kafka moves", True)
-    wording.check(control.in_words(now), "paused", since=f"{now.pause.since:%Y-%m-%d %H:%M:%S}")
+    wording.check(control.describe(now), "paused", since=f"{now.pause.since:%Y-%m-%d %H:%M:%S}")
     control.tell(database, "pause", "", "bob", drain=False)
     assert control.read(database) == now
     with pytest.raises(NotDone) as waited:

@@ -7,6 +7,7 @@ from support.environment import setting
 from support.wording import Wording
 
 from tidemark.catalog.cube import Cell, Contribution
+from tidemark.rendering.verifications import render_decision
 from tidemark.serving import plausibility, verifications
 from tidemark.serving.database import Document
 from tidemark.serving.verifications import Drifted
@@ -83,7 +84,7 @@ def test_each_threshold_holds_by_itself(name: str, limit: str, wording: Wording)
         wording.check(said)
         assert verifications.asks(verification, "correct")
         assert not verifications.asks(verification, "correct", hold=False)
-        assert said in verifications.in_markdown(verification)
+        assert said in render_decision(verification, [said])
         with pytest.raises(Drifted):
             verifications.asks({**verification, "drift": 1}, "fail")
     with setting(**{f"implausible_{name}_shift": "2"}):
@@ -92,4 +93,5 @@ def test_each_threshold_holds_by_itself(name: str, limit: str, wording: Wording)
 
 def test_what_a_person_is_shown_who_decides(wording: Wording) -> None:
     with setting(implausible_products_shift="0.49"):
-        wording.check(verifications.in_markdown(of_half()))
+        exceeded = plausibility.beyond(of_half()["compared"], settings())
+        wording.check(render_decision(of_half(), exceeded))

@@ -17,6 +17,7 @@ from support.wording import Wording
 from tidemark.catalog.cube import MEASURES, Cell
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.versions import CategoryVersion
+from tidemark.rendering.verifications import render_verification
 from tidemark.serving import cells, lease, ledger, plausibility, publications, rebuilds, verifications
 from tidemark.serving.database import Document
 from tidemark.serving.ledger import Category, Fenced, MicroBatch, Tag
@@ -249,7 +250,7 @@ def test_verifications(database: Database[Document], wording: Wording) -> None:
     found = dict.fromkeys(DifferenceKind, Differences(0, []))
     former = publications.read(database, 0)
     clean = verifications.store(database, draft, former, found, 3, ALIKE)
-    wording.check("\n".join(verifications.lines(clean)), "no drift")
+    wording.check("\n".join(render_verification(clean)), "no drift")
     assert [verifications.asks(clean, on_drift) for on_drift in ("correct", "ask", "fail")] == [False] * 3
     kept = verifications.store(database, draft, former, {**found, DifferenceKind.CELL: cells, DifferenceKind.PRODUCT: many}, 3, ALIKE)
     assert kept == verifications.read(database, draft.number)
@@ -258,13 +259,13 @@ def test_verifications(database: Database[Document], wording: Wording) -> None:
         [{"what": what, "how": how}],
         {"what": "B000000009", "how": "$title: missing"},
     )
-    wording.check("\n".join(verifications.lines(kept)), "drift")
+    wording.check("\n".join(render_verification(kept)), "drift")
     assert [verifications.asks(kept, on_drift) for on_drift in ("correct", "ask")] == [False, True]
     wording.check(refused(lambda: verifications.asks(kept, "fail"), Drifted), "refused")
     assert not verifications.is_expected(kept)
     changed = verifications.store(database, draft, replace(former, rules="former rules"), {**found, DifferenceKind.CELL: cells}, 3, ALIKE)
     assert verifications.is_expected(changed)
-    wording.check("\n".join(verifications.lines(changed)), "by other rules")
+    wording.check("\n".join(render_verification(changed)), "by other rules")
 
 
 def test_a_night_ends_once(database: Database[Document]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from pymongo.database import Database
 from support.wording import Wording
 
+from tidemark.rendering.sizes import render_sizes
 from tidemark.serving import schema, sizes
 from tidemark.serving.database import Document
 from tidemark.serving.sizes import Size
@@ -23,8 +24,8 @@ def test_growth_is_told_from_what_was_measured_before(database: Database[Documen
     sizes.keep(database, NEXT, {"lake: events": Size(3_500_000, 5), "folder new": Size(0, 0), "folder kafka": Size(1_000_000, 9)})
     for bytes_there in (7_000_000, 1_000_000):  # a task that is cleared measures again
         sizes.keep(database, SUNDAY, {"lake: events": Size(bytes_there, 2), "folder kafka": Size(2_500_000, 9)})
-    wording.check("\n".join(sizes.in_words(database, SUNDAY)), "on the first Sunday")
-    wording.check("\n".join(sizes.in_words(database, NEXT)), "on the next")
+    wording.check("\n".join(render_sizes(sizes.measured(database, SUNDAY))), "on the first Sunday")
+    wording.check("\n".join(render_sizes(sizes.measured(database, NEXT))), "on the next")
 
 
 def test_what_is_measured(database: Database[Document], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from support.stacks import Given, Stack, until
 
 from tidemark.local import stack as supervised
 from tidemark.local.runs import Airflow
+from tidemark.rendering.control import render_pause
 from tidemark.serving import control, publications
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.settings.airflow_names import Connection, Dag
@@ -49,7 +50,7 @@ def test_the_stream_is_paused_and_goes_on(stack: Stack, page: Page) -> None:
     def paused() -> bool:
         """Supervisor has started it again, to wait."""
         found = json.loads(stack.local("status", "--json", status=None))["speed"]
-        return bool(found["healthy"]) and found["detail"] == control.pause_in_words(pause.by, pause.since, pause.reason)
+        return bool(found["healthy"]) and found["detail"] == render_pause(pause.by, pause.since, pause.reason)
 
     until(paused, "the pause is shown")
     assert "the stream is paused by" in stack.local("run", status=1)

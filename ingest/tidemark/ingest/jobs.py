@@ -23,9 +23,9 @@ from tidemark.ingest.layouts import AS_THEY_ARE, Columns, columns_of
 from tidemark.ingest.plan import Planned
 from tidemark.ingest.plan import plan as plan_file
 from tidemark.ingest.preview import Told, beyond, preview
-from tidemark.ingest.preview_text import in_words
 from tidemark.ingest.produce import UnsafeProducer, produce_chunk, require_safe
 from tidemark.ingest.records import Origin
+from tidemark.rendering.previews import render_preview
 from tidemark.serving import ingestions, ledger, withdrawals
 from tidemark.serving.database import Document
 from tidemark.settings import Settings, settings
@@ -130,7 +130,7 @@ def look_ahead(database: Database[Document], files: Sequence[File], parameters: 
         ]
         found = preview(database, told, named)
     passed = beyond(found["shifts"], of)
-    words = in_words(found, passed)
+    words = render_preview(found, passed)
     log.info("preview:\n%s", words)
     if trial:
         return Ahead(None, found, words)

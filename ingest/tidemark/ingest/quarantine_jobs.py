@@ -26,7 +26,7 @@ from tidemark.catalog.words import counted
 from tidemark.ingest.jobs import Ahead
 from tidemark.ingest.patches import Left, Mended, Patch, mend, patch_of
 from tidemark.ingest.produce import UnsafeProducer, produce, require_safe
-from tidemark.ingest.replay_text import in_words
+from tidemark.rendering.replays import render_replay
 from tidemark.serving import ledger, offsets, quarantine, withdrawals
 from tidemark.serving.database import Document
 from tidemark.serving.lease import lease, this_process
@@ -71,7 +71,7 @@ def look_ahead(database: Database[Document], parameters: Mapping[str, Any], step
         _why(parameters)
     meant, patch = selection_of(parameters), patch_of(parameters.get("patch"))
     found = preview(database, meant, patch, rules or withdrawals.in_force(database))
-    words = in_words(found, patch)
+    words = render_replay(found, patch)
     log.info("preview:\n%s", words)
     if parameters.get("dry_run") or not (found["valid"] if step == SEND else found["records"]):
         return Ahead(None, found, words)

@@ -23,11 +23,13 @@ from pyspark.sql import SparkSession
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.rules import Rules
 from tidemark.catalog.words import counted
+from tidemark.rendering.publications import render_publication, render_rebuild
+from tidemark.rendering.verifications import render_decision, render_verification
 from tidemark.serving import history as days
-from tidemark.serving import ledger, notes, publications, verifications, withdrawals
+from tidemark.serving import ledger, notes, plausibility, publications, verifications, withdrawals
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.lease import BATCH, BATCH_SECONDS, lease, this_process
-from tidemark.serving.publications import NoPublication, OtherRules, Publication, StartAgain
+from tidemark.serving.publications import NoPublication, OtherRules, StartAgain
 from tidemark.serving.sizes import Size
 from tidemark.serving.verifications import Drifted, Held, NotVerified
 from tidemark.settings import settings
@@ -95,7 +97,8 @@ class Batch:
     def verify(self, number: int) -> dict[str, Any]:
         """The verification's result: `drift` and its `text`, and the `form` for a person who must decide."""
         found = verify.verify(self.spark, self.lake, self.database, number)
-        form, said = verifications.in_markdown(found), verifications.lines(found)
+        exceeded = plausibility.beyond(found["compared"], settings())
+        form, said = render_decision(found, exceeded), render_verification(found)
         log.info("publication %d compared with the served one:\n%s", number, form)
         log.info("%s", said[-1])
         return {"number": number, "drift": found["drift"], "text": "\n".join(said), "form": form}
@@ -146,7 +149,7 @@ class Batch:
         return {str(what): number for what, number in done.items()}
 
     def rebuild(self, number: int) -> None:
-        log.info("%s", rollback_in_words(self.database, publications.read(self.database, number)))
+        log.info("%s", self.rebuild_effect(number))
         rebuild.rebuild(self.spark, self.lake, self.database, number, self.rules)
 
     def impact(self, ingestion: str, take_back: bool) -> str:
@@ -165,32 +168,18 @@ class Batch:
         """The sizes of the raw history and the states."""
         return upkeep.maintain(self.lake, self.database, keep)
 
+    def rebuild_effect(self, number: int) -> str:
+        """The effect of rebuilding a publication, as text."""
+        now, publication = ledger.read(self.database).offsets, publications.read(self.database, number)
+        return render_rebuild(publication, publications.served(self.database), now, publication.mark.behind(now))
+
     def publications(self) -> str:
         """The publications, one per line, the newest first."""
         served = publications.served(self.database)
         now = ledger.read(self.database).offsets
-        text = "\n".join(in_words(one, served, one.mark.behind(now)) for one in publications.listing(self.database))
+        text = "\n".join(render_publication(one, served, one.mark.behind(now)) for one in publications.listing(self.database))
         sys.stdout.write(text + "\n")
         return text
-
-
-def in_words(publication: Publication, served: int, back: int) -> str:
-    """A publication as a line. `back` is the number of offsets that a rebuild would set the stream back."""
-    state = "served" if publication.number == served else "" if publication.published_at or not publication.number else "draft"
-    when = f"{publication.published_at:%Y-%m-%d %H:%M} UTC" if publication.published_at else "-"
-    rules, mark = publication.rules or "-", publication.mark
-    return f"{publication.number:>6}  {state:<6}  published {when}  {counted(back, 'offset')} back  rules {rules}  at {mark}"
-
-
-def rollback_in_words(database: Database[Document], publication: Publication) -> str:
-    """The effect of rebuilding a publication, as text."""
-    now = ledger.read(database)
-    again = publication.mark.behind(now.offsets)
-    return (
-        f"publication {publications.served(database)} is served, with the stream at {now.offsets}. The rebuild serves publication "
-        f"{publication.number} at {publication.mark}: the stream stops, goes back {counted(again, 'offset')} and serves them again. "
-        "Until then the reports are older; nothing is lost"
-    )
 
 
 def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:

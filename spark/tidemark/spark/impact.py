@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from tidemark.catalog.cube import MEASURES
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.rules import Rules
+from tidemark.rendering.figures import render_changes
 from tidemark.serving import cells, plausibility
 from tidemark.serving.cells import Cells
 from tidemark.serving.database import Document
@@ -35,7 +36,7 @@ def render_impact(lake: Lake, database: Database[Document], rules: Rules) -> str
     with snapshot(database) as now:
         names = {one["_id"]: one["category_name"] for one in now.rows("category")}
         served = cells.read(now)
-    return "\n".join([plausibility.in_words(plausibility.compare(served, then), passed=()), "", *_categories(served, then, names)])
+    return "\n".join([render_changes(plausibility.compare(served, then), exceeded=()), "", *_categories(served, then, names)])
 
 
 def _categories(served: Cells, then: Cells, names: Mapping[int, str]) -> Iterable[str]:

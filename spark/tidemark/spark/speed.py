@@ -198,7 +198,7 @@ def _wait_while_paused(database: Database[Document], told_to_stop: threading.Eve
     while (wanted := control.read(database)).pause is not None and not told_to_stop.wait(HEARTBEAT_SECONDS):
         if not said:
             said = True
-            log.info("%s; resume with `make resume` or DAG %s", control.in_words(wanted), Dag.STREAM.id)
+            log.info("%s; resume with `make resume` or DAG %s", control.describe(wanted), Dag.STREAM.id)
             control.mark_stopped(database)
     return wanted
 

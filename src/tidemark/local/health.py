@@ -18,7 +18,7 @@ from pymongo.errors import PyMongoError
 
 from tidemark.ingest import topics
 from tidemark.local import loopback
-from tidemark.serving import control
+from tidemark.rendering.control import render_pause
 from tidemark.serving.database import brief, connect, database_of
 from tidemark.serving.operations import LOOKED_AT_LATELY
 from tidemark.serving.status import state
@@ -108,7 +108,7 @@ def speed() -> Health:
     except (PyMongoError, LookupError) as error:
         return Health(False, url, f"unknown: {brief(error)}")
     if (wanted := now["stream"]["control"])["paused"]:
-        return Health(True, url, control.pause_in_words(wanted["by"], datetime.fromisoformat(wanted["since"]), wanted["reason"]))
+        return Health(True, url, render_pause(wanted["by"], datetime.fromisoformat(wanted["since"]), wanted["reason"]))
     if now["stream"]["alive"]:
         return Health(True, url)
     beat = now["freshness"]["seconds_since_heartbeat"]

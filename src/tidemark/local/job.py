@@ -23,6 +23,7 @@ from tidemark.ingest.layouts import Columns
 from tidemark.local import health, prerequisites, reports, stack
 from tidemark.local.programs import known_accounts
 from tidemark.local.runs import ENDED, WAITING, Airflow
+from tidemark.rendering.verifications import render_verification
 from tidemark.serving import control, history, ledger, publications, verifications
 from tidemark.serving.database import connect, database_of
 from tidemark.serving.status import STALE_HEARTBEAT_SECONDS
@@ -162,7 +163,7 @@ def _require_stream() -> None:
     with connect() as client:
         wanted = control.read(database_of(client))
     if wanted.pause is not None:
-        raise CannotRun(f"the stream is {control.in_words(wanted)}. Resume it with make resume")
+        raise CannotRun(f"the stream is {control.describe(wanted)}. Resume it with make resume")
 
 
 def _last_day(observed_at: Sequence[str]) -> date:
@@ -185,7 +186,7 @@ def _batch(console: Console, airflow: Airflow, last: date) -> list[str]:
                 identity = airflow.trigger(conf, dag)
                 console.print(f"  {airflow.page(identity, dag)}", highlight=False)
                 _wait_for_run(console, airflow, identity, dag)
-        return verifications.lines(verifications.read(database, publications.served(database)))
+        return render_verification(verifications.read(database, publications.served(database)))
 
 
 def addresses() -> str:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from tidemark.catalog.observations import Reason
 from tidemark.catalog.words import counted
+from tidemark.rendering.verifications import render_verification
 from tidemark.serving import verifications
 from tidemark.serving.database import Document
 from tidemark.settings import Settings
@@ -197,7 +198,7 @@ def _drift(state: Document, of: Settings) -> str | None:
         return None
     if verifications.is_expected(verification):
         return None
-    return f"Verification of {verifications.lines(verification)[-1]}; dashboard Pipeline lists them"
+    return f"Verification of {render_verification(verification)[-1]}; dashboard Pipeline lists them"
 
 
 def _rejected(watch: Watch, of: Settings) -> str | None:

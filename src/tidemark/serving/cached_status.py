@@ -62,10 +62,10 @@ class CachedStatus:
         except NotPrepared as reason:
             return Look(None, str(reason))
         except PyMongoError as error:
-            return Look(None, in_words(error))
+            return Look(None, explain(error))
 
 
-def in_words(error: PyMongoError) -> str:
+def explain(error: PyMongoError) -> str:
     """An error of MongoDB as text: what happened, and what to do."""
     if error.timeout or isinstance(error, ConnectionFailure):
         hosts = urlsplit(settings().mongodb).netloc.rpartition("@")[2]

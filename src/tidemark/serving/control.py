@@ -20,6 +20,7 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
+from tidemark.rendering.control import render_desired_state
 from tidemark.serving import ledger
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.ledger import NotPrepared
@@ -124,7 +125,7 @@ def await_started(database: Database[Document], above: int, seconds: float) -> N
     def done() -> bool:
         now = read(database)
         if now.pause is not None:
-            raise NotDone(f"{in_words(now)}; the stream starts when it is resumed")
+            raise NotDone(f"{describe(now)}; the stream starts when it is resumed")
         return ledger.read(database).generation > above
 
     _wait(done, seconds, "no stream has started")
@@ -138,12 +139,9 @@ def _wait(done: Callable[[], bool], seconds: float, otherwise: str) -> None:
         time.sleep(LOOK_SECONDS)
 
 
-def in_words(now: Control) -> str:
-    return "desired state: running" if now.pause is None else pause_in_words(now.pause.by, now.pause.since, now.pause.reason)
-
-
-def pause_in_words(by: str, since: datetime, reason: str) -> str:
-    return f"paused by {by} since {since:%Y-%m-%d %H:%M:%S} UTC{f': {reason}' if reason else ''}"
+def describe(now: Control) -> str:
+    """The desired state as text."""
+    return render_desired_state(now.pause and (now.pause.by, now.pause.since, now.pause.reason))
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -162,7 +160,7 @@ def main(words: Sequence[str] | None = None) -> int:
             database = database_of(client)
             if asked["command"] != "show":
                 tell(database, asked["command"], asked["reason"], getpass.getuser(), drain=not asked["at_once"])
-            sys.stdout.write(f"{in_words(read(database))}\n")
+            sys.stdout.write(f"{describe(read(database))}\n")
     except (NotPrepared, PyMongoError) as reason:
         sys.stderr.write(f"{reason}\n")
         return 1

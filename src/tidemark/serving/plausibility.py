@@ -5,11 +5,11 @@ Data that passes validation may still be wrong: half a file, prices in another c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from tidemark.serving.cells import Cells
 from tidemark.serving.database import Document
-from tidemark.serving.figures import exceeded_thresholds, figures, moved, render_comparison, summed
+from tidemark.serving.figures import exceeded_thresholds, figures, moved, summed
 from tidemark.settings import Settings
 
 
@@ -38,13 +38,6 @@ def beyond(compared: Document, of: Settings) -> list[str]:
         "categories": (of.implausible_categories_shift, "change in the number of categories"),
     }
     return exceeded_thresholds(compared["shifts"], limits)
-
-
-def in_words(compared: Document, passed: Sequence[str]) -> str:
-    """A comparison in Markdown. `passed` are the exceeded thresholds, as beyond() returns them."""
-    return "\n\n".join(
-        [*(f"**Threshold exceeded:** {one}" for one in passed), render_comparison(compared["before"], compared["after"], "after")]
-    )
 
 
 def _figures(cells: Cells) -> Document:

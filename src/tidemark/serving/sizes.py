@@ -13,7 +13,7 @@ from bson.int64 import Int64
 from pymongo import ReplaceOne
 from pymongo.database import Database
 
-from tidemark.catalog.words import counted
+from tidemark.rendering.sizes import render_sizes
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.schema import COLLECTIONS
 from tidemark.settings import settings
@@ -60,15 +60,12 @@ def keep(database: Database[Document], at: datetime, sizes: Mapping[str, Size]) 
 def measure(database: Database[Document], at: datetime, more: Mapping[str, Size]) -> list[str]:
     """Measures collections and folders and stores the sizes, together with those given. Returns them as lines of text."""
     keep(database, at, {**of_collections(database), **of_folders(settings().home), **more})
-    return list(in_words(database, at))
+    return list(render_sizes(measured(database, at)))
 
 
-def in_words(database: Database[Document], at: datetime) -> Iterator[str]:
-    """The measurements of a moment as text, the largest first, with the growth since the previous measurement."""
-    for one in database.report_size.find({"at": at}).sort([("bytes", -1), ("part", 1)]):
-        growth = "" if one["grown"] is None else f", {_megabytes(one['grown'], '+')} since {one['before']:%Y-%m-%d}"
-        items = counted(one["items"], "document" if one["part"].startswith(_COLLECTION) else "file")
-        yield f"{one['part']}: {_megabytes(one['bytes'])} in {items}{growth}"
+def measured(database: Database[Document], at: datetime) -> Iterator[Document]:
+    """The measurements of a moment, the largest first."""
+    yield from database.report_size.find({"at": at}).sort([("bytes", -1), ("part", 1)])
 
 
 def _of_folder(folder: Path) -> Size:
@@ -79,10 +76,6 @@ def _of_folder(folder: Path) -> Size:
                 # Not its length: Kafka's index files are sparse.
                 bytes_there, files = bytes_there + path.stat().st_blocks * _BLOCK_BYTES, files + 1
     return Size(bytes_there, files)
-
-
-def _megabytes(count: int, sign: str = "") -> str:
-    return f"{count / 1_000_000:{sign},.1f} MB"
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from pymongo.database import Database
 
 from tidemark.catalog.cube import MEASURES, Cell, label
-from tidemark.catalog.words import counted
+from tidemark.rendering.verifications import render_verification
 from tidemark.serving import plausibility
 from tidemark.serving.cells import Cells
 from tidemark.serving.database import Document
@@ -17,7 +17,6 @@ from tidemark.serving.publications import Publication
 from tidemark.settings import settings
 
 NAMED = 100  # differences of each kind that are stored by name; the others are only counted
-SHOWN = 10  # differences of each kind in a text
 _LONGEST = 500  # characters of a difference
 
 
@@ -112,31 +111,11 @@ def read(database: Database[Document], number: int) -> Document:
     return {"compared": plausibility.compare({}, {}), **found}  # verifications of earlier versions have no comparison
 
 
-def lines(verification: Document) -> list[str]:
-    """A verification as text: the first differences of each kind, then the totals, and why they may be expected."""
-    shown = []
-    for kind, named in verification["named"].items():
-        shown += [f"{kind} {one['what']}: {one['how']}" for one in named[:SHOWN]]
-        if (more := verification["counts"][kind] - SHOWN) > 0:
-            shown.append(f"and {more:,} more of this kind: see collection verification, document {verification['_id']}")
-    total = ", ".join(f"{count:,} {kind}" for kind, count in verification["counts"].items() if count)
-    why = "; the rules have changed since the previous publication" if is_expected(verification) else ""
-    drift = f"{counted(verification['drift'], 'difference')} ({total}){why}" if total else "no drift"
-    shown.append(f"publication {verification['_id']}: {drift}")
-    return shown
-
-
 def is_expected(verification: Document) -> bool:
     """Is the drift expected because the rules have changed since the previous publication? Differences with another cause are found again
     by the next verification.
     """
     return bool(verification.get("rules_changed"))
-
-
-def in_markdown(verification: Document) -> str:
-    """The basis for the decision whether to publish: the figures beside the served ones, and the drift."""
-    compared, drift = verification["compared"], "\n".join(lines(verification))
-    return f"{plausibility.in_words(compared, plausibility.beyond(compared, settings()))}\n\n```\n{drift}\n```"
 
 
 def asks(verification: Document, on_drift: str, hold: bool | None = None) -> bool:
@@ -146,7 +125,7 @@ def asks(verification: Document, on_drift: str, hold: bool | None = None) -> boo
     """
     if on_drift == "fail" and verification["drift"]:
         raise Drifted(
-            f"{lines(verification)[-1]}. The previous publication stays served. To correct the drift, run "
+            f"{render_verification(verification)[-1]}. The previous publication stays served. To correct the drift, run "
             f"`python -m tidemark.spark.batch rebuild {verification['_id']}`, or the nightly batch with on_drift=correct"
         )
     implausible = plausibility.beyond(verification["compared"], settings())

@@ -16,7 +16,7 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from tidemark.catalog.rules import RULES, Rules
-from tidemark.catalog.words import counted
+from tidemark.rendering.ingestions import render_ingestion
 from tidemark.serving import control, ledger
 from tidemark.serving.database import Document, in_transaction
 from tidemark.settings.airflow_names import Dag
@@ -139,14 +139,4 @@ def await_obeyed(database: Database[Document], seconds: float) -> None:
 def listing(database: Database[Document]) -> str:
     """The newest ingestions, one per line."""
     found = database.ingestion.find(sort=[("registered_at", -1)], limit=_LISTED)
-    return "\n".join(_lines(found)) or "none"
-
-
-def _lines(found: Iterable[Document]) -> Iterable[str]:
-    for one in found:
-        withdrawn = one.get("withdrawn")
-        state = f"  withdrawn by {withdrawn['by']}, {withdrawn['at']:%Y-%m-%d %H:%M} UTC: {withdrawn['reason']}" if withdrawn else ""
-        yield (
-            f"{one['_id']}  {one['name']}  {counted(one['rows'], 'row')} as of {one['observed_at']:%Y-%m-%d %H:%M} UTC, "
-            f"registered {one['registered_at']:%Y-%m-%d %H:%M} UTC{state}"
-        )
+    return "\n".join(map(render_ingestion, found)) or "none"

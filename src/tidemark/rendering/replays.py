@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from tidemark.catalog.words import counted
-from tidemark.serving.database import Document
-from tidemark.serving.figures import table
+from tidemark.rendering.markdown import table
 
 
-def in_words(preview: Document, patch: Mapping[str, str]) -> str:
+def render_replay(preview: Mapping[str, Any], patch: Mapping[str, str]) -> str:
     parts = [f"**{counted(preview['records'], 'open record')}, {preview['valid']:,} now valid**"]
     if patch:
         told = table(("invalid field", "new value"), patch.items())
@@ -23,7 +23,7 @@ def in_words(preview: Document, patch: Mapping[str, str]) -> str:
     return "\n\n".join(parts)
 
 
-def _left(one: Document) -> Iterator[tuple[str, ...]]:
+def _left(one: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     """One line per example; the first also names the rule."""
     rule = (one["reason"], f"{one['records']:,}", one["rule"])
     for example in one["examples"]:

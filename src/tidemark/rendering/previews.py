@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from tidemark.catalog.cube import unknown_category
 from tidemark.catalog.words import counted
-from tidemark.serving.database import Document
-from tidemark.serving.figures import render_comparison, render_figure, table
+from tidemark.rendering.figures import render_comparison, render_figure
+from tidemark.rendering.markdown import table
 
 
-def in_words(preview: Document, passed: Sequence[str]) -> str:
+def render_preview(preview: Mapping[str, Any], passed: Sequence[str]) -> str:
     """Markdown. `passed` are descriptions of the thresholds that the preview exceeds."""
     files, products, categories = preview["files"], preview["products"], preview["categories"]
     parts = [
@@ -59,7 +60,7 @@ def in_words(preview: Document, passed: Sequence[str]) -> str:
     return "\n\n".join(parts)
 
 
-def _rejected(one: Document) -> Iterator[tuple[str, ...]]:
+def _rejected(one: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     """One line per example; the first also names the reason."""
     reason = (one["reason"], f"{one['rows']:,}", one["rule"])
     for example in one["examples"]:
@@ -67,5 +68,5 @@ def _rejected(one: Document) -> Iterator[tuple[str, ...]]:
         reason = ("", "", "")
 
 
-def _counts(counts: Document) -> str:
+def _counts(counts: Mapping[str, Any]) -> str:
     return ", ".join(f"{number:,} {name}" for name, number in counts.items())
