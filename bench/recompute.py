@@ -111,7 +111,9 @@ def in_duckdb(files: list[str], folder: Path) -> dict[Cell, tuple[int, ...]]:
 
 def most_memory_mb(spark: SparkSession) -> int:
     """The most that the JVM has had in memory so far, heap and all."""
-    process = spark.sparkContext._jvm.java.lang.ProcessHandle.current().pid()
+    jvm = spark.sparkContext._jvm
+    assert jvm is not None
+    process = jvm.java.lang.ProcessHandle.current().pid()
     (line,) = (one for one in Path(f"/proc/{process}/status").read_text().splitlines() if one.startswith("VmHWM"))
     return int(line.split()[1]) // 1024
 

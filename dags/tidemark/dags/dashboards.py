@@ -6,10 +6,14 @@ This file is not a DAG (it is listed in .airflowignore).
 from __future__ import annotations
 
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from airflow.sdk import BaseOperator, BaseOperatorLink, XComArg
+from airflow.sdk import BaseOperator, BaseOperatorLink
 
 from tidemark.settings import settings
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
 
 class Dashboard(Enum):
@@ -38,7 +42,7 @@ class DashboardLink(BaseOperatorLink):
         return f"{settings().superset_pages}/superset/dashboard/{self._slug}/"
 
 
-def add_dashboard_links(of: XComArg | BaseOperator, *on: Dashboard) -> None:
+def add_dashboard_links(of: PlainXComArg | BaseOperator, *on: Dashboard) -> None:
     """Links a task to the dashboards that show its results."""
     operator = of if isinstance(of, BaseOperator) else of.operator
     operator.operator_extra_links = tuple(map(DashboardLink, on))

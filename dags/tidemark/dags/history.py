@@ -15,6 +15,8 @@ and the result of an older landing never replaces that of a newer one. The next 
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.sdk import CronPartitionTimetable, Param, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 
@@ -24,7 +26,7 @@ from tidemark.dags.mongodb import connected
 from tidemark.serving import history as days
 from tidemark.settings.airflow_names import Dag, Pool
 
-DAY = {"type": ["null", "string"], "format": "date"}
+DAY: dict[str, Any] = {"type": ["null", "string"], "format": "date"}
 PARAMETERS = {
     "first_day": Param(None, title="First day", description_md="Start of a range to compute in one pass. Empty: the run's own day", **DAY),
     "last_day": Param(None, title="Last day", description_md="End of the range, inclusive. Empty: the first day", **DAY),
@@ -48,7 +50,7 @@ PARAMETERS = {
 )
 def history() -> None:
     @task
-    def ask(params: dict, dag_run) -> list[str]:
+    def ask(params: dict[str, Any], dag_run: Any) -> list[str]:
         changed = params["changed"] or dag_run.run_type == "scheduled"
         with connected() as database:
             # A new installation starts with a scheduled run, which would occupy the only Spark slot and delay its first nightly batch.
@@ -61,8 +63,9 @@ def history() -> None:
         batch_job.run("land")
 
     @task(pool=Pool.SPARK.id)
-    def compute(asked: list[str]) -> dict:
-        return batch_job.run("history", *asked)
+    def compute(asked: list[str]) -> dict[str, Any]:
+        computed: dict[str, Any] = batch_job.run("history", *asked)
+        return computed
 
     asked = ask()
     computed = compute(asked)

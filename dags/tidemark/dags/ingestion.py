@@ -18,6 +18,7 @@ nothing; errors of servers are retried.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from airflow.providers.apache.kafka.hooks.produce import KafkaProducerHook
 from airflow.providers.mongo.sensors.mongo import MongoSensor
@@ -32,7 +33,7 @@ from tidemark.ingest import jobs
 from tidemark.settings import settings
 from tidemark.settings.airflow_names import Connection, Dag, Pool
 
-FILES = {"type": "array", "items": {"type": "string", "minLength": 1}}
+FILES: dict[str, Any] = {"type": "array", "items": {"type": "string", "minLength": 1}}
 PARAMETERS = {
     "products": Param([], title="Product files", description_md="Paths or URLs, one per line. Empty: files of the run's day", **FILES),
     "categories": Param([], title="Category files", description_md="Paths or URLs, one per line. Empty: files of the run's day", **FILES),
@@ -74,7 +75,7 @@ PARAMETERS = {
 )
 def ingest() -> None:
     @task.branch(pool=Pool.INGEST.id)
-    def preview(params: dict, dag_run, ti) -> str | None:
+    def preview(params: dict[str, Any], dag_run: Any, ti: Any) -> str | None:
         files = jobs.files_of(dag_run.partition_key, params, settings(), ObjectStoragePath)
         with connected() as database:
             ahead = jobs.look_ahead(database, files, params, settings())
@@ -83,7 +84,7 @@ def ingest() -> None:
         return ahead.step
 
     @task(pool=Pool.INGEST.id, trigger_rule="none_failed")
-    def plan(params: dict, dag_run, ti) -> list[dict]:
+    def plan(params: dict[str, Any], dag_run: Any, ti: Any) -> list[dict[str, Any]]:
         files = jobs.files_of(dag_run.partition_key, params, settings(), ObjectStoragePath)
         if not files:
             raise AirflowSkipException(f"no files match the patterns in the settings for {dag_run.partition_key}")
@@ -98,14 +99,14 @@ def ingest() -> None:
         return planned.chunks
 
     @task(pool=Pool.INGEST.id, map_index_template="{{ task.op_kwargs['chunk']['label'] }}")
-    def produce(chunk: dict) -> None:
+    def produce(chunk: dict[str, Any]) -> None:
         kafka = KafkaProducerHook(Connection.KAFKA.id)
         configuration = kafka.get_connection(Connection.KAFKA.id).extra_dejson
         with connected() as database:
             jobs.produce(database, kafka.get_producer, configuration, chunk, ObjectStoragePath)
 
     @task(outlets=[policy.PRODUCTS], trigger_rule="none_failed_min_one_success")
-    def reconcile(identities: list[str]) -> dict:
+    def reconcile(identities: list[str]) -> dict[str, Any]:
         with connected() as database:
             return jobs.reconcile(database, identities)
 

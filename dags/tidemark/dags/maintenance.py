@@ -15,6 +15,7 @@ up after all DAGs of this Airflow. They are skipped unless `TIDEMARK_CLEAN_AIRFL
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from airflow.sdk import CronTriggerTimetable, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
@@ -41,11 +42,12 @@ def require_ours() -> None:
 )
 def maintenance() -> None:
     @task(pool=Pool.SPARK.id)
-    def raw_history() -> dict:
-        return batch_job.run("maintain")
+    def raw_history() -> dict[str, Any]:
+        lake: dict[str, Any] = batch_job.run("maintain")
+        return lake
 
     @task
-    def measure(lake: dict, dag_run) -> list[str]:
+    def measure(lake: dict[str, Any], dag_run: Any) -> list[str]:
         with connected() as database:
             found = {part: sizes.Size(*size) for part, size in lake.items()}
             return sizes.measure(database, dag_run.start_date, found)
@@ -56,20 +58,20 @@ def maintenance() -> None:
             schema.require(database)
 
     @task
-    def records(dag_run) -> None:
+    def records(dag_run: Any) -> None:
         require_ours()
         if not housekeeping.is_here(settings().airflow_database):
             raise AirflowSkipException("Airflow's database is unknown: set TIDEMARK_AIRFLOW_DATABASE_URL, or run `airflow db clean`")
         housekeeping.clean_records(settings().airflow_database, dag_run.start_date - timedelta(days=settings().keep_runs_days))
 
     @task
-    def logs(dag_run) -> int:
+    def logs(dag_run: Any) -> int:
         require_ours()
         before = dag_run.start_date - timedelta(days=settings().keep_runs_days)
         return housekeeping.delete_old(settings().home / "airflow" / "logs", before)
 
     @task
-    def leftovers(dag_run) -> int:
+    def leftovers(dag_run: Any) -> int:
         before = dag_run.start_date - policy.RUN_WITHIN  # no run is older than that
         return sum(housekeeping.delete_old(folder, before) for folder in (settings().work, settings().jobs))
 

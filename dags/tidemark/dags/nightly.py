@@ -14,6 +14,8 @@ what to do. Clear the task: each task is idempotent, and one whose cut is outdat
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import CronTriggerTimetable, Param, dag, task
 
@@ -65,24 +67,26 @@ def nightly_batch() -> None:
 
     @task(pool=Pool.SPARK.id)
     def cut() -> int:
-        return batch_job.run("cut")
+        number: int = batch_job.run("cut")
+        return number
 
     @task(pool=Pool.SPARK.id)
-    def recompute(number: int, params: dict) -> None:
+    def recompute(number: int, params: dict[str, Any]) -> None:
         batch_job.run("recompute", number, "--mode", params["mode"])
 
     @task(pool=Pool.SPARK.id)
-    def verify(number: int) -> dict:
-        return batch_job.run("verify", number)
+    def verify(number: int) -> dict[str, Any]:
+        found: dict[str, Any] = batch_job.run("verify", number)
+        return found
 
     @task.branch
-    def decide(number: int, params: dict) -> str:
+    def decide(number: int, params: dict[str, Any]) -> str:
         with connected() as database:
             found = verifications.read(database, number)
         return "approve" if verifications.asks(found, params["on_drift"], params["hold"]) else "publish"
 
     @task(pool=Pool.SPARK.id, outlets=[policy.REPORTS], trigger_rule="none_failed_min_one_success")
-    def publish(number: int, params: dict) -> None:
+    def publish(number: int, params: dict[str, Any]) -> None:
         batch_job.run("publish", number, "--keep", params["keep"] or settings().keep_publications)
 
     approve = ApprovalOperator(

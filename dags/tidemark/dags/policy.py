@@ -22,7 +22,7 @@ PRODUCTS = Asset(name="products", uri="tidemark://products", group="tidemark")  
 REPORTS = Asset(name="reports", uri="tidemark://reports", group="tidemark")  # updated when a publication is served
 
 # For tasks that wait for a person: they occupy no worker, and end with their run at the latest.
-NO_EXECUTION_TIMEOUT = {"execution_timeout": None}
+NO_EXECUTION_TIMEOUT: dict[str, Any] = {"execution_timeout": None}
 
 
 def of(kind: str, *, permanent_errors: Iterable[type[Exception]] = (), **tasks: Any) -> dict[str, Any]:

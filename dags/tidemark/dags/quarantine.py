@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from airflow.providers.apache.kafka.hooks.produce import KafkaProducerHook
 from airflow.providers.standard.operators.hitl import ApprovalOperator
@@ -17,8 +18,8 @@ from tidemark.ingest.jobs import MOMENT_PATTERN
 from tidemark.settings.airflow_names import Connection, Dag, Pool
 
 REASONS = [str(one) for one in Reason if one is not Reason.WITHDRAWN]
-TEXT = {"type": ["null", "string"]}
-MOMENT = {**TEXT, "format": "date-time", "pattern": MOMENT_PATTERN}
+TEXT: dict[str, Any] = {"type": ["null", "string"]}
+MOMENT: dict[str, Any] = {**TEXT, "format": "date-time", "pattern": MOMENT_PATTERN}
 
 
 def parameters(**own: Param) -> dict[str, Param]:
@@ -48,7 +49,7 @@ BOTH = {
     "schedule": None,
     "max_active_runs": 1,
 }
-ASKED = {"task_id": jobs.APPROVE, "body": "{{ ti.xcom_pull('preview', key='words') }}", **policy.NO_EXECUTION_TIMEOUT}
+ASKED: dict[str, Any] = {"task_id": jobs.APPROVE, "body": "{{ ti.xcom_pull('preview', key='words') }}", **policy.NO_EXECUTION_TIMEOUT}
 
 
 REPLAY = """DAG `tidemark_replay_quarantine`: validates quarantine records again, optionally with a patch, and replays the valid ones.
@@ -71,9 +72,10 @@ history.
 
 
 @task.branch(task_id="preview", pool=Pool.INGEST.id)
-def look(step: str, params: dict, ti) -> str | None:
+def look(step: str, params: dict[str, Any], ti: Any) -> str | None:
     with connected() as database:
         ahead = jobs.look_ahead(database, params, step)
+    assert ahead.preview is not None  # only an ingestion may have none
     ti.xcom_push("words", ahead.words)
     ti.xcom_push("mark", ahead.preview["mark"])
     return ahead.step
@@ -82,7 +84,7 @@ def look(step: str, params: dict, ti) -> str | None:
 @dag(dag_id=Dag.REPLAY_QUARANTINE.id, doc_md=REPLAY, params=parameters(patch=PATCH), **BOTH)
 def replay_quarantine() -> None:
     @task(pool=Pool.INGEST.id, outlets=[policy.PRODUCTS], trigger_rule="none_failed_min_one_success")
-    def send(params: dict, dag_run, ti) -> dict:
+    def send(params: dict[str, Any], dag_run: Any, ti: Any) -> dict[str, Any]:
         kafka = KafkaProducerHook(Connection.KAFKA.id)
         configuration = kafka.get_connection(Connection.KAFKA.id).extra_dejson
         mark = ti.xcom_pull(task_ids="preview", key="mark")
@@ -98,7 +100,7 @@ def replay_quarantine() -> None:
 @dag(dag_id=Dag.DISCARD_QUARANTINE.id, doc_md=DISCARD, params=parameters(why=WHY), **BOTH)
 def discard_quarantine() -> None:
     @task(trigger_rule="none_failed_min_one_success")
-    def discard(params: dict, dag_run, ti) -> int:
+    def discard(params: dict[str, Any], dag_run: Any, ti: Any) -> int:
         mark = ti.xcom_pull(task_ids="preview", key="mark")
         with connected() as database:
             return jobs.discard(database, params, mark, dag_run.run_id)

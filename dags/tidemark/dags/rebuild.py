@@ -10,6 +10,8 @@ run to continue it; neither the stream nor the nightly batch can continue before
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.sdk import Param, dag, task
 
 from tidemark.dags import batch_job, policy
@@ -17,7 +19,7 @@ from tidemark.dags.choices import NotChosen, chosen
 from tidemark.dags.dashboards import Dashboard, add_dashboard_links
 from tidemark.settings.airflow_names import Dag, Pool
 
-PUBLICATION = {
+PUBLICATION: dict[str, Any] = {
     "type": ["null", "integer"],
     "title": "Publication",
     "description_md": "Number of the publication. Empty: the run lists all, with what each would change, and asks",
@@ -36,7 +38,8 @@ PUBLICATION = {
 def rebuild() -> None:
     @task
     def publications() -> str:
-        return batch_job.run("publications")
+        listing: str = batch_job.run("publications")
+        return listing
 
     @task(pool=Pool.SPARK.id, outlets=[policy.REPORTS])
     def rebuild_from(publication: int) -> None:

@@ -15,6 +15,7 @@ A run ends when the stream has carried out the action.
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from airflow.sdk import Param, dag, task
 
@@ -53,13 +54,13 @@ PARAMETERS = {
 )
 def stream() -> None:
     @task
-    def tell(params: dict, dag_run) -> int:
+    def tell(params: dict[str, Any], dag_run: Any) -> int:
         with connected() as database:
             by = dag_run.triggering_user_name or "Airflow"
             return control.tell(database, params["action"], params["reason"] or "", by, drain=params["drain"])
 
     @task(pool=Pool.SERVED.id)
-    def wait(generation: int, params: dict) -> None:
+    def wait(generation: int, params: dict[str, Any]) -> None:
         with connected() as database:
             control.wait(database, params["action"], generation, PATIENCE_SECONDS)
 

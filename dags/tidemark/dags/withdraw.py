@@ -11,6 +11,8 @@ nightly batch has succeeded, the reports still contain the withdrawn data.
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Param, dag, task
@@ -23,7 +25,7 @@ from tidemark.settings.airflow_names import Dag, Pool
 
 PATIENCE_SECONDS = 900
 
-INGESTION = {
+INGESTION: dict[str, Any] = {
     "type": ["null", "string"],
     "minLength": 1,
     "title": "Ingestion",
@@ -39,7 +41,7 @@ PARAMETERS = {
 }
 
 # Waits for the triggered run to end, without occupying a worker.
-TO_ITS_END = {"wait_for_completion": True, "deferrable": True, "poke_interval": 5, "logical_date": None}
+TO_ITS_END: dict[str, Any] = {"wait_for_completion": True, "deferrable": True, "poke_interval": 5, "logical_date": None}
 
 
 @dag(
@@ -57,11 +59,12 @@ def withdraw() -> None:
             return withdrawals.listing(database)
 
     @task(pool=Pool.SPARK.id)
-    def impact(ingestion: str, params: dict) -> str:
-        return batch_job.run("impact", ingestion, *(["--take-back"] if params["take_back"] else []))
+    def impact(ingestion: str, params: dict[str, Any]) -> str:
+        words: str = batch_job.run("impact", ingestion, *(["--take-back"] if params["take_back"] else []))
+        return words
 
     @task.branch
-    def held(params: dict) -> str:
+    def held(params: dict[str, Any]) -> str:
         return "approve" if params["hold"] else "decide"
 
     approve = ApprovalOperator(
@@ -73,7 +76,7 @@ def withdraw() -> None:
     )
 
     @task(trigger_rule="none_failed_min_one_success")
-    def decide(ingestion: str, params: dict, dag_run) -> None:
+    def decide(ingestion: str, params: dict[str, Any], dag_run: Any) -> None:
         with connected() as database:
             by = dag_run.triggering_user_name or "Airflow"
             withdrawals.decide(database, ingestion, by, params["reason"] or "", take_back=params["take_back"])

@@ -21,13 +21,13 @@ class ControlRoom(AirflowPlugin):
     """Registers a React component within Airflow's pages (not an iframe), with Airflow's colours, router and login."""
 
     name = "tidemark"
-    react_apps: ClassVar[list[dict[str, Any]]] = [
+    react_apps: ClassVar[list[dict[str, Any]]] = [  # type: ignore[misc]  # Airflow declares it without ClassVar
         {**SHOWN, "destination": "nav", "url_route": "tidemark", "nav_top_level": True},
         {**SHOWN, "destination": "dag_run", "url_route": "tidemark-state"},
     ]
 
     @cached_property
-    def fastapi_apps(self) -> list[dict[str, Any]]:
+    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]  # Airflow declares a list; the API server alone reads this
         return [{"app": application(), "url_prefix": f"/{AT}", "name": "Tidemark"}]
 
 

@@ -22,7 +22,7 @@ LOOK_EVERY_SECONDS = 0.02
 _ASKED = "tidemark_asked"  # attribute of a request: the keys it has claimed
 
 
-class Files(FileSystemCache):  # type: ignore[misc]
+class Files(FileSystemCache):
     """Makes add() as atomic as in Redis, across threads and processes; expired entries are replaced."""
 
     def add(self, key: str, value: Any, timeout: int | None = None) -> bool:
@@ -32,7 +32,7 @@ class Files(FileSystemCache):  # type: ignore[misc]
             return not self.has(key) and bool(self.set(key, value, timeout))
 
 
-class SharedCache(BaseCache):  # type: ignore[misc]
+class SharedCache(BaseCache):
     def __init__(self, answers: BaseCache, seconds: int) -> None:
         super().__init__(seconds)
         self._answers = answers

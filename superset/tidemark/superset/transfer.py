@@ -195,7 +195,7 @@ def _renumbered(value: Any, numbers: Mapping[int, int]) -> Any:
         return [_renumbered(one, numbers) for one in value]
     if not isinstance(value, dict):
         return value
-    found = {}
+    found: dict[str, Any] = {}
     for name, one in value.items():
         if name in _NUMBERS_OF_CHARTS and isinstance(one, list):
             found[name] = sorted(numbers[number] for number in one if number in numbers)
