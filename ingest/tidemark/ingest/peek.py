@@ -26,7 +26,8 @@ from tidemark.ingest.kinds import judge_of, topic_of
 from tidemark.ingest.topics import admin
 from tidemark.ingest.watch import fetch_end_offsets
 from tidemark.serving import withdrawals
-from tidemark.serving.database import Document, connect, database_of
+from tidemark.serving.database import connect, database_of
+from tidemark.serving.documents import RetainedDocument
 from tidemark.settings import describe_errors, settings
 
 ANSWER_SECONDS = 10.0
@@ -94,7 +95,7 @@ def _no_answer(why: object) -> NotReadable:
     return NotReadable(f"Kafka at {settings().kafka} does not answer ({why}): see `make status`")
 
 
-def _last_of(consumer: Consumer, of: Document, count: int) -> Iterator[Event]:
+def _last_of(consumer: Consumer, of: RetainedDocument, count: int) -> Iterator[Event]:
     """The events among a partition's newest `count` offsets, which may include transaction markers."""
     topic, partition, start, end = of["topic"], of["partition"], of["start"], of["offset"]
     if start == end:

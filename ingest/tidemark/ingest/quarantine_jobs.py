@@ -29,6 +29,7 @@ from tidemark.ingest.produce import UnsafeProducer, produce, require_safe
 from tidemark.rendering.replays import render_replay
 from tidemark.serving import ledger, offsets, quarantine, withdrawals
 from tidemark.serving.database import Document
+from tidemark.serving.documents import OffsetDocument
 from tidemark.serving.lease import lease, this_process
 from tidemark.serving.publications import OtherRules
 from tidemark.serving.quarantine import Replayed, Selection, Unclear
@@ -114,7 +115,7 @@ def send(
     producer: Callable[[], Producer],
     configuration: Mapping[str, Any],
     parameters: Mapping[str, Any],
-    below: Sequence[Document],
+    below: Sequence[OffsetDocument],
     by: str,
     rules: Rules | None = None,
 ) -> Sent:
@@ -143,7 +144,7 @@ def send(
     return Sent(replayed, seen - replayed)
 
 
-def discard(database: Database[Document], parameters: Mapping[str, Any], below: Sequence[Document], by: str) -> int:
+def discard(database: Database[Document], parameters: Mapping[str, Any], below: Sequence[OffsetDocument], by: str) -> int:
     """Discards the selected open records below a preview's mark and returns their number. Raises Unclear, Busy."""
     why = _why(parameters)
     query = quarantine.selected(database, selection_of(parameters), offsets.from_documents(below))

@@ -8,6 +8,7 @@ from tidemark.catalog.cube import MEASURES, Cell
 from tidemark.ingest.newest import FIELDS, State
 from tidemark.serving import cells
 from tidemark.serving.database import Document
+from tidemark.serving.documents import FiguresDocument
 from tidemark.serving.figures import figures, summed
 from tidemark.serving.snapshot import Snapshot
 
@@ -36,7 +37,7 @@ class Shift:
         self._add(state.cell, state.measures, 1)
         return "unchanged" if state.fields == tuple(document[name] for name in FIELDS.values()) else "changed"
 
-    def summary(self) -> tuple[Document, Document]:
+    def summary(self) -> tuple[FiguresDocument, FiguresDocument]:
         """The figures of the whole catalog before and after."""
         before, after = (figures(summed(cube.values())) for cube in (self._before, self._after))
         return before, after

@@ -14,6 +14,7 @@ from pymongo.errors import PyMongoError
 
 from tidemark.ingest.topics import admin, known_partitions
 from tidemark.serving.database import Document, connect, database_of
+from tidemark.serving.documents import RetainedDocument
 from tidemark.settings import settings
 
 EVERY_SECONDS = 1.0
@@ -22,7 +23,7 @@ AFTER_FAILURE_SECONDS = 5.0
 log = logging.getLogger("tidemark.watch")
 
 
-def fetch_end_offsets(client: KafkaAdminClient) -> list[Document]:
+def fetch_end_offsets(client: KafkaAdminClient) -> list[RetainedDocument]:
     """The earliest retained offset and the end offset (exclusive) of every partition of the topics. Raises KafkaError."""
     partitions = known_partitions(client, settings().topics)
     starts = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.EARLIEST))
@@ -30,7 +31,7 @@ def fetch_end_offsets(client: KafkaAdminClient) -> list[Document]:
     return [{"topic": key.topic, "partition": key.partition, "start": starts[key].offset, "offset": ends[key].offset} for key in partitions]
 
 
-def record_end_offsets(database: Database[Document], offsets: list[Document]) -> None:
+def record_end_offsets(database: Database[Document], offsets: list[RetainedDocument]) -> None:
     """Stores the end offsets with the time of measurement, by MongoDB's clock."""
     database.state.update_one({"_id": "log_end"}, [{"$set": {"offsets": {"$literal": offsets}, "measured_at": "$$NOW"}}], upsert=True)
 

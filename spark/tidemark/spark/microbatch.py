@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, cast
 
 from pymongo import UpdateMany
 from pymongo.database import Database
@@ -25,6 +25,7 @@ from tidemark.catalog.versions import CategoryVersion
 from tidemark.catalog.words import counted
 from tidemark.serving import ledger, offsets
 from tidemark.serving.database import Document
+from tidemark.serving.documents import LogEndDocument, ProgressDocument
 from tidemark.serving.ledger import Category, Fenced, Ledger, MicroBatch, Tag
 from tidemark.serving.notes import Work
 from tidemark.serving.operations import LOOKED_AT_LATELY
@@ -157,7 +158,7 @@ class MicroBatches:
         if renames:
             self.database.product.bulk_write(renames, ordered=False)
 
-    def _progress(self, seen: Mapping[str, Any], reached: TideMark, number: int, seconds: float) -> dict[str, Any]:
+    def _progress(self, seen: Mapping[str, Any], reached: TideMark, number: int, seconds: float) -> ProgressDocument:
         end = self.database.state.find_one({"_id": "log_end", "$expr": LOOKED_AT_LATELY})
         return {
             "batch": number,
@@ -165,7 +166,7 @@ class MicroBatches:
             "rejected": seen["rejected"],
             "seconds": round(seconds, 3),
             "events_per_second": round(seen["events"] / max(seconds, 1e-3)),
-            "behind": reached.behind(offsets.from_documents(end["offsets"])) if end else None,
+            "behind": reached.behind(offsets.from_documents(cast(LogEndDocument, end)["offsets"])) if end else None,
         }
 
 

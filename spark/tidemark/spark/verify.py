@@ -15,6 +15,7 @@ from tidemark.catalog.versions import CategoryVersion
 from tidemark.catalog.words import counted
 from tidemark.serving import cells, ingestions, ledger, plausibility, publications, verifications
 from tidemark.serving.database import Document
+from tidemark.serving.documents import VerificationDocument
 from tidemark.serving.ledger import Category, Ledger
 from tidemark.serving.publications import Publication, StartAgain
 from tidemark.serving.snapshot import snapshot
@@ -45,7 +46,7 @@ PRODUCT_COLUMNS = (
 )
 
 
-def verify(spark: SparkSession, lake: Lake, database: Database[Document], number: int) -> Document:
+def verify(spark: SparkSession, lake: Lake, database: Database[Document], number: int) -> VerificationDocument:
     """Verifies a draft, stores the verification and returns it.
 
     Raises StartAgain if a rebuild has begun since the cut, NoPublication, LostStates.

@@ -28,6 +28,7 @@ from tidemark.local import health, job, stack
 from tidemark.local.programs import base_environment, known_accounts, superset_environment, superset_module
 from tidemark.local.runs import RunRefused
 from tidemark.serving.database import connect, database_of
+from tidemark.serving.documents import StatusDocument
 from tidemark.serving.status import state
 from tidemark.settings import describe_errors, settings
 
@@ -62,7 +63,7 @@ def status(given: argparse.Namespace, console: Console) -> int:
     if found["superset"].healthy:
         logins = ", ".join(f"{name} / {password}" for name, password in known_accounts().items())
         found["superset"] = found["superset"]._replace(detail=logins)
-    now: dict[str, Any] | None = None
+    now: StatusDocument | None = None
     if found["mongodb"].healthy:
         with connect(within_seconds=5) as client:
             now = state(database_of(client))
@@ -157,7 +158,7 @@ class _Log:
             sys.stdout.write(f"{self._path.stem:>22} | {line.decode(errors='replace').rstrip()}\n")
 
 
-def _show_status(console: Console, found: dict[str, health.Health], now: dict[str, Any] | None) -> None:
+def _show_status(console: Console, found: dict[str, health.Health], now: StatusDocument | None) -> None:
     running = stack.programs()
     if not running and not any(one.healthy for one in found.values()):
         console.print("The stack is not running: start it with make run")

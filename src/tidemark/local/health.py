@@ -107,7 +107,8 @@ def speed() -> Health:
             now = state(database_of(client))
     except (PyMongoError, LookupError) as error:
         return Health(False, url, f"unknown: {brief(error)}")
-    if (wanted := now["stream"]["control"])["paused"]:
+    wanted = now["stream"]["control"]
+    if wanted["paused"]:
         return Health(True, url, render_pause(wanted["by"], datetime.fromisoformat(wanted["since"]), wanted["reason"]))
     if now["stream"]["alive"]:
         return Health(True, url)

@@ -16,7 +16,7 @@ from tidemark.catalog.observations import Reason
 from tidemark.catalog.words import counted
 from tidemark.rendering.verifications import render_verification
 from tidemark.serving import verifications
-from tidemark.serving.database import Document
+from tidemark.serving.documents import StatusDocument, StreamStatus
 from tidemark.settings import Settings
 from tidemark.settings.airflow_names import Dag
 
@@ -99,7 +99,7 @@ class Message(NamedTuple):
     text: str
 
 
-def looked(before: Watch | None, state: Document, now: datetime) -> Watch:
+def looked(before: Watch | None, state: StatusDocument, now: datetime) -> Watch:
     """The watch after evaluating a state of serving.status."""
     stream = state["stream"]
     rejected = sum(count for reason, count in state["quarantine"].items() if reason != Reason.WITHDRAWN)
@@ -118,7 +118,7 @@ def looked(before: Watch | None, state: Document, now: datetime) -> Watch:
     )
 
 
-def found(watch: Watch, state: Document, of: Settings) -> dict[Condition, str | None]:
+def found(watch: Watch, state: StatusDocument, of: Settings) -> dict[Condition, str | None]:
     """The problem of each condition, None if there is none. A condition that cannot be judged is absent."""
     judged = {
         Condition.STREAM: _silent(watch, state, of),
@@ -159,7 +159,7 @@ def message(alert: Alert, database: str) -> Message:
     return Message(alert, f"{title}: resolved", f"{over} The alert was: {alert.text}.")
 
 
-def _silent(watch: Watch, state: Document, of: Settings) -> str | None:
+def _silent(watch: Watch, state: StatusDocument, of: Settings) -> str | None:
     beat = state["freshness"]["seconds_since_heartbeat"]
     if beat is None:  # no stream has ever been started
         return None
@@ -169,7 +169,7 @@ def _silent(watch: Watch, state: Document, of: Settings) -> str | None:
     return f"The stream has sent no heartbeat for {_duration(timedelta(seconds=beat))}: {_why_silent(state['stream'])}"
 
 
-def _why_silent(stream: Document) -> str:
+def _why_silent(stream: StreamStatus) -> str:
     if (number := stream["rebuilding"]) is not None:
         return f"publication {number} is being rebuilt, and the stream does not run meanwhile"
     if (control := stream["control"])["paused"]:
@@ -177,7 +177,7 @@ def _why_silent(stream: Document) -> str:
     return "see its log (make logs PROGRAM=speed)"
 
 
-def _behind(watch: Watch, state: Document, of: Settings) -> str | None:
+def _behind(watch: Watch, state: StatusDocument, of: Settings) -> str | None:
     if watch.behind_since is None:
         return None
     now, events, newest = watch.samples[-1].at, state["freshness"]["events_behind"], state["freshness"]["newest_event"]
@@ -192,7 +192,7 @@ def _behind(watch: Watch, state: Document, of: Settings) -> str | None:
     return f"The stream is {behind} behind and has not caught up for {_duration(waited)}: see its log (make logs PROGRAM=speed)"
 
 
-def _drift(state: Document, of: Settings) -> str | None:
+def _drift(state: StatusDocument, of: Settings) -> str | None:
     verification = state["verification"]
     if verification is None or not verification["drift"] or verification["drift"] < of.alert_drift:
         return None
@@ -214,7 +214,7 @@ def _rejected(watch: Watch, of: Settings) -> str | None:
     )
 
 
-def _night(watch: Watch, state: Document, of: Settings) -> str | None:
+def _night(watch: Watch, state: StatusDocument, of: Settings) -> str | None:
     ended = state["night"] and datetime.fromisoformat(state["night"]["at"])
     waited = watch.samples[-1].at - (ended or watch.first_at)
     if waited / timedelta(hours=1) <= of.alert_night_hours:

@@ -13,6 +13,7 @@ from pymongo import MongoClient
 from pymongo.errors import ConnectionFailure, PyMongoError
 
 from tidemark.serving.database import Document, connect, database_of
+from tidemark.serving.documents import StatusDocument
 from tidemark.serving.ledger import NotPrepared
 from tidemark.serving.status import state
 from tidemark.settings import settings
@@ -25,7 +26,7 @@ OLD_SECONDS = 10.0  # after this time callers wait for a new answer
 class Look(NamedTuple):
     """The state, or the problem that prevents reading it, as text."""
 
-    state: Document | None
+    state: StatusDocument | None
     problem: str | None
 
 

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
@@ -23,6 +23,7 @@ from pymongo.errors import PyMongoError
 from tidemark.rendering.control import render_desired_state
 from tidemark.serving import ledger
 from tidemark.serving.database import Document, connect, database_of
+from tidemark.serving.documents import ControlDocument
 from tidemark.serving.ledger import NotPrepared
 
 CONTROL = "control"
@@ -55,8 +56,9 @@ def read(database: Database[Document]) -> Control:
     found = database.state.find_one({"_id": CONTROL})
     if found is None:
         raise NotPrepared(f"database {database.name} is not prepared: run `python -m tidemark.serving.schema`")
-    pause = found["pause"]
-    return Control(found["restarts"], pause and Pause(**pause), found["stopped_at"])
+    document = cast(ControlDocument, found)
+    pause = document["pause"]
+    return Control(document["restarts"], pause and Pause(**pause), document["stopped_at"])
 
 
 def pause(database: Database[Document], by: str, reason: str = "", *, drain: bool = True) -> Pause:

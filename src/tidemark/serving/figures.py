@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from tidemark.catalog.cube import MEASURES
-from tidemark.serving.database import Document
+from tidemark.serving.documents import FiguresDocument
 
 
-def figures(sums: Iterable[int]) -> Document:
+def figures(sums: Iterable[int]) -> FiguresDocument:
     """The figures of a sum. Averages are in dollars and stars; None if nothing is counted."""
     of = dict(zip(MEASURES, sums, strict=True))
     return {
@@ -31,7 +32,7 @@ def moved(before: float | None, after: float | None) -> float | None:
     return abs((after or 0) - before) / before if before else None
 
 
-def exceeded_thresholds(shifts: Document, limits: Mapping[str, tuple[float | None, str]]) -> list[str]:
+def exceeded_thresholds(shifts: Mapping[str, Any], limits: Mapping[str, tuple[float | None, str]]) -> list[str]:
     """The thresholds that shifts exceed, as texts. `limits` gives, by a shift's name, its limit (None: no limit) and its description."""
     return [
         f"{shifts[name]:.1%} {what} (more than {most:.1%})"

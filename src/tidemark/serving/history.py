@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from bson.int64 import Int64
 from pymongo import UpdateOne
@@ -23,6 +23,7 @@ from tidemark.serving import cells as cube_cells
 from tidemark.serving import offsets
 from tidemark.serving.cells import Cells
 from tidemark.serving.database import Document, in_transaction
+from tidemark.serving.documents import LogEndDocument
 
 HISTORY = "history"  # document of collection `state`
 # Days without observations are filled in up to this gap, so that missed nights are made up for. A catalog from years ago must not become
@@ -120,7 +121,7 @@ def due(held: Collection[date], observed: Collection[date], last: date) -> set[d
 def is_empty(database: Database[Document]) -> bool:
     """Is it known that the log has never held an event? Then no day is stored either."""
     log_end = database.state.find_one({"_id": "log_end"})
-    if log_end is None or any(offsets.from_documents(log_end["offsets"]).values()):
+    if log_end is None or any(offsets.from_documents(cast(LogEndDocument, log_end)["offsets"]).values()):
         return False
     return database.history_day.find_one() is None
 

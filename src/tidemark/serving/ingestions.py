@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from bson.int64 import Int64
 from pymongo import ReturnDocument
 from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
 from pymongo.database import Database
 
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.words import counted
 from tidemark.serving import offsets
 from tidemark.serving.database import Document, in_transaction
+from tidemark.serving.documents import ChunkDocument, IngestionDocument, IngestionFields
 
-PLANNED, DONE = "planned", "done"
+PLANNED: Final = "planned"
+DONE: Final = "done"
 
 
 class Chunk(NamedTuple):
@@ -62,52 +65,69 @@ def register(database: Database[Document], ingestion: Ingestion, chunks: Iterabl
     plan = list(chunks)
 
     def transaction(session: ClientSession) -> datetime:
-        fields: dict[str, Any] = ingestion._asdict()
-        identity = fields.pop("id")
-        new = {**fields, "bytes": Int64(ingestion.bytes), "rows": Int64(ingestion.rows), "chunks": len(plan)}
+        new: IngestionFields = {
+            "kind": ingestion.kind,
+            "file": ingestion.file,
+            "name": ingestion.name,
+            "bytes": Int64(ingestion.bytes),
+            "rows": Int64(ingestion.rows),
+            "content": ingestion.content,
+            "observed_at": ingestion.observed_at,
+            "chunks": len(plan),
+        }
         # A pipeline update can use MongoDB's clock. It leaves an existing document unchanged.
-        before = database.ingestion.find_one_and_update(
-            {"_id": identity},
+        before = _ingestions(database).find_one_and_update(
+            {"_id": ingestion.id},
             [{"$replaceWith": {"$mergeObjects": [{"$literal": new}, {"registered_at": "$$NOW"}, "$$ROOT"]}}],
             upsert=True,
             return_document=ReturnDocument.BEFORE,
             session=session,
         )
         if before is None:
-            database.ingestion_chunk.insert_many([_chunk_document(identity, chunk) for chunk in plan], session=session)
-            before = database.ingestion.find_one({"_id": identity}, session=session)
+            _chunks(database).insert_many([_chunk_document(ingestion.id, chunk) for chunk in plan], session=session)
+            before = _ingestions(database).find_one({"_id": ingestion.id}, session=session)
             assert before is not None
-        registered_at: datetime = before["registered_at"]
-        return registered_at
+        return before["registered_at"]
 
     return in_transaction(database, transaction)
 
 
 def chunks_to_do(database: Database[Document], ingestion: str) -> list[int]:
     """The numbers of the chunks that are not done, in file order."""
-    return [one["number"] for one in database.ingestion_chunk.find({"ingestion": ingestion, "status": PLANNED}).sort("number")]
+    return [one["number"] for one in _chunks(database).find({"ingestion": ingestion, "status": PLANNED}).sort("number")]
 
 
 def read(database: Database[Document], ingestion: str) -> tuple[Ingestion, datetime]:
     """A registered ingestion and its registered_at. Raises LookupError if there is none."""
-    found = database.ingestion.find_one({"_id": ingestion})
+    found = _ingestions(database).find_one({"_id": ingestion})
     if found is None:
         raise LookupError(f"ingestion {ingestion} is not registered")
-    return Ingestion(found["_id"], *(found[name] for name in Ingestion._fields[1:])), found["registered_at"]
+    registered = Ingestion(
+        id=found["_id"],
+        kind=found["kind"],
+        file=found["file"],
+        name=found["name"],
+        bytes=found["bytes"],
+        rows=found["rows"],
+        content=found["content"],
+        observed_at=found["observed_at"],
+    )
+    return registered, found["registered_at"]
 
 
 def registered_at(database: Database[Document], ingestion: str) -> datetime | None:
     """When an ingestion was registered; None if it was not."""
-    found = database.ingestion.find_one({"_id": ingestion}, {"registered_at": True})
+    found = _ingestions(database).find_one({"_id": ingestion}, {"registered_at": True})
     return None if found is None else found["registered_at"]
 
 
 def read_chunk(database: Database[Document], ingestion: str, number: int) -> tuple[Chunk, bool]:
     """A chunk of the plan, and whether it is done. Raises LookupError if there is none."""
-    found = database.ingestion_chunk.find_one({"_id": _chunk_key(ingestion, number)})
+    found = _chunks(database).find_one({"_id": _chunk_key(ingestion, number)})
     if found is None:
         raise LookupError(f"ingestion {ingestion} has no chunk {number}")
-    return Chunk(*(found[name] for name in Chunk._fields)), found["status"] == DONE
+    chunk = Chunk(found["number"], found["start"], found["end"], found["rows"], found["content"])
+    return chunk, found["status"] == DONE
 
 
 def finish_chunk(database: Database[Document], ingestion: str, number: int, acknowledged: int, ends: TideMark) -> None:
@@ -139,15 +159,15 @@ def reconcile(database: Database[Document], ingestion: str) -> Progress:
 
 def ends(database: Database[Document], identities: Iterable[str]) -> TideMark:
     """The lowest mark above the newest event of every finished chunk."""
-    found = database.ingestion_chunk.find({"ingestion": {"$in": list(identities)}, "status": DONE}, {"ends": True})
+    found = _chunks(database).find({"ingestion": {"$in": list(identities)}, "status": DONE}, {"ends": True})
     return reduce(TideMark.joined, (offsets.from_documents(one["ends"]) for one in found), TideMark())
 
 
 def to_reconcile(database: Database[Document], mark: TideMark) -> dict[str, int]:
     """Numbers of rows by ingestion, for those whose events all lie below the mark and have not been found in the raw history yet."""
     found: dict[str, int] = {}
-    for one in database.ingestion.find({"reconciled": None}, {"rows": True, "chunks": True}):
-        done = list(database.ingestion_chunk.find({"ingestion": one["_id"], "status": DONE}, {"ends": True}))
+    for one in _ingestions(database).find({"reconciled": None}, {"rows": True, "chunks": True}):
+        done = list(_chunks(database).find({"ingestion": one["_id"], "status": DONE}, {"ends": True}))
         if len(done) == one["chunks"] and all(mark.reaches(offsets.from_documents(chunk["ends"])) for chunk in done):
             found[one["_id"]] = one["rows"]
     return found
@@ -162,7 +182,17 @@ def _chunk_key(ingestion: str, number: int) -> str:
     return f"{ingestion}/{number}"
 
 
-def _chunk_document(ingestion: str, chunk: Chunk) -> Document:
+def _ingestions(database: Database[Document]) -> Collection[IngestionDocument]:
+    """Collection `ingestion`, with the type of its documents."""
+    return cast(Collection[IngestionDocument], database.ingestion)
+
+
+def _chunks(database: Database[Document]) -> Collection[ChunkDocument]:
+    """Collection `ingestion_chunk`, with the type of its documents."""
+    return cast(Collection[ChunkDocument], database.ingestion_chunk)
+
+
+def _chunk_document(ingestion: str, chunk: Chunk) -> ChunkDocument:
     return {
         "_id": _chunk_key(ingestion, chunk.number),
         "ingestion": ingestion,

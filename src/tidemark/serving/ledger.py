@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from pymongo import ReplaceOne, ReturnDocument
 from pymongo.client_session import ClientSession
@@ -20,6 +20,7 @@ from tidemark.catalog.versions import CategoryVersion
 from tidemark.serving import cells, offsets
 from tidemark.serving.cells import Cells
 from tidemark.serving.database import Document, in_transaction
+from tidemark.serving.documents import LedgerDocument
 
 LEDGER = "ledger"
 
@@ -201,14 +202,15 @@ def commit(database: Database[Document], generation: int, batch: MicroBatch) -> 
 
 
 def from_document(document: Document) -> Ledger:
+    found = cast(LedgerDocument, document)
     return Ledger(
-        generation=document["generation"],
-        offsets=offsets.from_documents(document["offsets"]),
-        committed={int(generation): number for generation, number in document["committed"].items()},
-        topics=document["topics"],
-        rebuilding=document["rebuilding"],
-        rebuilds=document["rebuilds"],
-        rules=document["rules"],
+        generation=found["generation"],
+        offsets=offsets.from_documents(found["offsets"]),
+        committed={int(generation): number for generation, number in found["committed"].items()},
+        topics=found["topics"],
+        rebuilding=found["rebuilding"],
+        rebuilds=found["rebuilds"],
+        rules=found["rules"],
     )
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from tidemark.catalog.marks import TideMark, TopicPartition
-from tidemark.serving.database import Document
+from tidemark.serving.documents import OffsetDocument
 
 
-def to_documents(mark: TideMark) -> list[Document]:
+def to_documents(mark: TideMark) -> list[OffsetDocument]:
     return [{"topic": topic, "partition": partition, "offset": offset} for (topic, partition), offset in mark.items()]
 
 
-def from_documents(documents: Iterable[Mapping[str, Any]] | None) -> TideMark:
+def from_documents(documents: Iterable[OffsetDocument] | None) -> TideMark:
     return TideMark({TopicPartition(one["topic"], one["partition"]): one["offset"] for one in documents or ()})

@@ -5,15 +5,13 @@ Data that passes validation may still be wrong: half a file, prices in another c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from tidemark.serving.cells import Cells
-from tidemark.serving.database import Document
+from tidemark.serving.documents import ComparisonDocument, CubeFiguresDocument
 from tidemark.serving.figures import exceeded_thresholds, figures, moved, summed
 from tidemark.settings import Settings
 
 
-def compare(before: Cells, after: Cells) -> Document:
+def compare(before: Cells, after: Cells) -> ComparisonDocument:
     """The figures of both cubes and the shift of the relevant ones: relative to the value before; for unknown prices and missing ratings,
     the absolute change of their share of all products. None if there was nothing before.
     """
@@ -22,13 +20,16 @@ def compare(before: Cells, after: Cells) -> Document:
         "before": one,
         "after": other,
         "shifts": {
-            **{name: moved(one[name], other[name]) for name in ("products", "average_price", "categories")},
-            **{name: _moved_of_all(name, one, other) for name in ("unpriced", "unrated")},
+            "products": moved(one["products"], other["products"]),
+            "average_price": moved(one["average_price"], other["average_price"]),
+            "categories": moved(one["categories"], other["categories"]),
+            "unpriced": _moved_share((one["unpriced"], one["products"]), (other["unpriced"], other["products"])),
+            "unrated": _moved_share((one["unrated"], one["products"]), (other["unrated"], other["products"])),
         },
     }
 
 
-def beyond(compared: Document, of: Settings) -> list[str]:
+def beyond(compared: ComparisonDocument, of: Settings) -> list[str]:
     """The thresholds of the settings that a comparison exceeds, as texts."""
     limits = {
         "products": (of.implausible_products_shift, "change in the number of products"),
@@ -40,12 +41,14 @@ def beyond(compared: Document, of: Settings) -> list[str]:
     return exceeded_thresholds(compared["shifts"], limits)
 
 
-def _figures(cells: Cells) -> Document:
+def _figures(cells: Cells) -> CubeFiguresDocument:
     categories = {cell.category_id for cell, (products, *_) in cells.items() if products}
     return {**figures(summed(cells.values())), "categories": len(categories)}
 
 
-def _moved_of_all(name: str, before: Mapping[str, float], after: Mapping[str, float]) -> float | None:
-    if not before["products"]:
+def _moved_share(before: tuple[int, int], after: tuple[int, int]) -> float | None:
+    """The absolute change of a share, given as a number of products and the number of all products."""
+    (count, products), (count_after, products_after) = before, after
+    if not products:
         return None
-    return abs((after[name] / after["products"] if after["products"] else 0) - before[name] / before["products"])
+    return abs((count_after / products_after if products_after else 0) - count / products)

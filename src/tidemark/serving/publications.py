@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from bson.int64 import Int64
 from pymongo import ReplaceOne, ReturnDocument
@@ -23,6 +23,7 @@ from tidemark.serving import cells as served_cells
 from tidemark.serving import ledger, offsets
 from tidemark.serving.cells import Cells, Sums, in_slices
 from tidemark.serving.database import Document, in_transaction
+from tidemark.serving.documents import PublicationDocument, ServedDocument
 from tidemark.serving.ledger import LEDGER
 from tidemark.serving.snapshot import snapshot
 
@@ -87,7 +88,7 @@ class Result:
 
 def read(database: Database[Document], number: int) -> Publication:
     """Raises NoPublication."""
-    found = database.publication.find_one({"_id": number})
+    found = _documents(database).find_one({"_id": number})
     if found is None:
         raise NoPublication(
             f"publication {number} does not exist, or has been dropped: start the run again at cut, or choose another publication "
@@ -98,7 +99,7 @@ def read(database: Database[Document], number: int) -> Publication:
 
 def listing(database: Database[Document]) -> list[Publication]:
     """Publications and drafts, the newest first."""
-    return [_publication(one) for one in database.publication.find().sort("_id", -1)]
+    return [_publication(one) for one in _documents(database).find().sort("_id", -1)]
 
 
 def served(database: Database[Document]) -> int:
@@ -106,7 +107,7 @@ def served(database: Database[Document]) -> int:
     found = database.state.find_one({"_id": SERVED})
     if found is None:
         raise ledger.NotPrepared(f"database {database.name} is not prepared: run `python -m tidemark.serving.schema`")
-    return int(found["publication"])
+    return int(cast(ServedDocument, found)["publication"])
 
 
 def cut(database: Database[Document], rules: str) -> Publication:
@@ -123,11 +124,11 @@ def cut(database: Database[Document], rules: str) -> Publication:
     own.require_no_rebuild()
     require_rules(own, rules)
     number = _next(database, "publications")
-    document = {
+    document: PublicationDocument = {
         "_id": number,
         "mark": offsets.to_documents(own.offsets),
         "rules": rules,
-        "cut": {"served": state[SERVED]["publication"], "rebuilds": own.rebuilds},
+        "cut": {"served": cast(ServedDocument, state[SERVED])["publication"], "rebuilds": own.rebuilds},
         "layers": None,
         "since_full": 0,
         "published_at": None,
@@ -137,7 +138,7 @@ def cut(database: Database[Document], rules: str) -> Publication:
     documents = [_cell_document(number, cell, sums) for cell, sums in found.items()]
 
     def transaction(session: ClientSession) -> None:
-        database.publication.insert_one(document, session=session)
+        _documents(database).insert_one(document, session=session)
         for some in in_slices(documents):
             database.cut_cell.insert_many(some, ordered=False, session=session)
 
@@ -240,7 +241,7 @@ def prune(database: Database[Document], keep: int, keep_drafts: int | None = Non
 
     def transaction(session: ClientSession) -> list[int]:
         state = {one["_id"]: one for one in database.state.find({"_id": {"$in": [LEDGER, SERVED]}}, session=session)}
-        found = list(database.publication.find({}, {"published_at": True}, session=session).sort("_id", -1))
+        found = list(_documents(database).find({}, {"published_at": True}, session=session).sort("_id", -1))
         published = [one["_id"] for one in found if one["published_at"] is not None]
         needed = {0, state[SERVED]["publication"], state[LEDGER]["rebuilding"], *published[:keep]}
         drafts = [one["_id"] for one in found if one["_id"] > max(published, default=0)]
@@ -279,7 +280,12 @@ def _explain(database: Database[Document], session: ClientSession, draft: Public
     )
 
 
-def _publication(document: Document) -> Publication:
+def _documents(database: Database[Document]) -> Collection[PublicationDocument]:
+    """Collection `publication`, with the type of its documents."""
+    return cast(Collection[PublicationDocument], database.publication)
+
+
+def _publication(document: PublicationDocument) -> Publication:
     of_cut = document.get("cut")
     layers = document.get("layers", [] if document["_id"] == 0 else None)
     return Publication(

@@ -25,6 +25,7 @@ from tidemark.catalog.words import counted
 from tidemark.serving import quarantine
 from tidemark.serving.alerts import Condition
 from tidemark.serving.database import Document, connect, database_of
+from tidemark.serving.documents import ControlDocument, LedgerDocument, PublicationDocument, ServedDocument
 from tidemark.serving.notes import KEPT_SECONDS
 from tidemark.serving.operations import OPERATIONS
 from tidemark.serving.views import VIEWS, View
@@ -246,6 +247,22 @@ COLLECTIONS: tuple[Collection, ...] = (
 )
 
 
+# The initial documents.
+_PUBLICATION_0: PublicationDocument = {"_id": 0, "mark": [], "published_at": None, "rules": None}
+_SERVED: ServedDocument = {"_id": "served", "publication": 0}
+_CONTROL: ControlDocument = {"_id": "control", "restarts": 0, "pause": None, "stopped_at": None}
+_LEDGER: LedgerDocument = {
+    "_id": "ledger",
+    "generation": 0,
+    "committed": {},
+    "offsets": [],
+    "topics": {},
+    "rules": None,
+    "rebuilding": None,
+    "rebuilds": 0,
+}
+
+
 class Differs(Exception):
     """A database differs from the schema defined here."""
 
@@ -258,14 +275,9 @@ def prepare(database: Database[Document]) -> None:
         _index(database[collection.name], collection.indexes)
     for view in (*VIEWS, *OPERATIONS):
         _create_or_modify(database, view.name, present, _definition(view))
-    _insert_once(database, "publication", {"_id": 0, "mark": [], "published_at": None, "rules": None})
-    _insert_once(database, "state", {"_id": "served", "publication": 0})
-    _insert_once(database, "state", {"_id": "control", "restarts": 0, "pause": None, "stopped_at": None})
-    _insert_once(
-        database,
-        "state",
-        {"_id": "ledger", "generation": 0, "committed": {}, "offsets": [], "topics": {}, "rules": None, "rebuilding": None, "rebuilds": 0},
-    )
+    _insert_once(database, "publication", _PUBLICATION_0)
+    for document in (_SERVED, _CONTROL, _LEDGER):
+        _insert_once(database, "state", document)
 
 
 def differences(database: Database[Document]) -> list[str]:
@@ -354,7 +366,7 @@ def _key_of(index: Mapping[str, Any]) -> Key:
     return list(fields.items() if isinstance(fields, Mapping) else fields), index.get("unique", False), index.get("expireAfterSeconds")
 
 
-def _insert_once(database: Database[Document], collection: str, document: Document) -> None:
+def _insert_once(database: Database[Document], collection: str, document: Mapping[str, Any]) -> None:
     database[collection].update_one({"_id": document["_id"]}, {"$setOnInsert": document}, upsert=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from pymongo.database import Database
 
@@ -13,6 +13,7 @@ from tidemark.rendering.verifications import render_verification
 from tidemark.serving import plausibility
 from tidemark.serving.cells import Cells
 from tidemark.serving.database import Document
+from tidemark.serving.documents import ComparisonDocument, VerificationDocument, VerificationFields
 from tidemark.serving.publications import Publication
 from tidemark.settings import settings
 
@@ -81,14 +82,15 @@ def store(
     former: Publication,
     found: Mapping[DifferenceKind, Differences],
     reconciled: int,
-    compared: Document,
-) -> Document:
+    compared: ComparisonDocument,
+) -> VerificationDocument:
     """Stores a verification in place of the publication's previous one, and returns it as stored.
 
     `former` is the served publication, `reconciled` a number of ingestions, `compared` the result of plausibility.compare() for the
     served publication and this one.
     """
-    document = {
+    document: VerificationFields = {
+        "_id": publication.number,
         "drift": sum(one.total for one in found.values()),
         "rules": publication.rules,
         "rules_changed": former.rules not in (None, publication.rules),
@@ -97,28 +99,29 @@ def store(
         "reconciled": reconciled,
         "compared": compared,
     }
-    literal = {name: {"$literal": value} for name, value in document.items()}  # a title may look like an expression
+    literal = {name: {"$literal": value} for name, value in document.items() if name != "_id"}  # a title may look like an expression
     kept = [{"$replaceWith": {"_id": publication.number, "at": "$$NOW", **literal}}]
     database.verification.update_one({"_id": publication.number}, kept, upsert=True)
     return read(database, publication.number)
 
 
-def read(database: Database[Document], number: int) -> Document:
+def read(database: Database[Document], number: int) -> VerificationDocument:
     """The verification of a publication. Raises NotVerified if there is none."""
     found = database.verification.find_one({"_id": number})
     if found is None:
         raise NotVerified(f"publication {number} has not been verified: run `python -m tidemark.spark.batch verify {number}` first")
-    return {"compared": plausibility.compare({}, {}), **found}  # verifications of earlier versions have no comparison
+    # Verifications of earlier versions have no comparison.
+    return {"compared": plausibility.compare({}, {}), **cast(VerificationDocument, found)}
 
 
-def is_expected(verification: Document) -> bool:
+def is_expected(verification: VerificationFields) -> bool:
     """Is the drift expected because the rules have changed since the previous publication? Differences with another cause are found again
     by the next verification.
     """
     return bool(verification.get("rules_changed"))
 
 
-def asks(verification: Document, on_drift: str, hold: bool | None = None) -> bool:
+def asks(verification: VerificationFields, on_drift: str, hold: bool | None = None) -> bool:
     """Must a person approve it before it is published?
 
     `hold`: True is always, False never, None if it is implausible. `on_drift` is correct, ask or fail; with fail, drift raises Drifted.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
@@ -19,6 +19,7 @@ from tidemark.catalog.rules import RULES, Rules
 from tidemark.rendering.ingestions import render_ingestion
 from tidemark.serving import control, ledger
 from tidemark.serving.database import Document, in_transaction
+from tidemark.serving.documents import IngestionDocument
 from tidemark.settings.airflow_names import Dag
 
 _LISTED = 50  # newest ingestions in a list
@@ -66,7 +67,7 @@ def of(database: Database[Document], ingestion: str) -> Withdrawal | None:
     found = database.ingestion.find_one({"_id": ingestion}, {"withdrawn": True})
     if found is None:
         raise NoIngestion(f"there is no ingestion {ingestion}. The newest ingestions are:\n{listing(database)}")
-    withdrawn = found.get("withdrawn")
+    withdrawn = cast(IngestionDocument, found).get("withdrawn")
     return withdrawn and Withdrawal(**withdrawn)
 
 
