@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from pymongo.database import Database
 from rich.bar import Bar
 from rich.console import Console
@@ -76,8 +78,8 @@ def _freshness(freshness: Document) -> Table:
     behind = freshness["events_behind"]
     rows = {
         "publication": f"{freshness['publication']}",
-        "newest observation": f"{freshness['newest_observation'] or '-'}",
-        "newest event served": f"{freshness['newest_event'] or '-'}",
+        "newest observation": _moment(freshness["newest_observation"]),
+        "newest event served": _moment(freshness["newest_event"]),
         "events behind": "unknown" if behind is None else f"{behind:,}",
         "rows in quarantine": f"{freshness['quarantined']:,}",
         "rules": f"{freshness['rules'] or '-'}",
@@ -85,6 +87,10 @@ def _freshness(freshness: Document) -> Table:
     for name, value in rows.items():
         table.add_row(name, value)
     return table
+
+
+def _moment(value: datetime | None) -> str:
+    return "-" if value is None else f"{value:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _dollars(value: float | None) -> str:
