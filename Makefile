@@ -88,7 +88,12 @@ lock: $(VENV)/.dev-ready ## Update the lock files of requirements*.txt and the j
 	done
 	$(PY) -m tidemark.local.jars --lock
 
-$(VENV)/.run-ready: requirements.lock requirements-setup.lock src/tidemark/local/jars.lock setup.sh superset/requirements.lock superset/connector/pyproject.toml pyproject.toml
+# Whatever else pyproject.toml says, of what `make run` needs only the installation of the project itself depends on it.
+$(VENV)/.run-ready: pyproject.toml $(VENV)/.environment-ready
+	@sh setup.sh project
+	@touch $@
+
+$(VENV)/.environment-ready: requirements.lock requirements-setup.lock src/tidemark/local/jars.lock setup.sh superset/requirements.lock superset/connector/pyproject.toml
 	@sh setup.sh run
 	@touch $@
 

@@ -12,11 +12,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+from soak import CHECKOUT, CONNECTOR
+
 VENV = Path(sys.prefix)
 STACK = (sys.executable, "-m", "pytest", "-m", "not soak", "-n", os.environ.get("WORKERS", "2"), "--dist", "loadscope")
 BESIDE = (
-    ("make", "--no-print-directory", "connector", "TARGETS=test"),
+    (*CONNECTOR, "TARGETS=test"),
     (str(VENV / "superset" / "bin" / "python"), "-m", "pytest", "superset/tests"),
 )
 

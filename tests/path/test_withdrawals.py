@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 from pyspark.sql import SparkSession
+from support import nights
 from support.catalogs import EVERY_KIND_OF_ROW, ingest, read
 from support.hands import serve
 from support.load import updates
@@ -19,7 +20,7 @@ from tidemark.catalog.cube import MEASURES
 from tidemark.catalog.rules import RULES
 from tidemark.ingest.files import FileKind
 from tidemark.ingest.generate import write
-from tidemark.serving import history, publications, verifications, withdrawals
+from tidemark.serving import history, withdrawals
 from tidemark.serving.publications import OtherRules
 from tidemark.settings import settings
 from tidemark.spark.batch import Batch
@@ -48,9 +49,8 @@ def night(place: Place, spark: SparkSession) -> dict[str, int]:
     """A nightly run and the history after a new start of the stream, as DAG withdraw makes them; differences by kind."""
     serve(place, spark)
     work = Batch(place.database, spark)
-    work.nightly("auto", "correct", 7)
+    found = nights.night(work)
     work.history(None, None, LAST)
-    found = verifications.read(place.database, max(one.number for one in publications.listing(place.database)))
     return {kind: count for kind, count in found["counts"].items() if count}
 
 

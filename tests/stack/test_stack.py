@@ -6,14 +6,12 @@ import json
 
 import httpx
 import pytest
-from support.stacks import PORTS, Stack, until, yesterday
+from support.stacks import PORTS, SENT, Stack, until, yesterday
 
 from tidemark.local import stack as supervised
 from tidemark.local.programs import PROGRAMS
 from tidemark.local.runs import RunRefused
 from tidemark.serving.database import connect, database_of
-
-SENT = {name: {"success"} for name in ("preview", "plan", "produce", "reconcile", "served")} | {"approve": {"skipped"}}
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
 

@@ -7,11 +7,9 @@ from datetime import date
 import pytest
 from playwright.sync_api import Page
 from support.forms import Form
-from support.stacks import Stack, kill_chunk, kill_program
+from support.stacks import SENT, Stack, kill_chunk, kill_program
 
 from tidemark.settings.airflow_names import Dag
-
-SENT = {name: {"success"} for name in ("preview", "plan", "produce", "reconcile", "served")} | {"approve": {"skipped"}}
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
 

@@ -48,6 +48,8 @@ PORTS = (
     "speed_metrics_port",
     "superset_port",
 )
+# The states of a run that has sent its files without asking anybody.
+SENT = {name: {"success"} for name in ("preview", "plan", "produce", "reconcile", "served")} | {"approve": {"skipped"}}
 REPORTS = ("report_cube", "report_price_level", "report_category", "report_summary")
 SHELL = ("PATH", "HOME", "USER", "LANG", "TERM", "TMPDIR", "JAVA_HOME", "JAVA_TOOL_OPTIONS", "http_proxy", "https_proxy", "no_proxy")
 RUN_SECONDS = 1_000.0  # on a machine with other things to do

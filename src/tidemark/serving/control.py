@@ -20,7 +20,7 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from tidemark.rendering.control import render_desired_state
+from tidemark.rendering.control import render_pause
 from tidemark.serving import ledger
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.documents import ControlDocument
@@ -143,7 +143,7 @@ def _wait(done: Callable[[], bool], seconds: float, otherwise: str) -> None:
 
 def describe(now: Control) -> str:
     """The desired state as text."""
-    return render_desired_state(now.pause and (now.pause.by, now.pause.since, now.pause.reason))
+    return "desired state: running" if now.pause is None else render_pause(now.pause.by, now.pause.since, now.pause.reason)
 
 
 def main(words: Sequence[str] | None = None) -> int:

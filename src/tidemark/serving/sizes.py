@@ -13,7 +13,7 @@ from bson.int64 import Int64
 from pymongo import ReplaceOne
 from pymongo.database import Database
 
-from tidemark.rendering.sizes import render_sizes
+from tidemark.rendering.sizes import COLLECTION, render_sizes
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.schema import COLLECTIONS
 from tidemark.settings import settings
@@ -21,7 +21,6 @@ from tidemark.settings import settings
 log = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 512  # unit of st_blocks
-_COLLECTION = "collection "
 
 
 class Size(NamedTuple):
@@ -36,7 +35,7 @@ def of_collections(database: Database[Document]) -> dict[str, Size]:
     found = {}
     for collection in COLLECTIONS:
         shards = [one["storageStats"] for one in database[collection.name].aggregate([{"$collStats": {"storageStats": {}}}])]
-        found[_COLLECTION + collection.name] = Size(
+        found[COLLECTION + collection.name] = Size(
             sum(one["storageSize"] + one["totalIndexSize"] for one in shards), sum(one["count"] for one in shards)
         )
     return found
