@@ -316,6 +316,19 @@ def test_a_batch_is_taken_whole_or_not_at_all(running: Api, new: New) -> None:
     assert len(new()) == len(events)
 
 
+def test_each_malformed_record_of_an_array_is_named_beside_the_others(running: Api, new: New) -> None:
+    half_a_pair, open_object = product(more="\ud800"), b'{"asin": 1,}'
+    records = [product(), open_object, b"", product(price=-1), half_a_pair, b'{"a": [{"b": "]},{[\\\\"}]}', product(title='\\"],[{')]
+    assert named(running.post(BATCH, b"[" + b",".join(records) + b"]")) == [(1,), (2,), (3, "price"), (4,), (5, "asin")]
+    assert not new()
+
+
+def test_bodies_on_which_a_quadratic_scan_would_hang_are_refused(running: Api) -> None:
+    assert named(running.post(BATCH, b'["' + b'\\"' * 1_000_000)) == [()]
+    names = b",".join(b'"a%d":1' % number for number in range(80_000))
+    assert named(running.post(PRODUCTS, b"{" + names + b',"last":1,"last":1}')) == [("last",)]
+
+
 @pytest.mark.parametrize("body", [b"", b"{}", b"[", b"[{}", b"[{}] {}", b'[{"a]', b"null", b"\xff[]", b"[]", b"[ ]"])
 def test_what_is_no_batch_is_refused(running: Api, body: bytes) -> None:
     assert named(running.post(BATCH, body)) == [()]

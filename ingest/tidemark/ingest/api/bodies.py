@@ -17,7 +17,10 @@ RETRY_AFTER = {"Retry-After": "5"}  # seconds; about as long as a broker takes t
 
 _LEAST_SHARE = 4_096  # bytes reserved by every request
 _SPACE = b" \t\r\n"
-_SIGNS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{},]', re.DOTALL)  # whole strings, brackets, commas
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_FLAT_OBJECT = rb'\{[^][{}"]*+(?:' + _STRING + rb'[^][{}"]*+)*+\}'
+# Strings and flat objects as a whole, brackets, commas, the quote of a string without an end. Linear in any body: no quantifier backtracks.
+_SIGNS = re.compile(_FLAT_OBJECT + rb"|" + _STRING + rb'|[][{},"]', re.DOTALL)
 
 
 class Form(StrEnum):
@@ -139,13 +142,20 @@ def _lines(body: bytes) -> Iterator[Piece]:
 
 
 def _elements(body: bytes) -> Iterator[Piece]:
-    """The parts between the commas of the outermost array. If each part is valid JSON, so is the body."""
+    """The parts between the commas of the outermost array. If each part is valid JSON, so is the body.
+
+    No library does this. ijson yields values, not bytes. msgspec (`list[msgspec.Raw]`) splits 10,000 records of 300 bytes 8 times as fast
+    (4 ms of CPU instead of 35; validating them takes 210), but one malformed record makes it refuse the whole body without naming the
+    others, and it builds all parts before their number can be limited: 600 MB for a body of 16 MB.
+    """
     depth = number = start = 0
     for found in _SIGNS.finditer(body):
-        at = found.start()
-        match body[at : at + 1]:
+        at, end = found.span()
+        if end > at + 1:
+            continue
+        match body[at:end]:
             case b'"':
-                continue
+                break
             case b"[" | b"{" as sign:
                 depth += 1
                 if depth == 1:
