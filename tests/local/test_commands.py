@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from support.wording import Wording
 
 from tidemark.local import __main__ as commands
@@ -106,6 +107,12 @@ def test_status_of_a_stopped_stack(say: Say, wording: Wording) -> None:
     status, text = say("status")
     assert status == 1
     wording.check(text)
+
+
+def test_status_shows_texts_beside_their_names(capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
+    texts = {"speed": "fatal Exited too quickly", "alerts": "The quarantine has 12 open records. [mail] has failed 3 times since 12:00 UTC"}
+    Console(width=60).print(commands._beside(texts))
+    wording.check("\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines()))
 
 
 def test_status_for_programs_of_a_stopped_stack(say: Say) -> None:

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -169,13 +169,13 @@ def _show_status(console: Console, found: dict[str, health.Health], now: StatusD
     console.print(table)
     if not running:
         console.print("supervisor, which restarts programs, is not running: make start ends the programs and starts everything again")
-    for program in running:
-        if program.state not in ("RUNNING", "EXITED"):
-            console.print(f"{program.name:>20}  {program.state.lower()} {program.detail}", highlight=False, markup=False)
-    if now is None:
-        return
+    lines = {one.name: f"{one.state.lower()} {one.detail}" for one in running if one.state not in ("RUNNING", "EXITED")}
+    console.print(_beside(lines if now is None else lines | _figures(now)))
+
+
+def _figures(now: StatusDocument) -> dict[str, str]:
     behind, batch = now["freshness"]["events_behind"], now["stream"]["last_micro_batch"]
-    lines = {
+    return {
         "products served": f"{now['summary']['products']:,}",
         "events behind": "unknown: the end of the log was not measured within the last minute" if behind is None else f"{behind:,}",
         "last micro-batch": "-" if not batch else f"{counted(batch['events'], 'event')}, {batch['events_per_second']:,} /s",
@@ -184,8 +184,16 @@ def _show_status(console: Console, found: dict[str, health.Health], now: StatusD
         "publication": f"{now['freshness']['publication']}",
         "alerts": "; ".join(one["text"] for one in now["alerts"]) or "none",
     }
-    for name, value in lines.items():
-        console.print(f"{name:>20}  {value}", highlight=False)
+
+
+def _beside(lines: Mapping[str, str]) -> Table:
+    """Names, and beside each its text."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column()
+    for name, text in lines.items():
+        table.add_row(name, escape(text))
+    return table
 
 
 def _catalog(given: argparse.Namespace) -> job.Catalog:

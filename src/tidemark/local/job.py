@@ -190,7 +190,7 @@ def _batch(console: Console, airflow: Airflow, last: date) -> list[str]:
 
 
 def addresses() -> str:
-    """The addresses of all pages and servers."""
+    """The addresses of all pages and servers. Plain lines: a table would break addresses that are wider than the terminal."""
     pages = {name: address() for name, address in health.ADDRESSES.items()}
     logins = ", ".join(f"{name} / {password}" for name, password in known_accounts().items())
     return "\n".join(

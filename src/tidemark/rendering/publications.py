@@ -23,7 +23,10 @@ class Publication(Protocol):
 
 
 def render_publication(publication: Publication, served: int, back: int) -> str:
-    """A publication as a line. `back` is the number of offsets that a rebuild would set the stream back."""
+    """A publication as a line of plain text, which a terminal and Airflow's form show alike.
+
+    `back` is the number of offsets that a rebuild would set the stream back.
+    """
     state = "served" if publication.number == served else "" if publication.published_at or not publication.number else "draft"
     when = f"{publication.published_at:%Y-%m-%d %H:%M} UTC" if publication.published_at else "-"
     rules, mark = publication.rules or "-", publication.mark
