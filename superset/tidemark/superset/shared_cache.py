@@ -2,6 +2,9 @@
 
 The first request that misses the cache claims the key until it stores the answer or ends. Other requests for the key, in any process,
 wait for that answer. The configuration is that of Flask-Caching's Redis cache (if CACHE_REDIS_URL is set) or its file cache.
+
+dogpile.cache cannot replace the claims: it merges queries inside `get_or_create`, but Superset calls get and set separately. Its mutex for
+files is one for all keys and waits without limit, so viewers of one chart would wait for another.
 """
 
 from __future__ import annotations
