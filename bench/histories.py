@@ -21,7 +21,7 @@ from tidemark.ingest.files import PRODUCT_COLUMNS, FileKind
 from tidemark.ingest.generate import day_rows
 from tidemark.ingest.produce import produce
 from tidemark.ingest.records import Origin, messages
-from tidemark.serving import offsets, publications
+from tidemark.serving import ledger, offsets, publications
 from tidemark.settings import settings
 from tidemark.spark.lake import Lake
 from tidemark.spark.land import land
@@ -52,7 +52,7 @@ def land_day(here: Place, spark: SparkSession, lake: Lake, rows: Iterable[Sequen
         csv.writer(text, lineterminator="\n").writerows(some)
         sent += produce(producer, settings().product_topic, messages(text.getvalue().encode(), sent << 20, origin), 60).events
     landing = time.monotonic()
-    mark = land(spark, lake)
+    mark = land(spark, lake, ledger.identity(here.database))
     say(f"day {number}: {sent:,} events sent in {landing - started:.0f} s, landed in {time.monotonic() - landing:.0f} s")
     return mark
 

@@ -41,7 +41,13 @@ def test_what_is_saved_comes_back_as_often_as_it_is_tried(database: Database[Doc
         other.state.delete_one({"_id": "served"})
         for _ in range(2):
             backup.restore(other, str(tmp_path / "new"), saved)
-        assert list(other.state.find(LAYERS)) == list(database.state.find(LAYERS))
+        saved_ledger = database.state.find_one({"_id": "ledger"}) or {}
+        restored = ledger.read(other)
+        assert restored.generation > saved_ledger["generation"]
+        assert restored.committed == {restored.generation: 0}
+        own = {"generation": restored.generation, "committed": {str(restored.generation): 0}}
+        kept = [one for one in other.state.find(LAYERS) if one["_id"] != "publications"]
+        assert kept == [{**one, **own} if one["_id"] == "ledger" else one for one in database.state.find(LAYERS)]
         assert list(other.publication.find()) == list(database.publication.find())
     assert (tmp_path / "new" / "events" / "part-0.parquet").read_bytes() == b"events"
 

@@ -175,7 +175,7 @@ def test_days_between_that_have_not_been_computed_say_so(database: Database[Docu
     assert list(database.report_day.find()) == []
     first = MOMENT.replace(hour=0)
     for number in (0, 1, 3):
-        label = {"landing": 1, "rules": "r", "digest": "d", "computed_at": MOMENT}
+        label = {"mark": [], "rules": "r", "digest": "d", "computed_at": MOMENT}
         database.history_day.insert_one({"_id": first + timedelta(days=number), **label})
     found = {one["day"]: (one["is_computed"], one["computed_at"]) for one in database.report_day.find()}
     computed = (True, MOMENT)

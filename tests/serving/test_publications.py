@@ -16,6 +16,7 @@ from support.wording import Wording
 
 from tidemark.catalog.cube import MEASURES, Cell
 from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.catalog.rules import RULES
 from tidemark.catalog.versions import CategoryVersion
 from tidemark.rendering.verifications import render_verification
 from tidemark.serving import cells, lease, ledger, plausibility, publications, rebuilds, verifications
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.servers
 
 P0 = TopicPartition("products", 0)
 A, B, C = Cell(1, 5, True), Cell(1, None, False), Cell(2, 300, False)
+IN_FORCE = RULES.fingerprint()
 ALIKE = plausibility.compare({}, {})
 
 
@@ -39,7 +41,7 @@ def sums(products: int) -> tuple[int, ...]:
 class Stream:
     """Micro-batches of a stream that counts products in cells."""
 
-    def __init__(self, database: Database[Document], rules: str = "r") -> None:
+    def __init__(self, database: Database[Document], rules: str = IN_FORCE) -> None:
         self.database = database
         self.own = ledger.start_generation(database, rules, {})
         self.number = 0
@@ -56,10 +58,10 @@ def served(database: Database[Document]) -> dict[Cell, int]:
         return {cell: products for cell, (products, *_) in cells.read(now).items()}
 
 
-def made(database: Database[Document], cells: Mapping[Cell, int], rules: str = "r", **more: Any) -> int:
+def made(database: Database[Document], cells: Mapping[Cell, int], rules: str = IN_FORCE, **more: Any) -> int:
     """A draft that has been recomputed to these products by cell."""
     number = publications.cut(database, rules).number
-    result = Result({cell: sums(products) for cell, products in cells.items()}, layers=(1,), since_full=0, **more)
+    result = Result({cell: sums(products) for cell, products in cells.items()}, layers=("a",), since_full=0, **more)
     publications.complete(database, number, result)
     return number
 
@@ -84,7 +86,7 @@ def test_a_draft_holds_the_ledger_and_the_cells_of_one_moment(database: Database
     with ThreadPoolExecutor(1) as pool:
         going = pool.submit(go_on)
         try:
-            drafts = [publications.cut(database, "r") for _ in range(20)]
+            drafts = [publications.cut(database, IN_FORCE) for _ in range(20)]
         finally:
             ended.set()
         going.result()
@@ -102,17 +104,17 @@ def test_publishing_changes_no_number_that_readers_see(database: Database[Docume
     stream.commit(12, {A: -1, C: 4})
     before = served(database)
     assert before == {A: 2, B: 2, C: 5}
-    assert publications.publish(database, number, "r") is True
+    assert publications.publish(database, number, IN_FORCE) is True
     assert (served(database), publications.served(database)) == (before, number)
     published = publications.read(database, number)
     assert published.published_at is not None
     stream.commit(15, {B: -2})
     assert served(database) == {A: 2, C: 5}
     # Again, at once or after others: nothing is done.
-    assert publications.publish(database, number, "r") is False
+    assert publications.publish(database, number, IN_FORCE) is False
     second = made(database, {A: 2, C: 5})
-    assert publications.publish(database, second, "r") is True
-    assert publications.publish(database, number, "r") is False
+    assert publications.publish(database, second, IN_FORCE) is True
+    assert publications.publish(database, number, IN_FORCE) is False
     assert publications.read(database, number) == published
     assert (served(database), publications.served(database)) == ({A: 2, C: 5}, second)
 
@@ -123,8 +125,8 @@ def test_two_runs_at_once_and_one_that_comes_late(database: Database[Document], 
     early = made(database, {A: 1})
     stream.commit(2, {A: 1})
     late = made(database, {A: 2})
-    assert publications.publish(database, late, "r")
-    wording.check(refused(lambda: publications.publish(database, early, "r"), StartAgain))
+    assert publications.publish(database, late, IN_FORCE)
+    wording.check(refused(lambda: publications.publish(database, early, IN_FORCE), StartAgain))
     assert served(database) == {A: 2}
 
 
@@ -142,10 +144,10 @@ def test_publishing_and_committing_at_the_same_time(database: Database[Document]
         going = pool.submit(go_on)
         try:
             for _ in range(5):
-                number = publications.cut(database, "r").number
+                number = publications.cut(database, IN_FORCE).number
                 mark = publications.read(database, number).mark[P0]
                 publications.complete(database, number, Result(dict.fromkeys(cells, sums(mark)), (1,), 0))
-                assert publications.publish(database, number, "r")
+                assert publications.publish(database, number, IN_FORCE)
         finally:
             ended.set()
         going.result()
@@ -154,23 +156,27 @@ def test_publishing_and_committing_at_the_same_time(database: Database[Document]
 
 
 def test_what_keeps_a_draft_from_being_published(database: Database[Document], wording: Wording) -> None:
-    wording.check(refused(lambda: publications.cut(database, "r"), OtherRules), "no stream has started")
+    wording.check(refused(lambda: publications.cut(database, IN_FORCE), OtherRules), "no stream has started")
     stream = Stream(database)
-    wording.check(refused(lambda: publications.cut(database, "new"), OtherRules), "a cut by other rules than the stream's")
+    wording.check(refused(lambda: publications.cut(database, "new"), OtherRules), "a cut by other rules than the stream's", rules=IN_FORCE)
     stream.commit(3, {A: 3})
-    bare = publications.cut(database, "r").number
-    wording.check(refused(lambda: publications.publish(database, bare, "r"), NoPublication), "not recomputed")
+    bare = publications.cut(database, IN_FORCE).number
+    wording.check(refused(lambda: publications.publish(database, bare, IN_FORCE), NoPublication), "not recomputed")
     number = made(database, {A: 3})
-    wording.check(refused(lambda: publications.publish(database, number, "new"), StartAgain), "other rules since it was cut")
-    wording.check(refused(lambda: publications.publish(database, 77, "r"), NoPublication), "not there")
+    wording.check(
+        refused(lambda: publications.publish(database, number, "new"), StartAgain), "other rules since it was cut", rules=IN_FORCE
+    )
+    wording.check(refused(lambda: publications.publish(database, 77, IN_FORCE), NoPublication), "not there")
     other = Stream(database, "new")
-    wording.check(refused(lambda: publications.publish(database, number, "r"), OtherRules), "a stream of other rules")
+    wording.check(refused(lambda: publications.publish(database, number, IN_FORCE), OtherRules), "a stream of other rules", rules=IN_FORCE)
     stream = Stream(database)
     own = rebuilds.begin(database, publications.read(database, 0))
-    wording.check(refused(lambda: publications.publish(database, number, "r"), Fenced), "a rebuild")
-    assert refused(lambda: publications.cut(database, "r"), Fenced) == refused(lambda: publications.publish(database, number, "r"), Fenced)
+    wording.check(refused(lambda: publications.publish(database, number, IN_FORCE), Fenced), "a rebuild")
+    assert refused(lambda: publications.cut(database, IN_FORCE), Fenced) == refused(
+        lambda: publications.publish(database, number, IN_FORCE), Fenced
+    )
     rebuilds.end(database, own, publications.read(database, 0), {})
-    wording.check(refused(lambda: publications.publish(database, number, "r"), StartAgain), "rebuilt since")
+    wording.check(refused(lambda: publications.publish(database, number, IN_FORCE), StartAgain), "rebuilt since")
     assert (served(database), publications.served(database), other.own.generation) == ({}, 0, 2)
 
 
@@ -185,10 +191,14 @@ def test_a_rebuild_from_its_begin_to_its_end(database: Database[Document], wordi
     assert (own.generation, own.rebuilding, rebuilds.tag(own)) == (stream.own.generation + 1, number, Tag(own.generation, 0))
     wording.check(refused(lambda: stream.commit(9, {C: 9}), Fenced), "a commit")
     wording.check(refused(lambda: Stream(database), Fenced), "a stream")
-    wording.check(refused(lambda: rebuilds.begin(database, publications.read(database, 0)), Fenced), "another rebuild")
-    # The same one again, as after a crash: who came before is fenced.
+    # Another one takes over, and the same one again, as after a crash: who came before is fenced.
+    rebuilds.begin(database, publications.read(database, 0))
     again = rebuilds.begin(database, publication)
     wording.check(refused(lambda: rebuilds.end(database, own, publication, {}), Fenced), "the one before")
+    database.publication.update_one({"_id": number}, {"$set": {"rules": "r"}})
+    wording.check(refused(lambda: rebuilds.begin(database, publications.read(database, number)), OtherRules), "other rules", rules=IN_FORCE)
+    database.publication.update_one({"_id": number}, {"$set": {"rules": IN_FORCE}})
+    assert ledger.read(database).generation == again.generation
     assert served(database) == {A: 5, C: 2}, "until the end everybody sees what was served"
     category = Category("Luggage", CategoryVersion(1, 2, 3, 4))
     database.category.insert_one({"_id": 9, "category_name": "gone", "_tide": {"version": category.version._asdict()}})
@@ -212,7 +222,7 @@ def test_what_is_kept(database: Database[Document], wording: Wording) -> None:
     for offset in range(1, 6):
         stream.commit(offset, {A: 1})
         numbers.append(made(database, {A: offset}))
-        publications.publish(database, numbers[-1], "r")
+        publications.publish(database, numbers[-1], IN_FORCE)
     abandoned = made(database, {A: 5})
     own = rebuilds.begin(database, publications.read(database, 2))
     assert publications.prune(database, 1) == [4, 3, 1]
@@ -226,7 +236,7 @@ def test_what_is_kept(database: Database[Document], wording: Wording) -> None:
     stream.commit(6, {A: 4})
     newest = made(database, {A: 6})
     assert newest == 7, "no number is used twice"
-    publications.publish(database, newest, "r")
+    publications.publish(database, newest, IN_FORCE)
     assert publications.prune(database, 1) == [abandoned, 5, 2]
     assert served(database) == {A: 6}
     assert database.cut_cell.distinct("publication") == [7]
@@ -240,7 +250,7 @@ def test_what_is_kept(database: Database[Document], wording: Wording) -> None:
 
 def test_verifications(database: Database[Document], wording: Wording) -> None:
     Stream(database)
-    draft = publications.cut(database, "r")
+    draft = publications.cut(database, IN_FORCE)
     wording.check(refused(lambda: verifications.read(database, draft.number), NotVerified), "not verified")
     cells = verifications.of_cells({A: sums(1), B: sums(0)}, {A: sums(1), C: sums(2)})
     ((what, how),) = cells.named

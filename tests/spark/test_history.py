@@ -22,6 +22,7 @@ from support.states import numbered
 
 from tidemark.catalog.cube import Cell
 from tidemark.catalog.events import Event
+from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.rules import RULES
 from tidemark.serving import history
 from tidemark.serving.database import Document
@@ -129,7 +130,7 @@ def test_every_night_redoes_what_has_changed_and_nothing_else(place: Place, spar
     refresh(lake, place.database, LAST)
     those = list(days(FIRST, LAST))
     assert wrong(place.database, first, those) == []
-    assert {label.landing for label in history.labels(place.database).values()} == {1}
+    assert {label.mark for label in history.labels(place.database).values()} == {lake.landed().mark}
 
     # A file about a day in the middle, told later; then the same once more, which changes no cell.
     day = date(2023, 11, 2)
@@ -145,7 +146,7 @@ def test_every_night_redoes_what_has_changed_and_nothing_else(place: Place, spar
     assert done[Put.WRITTEN] >= 1
     assert done.total() == (LAST - day).days + 1, "days before it are left alone"
     labels = history.labels(place.database)
-    assert {label.landing for label in labels.values()} == {2}, "and known to be right"
+    assert {label.mark for label in labels.values()} == {lake.landed().mark}, "and known to be right"
     again = numbered([*log, *late])
     land(spark, lake, again[len(log) :], 3)
     assert refresh(lake, place.database, LAST)[Put.WRITTEN] == 0
@@ -192,17 +193,21 @@ def test_other_rules_redo_all_days(place: Place, spark: SparkSession, lake: Lake
     assert wrong(place.database, log, list(days(FIRST, LAST))) == []
 
 
+def at(offset: int) -> TideMark:
+    return TideMark({TopicPartition("products", 0): offset})
+
+
 def test_an_older_landing_never_wins(place: Place) -> None:
     """Whoever has computed longer, and what it was made of."""
     new = {Cell(1, 5, False): (3,) * len(MEASURES)}
     day = FIRST
-    assert history.put(place.database, day, 7, "r", new) is Put.WRITTEN
+    assert history.put(place.database, day, at(7), "r", new) is Put.WRITTEN
     before = history.labels(place.database)
-    assert history.put(place.database, day, 6, "r", {}) is Put.OLDER
-    assert history.labels(place.database) == before == {day: Label(7, "r", before[day].digest)}
+    assert history.put(place.database, day, at(6), "r", {}) is Put.OLDER
+    assert history.labels(place.database) == before == {day: Label(at(7), "r", before[day].digest)}
     assert place.database.history.count_documents({}) == 1
-    assert history.put(place.database, day, 8, "r", new) is Put.SAME
-    assert history.put(place.database, day, 9, "r", {}) is Put.WRITTEN
+    assert history.put(place.database, day, at(8), "r", new) is Put.SAME
+    assert history.put(place.database, day, at(9), "r", {}) is Put.WRITTEN
     assert place.database.history.count_documents({}) == 0
 
 
@@ -220,10 +225,10 @@ def test_readers_of_a_day_never_see_half_of_it(place: Place, spark: SparkSession
     ended = threading.Event()
 
     def write() -> None:
-        landing = 0
+        offset = 0
         while not ended.is_set():
-            landing += 1
-            history.put(place.database, day, landing, "r", {cell: (landing,) * len(MEASURES) for cell in cells})
+            offset += 1
+            history.put(place.database, day, at(offset), "r", {cell: (offset,) * len(MEASURES) for cell in cells})
 
     writing = threading.Thread(target=write)
     writing.start()

@@ -1,17 +1,18 @@
-"""The protocol of speed layer, batch layer and rebuild as a simulation: every `yield` is a point where anything else may happen.
+"""The protocol of speed layer, batch layer, rebuild and adoption as a simulation: every `yield` is a point where anything else may happen.
 
-Between two yields lies what one MongoDB operation or transaction does at once. Streams are killed, stalled and woken beside
-their successors, attempts of a task die or go on beside their retry, batch runs die or run side by side, rebuilds to any
-publication start at any time, events come late and in two partitions. The invariant is checked after every step: the served
-cube == the cube of the events below the ledger's offsets, and the served publication's mark lies at or below those.
+Between two yields lies what one MongoDB operation or transaction does at once. `Rule` is the protocol in sentences. Each can be broken by
+itself, and then some schedule (support/schedules.py) breaks one of these invariants:
 
-`Rule` is the protocol in sentences. Each can be broken by itself, and then some seed breaks the invariant.
+- after every step the served cube equals the cube of the events that have been served, as they were judged when they were;
+- at rest everything in the log has been served, nothing that was served is gone, unless a person has adopted its loss, and each product
+  is the state of its key.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import count
@@ -21,9 +22,7 @@ from typing import NamedTuple
 PARTITIONS = 2
 KEYS = 6
 CELLS = 4
-STEPS = 500
-LAST_EVENT = 400  # no event comes after this step
-MOST_STEPS_TO_REST = 10_000
+EPOCH = 10_000  # offsets of an epoch of the log
 
 
 class Rule(StrEnum):
@@ -47,10 +46,34 @@ class Rule(StrEnum):
     REBUILD_COMMITS = "the end of a rebuild commits its tag"
     REBUILD_FORGETS = "the end of a rebuild forgets all commits before it"
     FORGOTTEN_IS_ABSENT = "a document of a generation lower than all that are committed counts as absent"
+    # Rules of validation that change while everything runs.
+    RESTART_READ_FIRST = "a start reads the request to restart before it reads the rules"
+    UNCOMMITTED_IS_DRIFT = "an uncommitted document of a former generation whose event lies below the mark is drift"
+    RULES_IN_BEGIN = "a rebuild begins only under the rules in force, which its transaction compares"
+    TAKE_OVER = "a rebuild that was left can be taken over by another"
+    # A log that loses events, is replaced, or no longer reaches back.
+    STREAM_WITNESS = "a stream starts only where the last record that was read is still the log's"
+    LEADER_EPOCH = "a stream ends before it commits what it read under another leader than that of its start"
+    LANDING_WITNESS = "a landing begins only where the last record that was landed is still the log's"
+    LANDING_BOUNDARY = "the record before the last landing is compared as well, because the log may have changed while it landed"
+    NEW_EPOCH = "a log that is adopted has offsets above all that were given before"
+    EPOCH_ABOVE_LAKE = "the epoch of an adopted log is above those in the raw history, too"
+    LAKE_EPOCH = "nothing is landed where the raw history knows a later epoch of the log than the ledger"
+    ADOPT_WHOLE = "a log is adopted from its first record where the raw history lacks events that it had, or the log has changed before"
+    LAKE_REACHES = "nothing is landed where the raw history lacks events from before the log's adoption"
+    # A lake that is lost or another's, and a database that is older than what it knew.
+    OWN_LAKE = "a database lands only in the raw history that it is bound to"
+    START_AS_READ = "a start takes the next generation only from the one that it read first"
+    RESTORED_GENERATION = "a restored ledger continues above every generation that was ever given"
+    RESTORED_TAGS = "a restore puts every document under a generation of its own"
 
 
 class Fenced(Exception):
     """Somebody newer is at work: whoever meets this stops."""
+
+
+class Refused(Exception):
+    """Going on would lose events: nothing has been changed, and a person must adopt what there is."""
 
 
 class Broken(Exception):
@@ -58,9 +81,11 @@ class Broken(Exception):
 
 
 class Event(NamedTuple):
+    serial: int
     key: int
     observed_at: int
     cell: int
+    file: int
 
 
 class State(NamedTuple):
@@ -84,7 +109,68 @@ class Document(NamedTuple):
 
 
 Mark = tuple[int, ...]
+Rules = frozenset[int]  # the files that are withdrawn
+Witness = tuple[
+    tuple[int, Event] | None, ...
+]  # of each partition: the record with the highest offset that was ever read, in Kafka's offsets
 Steps = Generator[None, None, None]
+START: Mark = (0,) * PARTITIONS
+NOTHING_READ: Witness = (None,) * PARTITIONS
+
+
+@dataclass
+class Log:
+    """Kafka's topic, by its own offsets. Every loss of events elects another leader."""
+
+    events: list[list[Event]] = field(default_factory=lambda: [[] for _ in range(PARTITIONS)])
+    starts: list[int] = field(default_factory=lambda: [0] * PARTITIONS)
+    identity: int = 0
+    leader_epoch: int = 0
+
+    def at(self, partition: int, offset: int) -> Event | None:
+        """None where the log has no such record: it is lost, or retention has removed it."""
+        there = self.starts[partition] <= offset < len(self.events[partition])
+        return self.events[partition][offset] if there else None
+
+
+@dataclass
+class Lake:
+    """The raw history: events by offset, where its newest landing began, and the states of publications."""
+
+    identity: int
+    events: list[dict[int, Event]] = field(default_factory=lambda: [{} for _ in range(PARTITIONS)])
+    last_landing: Mark = START
+    layers: set[int] = field(default_factory=set)
+
+    @property
+    def mark(self) -> Mark:
+        return tuple(max(events, default=-1) + 1 for events in self.events)
+
+    @property
+    def epoch(self) -> int:
+        return max(max(events, default=0) // EPOCH for events in self.events)
+
+
+class Binding(NamedTuple):
+    """What a ledger's offsets mean: `epoch * EPOCH + n` is offset n of the topic of that identity, from the origin on.
+
+    What came before the origin only the raw history holds, up to `landed`.
+    """
+
+    epoch: int = 0
+    topic: int = 0
+    origin: Mark = START
+    lake: int | None = None
+    landed: Mark = START
+
+    def to_log(self, offset: int) -> int:
+        return offset - self.epoch * EPOCH
+
+    def of_log(self, offset: int) -> int:
+        return offset + self.epoch * EPOCH
+
+
+FIRST_LOG = Binding()
 
 
 @dataclass
@@ -92,11 +178,14 @@ class Ledger:
     """With the served publication and the count of rebuilds, which MongoDB keeps beside it."""
 
     generation: int = 0
-    offsets: Mark = (0,) * PARTITIONS
+    offsets: Mark = START
     committed: dict[int, int] = field(default_factory=dict)  # newest committed micro-batch by generation
     rebuilding: int | None = None
     served: int = 0
     rebuilds: int = 0
+    rules: Rules = frozenset()  # of the stream that started last
+    binding: Binding = FIRST_LOG
+    witness: Witness = NOTHING_READ
 
     def holds(self, tag: Tag) -> bool:
         return tag.batch <= self.committed.get(tag.generation, -1)
@@ -111,60 +200,71 @@ class Publication:
     mark: Mark
     cube: Counter[int]
     states: dict[int, State]
+    rules: Rules | None
+    serials: frozenset[int]  # of the events that it accounts for
+    layer: int | None = None  # in the raw history
+    adopts: tuple[Binding, Witness] | None = None
+
+
+@dataclass
+class Database:
+    """MongoDB. What the invariants need beside it: the state of each key, the events that are served, and those that were promised."""
+
+    documents: dict[int, Document] = field(default_factory=dict)
+    cube: Counter[int] = field(default_factory=Counter)
+    publications: list[Publication] = field(default_factory=lambda: [Publication(START, Counter(), {}, None, frozenset())])
+    ledger: Ledger = field(default_factory=Ledger)
+    withdrawn: Rules = frozenset()
+    restarts: int = 0  # requests that the stream restart
+    true_states: dict[int, State] = field(default_factory=dict)
+    served: set[int] = field(default_factory=set)
+    promised: set[int] = field(default_factory=set)
 
 
 class System:
-    """Kafka's log, MongoDB's documents, and what streams and batch runs do to them."""
+    """Kafka's log, MongoDB, the raw history, and what streams, batch runs and people do to them."""
 
     def __init__(self, random: Random, broken: Rule | None = None) -> None:
         self.random = random
         self.broken = broken
-        self.log: tuple[list[Event], ...] = tuple([] for _ in range(PARTITIONS))
-        self.documents: dict[int, Document] = {}
-        self.cube: Counter[int] = Counter()
-        self.publications = [Publication((0,) * PARTITIONS, Counter(), {})]
-        self.ledger = Ledger()
+        self.log = Log()
+        self.database = Database()
+        self.lake = Lake(identity=1)
+        self.highest_generation = 0  # that was ever given; a clock stands for it
         self.given_up = random.choice((0.02, 0.35))  # how often an attempt is
         self.strays: list[Steps] = []  # attempts that Spark has given up, and that go on all the same
         self.happened: Counter[str] = Counter()
-        self._truth: dict[Mark, tuple[dict[int, State], Counter[int]]] = {}
+        self.numbers = count(2)  # of raw histories and layers
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.database.ledger
 
     def keeps(self, rule: Rule) -> bool:
         return rule is not self.broken
 
     # what is true ---------------------------------------------------------------------------------------------------------
 
-    def truth(self, mark: Mark) -> tuple[dict[int, State], Counter[int]]:
-        """States and cube of the events below a mark."""
-        if mark not in self._truth:
-            states = self.newest((0,) * PARTITIONS, mark)
-            self._truth[mark] = states, Counter(state.cell for state in states.values())
-        return self._truth[mark]
-
-    def newest(self, start: Mark, end: Mark) -> dict[int, State]:
-        """The highest version of each key between two marks."""
-        states: dict[int, State] = {}
-        for partition, events in enumerate(self.log):
-            for offset in range(start[partition], end[partition]):
-                event = events[offset]
-                state = State((event.observed_at, partition, offset), event.cell)
-                if event.key not in states or states[event.key].version < state.version:
-                    states[event.key] = state
-        return states
-
     def check(self) -> None:
-        """The invariant."""
-        if self.cube != (expected := self.truth(self.ledger.offsets)[1]):
-            raise Broken(f"served {self.cube} instead of {expected} at {self.ledger}")
-        mark = self.publications[self.ledger.served].mark
+        """The invariant of every step."""
+        expected = Counter(state.cell for state in self.database.true_states.values())
+        if self.database.cube != expected:
+            raise Broken(f"served {self.database.cube} instead of {expected} at {self.ledger}")
+        mark = self.database.publications[self.ledger.served].mark
         if any(of > end for of, end in zip(mark, self.ledger.offsets, strict=True)):
             raise Broken(f"publication {self.ledger.served} at {mark} is served by {self.ledger}")
 
-    def check_products(self) -> None:
-        """At rest every product is the state of its key."""
-        views = {key: view for key, document in self.documents.items() if (view := self.committed_view(document))}
-        if views != (expected := self.truth(self.ledger.offsets)[0]):
-            raise Broken(f"products {views} instead of {expected}")
+    def check_at_rest(self) -> None:
+        """Everything is served, and every product is the state of its key."""
+        database = self.database
+        there = {event.serial for events, start in zip(self.log.events, self.log.starts, strict=True) for event in events[start:]}
+        if lost := (there | database.promised) - database.served:
+            raise Broken(f"events {lost} are not served: {self.ledger}")
+        if uncommitted := [document for document in database.documents.values() if not self.ledger.holds(document.tag)]:
+            raise Broken(f"documents are left uncommitted: {uncommitted}")
+        states = {key: document.state for key, document in database.documents.items()}
+        if states != database.true_states:
+            raise Broken(f"products {states} instead of {database.true_states}")
 
     def committed_view(self, document: Document | None, ledger: Ledger | None = None) -> State | None:
         """What a document says once uncommitted writes are looked through."""
@@ -179,22 +279,78 @@ class System:
 
     def stream(self) -> Steps:
         """One start of the stream: a generation, then micro-batch after micro-batch."""
+        former, restarts, rules = self.ledger.generation, self.database.restarts, self.database.withdrawn
+        yield
+        if self.keeps(Rule.RESTART_READ_FIRST):
+            rules = self.database.withdrawn
+        else:
+            restarts = self.database.restarts
+        leader = self.log.leader_epoch
+        self.require_log(self.ledger.binding, self.ledger.offsets)
+        if self.keeps(Rule.STREAM_WITNESS):
+            self.require_records(self.ledger.witness)
+        yield
         if self.ledger.rebuilding is not None and self.keeps(Rule.NO_STREAM_WHILE_REBUILDING):
             raise Fenced
-        self.ledger.generation += self.keeps(Rule.NEW_GENERATION)
-        own = Ledger(self.ledger.generation, self.ledger.offsets, dict(self.ledger.committed))
+        if self.ledger.generation != former and self.keeps(Rule.START_AS_READ):
+            raise Fenced
+        self.take_generation(self.keeps(Rule.NEW_GENERATION))
+        self.ledger.rules = rules
+        own = replace(self.ledger, committed=dict(self.ledger.committed))
         yield
         for number in count():
-            end = tuple(min(len(events), start + self.random.randint(0, 4)) for events, start in zip(self.log, own.offsets, strict=True))
-            states = sorted(self.newest(own.offsets, end).items())
+            if self.database.restarts != restarts:
+                return
+            self.require_leader(own.binding, leader)
+            batch = self.read(own)
+            states = sorted(newest(batch, rules).items())
+            yield
             difference: Counter[int] = Counter()
             for task in (states[0::2], states[1::2]):
                 difference = added(difference, (yield from self.attempts(task, Tag(own.generation, number), own)))
+            self.require_leader(own.binding, leader)
+            yield
             for _ in range(2):  # the answer to a commit may be lost, so that it is repeated
-                yield from self.commit(own.generation, number, end, difference)
+                yield from self.commit(own.generation, number, batch, (rules, restarts), difference)
                 if self.random.random() < 0.9:
                     break
-            own = replace(own, offsets=end, committed={**own.committed, own.generation: number})
+            ends = tuple(max([start, *(offset + 1 for offset in events)]) for events, start in zip(batch, own.offsets, strict=True))
+            own = replace(own, offsets=ends, committed={**own.committed, own.generation: number})
+
+    def take_generation(self, next_one: bool = True) -> None:
+        self.ledger.generation += next_one
+        self.highest_generation = max(self.highest_generation, self.ledger.generation)
+
+    def require_log(self, binding: Binding, mark: Mark) -> None:
+        """Is this the log that the offsets mean, and can it be read from the mark on?"""
+        if self.log.identity != binding.topic:
+            raise Refused("another topic")
+        for partition, offset in enumerate(mark):
+            if not self.log.starts[partition] <= binding.to_log(offset) <= len(self.log.events[partition]):
+                raise Refused("offsets that are not in the log")
+
+    def require_records(self, witness: Witness) -> None:
+        """Are these records still the log's? Where retention has removed one, nobody can say."""
+        for partition, read in enumerate(witness):
+            if read and read[0] >= self.log.starts[partition] and self.log.at(partition, read[0]) != read[1]:
+                raise Refused("another record than the one that was read")
+
+    def require_leader(self, binding: Binding, leader: int) -> None:
+        if self.log.identity != binding.topic:
+            raise Refused("another topic")
+        if self.log.leader_epoch != leader and self.keeps(Rule.LEADER_EPOCH):
+            raise Fenced
+
+    def read(self, own: Ledger) -> list[dict[int, Event]]:
+        """The next few events of each partition, by offset. Refused where the log ends before."""
+        batch: list[dict[int, Event]] = []
+        for events, offset in zip(self.log.events, own.offsets, strict=True):
+            start = own.binding.to_log(offset)
+            if start > len(events):
+                raise Refused("offsets that are not in the log")
+            end = start + self.random.randint(0, 4)
+            batch.append({own.binding.of_log(start + index): event for index, event in enumerate(events[start:end])})
+        return batch
 
     def attempts(self, task: list[tuple[int, State]], tag: Tag, own: Ledger) -> Generator[None, None, Counter[int]]:
         """Attempts of one task until one gets through; those before it are dead, or go on as strays."""
@@ -214,7 +370,7 @@ class System:
     def write(self, task: list[tuple[int, State]], tag: Tag, own: Ledger, difference: Counter[int]) -> Steps:
         """One attempt: product documents under the micro-batch's tag, which says nothing until it is committed."""
         for key, state in task:
-            read = self.documents.get(key)
+            read = self.database.documents.get(key)
             yield
             if read and read.tag.generation > tag.generation and self.keeps(Rule.FENCE):
                 raise Fenced
@@ -232,88 +388,305 @@ class System:
 
     def put(self, key: int, read: Document | None, document: Document | None, rule: Rule) -> None:
         """Replaces what was read, or inserts where nothing was; None deletes."""
-        now = self.documents.get(key)
+        documents = self.database.documents
+        now = documents.get(key)
         same = (now and (now.tag, now.state.version)) == (read and (read.tag, read.state.version))
         if not same and self.keeps(rule):
             raise Fenced
         if document is None:
-            self.documents.pop(key, None)
+            documents.pop(key, None)
         else:
-            self.documents[key] = document
+            documents[key] = document
 
-    def commit(self, generation: int, number: int, end: Mark, difference: Counter[int]) -> Steps:
-        """The one transaction of a micro-batch."""
+    def commit(
+        self, generation: int, number: int, batch: list[dict[int, Event]], under: tuple[Rules, int], difference: Counter[int]
+    ) -> Steps:
+        """The one transaction of a micro-batch. `under`: the stream's rules, and the requests to restart that it had read before them."""
+        database = self.database
         if self.ledger.generation != generation and self.keeps(Rule.COMMIT_FENCE):
             raise Fenced
         if self.ledger.committed.get(generation, -1) >= number and self.keeps(Rule.COMMIT_ONCE):
             yield
             return
-        self.cube = added(self.cube, difference)
+        rules, restarts = under
+        if rules != database.withdrawn and restarts == database.restarts:
+            raise Broken("a stream goes on under rules that are not in force")
+        database.cube = added(database.cube, difference)
         if not self.keeps(Rule.ONE_TRANSACTION):
             yield
-        self.ledger.offsets = end
-        self.ledger.committed[generation] = number
+        ledger = self.ledger
+        ends = tuple(max(events, default=offset - 1) + 1 for events, offset in zip(batch, ledger.offsets, strict=True))
+        read = [(ledger.binding.to_log(max(events)), events[max(events)]) if events else None for events in batch]
+        ledger.witness = tuple(
+            new if new and (not held or new[0] > held[0]) else held for new, held in zip(read, ledger.witness, strict=True)
+        )
+        ledger.offsets = ends
+        ledger.committed[generation] = number
+        for key, state in newest(batch, rules).items():
+            if key not in database.true_states or database.true_states[key].version < state.version:
+                database.true_states[key] = state
+        now = {event.serial for events in batch for event in events.values()}
+        database.served |= now
+        database.promised |= now
         self.happened["micro-batches"] += 1
         yield
 
     # the batch layer ------------------------------------------------------------------------------------------------------
 
+    def land(self) -> Steps:
+        """Copies what the raw history lacks from the log. The table itself tells how far it reaches."""
+        lake, binding = self.lake, self.ledger.binding
+        if lake.identity != binding.lake and self.keeps(Rule.OWN_LAKE):
+            is_new = not any(lake.events) and binding.epoch == 0 and not any(self.log.starts)
+            if not is_new:
+                raise Refused("the raw history of another database, or an empty one where there was one")
+            self.ledger.binding = binding = binding._replace(lake=lake.identity)
+        if lake.epoch > binding.epoch and self.keeps(Rule.LAKE_EPOCH):
+            raise Refused("the raw history knows a later log")
+        if not reaches(lake.mark, binding.landed) and self.keeps(Rule.LAKE_REACHES):
+            raise Refused("the raw history lacks what the log no longer has")
+        mark = joined(lake.mark, binding.origin)
+        self.require_log(binding, mark)
+        if self.keeps(Rule.LANDING_WITNESS):
+            self.require_landed(lake, binding, mark)
+        if self.keeps(Rule.LANDING_BOUNDARY):
+            self.require_landed(lake, binding, lake.last_landing)
+        yield
+        if self.log.identity != binding.topic or any(
+            binding.to_log(offset) > len(events) for offset, events in zip(mark, self.log.events, strict=True)
+        ):
+            raise Refused("the log has changed while it was read")
+        if lake.mark != mark and joined(lake.mark, binding.origin) != mark:
+            raise Fenced  # another landing was faster
+        for events, offset, those in zip(lake.events, mark, self.log.events, strict=True):
+            events.update({binding.of_log(index): those[index] for index in range(binding.to_log(offset), len(those))})
+        lake.last_landing = mark
+        yield
+        if self.keeps(Rule.LANDING_BOUNDARY):
+            self.require_landed(lake, binding, mark)
+
+    def require_landed(self, lake: Lake, binding: Binding, mark: Mark) -> None:
+        """Are the records before a mark still the log's, as far as they come from this epoch of it?"""
+        before = [(binding.to_log(offset - 1), events.get(offset - 1)) for events, offset in zip(lake.events, mark, strict=True)]
+        self.require_records(tuple((offset, event) if event and offset >= 0 else None for offset, event in before))
+
     def nightly(self) -> Steps:
-        """Cut, recompute, verify, then publish or rebuild. It finishes a rebuild that another run has left."""
-        if self.ledger.rebuilding is not None:
-            yield from self.rebuild(self.ledger.rebuilding)
-        mark, cut = self.ledger.offsets, self.cube
-        served, rebuilds = self.ledger.served, self.ledger.rebuilds
+        """Land, cut, recompute, verify, then publish or rebuild. It finishes a rebuild that another run has left, or takes it over."""
+        yield from self.land()
+        if (left := self.ledger.rebuilding) is not None and self.can_be_rebuilt(self.database.publications[left]):
+            yield from self.rebuild(left)
+        ledger, rules = replace(self.ledger, committed=dict(self.ledger.committed)), self.database.withdrawn
+        cut = self.database.cube
+        if ledger.rebuilding is None and ledger.rules != rules:
+            raise Fenced  # the stream has to restart first
         yield
-        states, cube = self.truth(mark)
-        number = len(self.publications)
-        self.publications.append(Publication(mark, cube, states))
+        if not reaches(joined(self.lake.mark, ledger.binding.origin), ledger.offsets):
+            raise Fenced  # land first
+        number = self.draft(ledger.offsets, rules)
+        draft = self.database.publications[number]
         yield
-        drift = cut != cube
+        drift = cut != draft.cube or ledger.rebuilding is not None
         if self.keeps(Rule.COMPARE_PRODUCTS):
-            for key in sorted({*states, *self.documents}):
-                view = self.committed_view(self.documents.get(key))
-                beyond = view is not None and view.version[2] >= mark[view.version[1]]
-                drift |= not beyond and view != states.get(key)
+            for key in sorted({*draft.states, *self.database.documents}):
+                drift |= self.differs(self.database.documents.get(key), draft.states.get(key), draft.mark, ledger)
                 yield
         if drift:
             yield from self.rebuild(number)
             return
-        as_cut = (self.ledger.served, self.ledger.rebuilds, self.ledger.rebuilding) == (served, rebuilds, None)
+        if not self.is_there(number, draft):
+            raise Fenced  # dropped
+        now = self.ledger
+        as_cut = (now.served, now.rebuilds, now.rebuilding, now.rules) == (ledger.served, ledger.rebuilds, None, rules)
         if not as_cut and self.keeps(Rule.PUBLISH_THE_CUT):
             raise Fenced  # start again at cut
         self.ledger.served = number
         self.happened["publications"] += 1
         yield
 
+    def draft(self, mark: Mark, rules: Rules, adopts: tuple[Binding, Witness] | None = None) -> int:
+        """Recomputes everything below a mark from the raw history."""
+        below = [
+            {offset: event for offset, event in events.items() if offset < end} for events, end in zip(self.lake.events, mark, strict=True)
+        ]
+        states, layer = newest(below, rules), next(self.numbers)
+        self.lake.layers.add(layer)
+        serials = frozenset(event.serial for events in below for event in events.values())
+        cube = Counter(state.cell for state in states.values())
+        self.database.publications.append(Publication(mark, cube, states, rules, serials, layer, adopts))
+        return len(self.database.publications) - 1
+
+    def can_be_rebuilt(self, publication: Publication) -> bool:
+        return publication.rules in (None, self.database.withdrawn) and publication.layer in {None, *self.lake.layers}
+
+    def is_there(self, number: int, publication: Publication) -> bool:
+        return number < len(self.database.publications) and self.database.publications[number] is publication
+
+    def differs(self, document: Document | None, state: State | None, mark: Mark, ledger: Ledger) -> bool:
+        """Is a document not what it should be at the mark? `ledger` was read before the document."""
+        view = self.committed_view(document, ledger)
+        if view is not None and view.version[2] >= mark[view.version[1]]:
+            return False  # the stream has gone on
+        if view != state:
+            return True
+        if document is None or ledger.holds(document.tag) or document.tag.generation >= ledger.generation:
+            return False
+        _, partition, offset = document.state.version
+        return offset < mark[partition] and self.keeps(Rule.UNCOMMITTED_IS_DRIFT)
+
     def rebuild(self, number: int) -> Steps:
-        """Brings everything to a publication: repair, and rollback. Only the same rebuild may finish one that was left."""
-        if self.ledger.rebuilding not in (None, number):
+        """Brings everything to a publication: repair, rollback, adoption."""
+        if number >= len(self.database.publications):
+            raise Fenced  # dropped
+        publication = self.database.publications[number]
+        self.require_log(publication.adopts[0] if publication.adopts else self.ledger.binding, publication.mark)
+        if not self.can_be_rebuilt(publication):
+            raise Fenced  # made under other rules, or lost
+        yield
+        if not self.is_there(number, publication):
+            raise Fenced  # dropped
+        if publication.rules not in (None, self.database.withdrawn) and self.keeps(Rule.RULES_IN_BEGIN):
             raise Fenced
-        self.ledger.generation += 1
+        if self.ledger.rebuilding not in (None, number) and not self.keeps(Rule.TAKE_OVER):
+            raise Fenced
+        self.take_generation()
         self.ledger.rebuilding = number
         tag = Tag(self.ledger.generation, 0)
-        publication = self.publications[number]
         yield
-        for key in sorted({*self.documents, *publication.states}):
-            read = self.documents.get(key)
+        for key in sorted({*self.database.documents, *publication.states}):
+            read = self.database.documents.get(key)
             yield
             if read and read.tag.generation > tag.generation and self.keeps(Rule.REBUILD_FENCE):
                 raise Fenced
             state = publication.states.get(key)
             self.put(key, read, state and Document(state, tag, None), Rule.REBUILD_COMPARE_AND_SET)
             yield
-        if (self.ledger.generation, self.ledger.rebuilding) != (tag.generation, number) and self.keeps(Rule.REBUILD_END_FENCE):
+        ledger, database = self.ledger, self.database
+        if (ledger.generation, ledger.rebuilding) != (tag.generation, number) and self.keeps(Rule.REBUILD_END_FENCE):
             raise Fenced
-        self.ledger.served, self.ledger.offsets, self.cube = number, publication.mark, publication.cube
-        self.ledger.rebuilding = None
-        self.ledger.rebuilds += 1
+        if publication.layer not in {None, *self.lake.layers}:
+            raise Fenced  # lost while it was read
+        if publication.rules not in (None, database.withdrawn):
+            raise Broken(f"publication {number} is rebuilt under rules that are not in force")
+        ledger.served, ledger.offsets, database.cube = number, publication.mark, publication.cube
+        if publication.adopts:
+            ledger.binding, ledger.witness = publication.adopts
+        ledger.rebuilding = None
+        ledger.rebuilds += 1
         if self.keeps(Rule.REBUILD_FORGETS):
-            self.ledger.committed.clear()
+            ledger.committed.clear()
         if self.keeps(Rule.REBUILD_COMMITS):
-            self.ledger.committed[tag.generation] = tag.batch
-        self.happened["rebuilds"] += 1
+            ledger.committed[tag.generation] = tag.batch
+        database.true_states, database.served = dict(publication.states), set(publication.serials)
+        if publication.adopts:
+            database.promised = set(publication.serials)
+        self.happened["adoptions" if publication.adopts else "rebuilds"] += 1
         yield
+
+    # people ---------------------------------------------------------------------------------------------------------------
+
+    def withdraw(self, file: int) -> None:
+        """Withdraws a file, or takes that back. Refused during a rebuild."""
+        if self.ledger.rebuilding is None:
+            self.database.withdrawn ^= {file}
+            self.database.restarts += 1
+
+    def adopt(self) -> Steps:
+        """Goes on with the log and the raw history that there are: a rebuild to what the raw history holds."""
+        lake, log, binding = self.lake, self.log, self.ledger.binding
+        mark = joined(lake.mark, binding.origin)
+        whole = lake.identity == binding.lake and reaches(lake.mark, binding.landed) and self.is_intact_before(binding)
+        same = log.identity == binding.topic and lake.epoch <= binding.epoch and (whole or not self.keeps(Rule.ADOPT_WHOLE))
+        agreed = tuple(self.agreed(lake, binding, partition) if same else log.starts[partition] for partition in range(PARTITIONS))
+        continues = same and all(binding.to_log(end) == offset for end, offset in zip(mark, agreed, strict=True))
+        if not continues:
+            epoch = max(binding.epoch, lake.epoch if self.keeps(Rule.EPOCH_ABOVE_LAKE) else 0) + self.keeps(Rule.NEW_EPOCH)
+            mark = tuple(epoch * EPOCH + offset for offset in agreed)
+            binding = Binding(epoch, log.identity, mark, landed=lake.mark)
+        before = [(offset - 1, log.at(partition, offset - 1)) for partition, offset in enumerate(agreed)]
+        witness = tuple((offset, event) if event else None for offset, event in before)
+        yield
+        if self.lake is not lake:
+            raise Fenced
+        number = self.draft(mark, self.database.withdrawn, (binding._replace(lake=lake.identity), witness))
+        yield
+        yield from self.rebuild(number)
+
+    def is_intact_before(self, binding: Binding) -> bool:
+        """Is what was read of the log before the origin, and what nothing can be compared with, still there?"""
+        origin = [binding.to_log(offset) for offset in binding.origin]
+        try:
+            self.require_records(
+                tuple(read if read and read[0] < start else None for read, start in zip(self.ledger.witness, origin, strict=True))
+            )
+        except Refused:
+            return False
+        return True
+
+    def agreed(self, lake: Lake, binding: Binding, partition: int) -> int:
+        """The log's first offset, from what it still has and from the origin on, whose event the raw history lacks or has otherwise."""
+        start = max(self.log.starts[partition], binding.to_log(binding.origin[partition]))
+        events = self.log.events[partition]
+        return next(
+            (offset for offset in range(start, len(events)) if lake.events[partition].get(binding.of_log(offset)) != events[offset]),
+            max(start, len(events)),
+        )
+
+    # disasters ------------------------------------------------------------------------------------------------------------
+
+    def lose_tail(self) -> None:
+        """The broker loses what it has not flushed."""
+        partition = self.random.randrange(PARTITIONS)
+        events = self.log.events[partition]
+        del events[max(self.log.starts[partition], len(events) - self.random.randint(1, 6)) :]
+        self.log.leader_epoch += 1
+
+    def replace_log(self) -> None:
+        """The topic is lost, and made anew."""
+        self.log = Log(identity=self.log.identity + 1, leader_epoch=self.log.leader_epoch + 1)
+
+    def remove_old(self) -> None:
+        """Retention removes the oldest events, whoever has read them or not."""
+        partition = self.random.randrange(PARTITIONS)
+        self.log.starts[partition] = self.random.randint(self.log.starts[partition], len(self.log.events[partition]))
+
+    def lose_lake(self) -> None:
+        self.lake = Lake(identity=next(self.numbers))
+
+    def replace_lake(self, saved: Lake) -> None:
+        """An older copy of the raw history."""
+        self.lake = deepcopy(saved)
+
+    def restore(self, saved: Database) -> None:
+        """A database from a backup, beside a log and a raw history that have gone on."""
+        self.database = deepcopy(saved)
+        ledger, documents = self.ledger, self.database.documents
+        if self.keeps(Rule.RESTORED_GENERATION):
+            ledger.generation = self.highest_generation
+        self.take_generation()
+        if self.keeps(Rule.RESTORED_TAGS):
+            for key, document in documents.items():
+                tag = Tag(ledger.generation, 0 if ledger.holds(document.tag) else 1)
+                documents[key] = document._replace(tag=tag, before=None if ledger.has_forgotten(document.tag) else document.before)
+            ledger.committed = {ledger.generation: 0}
+
+
+def newest(batch: Iterable[dict[int, Event]], rules: Rules) -> dict[int, State]:
+    """The highest version of each key, without the events of withdrawn files."""
+    states: dict[int, State] = {}
+    for partition, events in enumerate(batch):
+        for offset, event in events.items():
+            state = State((event.observed_at, partition, offset), event.cell)
+            if event.file not in rules and (event.key not in states or states[event.key].version < state.version):
+                states[event.key] = state
+    return states
+
+
+def joined(one: Mark, other: Mark) -> Mark:
+    return tuple(map(max, one, other))
+
+
+def reaches(one: Mark, other: Mark) -> bool:
+    return all(end >= offset for end, offset in zip(one, other, strict=True))
 
 
 def added(a: Counter[int], b: Counter[int]) -> Counter[int]:
@@ -322,106 +695,3 @@ def added(a: Counter[int], b: Counter[int]) -> Counter[int]:
     for cell, products in b.items():
         total[cell] += products
     return Counter({cell: products for cell, products in total.items() if products})
-
-
-def simulate(seed: int, broken: Rule | None = None) -> Counter[str]:
-    """One random schedule, then rest, then a corruption that the next batch run must heal. Raises Broken; returns what happened."""
-    system = System(Random(seed), broken)
-    runs = _schedule(system)
-    _rest(system, runs)
-    _heal(system)
-    return system.happened
-
-
-def _goes_on(system: System, actor: Steps) -> bool:
-    """One step of somebody; False where it has ended."""
-    try:
-        next(actor)
-    except StopIteration:
-        return False
-    except Fenced:
-        system.happened["fenced"] += 1
-        return False
-    return True
-
-
-def _schedule(system: System) -> list[Steps]:
-    """Streams, batch runs and rebuilds in any order; returns the batch runs that have not ended."""
-    random = system.random
-    live: Steps | None = None
-    stalled: list[Steps] = []
-    runs: list[Steps] = []
-    for step in range(STEPS):
-        if step < LAST_EVENT and random.random() < 0.35:
-            _one_event(system, step)
-        if live is None and random.random() < 0.2:
-            live = system.stream()
-        match random.random():
-            case chance if chance < 0.02 and live:
-                live = None
-                system.happened["kills"] += 1
-            case chance if chance < 0.04 and live:
-                stalled.append(live)
-                live = None
-                system.happened["stalls"] += 1
-            case chance if chance < 0.055:
-                runs.append(system.nightly())
-            case chance if chance < 0.075:
-                runs.append(system.rebuild(min(random.choices(range(len(system.publications)), k=2))))
-            case chance if chance < 0.09 and runs:
-                runs.remove(random.choice(runs))
-            case chance if chance < 0.17 and (stalled or system.strays):
-                woken = random.choice([*stalled, *system.strays])
-                if not _goes_on(system, woken):
-                    (stalled if woken in stalled else system.strays).remove(woken)
-            case chance if chance < 0.45 and runs:
-                run = random.choice(runs)
-                if not _goes_on(system, run):
-                    runs.remove(run)
-            case _ if live and not _goes_on(system, live):
-                live = None
-        system.check()
-    return runs
-
-
-def _one_event(system: System, step: int) -> None:
-    """One product event, mostly in its key's partition, sometimes late."""
-    random = system.random
-    key = random.randrange(KEYS)
-    partition = key % PARTITIONS if random.random() < 0.9 else random.randrange(PARTITIONS)
-    system.log[partition].append(Event(key, step - random.choice((0, 0, 0, 40)), random.randrange(CELLS)))
-
-
-def _rest(system: System, runs: Iterable[Steps]) -> None:
-    """What runs ends, one nightly run follows, and the stream serves all there is."""
-    for run in (*runs, *system.strays, system.nightly()):
-        while _goes_on(system, run):
-            system.check()
-    _serve_all(system, system.check)
-    system.check_products()
-
-
-def _heal(system: System) -> None:
-    """A product is lost or a cell is wrong: one nightly run finds and mends it, and the stream goes on from there."""
-    random = system.random
-    if system.documents and random.random() < 0.5:
-        del system.documents[random.choice(sorted(system.documents))]
-    else:
-        system.cube = added(system.cube, Counter([random.randrange(CELLS)]))
-    run = system.nightly()
-    while _goes_on(system, run):
-        pass
-    _serve_all(system, lambda: None)
-    system.check()
-    system.check_products()
-
-
-def _serve_all(system: System, check: Callable[[], None]) -> None:
-    stream = system.stream()
-    for _ in range(MOST_STEPS_TO_REST):
-        if system.ledger.offsets == tuple(map(len, system.log)):
-            return
-        if not _goes_on(system, stream):
-            stream = system.stream()
-        check()
-    raise Broken(f"the stream does not reach the log's end: {system.ledger}")

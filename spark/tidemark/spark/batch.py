@@ -33,7 +33,7 @@ from tidemark.serving.publications import NoPublication, OtherRules, StartAgain
 from tidemark.serving.sizes import Size
 from tidemark.serving.verifications import Drifted, Held, NotVerified
 from tidemark.settings import settings
-from tidemark.spark import history, impact, land, rebuild, recompute, upkeep, verify
+from tidemark.spark import adopt, history, impact, land, rebuild, recompute, upkeep, verify
 from tidemark.spark.lake import Lake, LostStates
 from tidemark.spark.log import MissingOffsets, UnfitTopic
 from tidemark.spark.recompute import Mode, NotLanded
@@ -46,7 +46,7 @@ PERMANENT_ERRORS = (
     *(StartAgain, OtherRules, NoPublication, NotVerified, NotLanded, Drifted, Held, LostStates),
     *(days.NoDay, days.NotOver),
     *(withdrawals.NoIngestion, withdrawals.NotWithdrawn),
-    *(UnfitTopic, MissingOffsets, ledger.TopicsRecreated, ledger.NotPrepared),
+    *(UnfitTopic, MissingOffsets, ledger.TopicsRecreated, ledger.NotPrepared, land.ForeignLake, history.LostEvents),
 )
 
 log = logging.getLogger("tidemark.batch")
@@ -78,15 +78,24 @@ class Batch:
         return self._lake
 
     def land(self) -> None:
-        notes.landed(self.database, land.land(self.spark, self.lake))
+        notes.landed(self.database, land.land(self.spark, self.lake, ledger.identity(self.database)))
+
+    def adopt(self) -> int:
+        """Takes over the raw history and rebuilds everything from it; the number of the publication that is then served."""
+        number = adopt.adopt(self.spark, self.lake, self.database, self.rules)
+        log.info("publication %d is served: everything that the raw history holds", number)
+        return number
 
     def cut(self) -> int:
-        """The draft's number. An interrupted rebuild is finished first, because nothing else can run before."""
+        """The draft's number. An interrupted rebuild is finished first, because nothing else can run before, or the draft takes it over."""
         left = ledger.read(self.database).rebuilding
         if left is not None:
             log.warning("the rebuild of publication %d was interrupted: finishing it first", left)
-            rebuild.rebuild(self.spark, self.lake, self.database, left, self.rules)
-        draft = publications.cut(self.database, self.rules.fingerprint())
+            try:
+                rebuild.rebuild(self.spark, self.lake, self.database, left, self.rules)
+            except (OtherRules, LostStates, NoPublication) as reason:
+                log.warning("it cannot be finished (%s): a rebuild of what is recomputed now takes it over", reason)
+        draft = publications.cut(self.database, self.rules.fingerprint(), take_over=left is not None)
         log.info("publication %d is cut at %s", draft.number, draft.mark)
         return draft.number
 
@@ -109,11 +118,15 @@ class Batch:
         publications.end_night(self.database, number)
 
     def _publish(self, number: int, keep: int) -> None:
-        if publications.read(self.database, number).published_at is not None:
+        draft = publications.read(self.database, number)
+        if draft.published_at is not None:
             log.info("publication %d is already published; publication %d is served", number, publications.served(self.database))
             return
-        if verifications.read(self.database, number)["drift"]:
-            log.info("publication %d corrects the drift that was found", number)
+        takes_over = draft.cut is not None and draft.cut.rebuilding is not None
+        if verifications.read(self.database, number)["drift"] or takes_over:
+            log.info(
+                "publication %d %s", number, "takes over the interrupted rebuild" if takes_over else "corrects the drift that was found"
+            )
             rebuild.rebuild(self.spark, self.lake, self.database, number, self.rules)
         elif not publications.publish(self.database, number, self.rules.fingerprint()):
             log.info("no new events: publication %d stays served", publications.served(self.database))
@@ -209,6 +222,7 @@ def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     ahead = commands.add_parser("impact", help="show how the reports change if an ingestion is withdrawn")
     ahead.add_argument("ingestion", help="id of the ingestion")
     ahead.add_argument("--take-back", action="store_true", help="if its withdrawal is undone instead")
+    commands.add_parser("adopt", help="take over the raw history of a lost database, and rebuild the reports from all of it")
     commands.add_parser("publications", help="list the publications")
     commands.add_parser("maintain", parents=[keep], help="compact the raw history and drop what is no longer needed")
     return parser.parse_args(words)

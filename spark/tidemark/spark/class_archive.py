@@ -64,11 +64,11 @@ def _learn(archive: Path) -> None:
     lake = Lake(spark, str(archive.with_name("lake")))
     lake.append(transforms.events(spark.createDataFrame(records, _RECORDS)), 1)
     landed = lake.events(TideMark(), lake.landed().mark)
-    lake.write_layer(1, transforms.states(transforms.observed(landed, _CATEGORY)))
+    layer = lake.write_layer(transforms.states(transforms.observed(landed, _CATEGORY)))
     states = lake.states(lake.layers())
     transforms.cube(states).collect()
     states.select("kind").mapInArrow(lambda batches: batches, "kind STRING").collect()
-    lake.drop_layers([1])
+    lake.drop_layers([layer])
     spark.stop()
 
 

@@ -62,6 +62,15 @@ class At:
     def is_beyond(self, topic: str, partition: int, offset: int) -> bool:
         return offset >= self.mark[TopicPartition(topic, partition)]
 
+    def is_left(self, held: Held) -> bool:
+        """Was a document written ahead by a former stream, and has the mark passed its event without a commit?
+
+        No stream reads that event again as an observation: its file has been withdrawn, or the rules have changed.
+        """
+        _, _, _, partition, offset = held.version
+        is_former = not self.ledger.holds(held.tag) and held.tag.generation < self.ledger.generation
+        return is_former and not self.is_beyond(self.product_topic, partition, offset)
+
     def category_is_beyond(self, version: Mapping[str, int] | None) -> bool:
         return version is not None and self.is_beyond(self.category_topic, version["partition"], version["offset"])
 
@@ -88,6 +97,8 @@ class ProductComparer:
             return None
         wrong = _unlike("version", held.committed.version, version_of(row))
         wrong += _unlike("contribution", held.committed.contribution, contribution_of(row))
+        if self.at.is_left(held):
+            wrong += ["written ahead by a stream that has ended, and never committed"]
         if self.at.ledger.holds(held.tag):  # otherwise the fields are those of a newer state
             wrong += self._fields(row, document)
         return "; ".join(wrong) or None
@@ -105,8 +116,8 @@ class ProductComparer:
 class ProductFinder:
     """Maps ranges of keys to rows of FOUND, one per product.
 
-    `counts` says whether a document should have a state below the mark: its committed view is there, or the write of a stray task of a
-    stream that a rebuild has ended. The current stream processes whatever lies beyond the mark by itself.
+    `counts` says whether a document should have a state below the mark: its committed view is there, or the write of a stream that has
+    ended, even if it was never committed. The current stream processes whatever lies beyond the mark by itself.
     """
 
     at: At
@@ -119,9 +130,8 @@ class ProductFinder:
             )
 
     def _row(self, asin: str, held: Held) -> dict[str, Any]:
-        stray = held.version if self.at.ledger.has_forgotten(held.tag) else None
-        view = held.committed.version if held.committed else stray
-        counts = view is not None and not self.at.is_beyond(self.at.product_topic, view[3], view[4])
+        view = held.committed.version if held.committed else None
+        counts = self.at.is_left(held) or (view is not None and not self.at.is_beyond(self.at.product_topic, view[3], view[4]))
         return {"id": asin, **held.tag._asdict(), "version": list(held.version), "counts": counts}
 
 

@@ -26,7 +26,7 @@ from tidemark.serving.history import Put, Searched, days, end_of, start_of
 from tidemark.settings import settings
 from tidemark.spark import transforms
 from tidemark.spark.documents import cell_of, sums_of
-from tidemark.spark.lake import Lake, Landed
+from tidemark.spark.lake import Lake
 
 log = logging.getLogger(__name__)
 
@@ -34,50 +34,70 @@ _DIMENSIONS = ("category_id", "price_level", "isBestSeller")
 _SUMMED = (*_DIMENSIONS, *MEASURES)
 
 
+class LostEvents(Exception):
+    """The raw history lacks events that stored days were computed from."""
+
+
 def compute(lake: Lake, database: Database[Document], first: date, last: date, rules: Rules = RULES) -> Counter[Put]:
     """Computes the days from the first to the last, both inclusive. Returns how many were written, and how many were not and why."""
-    return _compute(lake, lake.landed(), database, {*days(first, last)}, rules)
+    return _compute(lake, lake.landed().mark, database, {*days(first, last)}, rules)
 
 
 def refresh(lake: Lake, database: Database[Document], last: date, rules: Rules = RULES) -> Counter[Put]:
     """Computes the days up to the last that are missing or outdated, and the last one in any case.
 
-    Missing are days that are due and not stored. Outdated are stored days computed under other rules, or before the landing of an event
+    Missing are days that are due and not stored. Outdated are stored days computed under other rules, or before an event was landed
     that was observed by their end.
     """
-    landed, fingerprint = lake.landed(), rules.fingerprint()
+    landed, fingerprint = lake.landed().mark, rules.fingerprint()
     before = history.searched(database, fingerprint)
-    new = _observed(lake, before.landing, landed.landing, rules)
+    new = _observed(lake, before.mark, landed, rules)
     observed = before.observed | new
     held = history.labels(database)
     stale = {last} | {
-        day for day, label in held.items() if label.rules != fingerprint or label.landing < before.landing or (new and min(new) <= day)
+        day for day, label in held.items() if label.rules != fingerprint or not label.mark.reaches(before.mark) or (new and min(new) <= day)
     }
     done = _compute(lake, landed, database, stale | (history.due(held, observed, last) - held.keys()), rules)
-    history.confirm(database, held.keys() - stale, landed.landing, fingerprint)
-    history.remember(database, Searched(landed.landing, fingerprint, observed))
+    history.confirm(database, {day: label for day, label in held.items() if day not in stale}, landed)
+    history.remember(database, Searched(landed, fingerprint, observed))
     return done
 
 
-def _compute(lake: Lake, landed: Landed, database: Database[Document], wanted: Collection[date], rules: Rules) -> Counter[Put]:
+def _compute(lake: Lake, landed: TideMark, database: Database[Document], wanted: Collection[date], rules: Rules) -> Counter[Put]:
     done: Counter[Put] = Counter()
-    with lake.tasks_for(TideMark().behind(landed.mark)):
+    with lake.tasks_for(TideMark().behind(landed)):
         for day, cells in _days(lake, landed, wanted, rules):
-            put = history.put(database, day, landed.landing, rules.fingerprint(), cells)
+            put = history.put(database, day, landed, rules.fingerprint(), cells)
             done[put] += 1
             log.info("%s: %s, %s", day, counted(len(cells), "cell"), put)
+    if done[Put.OLDER]:
+        _require_their_events(lake, database, wanted)
     return done
 
 
-def _observed(lake: Lake, after: int, until: int, rules: Rules) -> frozenset[date]:
-    """The days on which products were observed, in the events of the landings from `after` (exclusive) to `until` (inclusive)."""
-    rows = transforms.observed(lake.landings(after, until), settings().category_topic, rules)
+def _require_their_events(lake: Lake, database: Database[Document], wanted: Collection[date]) -> None:
+    """Days stay as they are where they were computed from more events: by another run, or from events that are lost.
+
+    Raises LostEvents.
+    """
+    landed, held = lake.landed().mark, history.labels(database)
+    if beyond := [day for day in sorted(wanted) if day in held and not landed.reaches(held[day].mark)]:
+        raise LostEvents(
+            f"{counted(len(beyond), 'day')}, such as {beyond[0]}, were computed from events up to {held[beyond[0]].mark}, but the raw "
+            f"history reaches {landed}: it has been lost, or is an older copy. These days have not been changed. Land what is missing "
+            "(`python -m tidemark.spark.batch land`), then compute them again"
+        )
+
+
+def _observed(lake: Lake, start: TideMark, end: TideMark, rules: Rules) -> frozenset[date]:
+    """The days on which products were observed, in the events between two marks."""
+    rows = transforms.observed(lake.events(start, end), settings().category_topic, rules)
     number = F.floor(F.col("version.observed_at") / DAY_MS)
     found = rows.where(F.col("kind") == transforms.PRODUCT).select(number.alias("day")).distinct().collect()
     return frozenset(date(1970, 1, 1) + timedelta(days=row["day"]) for row in found)
 
 
-def _days(lake: Lake, landed: Landed, wanted: Collection[date], rules: Rules) -> Iterator[tuple[date, Cells]]:
+def _days(lake: Lake, landed: TideMark, wanted: Collection[date], rules: Rules) -> Iterator[tuple[date, Cells]]:
     """The cube of each of these days, in order. Days without changes are included."""
     if not wanted:
         return
@@ -104,12 +124,12 @@ def _add(cube: dict[Cell, list[int]], row: Row) -> None:
         cube.pop(cell, None)
 
 
-def _changes(lake: Lake, landed: Landed, first: date, last: date, rules: Rules) -> DataFrame:
+def _changes(lake: Lake, landed: TideMark, first: date, last: date, rules: Rules) -> DataFrame:
     """The changes of the cells' sums from day to day: the day's number, the dimensions of the cell, the measures.
 
     Day 0 is the first one; it includes everything observed before it.
     """
-    observed = transforms.observed(lake.events(TideMark(), landed.mark), settings().category_topic, rules).select(*transforms.CUBED)
+    observed = transforms.observed(lake.events(TideMark(), landed), settings().category_topic, rules).select(*transforms.CUBED)
     moment = F.col("version.observed_at")
     seen = observed.where((F.col("kind") == transforms.PRODUCT) & (moment < _milliseconds(end_of(last))))
     day = F.floor((moment - _milliseconds(start_of(first))) / DAY_MS)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import reduce
 from math import ceil
 from typing import TypeVar
+from uuid import uuid4
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -33,6 +34,7 @@ _STATE_PROPERTIES = {"delta.dataSkippingNumIndexedCols": "0"}  # layers are read
 # File statistics of these columns only: they select the files for a mark; statistics of values would be large.
 _EVENT_PROPERTIES = {"delta.appendOnly": "true", "delta.dataSkippingStatsColumns": "topic,partition,offset,timestamp,landing"}
 _TOPIC_ID = "tidemark.topic."  # prefix of a table property per topic
+_OWNER = "tidemark.database"  # table property
 
 _LANDING = "tidemark-landing"  # Delta's application id: its transaction log accepts each landing number once
 
@@ -61,7 +63,7 @@ class Lake:
     """The tables under a folder or URL. They are created if they do not exist."""
 
     def __init__(self, spark: SparkSession, url: str) -> None:
-        self._spark = spark
+        self._spark, self.url = spark, url
         self._events, self._states = f"{url}/events", f"{url}/states"
         self._sql(f"CREATE TABLE IF NOT EXISTS {_table(self._events)} ({_EVENTS}) USING DELTA {_properties(_EVENT_PROPERTIES)}")
 
@@ -93,14 +95,18 @@ class Lake:
         """The events at or beyond one mark and below another."""
         return self._read(self._events).where(_between(start, end)).drop("landing")
 
-    def landings(self, after: int, until: int) -> DataFrame:
-        """The events of the landings from `after` (exclusive) to `until` (inclusive)."""
-        return self._read(self._events).where((F.col("landing") > after) & (F.col("landing") <= until)).drop("landing")
+    def owner(self) -> str | None:
+        """The identity of the database that the raw history belongs to; None before its first landing."""
+        return self._table_properties().get(_OWNER)
+
+    def claim(self, database: str) -> None:
+        """Binds the raw history to the database of this identity."""
+        self._sql(f"ALTER TABLE {_table(self._events)} SET {_properties({_OWNER: database})}")
 
     def topics(self) -> dict[str, str]:
         """Kafka's ids of the topics whose events have been landed, by topic name."""
-        rows = self._sql(f"SHOW TBLPROPERTIES {_table(self._events)}").collect()
-        return {row["key"].removeprefix(_TOPIC_ID): row["value"] for row in rows if row["key"].startswith(_TOPIC_ID)}
+        found = self._table_properties()
+        return {name.removeprefix(_TOPIC_ID): value for name, value in found.items() if name.startswith(_TOPIC_ID)}
 
     def remember_topics(self, identities: Mapping[str, str]) -> None:
         """Stores the ids of topics that have none yet."""
@@ -109,26 +115,32 @@ class Lake:
 
     # states ---------------------------------------------------------------------------------------------------------------
 
-    def write_layer(self, layer: int, states: DataFrame) -> None:
-        """Writes a layer; its number must be unique."""
-        rows = states.withColumn("layer", F.lit(layer).cast("bigint")).write.format("delta").options(**_STATE_PROPERTIES)
-        rows.partitionBy("layer").mode("append").save(self._states)
+    def write_layer(self, states: DataFrame) -> str:
+        """Writes a layer and returns its name, which no other layer of any database has.
 
-    def layers(self) -> set[int]:
+        Delta's transaction log accepts each name once, so a layer never holds a state twice.
+        """
+        layer = uuid4().hex
+        rows = states.withColumn("layer", F.lit(layer)).write.format("delta").options(**_STATE_PROPERTIES)
+        rows = rows.option("txnAppId", f"tidemark-layer-{layer}").option("txnVersion", 1)
+        rows.partitionBy("layer").mode("append").save(self._states)
+        return layer
+
+    def layers(self) -> set[str]:
         """The existing layers. A layer without states does not exist."""
         if not self._is_table(self._states):
             return set()
         return {row["layer"] for row in self._read(self._states).select("layer").distinct().collect()}
 
-    def require_layers(self, layers: Collection[int]) -> None:
+    def require_layers(self, layers: Collection[str]) -> None:
         """Raises LostStates if one of them is missing."""
         if lost := set(layers) - self.layers():
             raise LostStates(
-                f"the state table lacks {'layer' if len(lost) == 1 else 'layers'} {', '.join(map(str, sorted(lost)))}: "
+                f"the state table lacks {'layer' if len(lost) == 1 else 'layers'} {', '.join(sorted(lost))}: "
                 "run the nightly batch with mode=full, then use its publication"
             )
 
-    def states(self, layers: Collection[int], *names: str) -> DataFrame:
+    def states(self, layers: Collection[str], *names: str) -> DataFrame:
         """The combined states of these layers, as transforms.states() returns them; only the named columns, if any are named."""
         if not layers:
             return self._nothing(*names)
@@ -136,10 +148,11 @@ class Lake:
         rows = rows.select(*names) if names else rows
         return transforms.states(rows) if len(layers) > 1 else rows
 
-    def drop_layers(self, layers: Collection[int]) -> None:
+    def drop_layers(self, layers: Collection[str]) -> None:
         """Drops layers, and deletes files of dropped layers that no reader can still have open."""
         if layers:
-            self._sql(f"DELETE FROM {_table(self._states)} WHERE layer IN ({', '.join(map(str, sorted(layers)))})")
+            names = ", ".join(f"'{layer}'" for layer in sorted(layers))
+            self._sql(f"DELETE FROM {_table(self._states)} WHERE layer IN ({names})")
             self._vacuum(self._states)
 
     # upkeep ---------------------------------------------------------------------------------------------------------------
@@ -202,6 +215,9 @@ class Lake:
         no_events = self._read(self._events).where(F.lit(False)).drop("landing")
         rows = transforms.observed(no_events, "")
         return rows.select(*names) if names else rows
+
+    def _table_properties(self) -> dict[str, str]:
+        return {row["key"]: row["value"] for row in self._sql(f"SHOW TBLPROPERTIES {_table(self._events)}").collect()}
 
     def _read(self, path: str) -> DataFrame:
         return self._spark.read.format("delta").load(path)

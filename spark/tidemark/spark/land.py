@@ -22,11 +22,17 @@ log = logging.getLogger(__name__)
 MOST_OFFSETS = 1_000_000  # per partition and landing, to limit what an interrupted landing must repeat
 
 
-def land(spark: SparkSession, lake: Lake, most: int = MOST_OFFSETS) -> TideMark:
+class ForeignLake(Exception):
+    """The raw history belongs to another database."""
+
+
+def land(spark: SparkSession, lake: Lake, database: str, most: int = MOST_OFFSETS) -> TideMark:
     """Lands the events between the table's own mark and the current end of the log; returns the mark reached.
 
-    Raises UnfitTopic, TopicsRecreated, MissingOffsets. Events landed by then stay landed.
+    `database` is the database's identity. Raises ForeignLake, UnfitTopic, TopicsRecreated, MissingOffsets. Events landed by then stay
+    landed.
     """
+    require_own(lake, database)
     before = now = lake.landed()
     found = describe_log()
     _require(lake, found, before.mark)
@@ -76,6 +82,19 @@ def _read(spark: SparkSession, todo: Mapping[TopicPartition, tuple[int, int]]) -
         .option("includeHeaders", "true")
         .load()
     )
+
+
+def require_own(lake: Lake, database: str) -> None:
+    """Raises ForeignLake if the raw history belongs to another database. One without events belongs to the first that lands in it."""
+    owner = lake.owner()
+    if owner is None and not lake.landed().mark:
+        lake.claim(database)
+    elif owner != database:
+        raise ForeignLake(
+            f"the raw history at {lake.url} belongs to another database (identity {owner}, this one is {database}): this database was "
+            "created or restored since, or two databases use one folder. If the other one is gone, run `python -m tidemark.spark.batch "
+            "adopt`: it serves what the raw history holds. Otherwise set TIDEMARK_LAKE to a folder of its own"
+        )
 
 
 def require_topics(lake: Lake, found: Mapping[str, str]) -> None:

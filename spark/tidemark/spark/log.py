@@ -50,7 +50,8 @@ class Log:
         if missing:
             raise MissingOffsets(
                 "the next offsets to read are not in the log, so continuing would lose events: " + "; ".join(missing)
-                + ". Nothing has been changed. Restore the topic, or rebuild from the raw history"
+                + ". Nothing has been changed. Restore the topic. If the raw history holds the missing events, "
+                "run `python -m tidemark.spark.batch adopt`"
             )  # fmt: skip
 
     def starting_offsets(self, mark: TideMark) -> str:

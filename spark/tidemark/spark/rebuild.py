@@ -18,7 +18,7 @@ from tidemark.catalog.rules import RULES, Rules
 from tidemark.serving import ledger, publications, rebuilds
 from tidemark.serving.database import Document
 from tidemark.serving.ledger import Category, Ledger
-from tidemark.serving.publications import OtherRules, Publication
+from tidemark.serving.publications import Publication
 from tidemark.settings import settings
 from tidemark.spark import transforms
 from tidemark.spark.compare import DIFFERENCE, At, QuarantineComparer
@@ -44,20 +44,16 @@ def rebuild(spark: SparkSession, lake: Lake, database: Database[Document], numbe
     """Rebuilds a publication, or a draft that has been recomputed.
 
     Preconditions are checked before anything is changed: raises NoPublication, LostStates, OtherRules, TopicsRecreated, or MissingOffsets
-    if the log does not reach back to the mark. Raises Fenced while another publication is being rebuilt; running the same rebuild again
-    finishes it.
+    if the log does not reach back to the mark. An interrupted rebuild is finished by running it again, and another one takes it over.
+    Raises Fenced if another rebuild takes over this one.
     """
     publication = publications.read(database, number)
     lake.require_layers(publication.states())
-    if publication.rules not in (rules.fingerprint(), None):
-        raise OtherRules(
-            f"publication {number} was made under rules {publication.rules}, but rules {rules.fingerprint()} are in force: the reports "
-            "would mix both. Restore the former rules, or run the nightly batch with mode=full"
-        )
+    rebuilds.require_made_under(publication, rules)
     before, found = ledger.read(database), describe_log()
     before.require_topics(found.identities)
     found.require(publication.mark)
-    own = rebuilds.begin(database, publication)
+    own = rebuilds.begin(database, publication, rules)
     log.info("rebuilding publication %d at %s as generation %d", number, publication.mark, own.generation)
     with lake.tasks_for(TideMark().behind(publication.mark)), fencing():
         categories = names(lake, publication)

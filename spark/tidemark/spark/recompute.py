@@ -54,7 +54,7 @@ def recompute(lake: Lake, database: Database[Document], number: int, mode: Mode 
     start = base.mark if base else TideMark()
     log.info("publication %d at %s: %s", number, draft.mark, f"from publication {base.number}" if base else "from the raw history")
     with lake.tasks_for(start.behind(draft.mark) + (TideMark().behind(start) if base else 0)):
-        layers = _layers(lake, database, base, start, draft.mark, rules)
+        layers = _layers(lake, base, start, draft.mark, rules)
         # The newest moment of observation belongs to a product's state.
         cube = transforms.cube(lake.states(layers, *transforms.CUBED), rules, F.max("version.observed_at").alias("newest")).collect()
         result = Result(
@@ -84,18 +84,15 @@ def _base(lake: Lake, database: Database[Document], draft: Publication, mode: Mo
     return base
 
 
-def _layers(
-    lake: Lake, database: Database[Document], base: Publication | None, start: TideMark, end: TideMark, rules: Rules
-) -> tuple[int, ...]:
-    """Writes a layer of the new events, or one of everything, under a number unique to this attempt. Returns all layers."""
+def _layers(lake: Lake, base: Publication | None, start: TideMark, end: TideMark, rules: Rules) -> tuple[str, ...]:
+    """Writes a layer of the new events, or one of everything. Returns all layers."""
     kept = base.states() if base else ()
     if start == end:
         return kept
     rows = transforms.observed(lake.events(start, end), settings().category_topic, rules)
     if len(kept) >= MOST_LAYERS:
         rows, kept = rows.unionByName(lake.states(kept)), ()
-    layer = publications.next_layer(database)
-    lake.write_layer(layer, transforms.states(rows))
+    layer = lake.write_layer(transforms.states(rows))
     return (*kept, *({layer} & lake.layers()))
 
 

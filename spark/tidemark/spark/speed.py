@@ -179,9 +179,10 @@ def follow(database: Database[Document], told_to_stop: threading.Event) -> None:
     of = settings()
     spark = session("tidemark-speed", memory=of.speed_memory, cores=of.speed_cores, ui_port=of.spark_ui_port)
     while not told_to_stop.is_set():
+        before = ledger.read(database)
         found = _ready(database)
         rules = withdrawals.in_force(database)
-        own = ledger.start_generation(database, rules.fingerprint(), found.identities)
+        own = ledger.start_generation(database, rules.fingerprint(), found.identities, before)
         metrics.GENERATION.set(own.generation)
         try:
             Stream(spark, database, found, own, rules, wanted, told_to_stop).run()

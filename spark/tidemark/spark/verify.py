@@ -17,7 +17,7 @@ from tidemark.serving import cells, ingestions, ledger, plausibility, publicatio
 from tidemark.serving.database import Document
 from tidemark.serving.documents import VerificationDocument
 from tidemark.serving.ledger import Category, Ledger
-from tidemark.serving.publications import Publication, StartAgain
+from tidemark.serving.publications import Cut, Publication, StartAgain
 from tidemark.serving.snapshot import snapshot
 from tidemark.serving.verifications import DifferenceKind, Differences, NotVerified
 from tidemark.settings import settings
@@ -73,7 +73,7 @@ def verify(spark: SparkSession, lake: Lake, database: Database[Document], number
             DifferenceKind.QUARANTINE: _quarantine(spark, lake, database, draft, at),
         }
         reconciled, found[DifferenceKind.INGESTION] = _ingestions(spark, lake, database, draft.mark)
-    _require_no_rebuild_since(draft, draft.cut.rebuilds, ledger.read(database))
+    _require_no_rebuild_since(draft, draft.cut, ledger.read(database))
     former = publications.read(database, draft.cut.served)
     return verifications.store(database, draft, former, found, reconciled, plausibility.compare(served, cube))
 
@@ -186,6 +186,6 @@ def _ingestions(spark: SparkSession, lake: Lake, database: Database[Document], m
     return len(right), verifications.first(wrong)
 
 
-def _require_no_rebuild_since(draft: Publication, rebuilds: int, now: Ledger) -> None:
-    if (now.rebuilding, now.rebuilds) != (None, rebuilds):
+def _require_no_rebuild_since(draft: Publication, cut: Cut, now: Ledger) -> None:
+    if (now.rebuilding, now.rebuilds) != (cut.rebuilding, cut.rebuilds):
         raise StartAgain(f"a rebuild has begun since publication {draft.number} was cut: start again at cut")

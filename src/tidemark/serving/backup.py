@@ -14,13 +14,15 @@ import logging
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import bson
 from bson.codec_options import CodecOptions
+from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
@@ -30,6 +32,7 @@ from tidemark.catalog.words import counted
 from tidemark.serving import ledger, publications, schema
 from tidemark.serving.database import Document, brief, connect, database_of, in_transaction
 from tidemark.serving.lease import BATCH, BATCH_SECONDS, Busy, lease, this_process
+from tidemark.serving.ledger import Ledger
 from tidemark.serving.status import state
 from tidemark.settings import settings
 
@@ -37,6 +40,7 @@ MANIFEST = "manifest.json"
 LAKE, DOCUMENTS = "lake", "mongodb"
 
 _DOCUMENTS_AT_ONCE = 2_000
+_PUBLICATIONS_SKIPPED = 1_000  # more than nights since a backup: a night that still runs on the lost database meets no number of its own
 _LAST = "state"  # it refers to everything else: until it is written, nothing counts as restored
 _OF_THE_LAYERS = {"_id": {"$not": {"$regex": "^lease |^log_end$"}}}  # without leases and the end of the log, which change independently
 
@@ -72,12 +76,15 @@ def save(database: Database[Document], lake: str, folder: Path) -> Document:
 def restore(database: Database[Document], lake: str, folder: Path) -> Document:
     """Restores a backup into an empty database and an empty folder for the raw history, and returns its manifest.
 
-    An interrupted restore can be run again; it starts from the beginning. Raises NotRestored or PyMongoError.
+    If the backup does not hold the raw history, the database gets another identity: the raw history that is there may have gone on since
+    the backup, or belong to a database that is still in use, and must be adopted first. An interrupted restore can be run again; it starts
+    from the beginning. Raises NotRestored or PyMongoError.
     """
     manifest = _checked(folder)
     schema.prepare(database)
     _require_empty(database)
-    if "://" not in lake and (folder / LAKE).is_dir():
+    with_tables = "://" not in lake and (folder / LAKE).is_dir()
+    if with_tables:
         _restore_tables(Path(lake), folder / LAKE)
     for name in manifest["documents"]:
         if name != _LAST:
@@ -86,13 +93,47 @@ def restore(database: Database[Document], lake: str, folder: Path) -> Document:
                 database[name].insert_many(some, ordered=False)
             log.info("%s: %s", name, counted(manifest["documents"][name], "document"))
 
+    since = datetime.now(UTC) - datetime.fromisoformat(manifest["saved_at"])
+
     def go_on_from_there(session: ClientSession) -> None:
         database[_LAST].delete_many(_OF_THE_LAYERS, session=session)
         for some in _saved(folder, _LAST):
             database[_LAST].insert_many(some, session=session)
+        restored = _number_after(ledger.read(database, session), since)
+        ledger.restart_after_restore(database, session, restored, same_identity=with_tables)
+        publications.skip_numbers(database, session, _PUBLICATIONS_SKIPPED)
 
+    _retag(database, _saved_ledger(folder), since)
     in_transaction(database, go_on_from_there)
     return manifest
+
+
+def _number_after(saved: Ledger, since: timedelta) -> int:
+    """A generation above all that were given since the backup: each start of a stream takes longer than a second."""
+    return saved.generation + max(0, ceil(since.total_seconds())) + 1
+
+
+def _retag(database: Database[Document], saved: Ledger, since: timedelta) -> None:
+    """Puts every product under the generation of the restore, which fences whatever still runs on the lost database.
+
+    Batch 0 of that generation counts as committed, batch 1 never will be.
+    """
+    tag = "$_tide.tag"
+    held = [
+        {"$and": [{"$eq": [f"{tag}.generation", generation]}, {"$lte": [f"{tag}.batch", number]}]}
+        for generation, number in saved.committed.items()
+    ]
+    forgotten = {"$lt": [f"{tag}.generation", min(saved.committed, default=0)]}
+    renewed = {
+        "_tide.tag": {"generation": Int64(_number_after(saved, since)), "batch": {"$cond": [{"$or": held}, 0, 1]}},
+        "_tide.before": {"$cond": [forgotten, None, "$_tide.before"]},
+    }
+    database.product.update_many({}, [{"$set": renewed}])
+
+
+def _saved_ledger(folder: Path) -> Ledger:
+    found = (bson.decode(one.raw) for some in _saved(folder, _LAST) for one in some)
+    return ledger.from_document(next(one for one in found if one["_id"] == ledger.LEDGER))
 
 
 def _saved(folder: Path, name: str) -> Iterator[list[Any]]:

@@ -22,10 +22,11 @@ class OffsetDocument(TypedDict):
 
 
 class CutDocument(TypedDict):
-    """The served publication at the cut, and the number of rebuilds finished by then."""
+    """The served publication at the cut, the number of rebuilds finished by then, and the one that was interrupted."""
 
     served: int
     rebuilds: int
+    rebuilding: int | None
 
 
 class PublicationDocument(TypedDict):
@@ -36,7 +37,7 @@ class PublicationDocument(TypedDict):
     published_at: datetime | None
     rules: str | None
     cut: NotRequired[CutDocument | None]
-    layers: NotRequired[list[int] | None]
+    layers: NotRequired[list[str] | None]
     since_full: NotRequired[int]
     newest_event: NotRequired[datetime | None]
     newest_observation: NotRequired[datetime | None]
@@ -173,9 +174,12 @@ class ProgressDocument(TypedDict):
 
 
 class LedgerDocument(TypedDict):
-    """The ledger. `committed` is by generation, written as text; `topics` are ids by name; `published` is the newest publication."""
+    """The ledger. `identity` is the database's; `committed` is by generation, written as text; `topics` are ids by name; `published` is the
+    newest publication.
+    """
 
     _id: str
+    identity: str
     generation: int
     committed: dict[str, int]
     offsets: list[OffsetDocument]

@@ -1,24 +1,24 @@
 """History: for each day (UTC), the cube of everything observed before its end. A day is stored whole or not at all.
 
-A day's label in `history_day` records what its cells in `history` were computed from: the newest landing of the raw history, and the
-rules. The newest landing wins, whatever the order of writes.
+A day's label in `history_day` records what its cells in `history` were computed from: the events of the raw history below a mark, and the
+rules. The highest mark wins, whatever the order of writes.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
 from typing import NamedTuple, cast
 
-from bson.int64 import Int64
 from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from tidemark.catalog.cube import Cell
+from tidemark.catalog.marks import TideMark
 from tidemark.serving import cells as cube_cells
 from tidemark.serving import offsets
 from tidemark.serving.cells import Cells
@@ -40,17 +40,17 @@ class NoDay(ValueError):
 
 
 class Label(NamedTuple):
-    """What a day's cells were computed from. `digest` is the hexadecimal digest of the cells."""
+    """What a day's cells were computed from: the events below a mark. `digest` is the hexadecimal digest of the cells."""
 
-    landing: int
+    mark: TideMark
     rules: str
     digest: str
 
 
 class Searched(NamedTuple):
-    """The landing up to which the raw history has been searched, under these rules, for days with observations; and those days."""
+    """The mark up to which the raw history has been searched, under these rules, for days with observations; and those days."""
 
-    landing: int
+    mark: TideMark
     rules: str
     observed: frozenset[date]
 
@@ -128,23 +128,25 @@ def is_empty(database: Database[Document]) -> bool:
 
 def labels(database: Database[Document]) -> dict[date, Label]:
     """The labels of all stored days."""
-    return {one["_id"].date(): Label(one["landing"], one["rules"], one["digest"]) for one in database.history_day.find()}
+    return {
+        one["_id"].date(): Label(offsets.from_documents(one["mark"]), one["rules"], one["digest"]) for one in database.history_day.find()
+    }
 
 
-def put(database: Database[Document], day: date, landing: int, rules: str, cells: Cells) -> Put:
+def put(database: Database[Document], day: date, mark: TideMark, rules: str, cells: Cells) -> Put:
     """Replaces a day's cells and label in one transaction, unless the cells are equal to the stored ones, or older."""
     moment = start_of(day)
     documents = [_cell_document(moment, cell, sums) for cell, sums in cells.items()]
-    label = Label(landing, rules, _digest(cells))
+    digest = _digest(cells)
 
     def transaction(session: ClientSession) -> Put:
         held = database.history_day.find_one({"_id": moment}, session=session)
-        if held is not None and held["landing"] > landing:
+        if held is not None and not mark.reaches(offsets.from_documents(held["mark"])):
             return Put.OLDER
         # The label first, so that a concurrent write of the same day conflicts at once.
-        told = [{"$replaceWith": {"_id": moment, **label._asdict(), "landing": Int64(landing), "computed_at": "$$NOW"}}]
-        database.history_day.update_one({"_id": moment}, told, upsert=True, session=session)
-        if held is not None and held["digest"] == label.digest:
+        label = {"_id": moment, "mark": {"$literal": offsets.to_documents(mark)}, "rules": rules, "digest": digest, "computed_at": "$$NOW"}
+        database.history_day.update_one({"_id": moment}, [{"$replaceWith": label}], upsert=True, session=session)
+        if held is not None and held["digest"] == digest:
             return Put.SAME
         database.history.delete_many({"day": moment}, session=session)
         for some in cube_cells.in_slices(documents):
@@ -154,11 +156,14 @@ def put(database: Database[Document], day: date, landing: int, rules: str, cells
     return in_transaction(database, transaction)
 
 
-def confirm(database: Database[Document], those: Iterable[date], landing: int, rules: str) -> None:
-    """Records for days that no landing up to this one changes them."""
+def confirm(database: Database[Document], those: Mapping[date, Label], mark: TideMark) -> None:
+    """Records for days with these labels that no event below the mark changes them. A label that has changed since stays."""
     writes = [
-        UpdateOne({"_id": start_of(day), "rules": rules, "landing": {"$lt": landing}}, {"$set": {"landing": Int64(landing)}})
-        for day in those
+        UpdateOne(
+            {"_id": start_of(day), "rules": label.rules, "mark": offsets.to_documents(label.mark)},
+            {"$set": {"mark": offsets.to_documents(mark)}},
+        )
+        for day, label in those.items()
     ]
     if writes:
         database.history_day.bulk_write(writes, ordered=False)
@@ -168,15 +173,15 @@ def searched(database: Database[Document], rules: str) -> Searched:
     """How far the raw history has been searched under these rules."""
     found = database.state.find_one({"_id": HISTORY, "rules": rules})
     if found is None:
-        return Searched(0, rules, frozenset())
-    return Searched(found["landing"], rules, frozenset(moment.date() for moment in found["observed"]))
+        return Searched(TideMark(), rules, frozenset())
+    return Searched(offsets.from_documents(found["mark"]), rules, frozenset(moment.date() for moment in found["observed"]))
 
 
 def remember(database: Database[Document], now: Searched) -> None:
-    """Stores how far the raw history has been searched. The labels of all stored days must be brought to that landing before."""
+    """Stores how far the raw history has been searched. The labels of all stored days must be brought to that mark before."""
     observed = [start_of(day) for day in sorted(now.observed)]
     database.state.update_one(
-        {"_id": HISTORY}, {"$set": {"landing": Int64(now.landing), "rules": now.rules, "observed": observed}}, upsert=True
+        {"_id": HISTORY}, {"$set": {"mark": offsets.to_documents(now.mark), "rules": now.rules, "observed": observed}}, upsert=True
     )
 
 

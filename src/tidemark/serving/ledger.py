@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any, NamedTuple, cast
+from uuid import uuid4
 
 from pymongo import ReplaceOne, ReturnDocument
 from pymongo.client_session import ClientSession
@@ -113,12 +114,21 @@ class MicroBatch:
     progress: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read(database: Database[Document]) -> Ledger:
+def read(database: Database[Document], session: ClientSession | None = None) -> Ledger:
     """The ledger. Raises NotPrepared if there is none."""
-    document = database.state.find_one({"_id": LEDGER})
+    return from_document(_document(database, session))
+
+
+def identity(database: Database[Document]) -> str:
+    """The identity of the database, by which a raw history knows whose it is. Raises NotPrepared."""
+    return cast(LedgerDocument, _document(database))["identity"]
+
+
+def _document(database: Database[Document], session: ClientSession | None = None) -> Document:
+    document = database.state.find_one({"_id": LEDGER}, session=session)
     if document is None:
         raise NotPrepared(f"database {database.name} is not prepared: run `python -m tidemark.serving.schema`")
-    return from_document(document)
+    return document
 
 
 def reached(mark: TideMark) -> Document:
@@ -127,16 +137,19 @@ def reached(mark: TideMark) -> Document:
     return {"_id": LEDGER, **({"offsets": {"$all": ends}} if ends else {})}
 
 
-def start_generation(database: Database[Document], rules: str, topics: Mapping[str, str]) -> Ledger:
+def start_generation(database: Database[Document], rules: str, topics: Mapping[str, str], as_read: Ledger | None = None) -> Ledger:
     """Takes the next generation, for a stream with these rules and topics (ids by name).
 
-    Raises TopicsRecreated if a topic's id is not the one that the ledger's offsets refer to, Fenced while a rebuild is in progress.
+    `as_read` is the ledger as it was before the rules were read: whatever else has changed since then, another start or a restored
+    database, has another generation. Raises TopicsRecreated if a topic's id is not the one that the ledger's offsets refer to, Fenced while
+    a rebuild is in progress or if the generation is another one.
     """
-    before = read(database)
+    before = as_read or read(database)
     before.require_no_rebuild()
     before.require_topics(topics)
+    same = {"generation": before.generation} if as_read else {}
     document = database.state.find_one_and_update(
-        {"_id": LEDGER, "rebuilding": None, "topics": before.topics},
+        {"_id": LEDGER, "rebuilding": None, "topics": before.topics, **same},
         [
             {
                 "$set": {
@@ -153,6 +166,18 @@ def start_generation(database: Database[Document], rules: str, topics: Mapping[s
     if document is None:
         raise Fenced("another stream or a rebuild has started at the same time")
     return from_document(document)
+
+
+def restart_after_restore(database: Database[Document], session: ClientSession, generation: int, *, same_identity: bool) -> None:
+    """Continues a restored ledger at this generation, whose micro-batch 0 counts as committed."""
+    restored: Document = {"generation": generation, "committed": {str(generation): 0}}
+    if not same_identity:
+        restored["identity"] = new_identity()
+    database.state.update_one({"_id": LEDGER}, {"$set": restored}, session=session)
+
+
+def new_identity() -> str:
+    return uuid4().hex
 
 
 def heartbeat(database: Database[Document], generation: int) -> None:

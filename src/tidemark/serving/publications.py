@@ -29,6 +29,7 @@ from tidemark.serving.snapshot import snapshot
 
 SERVED = "served"
 NIGHT = "night"
+_COUNTER = "publications"
 
 
 class NoPublication(LookupError):
@@ -44,10 +45,13 @@ class OtherRules(Exception):
 
 
 class Cut(NamedTuple):
-    """What a draft was cut from: the served publication, and the number of rebuilds finished by then."""
+    """What a draft was cut from: the served publication, the number of rebuilds finished by then, and the interrupted rebuild that the
+    draft will take over, if any.
+    """
 
     served: int
     rebuilds: int
+    rebuilding: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,13 @@ class Publication:
     mark: TideMark
     rules: str | None
     cut: Cut | None
-    layers: tuple[int, ...] | None
+    layers: tuple[str, ...] | None
     since_full: int
     published_at: datetime | None
     newest_event: datetime | None
     newest_observation: datetime | None
 
-    def states(self) -> tuple[int, ...]:
+    def states(self) -> tuple[str, ...]:
         """The layers. Raises NoPublication if it has not been recomputed yet."""
         if self.layers is None:
             raise NoPublication(f"publication {self.number} has been cut but not recomputed: run `recompute {self.number}` first")
@@ -80,7 +84,7 @@ class Result:
     """The result of a recomputation of everything below the draft's mark. Sums are in the order of the measures of catalog.cube."""
 
     cells: Cells
-    layers: Sequence[int]
+    layers: Sequence[str]
     since_full: int
     newest_event: datetime | None = None
     newest_observation: datetime | None = field(default=None)
@@ -110,10 +114,11 @@ def served(database: Database[Document]) -> int:
     return int(cast(ServedDocument, found)["publication"])
 
 
-def cut(database: Database[Document], rules: str) -> Publication:
+def cut(database: Database[Document], rules: str, *, take_over: bool = False) -> Publication:
     """Creates a draft. Its mark is the ledger's offsets; the served cube of the same moment is stored with it.
 
-    Raises Fenced while a rebuild is in progress, OtherRules if the stream does not use the rules of that fingerprint.
+    Raises Fenced while a rebuild is in progress, OtherRules if the stream does not use the rules of that fingerprint. With `take_over` the
+    draft is for a rebuild that takes over the interrupted one; no stream runs meanwhile.
     """
     with snapshot(database) as now:
         state = {one["_id"]: one for one in now.rows("state", {"$match": {"_id": {"$in": [LEDGER, SERVED]}}})}
@@ -121,21 +126,12 @@ def cut(database: Database[Document], rules: str) -> Publication:
     if LEDGER not in state or SERVED not in state:
         raise ledger.NotPrepared(f"database {database.name} is not prepared: run `python -m tidemark.serving.schema`")
     own = ledger.from_document(state[LEDGER])
-    own.require_no_rebuild()
-    require_rules(own, rules)
-    number = _next(database, "publications")
-    document: PublicationDocument = {
-        "_id": number,
-        "mark": offsets.to_documents(own.offsets),
-        "rules": rules,
-        "cut": {"served": cast(ServedDocument, state[SERVED])["publication"], "rebuilds": own.rebuilds},
-        "layers": None,
-        "since_full": 0,
-        "published_at": None,
-        "newest_event": None,
-        "newest_observation": None,
-    }
-    documents = [_cell_document(number, cell, sums) for cell, sums in found.items()]
+    if not (take_over and own.rebuilding is not None):
+        own.require_no_rebuild()
+        require_rules(own, rules)
+    of = Cut(cast(ServedDocument, state[SERVED])["publication"], own.rebuilds, own.rebuilding)
+    document = _draft(_next(database), own.offsets, rules, of)
+    documents = [_cell_document(document["_id"], cell, sums) for cell, sums in found.items()]
 
     def transaction(session: ClientSession) -> None:
         _documents(database).insert_one(document, session=session)
@@ -144,6 +140,27 @@ def cut(database: Database[Document], rules: str) -> Publication:
 
     in_transaction(database, transaction)
     return _publication(document)
+
+
+def draft_at(database: Database[Document], mark: TideMark, rules: str) -> Publication:
+    """Creates a draft at a mark of the raw history, whatever is served. Only a rebuild can serve it."""
+    document = _draft(_next(database), mark, rules, None)
+    _documents(database).insert_one(document)
+    return _publication(document)
+
+
+def _draft(number: int, mark: TideMark, rules: str, of: Cut | None) -> PublicationDocument:
+    return {
+        "_id": number,
+        "mark": offsets.to_documents(mark),
+        "rules": rules,
+        "cut": of and {"served": of.served, "rebuilds": of.rebuilds, "rebuilding": of.rebuilding},
+        "layers": None,
+        "since_full": 0,
+        "published_at": None,
+        "newest_event": None,
+        "newest_observation": None,
+    }
 
 
 def require_rules(own: ledger.Ledger, rules: str) -> None:
@@ -227,11 +244,6 @@ def end_night(database: Database[Document], number: int) -> None:
     database.state.update_one({"_id": NIGHT}, [{"$set": ended}], upsert=True)
 
 
-def next_layer(database: Database[Document]) -> int:
-    """Allocates a layer number of the state table. It is never given out again."""
-    return _next(database, "layers")
-
-
 def prune(database: Database[Document], keep: int, keep_drafts: int | None = None) -> list[int]:
     """Drops all publications except the newest `keep` published ones and those that are needed. Returns the dropped numbers.
 
@@ -259,9 +271,14 @@ def prune(database: Database[Document], keep: int, keep_drafts: int | None = Non
     return gone
 
 
-def _next(database: Database[Document], counter: str) -> int:
+def skip_numbers(database: Database[Document], session: ClientSession, count: int) -> None:
+    """Leaves out the next numbers."""
+    database.state.update_one({"_id": _COUNTER}, {"$inc": {"last": Int64(count)}}, upsert=True, session=session)
+
+
+def _next(database: Database[Document]) -> int:
     counted = database.state.find_one_and_update(
-        {"_id": counter}, {"$inc": {"last": Int64(1)}}, upsert=True, return_document=ReturnDocument.AFTER
+        {"_id": _COUNTER}, {"$inc": {"last": Int64(1)}}, upsert=True, return_document=ReturnDocument.AFTER
     )
     assert counted is not None
     return int(counted["last"])
@@ -292,7 +309,7 @@ def _publication(document: PublicationDocument) -> Publication:
         number=document["_id"],
         mark=offsets.from_documents(document["mark"]),
         rules=document["rules"],
-        cut=of_cut and Cut(of_cut["served"], of_cut["rebuilds"]),
+        cut=of_cut and Cut(of_cut["served"], of_cut["rebuilds"], of_cut["rebuilding"]),
         layers=None if layers is None else tuple(layers),
         since_full=document.get("since_full", 0),
         published_at=document["published_at"],

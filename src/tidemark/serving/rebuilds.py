@@ -1,6 +1,7 @@
 """The begin and end of a rebuild, which resets everything to a publication. The begin stops the stream, the end lets it run again.
 
-tidemark.spark.rebuild does the work in between. An interrupted rebuild must be finished before anything else can run.
+tidemark.spark.rebuild does the work in between. An interrupted rebuild is finished, or taken over by another one, before anything else can
+run.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ from pymongo import ReturnDocument
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from tidemark.serving import cells, ledger, offsets, publications
+from tidemark.catalog.rules import RULES, Rules
+from tidemark.serving import cells, ledger, offsets, publications, withdrawals
 from tidemark.serving.database import Document, in_transaction
 from tidemark.serving.ledger import LEDGER, Category, Fenced, Ledger, Tag, category_document
-from tidemark.serving.publications import SERVED, NoPublication, Publication, stamp_published
+from tidemark.serving.publications import SERVED, NoPublication, OtherRules, Publication, stamp_published
 
 
-def begin(database: Database[Document], publication: Publication) -> Ledger:
-    """Takes the next generation, so that every stream is fenced off, and records what is being rebuilt.
+def begin(database: Database[Document], publication: Publication, code: Rules = RULES) -> Ledger:
+    """Takes the next generation, so that every stream and every other rebuild is fenced off, and records what is being rebuilt.
 
-    Raises Fenced while another publication is being rebuilt, NoPublication if this one has been dropped.
+    `code` are the code's rules; those in force include the withdrawals, which cannot change until the rebuild ends. Raises OtherRules if
+    the publication was not made under the rules in force, NoPublication if it has been dropped.
     """
     number = publication.number
 
@@ -29,17 +32,26 @@ def begin(database: Database[Document], publication: Publication) -> Ledger:
         if not database.publication.update_one({"_id": number}, {"$inc": {"rebuilds": 1}}, session=session).matched_count:
             raise NoPublication(f"publication {number} has been dropped: choose another one")
         document = database.state.find_one_and_update(
-            {"_id": LEDGER, "rebuilding": {"$in": [None, number]}},
+            {"_id": LEDGER},
             {"$inc": {"generation": 1}, "$set": {"rebuilding": number}},
             return_document=ReturnDocument.AFTER,
             session=session,
         )
-        if document is None:
-            other = (database.state.find_one({"_id": LEDGER}, session=session) or {}).get("rebuilding")
-            raise Fenced(f"publication {other} is being rebuilt: finish it first with `python -m tidemark.spark.batch rebuild {other}`")
+        # After the write of the ledger: a concurrent change of the rules conflicts with it.
+        require_made_under(publication, withdrawals.in_force(database, code, session))
+        assert document is not None
         return ledger.from_document(document)
 
     return in_transaction(database, transaction)
+
+
+def require_made_under(publication: Publication, rules: Rules) -> None:
+    """Raises OtherRules unless the publication was made under these rules. Publication 0, which is empty, has none."""
+    if publication.rules not in (rules.fingerprint(), None):
+        raise OtherRules(
+            f"publication {publication.number} was made under rules {publication.rules}, but rules {rules.fingerprint()} are in force: the "
+            "reports would mix both. Restore the former rules, or run the nightly batch with mode=full"
+        )
 
 
 def tag(own: Ledger) -> Tag:
@@ -50,7 +62,7 @@ def tag(own: Ledger) -> Tag:
 def end(database: Database[Document], own: Ledger, publication: Publication, categories: Mapping[int, Category]) -> None:
     """Serves the publication and resets the ledger to its mark, in one transaction; all commits before it are forgotten.
 
-    Raises Fenced if another rebuild has begun since.
+    Raises Fenced if another rebuild has taken over.
     """
     number = publication.number
     newest = {"newest_event": publication.newest_event, "newest_observation": publication.newest_observation}

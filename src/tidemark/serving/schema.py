@@ -26,6 +26,7 @@ from tidemark.serving import quarantine
 from tidemark.serving.alerts import Condition
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.documents import ControlDocument, LedgerDocument, PublicationDocument, ServedDocument
+from tidemark.serving.ledger import new_identity
 from tidemark.serving.notes import KEPT_SECONDS
 from tidemark.serving.operations import OPERATIONS
 from tidemark.serving.views import VIEWS, View
@@ -39,6 +40,7 @@ _INDEX_NOT_FOUND, _NAMESPACE_EXISTS = 27, 48  # MongoDB's error codes
 
 _WHOLE: Schema = {"bsonType": ["int", "long"]}
 _COUNT: Schema = {"bsonType": ["int", "long"], "minimum": 0}
+_COUNT_OR_NULL: Schema = {"bsonType": ["int", "long", "null"], "minimum": 0}
 _TEXT: Schema = {"bsonType": "string"}
 _TEXT_OR_NULL: Schema = {"bsonType": ["string", "null"]}
 _DATE: Schema = {"bsonType": "date"}
@@ -129,10 +131,10 @@ COLLECTIONS: tuple[Collection, ...] = (
             optional={
                 "cut": {
                     "bsonType": ["object", "null"],
-                    "required": ["served", "rebuilds"],
-                    "properties": {"served": _COUNT, "rebuilds": _COUNT},
+                    "required": ["served", "rebuilds", "rebuilding"],
+                    "properties": {"served": _COUNT, "rebuilds": _COUNT, "rebuilding": _COUNT_OR_NULL},
                 },
-                "layers": {**_array(_COUNT), "bsonType": ["array", "null"]},
+                "layers": {**_array(_TEXT), "bsonType": ["array", "null"]},
                 "since_full": _COUNT,
                 "newest_event": _DATE_OR_NULL,
                 "newest_observation": _DATE_OR_NULL,
@@ -155,7 +157,7 @@ COLLECTIONS: tuple[Collection, ...] = (
         _object(_id={"bsonType": "object"}, day=_DATE, cell=_CELL, **_MEASURES),
         (IndexModel([("day", ASCENDING)]),),
     ),
-    Collection("history_day", _object(_id=_DATE, landing=_COUNT, rules=_TEXT, digest=_TEXT, computed_at=_DATE)),
+    Collection("history_day", _object(_id=_DATE, mark=_OFFSETS, rules=_TEXT, digest=_TEXT, computed_at=_DATE)),
     Collection(
         "quarantine",
         _object(
@@ -251,16 +253,20 @@ COLLECTIONS: tuple[Collection, ...] = (
 _PUBLICATION_0: PublicationDocument = {"_id": 0, "mark": [], "published_at": None, "rules": None}
 _SERVED: ServedDocument = {"_id": "served", "publication": 0}
 _CONTROL: ControlDocument = {"_id": "control", "restarts": 0, "pause": None, "stopped_at": None}
-_LEDGER: LedgerDocument = {
-    "_id": "ledger",
-    "generation": 0,
-    "committed": {},
-    "offsets": [],
-    "topics": {},
-    "rules": None,
-    "rebuilding": None,
-    "rebuilds": 0,
-}
+
+
+def _ledger() -> LedgerDocument:
+    return {
+        "_id": "ledger",
+        "identity": new_identity(),
+        "generation": 0,
+        "committed": {},
+        "offsets": [],
+        "topics": {},
+        "rules": None,
+        "rebuilding": None,
+        "rebuilds": 0,
+    }
 
 
 class Differs(Exception):
@@ -276,7 +282,7 @@ def prepare(database: Database[Document]) -> None:
     for view in (*VIEWS, *OPERATIONS):
         _create_or_modify(database, view.name, present, _definition(view))
     _insert_once(database, "publication", _PUBLICATION_0)
-    for document in (_SERVED, _CONTROL, _LEDGER):
+    for document in (_SERVED, _CONTROL, _ledger()):
         _insert_once(database, "state", document)
 
 

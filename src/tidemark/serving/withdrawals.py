@@ -49,11 +49,10 @@ class Withdrawal(NamedTuple):
     reason: str
 
 
-def in_force(database: Database[Document]) -> Rules:
-    """The rules in force: those of the code, with the withdrawn ingestions."""
-    return replace(
-        RULES, withdrawn=tuple(sorted(one["_id"] for one in database.ingestion.find({"withdrawn": {"$ne": None}}, {"_id": True})))
-    )
+def in_force(database: Database[Document], code: Rules = RULES, session: ClientSession | None = None) -> Rules:
+    """The rules in force: those of the code, with the withdrawn ingestions. In a transaction, as of its snapshot."""
+    found = database.ingestion.find({"withdrawn": {"$ne": None}}, {"_id": True}, session=session)
+    return replace(code, withdrawn=tuple(sorted(one["_id"] for one in found)))
 
 
 def changed(rules: Rules, ingestion: str, *, take_back: bool) -> Rules:
