@@ -7,6 +7,7 @@ import re
 import tracemalloc
 from datetime import UTC, datetime, timedelta, timezone
 from random import Random
+from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given, settings
@@ -27,6 +28,7 @@ from support.csvs import (
     sent,
 )
 
+from tidemark.ingest import files
 from tidemark.ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, PRODUCT_COLUMNS, FileKind, UnfitFile
 from tidemark.ingest.plan import Planned, plan
 from tidemark.ingest.records import Origin, messages
@@ -74,14 +76,16 @@ def check(content: bytes, kind: FileKind, chunk_bytes: int) -> Planned:
 
 
 @settings(max_examples=300, deadline=None)
-@given(headers, soups, st.integers(1, 200))
-@example(BOM + b"id,category_name\n", b"1,a\n", 1)
-@example(b"id,category_name\n", b'"1","a\r', 1)
-@example(b"id,category_name\n", b'"1","a\n\n\n', 1)
-@example(b"id,category_name\r\n", b"1,a\r\n\r\n\r\n", 5)
-def test_any_bytes_after_a_header(header: bytes, soup: bytes, chunk_bytes: int) -> None:
+@given(headers, soups, st.integers(1, 200), st.integers(1, 100))
+@example(BOM + b"id,category_name\n", b"1,a\n", 1, 1)
+@example(b"id,category_name\n", b'"1","a\r', 1, 100)
+@example(b"id,category_name\n", b'"1","a\n\n\n', 1, 100)
+@example(b"id,category_name\r\n", b"1,a\r\n\r\n\r\n", 5, 100)
+def test_any_bytes_after_a_header(header: bytes, soup: bytes, chunk_bytes: int, block_bytes: int) -> None:
     content = header + soup
-    if read_whole(content)[2]:
+    if not read_whole(content)[2]:
+        return
+    with patch.object(files, "_BLOCK_BYTES", block_bytes):
         assert check(content, FileKind.CATEGORY, chunk_bytes).ingestion["_id"] == check(content, FileKind.CATEGORY, 10**9).ingestion["_id"]
 
 
@@ -117,13 +121,14 @@ def test_values_are_the_text_that_was_written(end: str, bom: bytes, last: bool) 
         assert [int(headers["tide-position"]) for *_, headers in found] == positions
 
 
-def test_line_ends_at_the_edge_of_a_read() -> None:
+def test_line_ends_at_the_edge_of_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are read in blocks; a CR LF or a quoted line end that a block cuts in two is still one."""
-    for block in (8_192, 65_536):
+    monkeypatch.setattr(files, "_BLOCK_BYTES", 4_096)
+    for edge in (4_096, 8_192):
         for shift in range(-4, 4):
             for between in (b"\r\n", b'\r\n"1,\r\n",b\r\n', b"\n\r", b"\r\r"):
                 start = b"id,category_name\r\n1,"
-                content = start + b"x" * (block + shift - len(start)) + between + b"2,b" + between
+                content = start + b"x" * (edge + shift - len(start)) + between + b"2,b" + between
                 check(content, FileKind.CATEGORY, 10**9)
                 check(content, FileKind.CATEGORY, 1)
 

@@ -106,10 +106,10 @@ class _Lines:
             if block and self._note:
                 self._note(block)
             passed = self._ends[-1]
-            held = self._held[self.ended - self._held_from :]
-            if len(held) > MOST_RECORD_BYTES:
+            unfinished = self._held[self.ended - self._held_from :]
+            if len(unfinished) > MOST_RECORD_BYTES:
                 raise _too_long(self.ended)
-            self._held, self._held_from = held + block, self.ended
+            self._held, self._held_from = unfinished + block, self.ended
             lines = self._held[passed - self.ended :].splitlines(keepends=True)
             if block and lines and not lines[-1].endswith(b"\n"):
                 lines.pop()  # it may go on in the next block

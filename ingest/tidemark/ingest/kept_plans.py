@@ -13,8 +13,10 @@ from bson.codec_options import CodecOptions
 from tidemark.ingest.files import File
 from tidemark.ingest.layouts import Columns
 from tidemark.ingest.plan import Planned
+from tidemark.serving.documents import IngestionFields
 from tidemark.serving.ingestions import Chunk
 
+_FIELDS = (*Planned._fields, *Chunk._fields, *IngestionFields.__annotations__)  # plans of earlier code with other fields are not found
 _IN_UTC = CodecOptions[dict[str, Any]](tz_aware=True)
 
 
@@ -31,7 +33,8 @@ class KeptPlan:
         state = file.path.stat()
         self._version = f"{state.st_size} {state.st_mtime}" if state.st_mtime else None
         asked = (str(file.kind), str(file.path), file.observed_at.isoformat(), chunk_bytes, sorted(named.items()))
-        self._path = folder / f"{hashlib.sha256(repr(asked).encode()).hexdigest()[:24]}.plan"
+        key = repr((asked, _FIELDS)).encode()
+        self._path = folder / f"{hashlib.sha256(key).hexdigest()[:24]}.plan"
 
     def keep(self, planned: Planned) -> None:
         if self._version is None:
