@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from pymongo.errors import ServerSelectionTimeoutError
+from support.environment import setting
+from support.passes import counted_rows
 from support.places import Place
 from support.servers import free_ports
 
@@ -160,14 +162,17 @@ class TestRunsThatCannotBe:
 @pytest.mark.servers
 @pytest.mark.usefixtures("database")
 def test_a_chunk_travels_as_its_ingestion_and_number_and_is_shown_by_name(connected: Place, tmp_path: Path) -> None:
-    """Until the stream would have to serve it."""
+    """A run with a preview, until the stream would have to serve it. Its file is parsed twice."""
     from airflow.dag_processing.dagbag import DagBag
 
     _, day = write(60, 1, 1, tmp_path, date(2024, 1, 1))
     conf = {"products": [str(day)], "observed_at": ["2024-01-01"], "chunk_bytes": day.stat().st_size // 3}
     dag = DagBag(str(CHECKOUT / "dags" / "tidemark" / "dags" / "ingestion.py")).dags[Dag.INGEST.id]
-    done = dag.test(run_conf=conf, mark_success_pattern="served")
+    with setting(hold_rejected_share="1"), counted_rows() as parsed:
+        done = dag.test(run_conf=conf, mark_success_pattern="served")
     assert str(done.state) == "success"
+    rows = connected.database.ingestion.distinct("rows")[0]
+    assert 2 * rows <= parsed.rows < 2 * rows + 10
     tasks = done.get_task_instances()
     (plan,) = (one for one in tasks if one.task_id == "plan")
     identity = plan.xcom_pull(task_ids="plan", key="ingestions")[0]
