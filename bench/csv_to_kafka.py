@@ -76,9 +76,10 @@ def main() -> None:
         topic, file = settings().product_topic, written(given.rows)
         started = time.perf_counter()
         planned = plan(file, FileKind.PRODUCT, OBSERVED_AT, settings().chunk_bytes)
-        planning = planned.ingestion.rows / (time.perf_counter() - started)
-        origin = Origin(planned.ingestion.id, FileKind.PRODUCT, planned.layout.columns, OBSERVED_AT, OBSERVED_AT)
-        size = planned.ingestion.bytes
+        ingestion = planned.ingestion
+        planning = ingestion["rows"] / (time.perf_counter() - started)
+        origin = Origin(ingestion["_id"], FileKind.PRODUCT, tuple(ingestion["columns"]), OBSERVED_AT, OBSERVED_AT)
+        size = ingestion["bytes"]
         ready = [one for chunk in planned.chunks for one in messages(read_chunk(file, size, chunk), chunk.start, origin)]
         rows: list[dict[str, Any]] = []
         for row in day_rows(POSTS, seed=1, day=0):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -62,6 +65,29 @@ def test_what_a_person_is_asked_stands_before_what_it_decides(bag: Any) -> None:
     assert rebuild.get_task("rebuild_from").upstream_task_ids == {"chosen"}
     assert [asset.name for asset in nightly.get_task("publish").outlets] == ["reports"]
     assert [asset.name for asset in nightly.get_task("land").inlets] == ["products"]
+
+
+def test_a_night_takes_the_same_steps_in_airflow_and_in_one_process(bag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order stands in the DAG and in Batch.nightly."""
+    dag = bag.dags[Dag.NIGHTLY_BATCH.id]
+    steps = [task.task_id for task in dag.topological_sort() if task.task_id != "approve"]
+    for before, step in pairwise(steps):
+        assert before in dag.get_task(step).upstream_task_ids, "each step waits for the one before"
+    taken: list[str] = []
+
+    def noted(step: str, result: object = None) -> Callable[..., object]:
+        def note(*_: object) -> object:
+            taken.append(step)
+            return result
+
+        return note
+
+    results = {"cut": 1, "verify": {"drift": 0}}
+    night = SimpleNamespace(database=None, **{step: noted(step, results.get(step)) for step in steps if step != "decide"})
+    monkeypatch.setattr(verifications, "read", lambda *_: {})
+    monkeypatch.setattr(verifications, "asks", noted("decide", False))
+    Batch.nightly(night, "auto", "correct", 7)  # type: ignore[arg-type]
+    assert taken == steps
 
 
 def test_what_is_tried_again(bag: Any) -> None:

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 from pymongo.errors import ServerSelectionTimeoutError
+from support.environment import setting
+from support.passes import counted_rows
+from support.places import Place
 from support.servers import free_ports
 
 from tidemark.ingest import connections, jobs
@@ -153,3 +156,29 @@ class TestRunsThatCannotBe:
         (tmp_path / "a.csv").write_text("id,category_name\n1,Luggage\n")
         _fails_at_once("preview", products=[str(tmp_path / "a.csv")], observed_at=["2024-01-01"], dry_run=True)
         _fails_at_once("plan", products=[str(tmp_path / "a.csv")], observed_at=["2024-01-01"])
+
+
+@pytest.mark.airflow
+@pytest.mark.servers
+@pytest.mark.usefixtures("database")
+def test_a_chunk_travels_as_its_ingestion_and_number_and_is_shown_by_name(connected: Place, tmp_path: Path) -> None:
+    """A run with a preview, until the stream would have to serve it. Its file is parsed twice."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    _, day = write(60, 1, 1, tmp_path, date(2024, 1, 1))
+    conf = {"products": [str(day)], "observed_at": ["2024-01-01"], "chunk_bytes": day.stat().st_size // 3}
+    dag = DagBag(str(CHECKOUT / "dags" / "tidemark" / "dags" / "ingestion.py")).dags[Dag.INGEST.id]
+    with setting(hold_rejected_share="1"), counted_rows() as parsed:
+        done = dag.test(run_conf=conf, mark_success_pattern="served")
+    assert str(done.state) == "success"
+    rows = connected.database.ingestion.distinct("rows")[0]
+    assert 2 * rows <= parsed.rows < 2 * rows + 10
+    tasks = done.get_task_instances()
+    (plan,) = (one for one in tasks if one.task_id == "plan")
+    identity = plan.xcom_pull(task_ids="plan", key="ingestions")[0]
+    chunks = plan.xcom_pull(task_ids="plan")
+    assert chunks == [{"ingestion": identity, "number": number} for number in range(len(chunks))]
+    assert {one.map_index: one.rendered_map_index for one in tasks if one.task_id == "produce"} == {
+        number: f"{day.name} {number + 1}" for number in range(len(chunks))
+    }
+    assert len(chunks) > 2

@@ -34,7 +34,7 @@ def zipped(path: Path, compression: int = zipfile.ZIP_DEFLATED, **files: bytes) 
 def identity(path: Path, kind: FileKind = FileKind.PRODUCT) -> str:
     """Of the ingestion that a file is."""
     with archives.plain(path, kind, {}, path.parent / "work") as plain:
-        return plan(plain, kind, OBSERVED_AT, 1_000).ingestion.id
+        return plan(plain, kind, OBSERVED_AT, 1_000).ingestion["_id"]
 
 
 def left(folder: Path) -> list[Path]:
@@ -60,7 +60,7 @@ def test_the_file_of_an_archive_is_the_one_with_the_header(tmp_path: Path) -> No
     assert archives.member(both, FileKind.CATEGORY) == "amazon_categories.csv"
     with archives.plain(both, FileKind.PRODUCT, {}, tmp_path / "work") as plain:
         assert (plain.name, str(plain)) == ("amazon_products.csv", f"{both}/amazon_products.csv")
-        assert plan(plain, FileKind.PRODUCT, OBSERVED_AT, 1_000).ingestion.rows == 9
+        assert plan(plain, FileKind.PRODUCT, OBSERVED_AT, 1_000).ingestion["rows"] == 9
 
 
 def test_folders_and_what_macos_adds_are_not_looked_at(tmp_path: Path) -> None:
@@ -172,12 +172,34 @@ def test_chunk_by_chunk_to_kafka(place: Place, tmp_path: Path, form: str) -> Non
     assert [one.name for one in left(settings().work)] == [f"{planned.ingestions[0]}.csv"]
     producer, moved = place.producer(), Moved()
     for chunk in planned.chunks:
-        jobs.produce(place.database, lambda: producer, RECOMMENDED, chunk, moved)
+        jobs.produce(place.database, lambda: producer, RECOMMENDED, moved, **chunk)
     assert moved.times == len(planned.chunks)
     jobs.reconcile(place.database, planned.ingestions)
     assert left(settings().work) == []
     assert jobs.plan(place.database, [jobs.File(FileKind.PRODUCT, tmp_path / "a.csv", OBSERVED_AT)], 3_000) == (planned.ingestions, [])
     assert sum(place.ends().values()) == place.database.ingestion.find_one({})["rows"]  # type: ignore[index]
+
+
+@pytest.mark.servers
+def test_an_archive_and_a_plain_file_stand_in_for_each_other(place: Place, tmp_path: Path) -> None:
+    """A chunk is read from what was given last, whichever run its task belongs to."""
+    content, forms = products(40), ("a.zip", "a.csv", "a.csv.gz")
+    zipped(tmp_path / "a.zip", inside__csv=content)
+    (tmp_path / "a.csv").write_bytes(content)
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(content))
+    members, chunks = [], []
+    for name in forms:
+        planned = jobs.plan(place.database, [jobs.File(FileKind.PRODUCT, tmp_path / name, OBSERVED_AT)], 2_000)
+        chunks = chunks or planned.chunks
+        (registered,) = place.database.ingestion.find()
+        members.append(registered["member"])
+        assert (registered["name"], registered["file"]) == ("inside.csv", str(tmp_path / name))
+        for kept in left(settings().work):
+            kept.unlink()
+        jobs.produce(place.database, place.producer, RECOMMENDED, Path, **chunks[len(members) - 1])
+        (tmp_path / name).unlink()
+    assert members == ["inside.csv", None, ""]
+    assert sum(place.ends().values()) == sum(one["rows"] for one in place.database.ingestion_chunk.find({"status": "done"})) > 0
 
 
 @pytest.mark.servers
@@ -188,7 +210,7 @@ def test_an_archive_that_has_changed_is_not_produced(place: Place, tmp_path: Pat
         zipped(path, **{name: content})
         archives.kept(settings().work, planned.ingestions[0]).unlink(missing_ok=True)
         with pytest.raises(UnfitFile) as refused:
-            jobs.produce(place.database, place.producer, RECOMMENDED, planned.chunks[0], Path)
+            jobs.produce(place.database, place.producer, RECOMMENDED, Path, **planned.chunks[0])
         wording.check(str(refused.value), label)
     assert len(place.ends()) == 0
 

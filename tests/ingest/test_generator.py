@@ -17,7 +17,7 @@ from support.wording import Wording
 from tidemark.catalog.events import Event
 from tidemark.catalog.observations import Reason, Rejection, product_observation
 from tidemark.ingest import generate
-from tidemark.ingest.files import CATEGORY_COLUMNS, PRODUCT_COLUMNS, FileKind
+from tidemark.ingest.files import PRODUCT_COLUMNS, FileKind
 from tidemark.ingest.plan import plan
 from tidemark.ingest.records import Origin, messages
 
@@ -63,7 +63,7 @@ def test_files_are_fit_and_begin_alike_whatever_the_rows(tmp_path: Path) -> None
     for name, content in files.items():
         kind = FileKind.CATEGORY if name == "categories.csv" else FileKind.PRODUCT
         planned = plan(MemoryFile(content), kind, OBSERVED_AT, 10_000)
-        assert planned.layout.columns == (CATEGORY_COLUMNS if kind is FileKind.CATEGORY else PRODUCT_COLUMNS)
+        assert tuple(planned.ingestion["columns"]) == kind.columns
         assert content.endswith(b"\n")
         assert b"\r" not in content
     shorter = written(tmp_path / "b", rows=100)
@@ -120,7 +120,7 @@ def judged(rows: Rows) -> Counter[Reason | None]:
     """How many rows are rejected for each reason, none of the reasons being None."""
     content = csv_bytes(rows)
     planned = plan(MemoryFile(content), FileKind.PRODUCT, OBSERVED_AT, 10**9)
-    origin = Origin(planned.ingestion.id, FileKind.PRODUCT, planned.layout.columns, OBSERVED_AT, TOLD_AT)
+    origin = Origin(planned.ingestion["_id"], FileKind.PRODUCT, tuple(planned.ingestion["columns"]), OBSERVED_AT, TOLD_AT)
     (chunk,) = planned.chunks
     reasons: Counter[Reason | None] = Counter()
     for key, value, headers in messages(content[chunk.start : chunk.end], chunk.start, origin):

@@ -40,11 +40,11 @@ def file(folder: Path, name: str, content: bytes, kind: FileKind = FileKind.PROD
     return jobs.File(kind, folder / name, observed_at)
 
 
-def produce_all(place: Place, chunks: Sequence[Mapping[str, Any]], configuration: Mapping[str, Any] = RECOMMENDED) -> None:
+def produce_all(place: Place, chunks: Sequence[jobs.ChunkKey], configuration: Mapping[str, Any] = RECOMMENDED) -> None:
     """The tasks of the chunks, what they are handed having gone through JSON."""
     producer = place.producer()
     for chunk in json.loads(json.dumps(chunks)):
-        jobs.produce(place.database, lambda: producer, configuration, chunk, Path)
+        jobs.produce(place.database, lambda: producer, configuration, Path, **chunk)
 
 
 def nobody() -> Producer:
@@ -58,7 +58,7 @@ def comparable(events: Sequence[Event | Message]) -> Counter[str]:
 
 
 def registered_at(place: Place, ingestion: str) -> bytes:
-    return b"%d" % round(ingestions.read(place.database, ingestion)[1].timestamp() * 1000)
+    return b"%d" % round(ingestions.read(place.database, ingestion)["registered_at"].timestamp() * 1000)
 
 
 def figures(refused: pytest.ExceptionInfo[ingestions.Incomplete], ingestion: str) -> list[int]:
@@ -88,7 +88,7 @@ def test_every_row_is_an_event(place: Place, tmp_path: Path) -> None:
     planned = jobs.plan(place.database, files, 5_000)
     assert len(planned.chunks) > 6
     assert not any(place.ends().values()), "planning has produced something"
-    assert [ingestions.read(place.database, one)[0].name for one in planned.ingestions] == list(contents)
+    assert [ingestions.read(place.database, one)["name"] for one in planned.ingestions] == list(contents)
 
     produce_all(place, planned.chunks)
     jobs.reconcile(place.database, planned.ingestions)
@@ -156,7 +156,8 @@ def test_running_again_does_what_is_not_done(place: Place, tmp_path: Path, wordi
     """The first plan stays, also when another chunk size is asked for."""
     one = file(tmp_path, "a.csv", products(60))
     first = jobs.plan(place.database, [one], 1_500)
-    assert [chunk["label"] for chunk in first.chunks] == [f"a.csv {number}" for number in range(1, len(first.chunks) + 1)]
+    names = [jobs.chunk_name(place.database, **chunk) for chunk in first.chunks]
+    assert names == [f"a.csv {number}" for number in range(1, len(first.chunks) + 1)]
     produce_all(place, first.chunks[1:3])
     again = jobs.plan(place.database, [one], 1_000_000)
     assert again == (first.ingestions, [first.chunks[0], *first.chunks[3:]])
@@ -168,7 +169,7 @@ def test_running_again_does_what_is_not_done(place: Place, tmp_path: Path, wordi
     produce_all(place, again.chunks)
     ends = place.ends()
     for chunk in first.chunks:
-        jobs.produce(place.database, nobody, RECOMMENDED, chunk, Path)
+        jobs.produce(place.database, nobody, RECOMMENDED, Path, **chunk)
     assert jobs.plan(place.database, [one], 1_500) == (first.ingestions, [])
     assert place.ends() == ends
     assert sum(ends.values()) == 60
@@ -183,20 +184,20 @@ def test_a_chunk_cut_short_is_repeated(place: Place, tmp_path: Path) -> None:
     (identity,) = planned.ingestions
     chunk, done = ingestions.read_chunk(place.database, identity, 1)
     assert not done
-    ingestion, told = ingestions.read(place.database, identity)
-    origin = Origin(identity, FileKind.PRODUCT, PRODUCT_COLUMNS, ingestion.observed_at, told)
+    ingestion = ingestions.read(place.database, identity)
+    origin = Origin(identity, FileKind.PRODUCT, PRODUCT_COLUMNS, ingestion["observed_at"], ingestion["registered_at"])
     half = list(islice(messages(content[chunk.start : chunk.end], chunk.start, origin), chunk.rows // 2))
     produce(place.producer(), settings().product_topic, half, 20)
     with pytest.raises(ingestions.Incomplete) as refused:
         jobs.reconcile(place.database, planned.ingestions)
-    assert figures(refused, identity) == [0, ingestion.rows, 0, len(planned.chunks)]
+    assert figures(refused, identity) == [0, ingestion["rows"], 0, len(planned.chunks)]
 
     produce_all(place, planned.chunks)
     jobs.reconcile(place.database, planned.ingestions)
     events = place.log()
     should_be = wanted(place, content, FileKind.PRODUCT, identity)
     assert comparable(events) == comparable(should_be) + comparable(half)
-    assert len({event.source for event in events}) == ingestion.rows
+    assert len({event.source for event in events}) == ingestion["rows"]
     truth = place.truth()
     oracle = recompute_files([CsvFile(str(one.path), "product", OBSERVED_AT, 1)])
     assert truth.cube == oracle.cube
@@ -262,13 +263,13 @@ def test_the_same_content_is_one_ingestion(place: Place, tmp_path: Path) -> None
     other = file(tmp_path, "b.csv", products(21))
     planned = jobs.plan(place.database, [one, copy, other, one], 1_000)
     assert len(planned.ingestions) == 2
-    assert {chunk["file"] for chunk in planned.chunks} == {str(one.path), str(other.path)}
+    assert [ingestions.read(place.database, identity)["file"] for identity in planned.ingestions] == [str(one.path), str(other.path)]
     assert len({(chunk["ingestion"], chunk["number"]) for chunk in planned.chunks}) == len(planned.chunks)
     produce_all(place, planned.chunks)
     assert sum(place.ends().values()) == 41
     assert jobs.plan(place.database, [copy], 1_000) == (planned.ingestions[:1], [])
-    (kept,) = place.database.ingestion.find({"_id": planned.ingestions[0]})
-    assert (kept["name"], kept["file"]) == ("a.csv", str(one.path))
+    registered = ingestions.read(place.database, planned.ingestions[0])
+    assert (registered["name"], registered["file"]) == ("a.csv", str(copy.path)), "the name stays, the path is the newest"
 
 
 def test_a_copy_stands_in_for_a_file_that_is_gone(place: Place, tmp_path: Path) -> None:
@@ -277,8 +278,8 @@ def test_a_copy_stands_in_for_a_file_that_is_gone(place: Place, tmp_path: Path) 
     produce_all(place, first.chunks[:1])
     (tmp_path / "a.csv").rename(tmp_path / "moved.csv")
     again = jobs.plan(place.database, [one._replace(path=tmp_path / "moved.csv")], 1_000)
-    assert again.ingestions == first.ingestions
-    produce_all(place, again.chunks)
+    assert again == (first.ingestions, first.chunks[1:])
+    produce_all(place, first.chunks)  # tasks of the first run read the copy, too
     jobs.reconcile(place.database, first.ingestions)
     assert len({event.source for event in place.log()}) == sum(place.ends().values()) == 20
 
@@ -296,7 +297,7 @@ def test_the_same_content_at_another_moment_is_another_ingestion(place: Place, t
 def test_an_unsafe_producer_is_refused_before_anything_is_sent(place: Place, tmp_path: Path) -> None:
     planned = jobs.plan(place.database, [file(tmp_path, "a.csv", products(5))], 10**9)
     with pytest.raises(UnsafeProducer) as refused:
-        jobs.produce(place.database, nobody, {**RECOMMENDED, "acks": 1}, planned.chunks[0], Path)
+        jobs.produce(place.database, nobody, {**RECOMMENDED, "acks": 1}, Path, **planned.chunks[0])
     with pytest.raises(UnsafeProducer) as unsafe:
         require_safe({"acks": 1, **{name: value for name, value in RECOMMENDED.items() if name != "acks"}})
     assert str(refused.value) == str(unsafe.value)
@@ -305,7 +306,7 @@ def test_an_unsafe_producer_is_refused_before_anything_is_sent(place: Place, tmp
 def test_what_is_not_registered(place: Place, tmp_path: Path, wording: Wording) -> None:
     planned = jobs.plan(place.database, [file(tmp_path, "a.csv", products(5))], 10**9)
     with pytest.raises(LookupError) as no_chunk:
-        jobs.produce(place.database, nobody, RECOMMENDED, {**planned.chunks[0], "number": 7}, Path)
+        jobs.produce(place.database, nobody, RECOMMENDED, Path, planned.ingestions[0], 7)
     wording.check(str(no_chunk.value), "chunk", ingestion=planned.ingestions[0])
     with pytest.raises(LookupError) as no_ingestion:
         jobs.reconcile(place.database, ["nothing"])
@@ -327,11 +328,11 @@ def test_through_airflows_hooks_and_paths_in_another_time_zone(place: Place, tmp
     named = {"products": [f"file://{tmp_path}/2024-02-29/products_a.csv"], "observed_at": ["2024-02-29"]}
     planned, again = run_with_airflow(str(TASKS), json.dumps([("2024-02-29", {}, 3_000), (None, named, 3_000)]), **environment)
     assert len(planned["chunks"]) > 2
-    assert {chunk["file"] for chunk in planned["chunks"]} == {
+    of_categories, of_products = planned["ingestions"]
+    assert [ingestions.read(place.database, identity)["file"] for identity in planned["ingestions"]] == [
         f"{tmp_path}/2024-02-29/categories.csv",
         f"file://{tmp_path}/2024-02-29/products_a.csv",
-    }
-    of_categories, of_products = planned["ingestions"]
+    ]
     should_be = [
         one._replace(value=one.value.replace(b"2023-10-31T12:30:00.789Z", b"2024-02-29T00:00:00.000Z"))
         for one in wanted(place, content, FileKind.PRODUCT, of_products)

@@ -105,9 +105,9 @@ def test_told_with_other_columns_it_is_another_ingestion() -> None:
     """Else nobody could mend a wrong mapping: the rows would count as sent."""
     content = written((*PRODUCT_COLUMNS, "now"), [[*product(1), "5"]], ",")
     first, mended = planned(content), planned(content, {"price": "now"})
-    assert first.ingestion.id != mended.ingestion.id
-    assert planned(content, {"price": "price"}).ingestion.id == first.ingestion.id
-    assert planned(content, {"price": "now", "title": "title"}).ingestion.id == mended.ingestion.id
+    assert first.ingestion["_id"] != mended.ingestion["_id"]
+    assert planned(content, {"price": "price"}).ingestion["_id"] == first.ingestion["_id"]
+    assert planned(content, {"price": "now", "title": "title"}).ingestion["_id"] == mended.ingestion["_id"]
 
 
 UNFIT = {

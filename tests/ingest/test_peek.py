@@ -10,14 +10,14 @@ from confluent_kafka import Producer
 from support import broker
 from support.environment import setting
 from support.places import Place
+from support.registered import register
 from support.servers import free_ports
 from support.wording import Wording
 
 from tidemark.catalog.events import Event
 from tidemark.catalog.marks import TopicPartition
 from tidemark.ingest import peek, topics
-from tidemark.serving import ingestions, withdrawals
-from tidemark.serving.ingestions import Chunk, Ingestion
+from tidemark.serving import withdrawals
 from tidemark.settings import settings
 
 PRODUCT = (
@@ -71,8 +71,7 @@ def test_as_somebody_reads_it(place: Place, capsys: pytest.CaptureFixture[str], 
 
 @pytest.mark.servers
 def test_what_is_withdrawn_is_said_to_be(place: Place, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
-    file = Ingestion("a", "product", "/in/a.csv", "a.csv", 9, 1, "00", datetime(2024, 1, 2, tzinfo=UTC))
-    ingestions.register(place.database, file, [Chunk(0, 0, 9, 1, "00")])
+    register(place.database, "a", "/in/a.csv")
     withdrawals.withdraw(place.database, "a", "somebody", "")
     good = product(3)
     place.send([good._replace(headers=(("tide-ingestion", b"a"), ("tide-position", b"0"))), good])

@@ -123,7 +123,7 @@ def test_the_longest_record_is_an_event_however_it_is_escaped(place: Place) -> N
     planned = plan(MemoryFile(content), FileKind.CATEGORY, OBSERVED_AT, 10**9)
     (chunk,) = planned.chunks
     assert chunk.end - chunk.start == MOST_RECORD_BYTES
-    origin = Origin(planned.ingestion.id, FileKind.CATEGORY, planned.layout.columns, OBSERVED_AT, TOLD_AT)
+    origin = Origin(planned.ingestion["_id"], FileKind.CATEGORY, tuple(planned.ingestion["columns"]), OBSERVED_AT, TOLD_AT)
     done = produce_chunk(producer(), settings().category_topic, MemoryFile(content), len(content), chunk, origin, 30)
     assert done.events == 1
     (event,) = place.log()
@@ -169,7 +169,7 @@ def test_fewer_events_than_rows(place: Place, wording: Wording) -> None:
     content = products(20)
     planned = plan(MemoryFile(content), FileKind.PRODUCT, OBSERVED_AT, 10**9)
     (chunk,) = planned.chunks
-    origin = Origin("one", FileKind.PRODUCT, planned.layout.columns, OBSERVED_AT, TOLD_AT)
+    origin = Origin("one", FileKind.PRODUCT, tuple(planned.ingestion["columns"]), OBSERVED_AT, TOLD_AT)
 
     def go(chunk: Chunk) -> Acknowledged:
         return produce_chunk(producer(), settings().product_topic, MemoryFile(content), len(content), chunk, origin, 20)

@@ -53,10 +53,10 @@ def product(number: int, **fields: Any) -> bytes:
 
 
 def send(place: Place, mark: list[Document] | None = None, by: str = "a run", **parameters: Any) -> Sent:
-    ahead = jobs.look_ahead(place.database, {**parameters, "hold": False}, SEND)
-    assert ahead.preview is not None
+    decision = jobs.preview_run(place.database, {**parameters, "hold": False}, SEND)
+    assert decision.preview is not None
     configuration = {"bootstrap.servers": settings().kafka, **RECOMMENDED}
-    return jobs.send(place.database, lambda: Producer(configuration), configuration, parameters, mark or ahead.preview["mark"], by)
+    return jobs.send(place.database, lambda: Producer(configuration), configuration, parameters, mark or decision.preview["mark"], by)
 
 
 def statuses(place: Place) -> dict[str, int]:
@@ -79,10 +79,10 @@ def in_one_order(preview: Document) -> Document:
 
 def test_a_preview_changes_nothing_and_says_what_would_happen(filled: Place, wording: Wording) -> None:
     before = filled.ends(), list(filled.database.quarantine.find().sort("_id"))
-    ahead = jobs.look_ahead(filled.database, {"patch": {"price": "0"}}, SEND)
+    decision = jobs.preview_run(filled.database, {"patch": {"price": "0"}}, SEND)
     assert (filled.ends(), list(filled.database.quarantine.find().sort("_id"))) == before
-    assert ahead.step == APPROVE
-    found = json.loads(json.dumps(ahead.preview))
+    assert decision.step == APPROVE
+    found = json.loads(json.dumps(decision.preview))
     assert (found["records"], found["valid"], found["patched"]) == (len(before[1]), 5, 5)
     assert {one["reason"]: (one["records"], one["valid"]) for one in found["reasons"]}["price"] == (5, 5)
     left = {one["reason"]: one for one in found["left"]}
@@ -92,9 +92,9 @@ def test_a_preview_changes_nothing_and_says_what_would_happen(filled: Place, wor
     }
     assert left["stars"]["examples"][0]["where"].startswith("bad.csv byte ")
     assert (left["malformed"]["records"], len(left["malformed"]["examples"])) == (3, 3)
-    assert ahead.words == render_replay(found, {"price": "0"})
+    assert decision.text == render_replay(found, {"price": "0"})
     wording.check(render_replay(in_one_order(found), {"price": "0"}))
-    step = partial(jobs.look_ahead, filled.database)
+    step = partial(jobs.preview_run, filled.database)
     assert step({"reason": "price"}, SEND).step is None, "nothing would be sent"
     assert step({"patch": {"price": "0"}, "hold": False}, SEND).step == SEND
     assert step({"patch": {"price": "0"}, "dry_run": True}, SEND).step is None
@@ -135,11 +135,11 @@ def test_a_run_that_ends_between_acknowledgement_and_mark_is_repeated_without_ha
 
 
 def test_only_what_the_preview_has_shown_is_sent(filled: Place) -> None:
-    ahead = jobs.look_ahead(filled.database, {}, SEND)
-    assert ahead.preview is not None
+    decision = jobs.preview_run(filled.database, {}, SEND)
+    assert decision.preview is not None
     filled.send([Event("ingest-product", 0, 0, 0, None, product(77))])
     quarantined(filled)
-    assert send(filled, ahead.preview["mark"], patch={"price": "0"}).replayed == 5
+    assert send(filled, decision.preview["mark"], patch={"price": "0"}).replayed == 5
     assert send(filled, patch={"price": "0"}).replayed == 1
 
 
@@ -167,9 +167,9 @@ def test_kafkas_clock_has_the_last_word(filled: Place) -> None:
     record = filled.database.quarantine.find_one({"reason": "date"}) or {}
     moved = {"timestamp": record["timestamp"] + timedelta(days=1)}
     filled.database.quarantine.update_one({"_id": record["_id"]}, {"$set": moved})
-    ahead = jobs.look_ahead(filled.database, {"reason": "date"}, SEND)
-    assert ahead.preview is not None
-    assert ahead.preview["valid"] == 1
+    decision = jobs.preview_run(filled.database, {"reason": "date"}, SEND)
+    assert decision.preview is not None
+    assert decision.preview["valid"] == 1
     assert send(filled, reason="date") == Sent(0, 1)
     assert len(replays(filled)) == 1
     assert (filled.database.quarantine.find_one({"_id": record["_id"]}) or {})["status"] == "open"
@@ -177,7 +177,7 @@ def test_kafkas_clock_has_the_last_word(filled: Place) -> None:
 
 def test_nothing_is_sent_where_the_stream_goes_by_other_rules(filled: Place, wording: Wording) -> None:
     filled.database.state.update_one({"_id": "ledger"}, {"$set": {"rules": "former"}})
-    for act in (lambda: send(filled, patch={"price": "0"}), lambda: jobs.look_ahead(filled.database, {}, SEND)):
+    for act in (lambda: send(filled, patch={"price": "0"}), lambda: jobs.preview_run(filled.database, {}, SEND)):
         with pytest.raises(OtherRules) as refused:
             act()
         wording.check(str(refused.value), rules=RULES.fingerprint())
@@ -185,13 +185,13 @@ def test_nothing_is_sent_where_the_stream_goes_by_other_rules(filled: Place, wor
 
 
 def test_nothing_is_marked_that_kafka_has_not_acknowledged(filled: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    ahead = jobs.look_ahead(filled.database, {}, SEND)
-    assert ahead.preview is not None
+    decision = jobs.preview_run(filled.database, {}, SEND)
+    assert decision.preview is not None
     elsewhere = {"bootstrap.servers": f"127.0.0.1:{free_ports(1)[0]}", **RECOMMENDED, "log_level": 0}
     monkeypatch.setenv("TIDEMARK_ACKNOWLEDGE_SECONDS", "1")
     settings.cache_clear()
     with pytest.raises(NotAcknowledged):
-        jobs.send(filled.database, lambda: Producer(elsewhere), elsewhere, {"patch": {"price": "0"}}, ahead.preview["mark"], "a run")
+        jobs.send(filled.database, lambda: Producer(elsewhere), elsewhere, {"patch": {"price": "0"}}, decision.preview["mark"], "a run")
     with pytest.raises(UnsafeProducer):
         jobs.send(filled.database, lambda: Producer({}), {**RECOMMENDED, "acks": 1}, {"patch": {"price": "0"}}, [], "a run")
     assert statuses(filled).keys() == {"open"}
@@ -211,16 +211,16 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_cannot_be_done_says_so(place: Place, what: str, wording: Wording) -> None:
     parameters, step = WRONG[what]
     with pytest.raises(Unclear) as refused:
-        jobs.look_ahead(place.database, parameters, step)
+        jobs.preview_run(place.database, parameters, step)
     wording.check(str(refused.value))
 
 
 def test_discarding_sends_nothing(filled: Place) -> None:
     before = filled.ends()
-    ahead = jobs.look_ahead(filled.database, {"reason": "malformed", "why": "test rows"}, DISCARD)
-    assert ahead.preview is not None
+    decision = jobs.preview_run(filled.database, {"reason": "malformed", "why": "test rows"}, DISCARD)
+    assert decision.preview is not None
     for expected in (3, 0):
-        assert jobs.discard(filled.database, {"reason": "malformed", "why": "test rows"}, ahead.preview["mark"], "a run") == expected
+        assert jobs.discard(filled.database, {"reason": "malformed", "why": "test rows"}, decision.preview["mark"], "a run") == expected
     assert {one["discarded"]["why"] for one in filled.database.quarantine.find({"status": "discarded"})} == {"test rows"}
     assert statuses(filled)["discarded"] == 3
     assert send(filled, patch={"price": "0"}).replayed == 5
@@ -231,10 +231,10 @@ def test_discarding_sends_nothing(filled: Place) -> None:
 def test_as_a_command(filled: Place, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     price = ["--reason", "price", "--patch", "price=0"]
-    words = jobs.look_ahead(filled.database, {"reason": "price", "patch": {"price": "0"}}, SEND).words
+    text = jobs.preview_run(filled.database, {"reason": "price", "patch": {"price": "0"}}, SEND).text
     caplog.clear()
     assert replay.main([*price, "--preview"]) == 0
-    assert any(words in message for message in caplog.messages)
+    assert any(text in message for message in caplog.messages)
     assert replays(filled) == []
     assert replay.main(price) == 0
     assert len(replays(filled)) == 5
@@ -243,7 +243,7 @@ def test_as_a_command(filled: Place, caplog: pytest.LogCaptureFixture) -> None:
     caplog.clear()
     assert replay.main(["--file", "none.csv"]) == 1
     with pytest.raises(Unclear) as refused:
-        jobs.look_ahead(filled.database, {"file": "none.csv"}, SEND)
+        jobs.preview_run(filled.database, {"file": "none.csv"}, SEND)
     assert caplog.messages[-1] == str(refused.value)
 
 

@@ -54,7 +54,7 @@ def test_a_product_file_is_no_category_file(wording: Wording) -> None:
 def test_a_quotation_mark_that_never_closes_in_a_short_file_is_one_record() -> None:
     """As csv.reader reads it. It is ragged, so it goes as it came, and validation says so."""
     content = ",".join(CATEGORY_COLUMNS).encode() + b'\n1,a\n"2,b\n3,c\n'
-    assert plan(MemoryFile(content), FileKind.CATEGORY, OBSERVED_AT, 100).ingestion.rows == 2
+    assert plan(MemoryFile(content), FileKind.CATEGORY, OBSERVED_AT, 100).ingestion["rows"] == 2
 
 
 def _swapped(content: bytes) -> bytes:
@@ -80,7 +80,7 @@ def test_changed_since_it_was_planned(what: str, tmp_path: Path, wording: Wordin
     planned = plan(file, FileKind.PRODUCT, OBSERVED_AT, 1_000)
     last = planned.chunks[-1]
     assert len(planned.chunks) > 2
-    assert read_chunk(file, planned.ingestion.bytes, last) == content[last.start : last.end]
+    assert read_chunk(file, planned.ingestion["bytes"], last) == content[last.start : last.end]
 
     changed = CHANGES[what](content)
     assert changed != content
@@ -89,5 +89,5 @@ def test_changed_since_it_was_planned(what: str, tmp_path: Path, wording: Wordin
     else:
         file.write_bytes(changed)
     with pytest.raises(UnfitFile) as refused:
-        read_chunk(file, planned.ingestion.bytes, last)
+        read_chunk(file, planned.ingestion["bytes"], last)
     wording.check(str(refused.value))

@@ -39,12 +39,12 @@ EVERY_FIELD = {
 
 
 def replay(place: Place, rules: Rules | None = None, **parameters: Any) -> jobs.Sent:
-    ahead = jobs.look_ahead(place.database, parameters, jobs.SEND, rules)
-    assert ahead.preview is not None
+    decision = jobs.preview_run(place.database, parameters, jobs.SEND, rules)
+    assert decision.preview is not None
     configuration = {"bootstrap.servers": settings().kafka, **RECOMMENDED}
-    mark = ahead.preview["mark"]
+    mark = decision.preview["mark"]
     sent = jobs.send(place.database, lambda: Producer(configuration), configuration, parameters, mark, "a run", rules)
-    assert sent == jobs.Sent(ahead.preview["valid"], ahead.preview["records"] - ahead.preview["valid"])
+    assert sent == jobs.Sent(decision.preview["valid"], decision.preview["records"] - decision.preview["valid"])
     return sent
 
 

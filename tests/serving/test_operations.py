@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 from pymongo.database import Database
+from support.registered import register
 from support.states import publish
 
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.serving import ingestions, ledger, notes
 from tidemark.serving.database import Document
-from tidemark.serving.ingestions import Chunk, Ingestion
+from tidemark.serving.ingestions import Chunk
 from tidemark.serving.ledger import MicroBatch
 
 pytestmark = pytest.mark.servers
@@ -84,7 +85,7 @@ def test_how_far_behind_is_known_only_where_somebody_has_looked_within_a_minute(
 
 def test_an_ingestion_is_served_once_the_stream_has_reached_the_ends_of_all_its_chunks(database: Database[Document]) -> None:
     plan = [Chunk(0, 0, 50, 4, "00"), Chunk(1, 50, 90, 3, "01")]
-    registered_at = ingestions.register(database, Ingestion("i", "product", "/in/a.csv", "a.csv", 90, 7, "02", MOMENT), plan)
+    registered_at = register(database, "i", "/in/a.csv", *plan, observed_at=MOMENT)
     generation = ledger.start_generation(database, "rules", {}).generation
 
     def progress() -> dict[str, Any]:
@@ -117,7 +118,7 @@ def test_an_ingestion_is_served_once_the_stream_has_reached_the_ends_of_all_its_
 def test_rows_of_a_file_are_accepted_or_rejected_once_all_are_served(database: Database[Document]) -> None:
     generation = ledger.start_generation(database, "rules", {}).generation
     for name, ends in (("served", 5), ("under way", 9), ("mended", 5)):
-        ingestions.register(database, Ingestion(name, "product", f"/in/{name}", name, 90, 4, "02", MOMENT), [Chunk(0, 0, 90, 4, "00")])
+        register(database, name, f"/in/{name}", Chunk(0, 0, 90, 4, "00"))
         ingestions.finish_chunk(database, name, 0, 4, TideMark({P0: ends}))
         for position in range(3 if name != "mended" else 0):
             quarantine(database, f"{name} {position}", "stars", {"ingestion": name, "position": position, "file": name})

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from pymongo.database import Database
+from support.registered import register
 from support.wording import Wording
 
 from tidemark.catalog.marks import TideMark, TopicPartition
-from tidemark.serving import ingestions, quarantine
+from tidemark.serving import quarantine
 from tidemark.serving.database import Document
-from tidemark.serving.ingestions import Chunk, Ingestion
 from tidemark.serving.quarantine import Replayed, Selection, Unclear
 
 pytestmark = pytest.mark.servers
@@ -42,7 +42,7 @@ def meant(database: Database[Document], below: TideMark = SERVED, **by: Any) -> 
 
 def test_which_records_are_meant(database: Database[Document]) -> None:
     for name in ("b.csv", "c.csv"):
-        ingestions.register(database, Ingestion(name, "product", f"/in/{name}", name, 90, 4, "02", MOMENT), [Chunk(0, 0, 90, 4, "00")])
+        register(database, name, f"/in/{name}")
     insert(database, "a", timestamp=MOMENT - HOUR)
     insert(database, "b", reason="stars", source={"ingestion": "b.csv", "position": 5, "file": "b.csv"})
     insert(database, "category", topic="categories", offset=4, reason="id", timestamp=MOMENT + HOUR)
@@ -104,7 +104,7 @@ def test_records_come_in_the_order_of_the_log(database: Database[Document]) -> N
 
 
 def test_records_written_before_they_said_when_they_were_told(database: Database[Document]) -> None:
-    registered_at = ingestions.register(database, Ingestion("i", "product", "/in/a", "a", 90, 4, "02", MOMENT), [Chunk(0, 0, 90, 4, "00")])
+    registered_at = register(database, "i", "/in/a")
     insert(database, "file", source={"ingestion": "i", "position": 5, "file": "a"})
     insert(database, "unknown", source={"ingestion": "?", "position": 6, "file": None})
     insert(database, "api")

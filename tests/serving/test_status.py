@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pymongo.database import Database
 from support.recompute import MEASURES
+from support.registered import register
 from support.states import publish, serve
 from support.wording import Wording
 
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.serving import ingestions, ledger, notes
 from tidemark.serving.database import Document
-from tidemark.serving.ingestions import Chunk, Ingestion
 from tidemark.serving.ledger import MicroBatch
 from tidemark.serving.status import state
 
@@ -51,8 +51,7 @@ def test_the_whole_state(database: Database[Document]) -> None:
         record = {"topic": "products", "partition": 0, "offset": number, "timestamp": MOMENT, "raw": None, "source": "api"}
         database.quarantine.insert_one({"_id": str(number), "reason": reason, "status": status, **record})
     for identity in ("a", "b"):
-        file = Ingestion(identity, "product", "/in/a.csv", "a.csv", 9, 1, "00", MOMENT)
-        ingestions.register(database, file, [Chunk(0, 0, 9, 1, "00")])
+        register(database, identity, "/in/a.csv")
     database.ingestion.update_one({"_id": "a"}, {"$set": {"registered_at": MOMENT}})
     ingestions.finish_chunk(database, "a", 0, 1, TideMark({P0: 10}))
     notes.landed(database, TideMark({P0: 7}))
@@ -100,9 +99,8 @@ def test_the_work_of_the_last_hour_minute_by_minute(database: Database[Document]
 def test_the_newest_ingestions_and_publications_are_listed(database: Database[Document]) -> None:
     for number in range(1, 15):
         publish(database, number, at=MOMENT + timedelta(days=number))
-        file = Ingestion(f"{number:02}", "product", f"/in/{number}.csv", f"{number}.csv", 9, 1, "00", MOMENT)
-        ingestions.register(database, file, [Chunk(0, 0, 9, 1, "00")])
-        database.ingestion.update_one({"_id": file.id}, {"$set": {"registered_at": MOMENT + timedelta(days=number)}})
+        register(database, f"{number:02}", f"/in/{number}.csv")
+        database.ingestion.update_one({"_id": f"{number:02}"}, {"$set": {"registered_at": MOMENT + timedelta(days=number)}})
     found = state(database)
     assert [one["publication"] for one in found["publications"]] == list(range(14, 4, -1))
     assert [one["name"] for one in found["ingestions"]["newest"]] == [f"{number}.csv" for number in range(14, 4, -1)]

@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from pymongo.database import Database
+from support.registered import register
 from support.wording import Wording
 
 from tidemark.catalog.rules import RULES
-from tidemark.serving import control, ingestions, ledger, withdrawals
+from tidemark.serving import control, ledger, withdrawals
 from tidemark.serving.database import Document
-from tidemark.serving.ingestions import Chunk, Ingestion
 
 pytestmark = pytest.mark.servers
 
@@ -21,8 +21,7 @@ MOMENT = datetime(2024, 1, 2, tzinfo=UTC)
 @pytest.fixture
 def registered(database: Database[Document]) -> Database[Document]:
     for identity in ("b", "a"):
-        file = Ingestion(identity, "product", f"/in/{identity}.csv", f"{identity}.csv", 9, 1, "00", MOMENT)
-        ingestions.register(database, file, [Chunk(0, 0, 9, 1, "00")])
+        register(database, identity, f"/in/{identity}.csv")
     return database
 
 

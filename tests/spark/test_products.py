@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from pymongo.database import Database
 from support.databases import a_database, emptied
 from support.events import CATEGORIES, NOW, PRODUCTS
 from support.proxy import Proxy, proxy
+from support.registered import register
 from support.rows import rows
 from support.wording import Wording
 
@@ -264,7 +264,7 @@ def test_categories_are_passed_on_and_their_names_written(database: Database[Doc
 
 
 def test_the_quarantine_is_insert_only(database: Database[Document]) -> None:
-    database.ingestion.update_one({"_id": "i1"}, {"$set": _ingestion("i1", "products.csv")}, upsert=True)
+    register(database, "i1", "/in/products.csv")
 
     def rejected(offset: int, value: bytes | None, *headers: tuple[str, bytes]) -> Event:
         return Event(PRODUCTS, 2, offset, NOW, None, value, headers)
@@ -299,9 +299,3 @@ def test_more_rows_than_one_slice_holds(database: Database[Document]) -> None:
     (result,) = writer([rows(events[:1]), rows(events[1:3_000]), rows([]), rows(events[3_000:])])
     assert [row["products"] for row in result.to_pylist()] == [4_100]
     assert database.product.count_documents({}) == 4_100
-
-
-def _ingestion(identity: str, name: str) -> Document:
-    moment = datetime(2023, 1, 1, tzinfo=UTC)
-    sizes = dict.fromkeys(("bytes", "rows", "chunks"), 1)
-    return {"kind": "product", "file": name, "name": name, "content": identity, "observed_at": moment, "registered_at": moment, **sizes}

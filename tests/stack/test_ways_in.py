@@ -130,8 +130,8 @@ def test_a_dry_run_sends_nothing(stack: Stack) -> None:
     assert not list((stack.home / "work").iterdir())
     # What stands in the archive is what a plain file says, but for the bytes before a row.
     (stack.folder / "dry" / "as read.csv").write_text(text.replace("code,title", "asin,title", 1))
-    stack.took_as("2024-08-03", f"{archive}/some/products.csv", stack.folder / "dry" / "as read.csv", "product")
-    stack.took_as("2024-08-03", f"{archive}/some/categories.csv", categories, "category")
+    stack.took_as("2024-08-03", str(archive), stack.folder / "dry" / "as read.csv", "product")
+    stack.took_as("2024-08-03", str(archive), categories, "category")
     assert stack.wrong() == []
 
 

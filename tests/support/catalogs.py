@@ -58,7 +58,7 @@ def ingest(place: Place, files: Sequence[jobs.File], chunk_bytes: int) -> list[s
     planned = jobs.plan(place.database, files, chunk_bytes)
     producer = place.producer()
     for chunk in planned.chunks:
-        jobs.produce(place.database, lambda: producer, RECOMMENDED, chunk, Path)
+        jobs.produce(place.database, lambda: producer, RECOMMENDED, Path, **chunk)
     jobs.reconcile(place.database, planned.ingestions)
     return planned.ingestions
 
@@ -66,23 +66,25 @@ def ingest(place: Place, files: Sequence[jobs.File], chunk_bytes: int) -> list[s
 def send_part(place: Place, file: jobs.File, chunk_bytes: int) -> None:
     """Registers a file and sends the first half of its first chunk, as a task does that is killed on the way."""
     planned = jobs.plan(place.database, [file], chunk_bytes)
-    identity, number, columns = (planned.chunks[0][name] for name in ("ingestion", "number", "columns"))
+    identity, number = planned.chunks[0]["ingestion"], planned.chunks[0]["number"]
     chunk, _ = ingestions.read_chunk(place.database, identity, number)
-    ingestion, registered_at = ingestions.read(place.database, identity)
-    origin = Origin(identity, file.kind, tuple(columns), ingestion.observed_at, registered_at)
-    half = islice(messages(read_chunk(file.path, ingestion.bytes, chunk), chunk.start, origin), chunk.rows // 2)
+    ingestion = ingestions.read(place.database, identity)
+    origin = Origin(identity, file.kind, tuple(ingestion["columns"]), ingestion["observed_at"], ingestion["registered_at"])
+    half = islice(messages(read_chunk(file.path, ingestion["bytes"], chunk), chunk.start, origin), chunk.rows // 2)
     produce(place.producer(), settings().product_topic, half, within_seconds=30)
 
 
-def wrong_reports(database: Database[Document], files: Sequence[CsvFile], read_as: Mapping[str, str] | None = None) -> list[str]:
+def wrong_reports(
+    database: Database[Document], files: Sequence[CsvFile], read_as: Mapping[tuple[str, str], str] | None = None
+) -> list[str]:
     """What is wrong with the served reports, products and the quarantine, when the stream has served these files and nothing else.
 
-    `read_as` has the paths of files by the names of their ingestions, where these are others.
+    `read_as` has the paths of files by the files and kinds of their ingestions, where these are others.
     """
     truth = recompute_files(files)
     with snapshot(database) as now:
         found = [line for view, rows in reports(truth).items() for line in differences(view, rows, now.rows(view))]
-        paths = {one["_id"]: (read_as or {}).get(one["file"], one["file"]) for one in now.rows("ingestion")}
+        paths = {one["_id"]: (read_as or {}).get((one["file"], one["kind"]), one["file"]) for one in now.rows("ingestion")}
         rejected = {"$match": {"status": {"$nin": ["healed", "replayed"]}, "reason": {"$ne": "withdrawn"}}}
         kept = {(paths[one["source"]["ingestion"]], one["source"]["position"], one["reason"]) for one in now.rows("quarantine", rejected)}
     expected = {(path, position, reason) for (path, position), reason in truth.rejections}

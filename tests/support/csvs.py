@@ -97,9 +97,8 @@ def expected(content: bytes, kind: FileKind, identity: str) -> list[Message]:
 def sent(content: bytes, planned: Planned) -> list[Message]:
     """The events of all chunks of a plan, one chunk after another, each read on its own."""
     ingestion = planned.ingestion
-    origin = Origin(
-        ingestion.id, FileKind(ingestion.kind), planned.layout.columns, ingestion.observed_at, TOLD_AT, planned.layout.separator
-    )
+    kind, columns = FileKind(ingestion["kind"]), tuple(ingestion["columns"])
+    origin = Origin(ingestion["_id"], kind, columns, ingestion["observed_at"], TOLD_AT, ingestion["separator"])
     return [one for chunk in planned.chunks for one in messages(content[chunk.start : chunk.end], chunk.start, origin)]
 
 

@@ -257,7 +257,7 @@ class Stack:
             told, ours = _told(database), {one[:3]: one for one in self.ingested}
             wrong = [f"{one} has not been ingested" for one in ours.keys() - told.keys()]
             wrong += [f"{one} has been ingested" for one in told.keys() - ours.keys()]
-            known = {one.name: one.path for key, one in ours.items() if key in told}
+            known = {(one.name, one.kind): one.path for key, one in ours.items() if key in told}
             return wrong + wrong_reports(database, self._files(told), known)
 
     def recomputed(self) -> Recomputed:

@@ -30,7 +30,7 @@ def run(day: str | None, parameters: dict[str, Any], chunk_bytes: int) -> dict[s
         kafka = KafkaProducerHook(Connection.KAFKA.id)
         configuration = kafka.get_connection(Connection.KAFKA.id).extra_dejson
         with MongoHook(Connection.MONGODB.id) as mongo:
-            jobs.produce(database_of(mongo.get_conn()), kafka.get_producer, configuration, chunk, ObjectStoragePath)
+            jobs.produce(database_of(mongo.get_conn()), kafka.get_producer, configuration, ObjectStoragePath, **chunk)
     with MongoHook(Connection.MONGODB.id) as mongo:
         jobs.reconcile(database_of(mongo.get_conn()), planned["ingestions"])
     return planned

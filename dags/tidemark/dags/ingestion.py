@@ -23,45 +23,16 @@ from typing import Any
 from airflow.providers.apache.kafka.hooks.produce import KafkaProducerHook
 from airflow.providers.mongo.sensors.mongo import MongoSensor
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk import CronPartitionTimetable, ObjectStoragePath, Param, dag, task
+from airflow.sdk import CronPartitionTimetable, ObjectStoragePath, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from tidemark.dags import policy
 from tidemark.dags.dashboards import Dashboard, add_dashboard_links
+from tidemark.dags.ingestion_form import parameters
 from tidemark.dags.mongodb import connected
 from tidemark.ingest import jobs
 from tidemark.settings import settings
 from tidemark.settings.airflow_names import Connection, Dag, Pool
-
-FILES: dict[str, Any] = {"type": "array", "items": {"type": "string", "minLength": 1}}
-PARAMETERS = {
-    "products": Param([], title="Product files", description_md="Paths or URLs, one per line. Empty: files of the run's day", **FILES),
-    "categories": Param([], title="Category files", description_md="Paths or URLs, one per line. Empty: files of the run's day", **FILES),
-    "observed_at": Param(
-        [],
-        title="Date of observation",
-        description_md="When the data was observed: `2023-12-31`, or one date per product file, in their order. Empty: the run's day",
-        type="array",
-        items={"type": "string", "pattern": jobs.MOMENT_PATTERN},
-    ),
-    "columns": Param(
-        None,
-        title="Column mapping",
-        description_md='Our name to name in the file: `{"price": "Price", "imgUrl": ""}`; `""`: not in the file. Empty: as in the settings',
-        type=["null", "object"],
-        additionalProperties={"type": "string"},
-    ),
-    "dry_run": Param(False, title="Dry run", description_md="Only show what would change; send nothing", type="boolean"),
-    "hold": Param(
-        None,
-        title="Hold for approval",
-        description_md="Wait for approval before anything is sent. Empty: only if a preview exceeds the thresholds in the settings",
-        type=["null", "boolean"],
-    ),
-    "chunk_bytes": Param(
-        None, title="Chunk size", description_md="In bytes. Empty: as in the settings", type=["null", "integer"], minimum=1
-    ),
-}
 
 
 @dag(
@@ -70,7 +41,7 @@ PARAMETERS = {
     schedule=CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
     start_date=datetime(1995, 1, 1, tzinfo=UTC),  # with it, the latest day's run starts at once instead of at midnight
     max_active_runs=32,  # many runs may wait to be served; pools limit concurrent work
-    params=PARAMETERS,
+    params=parameters(),
     doc_md=__doc__,
 )
 def ingest() -> None:
@@ -78,32 +49,29 @@ def ingest() -> None:
     def preview(params: dict[str, Any], dag_run: Any, ti: Any) -> str | None:
         files = jobs.files_of(dag_run.partition_key, params, settings(), ObjectStoragePath)
         with connected() as database:
-            ahead = jobs.look_ahead(database, files, params, settings())
-        ti.xcom_push("preview", ahead.preview)
-        ti.xcom_push("words", ahead.words)
-        return ahead.step
+            decision = jobs.preview_run(database, files, params, settings())
+        ti.xcom_push("preview", decision.preview)
+        ti.xcom_push("text", decision.text)
+        return decision.step
 
     @task(pool=Pool.INGEST.id, trigger_rule="none_failed")
-    def plan(params: dict[str, Any], dag_run: Any, ti: Any) -> list[dict[str, Any]]:
+    def plan(params: dict[str, Any], dag_run: Any, ti: Any) -> list[jobs.ChunkKey]:
         files = jobs.files_of(dag_run.partition_key, params, settings(), ObjectStoragePath)
         if not files:
             raise AirflowSkipException(f"no files match the patterns in the settings for {dag_run.partition_key}")
         with connected() as database:
-            planned = jobs.plan(
-                database,
-                files,
-                params["chunk_bytes"] or settings().chunk_bytes,
-                jobs.columns(params, settings()),
-            )
+            planned = jobs.plan(database, files, jobs.chunk_bytes_of(params, settings()), jobs.columns(params, settings()))
         ti.xcom_push("ingestions", planned.ingestions)
         return planned.chunks
 
-    @task(pool=Pool.INGEST.id, map_index_template="{{ task.op_kwargs['chunk']['label'] }}")
-    def produce(chunk: dict[str, Any]) -> None:
+    @task(pool=Pool.INGEST.id, map_index_template="{{ chunk_name }}")
+    def produce(ingestion: str, number: int) -> None:
+        context: Any = get_current_context()
         kafka = KafkaProducerHook(Connection.KAFKA.id)
         configuration = kafka.get_connection(Connection.KAFKA.id).extra_dejson
         with connected() as database:
-            jobs.produce(database, kafka.get_producer, configuration, chunk, ObjectStoragePath)
+            context["chunk_name"] = jobs.chunk_name(database, ingestion, number)
+            jobs.produce(database, kafka.get_producer, configuration, ObjectStoragePath, ingestion, number)
 
     @task(outlets=[policy.PRODUCTS], trigger_rule="none_failed_min_one_success")
     def reconcile(identities: list[str]) -> dict[str, Any]:
@@ -114,14 +82,14 @@ def ingest() -> None:
     approve = ApprovalOperator(
         task_id=jobs.APPROVE,
         subject="Ingest these files?",
-        body="{{ ti.xcom_pull('preview', key='words') }}",
+        body="{{ ti.xcom_pull('preview', key='text') }}",
         **policy.NO_EXECUTION_TIMEOUT,
     )
     planned = plan()
     looked >> [approve, planned]
     approve >> planned
     reconciled = reconcile(planned["ingestions"])
-    produce.expand(chunk=planned) >> reconciled
+    produce.expand_kwargs(planned) >> reconciled
     served = MongoSensor(
         task_id="served",
         mongo_conn_id=Connection.MONGODB.id,

@@ -2,7 +2,7 @@
 
 It compacts the small files of the raw history and deletes files that are no longer needed; no event is deleted. It also deletes drafts,
 publications beyond the number to keep, Airflow's records and logs of runs older than the settings allow, and files left behind by killed
-processes.
+processes and rejected previews.
 
 **When to run it.** *Every week*, on Sundays at 05:00 UTC. Trigger it at any time: after a large backfill, or to measure the sizes (task
 `measure`).

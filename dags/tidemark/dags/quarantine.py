@@ -7,49 +7,21 @@ from typing import Any
 
 from airflow.providers.apache.kafka.hooks.produce import KafkaProducerHook
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk import Param, dag, task
+from airflow.sdk import dag, task
 
-from tidemark.catalog.observations import Reason
 from tidemark.dags import policy
 from tidemark.dags.dashboards import Dashboard, add_dashboard_links
 from tidemark.dags.mongodb import connected
+from tidemark.dags.quarantine_forms import discard_parameters, replay_parameters
 from tidemark.ingest import quarantine_jobs as jobs
-from tidemark.ingest.jobs import MOMENT_PATTERN
 from tidemark.settings.airflow_names import Connection, Dag, Pool
-
-REASONS = [str(one) for one in Reason if one is not Reason.WITHDRAWN]
-TEXT: dict[str, Any] = {"type": ["null", "string"]}
-MOMENT: dict[str, Any] = {**TEXT, "format": "date-time", "pattern": MOMENT_PATTERN}
-
-
-def parameters(**own: Param) -> dict[str, Param]:
-    """The given parameters, followed by those that both DAGs share."""
-    return {
-        **own,
-        "reason": Param(None, title="Reason", description_md="Only records with this reason. Empty: all", examples=REASONS, **TEXT),
-        "file": Param(None, title="File", description_md="Name, path or URL; `api`: records not from a file. Empty: all", **TEXT),
-        "since": Param(None, title="Since", description_md="Records that Kafka received at or after this time. Empty: no limit", **MOMENT),
-        "until": Param(None, title="Until", description_md="Records that Kafka received before this time. Empty: no limit", **MOMENT),
-        "dry_run": Param(False, title="Dry run", description_md="Only show the preview; change nothing", type="boolean"),
-        "hold": Param(True, title="Hold for approval", description_md="Show the preview and wait for approval", type="boolean"),
-    }
-
-
-PATCH = Param(
-    None,
-    title="Patch",
-    description_md='New values by field, used only where the field breaks its rule: `{"price": "0"}`. Empty: records stay unchanged',
-    type=["null", "object"],
-    additionalProperties={"type": "string"},
-)
-WHY = Param("", title="Why", description_md="Reason for discarding; kept with the records", type="string")
 
 BOTH = {
     **policy.of("quarantine", permanent_errors=jobs.PERMANENT_ERRORS, retry_delay=timedelta(seconds=10)),
     "schedule": None,
     "max_active_runs": 1,
 }
-ASKED: dict[str, Any] = {"task_id": jobs.APPROVE, "body": "{{ ti.xcom_pull('preview', key='words') }}", **policy.NO_EXECUTION_TIMEOUT}
+ASKED: dict[str, Any] = {"task_id": jobs.APPROVE, "body": "{{ ti.xcom_pull('preview', key='text') }}", **policy.NO_EXECUTION_TIMEOUT}
 
 
 REPLAY = """DAG `tidemark_replay_quarantine`: validates quarantine records again, optionally with a patch, and replays the valid ones.
@@ -74,14 +46,14 @@ history.
 @task.branch(task_id="preview", pool=Pool.INGEST.id)
 def look(step: str, params: dict[str, Any], ti: Any) -> str | None:
     with connected() as database:
-        ahead = jobs.look_ahead(database, params, step)
-    assert ahead.preview is not None  # only an ingestion may have none
-    ti.xcom_push("words", ahead.words)
-    ti.xcom_push("mark", ahead.preview["mark"])
-    return ahead.step
+        decision = jobs.preview_run(database, params, step)
+    assert decision.preview is not None  # only an ingestion may have none
+    ti.xcom_push("text", decision.text)
+    ti.xcom_push("mark", decision.preview["mark"])
+    return decision.step
 
 
-@dag(dag_id=Dag.REPLAY_QUARANTINE.id, doc_md=REPLAY, params=parameters(patch=PATCH), **BOTH)
+@dag(dag_id=Dag.REPLAY_QUARANTINE.id, doc_md=REPLAY, params=replay_parameters(), **BOTH)
 def replay_quarantine() -> None:
     @task(pool=Pool.INGEST.id, outlets=[policy.PRODUCTS], trigger_rule="none_failed_min_one_success")
     def send(params: dict[str, Any], dag_run: Any, ti: Any) -> dict[str, Any]:
@@ -97,7 +69,7 @@ def replay_quarantine() -> None:
     add_dashboard_links(sent, Dashboard.PIPELINE)
 
 
-@dag(dag_id=Dag.DISCARD_QUARANTINE.id, doc_md=DISCARD, params=parameters(why=WHY), **BOTH)
+@dag(dag_id=Dag.DISCARD_QUARANTINE.id, doc_md=DISCARD, params=discard_parameters(), **BOTH)
 def discard_quarantine() -> None:
     @task(trigger_rule="none_failed_min_one_success")
     def discard(params: dict[str, Any], dag_run: Any, ti: Any) -> int:

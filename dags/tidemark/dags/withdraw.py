@@ -60,8 +60,8 @@ def withdraw() -> None:
 
     @task(pool=Pool.SPARK.id)
     def impact(ingestion: str, params: dict[str, Any]) -> str:
-        words: str = batch_job.run("impact", ingestion, *(["--take-back"] if params["take_back"] else []))
-        return words
+        text: str = batch_job.run("impact", ingestion, *(["--take-back"] if params["take_back"] else []))
+        return text
 
     @task.branch
     def held(params: dict[str, Any]) -> str:

@@ -116,6 +116,14 @@ def plain(file: Readable, kind: FileKind, named: Columns, folder: Path) -> Itera
         unpacked.local.unlink(missing_ok=True)
 
 
+def keep(file: Readable, folder: Path, ingestion: str) -> str | None:
+    """Keeps what plain() has unpacked for an ingestion. Returns the member; None if the file is not compressed."""
+    if not isinstance(file, Unpacked):
+        return None
+    file.local.rename(kept(folder, ingestion))
+    return file.member
+
+
 def kept(folder: Path, ingestion: str) -> Path:
     """The path to which an ingestion's file is unpacked."""
     return folder / f"{ingestion}.csv"

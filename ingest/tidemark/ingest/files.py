@@ -1,21 +1,21 @@
 """CSV files as records: the exact byte range of each, and its fields as csv.reader parses them.
 
-Bytes are read as Latin-1, in which one character is one byte. So csv.reader itself decides where records end, and byte positions
-are exact whatever the encoding of the text. Fields are decoded as UTF-8 afterwards.
+Lines are split as bytes, where csv.reader splits them, and decoded one by one. So csv.reader itself decides where records end, and byte
+positions are exact whatever the encoding of the text.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from functools import partial
+from itertools import accumulate, repeat
 from typing import IO, Any, NamedTuple, Protocol
 
-BOM = "\xef\xbb\xbf"  # UTF-8's byte order mark, byte by byte
 MOST_RECORD_BYTES = 1024 * 1024  # as JSON it still fits a Kafka message, even if every character needs escaping
+_BLOCK_BYTES = 256 * 1024  # with an unfinished record less than the limit of a field
+_BOM = "\ufeff"
 
 PRODUCT_COLUMNS = (
     *("asin", "title", "imgUrl", "productURL", "stars", "reviews", "price", "listPrice"),
@@ -52,51 +52,105 @@ class Readable(Protocol):
     def open(self, mode: str) -> Any: ...
 
 
+class Path(Readable, Protocol):
+    """A file or folder of a file system."""
+
+    def is_file(self) -> bool: ...
+
+    def glob(self, pattern: str) -> Any: ...
+
+    def stat(self) -> Any: ...
+
+
+class File(NamedTuple):
+    """A file to ingest, compressed or not."""
+
+    kind: FileKind
+    path: Path
+    observed_at: datetime
+
+
 class Record(NamedTuple):
-    """A record's byte range in the file (`end` exclusive) and its fields as Latin-1."""
+    """A record's byte range in the file (`end` exclusive), its bytes, and its fields as text.
+
+    In a field, a byte that is not UTF-8 is a lone surrogate, which neither UTF-8 nor JSON can represent.
+    """
 
     start: int
     end: int
+    content: bytes
     fields: list[str]
 
 
-@dataclass
-class _Lines:
-    """Lines for csv.reader. `taken` is the byte after the last line read, `ended` the byte after the last complete record."""
+def is_utf8(fields: Iterable[str]) -> bool:
+    """Were all bytes of these fields of a record UTF-8?"""
+    try:
+        "".join(fields).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
-    lines: Iterator[str]
-    taken: int
-    ended: int
-    note: Callable[[str], object] | None
+
+class _Lines:
+    """The lines of a file for csv.reader, read in blocks. Holds the bytes since `ended`, the end of the last complete record."""
+
+    def __init__(self, raw: IO[bytes], start: int, note: Callable[[bytes], object] | None) -> None:
+        self.ended = start
+        self._raw, self._note = raw, note
+        self._held, self._held_from = b"", start
+        self._ends, self._before = [start], 0  # the ends of the newest block's lines; the number of lines before it
 
     def __iter__(self) -> Iterator[str]:
-        for line in self.lines:
-            self.taken += len(line)
-            if self.note:
-                self.note(line)
-            if self.taken - self.ended > MOST_RECORD_BYTES:
-                raise UnfitFile(
-                    f"the record at byte {self.ended} is longer than {MOST_RECORD_BYTES} bytes: "
-                    "check for an unclosed quotation mark, and that this is a CSV file"
-                )
-            yield line
+        while True:
+            block = self._raw.read(_BLOCK_BYTES)
+            if block and self._note:
+                self._note(block)
+            passed = self._ends[-1]
+            unfinished = self._held[self.ended - self._held_from :]
+            if len(unfinished) > MOST_RECORD_BYTES:
+                raise _too_long(self.ended)
+            self._held, self._held_from = unfinished + block, self.ended
+            lines = self._held[passed - self.ended :].splitlines(keepends=True)
+            if block and lines and not lines[-1].endswith(b"\n"):
+                lines.pop()  # it may go on in the next block
+            self._before += len(self._ends) - 1
+            self._ends = list(accumulate(map(len, lines), initial=passed))
+            texts = map(bytes.decode, lines, repeat("utf-8"), repeat("surrogateescape"))
+            if passed == 0 and lines:
+                yield next(texts).removeprefix(_BOM)
+            yield from texts
+            if not block:
+                return
+
+    def end(self, line: int) -> int:
+        """The byte after a line of the newest block; the first line of the file is 1."""
+        return self._ends[line - self._before]
+
+    def content(self, end: int) -> bytes:
+        """The bytes since the last complete record."""
+        return self._held[self.ended - self._held_from : end - self._held_from]
 
 
-def records(raw: IO[bytes], start: int = 0, note: Callable[[str], object] | None = None, separator: str = ",") -> Iterator[Record]:
-    """Records of a binary file positioned at byte `start`, without empty lines. `note` is called with every line, as Latin-1.
+def records(raw: IO[bytes], start: int = 0, note: Callable[[bytes], object] | None = None, separator: str = ",") -> Iterator[Record]:
+    """Records of a binary file positioned at byte `start`, without empty lines. `note` is called with every block of bytes that is read.
 
-    Raises UnfitFile if a record is longer than MOST_RECORD_BYTES.
+    When a record is yielded, its end lies in the newest block, or where that begins. Raises UnfitFile if a record is longer than
+    MOST_RECORD_BYTES.
     """
     csv.field_size_limit(2 * MOST_RECORD_BYTES)
-    text = io.TextIOWrapper(raw, encoding="latin-1", newline="")
-    # Lines are limited to one character more than a record may have: a file without line ends is refused, not read into memory.
-    lines = _Lines(iter(partial(text.readline, MOST_RECORD_BYTES + 1), ""), start, start, note)
-    for fields in csv.reader(_without_bom(lines) if start == 0 else lines, delimiter=separator):
+    lines = _Lines(raw, start, note)
+    reader = csv.reader(lines, delimiter=separator)
+    for fields in reader:
+        end = lines.end(reader.line_num)
+        if end - lines.ended > MOST_RECORD_BYTES:
+            raise _too_long(lines.ended)
         if fields:
-            yield Record(lines.ended, lines.taken, fields)
-        lines.ended = lines.taken
+            yield Record(lines.ended, end, lines.content(end), fields)
+        lines.ended = end
 
 
-def _without_bom(lines: Iterable[str]) -> Iterator[str]:
-    for number, line in enumerate(lines):
-        yield line.removeprefix(BOM) if number == 0 else line
+def _too_long(start: int) -> UnfitFile:
+    return UnfitFile(
+        f"the record at byte {start} is longer than {MOST_RECORD_BYTES} bytes: "
+        "check for an unclosed quotation mark, and that this is a CSV file"
+    )

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, TypedDict
 
 from confluent_kafka import Producer
 from pymongo.database import Database
@@ -17,17 +16,19 @@ from pymongo.database import Database
 from tidemark.catalog.observations import moment
 from tidemark.catalog.words import counted
 from tidemark.ingest import archives
-from tidemark.ingest.files import FileKind, Readable, UnfitFile
+from tidemark.ingest.files import File, FileKind, Path, Readable, UnfitFile
+from tidemark.ingest.kept_plans import KeptPlan
 from tidemark.ingest.kinds import topic_of
 from tidemark.ingest.layouts import AS_THEY_ARE, Columns, columns_of
 from tidemark.ingest.plan import Planned
 from tidemark.ingest.plan import plan as plan_file
-from tidemark.ingest.preview import Told, beyond, preview
+from tidemark.ingest.preview import beyond, preview
 from tidemark.ingest.produce import UnsafeProducer, produce_chunk, require_safe
 from tidemark.ingest.records import Origin
 from tidemark.rendering.previews import render_preview
 from tidemark.serving import ingestions, ledger, withdrawals
 from tidemark.serving.database import Document
+from tidemark.serving.ingestions import Location
 from tidemark.settings import Settings, settings
 
 log = logging.getLogger(__name__)
@@ -48,36 +49,29 @@ PERMANENT_ERRORS: tuple[type[Exception], ...] = (
 )
 
 
-class Path(Readable, Protocol):
-    """A file or folder of a file system."""
-
-    def is_file(self) -> bool: ...
-
-    def glob(self, pattern: str) -> Any: ...
-
-
 Paths = Callable[[str], Path]
 
 
-class File(NamedTuple):
-    kind: FileKind
-    path: Path
-    observed_at: datetime
-
-
-class Ahead(NamedTuple):
+class PreviewDecision(NamedTuple):
     """The next task of a run (None: none), with the preview, if one was made, as data and as Markdown."""
 
     step: str | None
     preview: Document | None = None
-    words: str = ""
+    text: str = ""
+
+
+class ChunkKey(TypedDict):
+    """A chunk of a registered ingestion."""
+
+    ingestion: str
+    number: int
 
 
 class Plan(NamedTuple):
-    """The distinct ids of a run's ingestions, and the chunks still to be produced, as arguments of produce()."""
+    """The distinct ids of a run's ingestions, and the chunks still to be produced."""
 
     ingestions: list[str]
-    chunks: list[dict[str, Any]]
+    chunks: list[ChunkKey]
 
 
 def files_of(day: str | None, parameters: Mapping[str, Any], of: Settings, paths: Paths) -> list[File]:
@@ -117,24 +111,24 @@ def columns(parameters: Mapping[str, Any], of: Settings) -> Columns:
         raise Unclear(f"invalid column mapping: {reason}") from None
 
 
-def look_ahead(database: Database[Document], files: Sequence[File], parameters: Mapping[str, Any], of: Settings) -> Ahead:
+def chunk_bytes_of(parameters: Mapping[str, Any], of: Settings) -> int:
+    """The size of a run's chunks: that of its parameters, otherwise that of the settings."""
+    return parameters.get("chunk_bytes") or of.chunk_bytes
+
+
+def preview_run(database: Database[Document], files: Sequence[File], parameters: Mapping[str, Any], of: Settings) -> PreviewDecision:
     """Previews the files if the run is a dry run or may have to wait for approval. Raises Unclear, UnfitFile."""
     trial, hold = parameters.get("dry_run"), parameters.get("hold")
     limits = (of.hold_rejected_share, of.hold_products_shift, of.hold_price_shift)
     if not files or not (trial or hold or (hold is None and any(limit is not None for limit in limits))):
-        return Ahead(PLAN)
-    named = columns(parameters, of)
-    with ExitStack() as unpacked:
-        told = [
-            Told(unpacked.enter_context(archives.plain(path, kind, named, of.work)), kind, observed_at) for kind, path, observed_at in files
-        ]
-        found = preview(database, told, named)
+        return PreviewDecision(PLAN)
+    found = preview(database, files, chunk_bytes_of(parameters, of), columns(parameters, of), keep=not trial)
     passed = beyond(found["shifts"], of)
-    words = render_preview(found, passed)
-    log.info("preview:\n%s", words)
+    text = render_preview(found, passed)
+    log.info("preview:\n%s", text)
     if trial:
-        return Ahead(None, found, words)
-    return Ahead(APPROVE if hold or (passed and hold is None) else PLAN, found, words)
+        return PreviewDecision(None, found, text)
+    return PreviewDecision(APPROVE if hold or (passed and hold is None) else PLAN, found, text)
 
 
 def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int, named: Columns = AS_THEY_ARE) -> Plan:
@@ -142,69 +136,57 @@ def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int, 
 
     Raises UnfitFile, and Withdrawn if one of the files has been withdrawn.
     """
-    planned: dict[str, tuple[Path, str | None, Planned]] = {}
-    for kind, path, observed_at in files:
-        with archives.plain(path, kind, named, settings().work) as file:
-            found = plan_file(file, kind, observed_at, chunk_bytes, named)
-            ingestion = found.ingestion
-            size = f"{counted(ingestion.rows, 'row')}, {counted(ingestion.bytes, 'byte')}, {counted(len(found.chunks), 'chunk')}"
-            log.info("%s: %s, observed at %s", file, size, _utc(observed_at))
-            if ingestion.id in planned:
-                log.warning("%s has the same content as %s and is ingested once", file, planned[ingestion.id][2].ingestion.file)
-                continue
-            member = None
-            if isinstance(file, archives.Unpacked):
-                member = file.member
-                file.local.rename(archives.kept(settings().work, ingestion.id))
-            planned[ingestion.id] = (path, member, found)
+    planned: dict[str, tuple[Location, Planned]] = {}
+    for file in files:
+        found = KeptPlan(settings().work, file, chunk_bytes, named).take() or _planned(file, chunk_bytes, named)
+        ingestion, location = found.ingestion, Location(str(file.path), found.member)
+        size = f"{counted(ingestion['rows'], 'row')}, {counted(ingestion['bytes'], 'byte')}, {counted(len(found.chunks), 'chunk')}"
+        log.info("%s: %s, observed at %s", location, size, _utc(file.observed_at))
+        first, _ = planned.setdefault(ingestion["_id"], (location, found))
+        if first is not location:
+            log.warning("%s has the same content as %s and is ingested once", location, first)
     withdrawals.require_none(database, planned)
-    to_do = []
-    for path, member, (ingestion, layout, chunks) in planned.values():
-        registered_at = ingestions.register(database, ingestion, chunks)
-        numbers = ingestions.chunks_to_do(database, ingestion.id)
+    to_do: list[ChunkKey] = []
+    for identity, (location, (ingestion, chunks, _)) in planned.items():
+        registered_at = ingestions.register(database, ingestion, chunks, location)
+        numbers = ingestions.chunks_to_do(database, identity)
         to_send = counted(len(numbers), "chunk")
-        log.info("%s is ingestion %s, registered at %s: %s to send", ingestion.file, ingestion.id, _utc(registered_at), to_send)
-        to_do += [
-            {
-                "ingestion": ingestion.id,
-                "number": number,
-                "file": str(path),
-                "member": member,
-                "columns": list(layout.columns),
-                "separator": layout.separator,
-                "label": f"{ingestion.name} {number + 1}",
-            }
-            for number in numbers
-        ]
+        log.info("%s is ingestion %s, registered at %s: %s to send", location, identity, _utc(registered_at), to_send)
+        to_do += [{"ingestion": identity, "number": number} for number in numbers]
     return Plan(list(planned), to_do)
+
+
+def chunk_name(database: Database[Document], ingestion: str, number: int) -> str:
+    """What people call a chunk. Raises LookupError."""
+    return f"{ingestions.read(database, ingestion)['name']} {number + 1}"
 
 
 def produce(
     database: Database[Document],
     producer: Callable[[], Producer],
     configuration: Mapping[str, Any],
-    chunk: Mapping[str, Any],
     paths: Paths,
+    ingestion: str,
+    number: int,
 ) -> None:
-    """Produces one chunk of a plan unless it is already done. `configuration` is the producer's, which must be safe.
+    """Produces one chunk of a registered ingestion unless it is already done. `configuration` is the producer's, which must be safe.
 
-    Raises UnsafeProducer, NotAcknowledged, and UnfitFile if the file differs from the plan.
+    Raises UnsafeProducer, NotAcknowledged, LookupError, and UnfitFile if the file differs from the plan.
     """
     require_safe(configuration)
-    identity, number = chunk["ingestion"], chunk["number"]
-    file: Readable = paths(chunk["file"])
-    if chunk["member"] is not None:
-        file = archives.Unpacked(file, chunk["member"], archives.kept(settings().work, identity))
-    planned, done = ingestions.read_chunk(database, identity, number)
+    planned, done = ingestions.read_chunk(database, ingestion, number)
     if done:
-        log.info("chunk %d of ingestion %s is already done", number, identity)
+        log.info("chunk %d of ingestion %s is already done", number, ingestion)
         return
-    ingestion, registered_at = ingestions.read(database, identity)
-    kind = FileKind(ingestion.kind)
-    origin = Origin(identity, kind, tuple(chunk["columns"]), ingestion.observed_at, registered_at, chunk["separator"])
+    of = ingestions.read(database, ingestion)
+    file: Readable = paths(of["file"])
+    if of["member"] is not None:
+        file = archives.Unpacked(file, of["member"], archives.kept(settings().work, ingestion))
+    kind = FileKind(of["kind"])
+    origin = Origin(ingestion, kind, tuple(of["columns"]), of["observed_at"], of["registered_at"], of["separator"])
     topic = topic_of(kind, settings())
-    acknowledged = produce_chunk(producer(), topic, file, ingestion.bytes, planned, origin, settings().acknowledge_seconds)
-    ingestions.finish_chunk(database, identity, number, acknowledged.events, acknowledged.ends)
+    acknowledged = produce_chunk(producer(), topic, file, of["bytes"], planned, origin, settings().acknowledge_seconds)
+    ingestions.finish_chunk(database, ingestion, number, acknowledged.events, acknowledged.ends)
     log.info("chunk %d of %s: %s acknowledged", number, file, counted(acknowledged.events, "event"))
 
 
@@ -218,6 +200,13 @@ def reconcile(database: Database[Document], identities: Sequence[str]) -> Docume
         log.info("ingestion %s: %s, all acknowledged", identity, counted(now.rows, "row"))
         archives.kept(settings().work, identity).unlink(missing_ok=True)
     return ledger.reached(ingestions.ends(database, identities))
+
+
+def _planned(file: File, chunk_bytes: int, named: Columns) -> Planned:
+    """Plans a file, and keeps what has been unpacked for its chunks."""
+    with archives.plain(file.path, file.kind, named, settings().work) as plain:
+        found = plan_file(plain, file.kind, file.observed_at, chunk_bytes, named)
+        return found._replace(member=archives.keep(plain, settings().work, found.ingestion["_id"]))
 
 
 def _utc(moment: datetime) -> str:

@@ -8,7 +8,17 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from tidemark.ingest.files import CATEGORY_COLUMNS, DATE, MOST_RECORD_BYTES, PRODUCT_COLUMNS, FileKind, Readable, UnfitFile, records
+from tidemark.ingest.files import (
+    CATEGORY_COLUMNS,
+    DATE,
+    MOST_RECORD_BYTES,
+    PRODUCT_COLUMNS,
+    FileKind,
+    Readable,
+    UnfitFile,
+    is_utf8,
+    records,
+)
 
 SEPARATORS = (",", ";", "\t", "|")
 OPTIONAL = frozenset(("imgUrl", "productURL"))  # the rules do not require them
@@ -50,7 +60,7 @@ def layout(begins: bytes, kind: FileKind, named: Columns = AS_THEY_ARE) -> Layou
 
 
 def header(fields: Sequence[str], kind: FileKind, named: Columns = AS_THEY_ARE) -> tuple[str, ...]:
-    """The columns of a header (fields as Latin-1), by our names. Additional columns are allowed.
+    """The columns of a header, by our names. Additional columns are allowed.
 
     Raises UnfitFile if this is not the header of a file of that kind.
     """
@@ -72,11 +82,10 @@ def header(fields: Sequence[str], kind: FileKind, named: Columns = AS_THEY_ARE) 
 
 
 def names(fields: Sequence[str]) -> tuple[str, ...]:
-    """Decodes Latin-1 fields as UTF-8. Raises UnfitFile if one is not UTF-8."""
-    try:
-        return tuple(field.encode("latin-1").decode() for field in fields)
-    except UnicodeDecodeError:
-        raise UnfitFile("the header is not UTF-8: save the file as UTF-8") from None
+    """The names in a header. Raises UnfitFile if one is not UTF-8."""
+    if not is_utf8(fields):
+        raise UnfitFile("the header is not UTF-8: save the file as UTF-8")
+    return tuple(fields)
 
 
 def columns_of(named: Columns) -> Columns:

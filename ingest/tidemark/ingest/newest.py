@@ -47,7 +47,10 @@ class State(NamedTuple):
 
 
 class Newest:
-    """Keeps the newest state added for each product, in a temporary file in the folder, which is deleted on exit."""
+    """Keeps the newest state of each product, in a temporary file in the folder, which is deleted on exit.
+
+    When a file was registered is known only once it has been read: end_file() compares its products with those of other files.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,6 +61,7 @@ class Newest:
         self._database.execute(
             "CREATE TABLE newest (asin TEXT PRIMARY KEY, observed_at INT, registered_at INT, position INT, state BLOB) WITHOUT ROWID"
         )
+        self._database.execute("CREATE TABLE of_file (asin TEXT PRIMARY KEY, observed_at INT, position INT, state BLOB) WITHOUT ROWID")
 
     def __enter__(self) -> Newest:
         return self
@@ -67,20 +71,37 @@ class Newest:
         self._path.unlink(missing_ok=True)
 
     def add(self, some: Iterable[ProductObservation]) -> None:
+        """Adds products of a file, in the order of its rows."""
         self._database.execute("BEGIN")
         self._database.executemany(
-            "INSERT INTO newest VALUES (?, ?, ?, ?, ?) ON CONFLICT (asin) DO UPDATE SET observed_at = excluded.observed_at, "
-            "registered_at = excluded.registered_at, position = excluded.position, state = excluded.state "
-            "WHERE (excluded.observed_at, excluded.registered_at, excluded.position) >= (observed_at, registered_at, position)",
+            "INSERT OR REPLACE INTO of_file VALUES (?, ?, ?, ?)",
             (
-                (one.asin, *one.version[:3], orjson.dumps((cell_of(one), _measures(contribution_of(one)), _fields(one)), default=tuple))
+                (
+                    one.asin,
+                    one.observed_at,
+                    one.version.position,
+                    orjson.dumps((cell_of(one), _measures(contribution_of(one)), _fields(one)), default=tuple),
+                )
                 for one in some
             ),
         )
         self._database.execute("COMMIT")
 
+    def end_file(self, registered_at: int) -> None:
+        """Ends the file whose products have been added: it was registered at `registered_at` (ms since 1970)."""
+        self._database.execute("BEGIN")
+        self._database.execute(
+            "INSERT INTO newest SELECT asin, observed_at, ?, position, state FROM of_file WHERE TRUE "
+            "ON CONFLICT (asin) DO UPDATE SET observed_at = excluded.observed_at, "
+            "registered_at = excluded.registered_at, position = excluded.position, state = excluded.state "
+            "WHERE (excluded.observed_at, excluded.registered_at, excluded.position) >= (observed_at, registered_at, position)",
+            (registered_at,),
+        )
+        self._database.execute("DELETE FROM of_file")
+        self._database.execute("COMMIT")
+
     def batches(self) -> Iterator[dict[str, State]]:
-        """All states by ASIN, in batches."""
+        """All states of the files that have ended, by ASIN, in batches."""
         with closing(self._database.execute("SELECT asin, observed_at, registered_at, position, state FROM newest ORDER BY asin")) as rows:
             while some := rows.fetchmany(AT_ONCE):
                 yield {

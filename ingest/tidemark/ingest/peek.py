@@ -139,8 +139,8 @@ def _show(console: Console, event: Event, kind: FileKind, rules: Rules) -> None:
     console.print(f"  {value[:MOST_CHARACTERS]}", markup=False)
     if len(value) > MOST_CHARACTERS:
         console.print(f"  ... {counted(len(value) - MOST_CHARACTERS, 'more character')}", markup=False)
-    words = judged(event, kind, rules)
-    console.print(f"  {words}\n", style="green" if words.startswith("valid") else "red", markup=False)
+    verdict = judged(event, kind, rules)
+    console.print(f"  {verdict}\n", style="green" if verdict.startswith("valid") else "red", markup=False)
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

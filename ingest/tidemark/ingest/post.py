@@ -38,7 +38,7 @@ from tidemark.catalog.observations import Reason, moment
 from tidemark.catalog.rules import RULES
 from tidemark.catalog.words import counted, rule
 from tidemark.ingest.archives import member
-from tidemark.ingest.files import DATE, FileKind, Record, UnfitFile, records
+from tidemark.ingest.files import DATE, FileKind, Record, UnfitFile, is_utf8, records
 from tidemark.ingest.layouts import Columns, beginning, columns_argument, layout, names
 from tidemark.settings import describe_errors, settings
 
@@ -271,10 +271,7 @@ class Posting:
         fields = row.fields[self._skipped :]
         if len(fields) != len(self.columns):
             return Refusal(row, "", f"the row has {counted(len(fields), 'field')}, the header {len(self.columns)}")
-        try:
-            return [text if text.isascii() else text.encode("latin-1").decode() for text in fields]
-        except UnicodeDecodeError:
-            return Refusal(row, "", "the row is not UTF-8")
+        return fields if is_utf8(fields) else Refusal(row, "", "the row is not UTF-8")
 
     def write_down(self, batch: Batch, refusals: Sequence[Refusal]) -> None:
         """Records a batch as settled, durably. Refused rows are written before the progress that counts them."""
@@ -313,10 +310,10 @@ class Posting:
             text = io.StringIO()
             writer = csv.writer(text, lineterminator="\n")
             if not out.tell():
-                writer.writerow(column.encode().decode("latin-1") for column in (*REFUSED_COLUMNS, *self._names))
+                writer.writerow((*REFUSED_COLUMNS, *self._names))
             for row, name, why in sorted(refusals):
-                writer.writerow([row.start, *(one.encode().decode("latin-1") for one in (name, why)), *row.fields[self._skipped :]])
-            out.write(text.getvalue().encode("latin-1"))
+                writer.writerow([row.start, name, why, *row.fields[self._skipped :]])
+            out.write(text.getvalue().encode(errors="surrogateescape"))
             out.flush()
             os.fsync(out.fileno())
             return out.tell()

@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 import orjson
 from pymongo.database import Database
@@ -19,13 +18,14 @@ from pymongo.database import Database
 from tidemark.catalog.events import Event
 from tidemark.catalog.observations import CategoryObservation, ProductObservation, Reason, Rejection
 from tidemark.catalog.words import rule
-from tidemark.ingest.files import FileKind, Readable
+from tidemark.ingest import archives
+from tidemark.ingest.files import File, FileKind, Readable, Record
+from tidemark.ingest.kept_plans import KeptPlan
 from tidemark.ingest.kinds import judge_of, topic_of
 from tidemark.ingest.layouts import AS_THEY_ARE, Columns
 from tidemark.ingest.newest import Newest
-from tidemark.ingest.plan import plan
-from tidemark.ingest.produce import read_chunk
-from tidemark.ingest.records import Message, Origin, messages
+from tidemark.ingest.plan import Planned, planning
+from tidemark.ingest.records import Message, Origin, messages_of, milliseconds
 from tidemark.ingest.shifts import Shift
 from tidemark.serving import ingestions, withdrawals
 from tidemark.serving.database import Document
@@ -38,29 +38,28 @@ log = logging.getLogger(__name__)
 EXAMPLES = 3  # rows per reason
 EXAMPLE_CHARACTERS = 300
 CATEGORIES = 10  # listed in a preview
-_READ_BYTES = 4 * 1024 * 1024
-_PROGRESS_SECONDS = 5.0
+_PROGRESS_ROWS, _PROGRESS_SECONDS = 1_000, 5.0
 
 
-class Told(NamedTuple):
-    """An uncompressed file and its date of observation."""
-
-    file: Readable
-    kind: FileKind
-    observed_at: datetime
-
-
-def preview(database: Database[Document], files: Iterable[Told], named: Columns = AS_THEY_ARE) -> Document:
+def preview(
+    database: Database[Document], files: Iterable[File], chunk_bytes: int, named: Columns = AS_THEY_ARE, *, keep: bool = False
+) -> Document:
     """The effect of ingesting these files, as a JSON-serializable document. Money is in dollars, shares are fractions of 1.
 
-    Withdrawn files are validated as if they were not withdrawn; `refused` lists why they would be refused.
+    Withdrawn files are validated as if they were not withdrawn; `refused` lists why they would be refused. With `keep`, the plans and what
+    has been unpacked are kept for the run that ingests the files.
 
     Raises UnfitFile as a plan does, and LookupError if the database is not prepared.
     """
     rows = _Rows()
     with Newest(settings().work) as newest:
-        for one in files:
-            rows.judge(database, one, named, newest)
+        for file in files:
+            kept_plan = KeptPlan(settings().work, file, chunk_bytes, named)
+            with archives.plain(file.path, file.kind, named, settings().work) as plain:
+                planned = rows.judge(database, file, plain, chunk_bytes, named, newest)
+                if keep:
+                    member = archives.keep(plain, settings().work, planned.ingestion["_id"])
+                    kept_plan.keep(planned._replace(member=member))
         with snapshot(database) as served:
             return _compared(served, rows, newest)
 
@@ -84,52 +83,71 @@ class _Rows:
         self.rejections: Counter[Reason] = Counter()
         self.examples: dict[Reason, list[Document]] = {}
         self.categories: dict[int, CategoryObservation] = {}
+        self._of_file: dict[int, CategoryObservation] = {}  # categories of the file that is being read
 
-    def judge(self, database: Database[Document], told: Told, named: Columns, newest: Newest) -> None:
-        """Validates every row of a file as the event that it would become."""
-        ingestion, layout, chunks = plan(told.file, told.kind, told.observed_at, _READ_BYTES, named)
-        registered_at = ingestions.registered_at(database, ingestion.id)
+    def judge(self, database: Database[Document], file: File, plain: Readable, chunk_bytes: int, named: Columns, newest: Newest) -> Planned:
+        """Validates every row of a file as the event that it would become, and plans the file in the same pass."""
+        now = datetime.now(UTC)
+        before = self.rejections.total()
+        with planning(plain, file.kind, file.observed_at, chunk_bytes, named) as reading:
+            # Which ingestion it is, and when it was registered, is known once the file has been read. Validation needs neither.
+            origin = Origin("", file.kind, reading.layout.columns, file.observed_at, now, reading.layout.separator)
+            rows = messages_of(_logged(reading.rows(), plain.name), origin)
+            newest.add(one for row in rows if (one := self._product(file.kind, plain.name, row)) is not None)
+            planned = reading.planned()
+        ingestion = planned.ingestion
+        registered_at = ingestions.registered_at(database, ingestion["_id"])
         # Files of one run are registered one after another.
-        moment = registered_at or datetime.now(UTC)
-        origin = Origin(ingestion.id, told.kind, layout.columns, told.observed_at, moment, layout.separator)
-        self.refused += withdrawals.refusals(database, [ingestion.id])
-        before, done, said = self.rejections.total(), 0, time.monotonic()
-        for chunk in chunks:
-            content = read_chunk(told.file, ingestion.bytes, chunk)
-            newest.add(one for row in messages(content, chunk.start, origin) if (one := self._product(told, row)) is not None)
-            done += chunk.rows
-            if time.monotonic() - said > _PROGRESS_SECONDS:
-                said = time.monotonic()
-                log.info("%s: %d of %d rows", ingestion.name, done, ingestion.rows)
+        newest.end_file(milliseconds(registered_at or now))
+        self._end_file(milliseconds(registered_at or now))
+        self.refused += withdrawals.refusals(database, [ingestion["_id"]])
         self.files.append(
             {
-                "file": ingestion.file,
-                "kind": ingestion.kind,
-                "observed_at": told.observed_at.isoformat(),
-                "rows": ingestion.rows,
+                "file": str(plain),
+                "kind": ingestion["kind"],
+                "observed_at": file.observed_at.isoformat(),
+                "rows": ingestion["rows"],
                 "rejected": self.rejections.total() - before,
                 "ingested_before": registered_at is not None,
             }
         )
+        return planned
 
-    def _product(self, told: Told, row: Message) -> ProductObservation | None:
+    def _product(self, kind: FileKind, name: str, row: Message) -> ProductObservation | None:
         """The product of a row; None for a category, which is stored here, and for a rejected row, which is counted."""
-        event = Event(topic_of(told.kind, settings()), 0, 0, time.time_ns() // 1_000_000, row.key, row.value, tuple(row.headers))  # type: ignore[arg-type]
-        found = judge_of(told.kind)(event)
+        event = Event(topic_of(kind, settings()), 0, 0, time.time_ns() // 1_000_000, row.key, row.value, tuple(row.headers))  # type: ignore[arg-type]
+        found = judge_of(kind)(event)
         match found:
             case ProductObservation():
                 return found
             case CategoryObservation():
-                known = self.categories.get(found.id)
-                if known is None or known.version <= found.version:
-                    self.categories[found.id] = found
+                self._of_file[found.id] = found
             case Rejection():
                 self.rejections[found.reason] += 1
                 examples = self.examples.setdefault(found.reason, [])
                 if len(examples) < EXAMPLES:
                     says = _field(row, found.reason)[:EXAMPLE_CHARACTERS]
-                    examples.append({"file": told.file.name, "byte": event.position, "key": (row.key or b"").decode(), "says": says})
+                    examples.append({"file": name, "byte": event.position, "key": (row.key or b"").decode(), "says": says})
         return None
+
+    def _end_file(self, registered_at: int) -> None:
+        """Compares the categories of a file, which was registered at `registered_at` (ms since 1970), with those of other files."""
+        for one in self._of_file.values():
+            version = one.version._replace(registered_at=registered_at)
+            known = self.categories.get(one.id)
+            if known is None or known.version <= version:
+                self.categories[one.id] = one._replace(version=version)
+        self._of_file.clear()
+
+
+def _logged(rows: Iterator[Record], name: str) -> Iterator[Record]:
+    """The same rows; logs how far it is."""
+    said = time.monotonic()
+    for number, row in enumerate(rows):
+        yield row
+        if number % _PROGRESS_ROWS == 0 and time.monotonic() - said > _PROGRESS_SECONDS:
+            said = time.monotonic()
+            log.info("%s: %d rows validated", name, number + 1)
 
 
 def _field(row: Message, reason: Reason) -> str:
@@ -174,11 +192,11 @@ def _compared(served: Snapshot, rows: _Rows, newest: Newest) -> Document:
     }
 
 
-def _beside(told: CategoryObservation, held: Document | None) -> str:
+def _beside(category: CategoryObservation, held: Document | None) -> str:
     """How a category's name compares with the served one: new, changed, unchanged or older."""
     if held is None:
         return "new"
     version = tuple(held["_tide"]["version"][name] for name in ("registered_at", "position"))
-    if told.version[:2] < version:
+    if category.version[:2] < version:
         return "older"
-    return "unchanged" if told.name == held["category_name"] else "changed"
+    return "unchanged" if category.name == held["category_name"] else "changed"

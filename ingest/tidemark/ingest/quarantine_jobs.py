@@ -23,7 +23,7 @@ from tidemark.catalog.marks import TideMark
 from tidemark.catalog.observations import Reason, moment
 from tidemark.catalog.rules import Rules
 from tidemark.catalog.words import counted
-from tidemark.ingest.jobs import Ahead
+from tidemark.ingest.jobs import PreviewDecision
 from tidemark.ingest.patches import Left, Mended, Patch, mend, patch_of
 from tidemark.ingest.produce import UnsafeProducer, produce, require_safe
 from tidemark.rendering.replays import render_replay
@@ -63,7 +63,7 @@ def selection_of(parameters: Mapping[str, Any]) -> Selection:
     return Selection(reason, file, _moment(parameters.get("since")), _moment(parameters.get("until")))
 
 
-def look_ahead(database: Database[Document], parameters: Mapping[str, Any], step: str, rules: Rules | None = None) -> Ahead:
+def preview_run(database: Database[Document], parameters: Mapping[str, Any], step: str, rules: Rules | None = None) -> PreviewDecision:
     """Previews a run and chooses its next task: `step`, after approval unless the parameters say otherwise.
 
     Sends and marks nothing. Raises Unclear, OtherRules.
@@ -72,11 +72,11 @@ def look_ahead(database: Database[Document], parameters: Mapping[str, Any], step
         _why(parameters)
     meant, patch = selection_of(parameters), patch_of(parameters.get("patch"))
     found = preview(database, meant, patch, rules or withdrawals.in_force(database))
-    words = render_replay(found, patch)
-    log.info("preview:\n%s", words)
+    text = render_replay(found, patch)
+    log.info("preview:\n%s", text)
     if parameters.get("dry_run") or not (found["valid"] if step == SEND else found["records"]):
-        return Ahead(None, found, words)
-    return Ahead(step if parameters.get("hold") is False else APPROVE, found, words)
+        return PreviewDecision(None, found, text)
+    return PreviewDecision(step if parameters.get("hold") is False else APPROVE, found, text)
 
 
 def preview(database: Database[Document], meant: Selection, patch: Patch, rules: Rules) -> Document:

@@ -13,7 +13,7 @@ from pymongo.errors import PyMongoError
 
 from tidemark.catalog.observations import Reason
 from tidemark.ingest.produce import RECOMMENDED, NotAcknowledged
-from tidemark.ingest.quarantine_jobs import DISCARD, PERMANENT_ERRORS, SEND, discard, look_ahead, send
+from tidemark.ingest.quarantine_jobs import DISCARD, PERMANENT_ERRORS, SEND, discard, preview_run, send
 from tidemark.serving import quarantine
 from tidemark.serving.database import connect, database_of
 from tidemark.serving.lease import Busy
@@ -57,10 +57,10 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         with connect() as client:
             database = database_of(client)
-            ahead = look_ahead(database, parameters, step)
-            if ahead.step is None or ahead.preview is None:
+            decision = preview_run(database, parameters, step)
+            if decision.step is None or decision.preview is None:
                 return 0
-            mark = ahead.preview["mark"]
+            mark = decision.preview["mark"]
             if step == DISCARD:
                 discard(database, parameters, mark, by)
             else:

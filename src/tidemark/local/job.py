@@ -126,7 +126,7 @@ def dry_run(console: Console, catalog: Catalog) -> None:
     with Airflow() as airflow:
         identity = airflow.trigger({**conf, "dry_run": True})
         _wait_for_run(console, airflow, identity)
-        console.print(Markdown(airflow.result(identity, "preview", "words")))
+        console.print(Markdown(airflow.result(identity, "preview", "text")))
     console.print("\nNothing was sent. To ingest the files, use make run with the same arguments", highlight=False)
 
 

@@ -123,22 +123,31 @@ class WithdrawalDocument(TypedDict):
 
 
 class IngestionFields(TypedDict):
-    """What the plan of an ingestion determines. `chunks` is their number."""
+    """What the plan of a file determines. `_id` is the ingestion's id, `name` the name of the file that was registered first.
 
+    `content` is the hexadecimal SHA-256; `columns` are our names, in the file's order; `chunks` is their number.
+    """
+
+    _id: str
     kind: str
-    file: str
     name: str
     bytes: int
     rows: int
     content: str
     observed_at: datetime
+    columns: list[str]
+    separator: str
     chunks: int
 
 
 class IngestionDocument(IngestionFields):
-    """An ingestion as stored."""
+    """An ingestion as stored. `file` is the path or URL with which it was registered last.
 
-    _id: str
+    `member` is None for a file that is not compressed, the name in a zip archive, or empty for gzip.
+    """
+
+    file: str
+    member: str | None
     registered_at: datetime
     reconciled: NotRequired[bool]
     withdrawn: NotRequired[WithdrawalDocument | None]

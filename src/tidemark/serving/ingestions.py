@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import reduce
 from typing import Final, NamedTuple, cast
@@ -33,17 +33,14 @@ class Chunk(NamedTuple):
     content: str
 
 
-class Ingestion(NamedTuple):
-    """A file's content with its moment of observation. `file` is its path or URL, `content` the hexadecimal SHA-256."""
+class Location(NamedTuple):
+    """Where the content of an ingestion is: the path or URL of a file, and what is read of it, as in IngestionDocument."""
 
-    id: str
-    kind: str
     file: str
-    name: str
-    bytes: int
-    rows: int
-    content: str
-    observed_at: datetime
+    member: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.file}/{self.member}" if self.member else self.file
 
 
 class Progress(NamedTuple):
@@ -60,32 +57,32 @@ class Incomplete(Exception):
     """Not every row of a file is an acknowledged event."""
 
 
-def register(database: Database[Document], ingestion: Ingestion, chunks: Iterable[Chunk]) -> datetime:
-    """Registers an ingestion with its plan. Idempotent: the first plan stays. Returns `registered_at`, by MongoDB's clock."""
-    plan = list(chunks)
+def register(database: Database[Document], ingestion: IngestionFields, chunks: Sequence[Chunk], location: Location) -> datetime:
+    """Registers an ingestion with its plan. Idempotent: the first plan stays; the location is that of the last call.
+
+    Returns `registered_at`, by MongoDB's clock.
+    """
+    identity = ingestion["_id"]
+    new = {**ingestion, "bytes": Int64(ingestion["bytes"]), "rows": Int64(ingestion["rows"])}
 
     def transaction(session: ClientSession) -> datetime:
-        new: IngestionFields = {
-            "kind": ingestion.kind,
-            "file": ingestion.file,
-            "name": ingestion.name,
-            "bytes": Int64(ingestion.bytes),
-            "rows": Int64(ingestion.rows),
-            "content": ingestion.content,
-            "observed_at": ingestion.observed_at,
-            "chunks": len(plan),
-        }
-        # A pipeline update can use MongoDB's clock. It leaves an existing document unchanged.
+        # A pipeline update can use MongoDB's clock. Of an existing document it changes the location only.
         before = _ingestions(database).find_one_and_update(
-            {"_id": ingestion.id},
-            [{"$replaceWith": {"$mergeObjects": [{"$literal": new}, {"registered_at": "$$NOW"}, "$$ROOT"]}}],
+            {"_id": identity},
+            [
+                {
+                    "$replaceWith": {
+                        "$mergeObjects": [{"$literal": new}, {"registered_at": "$$NOW"}, "$$ROOT", {"$literal": location._asdict()}]
+                    }
+                }
+            ],
             upsert=True,
             return_document=ReturnDocument.BEFORE,
             session=session,
         )
         if before is None:
-            _chunks(database).insert_many([_chunk_document(ingestion.id, chunk) for chunk in plan], session=session)
-            before = _ingestions(database).find_one({"_id": ingestion.id}, session=session)
+            _chunks(database).insert_many([_chunk_document(identity, chunk) for chunk in chunks], session=session)
+            before = _ingestions(database).find_one({"_id": identity}, session=session)
             assert before is not None
         return before["registered_at"]
 
@@ -97,22 +94,12 @@ def chunks_to_do(database: Database[Document], ingestion: str) -> list[int]:
     return [one["number"] for one in _chunks(database).find({"ingestion": ingestion, "status": PLANNED}).sort("number")]
 
 
-def read(database: Database[Document], ingestion: str) -> tuple[Ingestion, datetime]:
-    """A registered ingestion and its registered_at. Raises LookupError if there is none."""
+def read(database: Database[Document], ingestion: str) -> IngestionDocument:
+    """A registered ingestion. Raises LookupError if there is none."""
     found = _ingestions(database).find_one({"_id": ingestion})
     if found is None:
         raise LookupError(f"ingestion {ingestion} is not registered")
-    registered = Ingestion(
-        id=found["_id"],
-        kind=found["kind"],
-        file=found["file"],
-        name=found["name"],
-        bytes=found["bytes"],
-        rows=found["rows"],
-        content=found["content"],
-        observed_at=found["observed_at"],
-    )
-    return registered, found["registered_at"]
+    return found
 
 
 def registered_at(database: Database[Document], ingestion: str) -> datetime | None:

@@ -189,14 +189,17 @@ COLLECTIONS: tuple[Collection, ...] = (
         _object(
             _id=_TEXT,
             kind={"enum": ["product", "category"]},
-            file=_TEXT,
             name=_TEXT,
             bytes=_COUNT,
             rows=_COUNT,
             content=_TEXT,
             observed_at=_DATE,
-            registered_at=_DATE,
+            columns=_array(_TEXT),
+            separator=_TEXT,
             chunks=_COUNT,
+            file=_TEXT,
+            member=_TEXT_OR_NULL,
+            registered_at=_DATE,
             optional={
                 "reconciled": {"bsonType": "bool"},
                 "withdrawn": {

@@ -47,46 +47,46 @@ def in_markdown(path: object) -> str:
     ],
 )
 def test_the_next_step(place: Place, files: list[jobs.File], parameters: dict[str, Any], of: Settings, step: str | None) -> None:
-    ahead = jobs.look_ahead(place.database, files, parameters, of)
-    assert ahead.step == step
+    decision = jobs.preview_run(place.database, files, parameters, of)
+    assert decision.step == step
     if parameters.get("hold") is not False:
-        assert ahead.preview is not None
-        assert ahead.preview["shifts"] == {"rejected": 0.25, "products": None, "average_price": None}
-        assert ("25.0%" in ahead.words) == ("24.0%" in ahead.words) == (of is STRICT)
+        assert decision.preview is not None
+        assert decision.preview["shifts"] == {"rejected": 0.25, "products": None, "average_price": None}
+        assert ("25.0%" in decision.text) == ("24.0%" in decision.text) == (of is STRICT)
     assert len(place.ends()) == place.database.ingestion.count_documents({}) == 0
 
 
 def test_without_thresholds_no_row_is_read(place: Place, tmp_path: Path) -> None:
     nothing = [jobs.File(FileKind.PRODUCT, tmp_path / "nothing.csv", OBSERVED_AT)]
-    assert jobs.look_ahead(place.database, nothing, {}, Settings()) == (jobs.PLAN, None, "")  # type: ignore[call-arg]
-    assert jobs.look_ahead(place.database, [], {"dry_run": True}, Settings()).step == jobs.PLAN  # type: ignore[call-arg]
+    assert jobs.preview_run(place.database, nothing, {}, Settings()) == (jobs.PLAN, None, "")  # type: ignore[call-arg]
+    assert jobs.preview_run(place.database, [], {"dry_run": True}, Settings()).step == jobs.PLAN  # type: ignore[call-arg]
 
 
-def test_in_words(place: Place, files: list[jobs.File], wording: Wording) -> None:
+def test_as_markdown(place: Place, files: list[jobs.File], wording: Wording) -> None:
     """What stands in a file is shown as it is, and neither ends a cell nor is read as Markdown."""
-    ahead = jobs.look_ahead(place.database, files, {"dry_run": True}, FREE)
-    assert ahead.words == render_preview(ahead.preview or {}, [])
-    assert r"n/a \| \*dear\*" in ahead.words
+    decision = jobs.preview_run(place.database, files, {"dry_run": True}, FREE)
+    assert decision.text == render_preview(decision.preview or {}, [])
+    assert r"n/a \| \*dear\*" in decision.text
     path = in_markdown(files[0].path)
-    wording.check(ahead.words, path=path)
-    wording.check(jobs.look_ahead(place.database, files, {"dry_run": True}, STRICT).words, "beyond a threshold", path=path)
+    wording.check(decision.text, path=path)
+    wording.check(jobs.preview_run(place.database, files, {"dry_run": True}, STRICT).text, "beyond a threshold", path=path)
 
 
 def test_a_file_that_is_withdrawn(place: Place, files: list[jobs.File], wording: Wording) -> None:
     """It is said before the run that it would be refused."""
-    before = jobs.look_ahead(place.database, files, {"dry_run": True}, FREE)
+    before = jobs.preview_run(place.database, files, {"dry_run": True}, FREE)
     assert before.preview is not None
     assert before.preview["refused"] == []
     (identity,) = jobs.plan(place.database, files, chunk_bytes=1_000).ingestions
     withdrawn = withdrawals.withdraw(place.database, identity, "ann", "the *wrong* file")
     moment = f"{withdrawn.at:%Y-%m-%d %H:%M}"
-    ahead = jobs.look_ahead(place.database, files, {"dry_run": True}, FREE)
-    assert r"the \*wrong\* file" in ahead.words
-    wording.check(ahead.words, "preview", path=in_markdown(files[0].path), ingestion=identity, moment=moment)
+    decision = jobs.preview_run(place.database, files, {"dry_run": True}, FREE)
+    assert r"the \*wrong\* file" in decision.text
+    wording.check(decision.text, "preview", path=in_markdown(files[0].path), ingestion=identity, moment=moment)
     with pytest.raises(withdrawals.Withdrawn) as refused:
         jobs.plan(place.database, files, chunk_bytes=1_000)
-    assert ahead.preview is not None
-    assert ahead.preview["refused"] == [str(refused.value)]
+    assert decision.preview is not None
+    assert decision.preview["refused"] == [str(refused.value)]
     wording.check(str(refused.value), "plan", ingestion=identity, moment=moment)
 
 
