@@ -54,15 +54,11 @@ class Rule(StrEnum):
     # A log that loses events, is replaced, or no longer reaches back.
     STREAM_WITNESS = "a stream starts only where the last record that was read is still the log's"
     LEADER_EPOCH = "a stream ends before it commits what it read under another leader than that of its start"
-    LANDING_WITNESS = "a landing begins only where the last record that was landed is still the log's"
-    LANDING_BOUNDARY = "the record before the last landing is compared as well, because the log may have changed while it landed"
+    LANDING_WITNESS = "a landing compares the records before its start, and before that of the last landing, with the log; and again at its end"
     NEW_EPOCH = "a log that is adopted has offsets above all that were given before"
-    EPOCH_ABOVE_LAKE = "the epoch of an adopted log is above those in the raw history, too"
-    LAKE_EPOCH = "nothing is landed where the raw history knows a later epoch of the log than the ledger"
-    ADOPT_WHOLE = "a log is adopted from its first record where the raw history lacks events that it had, or the log has changed before"
-    LAKE_REACHES = "nothing is landed where the raw history lacks events from before the log's adoption"
+    LAKE_EPOCH = "the epoch of an adopted log is above those in the raw history, and nothing is landed where that knows a later one"
+    LAKE_REACHES = "where the raw history lacks what came before the log's origin, nothing is landed, and the whole log is adopted"
     # A lake that is lost or another's, and a database that is older than what it knew.
-    OWN_LAKE = "a database lands only in the raw history that it is bound to"
     START_AS_READ = "a start takes the next generation only from the one that it read first"
     RESTORED_GENERATION = "a restored ledger continues above every generation that was ever given"
     RESTORED_TAGS = "a restore puts every document under a generation of its own"
@@ -234,7 +230,7 @@ class System:
         self.given_up = random.choice((0.02, 0.35))  # how often an attempt is
         self.strays: list[Steps] = []  # attempts that Spark has given up, and that go on all the same
         self.happened: Counter[str] = Counter()
-        self.numbers = count(2)  # of raw histories and layers
+        self.numbers = count(2)  # of events, raw histories and layers
 
     @property
     def ledger(self) -> Ledger:
@@ -436,7 +432,7 @@ class System:
     def land(self) -> Steps:
         """Copies what the raw history lacks from the log. The table itself tells how far it reaches."""
         lake, binding = self.lake, self.ledger.binding
-        if lake.identity != binding.lake and self.keeps(Rule.OWN_LAKE):
+        if lake.identity != binding.lake:
             is_new = not any(lake.events) and binding.epoch == 0 and not any(self.log.starts)
             if not is_new:
                 raise Refused("the raw history of another database, or an empty one where there was one")
@@ -449,7 +445,6 @@ class System:
         self.require_log(binding, mark)
         if self.keeps(Rule.LANDING_WITNESS):
             self.require_landed(lake, binding, mark)
-        if self.keeps(Rule.LANDING_BOUNDARY):
             self.require_landed(lake, binding, lake.last_landing)
         yield
         if self.log.identity != binding.topic or any(
@@ -462,7 +457,7 @@ class System:
             events.update({binding.of_log(index): those[index] for index in range(binding.to_log(offset), len(those))})
         lake.last_landing = mark
         yield
-        if self.keeps(Rule.LANDING_BOUNDARY):
+        if self.keeps(Rule.LANDING_WITNESS):
             self.require_landed(lake, binding, mark)
 
     def require_landed(self, lake: Lake, binding: Binding, mark: Mark) -> None:
@@ -595,11 +590,12 @@ class System:
         lake, log, binding = self.lake, self.log, self.ledger.binding
         mark = joined(lake.mark, binding.origin)
         whole = lake.identity == binding.lake and reaches(lake.mark, binding.landed) and self.is_intact_before(binding)
-        same = log.identity == binding.topic and lake.epoch <= binding.epoch and (whole or not self.keeps(Rule.ADOPT_WHOLE))
+        is_later = lake.epoch > binding.epoch and self.keeps(Rule.LAKE_EPOCH)
+        same = log.identity == binding.topic and not is_later and (whole or not self.keeps(Rule.LAKE_REACHES))
         agreed = tuple(self.agreed(lake, binding, partition) if same else log.starts[partition] for partition in range(PARTITIONS))
         continues = same and all(binding.to_log(end) == offset for end, offset in zip(mark, agreed, strict=True))
         if not continues:
-            epoch = max(binding.epoch, lake.epoch if self.keeps(Rule.EPOCH_ABOVE_LAKE) else 0) + self.keeps(Rule.NEW_EPOCH)
+            epoch = max(binding.epoch, lake.epoch if self.keeps(Rule.LAKE_EPOCH) else 0) + self.keeps(Rule.NEW_EPOCH)
             mark = tuple(epoch * EPOCH + offset for offset in agreed)
             binding = Binding(epoch, log.identity, mark, landed=lake.mark)
         before = [(offset - 1, log.at(partition, offset - 1)) for partition, offset in enumerate(agreed)]

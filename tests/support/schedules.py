@@ -65,7 +65,7 @@ def _schedule(system: System, world: World) -> list[Steps]:
         lambda: system.restore(random.choice(backups)),
         lambda: system.replace_lake(random.choice(copies)),
     ]
-    losses = random.choices([system.lose_tail, system.replace_log, system.remove_old, system.lose_lake, *older], k=3)
+    losses = random.choices([*(system.lose_tail,) * 3, system.replace_log, system.remove_old, system.lose_lake, *older], k=3)
     for step in range(STEPS):
         if step < LAST_EVENT and random.random() < 0.35:
             _one_event(system, step)
@@ -78,6 +78,8 @@ def _schedule(system: System, world: World) -> list[Steps]:
             if random.random() < 0.015:
                 random.choice(losses)()
                 system.happened["disasters"] += 1
+                for _ in range(random.choice((0, 0, 3, 10))):  # producers go on at once
+                    _one_event(system, step)
             if random.random() < 0.01:
                 runs.append(system.adopt())
         if live is None and random.random() < 0.2:
@@ -116,7 +118,7 @@ def _one_event(system: System, step: int) -> None:
     key = random.randrange(KEYS)
     partition = key % PARTITIONS if random.random() < 0.9 else random.randrange(PARTITIONS)
     observed_at = step - random.choice((0, 0, 0, 40))
-    system.log.events[partition].append(Event(step, key, observed_at, random.randrange(CELLS), step // EVENTS_OF_A_FILE))
+    system.log.events[partition].append(Event(next(system.numbers), key, observed_at, random.randrange(CELLS), step // EVENTS_OF_A_FILE))
 
 
 def _rest(system: System, runs: Iterable[Steps]) -> None:
