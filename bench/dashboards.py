@@ -66,8 +66,8 @@ def serve(made: Stack, rows: int, batch: str) -> None:
 
 def explorer(viewer: Pages) -> dict[str, Any]:
     """The table's queries as the page asks them, with a category and a range of prices chosen."""
-    with connect() as client:
-        (largest,) = database_of(client).report_category.find().sort("products", -1).limit(1)
+    with connect(settings().mongodb) as client:
+        (largest,) = database_of(client, settings().database).report_category.find().sort("products", -1).limit(1)
     chart = viewer.get(f"/chart/{viewer.charts()['Products one by one']}")["result"]
     context = json.loads(chart["query_context"])
     named = {"col": "category_name", "op": "IN", "val": [largest["category_name"]]}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from pymongo.errors import ServerSelectionTimeoutError
+from support.names import NAMES
 from support.servers import free_ports
 
 from tidemark.ingest import connections, jobs
@@ -22,7 +23,7 @@ from tidemark.settings.airflow_names import Dag, Pool
 
 @pytest.fixture
 def dag(bag: Any) -> Any:
-    return bag.dags[Dag.INGEST.id]
+    return bag.dags[NAMES.of(Dag.INGEST)]
 
 
 TAKEN = {
@@ -75,8 +76,8 @@ def test_it_is_partitioned_by_the_day_that_has_ended(dag: Any) -> None:
 
 
 def test_waiting_takes_one_worker_however_many_runs_wait(dag: Any) -> None:
-    assert dag.get_task("served").pool == Pool.SERVED.id
-    assert {dag.get_task(name).pool for name in ("preview", "plan", "produce")} == {Pool.INGEST.id}
+    assert dag.get_task("served").pool == NAMES.of(Pool.SERVED)
+    assert {dag.get_task(name).pool for name in ("preview", "plan", "produce")} == {NAMES.of(Pool.INGEST)}
 
 
 def test_reconciling_tells_who_waits_for_products(dag: Any) -> None:
@@ -127,7 +128,7 @@ def _fails_at_once(at: str, **conf: object) -> None:
     from airflow.dag_processing.dagbag import DagBag
 
     # One of its own: a test run leaves its parameters in it.
-    dag = DagBag(str(CHECKOUT / "dags" / "tidemark" / "dags" / "ingestion.py")).dags[Dag.INGEST.id]
+    dag = DagBag(str(CHECKOUT / "dags" / "tidemark" / "dags" / "ingestion.py")).dags[NAMES.of(Dag.INGEST)]
     run = dag.test(run_conf=conf)
     tasks = {task.task_id: (str(task.state), task.try_number) for task in run.get_task_instances()}
     assert str(run.state) == "failed"

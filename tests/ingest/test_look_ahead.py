@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.csvs import OBSERVED_AT, csv_bytes, product
+from support.names import NAMES
 from support.places import Place
 from support.wording import Wording
 
@@ -78,7 +79,7 @@ def test_a_file_that_is_withdrawn(place: Place, files: list[jobs.File], wording:
     assert before.preview is not None
     assert before.preview["refused"] == []
     (identity,) = jobs.plan(place.database, files, chunk_bytes=1_000).ingestions
-    withdrawn = withdrawals.withdraw(place.database, identity, "ann", "the *wrong* file")
+    withdrawn = withdrawals.withdraw(place.database, identity, "ann", "the *wrong* file", NAMES)
     moment = f"{withdrawn.at:%Y-%m-%d %H:%M}"
     ahead = jobs.look_ahead(place.database, files, {"dry_run": True}, FREE)
     assert r"the \*wrong\* file" in ahead.words

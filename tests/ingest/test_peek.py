@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import Producer
 from support import broker
 from support.environment import setting
+from support.names import NAMES
 from support.places import Place
 from support.servers import free_ports
 from support.wording import Wording
@@ -73,7 +74,7 @@ def test_as_somebody_reads_it(place: Place, capsys: pytest.CaptureFixture[str], 
 def test_what_is_withdrawn_is_said_to_be(place: Place, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
     file = Ingestion("a", "product", "/in/a.csv", "a.csv", 9, 1, "00", datetime(2024, 1, 2, tzinfo=UTC))
     ingestions.register(place.database, file, [Chunk(0, 0, 9, 1, "00")])
-    withdrawals.withdraw(place.database, "a", "somebody", "")
+    withdrawals.withdraw(place.database, "a", "somebody", "", NAMES)
     good = product(3)
     place.send([good._replace(headers=(("tide-ingestion", b"a"), ("tide-position", b"0"))), good])
     assert peek.main(["product"]) == 0

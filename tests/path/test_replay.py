@@ -15,6 +15,7 @@ from support.catalogs import EVERY_KIND_OF_ROW, ingest, read
 from support.events import any_log
 from support.hands import serve, stream_of
 from support.load import updates
+from support.names import NAMES
 from support.nights import named, night
 from support.places import Place
 from support.wording import Wording
@@ -117,7 +118,7 @@ def test_replays_of_every_kind(place: Place, spark: SparkSession, work: Batch, t
     assert (accepted["accepted"], accepted["rejected"]) == (accepted["file_rows"] - len(ours), len(ours)) == (16, 3)
 
     # Withdrawn, its replays are rejected with it; taken back, what was replayed is so again.
-    withdrawals.withdraw(place.database, accepted["ingestion"], "somebody", "")
+    withdrawals.withdraw(place.database, accepted["ingestion"], "somebody", "", NAMES)
     with pytest.raises(OtherRules) as refused:
         replay(place)
     assert withdrawals.in_force(place.database).fingerprint() in str(refused.value)
@@ -127,7 +128,7 @@ def test_replays_of_every_kind(place: Place, spark: SparkSession, work: Batch, t
     withdrawn = [one for one in records(place) if one["reason"] == "withdrawn"]
     assert {one["status"] for one in withdrawn} == {"discarded"}
     assert len(withdrawn) == accepted["file_rows"]
-    withdrawals.reinstate(place.database, accepted["ingestion"])
+    withdrawals.reinstate(place.database, accepted["ingestion"], NAMES)
     serve(place, spark)
     assert "quarantine" in named(night(Batch(place.database, spark)))
     assert_exact(place)

@@ -12,6 +12,7 @@ from support import nights
 from support.catalogs import EVERY_KIND_OF_ROW, ingest, read
 from support.hands import serve
 from support.load import updates
+from support.names import NAMES
 from support.places import Place
 from support.recompute import recompute
 from support.wording import Wording
@@ -78,7 +79,7 @@ def test_the_wrong_file_and_back(place: Place, spark: SparkSession, tmp_path: Pa
     before = place.database.report_summary.find_one() or {}
     foreseen = work.impact(wrong, take_back=False)
     for identity in (wrong, strange_id):
-        assert withdrawals.withdraw(place.database, identity, "somebody", "the wrong file").by == "somebody"
+        assert withdrawals.withdraw(place.database, identity, "somebody", "the wrong file", NAMES).by == "somebody"
     with pytest.raises(OtherRules) as refused:
         Batch(place.database, spark).cut()
     assert all(rules.fingerprint() in str(refused.value) for rules in (RULES, withdrawals.in_force(place.database)))
@@ -105,8 +106,8 @@ def test_the_wrong_file_and_back(place: Place, spark: SparkSession, tmp_path: Pa
     assert all_wrong(place) == []
 
     for identity in (wrong, strange_id):
-        withdrawals.reinstate(place.database, identity)
-        withdrawals.reinstate(place.database, identity)
+        withdrawals.reinstate(place.database, identity, NAMES)
+        withdrawals.reinstate(place.database, identity, NAMES)
     assert night(place, spark) != {}
     assert all_wrong(place) == []
     assert place.database.quarantine.count_documents({"reason": "withdrawn", "status": {"$ne": "healed"}}) == 0
@@ -126,7 +127,7 @@ def test_a_category_file_is_withdrawn(place: Place, spark: SparkSession, tmp_pat
     (wrong,) = ingest(place, [read(others, FileKind.CATEGORY, "2024-01-01")], chunk_bytes=5_000)
     place.send(updates(Random(4), 60, keys=20))
     assert night(place, spark) == {}
-    withdrawals.withdraw(place.database, wrong, "somebody", "")
+    withdrawals.withdraw(place.database, wrong, "somebody", "", NAMES)
     assert "category" in night(place, spark)
     assert all_wrong(place) == []
     assert {one["_id"]: one["category_name"] for one in place.database.category.find()} == {1: "Bags", 2: "Lamps"}

@@ -6,12 +6,13 @@ from datetime import date
 
 import pytest
 from playwright.sync_api import Page
+from support.databases import connected
 from support.forms import Form, answer
 from support.stacks import Stack
 
 from tidemark.local.runs import Airflow
 from tidemark.serving import publications
-from tidemark.serving.database import connect, database_of
+from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="forms"), pytest.mark.timeout(3600)]
@@ -20,19 +21,19 @@ ALTERED = "altered behind the stream's back"
 
 
 def served() -> int:
-    with connect() as client:
-        return publications.served(database_of(client))
+    with connected() as database:
+        return publications.served(database)
 
 
 def title(asin: str) -> str:
-    with connect() as client:
-        product = database_of(client).product.find_one({"_id": asin})
+    with connected() as database:
+        product = database.product.find_one({"_id": asin})
     assert product is not None
     return str(product["title"])
 
 
 def night(**conf: object) -> str:
-    with Airflow() as airflow:
+    with Airflow(settings()) as airflow:
         return airflow.trigger(conf, Dag.NIGHTLY_BATCH)
 
 
@@ -42,8 +43,8 @@ def test_a_person_is_asked(stack: Stack) -> None:
     stack.local("run", "--products", str(products), "--categories", str(categories), "--observed-at", "2024-03-01")
     stack.took("2024-03-01", products=[products], categories=[categories])
     before = served()
-    with connect() as client:
-        one = database_of(client).product.find_one_and_update({}, {"$set": {"title": ALTERED}})
+    with connected() as database:
+        one = database.product.find_one_and_update({}, {"$set": {"title": ALTERED}})
     assert one is not None
 
     run = night(on_drift="ask")

@@ -10,15 +10,18 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 from support.csvs import csv_bytes, product
+from support.databases import connected
 from support.forms import Form, answer
 from support.listeners import Webhook, listening
+from support.names import NAMES
 from support.stacks import Given, Stack, until
 
 from tidemark.local import stack as supervised
 from tidemark.local.runs import Airflow
 from tidemark.rendering.control import render_pause
 from tidemark.serving import control, publications
-from tidemark.serving.database import Document, connect, database_of
+from tidemark.serving.database import Document
+from tidemark.settings import settings
 from tidemark.settings.airflow_names import Connection, Dag
 
 DAY = "2024-09-02"
@@ -29,7 +32,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="
 
 def trigger(dag: str, **conf: object) -> str:
     """A run that is started elsewhere, beside one of a form."""
-    with Airflow() as airflow:
+    with Airflow(settings()) as airflow:
         return airflow.trigger(conf, dag)
 
 
@@ -39,8 +42,8 @@ def test_the_stream_is_paused_and_goes_on(stack: Stack, page: Page) -> None:
     form.fill(action="pause", reason="Kafka moves")
     run = form.trigger()
     stack.succeeds(run, Dag.STREAM)
-    with connect() as client:
-        pause = control.read(database_of(client)).pause
+    with connected() as database:
+        pause = control.read(database).pause
     assert pause is not None
     page.goto("/plugin/tidemark")
     shown = page.locator("[data-figure=stream]")
@@ -56,8 +59,8 @@ def test_the_stream_is_paused_and_goes_on(stack: Stack, page: Page) -> None:
     assert "the stream is paused by" in stack.local("run", status=1)
     stack.clear(run, Dag.STREAM, "tell")
     stack.clear(run, Dag.STREAM, "wait")
-    with connect() as client:
-        assert control.read(database_of(client)).pause == pause, "it stays paused by whom and since when it was"
+    with connected() as database:
+        assert control.read(database).pause == pause, "it stays paused by whom and since when it was"
 
     form = Form(page, Dag.STREAM)
     form.fill(action="resume")
@@ -81,8 +84,8 @@ def beats(stack: Stack) -> bool:
 
 
 def test_people_are_told_once_that_the_stream_is_gone_and_once_that_it_is_back(stack: Stack, page: Page) -> None:
-    with listening(Webhook()) as webhook, Airflow() as airflow:
-        body = {"connection_id": Connection.WEBHOOK.id, "conn_type": "http", "host": webhook.url}
+    with listening(Webhook()) as webhook, Airflow(settings()) as airflow:
+        body = {"connection_id": NAMES.of(Connection.WEBHOOK), "conn_type": "http", "host": webhook.url}
         assert airflow._http.post("/connections", json=body).is_success
 
         def looks() -> list[bool]:
@@ -108,7 +111,7 @@ def test_people_are_told_once_that_the_stream_is_gone_and_once_that_it_is_back(s
         page.goto("/plugin/tidemark")
         expect(page.locator("[data-figure=stream] .value")).to_have_text("running")
         expect(alert).to_have_count(0)
-        assert airflow._http.delete(f"/connections/{Connection.WEBHOOK.id}").is_success
+        assert airflow._http.delete(f"/connections/{NAMES.of(Connection.WEBHOOK)}").is_success
 
 
 @pytest.fixture(scope="module")
@@ -134,15 +137,15 @@ def mended(file: Path) -> Path:
 def records(file: Path) -> dict[str, list[str]]:
     """By reason the statuses of a file's records in quarantine."""
     found: dict[str, list[str]] = {}
-    with connect() as client:
-        for one in database_of(client).quarantine.find({"source.ingestion": ingestion(file)["ingestion"]}):
+    with connected() as database:
+        for one in database.quarantine.find({"source.ingestion": ingestion(file)["ingestion"]}):
             found.setdefault(one["reason"], []).append(one["status"])
     return found
 
 
 def ingestion(file: Path) -> Document:
-    with connect() as client:
-        (found,) = database_of(client).report_ingestion.find({"file": str(file)})
+    with connected() as database:
+        (found,) = database.report_ingestion.find({"file": str(file)})
         return found
 
 
@@ -211,8 +214,8 @@ def test_a_file_is_withdrawn(stack: Stack, page: Page, file: Path) -> None:
 
 
 def test_a_publication_is_brought_back(stack: Stack, page: Page) -> None:
-    with connect() as client:
-        served = publications.served(database_of(client))
+    with connected() as database:
+        served = publications.served(database)
     form = Form(page, Dag.REBUILD)
     form.fill(publication=served)
     stack.succeeds(form.trigger(), Dag.REBUILD)

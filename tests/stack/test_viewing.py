@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import Locator, Page, TimeoutError, expect
 from support.browser import Answers, Dashboard, dashboard, open_browser
 from support.cube_charts import products, wrong
+from support.databases import connected
 from support.environment import setting
 from support.pages import Pages
 from support.recompute import Recomputed
@@ -21,7 +22,6 @@ from support.stacks import Stack, until
 
 from tidemark.catalog.cube import label
 from tidemark.local import health
-from tidemark.serving.database import connect, database_of
 from tidemark.settings import settings
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
@@ -235,9 +235,9 @@ def test_every_row_of_a_file_is_accounted_for(stack: Stack, page: Page) -> None:
     assert len(found[0]) == len(found[1]) > 0
     for name, rows, accepted, rejected in zip(*found, strict=True):
         assert int(rows) == int(accepted) + int(rejected), name
-    with connect() as client:
-        (fresh,) = database_of(client).report_freshness.find()
-        settled = database_of(client).quarantine.count_documents({"status": "discarded", "reason": {"$ne": "withdrawn"}})
+    with connected() as database:
+        (fresh,) = database.report_freshness.find()
+        settled = database.quarantine.count_documents({"status": "discarded", "reason": {"$ne": "withdrawn"}})
     shows(opened, "In quarantine", len(stack.recomputed().rejections) - settled)
     shows(opened, "Drift", fresh["drift"])
 
@@ -245,8 +245,8 @@ def test_every_row_of_a_file_is_accounted_for(stack: Stack, page: Page) -> None:
 @pytest.mark.soak(proof="dashboards")
 def test_what_moved_between_the_first_day_and_the_last(stack: Stack) -> None:
     viewer = Pages("viewer")
-    with connect() as client:
-        cells = list(database_of(client).report_history.find())
+    with connected() as database:
+        cells = list(database.report_history.find())
     first, last = min(one["day"] for one in cells), max(one["day"] for one in cells)
     assert first < last
     for chart, name in (("Categories that moved most", "category_name"), ("Price levels that moved most", "label")):
@@ -267,8 +267,7 @@ def test_many_viewers_of_one_chart_cost_one_query(stack: Stack) -> None:
     def queries() -> int:
         """How many MongoDB has been asked while twelve looked at once, after what is kept had grown old."""
         time.sleep(settings().superset_live_seconds + 1)
-        with connect() as client, ThreadPoolExecutor(12) as pool:
-            database = database_of(client)
+        with connected() as database, ThreadPoolExecutor(12) as pool:
             database.drop_collection("system.profile")
             database.command("profile", 2)
             try:

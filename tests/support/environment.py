@@ -6,18 +6,20 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tidemark.settings import settings
+from tidemark.settings import Settings, settings
 
 
 @contextmanager
-def setting(**values: str) -> Iterator[None]:
-    """`with setting(product_partitions="7")`: the environment's variable, and so the settings of this process and its children."""
+def setting(**values: str) -> Iterator[Settings]:
+    """`with setting(product_partitions="7")`: the environment's variable, and so the settings of this process and its children, which it
+    yields.
+    """
     names = {f"TIDEMARK_{name.upper()}": value for name, value in values.items()}
     before = {name: os.environ.get(name) for name in names}
     os.environ |= names
     settings.cache_clear()
     try:
-        yield
+        yield settings()
     finally:
         for name, value in before.items():
             os.environ.pop(name)

@@ -22,6 +22,7 @@ from tidemark.local.programs import PROGRAMS, Program
 from tidemark.local.replica_set import replica_set
 from tidemark.serving.database import connect
 from tidemark.serving.snapshot import snapshot
+from tidemark.settings import settings
 
 START_SECONDS = 300
 PORTS = range(15_000, 27_000)  # below those that Linux gives to who asks for any
@@ -166,7 +167,7 @@ def _kafka_answers() -> bool:
 def _mongodb_answers() -> bool:
     try:
         replica_set()
-        with connect(within_seconds=2) as client:
+        with connect(settings().mongodb, within_seconds=2) as client:
             client.admin.command("setParameter", 1, transactionLifetimeLimitSeconds=TRANSACTION_SECONDS)
             # A server that has just started answers before there is a moment that all reads could be of.
             with snapshot(client.admin) as now:

@@ -33,6 +33,7 @@ from tidemark.ingest import jobs
 from tidemark.settings import settings
 from tidemark.settings.airflow_names import Connection, Dag, Pool
 
+NAMES = settings().airflow_names
 FILES: dict[str, Any] = {"type": "array", "items": {"type": "string", "minLength": 1}}
 PARAMETERS = {
     "products": Param([], title="Product files", description_md="Paths or URLs, one per line. Empty: files of the run's day", **FILES),
@@ -66,7 +67,7 @@ PARAMETERS = {
 
 @dag(
     **policy.of("ingestion", permanent_errors=jobs.PERMANENT_ERRORS, retry_delay=timedelta(seconds=10)),
-    dag_id=Dag.INGEST.id,
+    dag_id=NAMES.of(Dag.INGEST),
     schedule=CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
     start_date=datetime(1995, 1, 1, tzinfo=UTC),  # with it, the latest day's run starts at once instead of at midnight
     max_active_runs=32,  # many runs may wait to be served; pools limit concurrent work
@@ -74,21 +75,21 @@ PARAMETERS = {
     doc_md=__doc__,
 )
 def ingest() -> None:
-    @task.branch(pool=Pool.INGEST.id)
+    @task.branch(pool=NAMES.of(Pool.INGEST))
     def preview(params: dict[str, Any], dag_run: Any, ti: Any) -> str | None:
         files = jobs.files_of(dag_run.partition_key, params, settings(), ObjectStoragePath)
-        with connected() as database:
+        with connected(settings()) as database:
             ahead = jobs.look_ahead(database, files, params, settings())
         ti.xcom_push("preview", ahead.preview)
         ti.xcom_push("words", ahead.words)
         return ahead.step
 
-    @task(pool=Pool.INGEST.id, trigger_rule="none_failed")
+    @task(pool=NAMES.of(Pool.INGEST), trigger_rule="none_failed")
     def plan(params: dict[str, Any], dag_run: Any, ti: Any) -> list[dict[str, Any]]:
         files = jobs.files_of(dag_run.partition_key, params, settings(), ObjectStoragePath)
         if not files:
             raise AirflowSkipException(f"no files match the patterns in the settings for {dag_run.partition_key}")
-        with connected() as database:
+        with connected(settings()) as database:
             planned = jobs.plan(
                 database,
                 files,
@@ -98,16 +99,16 @@ def ingest() -> None:
         ti.xcom_push("ingestions", planned.ingestions)
         return planned.chunks
 
-    @task(pool=Pool.INGEST.id, map_index_template="{{ task.op_kwargs['chunk']['label'] }}")
+    @task(pool=NAMES.of(Pool.INGEST), map_index_template="{{ task.op_kwargs['chunk']['label'] }}")
     def produce(chunk: dict[str, Any]) -> None:
-        kafka = KafkaProducerHook(Connection.KAFKA.id)
-        configuration = kafka.get_connection(Connection.KAFKA.id).extra_dejson
-        with connected() as database:
+        kafka = KafkaProducerHook(NAMES.of(Connection.KAFKA))
+        configuration = kafka.get_connection(NAMES.of(Connection.KAFKA)).extra_dejson
+        with connected(settings()) as database:
             jobs.produce(database, kafka.get_producer, configuration, chunk, ObjectStoragePath)
 
     @task(outlets=[policy.PRODUCTS], trigger_rule="none_failed_min_one_success")
     def reconcile(identities: list[str]) -> dict[str, Any]:
-        with connected() as database:
+        with connected(settings()) as database:
             return jobs.reconcile(database, identities)
 
     looked = preview()
@@ -124,13 +125,13 @@ def ingest() -> None:
     produce.expand(chunk=planned) >> reconciled
     served = MongoSensor(
         task_id="served",
-        mongo_conn_id=Connection.MONGODB.id,
+        mongo_conn_id=NAMES.of(Connection.MONGODB),
         mongo_db=settings().database,
         collection="state",
         query=reconciled,
         poke_interval=1,
         timeout=policy.WAIT_WITHIN.total_seconds(),
-        pool=Pool.SERVED.id,  # limits waiting to one worker, so that the others stay free
+        pool=NAMES.of(Pool.SERVED),  # limits waiting to one worker, so that the others stay free
     )
     add_dashboard_links(reconciled, Dashboard.PIPELINE)
     add_dashboard_links(served, Dashboard.CATALOG)

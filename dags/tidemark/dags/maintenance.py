@@ -27,6 +27,8 @@ from tidemark.serving import schema, sizes
 from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag, Pool
 
+NAMES = settings().airflow_names
+
 
 def require_ours() -> None:
     if not settings().clean_airflow:
@@ -35,26 +37,26 @@ def require_ours() -> None:
 
 @dag(
     **policy.of("operations", permanent_errors=[batch_job.JobFailedPermanently, schema.Differs]),
-    dag_id=Dag.MAINTENANCE.id,
+    dag_id=NAMES.of(Dag.MAINTENANCE),
     schedule=CronTriggerTimetable("0 5 * * 0", timezone="UTC"),
     max_active_runs=1,
     doc_md=__doc__,
 )
 def maintenance() -> None:
-    @task(pool=Pool.SPARK.id)
+    @task(pool=NAMES.of(Pool.SPARK))
     def raw_history() -> dict[str, Any]:
         lake: dict[str, Any] = batch_job.run("maintain")
         return lake
 
     @task
     def measure(lake: dict[str, Any], dag_run: Any) -> list[str]:
-        with connected() as database:
+        with connected(settings()) as database:
             found = {part: sizes.Size(*size) for part, size in lake.items()}
-            return sizes.measure(database, dag_run.start_date, found)
+            return sizes.measure(database, dag_run.start_date, settings().home, found)
 
     @task
     def collections() -> None:
-        with connected() as database:
+        with connected(settings()) as database:
             schema.require(database)
 
     @task

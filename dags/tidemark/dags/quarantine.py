@@ -15,8 +15,10 @@ from tidemark.dags.dashboards import Dashboard, add_dashboard_links
 from tidemark.dags.mongodb import connected
 from tidemark.ingest import quarantine_jobs as jobs
 from tidemark.ingest.jobs import MOMENT_PATTERN
+from tidemark.settings import settings
 from tidemark.settings.airflow_names import Connection, Dag, Pool
 
+NAMES = settings().airflow_names
 REASONS = [str(one) for one in Reason if one is not Reason.WITHDRAWN]
 TEXT: dict[str, Any] = {"type": ["null", "string"]}
 MOMENT: dict[str, Any] = {**TEXT, "format": "date-time", "pattern": MOMENT_PATTERN}
@@ -71,9 +73,9 @@ history.
 """
 
 
-@task.branch(task_id="preview", pool=Pool.INGEST.id)
+@task.branch(task_id="preview", pool=NAMES.of(Pool.INGEST))
 def look(step: str, params: dict[str, Any], ti: Any) -> str | None:
-    with connected() as database:
+    with connected(settings()) as database:
         ahead = jobs.look_ahead(database, params, step)
     assert ahead.preview is not None  # only an ingestion may have none
     ti.xcom_push("words", ahead.words)
@@ -81,14 +83,14 @@ def look(step: str, params: dict[str, Any], ti: Any) -> str | None:
     return ahead.step
 
 
-@dag(dag_id=Dag.REPLAY_QUARANTINE.id, doc_md=REPLAY, params=parameters(patch=PATCH), **BOTH)
+@dag(dag_id=NAMES.of(Dag.REPLAY_QUARANTINE), doc_md=REPLAY, params=parameters(patch=PATCH), **BOTH)
 def replay_quarantine() -> None:
-    @task(pool=Pool.INGEST.id, outlets=[policy.PRODUCTS], trigger_rule="none_failed_min_one_success")
+    @task(pool=NAMES.of(Pool.INGEST), outlets=[policy.PRODUCTS], trigger_rule="none_failed_min_one_success")
     def send(params: dict[str, Any], dag_run: Any, ti: Any) -> dict[str, Any]:
-        kafka = KafkaProducerHook(Connection.KAFKA.id)
-        configuration = kafka.get_connection(Connection.KAFKA.id).extra_dejson
+        kafka = KafkaProducerHook(NAMES.of(Connection.KAFKA))
+        configuration = kafka.get_connection(NAMES.of(Connection.KAFKA)).extra_dejson
         mark = ti.xcom_pull(task_ids="preview", key="mark")
-        with connected() as database:
+        with connected(settings()) as database:
             return jobs.send(database, kafka.get_producer, configuration, params, mark, dag_run.run_id)._asdict()
 
     looked, approve, sent = look(jobs.SEND), ApprovalOperator(subject="Replay these records?", **ASKED), send()
@@ -97,12 +99,12 @@ def replay_quarantine() -> None:
     add_dashboard_links(sent, Dashboard.PIPELINE)
 
 
-@dag(dag_id=Dag.DISCARD_QUARANTINE.id, doc_md=DISCARD, params=parameters(why=WHY), **BOTH)
+@dag(dag_id=NAMES.of(Dag.DISCARD_QUARANTINE), doc_md=DISCARD, params=parameters(why=WHY), **BOTH)
 def discard_quarantine() -> None:
     @task(trigger_rule="none_failed_min_one_success")
     def discard(params: dict[str, Any], dag_run: Any, ti: Any) -> int:
         mark = ti.xcom_pull(task_ids="preview", key="mark")
-        with connected() as database:
+        with connected(settings()) as database:
             return jobs.discard(database, params, mark, dag_run.run_id)
 
     looked = look(jobs.DISCARD)

@@ -12,9 +12,10 @@ from tidemark.settings.airflow_names import Connection
 
 def environment() -> dict[str, str]:
     """The AIRFLOW_CONN_... variables for Kafka and MongoDB."""
+    names = settings().airflow_names
     return {
-        f"AIRFLOW_CONN_{Connection.KAFKA.id.upper()}": json.dumps({"conn_type": "kafka", "extra": _kafka()}),
-        f"AIRFLOW_CONN_{Connection.MONGODB.id.upper()}": json.dumps(_mongodb(settings().mongodb)),
+        f"AIRFLOW_CONN_{names.of(Connection.KAFKA).upper()}": json.dumps({"conn_type": "kafka", "extra": _kafka()}),
+        f"AIRFLOW_CONN_{names.of(Connection.MONGODB).upper()}": json.dumps(_mongodb(settings().mongodb)),
     }
 
 

@@ -157,7 +157,7 @@ def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int, 
                 member = file.member
                 file.local.rename(archives.kept(settings().work, ingestion.id))
             planned[ingestion.id] = (path, member, found)
-    withdrawals.require_none(database, planned)
+    withdrawals.require_none(database, planned, settings().airflow_names)
     to_do = []
     for path, member, (ingestion, layout, chunks) in planned.values():
         registered_at = ingestions.register(database, ingestion, chunks)

@@ -71,8 +71,8 @@ def last(topic: str, count: int) -> list[Event]:
 def rules_in_force(console: Console) -> Rules:
     """The rules of the code and the withdrawals; if MongoDB does not answer, prints a warning and leaves out the withdrawals."""
     try:
-        with connect(within_seconds=MONGODB_SECONDS) as client:
-            return withdrawals.in_force(database_of(client))
+        with connect(settings().mongodb, within_seconds=MONGODB_SECONDS) as client:
+            return withdrawals.in_force(database_of(client, settings().database))
     except PyMongoError:
         console.print("MongoDB does not answer: withdrawals are not taken into account", style="yellow")
         return RULES

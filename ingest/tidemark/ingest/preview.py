@@ -92,7 +92,7 @@ class _Rows:
         # Files of one run are registered one after another.
         moment = registered_at or datetime.now(UTC)
         origin = Origin(ingestion.id, told.kind, layout.columns, told.observed_at, moment, layout.separator)
-        self.refused += withdrawals.refusals(database, [ingestion.id])
+        self.refused += withdrawals.refusals(database, [ingestion.id], settings().airflow_names)
         before, done, said = self.rejections.total(), 0, time.monotonic()
         for chunk in chunks:
             content = read_chunk(told.file, ingestion.bytes, chunk)

@@ -82,7 +82,7 @@ def look_ahead(database: Database[Document], parameters: Mapping[str, Any], step
 def preview(database: Database[Document], meant: Selection, patch: Patch, rules: Rules) -> Document:
     """Validates the selected records again; the result is JSON-serializable. `mark` is the tide mark below which they lie."""
     mark = _require_rules(database, rules)
-    query, now = quarantine.selected(database, meant, mark), _now(database)
+    query, now = quarantine.selected(database, meant, mark, settings().airflow_names), _now(database)
     records, valid, patched, stays = Counter[str](), Counter[str](), 0, Counter[tuple[str, str]]()
     examples: dict[tuple[str, str], list[Document]] = {}
     for some in quarantine.records(database, query):
@@ -126,7 +126,7 @@ def send(
     require_safe(configuration)
     rules = rules or withdrawals.in_force(database)
     patch = patch_of(parameters.get("patch"))
-    query = quarantine.selected(database, selection_of(parameters), offsets.from_documents(below))
+    query = quarantine.selected(database, selection_of(parameters), offsets.from_documents(below), settings().airflow_names)
     with _alone(database, by):
         to_kafka, now, told = producer(), _now(database), time.monotonic()
         seen = replayed = 0
@@ -147,7 +147,7 @@ def send(
 def discard(database: Database[Document], parameters: Mapping[str, Any], below: Sequence[OffsetDocument], by: str) -> int:
     """Discards the selected open records below a preview's mark and returns their number. Raises Unclear, Busy."""
     why = _why(parameters)
-    query = quarantine.selected(database, selection_of(parameters), offsets.from_documents(below))
+    query = quarantine.selected(database, selection_of(parameters), offsets.from_documents(below), settings().airflow_names)
     with _alone(database, by):
         count = quarantine.discard(database, query, why, by)
     log.info("%s discarded: %s", counted(count, "record"), why)

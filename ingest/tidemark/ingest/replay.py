@@ -55,8 +55,8 @@ def main(words: Sequence[str] | None = None) -> int:
     step = SEND if given["discard"] is None else DISCARD
     parameters = {**given, "why": given["discard"], "dry_run": given["preview"], "hold": False}
     try:
-        with connect() as client:
-            database = database_of(client)
+        with connect(settings().mongodb) as client:
+            database = database_of(client, settings().database)
             ahead = look_ahead(database, parameters, step)
             if ahead.step is None or ahead.preview is None:
                 return 0

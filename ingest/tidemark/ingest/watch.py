@@ -60,9 +60,9 @@ def main() -> int:
     told_to_stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: told_to_stop.set())
-    with connect() as client:
+    with connect(settings().mongodb) as client:
         log.info("watching topics %s in Kafka at %s", ", ".join(settings().topics), settings().kafka)
-        watch(database_of(client), told_to_stop)
+        watch(database_of(client, settings().database), told_to_stop)
     return 0
 
 

@@ -127,7 +127,7 @@ class Batch:
         number = self.cut()
         self.recompute(number, mode)
         found = self.verify(number)
-        if verifications.asks(verifications.read(self.database, number), on_drift):
+        if verifications.asks(verifications.read(self.database, number), on_drift, settings()):
             raise Held(
                 f"publication {number} needs approval: {counted(found['drift'], 'difference')}, figures as logged above. The previous "
                 f"publication stays served. To publish it and correct the drift, run `python -m tidemark.spark.batch publish {number}`"
@@ -223,7 +223,7 @@ def main(words: Sequence[str] | None = None) -> int:
     command = "rebuild" if command == "rollback" else command
     try:
         with ExitStack() as stack:
-            database = database_of(stack.enter_context(connect(settings().batch_mongodb)))
+            database = database_of(stack.enter_context(connect(settings().batch_mongodb)), settings().database)
             ledger.read(database)
             if command != "publications":
                 stack.enter_context(lease(database, BATCH, this_process(command), BATCH_SECONDS))

@@ -198,7 +198,7 @@ def _wait_while_paused(database: Database[Document], told_to_stop: threading.Eve
     while (wanted := control.read(database)).pause is not None and not told_to_stop.wait(HEARTBEAT_SECONDS):
         if not said:
             said = True
-            log.info("%s; resume with `make resume` or DAG %s", control.describe(wanted), Dag.STREAM.id)
+            log.info("%s; resume with `make resume` or DAG %s", control.describe(wanted), settings().airflow_names.of(Dag.STREAM))
             control.mark_stopped(database)
     return wanted
 
@@ -225,10 +225,10 @@ def main() -> int:
     told_to_stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: told_to_stop.set())
-    with connect() as client:
-        metrics.serve(database_of(client))
+    with connect(settings().mongodb) as client:
+        metrics.serve(database_of(client, settings().database))
         try:
-            follow(database_of(client), told_to_stop)
+            follow(database_of(client, settings().database), told_to_stop)
         except ledger.Fenced as reason:
             log.warning("stopped: %s", reason)
             return 1

@@ -65,8 +65,8 @@ def status(given: argparse.Namespace, console: Console) -> int:
         found["superset"] = found["superset"]._replace(detail=logins)
     now: StatusDocument | None = None
     if found["mongodb"].healthy:
-        with connect(within_seconds=5) as client:
-            now = state(database_of(client))
+        with connect(settings().mongodb, within_seconds=5) as client:
+            now = state(database_of(client, settings().database))
     if given.json:
         servers: dict[str, dict[str, Any]] = {name: one._asdict() for name, one in found.items()}
         servers["superset"]["accounts"] = known_accounts()

@@ -64,8 +64,8 @@ def kafka(*, with_topics: bool = True) -> Health:
 def mongodb() -> Health:
     url = ADDRESSES["mongodb"]()
     try:
-        with connect(within_seconds=TIMEOUT_SECONDS) as client:
-            prepared = database_of(client).state.find_one({"_id": "ledger"}) is not None
+        with connect(settings().mongodb, within_seconds=TIMEOUT_SECONDS) as client:
+            prepared = database_of(client, settings().database).state.find_one({"_id": "ledger"}) is not None
     except PyMongoError as error:
         return Health(False, url, f"does not answer: {brief(error)}")
     unprepared = f"database {settings().database} is not prepared: run `python -m tidemark.serving.schema`"
@@ -93,8 +93,8 @@ def watch() -> Health:
     """Was the end of the log measured within the last minute?"""
     url = ADDRESSES["mongodb"]()
     try:
-        with connect(within_seconds=TIMEOUT_SECONDS) as client:
-            looked = database_of(client).report_partition.find_one({"$expr": LOOKED_AT_LATELY})
+        with connect(settings().mongodb, within_seconds=TIMEOUT_SECONDS) as client:
+            looked = database_of(client, settings().database).report_partition.find_one({"$expr": LOOKED_AT_LATELY})
     except PyMongoError as error:
         return Health(False, url, f"does not answer: {brief(error)}")
     return Health(looked is not None, url, "" if looked else "the end of the log was not measured within the last minute")
@@ -103,8 +103,8 @@ def watch() -> Health:
 def speed() -> Health:
     url = ADDRESSES["speed"]()
     try:
-        with connect(within_seconds=TIMEOUT_SECONDS) as client:
-            now = state(database_of(client))
+        with connect(settings().mongodb, within_seconds=TIMEOUT_SECONDS) as client:
+            now = state(database_of(client, settings().database))
     except (PyMongoError, LookupError) as error:
         return Health(False, url, f"unknown: {brief(error)}")
     wanted = now["stream"]["control"]

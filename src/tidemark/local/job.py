@@ -123,7 +123,7 @@ def dry_run(console: Console, catalog: Catalog) -> None:
     """Shows what ingesting the files would change, and changes nothing. Raises CannotRun."""
     conf = _conf(console, catalog)
     start(console)
-    with Airflow() as airflow:
+    with Airflow(settings()) as airflow:
         identity = airflow.trigger({**conf, "dry_run": True})
         _wait_for_run(console, airflow, identity)
         console.print(Markdown(airflow.result(identity, "preview", "words")))
@@ -140,7 +140,7 @@ def run(console: Console, catalog: Catalog, *, batch: bool = True) -> None:
     start(console, later=SHOWING)
     _require_stream()
     console.print(f"Ingesting {', '.join(Path(one).name for one in (*conf['products'], *conf['categories']))}", highlight=False)
-    with Airflow() as airflow:
+    with Airflow(settings()) as airflow:
         identity = airflow.trigger(conf)
         console.print(f"  {airflow.page(identity)}", highlight=False)
         _wait_for_run(console, airflow, identity)
@@ -151,8 +151,8 @@ def run(console: Console, catalog: Catalog, *, batch: bool = True) -> None:
     with Progress(console) as say:
         _wait_until_healthy(console, say, SHOWING, time.monotonic() + START_SECONDS)
     console.print()
-    with connect() as client:
-        reports.show(console, database_of(client))
+    with connect(settings().mongodb) as client:
+        reports.show(console, database_of(client, settings().database))
     for line in verified:
         console.print(line, highlight=False, markup=False)
     console.print(addresses(), soft_wrap=True)
@@ -160,8 +160,8 @@ def run(console: Console, catalog: Catalog, *, batch: bool = True) -> None:
 
 def _require_stream() -> None:
     """Raises CannotRun if the stream is paused, because nothing would be served."""
-    with connect() as client:
-        wanted = control.read(database_of(client))
+    with connect(settings().mongodb) as client:
+        wanted = control.read(database_of(client, settings().database))
     if wanted.pause is not None:
         raise CannotRun(f"the stream is {control.describe(wanted)}. Resume it with make resume")
 
@@ -176,8 +176,8 @@ def _batch(console: Console, airflow: Airflow, last: date) -> list[str]:
     """Triggers the nightly batch, and the history up to a day, if there is anything new since the last one. Returns the lines of the
     verification.
     """
-    with connect() as client:
-        database = database_of(client)
+    with connect(settings().mongodb) as client:
+        database = database_of(client, settings().database)
         served = publications.read(database, publications.served(database))
         if served.mark.reaches(ledger.read(database).offsets) and last in history.labels(database):
             console.print("Nothing is new since the last nightly run", highlight=False)
@@ -262,7 +262,7 @@ def _generated(console: Console, rows: int, days: int) -> dict[str, list[str]]:
 
 
 def _wait_for_dag(say: Callable[[str], None], until: float) -> None:
-    with Airflow() as airflow:
+    with Airflow(settings()) as airflow:
         while not all(airflow.has_dag(dag) for dag in (Dag.INGEST, Dag.NIGHTLY_BATCH, Dag.HISTORY)):
             say("waiting for Airflow to read the DAGs")
             if errors := airflow.import_errors():
@@ -316,13 +316,15 @@ def _at_which_task(airflow: Airflow, identity: str, dag: Dag) -> str:
     if waiting:
         return f"waiting for approval: {airflow.page(identity, dag)}/required_actions"
     done = sum(task.state in ("success", "skipped") for task in tasks)
-    return f"{dag.id}: {done} of {len(tasks)} tasks done" + "".join(f", {task.name} running" for task in tasks if task.state == "running")
+    return f"{settings().airflow_names.of(dag)}: {done} of {len(tasks)} tasks done" + "".join(
+        f", {task.name} running" for task in tasks if task.state == "running"
+    )
 
 
 def _where_the_stream_is() -> str:
     try:
-        with connect(within_seconds=5) as client:
-            now = database_of(client).report_freshness.find_one() or {}
+        with connect(settings().mongodb, within_seconds=5) as client:
+            now = database_of(client, settings().database).report_freshness.find_one() or {}
     except PyMongoError:
         return ", MongoDB does not answer"
     behind, beat = now.get("events_behind"), now.get("seconds_since_heartbeat")

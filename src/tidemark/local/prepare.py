@@ -45,8 +45,8 @@ def servers() -> None:
 def _servers() -> None:
     if not settings().mongodb_url:
         replica_set()
-    with connect() as client:
-        schema.prepare(database_of(client))
+    with connect(settings().mongodb) as client:
+        schema.prepare(database_of(client, settings().database))
     topics.create()
 
 
@@ -74,7 +74,7 @@ def airflow() -> None:
     Raises subprocess.CalledProcessError.
     """
     environment = airflow_environment()
-    pools = json.dumps({name.id: {**pool, "include_deferred": False} for name, pool in POOLS.items()})
+    pools = json.dumps({settings().airflow_names.of(name): {**pool, "include_deferred": False} for name, pool in POOLS.items()})
     database = environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
     known = hashlib.sha256(f"{version('apache-airflow')} {database} {pools}".encode()).hexdigest()
     folder = settings().home / "airflow"

@@ -43,7 +43,7 @@ def with_accounts() -> None:
     with _client(password) as client:
         _initiate(client, host)
         _wait_for_primary(client)
-        accounts.bring(client.admin, of.database, accounts.passwords())
+        accounts.bring(client.admin, of.database, accounts.passwords(of))
 
 
 def _client(password: str = "") -> MongoClient[Document]:
