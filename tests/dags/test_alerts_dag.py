@@ -60,8 +60,8 @@ def look(**changed: str) -> str:
     from airflow.dag_processing.dagbag import DagBag
 
     usual = {"alert_heartbeat_minutes": "0", "alert_calm_minutes": "0", "alert_mail_to": "a@shop.example, b@shop.example"}
-    with setting(**{**usual, **changed}), pytest.MonkeyPatch.context() as patch:
-        for name, value in connections.environment().items():
+    with setting(**{**usual, **changed}) as of, pytest.MonkeyPatch.context() as patch:
+        for name, value in connections.environment(of).items():
             patch.setenv(name, value)
         run = DagBag(str(CHECKOUT / "dags" / "tidemark" / "dags" / "alerts.py")).dags[NAMES.of(Dag.ALERTS)].test()
     return str(run.state)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pymongo.errors import ServerSelectionTimeoutError
+from support.environment import setting
 from support.names import NAMES
 from support.servers import free_ports
 
@@ -17,7 +19,7 @@ from tidemark.ingest.files import UnfitFile
 from tidemark.ingest.generate import write
 from tidemark.ingest.produce import NotAcknowledged, UnsafeProducer
 from tidemark.serving.ingestions import Incomplete
-from tidemark.settings import CHECKOUT, settings
+from tidemark.settings import CHECKOUT
 from tidemark.settings.airflow_names import Dag, Pool
 
 
@@ -111,16 +113,13 @@ def test_what_is_tried_again(dag: Any, task: str) -> None:
 
 
 @pytest.fixture
-def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Connections to servers that are not there."""
-    for name, port in zip(("KAFKA_PORT", "MONGODB_PORT"), free_ports(2), strict=True):
-        monkeypatch.setenv(f"TIDEMARK_{name}", str(port))
-    settings.cache_clear()
-    for name, value in connections.environment().items():
-        monkeypatch.setitem(os.environ, name, value)
-    yield
-    monkeypatch.undo()
-    settings.cache_clear()
+    kafka, mongodb = map(str, free_ports(2))
+    with setting(kafka_port=kafka, mongodb_port=mongodb) as of:
+        for name, value in connections.environment(of).items():
+            monkeypatch.setitem(os.environ, name, value)
+        yield
 
 
 def _fails_at_once(at: str, **conf: object) -> None:

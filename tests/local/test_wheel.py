@@ -66,7 +66,7 @@ def beside_others(python: Path, tmp_path: Path) -> dict[str, str]:
         "AIRFLOW_HOME": str(tmp_path / "airflow"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(bundle),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        **connections.environment(),
+        **connections.environment(settings()),
     }
 
 

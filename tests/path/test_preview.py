@@ -29,7 +29,7 @@ pytestmark = pytest.mark.servers
 def look(place: Place, files: Sequence[jobs.File]) -> Document:
     """The preview, which has left everything as it was and is JSON."""
     before = place.ends(), place.database.ingestion.count_documents({})
-    found = preview(place.database, [Told(one.path, one.kind, one.observed_at) for one in files])
+    found = preview(place.database, [Told(one.path, one.kind, one.observed_at) for one in files], place.settings)
     assert (place.ends(), place.database.ingestion.count_documents({})) == before
     assert not settings().work.exists() or not list(settings().work.iterdir())
     return json.loads(json.dumps(found))  # type: ignore[no-any-return]

@@ -40,11 +40,11 @@ EVERY_FIELD = {
 
 
 def replay(place: Place, rules: Rules | None = None, **parameters: Any) -> jobs.Sent:
-    ahead = jobs.look_ahead(place.database, parameters, jobs.SEND, rules)
+    ahead = jobs.look_ahead(place.database, parameters, jobs.SEND, place.settings, rules)
     assert ahead.preview is not None
     configuration = {"bootstrap.servers": settings().kafka, **RECOMMENDED}
     mark = ahead.preview["mark"]
-    sent = jobs.send(place.database, lambda: Producer(configuration), configuration, parameters, mark, "a run", rules)
+    sent = jobs.send(place.database, lambda: Producer(configuration), configuration, parameters, mark, "a run", place.settings, rules)
     assert sent == jobs.Sent(ahead.preview["valid"], ahead.preview["records"] - ahead.preview["valid"])
     return sent
 

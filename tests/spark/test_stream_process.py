@@ -101,12 +101,12 @@ def require_right_figures(place: Place) -> None:
     assert shown["tidemark_speed_generation",] == own.generation
     assert time.time() - shown[COMMITTED,] < 600
     assert behind(shown) == {}
-    there = topics.partitions(settings().topics, 30)
+    there = topics.partitions(place.settings, 30)
     expected = {(str(number), topic): 0 for topic, count in there.items() for number in range(count)}
 
     def is_told() -> bool:
-        with topics.admin() as client:
-            watch.record_end_offsets(place.database, watch.fetch_end_offsets(client))
+        with topics.admin(place.settings.kafka) as client:
+            watch.record_end_offsets(place.database, watch.fetch_end_offsets(client, place.settings.topics))
         return behind(figures()) == expected
 
     broker.wait_for(is_told)

@@ -74,8 +74,8 @@ class Place:
         return found if below is None else [event for event in found if below.covers(event)]
 
     def ends(self) -> TideMark:
-        with topics.admin() as client:
-            return offsets.from_documents(watch.fetch_end_offsets(client))
+        with topics.admin(self.settings.kafka) as client:
+            return offsets.from_documents(watch.fetch_end_offsets(client, self.settings.topics))
 
     def truth(self, below: TideMark | None = None) -> Recomputed:
         withdrawn = self.database.ingestion.distinct("_id", {"withdrawn": {"$ne": None}})
@@ -133,9 +133,9 @@ def a_place() -> Iterator[Place]:
     with setting(**names) as of, connect(of.mongodb) as client:
         database = database_of(client, of.database)
         schema.prepare(database)
-        topics.create()
+        topics.create(of)
         yield Place(database, of)
         client.drop_database(database.name)
-        with topics.admin() as admin:
+        with topics.admin(of.kafka) as admin:
             admin.delete_topics(list(of.topics))
         shutil.rmtree(of.lake_url, ignore_errors=True)

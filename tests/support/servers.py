@@ -158,7 +158,7 @@ def _wait_for(answers: Callable[[], bool], name: str, log: Path, server: Server 
 
 def _kafka_answers() -> bool:
     try:
-        with topics.admin(within_seconds=2):
+        with topics.admin(settings().kafka, within_seconds=2):
             return True
     except (KafkaError, OSError):
         return False

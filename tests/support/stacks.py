@@ -226,8 +226,9 @@ class Stack:
             return airflow.failure(run, dag) + self.logs()
 
     def log_ends(self) -> TideMark:
-        with topics.admin() as client:
-            return offsets.from_documents(watch.fetch_end_offsets(client))
+        of = settings()
+        with topics.admin(of.kafka) as client:
+            return offsets.from_documents(watch.fetch_end_offsets(client, of.topics))
 
     def served_reports(self) -> dict[str, list[Document]]:
         with connected() as database, snapshot(database) as now:

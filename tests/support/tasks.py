@@ -27,15 +27,15 @@ def run(day: str | None, parameters: dict[str, Any], chunk_bytes: int) -> dict[s
     with MongoHook(names.of(Connection.MONGODB)) as mongo:
         # What one task hands to the next goes through JSON.
         planned: dict[str, Any] = json.loads(
-            json.dumps(jobs.plan(database_of(mongo.get_conn(), of.database), files, chunk_bytes)._asdict())
+            json.dumps(jobs.plan(database_of(mongo.get_conn(), of.database), files, chunk_bytes, of)._asdict())
         )
     for chunk in planned["chunks"]:
         kafka = KafkaProducerHook(names.of(Connection.KAFKA))
         configuration = kafka.get_connection(names.of(Connection.KAFKA)).extra_dejson
         with MongoHook(names.of(Connection.MONGODB)) as mongo:
-            jobs.produce(database_of(mongo.get_conn(), of.database), kafka.get_producer, configuration, chunk, ObjectStoragePath)
+            jobs.produce(database_of(mongo.get_conn(), of.database), kafka.get_producer, configuration, chunk, ObjectStoragePath, of)
     with MongoHook(names.of(Connection.MONGODB)) as mongo:
-        jobs.reconcile(database_of(mongo.get_conn(), of.database), planned["ingestions"])
+        jobs.reconcile(database_of(mongo.get_conn(), of.database), planned["ingestions"], of)
     return planned
 
 

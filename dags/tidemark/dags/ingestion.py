@@ -94,6 +94,7 @@ def ingest() -> None:
                 database,
                 files,
                 params["chunk_bytes"] or settings().chunk_bytes,
+                settings(),
                 jobs.columns(params, settings()),
             )
         ti.xcom_push("ingestions", planned.ingestions)
@@ -104,12 +105,12 @@ def ingest() -> None:
         kafka = KafkaProducerHook(NAMES.of(Connection.KAFKA))
         configuration = kafka.get_connection(NAMES.of(Connection.KAFKA)).extra_dejson
         with connected(settings()) as database:
-            jobs.produce(database, kafka.get_producer, configuration, chunk, ObjectStoragePath)
+            jobs.produce(database, kafka.get_producer, configuration, chunk, ObjectStoragePath, settings())
 
     @task(outlets=[policy.PRODUCTS], trigger_rule="none_failed_min_one_success")
     def reconcile(identities: list[str]) -> dict[str, Any]:
         with connected(settings()) as database:
-            return jobs.reconcile(database, identities)
+            return jobs.reconcile(database, identities, settings())
 
     looked = preview()
     approve = ApprovalOperator(

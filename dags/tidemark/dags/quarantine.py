@@ -76,7 +76,7 @@ history.
 @task.branch(task_id="preview", pool=NAMES.of(Pool.INGEST))
 def look(step: str, params: dict[str, Any], ti: Any) -> str | None:
     with connected(settings()) as database:
-        ahead = jobs.look_ahead(database, params, step)
+        ahead = jobs.look_ahead(database, params, step, settings())
     assert ahead.preview is not None  # only an ingestion may have none
     ti.xcom_push("words", ahead.words)
     ti.xcom_push("mark", ahead.preview["mark"])
@@ -91,7 +91,7 @@ def replay_quarantine() -> None:
         configuration = kafka.get_connection(NAMES.of(Connection.KAFKA)).extra_dejson
         mark = ti.xcom_pull(task_ids="preview", key="mark")
         with connected(settings()) as database:
-            return jobs.send(database, kafka.get_producer, configuration, params, mark, dag_run.run_id)._asdict()
+            return jobs.send(database, kafka.get_producer, configuration, params, mark, dag_run.run_id, settings())._asdict()
 
     looked, approve, sent = look(jobs.SEND), ApprovalOperator(subject="Replay these records?", **ASKED), send()
     looked >> [approve, sent]
@@ -105,7 +105,7 @@ def discard_quarantine() -> None:
     def discard(params: dict[str, Any], dag_run: Any, ti: Any) -> int:
         mark = ti.xcom_pull(task_ids="preview", key="mark")
         with connected(settings()) as database:
-            return jobs.discard(database, params, mark, dag_run.run_id)
+            return jobs.discard(database, params, mark, dag_run.run_id, NAMES)
 
     looked = look(jobs.DISCARD)
     approve, discarded = ApprovalOperator(subject="Discard these records?", **ASKED), discard()

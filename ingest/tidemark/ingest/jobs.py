@@ -28,7 +28,8 @@ from tidemark.ingest.records import Origin
 from tidemark.rendering.previews import render_preview
 from tidemark.serving import ingestions, ledger, withdrawals
 from tidemark.serving.database import Document
-from tidemark.settings import Settings, settings
+from tidemark.settings import Settings
+from tidemark.settings.sections import AirflowSettings, HomeSettings, IngestionSettings
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class Plan(NamedTuple):
     chunks: list[dict[str, Any]]
 
 
-def files_of(day: str | None, parameters: Mapping[str, Any], of: Settings, paths: Paths) -> list[File]:
+def files_of(day: str | None, parameters: Mapping[str, Any], of: IngestionSettings, paths: Paths) -> list[File]:
     """The files of a run: those given as parameters, otherwise those that the patterns of the settings find for its day.
 
     `day` (YYYY-MM-DD) is None for a run by hand. Raises Unclear if dates and files do not match, FileNotFoundError if a given file
@@ -109,7 +110,7 @@ def files_of(day: str | None, parameters: Mapping[str, Any], of: Settings, paths
     return files
 
 
-def columns(parameters: Mapping[str, Any], of: Settings) -> Columns:
+def columns(parameters: Mapping[str, Any], of: IngestionSettings) -> Columns:
     """The column mapping of a run: that of its parameters, otherwise that of the settings. Raises Unclear."""
     try:
         return columns_of(parameters.get("columns") or of.columns)
@@ -128,7 +129,7 @@ def look_ahead(database: Database[Document], files: Sequence[File], parameters: 
         told = [
             Told(unpacked.enter_context(archives.plain(path, kind, named, of.work)), kind, observed_at) for kind, path, observed_at in files
         ]
-        found = preview(database, told, named)
+        found = preview(database, told, of, named)
     passed = beyond(found["shifts"], of)
     words = render_preview(found, passed)
     log.info("preview:\n%s", words)
@@ -137,14 +138,14 @@ def look_ahead(database: Database[Document], files: Sequence[File], parameters: 
     return Ahead(APPROVE if hold or (passed and hold is None) else PLAN, found, words)
 
 
-def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int, named: Columns = AS_THEY_ARE) -> Plan:
+def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int, of: AirflowSettings, named: Columns = AS_THEY_ARE) -> Plan:
     """Plans and registers all files before any event is produced. Unpacks compressed files.
 
     Raises UnfitFile, and Withdrawn if one of the files has been withdrawn.
     """
     planned: dict[str, tuple[Path, str | None, Planned]] = {}
     for kind, path, observed_at in files:
-        with archives.plain(path, kind, named, settings().work) as file:
+        with archives.plain(path, kind, named, of.work) as file:
             found = plan_file(file, kind, observed_at, chunk_bytes, named)
             ingestion = found.ingestion
             size = f"{counted(ingestion.rows, 'row')}, {counted(ingestion.bytes, 'byte')}, {counted(len(found.chunks), 'chunk')}"
@@ -155,9 +156,9 @@ def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int, 
             member = None
             if isinstance(file, archives.Unpacked):
                 member = file.member
-                file.local.rename(archives.kept(settings().work, ingestion.id))
+                file.local.rename(archives.kept(of.work, ingestion.id))
             planned[ingestion.id] = (path, member, found)
-    withdrawals.require_none(database, planned, settings().airflow_names)
+    withdrawals.require_none(database, planned, of.airflow_names)
     to_do = []
     for path, member, (ingestion, layout, chunks) in planned.values():
         registered_at = ingestions.register(database, ingestion, chunks)
@@ -185,6 +186,7 @@ def produce(
     configuration: Mapping[str, Any],
     chunk: Mapping[str, Any],
     paths: Paths,
+    of: Settings,
 ) -> None:
     """Produces one chunk of a plan unless it is already done. `configuration` is the producer's, which must be safe.
 
@@ -194,7 +196,7 @@ def produce(
     identity, number = chunk["ingestion"], chunk["number"]
     file: Readable = paths(chunk["file"])
     if chunk["member"] is not None:
-        file = archives.Unpacked(file, chunk["member"], archives.kept(settings().work, identity))
+        file = archives.Unpacked(file, chunk["member"], archives.kept(of.work, identity))
     planned, done = ingestions.read_chunk(database, identity, number)
     if done:
         log.info("chunk %d of ingestion %s is already done", number, identity)
@@ -202,13 +204,13 @@ def produce(
     ingestion, registered_at = ingestions.read(database, identity)
     kind = FileKind(ingestion.kind)
     origin = Origin(identity, kind, tuple(chunk["columns"]), ingestion.observed_at, registered_at, chunk["separator"])
-    topic = topic_of(kind, settings())
-    acknowledged = produce_chunk(producer(), topic, file, ingestion.bytes, planned, origin, settings().acknowledge_seconds)
+    topic = topic_of(kind, of)
+    acknowledged = produce_chunk(producer(), topic, file, ingestion.bytes, planned, origin, of.acknowledge_seconds)
     ingestions.finish_chunk(database, identity, number, acknowledged.events, acknowledged.ends)
     log.info("chunk %d of %s: %s acknowledged", number, file, counted(acknowledged.events, "event"))
 
 
-def reconcile(database: Database[Document], identities: Sequence[str]) -> Document:
+def reconcile(database: Database[Document], identities: Sequence[str], of: HomeSettings) -> Document:
     """Raises Incomplete unless every row of every ingestion is an acknowledged event. Deletes the unpacked files.
 
     Returns a query on collection `state` that matches once the stream has served all of them.
@@ -216,7 +218,7 @@ def reconcile(database: Database[Document], identities: Sequence[str]) -> Docume
     for identity in identities:
         now = ingestions.reconcile(database, identity)
         log.info("ingestion %s: %s, all acknowledged", identity, counted(now.rows, "row"))
-        archives.kept(settings().work, identity).unlink(missing_ok=True)
+        archives.kept(of.work, identity).unlink(missing_ok=True)
     return ledger.reached(ingestions.ends(database, identities))
 
 

@@ -31,7 +31,8 @@ from tidemark.serving import ingestions, withdrawals
 from tidemark.serving.database import Document
 from tidemark.serving.figures import exceeded_thresholds, moved
 from tidemark.serving.snapshot import Snapshot, snapshot
-from tidemark.settings import Settings, settings
+from tidemark.settings import Settings
+from tidemark.settings.sections import IngestionSettings
 
 log = logging.getLogger(__name__)
 
@@ -50,22 +51,22 @@ class Told(NamedTuple):
     observed_at: datetime
 
 
-def preview(database: Database[Document], files: Iterable[Told], named: Columns = AS_THEY_ARE) -> Document:
+def preview(database: Database[Document], files: Iterable[Told], of: Settings, named: Columns = AS_THEY_ARE) -> Document:
     """The effect of ingesting these files, as a JSON-serializable document. Money is in dollars, shares are fractions of 1.
 
     Withdrawn files are validated as if they were not withdrawn; `refused` lists why they would be refused.
 
     Raises UnfitFile as a plan does, and LookupError if the database is not prepared.
     """
-    rows = _Rows()
-    with Newest(settings().work) as newest:
+    rows = _Rows(of)
+    with Newest(of.work) as newest:
         for one in files:
             rows.judge(database, one, named, newest)
         with snapshot(database) as served:
             return _compared(served, rows, newest)
 
 
-def beyond(shifts: Document, of: Settings) -> list[str]:
+def beyond(shifts: Document, of: IngestionSettings) -> list[str]:
     """Descriptions of the settings' thresholds that a preview's shifts exceed."""
     limits = {
         "rejected": (of.hold_rejected_share, "of rows rejected"),
@@ -78,7 +79,8 @@ def beyond(shifts: Document, of: Settings) -> list[str]:
 class _Rows:
     """Validation results of all files, apart from the products' states."""
 
-    def __init__(self) -> None:
+    def __init__(self, of: Settings) -> None:
+        self._of = of
         self.files: list[Document] = []
         self.refused: list[str] = []
         self.rejections: Counter[Reason] = Counter()
@@ -92,7 +94,7 @@ class _Rows:
         # Files of one run are registered one after another.
         moment = registered_at or datetime.now(UTC)
         origin = Origin(ingestion.id, told.kind, layout.columns, told.observed_at, moment, layout.separator)
-        self.refused += withdrawals.refusals(database, [ingestion.id], settings().airflow_names)
+        self.refused += withdrawals.refusals(database, [ingestion.id], self._of.airflow_names)
         before, done, said = self.rejections.total(), 0, time.monotonic()
         for chunk in chunks:
             content = read_chunk(told.file, ingestion.bytes, chunk)
@@ -114,7 +116,7 @@ class _Rows:
 
     def _product(self, told: Told, row: Message) -> ProductObservation | None:
         """The product of a row; None for a category, which is stored here, and for a rejected row, which is counted."""
-        event = Event(topic_of(told.kind, settings()), 0, 0, time.time_ns() // 1_000_000, row.key, row.value, tuple(row.headers))  # type: ignore[arg-type]
+        event = Event(topic_of(told.kind, self._of), 0, 0, time.time_ns() // 1_000_000, row.key, row.value, tuple(row.headers))  # type: ignore[arg-type]
         found = judge_of(told.kind)(event)
         match found:
             case ProductObservation():

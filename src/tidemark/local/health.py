@@ -54,7 +54,7 @@ def kafka(*, with_topics: bool = True) -> Health:
     """Does Kafka answer and, with `with_topics`, have the topics?"""
     url = ADDRESSES["kafka"]()
     try:
-        there = topics.partitions(settings().topics, TIMEOUT_SECONDS)
+        there = topics.partitions(settings(), TIMEOUT_SECONDS)
     except (KafkaError, OSError) as error:
         return Health(False, url, f"does not answer: {error or type(error).__name__}")
     missing = [topic for topic in settings().topics if topic not in there]

@@ -47,7 +47,7 @@ def _servers() -> None:
         replica_set()
     with connect(settings().mongodb) as client:
         schema.prepare(database_of(client, settings().database))
-    topics.create()
+    topics.create(settings())
 
 
 def accounts() -> None:

@@ -167,7 +167,7 @@ def airflow_environment() -> dict[str, str]:
         "SPT_NOENV": "1",  # process titles must not hide the environment, by which leftover processes are found
         **_airflow_secrets(of.airflow_secret_key.get_secret_value()),
         **_airflow_login(of.airflow_password.get_secret_value()),
-        **connections(),
+        **connections(of),
     }
 
 
