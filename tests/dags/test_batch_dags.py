@@ -99,7 +99,8 @@ class TestNights:
     def test_a_night_that_is_implausible_waits_for_a_person(
         self, bag: Any, connected: Place, spark: SparkSession, wording: Wording
     ) -> None:
-        work, decide = Batch(connected.database, spark), bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)].get_task("decide").python_callable
+        work = Batch(connected.database, connected.settings, spark)
+        decide = bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)].get_task("decide").python_callable
         for seed, keys in ((122, 20), (123, 60)):
             connected.send(updates(Random(seed), 200, keys))
             serve(connected, spark)
@@ -112,13 +113,13 @@ class TestNights:
         assert (compared["before"]["products"], compared["after"]["products"]) == (20, 59)
         assert decide(2, {"on_drift": "correct", "hold": None}) == "publish"
         assert decide(2, {"on_drift": "correct", "hold": True}) == "approve"
-        with setting(implausible_products_shift="1.9"):
+        with setting(implausible_products_shift="1.9") as strict:
             assert decide(2, {"on_drift": "correct", "hold": None}) == "approve"
             assert decide(2, {"on_drift": "correct", "hold": False}) == "publish"
             connected.send(updates(Random(124), 400, keys=200))
             serve(connected, spark)
             with pytest.raises(Held) as held:
-                work.nightly("auto", "correct", 7)
+                Batch(connected.database, strict, spark).nightly("auto", "correct", 7)
             wording.check(str(held.value))
         assert publications.served(connected.database) == 1
         assert connected.wrong() == []

@@ -21,7 +21,6 @@ from tidemark.ingest.generate import write
 from tidemark.ingest.newest import FIELDS
 from tidemark.ingest.preview import Told, preview
 from tidemark.serving.database import Document
-from tidemark.settings import settings
 
 pytestmark = pytest.mark.servers
 
@@ -31,7 +30,7 @@ def look(place: Place, files: Sequence[jobs.File]) -> Document:
     before = place.ends(), place.database.ingestion.count_documents({})
     found = preview(place.database, [Told(one.path, one.kind, one.observed_at) for one in files], place.settings)
     assert (place.ends(), place.database.ingestion.count_documents({})) == before
-    assert not settings().work.exists() or not list(settings().work.iterdir())
+    assert not place.settings.work.exists() or not list(place.settings.work.iterdir())
     return json.loads(json.dumps(found))  # type: ignore[no-any-return]
 
 

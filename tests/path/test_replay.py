@@ -28,7 +28,6 @@ from tidemark.ingest.produce import RECOMMENDED
 from tidemark.serving import withdrawals
 from tidemark.serving.database import Document
 from tidemark.serving.publications import OtherRules
-from tidemark.settings import settings
 from tidemark.spark.batch import Batch
 
 pytestmark = pytest.mark.servers
@@ -42,7 +41,7 @@ EVERY_FIELD = {
 def replay(place: Place, rules: Rules | None = None, **parameters: Any) -> jobs.Sent:
     ahead = jobs.look_ahead(place.database, parameters, jobs.SEND, place.settings, rules)
     assert ahead.preview is not None
-    configuration = {"bootstrap.servers": settings().kafka, **RECOMMENDED}
+    configuration = {"bootstrap.servers": place.settings.kafka, **RECOMMENDED}
     mark = ahead.preview["mark"]
     sent = jobs.send(place.database, lambda: Producer(configuration), configuration, parameters, mark, "a run", place.settings, rules)
     assert sent == jobs.Sent(ahead.preview["valid"], ahead.preview["records"] - ahead.preview["valid"])
@@ -123,14 +122,14 @@ def test_replays_of_every_kind(place: Place, spark: SparkSession, work: Batch, t
         replay(place)
     assert withdrawals.in_force(place.database).fingerprint() in str(refused.value)
     serve(place, spark)
-    assert named(night(Batch(place.database, spark))).keys() >= {"quarantine", "cell"}
+    assert named(night(Batch(place.database, place.settings, spark))).keys() >= {"quarantine", "cell"}
     assert_exact(place)
     withdrawn = [one for one in records(place) if one["reason"] == "withdrawn"]
     assert {one["status"] for one in withdrawn} == {"discarded"}
     assert len(withdrawn) == accepted["file_rows"]
     withdrawals.reinstate(place.database, accepted["ingestion"], NAMES)
     serve(place, spark)
-    assert "quarantine" in named(night(Batch(place.database, spark)))
+    assert "quarantine" in named(night(Batch(place.database, place.settings, spark)))
     assert_exact(place)
     assert [one for one in records(place) if one["status"] != "healed"] == again
 
