@@ -19,12 +19,11 @@ from support.stacks import Stack, until
 
 from tidemark.ingest.generate import write
 from tidemark.local import loopback
-from tidemark.local.runs import Airflow
 from tidemark.serving import publications, verifications
 from tidemark.serving.database import connect, database_of
 from tidemark.serving.schema import COLLECTIONS
 from tidemark.serving.status import state
-from tidemark.settings import CHECKOUT, settings
+from tidemark.settings import CHECKOUT
 from tidemark.settings.airflow_names import Dag
 from tidemark.superset.client import Client, SupersetError
 
@@ -55,7 +54,7 @@ def test_nobody_gets_in_without_a_password(running: Containers) -> None:
 
 def test_the_main_job_is_done_by_all_of_them_and_its_reports_are_exact(running: Containers, stack: Stack) -> None:
     categories, *products = write(300, len(DAYS), 5, running.volume("./catalogs"), date.fromisoformat(DAYS[0]))
-    with Airflow(settings()) as airflow:
+    with stack.airflow() as airflow:
         until(lambda: airflow.has_dag(), "Airflow knows the DAG", running.logs)
     run = stack.trigger(products=[str(one) for one in products], categories=[str(categories)], observed_at=list(DAYS))
     assert stack.end_of(run) == "success", stack.failure(run) + running.logs()

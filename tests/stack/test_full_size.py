@@ -20,7 +20,7 @@ def test_a_full_size_catalog_whose_stream_is_killed_on_the_way(stack: Stack) -> 
 
     with stack.command("run", "--rows", str(ROWS), "--days", "1") as running:
         until(half_served, "half of it is served", stack.logs, seconds=1_800)
-        kill_program("speed")
+        kill_program(stack, "speed")
         said, _ = running.communicate(timeout=1_800)
     assert running.returncode == 0, said
     assert stack.generation() > generation

@@ -8,8 +8,6 @@ import pytest
 from support.names import NAMES
 from support.stacks import Stack
 
-from tidemark.local.runs import Airflow
-from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="history"), pytest.mark.timeout(3600)]
@@ -17,7 +15,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="
 
 def backfill(stack: Stack, first: date, last: date) -> list[str]:
     """The states in which the runs of a range of days have ended."""
-    with Airflow(settings()) as airflow:
+    with stack.airflow() as airflow:
         body = {
             "dag_id": NAMES.of(Dag.HISTORY),
             "from_date": f"{first}T03:00:00Z",

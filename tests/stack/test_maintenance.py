@@ -8,8 +8,6 @@ from support.databases import connected
 from support.forms import Form
 from support.stacks import Stack
 
-from tidemark.local.runs import Airflow
-from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="forms"), pytest.mark.timeout(1800)]
@@ -18,7 +16,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="
 def test_runs_by_hand(stack: Stack, page: Page) -> None:
     """Two at once, and single tasks again."""
     run = Form(page, Dag.MAINTENANCE).trigger()
-    with Airflow(settings()) as airflow:
+    with stack.airflow() as airflow:
         beside = airflow.trigger({}, Dag.MAINTENANCE)
     stack.succeeds(run, Dag.MAINTENANCE)
     stack.succeeds(beside, Dag.MAINTENANCE)

@@ -10,9 +10,7 @@ from support.databases import connected
 from support.forms import Form, answer
 from support.stacks import Stack
 
-from tidemark.local.runs import Airflow
 from tidemark.serving import publications
-from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="forms"), pytest.mark.timeout(3600)]
@@ -32,8 +30,8 @@ def title(asin: str) -> str:
     return str(product["title"])
 
 
-def night(**conf: object) -> str:
-    with Airflow(settings()) as airflow:
+def night(stack: Stack, **conf: object) -> str:
+    with stack.airflow() as airflow:
         return airflow.trigger(conf, Dag.NIGHTLY_BATCH)
 
 
@@ -47,7 +45,7 @@ def test_a_person_is_asked(stack: Stack) -> None:
         one = database.product.find_one_and_update({}, {"$set": {"title": ALTERED}})
     assert one is not None
 
-    run = night(on_drift="ask")
+    run = night(stack, on_drift="ask")
     assert one["_id"] in stack.asks(run, Dag.NIGHTLY_BATCH)
     assert served() == before
     stack.decide(run, "Reject", Dag.NIGHTLY_BATCH)
@@ -56,7 +54,7 @@ def test_a_person_is_asked(stack: Stack) -> None:
     assert served() == before
     assert title(one["_id"]) == ALTERED
 
-    run = night(on_drift="ask")
+    run = night(stack, on_drift="ask")
     stack.decide(run, "Approve", Dag.NIGHTLY_BATCH)
     assert stack.end_of(run, Dag.NIGHTLY_BATCH) == "success"
     assert served() > before
@@ -79,7 +77,7 @@ def test_a_night_that_is_held(stack: Stack, page: Page) -> None:
     assert "no drift" in shown
     stack.succeeds(run, Dag.NIGHTLY_BATCH)
     assert served() == before
-    run = night()
+    run = night(stack)
     assert stack.end_of(run, Dag.NIGHTLY_BATCH) == "success"
     assert served() > before
     assert stack.wrong() == []

@@ -89,9 +89,9 @@ def test_airflow_refuses_what_is_no_date(stack: Stack) -> None:
 
 
 def test_start_again_disturbs_nothing(stack: Stack) -> None:
-    before = {one.name: one.detail.split(",")[0] for one in supervised.programs()}
+    before = {one.name: one.detail.split(",")[0] for one in supervised.programs(stack.home)}
     stack.local("start")
-    assert {one.name: one.detail.split(",")[0] for one in supervised.programs()} == before
+    assert {one.name: one.detail.split(",")[0] for one in supervised.programs(stack.home)} == before
 
 
 def test_clean_refuses_a_running_stack(stack: Stack) -> None:

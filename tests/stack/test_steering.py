@@ -17,11 +17,9 @@ from support.names import NAMES
 from support.stacks import Given, Stack, until
 
 from tidemark.local import stack as supervised
-from tidemark.local.runs import Airflow
 from tidemark.rendering.control import render_pause
 from tidemark.serving import control, publications
 from tidemark.serving.database import Document
-from tidemark.settings import settings
 from tidemark.settings.airflow_names import Connection, Dag
 
 DAY = "2024-09-02"
@@ -30,9 +28,9 @@ NIGHT_SECONDS = 1_000.0  # that a night and the history may take on a machine wi
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="forms"), pytest.mark.timeout(1800)]
 
 
-def trigger(dag: str, **conf: object) -> str:
+def trigger(stack: Stack, dag: Dag, **conf: object) -> str:
     """A run that is started elsewhere, beside one of a form."""
-    with Airflow(settings()) as airflow:
+    with stack.airflow() as airflow:
         return airflow.trigger(conf, dag)
 
 
@@ -65,7 +63,7 @@ def test_the_stream_is_paused_and_goes_on(stack: Stack, page: Page) -> None:
     form = Form(page, Dag.STREAM)
     form.fill(action="resume")
     run = form.trigger()
-    restart = trigger(Dag.STREAM, action="restart")
+    restart = trigger(stack, Dag.STREAM, action="restart")
     stack.succeeds(run, Dag.STREAM)
     stack.succeeds(restart, Dag.STREAM)
     stack.clear(run, Dag.STREAM, "tell", "wait")
@@ -84,19 +82,19 @@ def beats(stack: Stack) -> bool:
 
 
 def test_people_are_told_once_that_the_stream_is_gone_and_once_that_it_is_back(stack: Stack, page: Page) -> None:
-    with listening(Webhook()) as webhook, Airflow(settings()) as airflow:
+    with listening(Webhook()) as webhook, stack.airflow() as airflow:
         body = {"connection_id": NAMES.of(Connection.WEBHOOK), "conn_type": "http", "host": webhook.url}
         assert airflow._http.post("/connections", json=body).is_success
 
         def looks() -> list[bool]:
             """Two looks at once; what has been told of the stream by then."""
-            for run in (Form(page, Dag.ALERTS).trigger(), trigger(Dag.ALERTS)):
+            for run in (Form(page, Dag.ALERTS).trigger(), trigger(stack, Dag.ALERTS)):
                 stack.succeeds(run, Dag.ALERTS)
             return [post["on"] for _, post in webhook.posts if post["alert"] == "stream"]
 
         alert = page.locator("[data-part=alerts] tbody tr").filter(has_text="The stream has sent no heartbeat")
         assert looks() == []
-        server = supervised._server()
+        server = supervised._server(stack.home)
         server.supervisor.stopProcess("speed")
         try:
             until(lambda: stack.state()["freshness"]["seconds_since_heartbeat"] > 6.5, "the stream has been gone for a while")
@@ -167,7 +165,7 @@ def test_a_file_is_ingested_and_its_records_are_replayed_and_discarded(stack: St
     form = Form(page, Dag.REPLAY_QUARANTINE)
     form.fill(file=file.name, patch={"price": "0.0"})
     run = form.trigger()
-    beside = trigger(Dag.REPLAY_QUARANTINE, file=file.name, patch={"price": "0.0"}, hold=False)
+    beside = trigger(stack, Dag.REPLAY_QUARANTINE, file=file.name, patch={"price": "0.0"}, hold=False)
     shown = answer(page, stack, Dag.REPLAY_QUARANTINE, run, "approve", "Approve")
     assert "5 open records, 3 now valid" in shown
     for one in (run, beside):
@@ -182,7 +180,7 @@ def test_a_file_is_ingested_and_its_records_are_replayed_and_discarded(stack: St
     form = Form(page, Dag.DISCARD_QUARANTINE)
     form.fill(file=file.name, why="test rows", hold=False)
     run = form.trigger()
-    beside = trigger(Dag.DISCARD_QUARANTINE, file=file.name, why="another reason", hold=False)
+    beside = trigger(stack, Dag.DISCARD_QUARANTINE, file=file.name, why="another reason", hold=False)
     for one in (run, beside):
         stack.succeeds(one, Dag.DISCARD_QUARANTINE)
     stack.clear(run, Dag.DISCARD_QUARANTINE, "discard")
@@ -230,11 +228,11 @@ def test_a_withdrawal_is_taken_back(stack: Stack, page: Page) -> None:
     file, _ = stack.catalog("taken back", rows=60, first=date.fromisoformat(day), seed=62)
     stack.succeeds(stack.trigger(products=[str(file)], observed_at=[day]))
     stack.took(day, products=[file])
-    stack.succeeds(trigger(Dag.HISTORY, first_day=day), Dag.HISTORY)
+    stack.succeeds(trigger(stack, Dag.HISTORY, first_day=day), Dag.HISTORY)
     assert stack.wrong() + stack.wrong_history([day]) == []
 
     identity = ingestion(file)["ingestion"]
-    run = trigger(Dag.WITHDRAW, ingestion=identity, hold=False)
+    run = trigger(stack, Dag.WITHDRAW, ingestion=identity, hold=False)
     form = Form(page, Dag.WITHDRAW)
     form.fill(ingestion=identity, take_back=True)
     back = form.trigger()

@@ -22,7 +22,6 @@ from support.stacks import Stack, until
 
 from tidemark.catalog.cube import label
 from tidemark.local import health
-from tidemark.settings import settings
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
 
@@ -44,7 +43,7 @@ def page(started: Stack) -> Iterator[Page]:
             for day, file in files.items():
                 started.took(day, products=[file])
             started.took(DAYS[-1], categories=[folder / "categories.csv"])
-        assert health.superset().healthy
+        assert health.superset(started.of).healthy
         until(lambda: len(Pages("viewer").dashboards()) == 4, "the dashboards have been imported", started.logs)
         with open_browser("viewer") as opened:
             yield opened
@@ -266,7 +265,7 @@ def test_many_viewers_of_one_chart_cost_one_query(stack: Stack) -> None:
 
     def queries() -> int:
         """How many MongoDB has been asked while twelve looked at once, after what is kept had grown old."""
-        time.sleep(settings().superset_live_seconds + 1)
+        time.sleep(stack.of.superset_live_seconds + 1)
         with connected() as database, ThreadPoolExecutor(12) as pool:
             database.drop_collection("system.profile")
             database.command("profile", 2)
@@ -297,11 +296,11 @@ def test_an_answer_over_the_history_is_kept_until_the_history_changes(stack: Sta
     assert name in answer()[1]
     renamed = f"{name}, renamed"
     try:
-        post("/Category", {"id": number, "category_name": renamed})
+        post(stack, "/Category", {"id": number, "category_name": renamed})
         until(lambda: renamed in answer()[1], "the category has its new name")
         assert name not in answer()[1]
     finally:
-        post("/Category", {"id": number, "category_name": name})
+        post(stack, "/Category", {"id": number, "category_name": name})
     until(lambda: name in answer()[1], "the category has its old name again")
 
 
@@ -310,6 +309,7 @@ def test_an_open_page_shows_what_is_posted(stack: Stack, page: Page) -> None:
     before = products(stack.recomputed())
     shows(opened, "Products", before)
     post(
+        stack,
         "/AmazonProduct",
         {
             **{"asin": "B0VIEWED01", "title": "A lamp", "imgUrl": None, "productURL": None, "stars": 4, "reviews": 1, "price": 12.5},
@@ -319,8 +319,8 @@ def test_an_open_page_shows_what_is_posted(stack: Stack, page: Page) -> None:
     shows(opened, "Products", before + 1)
 
 
-def post(path: str, record: dict[str, Any]) -> None:
-    answer = httpx.post(f"{settings().api_url}{path}", json=record, timeout=60)
+def post(stack: Stack, path: str, record: dict[str, Any]) -> None:
+    answer = httpx.post(f"{stack.of.api_url}{path}", json=record, timeout=60)
     assert answer.status_code == 201, answer.text
 
 

@@ -37,7 +37,7 @@ from tidemark.serving import ledger, offsets
 from tidemark.serving.database import Document
 from tidemark.serving.snapshot import snapshot
 from tidemark.serving.status import state
-from tidemark.settings import CHECKOUT, settings
+from tidemark.settings import CHECKOUT, Settings
 from tidemark.settings.airflow_names import Dag
 
 PORTS = (
@@ -76,8 +76,15 @@ class Stack:
     ingested: set[Given] = field(default_factory=set)
 
     @property
+    def of(self) -> Settings:
+        return Settings(**self.settings)
+
+    @property
     def home(self) -> Path:
         return Path(self.settings["home"])
+
+    def airflow(self) -> Airflow:
+        return Airflow(self.of)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -128,7 +135,7 @@ class Stack:
 
     def trigger(self, key: str | None = None, **conf: Any) -> str:
         """Starts a run of DAG `tidemark_ingest`, of a day where one is named; its id."""
-        with Airflow(settings()) as airflow:
+        with self.airflow() as airflow:
             if key is None:
                 return airflow.trigger(conf)
             body = {"dag_run_id": f"test-{key}-{time.time_ns()}", "logical_date": None, "conf": conf, "partition_key": key}
@@ -137,12 +144,12 @@ class Stack:
             return str(answer.json()["dag_run_id"])
 
     def runs(self) -> list[Document]:
-        with Airflow(settings()) as airflow:
+        with self.airflow() as airflow:
             found: list[Document] = airflow._get(f"/dags/{NAMES.of(Dag.INGEST)}/dagRuns?limit=200")["dag_runs"]
             return found
 
     def task_instances(self, run: str, dag: Dag = Dag.INGEST) -> list[Document]:
-        with Airflow(settings()) as airflow:
+        with self.airflow() as airflow:
             found: list[Document] = airflow._get(f"/dags/{NAMES.of(dag)}/dagRuns/{run}/taskInstances?limit=1000")["task_instances"]
             return found
 
@@ -159,7 +166,7 @@ class Stack:
         def asked() -> Document | None:
             if not WAITING & self.states(run, dag).get(task, set()):  # the question is there before the task waits for its answer
                 return None
-            with Airflow(settings()) as airflow:
+            with self.airflow() as airflow:
                 answer = airflow._http.get(_question(run, dag, task))
                 return answer.json() if answer.is_success else None
 
@@ -176,7 +183,7 @@ class Stack:
             states = self.states(run, dag)["approve"]
             if WAITING & states:
                 time.sleep(READING_SECONDS)
-                with Airflow(settings()) as airflow:
+                with self.airflow() as airflow:
                     airflow._http.patch(_question(run, dag), json={"chosen_options": [option]})
             return bool(ENDED & states)
 
@@ -187,7 +194,7 @@ class Stack:
         """Waits for the end of a run; its state."""
 
         def ended() -> str | None:
-            with Airflow(settings()) as airflow:
+            with self.airflow() as airflow:
                 state = airflow.state(run, dag)
             return state if state in ENDED else None
 
@@ -202,11 +209,11 @@ class Stack:
         """Waits for the end of a backfill; by day (YYYY-MM-DD) how the newest run of any has ended."""
 
         def ended() -> bool:
-            with Airflow(settings()) as airflow:
+            with self.airflow() as airflow:
                 return airflow._get(f"/backfills/{backfill}")["completed_at"] is not None
 
         until(ended, f"backfill {backfill} ends", self.logs, seconds=1_500)
-        with Airflow(settings()) as airflow:
+        with self.airflow() as airflow:
             runs = airflow._get(f"/dags/{NAMES.of(dag)}/dagRuns?limit=500&order_by=id")["dag_runs"]
         return {one["partition_key"]: one["state"] for one in runs if one["run_type"] == "backfill"}
 
@@ -214,7 +221,7 @@ class Stack:
         """Clears single tasks of a run that has ended, and none that come after them; it must come to a good end again."""
         body = {"dry_run": False, "dag_run_id": run, "task_ids": tasks, "only_failed": False, "include_downstream": False}
         tries = {one["task_id"]: one["try_number"] for one in self.task_instances(run, dag)}
-        with Airflow(settings()) as airflow:
+        with self.airflow() as airflow:
             assert airflow._http.post(f"/dags/{NAMES.of(dag)}/clearTaskInstances", json=body).is_success
         self.succeeds(run, dag)
         again = {one["task_id"] for one in self.task_instances(run, dag) if one["try_number"] > tries[one["task_id"]]}
@@ -222,13 +229,12 @@ class Stack:
 
     def failure(self, run: str, dag: Dag = Dag.INGEST) -> str:
         """What a failed run says of it, and the stack's logs."""
-        with Airflow(settings()) as airflow:
+        with self.airflow() as airflow:
             return airflow.failure(run, dag) + self.logs()
 
     def log_ends(self) -> TideMark:
-        of = settings()
-        with topics.admin(of.kafka) as client:
-            return offsets.from_documents(watch.fetch_end_offsets(client, of.topics))
+        with topics.admin(self.of.kafka) as client:
+            return offsets.from_documents(watch.fetch_end_offsets(client, self.of.topics))
 
     def served_reports(self) -> dict[str, list[Document]]:
         with connected() as database, snapshot(database) as now:
@@ -304,7 +310,7 @@ def kill_chunk(of: Stack, run: str, kept: int) -> str:
         if sum(one["state"] == "success" for one in produced) < kept:
             return None
         for one in produced:
-            if one["state"] == "running" and (found := [pid for pid in processes.marked(marks()) if one["id"] in _command(pid)]):
+            if one["state"] == "running" and (found := [pid for pid in processes.marked(marks(of.home)) if one["id"] in _command(pid)]):
                 # Only what stands still is still running when it is killed.
                 for pid in found:
                     processes.send(pid, signal.SIGSTOP)
@@ -321,9 +327,9 @@ def kill_chunk(of: Stack, run: str, kept: int) -> str:
     return str(until(killed, f"{kept} chunks are done and another is killed", lambda: str(of.states(run))))
 
 
-def kill_program(name: str) -> int:
+def kill_program(of: Stack, name: str) -> int:
     """Ends one of the stack's programs by kill -9; its process id."""
-    (program,) = (one for one in stack.programs() if one.name == name)
+    (program,) = (one for one in stack.programs(of.home) if one.name == name)
     assert program.state == "RUNNING", program
     pid = int(program.detail.split()[1].rstrip(","))
     os.kill(pid, signal.SIGKILL)
@@ -361,7 +367,7 @@ def prepared_stack() -> Iterator[Stack]:
                 yield made
             finally:
                 made.local("stop")
-                assert processes.marked(marks()) == []
+                assert processes.marked(marks(made.home)) == []
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
