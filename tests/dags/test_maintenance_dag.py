@@ -20,7 +20,6 @@ from support.wording import Wording
 from tidemark import housekeeping
 from tidemark.dags import batch_job
 from tidemark.serving import schema
-from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag, Pool
 
 NOW = datetime(2024, 3, 10, 5, tzinfo=UTC)
@@ -77,8 +76,8 @@ def test_what_is_tried_again(bag: Any) -> None:
 @pytest.mark.usefixtures("database")
 def test_a_run(connected: Place, tmp_path: Path, wording: Wording) -> None:
     connected.send(updates(Random(141), 60, keys=10))
-    batch_job.run("land")
-    old = settings().jobs / "killed" / "result"
+    batch_job.run(connected.settings, "land")
+    old = connected.settings.jobs / "killed" / "result"
     old.parent.mkdir(parents=True)
     old.touch()
     os.utime(old, (0, 0))

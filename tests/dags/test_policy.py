@@ -14,8 +14,9 @@ from support.names import NAMES
 
 from tidemark.dags import policy
 from tidemark.local.prepare import POOLS
-from tidemark.settings import CHECKOUT, settings
+from tidemark.settings import CHECKOUT
 from tidemark.settings.airflow_names import Dag
+from tidemark.settings.sections import SupersetSettings
 
 DAGS = CHECKOUT / "dags" / "tidemark" / "dags"
 SHARED = {line for line in (DAGS / ".airflowignore").read_text().splitlines() if not line.startswith("#")}
@@ -108,7 +109,7 @@ def test_links_lead_to_dashboards_that_there_are(bag: Any) -> None:
             assert {link.name for link in links} <= read.get_task(task.task_id).operator_extra_link_dict.keys()
             for link in links:
                 address, _, slug = link.get_link(task, ti_key=None).rstrip("/").rpartition("/")
-                assert address == f"{settings().superset_url}/superset/dashboard"
+                assert address == f"{SupersetSettings().superset_url}/superset/dashboard"
                 assert slug in slugs
             if links:
                 linked[f"{dag.dag_id}.{task.task_id}"] = [link.name for link in links]

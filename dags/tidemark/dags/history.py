@@ -62,11 +62,11 @@ def history() -> None:
 
     @task(pool=NAMES.of(Pool.SPARK))
     def land() -> None:
-        batch_job.run("land")
+        batch_job.run(settings(), "land")
 
     @task(pool=NAMES.of(Pool.SPARK))
     def compute(asked: list[str]) -> dict[str, Any]:
-        computed: dict[str, Any] = batch_job.run("history", *asked)
+        computed: dict[str, Any] = batch_job.run(settings(), "history", *asked)
         return computed
 
     asked = ask()

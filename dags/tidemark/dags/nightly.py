@@ -64,31 +64,33 @@ PARAMETERS = {
 def nightly_batch() -> None:
     @task(pool=NAMES.of(Pool.SPARK), inlets=[policy.PRODUCTS])
     def land() -> None:
-        batch_job.run("land")
+        batch_job.run(settings(), "land")
 
     @task(pool=NAMES.of(Pool.SPARK))
     def cut() -> int:
-        number: int = batch_job.run("cut")
+        number: int = batch_job.run(settings(), "cut")
         return number
 
     @task(pool=NAMES.of(Pool.SPARK))
     def recompute(number: int, params: dict[str, Any]) -> None:
-        batch_job.run("recompute", number, "--mode", params["mode"])
+        batch_job.run(settings(), "recompute", number, "--mode", params["mode"])
 
     @task(pool=NAMES.of(Pool.SPARK))
     def verify(number: int) -> dict[str, Any]:
-        found: dict[str, Any] = batch_job.run("verify", number)
+        found: dict[str, Any] = batch_job.run(settings(), "verify", number)
         return found
 
     @task.branch
     def decide(number: int, params: dict[str, Any]) -> str:
-        with connected(settings()) as database:
+        of = settings()
+        with connected(of) as database:
             found = verifications.read(database, number)
-        return "approve" if verifications.asks(found, params["on_drift"], settings(), params["hold"]) else "publish"
+        return "approve" if verifications.asks(found, params["on_drift"], of, params["hold"]) else "publish"
 
     @task(pool=NAMES.of(Pool.SPARK), outlets=[policy.REPORTS], trigger_rule="none_failed_min_one_success")
     def publish(number: int, params: dict[str, Any]) -> None:
-        batch_job.run("publish", number, "--keep", params["keep"] or settings().keep_publications)
+        of = settings()
+        batch_job.run(of, "publish", number, "--keep", params["keep"] or of.keep_publications)
 
     approve = ApprovalOperator(
         task_id="approve",

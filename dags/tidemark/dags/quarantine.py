@@ -75,8 +75,9 @@ history.
 
 @task.branch(task_id="preview", pool=NAMES.of(Pool.INGEST))
 def look(step: str, params: dict[str, Any], ti: Any) -> str | None:
-    with connected(settings()) as database:
-        ahead = jobs.look_ahead(database, params, step, settings())
+    of = settings()
+    with connected(of) as database:
+        ahead = jobs.look_ahead(database, params, step, of)
     assert ahead.preview is not None  # only an ingestion may have none
     ti.xcom_push("words", ahead.words)
     ti.xcom_push("mark", ahead.preview["mark"])
@@ -90,8 +91,9 @@ def replay_quarantine() -> None:
         kafka = KafkaProducerHook(NAMES.of(Connection.KAFKA))
         configuration = kafka.get_connection(NAMES.of(Connection.KAFKA)).extra_dejson
         mark = ti.xcom_pull(task_ids="preview", key="mark")
-        with connected(settings()) as database:
-            return jobs.send(database, kafka.get_producer, configuration, params, mark, dag_run.run_id, settings())._asdict()
+        of = settings()
+        with connected(of) as database:
+            return jobs.send(database, kafka.get_producer, configuration, params, mark, dag_run.run_id, of)._asdict()
 
     looked, approve, sent = look(jobs.SEND), ApprovalOperator(subject="Replay these records?", **ASKED), send()
     looked >> [approve, sent]

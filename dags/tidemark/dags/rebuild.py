@@ -40,12 +40,12 @@ PUBLICATION: dict[str, Any] = {
 def rebuild() -> None:
     @task
     def publications() -> str:
-        listing: str = batch_job.run("publications")
+        listing: str = batch_job.run(settings(), "publications")
         return listing
 
     @task(pool=NAMES.of(Pool.SPARK), outlets=[policy.REPORTS])
     def rebuild_from(publication: int) -> None:
-        batch_job.run("rebuild", publication)
+        batch_job.run(settings(), "rebuild", publication)
 
     one = chosen("publication", publications(), "Which publication should be served?", **PUBLICATION)
     add_dashboard_links(rebuild_from(one), Dashboard.CATALOG, Dashboard.PIPELINE)

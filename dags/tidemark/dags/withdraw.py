@@ -62,7 +62,7 @@ def withdraw() -> None:
 
     @task(pool=NAMES.of(Pool.SPARK))
     def impact(ingestion: str, params: dict[str, Any]) -> str:
-        words: str = batch_job.run("impact", ingestion, *(["--take-back"] if params["take_back"] else []))
+        words: str = batch_job.run(settings(), "impact", ingestion, *(["--take-back"] if params["take_back"] else []))
         return words
 
     @task.branch
