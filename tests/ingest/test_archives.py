@@ -196,7 +196,7 @@ def test_an_archive_and_a_plain_file_stand_in_for_each_other(place: Place, tmp_p
         assert (registered["name"], registered["file"]) == ("inside.csv", str(tmp_path / name))
         for kept in left(place.settings.work):
             kept.unlink()
-        jobs.produce(place.database, place.producer, RECOMMENDED, Path, **chunks[len(members) - 1])
+        jobs.produce(place.database, place.producer, RECOMMENDED, Path, place.settings, **chunks[len(members) - 1])
         (tmp_path / name).unlink()
     assert members == ["inside.csv", None, ""]
     assert sum(place.ends().values()) == sum(one["rows"] for one in place.database.ingestion_chunk.find({"status": "done"})) > 0
