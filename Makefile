@@ -69,7 +69,7 @@ check: $(VENV)/.dev-ready ## Check format, lint, types and import contracts
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/lint-imports --config pyproject.toml --no-logo
+	PYTHONPATH=superset $(VENV)/bin/lint-imports --config pyproject.toml --no-logo
 
 wording: $(VENV)/.dev-ready ## Update the golden texts in tests/wording (TESTS=tests/ingest for a part); review the diff
 	$(PY) -m pytest --update-wording -m "not soak" -q $(or $(TESTS),tests)
