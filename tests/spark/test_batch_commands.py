@@ -78,7 +78,8 @@ def test_a_job_dies_with_whoever_runs_it(place: Place, tmp_path: Path) -> None:
     """kill -9, which nobody can answer: neither Python nor its JVM goes on."""
     place.send(updates(Random(111), 10, keys=5))
     mark = {"TIDEMARK_TEST_JOB": str(tmp_path)}
-    command = [sys.executable, "-c", "from tidemark.dags import batch_job; batch_job.run(place.settings, 'land')"]
+    code = "from tidemark.dags import batch_job; from tidemark.settings import settings; batch_job.run(settings(), 'land')"
+    command = [sys.executable, "-c", code]
     environment = {**os.environ, **mark}
     parent = subprocess.Popen(command, env=environment, start_new_session=True)
     wait_for(lambda: len(processes.marked(mark)) >= 3, 90)  # itself, the job, its JVM
