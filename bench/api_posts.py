@@ -14,7 +14,9 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
+from pathlib import Path
 
 import httpx
 from support.servers import free_ports
@@ -25,7 +27,6 @@ from tidemark.catalog.observations import Rejection, product_observation
 from tidemark.ingest.files import PRODUCT_COLUMNS
 from tidemark.ingest.generate import day_rows
 from tidemark.ingest.post import typed
-from tidemark.settings import settings
 
 CONNECTIONS = 32  # that post single records
 SINGLE_POSTS, SINGLE_SECONDS = 5_000, 10.0
@@ -44,16 +45,14 @@ def records(count: int) -> list[bytes]:
 
 
 @contextmanager
-def api() -> Iterator[subprocess.Popen[bytes]]:
-    """The API of the settings: its process."""
-    (port,) = free_ports(1)
-    os.environ["TIDEMARK_API_PORT"] = str(port)
-    settings.cache_clear()
-    with (settings().home / "api.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "tidemark.ingest.api"], stdout=log, stderr=log)
+def api(port: int, home: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The API at that port: its process."""
+    environment = {**os.environ, "TIDEMARK_API_PORT": str(port)}
+    with (home / "api.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "tidemark.ingest.api"], env=environment, stdout=log, stderr=log)
     try:
         until = time.monotonic() + START_SECONDS
-        while not healthy():
+        while not healthy(port):
             if time.monotonic() > until:
                 raise RuntimeError("the API has not started")
             time.sleep(0.2)
@@ -63,16 +62,16 @@ def api() -> Iterator[subprocess.Popen[bytes]]:
         process.wait(30)
 
 
-def healthy() -> bool:
+def healthy(port: int) -> bool:
     try:
-        return httpx.get(f"http://127.0.0.1:{settings().api_port}/health", timeout=5).is_success
+        return httpx.get(f"http://127.0.0.1:{port}/health", timeout=5).is_success
     except httpx.HTTPError:
         return False
 
 
-async def posts(path: str, kind: str, bodies: AsyncIterator[bytes]) -> AsyncIterator[float]:
+async def posts(port: int, path: str, kind: str, bodies: AsyncIterator[bytes]) -> AsyncIterator[float]:
     """Posts one body after the other over one connection; the seconds each took. RuntimeError where an answer is not 201."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", settings().api_port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     async for body in bodies:
         started = time.perf_counter()
         writer.write(f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
@@ -85,7 +84,7 @@ async def posts(path: str, kind: str, bodies: AsyncIterator[bytes]) -> AsyncIter
     writer.close()
 
 
-async def run(path: str, kind: str, bodies: list[bytes], connections: int, seconds: float) -> tuple[list[float], float]:
+async def run(port: int, path: str, kind: str, bodies: list[bytes], connections: int, seconds: float) -> tuple[list[float], float]:
     """Posts all bodies, or what can be posted in that time; what each took, sorted, and the time of all."""
     until, left, took = time.monotonic() + seconds, iter(bodies), []
 
@@ -96,7 +95,7 @@ async def run(path: str, kind: str, bodies: list[bytes], connections: int, secon
             yield body
 
     async def post() -> None:
-        took.extend([one async for one in posts(path, kind, given())])
+        took.extend([one async for one in posts(port, path, kind, given())])
 
     started = time.perf_counter()
     await asyncio.gather(*(post() for _ in range(connections)))
@@ -106,12 +105,14 @@ async def run(path: str, kind: str, bodies: list[bytes], connections: int, secon
 def main() -> None:
     some = records(BATCHES * BATCH_RECORDS)
     batches = [b"\n".join(some[start : start + BATCH_RECORDS]) for start in range(0, len(some), BATCH_RECORDS)]
-    with place() as here, api() as process:
-        asyncio.run(run("/AmazonProduct", "application/json", some[:200], CONNECTIONS, SINGLE_SECONDS))
+    (port,) = free_ports(1)
+    post_single = partial(run, port, "/AmazonProduct", "application/json")
+    with place() as here, api(port, here.settings.home) as process:
+        asyncio.run(post_single(some[:200], CONNECTIONS, SINGLE_SECONDS))
         before = cpu_seconds([process.pid])
-        single, single_seconds = asyncio.run(run("/AmazonProduct", "application/json", some[:SINGLE_POSTS], CONNECTIONS, SINGLE_SECONDS))
+        single, single_seconds = asyncio.run(post_single(some[:SINGLE_POSTS], CONNECTIONS, SINGLE_SECONDS))
         between = cpu_seconds([process.pid])
-        batched, batch_seconds = asyncio.run(run("/AmazonProduct/batch", "application/x-ndjson", batches, 2, BATCH_SECONDS))
+        batched, batch_seconds = asyncio.run(run(port, "/AmazonProduct/batch", "application/x-ndjson", batches, 2, BATCH_SECONDS))
         after = cpu_seconds([process.pid])
         acknowledged = 200 + len(single) + len(batched) * BATCH_RECORDS
         found = sum(end for _, end in here.ends().items())

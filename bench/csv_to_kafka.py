@@ -28,7 +28,7 @@ from tidemark.ingest.generate import day_rows
 from tidemark.ingest.plan import plan
 from tidemark.ingest.produce import produce_chunk, read_chunk
 from tidemark.ingest.records import Origin, messages
-from tidemark.settings import CHECKOUT, settings
+from tidemark.settings import CHECKOUT
 
 OBSERVED_AT = datetime(2024, 1, 1, tzinfo=UTC)
 POSTS = 1_500
@@ -57,9 +57,9 @@ def peer_api() -> Iterator[httpx.Client]:
         process.wait(30)
 
 
-def written(rows: int) -> Path:
+def written(rows: int, home: Path) -> Path:
     """A file of a generated catalog."""
-    path = settings().home / "products.csv"
+    path = home / "products.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(PRODUCT_COLUMNS)
@@ -73,9 +73,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args()
     with place() as here, peer_api() as http:
-        topic, file = settings().product_topic, written(given.rows)
+        topic, file = here.settings.product_topic, written(given.rows, here.settings.home)
         started = time.perf_counter()
-        planned = plan(file, FileKind.PRODUCT, OBSERVED_AT, settings().chunk_bytes)
+        planned = plan(file, FileKind.PRODUCT, OBSERVED_AT, here.settings.chunk_bytes)
         ingestion = planned.ingestion
         planning = ingestion["rows"] / (time.perf_counter() - started)
         origin = Origin(ingestion["_id"], FileKind.PRODUCT, tuple(ingestion["columns"]), OBSERVED_AT, OBSERVED_AT)

@@ -27,7 +27,7 @@ from support.stacks import Stack, prepared_stack
 from bench.sides import against_limit, asked, p95, say, tell
 from tidemark.local import loopback
 from tidemark.serving.database import connect, database_of
-from tidemark.settings import settings
+from tidemark.settings import Settings, settings
 
 CATALOG = "tidemark-catalog"
 # CachedStatus at each frame for charts with a number, a row of a table or a canvas that is not blank: milliseconds by chart.
@@ -64,10 +64,10 @@ def serve(made: Stack, rows: int, batch: str) -> None:
         raise RuntimeError("the catalog has not been served")
 
 
-def explorer(viewer: Pages) -> dict[str, Any]:
+def explorer(viewer: Pages, of: Settings) -> dict[str, Any]:
     """The table's queries as the page asks them, with a category and a range of prices chosen."""
-    with connect() as client:
-        (largest,) = database_of(client).report_category.find().sort("products", -1).limit(1)
+    with connect(of.mongodb) as client:
+        (largest,) = database_of(client, of.database).report_category.find().sort("products", -1).limit(1)
     chart = viewer.get(f"/chart/{viewer.charts()['Products one by one']}")["result"]
     context = json.loads(chart["query_context"])
     named = {"col": "category_name", "op": "IN", "val": [largest["category_name"]]}
@@ -88,10 +88,10 @@ def first_paint_to_last_chart(charts: int) -> float:
         return float(drawn - painted) / 1000
 
 
-def post_to_page(rounds: int) -> list[float]:
+def post_to_page(rounds: int, api_url: str) -> list[float]:
     """Seconds of each of so many posts of new products."""
     found = []
-    with open_browser("viewer") as page, loopback.client(settings().api_url, timeout=60) as api:
+    with open_browser("viewer") as page, loopback.client(api_url, timeout=60) as api:
         number = dashboard(page, CATALOG).number("Products")
         number.wait_for()
         for one in range(rounds):
@@ -114,9 +114,9 @@ def main() -> None:
     given = parser.parse_args()
     with prepared_stack() as made:
         serve(made, given.rows, given.batch)
-        viewer = Pages("viewer")
+        of, viewer = settings(), Pages("viewer")
         comparisons: dict[str, dict[str, Any]] = {}
-        filtered, charts, shown = explorer(viewer), viewer.charts(), viewer.charts_of(CATALOG)
+        filtered, charts, shown = explorer(viewer, of), viewer.charts(), viewer.charts_of(CATALOG)
         asking: dict[str, tuple[Callable[[], object], float]] = {
             name: (partial(viewer.get, f"/chart/{charts[name]}/data/?force=true"), CHART_SECONDS) for name in shown
         }
@@ -128,7 +128,7 @@ def main() -> None:
             say(f"{name}: median {statistics.median(seconds):.3f} s, p95 {p95(seconds):.3f} s")
         pages = [first_paint_to_last_chart(len(shown)) for _ in range(given.rounds)]
         comparisons["first paint to last chart"] = against_limit(BROWSER_SECONDS, pages)
-        comparisons["post to page"] = against_limit(POST_SECONDS, post_to_page(given.rounds))
+        comparisons["post to page"] = against_limit(POST_SECONDS, post_to_page(given.rounds, of.api_url))
     tell("dashboards", "s", comparisons, reach=dict.fromkeys(comparisons, 1), rows=given.rows)
 
 

@@ -32,7 +32,6 @@ from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.serving import offsets
 from tidemark.serving.database import Document
 from tidemark.serving.snapshot import snapshot
-from tidemark.settings import settings
 
 ASINS = 100_000
 CATEGORIES, LEVELS = 100, 50  # with best sellers and others 10,000 cells
@@ -72,8 +71,9 @@ def products(random: Random) -> Iterator[tuple[bytes, bytes]]:
 
 @dataclass
 class Trace:
-    """When each event was produced, by partition and offset, and which marks were seen served."""
+    """When each event of a topic was produced, by partition and offset, and which marks were seen served."""
 
+    topic: str
     produced: dict[int, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
     served: list[tuple[float, TideMark]] = field(default_factory=list)
 
@@ -98,7 +98,7 @@ class Trace:
         """Moment of production and seconds until it was served, of every event produced since then."""
         found = []
         for partition, by_offset in self.produced.items():
-            ends = [mark[TopicPartition(settings().product_topic, partition)] for _, mark in self.served]
+            ends = [mark[TopicPartition(self.topic, partition)] for _, mark in self.served]
             for offset, moment in by_offset.items():
                 if moment >= since:
                     found.append((moment, self.served[bisect_right(ends, offset)][0] - moment))
@@ -110,7 +110,7 @@ def send(here: Place, trace: Trace, some: Iterator[tuple[bytes, bytes]], rate: i
     producer, started, sent = here.producer(), time.perf_counter(), 0
     while (passed := time.perf_counter() - started) < seconds:
         for key, value in islice(some, int(passed * rate) - sent):
-            producer.produce(settings().product_topic, value, key, on_delivery=partial(trace.stored, time.perf_counter()))
+            producer.produce(trace.topic, value, key, on_delivery=partial(trace.stored, time.perf_counter()))
             sent += 1
         producer.poll(0)
         time.sleep(SEND_EVERY_SECONDS)
@@ -129,8 +129,9 @@ def main() -> None:
     parser.add_argument("--warming", type=int, default=60, help="seconds of the same before, until the JVM has compiled all")
     parser.add_argument("--rate", type=int, default=1_000, help="events a second")
     given = parser.parse_args()
-    trace, some, enough = Trace(), products(Random(1)), threading.Event()
+    some, enough = products(Random(1)), threading.Event()
     with place() as here, stream(TIDEMARK_SPEED_MEMORY="2g") as running:
+        trace = Trace(here.settings.product_topic)
         looking = threading.Thread(target=trace.look, args=(here.database, enough))
         looking.start()
         try:

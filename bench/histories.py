@@ -22,7 +22,6 @@ from tidemark.ingest.generate import day_rows
 from tidemark.ingest.produce import produce
 from tidemark.ingest.records import Origin, messages
 from tidemark.serving import ledger, offsets, publications
-from tidemark.settings import settings
 from tidemark.spark.lake import Lake
 from tidemark.spark.land import land
 from tidemark.spark.session import session
@@ -35,7 +34,7 @@ FIRST_DAY = datetime(2024, 1, 1, tzinfo=UTC)
 def spark_and_place(name: str) -> Iterator[tuple[SparkSession, Place]]:
     """Servers, and the session of a batch job over many events."""
     with place() as here:
-        spark = session(name, memory=settings().batch_memory)
+        spark = session(name, here.settings, memory=here.settings.batch_memory)
         try:
             yield spark, here
         finally:
@@ -50,9 +49,9 @@ def land_day(here: Place, spark: SparkSession, lake: Lake, rows: Iterable[Sequen
     while some := list(islice(rows, ROWS_AT_ONCE)):
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerows(some)
-        sent += produce(producer, settings().product_topic, messages(text.getvalue().encode(), sent << 20, origin), 60).events
+        sent += produce(producer, here.settings.product_topic, messages(text.getvalue().encode(), sent << 20, origin), 60).events
     landing = time.monotonic()
-    mark = land(spark, lake, ledger.identity(here.database))
+    mark = land(spark, lake, ledger.identity(here.database), here.settings)
     say(f"day {number}: {sent:,} events sent in {landing - started:.0f} s, landed in {time.monotonic() - landing:.0f} s")
     return mark
 

@@ -9,14 +9,12 @@ import argparse
 from collections.abc import Callable
 from datetime import date, timedelta
 
-from pymongo.database import Database
+from support.places import Place
 
 from bench.histories import FIRST_DAY, days_landed, everything, spark_and_place
 from bench.sides import Measured, in_turns, measured, say, tell
 from tidemark.catalog.marks import TideMark
-from tidemark.serving.database import Document
 from tidemark.serving.history import days, labels
-from tidemark.settings import settings
 from tidemark.spark import history
 from tidemark.spark.lake import Lake
 
@@ -24,16 +22,20 @@ from tidemark.spark.lake import Lake
 class Range:
     """A range of days, computed again and again."""
 
-    def __init__(self, lake: Lake, database: Database[Document], first: date, last: date) -> None:
-        self.lake, self.database, self.first, self.last = lake, database, first, last
+    def __init__(self, lake: Lake, here: Place, first: date, last: date) -> None:
+        self.lake, self.database, self.first, self.last = lake, here.database, first, last
+        self.category_topic = here.settings.category_topic
         self.days = list(days(first, last))
         self.left: dict[str, dict[date, str]] = {}
 
     def at_once(self) -> Measured:
-        return self._measured("in one pass", lambda: history.compute(self.lake, self.database, self.first, self.last))
+        return self._measured("in one pass", lambda: self._compute(self.first, self.last))
 
     def one_by_one(self) -> Measured:
-        return self._measured("one by one", lambda: [history.compute(self.lake, self.database, day, day) for day in self.days])
+        return self._measured("one by one", lambda: [self._compute(day, day) for day in self.days])
+
+    def _compute(self, first: date, last: date) -> object:
+        return history.compute(self.lake, self.database, first, last, self.category_topic)
 
     def _measured(self, how: str, act: Callable[[], object]) -> Measured:
         for held in (self.database.history_day, self.database.history):  # what is held as it would be is not written again
@@ -52,9 +54,9 @@ def main() -> None:
     given = parser.parse_args()
     first = FIRST_DAY.date()
     with spark_and_place("bench-history") as (spark, here):
-        lake = Lake(spark, settings().lake_url)
+        lake = Lake(spark, here.settings.lake_url)
         mark = days_landed(here, spark, lake, given.products, range(given.days))
-        some = Range(lake, here.database, first, first + timedelta(days=given.days - 1))
+        some = Range(lake, here, first, first + timedelta(days=given.days - 1))
         some.at_once()  # the first of a JVM compiles
         comparisons = {"one pass": in_turns(given.rounds, lambda _: some.at_once(), lambda _: some.one_by_one())}
         if some.left["in one pass"] != some.left["one by one"]:

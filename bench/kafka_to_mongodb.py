@@ -27,7 +27,6 @@ from tidemark.ingest.produce import produce
 from tidemark.ingest.records import Message, Origin, messages
 from tidemark.serving import ledger, schema
 from tidemark.serving.database import Document, database_of
-from tidemark.settings import settings
 
 WARMING = 3  # rounds of the stream alone, until its JVM has compiled what it runs
 LOOK_EVERY_SECONDS = 0.02
@@ -44,7 +43,7 @@ def day(products: int, seed: int, number: int) -> list[Message]:
 def served(here: Place, running: Stream, events: Sequence[Message]) -> Measured:
     """Measured from the stream's waking until the ledger has reached them."""
     running.signal(signal.SIGSTOP)
-    produce(here.producer(), settings().product_topic, events, 60)
+    produce(here.producer(), here.settings.product_topic, events, 60)
     ends = here.ends()
 
     def wake() -> None:

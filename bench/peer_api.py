@@ -11,7 +11,8 @@ from kafka import KafkaProducer
 from tidemark.settings import settings
 
 app = FastAPI()
-producer = KafkaProducer(bootstrap_servers=settings().kafka, acks="all", compression_type="lz4")
+of = settings()
+producer = KafkaProducer(bootstrap_servers=of.kafka, acks="all", compression_type="lz4")
 
 
 @app.get("/")
@@ -21,6 +22,6 @@ def ready() -> str:
 
 @app.post("/row", status_code=201)
 def row(record: dict[str, Any]) -> dict[str, Any]:
-    producer.send(settings().product_topic, json.dumps(record).encode(), str(record["asin"]).encode())
+    producer.send(of.product_topic, json.dumps(record).encode(), str(record["asin"]).encode())
     producer.flush()
     return record

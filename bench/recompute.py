@@ -25,7 +25,6 @@ from tidemark.catalog.rules import RULES
 from tidemark.ingest.generate import day_rows
 from tidemark.serving import publications
 from tidemark.serving.cells import Cells
-from tidemark.settings import settings
 from tidemark.spark.lake import Lake
 from tidemark.spark.recompute import Mode, recompute
 
@@ -99,10 +98,10 @@ FROM known GROUP BY ALL
 """
 
 
-def in_duckdb(files: list[str], folder: Path) -> dict[Cell, tuple[int, ...]]:
+def in_duckdb(files: list[str], folder: Path, memory: str) -> dict[Cell, tuple[int, ...]]:
     """The cube of these files; states are left in the folder."""
     states = folder / "states.parquet"
-    with duckdb.connect(config={"threads": THREADS, "memory_limit": settings().batch_memory + "b", "temp_directory": str(folder)}) as peer:
+    with duckdb.connect(config={"threads": THREADS, "memory_limit": memory + "b", "temp_directory": str(folder)}) as peer:
         peer.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
         peer.execute(f"COPY ({_STATES.replace('$files', str(files))}) TO '{states}'")
         rows = peer.execute(_CUBE.replace("$states", f"'{states}'")).fetchall()
@@ -125,15 +124,15 @@ class Night:
         self.here, self.lake, self.mark = here, lake, mark
         self.events = TideMark().behind(mark)
         self.files = sorted(
-            one.removeprefix("file://") for one in spark.read.format("delta").load(f"{settings().lake_url}/events").inputFiles()
+            one.removeprefix("file://") for one in spark.read.format("delta").load(f"{here.settings.lake_url}/events").inputFiles()
         )
-        self.folder = Path(settings().home) / "duckdb"
+        self.folder = here.settings.home / "duckdb"
         self.folder.mkdir(exist_ok=True)
         self.cubes: dict[str, Cells] = {}
 
     def ours(self, mode: Mode) -> Measured:
         number = draft_at(self.here, self.mark)
-        found = measured(self.events, lambda: recompute(self.lake, self.here.database, number, mode), everything)
+        found = measured(self.events, lambda: recompute(self.lake, self.here.database, number, self.here.settings, mode), everything)
         self.cubes["ours"] = {cell: tuple(sums) for cell, sums in publications.cells(self.here.database, number).items()}
         self.number = number
         say(f"{self.events:,} events {mode.value} by us: {self.events / found.rate:.1f} s")
@@ -141,7 +140,7 @@ class Night:
 
     def theirs(self) -> Measured:
         def work() -> None:
-            self.cubes["theirs"] = in_duckdb(self.files, self.folder)
+            self.cubes["theirs"] = in_duckdb(self.files, self.folder, self.here.settings.batch_memory)
 
         found = measured(self.events, work, everything)
         say(f"{self.events:,} events by DuckDB: {self.events / found.rate:.1f} s")
@@ -161,7 +160,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     with spark_and_place("bench-recompute") as (spark, here):
-        lake = Lake(spark, settings().lake_url)
+        lake = Lake(spark, here.settings.lake_url)
         night = Night(here, spark, lake, days_landed(here, spark, lake, given.products, range(given.days)))
         for _ in range(1 if night.events > 5 * MILLION else 2):
             night.ours(Mode.FULL)  # the first of a JVM compiles

@@ -31,6 +31,7 @@ from support.servers import Servers, running_servers  # noqa: E402
 from support.wording import OPTION, Wording  # noqa: E402
 
 from tidemark.serving.database import Document  # noqa: E402
+from tidemark.settings import settings  # noqa: E402
 
 hypothesis.settings.register_profile("shared-machine", deadline=None)  # time on a busy machine says nothing of the code
 hypothesis.settings.load_profile("shared-machine")
@@ -141,6 +142,6 @@ def spark() -> Iterator[SparkSession]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAVA_TOOL_OPTIONS", _LONG_LIVED)
-        found = session("tidemark-test", memory="2g")
+        found = session("tidemark-test", settings(), memory="2g")
     yield found
     found.stop()

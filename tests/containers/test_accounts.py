@@ -39,7 +39,7 @@ def test_an_account_writes_its_collections_and_no_other(running: Containers) -> 
     for account, written in accounts.WRITES.items():
         password = running.variables[f"TIDEMARK_MONGODB_{account.upper()}_PASSWORD"]
         with connect(running.mongodb_url(account, password)) as client:
-            database = database_of(client)
+            database = database_of(client, "tidemark")
             for collection in COLLECTIONS:
                 if collection.name in written:
                     assert database[collection.name].delete_many({"_id": "nobody"}).deleted_count == 0
@@ -55,7 +55,7 @@ def test_an_account_writes_its_collections_and_no_other(running: Containers) -> 
 def test_the_account_for_reports_reads_them_and_changes_nothing(running: Containers) -> None:
     password = running.variables["TIDEMARK_MONGODB_REPORTS_PASSWORD"]
     with connect(running.mongodb_url("reports", password)) as client:
-        database = database_of(client)
+        database = database_of(client, "tidemark")
         for view in (*VIEWS, *OPERATIONS):
             list(database[view.name].aggregate([{"$limit": 1}]))
         assert database.product.find_one() is None
@@ -67,7 +67,7 @@ def test_the_account_for_reports_reads_them_and_changes_nothing(running: Contain
 
 def test_without_a_password_nothing_is_read(running: Containers) -> None:
     with connect(f"mongodb://{running.address('mongodb', 27017)}/?replicaSet=tidemark") as client, pytest.raises(OperationFailure):
-        database_of(client).product.find_one()
+        database_of(client, "tidemark").product.find_one()
 
 
 def test_the_api_takes_posts_with_its_key_alone(running: Containers) -> None:

@@ -89,7 +89,7 @@ def test_every_variable_it_passes_is_a_setting() -> None:
     known = {f"TIDEMARK_{name.upper()}" for name in Settings.model_fields}
     for name, service in OURS.items():
         assert set(service.passed) <= known, name
-    told = {*superset_environment(), *("PYTHONPATH",)}
+    told = {*superset_environment(Settings()), *("PYTHONPATH",)}
     for name, service in SUPERSETS.items():
         assert set(service.passed) <= told, name
         assert told <= {*service.passed, *service.image.environment}, name

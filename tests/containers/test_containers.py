@@ -13,11 +13,12 @@ import psycopg2
 import pytest
 from pymongo.errors import OperationFailure
 from support.containers import Containers
+from support.databases import connected
+from support.names import NAMES
 from support.stacks import Stack, until
 
 from tidemark.ingest.generate import write
 from tidemark.local import loopback
-from tidemark.local.runs import Airflow
 from tidemark.serving import publications, verifications
 from tidemark.serving.database import connect, database_of
 from tidemark.serving.schema import COLLECTIONS
@@ -39,7 +40,7 @@ def stack(started: Containers) -> Stack:
 
 def test_nobody_gets_in_without_a_password(running: Containers) -> None:
     with connect(f"mongodb://{running.address('mongodb', 27017)}/?replicaSet=tidemark") as client, pytest.raises(OperationFailure):
-        database_of(client).product.find_one()
+        database_of(client, "tidemark").product.find_one()
     assert "NOAUTH" in _redis(running, "PING", password="")
     airflow = f"http://{running.address('airflow-api', 8080)}"
     with loopback.client(airflow, timeout=30) as http:
@@ -53,7 +54,7 @@ def test_nobody_gets_in_without_a_password(running: Containers) -> None:
 
 def test_the_main_job_is_done_by_all_of_them_and_its_reports_are_exact(running: Containers, stack: Stack) -> None:
     categories, *products = write(300, len(DAYS), 5, running.volume("./catalogs"), date.fromisoformat(DAYS[0]))
-    with Airflow() as airflow:
+    with stack.airflow() as airflow:
         until(lambda: airflow.has_dag(), "Airflow knows the DAG", running.logs)
     run = stack.trigger(products=[str(one) for one in products], categories=[str(categories)], observed_at=list(DAYS))
     assert stack.end_of(run) == "success", stack.failure(run) + running.logs()
@@ -63,10 +64,10 @@ def test_the_main_job_is_done_by_all_of_them_and_its_reports_are_exact(running: 
     assert stack.wrong() == []
     _night(running)
     assert stack.wrong() == []
-    with connect() as client:
-        served = publications.served(database_of(client))
+    with connected() as database:
+        served = publications.served(database)
         assert served > 0
-        assert verifications.read(database_of(client), served)["drift"] == 0
+        assert verifications.read(database, served)["drift"] == 0
 
 
 def test_stream_and_batch_run_on_the_workers(running: Containers) -> None:
@@ -82,7 +83,7 @@ def test_stream_and_batch_run_on_the_workers(running: Containers) -> None:
 
 def test_airflow_and_superset_keep_what_they_know_in_postgresql(running: Containers) -> None:
     runs = _rows(running, "airflow", "SELECT dag_id FROM dag_run WHERE state = 'success'")
-    assert (Dag.INGEST.id,) in runs
+    assert (NAMES.of(Dag.INGEST),) in runs
     dashboards = _rows(running, "superset", "SELECT slug FROM dashboards")
     assert len(dashboards) == len(list((CHECKOUT / "superset" / "assets" / "dashboards").glob("*.yaml")))
 
@@ -130,12 +131,12 @@ def test_a_backup_comes_back_into_empty_servers_as_it_was(running: Containers, s
 
     # And goes on: the stream from where it was, a night from the raw history as it was.
     running.start("speed", "spark-workers", "airflow-scheduler")
-    with connect() as client:
-        until(lambda: state(database_of(client))["stream"]["alive"], "the stream lives", running.logs)
+    with connected() as database:
+        until(lambda: state(database)["stream"]["alive"], "the stream lives", running.logs)
     _night(running, "--mode", "full")
-    with connect() as client:
-        newest = max(one.number for one in publications.listing(database_of(client)))
-        assert verifications.read(database_of(client), newest)["drift"] == 0
+    with connected() as database:
+        newest = max(one.number for one in publications.listing(database))
+        assert verifications.read(database, newest)["drift"] == 0
     assert stack.served_reports() == before
 
 
@@ -145,8 +146,8 @@ def test_what_is_posted_to_the_api_is_served(running: Containers) -> None:
     with loopback.client(f"http://{running.address('api', 8000)}", timeout=60) as http:
         key = running.variables["TIDEMARK_API_KEY"]
         assert http.post("/Category", json=category, headers={"X-API-Key": key}).status_code == httpx.codes.CREATED
-    with connect() as client:
-        until(lambda: database_of(client).category.find_one(9_001), "the posted category is served", running.logs)
+    with connected() as database:
+        until(lambda: database.category.find_one(9_001), "the posted category is served", running.logs)
 
 
 def test_a_backup_that_is_not_whole_is_refused(running: Containers) -> None:
@@ -182,9 +183,5 @@ def _night(of: Containers, *more: str) -> None:
 
 def _documents() -> dict[str, list[str]]:
     """All documents, but for what says what somebody is doing."""
-    with connect() as client:
-        return {
-            one.name: sorted(map(repr, database_of(client)[one.name].find()))
-            for one in COLLECTIONS
-            if one.name not in ("state", "stream_minute")
-        }
+    with connected() as database:
+        return {one.name: sorted(map(repr, database[one.name].find())) for one in COLLECTIONS if one.name not in ("state", "stream_minute")}

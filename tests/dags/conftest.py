@@ -32,6 +32,6 @@ def database() -> None:
 @pytest.fixture
 def connected(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     """Airflow's connections are to this place's servers."""
-    for name, value in connections.environment().items():
+    for name, value in connections.environment(place.settings).items():
         monkeypatch.setitem(os.environ, name, value)
     return place

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 from support.environment import setting
 from support.listeners import MailServer, Webhook, listening
+from support.names import NAMES
 from support.places import Place
 from support.servers import free_ports
 from support.wording import Wording
@@ -23,7 +24,7 @@ from tidemark.settings.airflow_names import Dag
 
 
 def test_it_looks_every_two_minutes_one_look_at_a_time(bag: Any) -> None:
-    dag = bag.dags[Dag.ALERTS.id]
+    dag = bag.dags[NAMES.of(Dag.ALERTS)]
     assert (type(dag.timetable).__name__, dag.catchup, dag.max_active_runs) == ("CronTriggerTimetable", False, 1)
     assert dag.timetable.expression == "*/2 * * * *"
     others = {task.priority_weight for one in bag.dags.values() for task in one.tasks if one is not dag}
@@ -44,8 +45,11 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
     with listening(MailServer()) as mail, listening(Webhook()) as webhook:
         headers = json.dumps({"X-Token": "secret"})
         for name, connection in (
-            (airflow_names.Connection.SMTP.id, mail.connection),
-            (airflow_names.Connection.WEBHOOK.id, json.dumps({"conn_type": "http", "host": f"{webhook.url}/a/hook?b=c", "extra": headers})),
+            (NAMES.of(airflow_names.Connection.SMTP), mail.connection),
+            (
+                NAMES.of(airflow_names.Connection.WEBHOOK),
+                json.dumps({"conn_type": "http", "host": f"{webhook.url}/a/hook?b=c", "extra": headers}),
+            ),
         ):
             monkeypatch.setitem(os.environ, f"AIRFLOW_CONN_{name.upper()}", connection)
         yield Told(mail, webhook)
@@ -56,10 +60,10 @@ def look(**changed: str) -> str:
     from airflow.dag_processing.dagbag import DagBag
 
     usual = {"alert_heartbeat_minutes": "0", "alert_calm_minutes": "0", "alert_mail_to": "a@shop.example, b@shop.example"}
-    with setting(**{**usual, **changed}), pytest.MonkeyPatch.context() as patch:
-        for name, value in connections.environment().items():
+    with setting(**{**usual, **changed}) as of, pytest.MonkeyPatch.context() as patch:
+        for name, value in connections.environment(of).items():
             patch.setenv(name, value)
-        run = DagBag(str(CHECKOUT / "dags" / "tidemark" / "dags" / "alerts.py")).dags[Dag.ALERTS.id].test()
+        run = DagBag(str(CHECKOUT / "dags" / "tidemark" / "dags" / "alerts.py")).dags[NAMES.of(Dag.ALERTS)].test()
     return str(run.state)
 
 

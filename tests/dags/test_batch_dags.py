@@ -14,6 +14,7 @@ from support.airflow_home import run
 from support.environment import setting
 from support.hands import serve
 from support.load import updates
+from support.names import NAMES
 from support.parameters import assert_takes
 from support.places import Place
 from support.wording import Wording
@@ -26,17 +27,17 @@ from tidemark.settings.airflow_names import Dag, Pool
 from tidemark.spark.batch import Batch
 
 TAKEN = {
-    Dag.NIGHTLY_BATCH.id: {
+    NAMES.of(Dag.NIGHTLY_BATCH): {
         "mode": ["auto", "incremental", "full"],
         "on_drift": ["correct", "ask", "fail"],
         "hold": [None, False, True],
         "keep": [None, 1, 30],
     },
-    Dag.REBUILD.id: {"publication": [None, 0, 12]},
+    NAMES.of(Dag.REBUILD): {"publication": [None, 0, 12]},
 }
 REFUSED = {
-    Dag.NIGHTLY_BATCH.id: {"mode": ["", None, "weekly"], "on_drift": [None, True], "hold": ["yes"], "keep": [0, "7", 1.5]},
-    Dag.REBUILD.id: {"publication": [-1, "3", 1.5]},
+    NAMES.of(Dag.NIGHTLY_BATCH): {"mode": ["", None, "weekly"], "on_drift": [None, True], "hold": ["yes"], "keep": [0, "7", 1.5]},
+    NAMES.of(Dag.REBUILD): {"publication": [-1, "3", 1.5]},
 }
 
 
@@ -46,21 +47,21 @@ def test_parameters(bag: Any, dag_id: str) -> None:
 
 
 def test_every_night_and_no_day_of_its_own(bag: Any) -> None:
-    dag = bag.dags[Dag.NIGHTLY_BATCH.id]
+    dag = bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)]
     assert (type(dag.timetable).__name__, dag.catchup, dag.max_active_runs) == ("CronTriggerTimetable", False, 1)
-    assert bag.dags[Dag.REBUILD.id].schedule is None
+    assert bag.dags[NAMES.of(Dag.REBUILD)].schedule is None
 
 
 def test_spark_jobs_are_limited_by_their_pool(bag: Any) -> None:
     pools = {f"{dag}.{task.task_id}": task.pool for dag in TAKEN for task in bag.dags[dag].tasks}
-    assert {name for name, pool in pools.items() if pool == Pool.SPARK.id} == {
-        *(f"{Dag.NIGHTLY_BATCH.id}.{name}" for name in ("land", "cut", "recompute", "verify", "publish")),
-        f"{Dag.REBUILD.id}.rebuild_from",
+    assert {name for name, pool in pools.items() if pool == NAMES.of(Pool.SPARK)} == {
+        *(f"{NAMES.of(Dag.NIGHTLY_BATCH)}.{name}" for name in ("land", "cut", "recompute", "verify", "publish")),
+        f"{NAMES.of(Dag.REBUILD)}.rebuild_from",
     }
 
 
 def test_what_a_person_is_asked_stands_before_what_it_decides(bag: Any) -> None:
-    nightly, rebuild = bag.dags[Dag.NIGHTLY_BATCH.id], bag.dags[Dag.REBUILD.id]
+    nightly, rebuild = bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)], bag.dags[NAMES.of(Dag.REBUILD)]
     assert nightly.get_task("publish").upstream_task_ids >= {"decide", "approve"}
     assert rebuild.get_task("rebuild_from").upstream_task_ids == {"chosen"}
     assert [asset.name for asset in nightly.get_task("publish").outlets] == ["reports"]
@@ -69,7 +70,7 @@ def test_what_a_person_is_asked_stands_before_what_it_decides(bag: Any) -> None:
 
 def test_a_night_takes_the_same_steps_in_airflow_and_in_one_process(bag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The order stands in the DAG and in Batch.nightly."""
-    dag = bag.dags[Dag.NIGHTLY_BATCH.id]
+    dag = bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)]
     steps = [task.task_id for task in dag.topological_sort() if task.task_id != "approve"]
     for before, step in pairwise(steps):
         assert before in dag.get_task(step).upstream_task_ids, "each step waits for the one before"
@@ -83,7 +84,7 @@ def test_a_night_takes_the_same_steps_in_airflow_and_in_one_process(bag: Any, mo
         return note
 
     results = {"cut": 1, "verify": {"drift": 0}}
-    night = SimpleNamespace(database=None, **{step: noted(step, results.get(step)) for step in steps if step != "decide"})
+    night = SimpleNamespace(database=None, of=None, **{step: noted(step, results.get(step)) for step in steps if step != "decide"})
     monkeypatch.setattr(verifications, "read", lambda *_: {})
     monkeypatch.setattr(verifications, "asks", noted("decide", False))
     Batch.nightly(night, "auto", "correct", 7)  # type: ignore[arg-type]
@@ -93,11 +94,11 @@ def test_a_night_takes_the_same_steps_in_airflow_and_in_one_process(bag: Any, mo
 def test_what_is_tried_again(bag: Any) -> None:
     from airflow.sdk import RetryAction
 
-    policy = bag.dags[Dag.NIGHTLY_BATCH.id].get_task("publish").retry_policy
+    policy = bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)].get_task("publish").retry_policy
     permanent_errors = (batch_job.JobFailedPermanently("start again at cut"), Drifted("2 differences"))
     assert {policy.evaluate(error, 1, 3).action for error in permanent_errors} == {RetryAction.FAIL}
     assert {policy.evaluate(error, 1, 3).action for error in (batch_job.JobFailed("MongoDB is down"), OSError())} == {RetryAction.DEFAULT}
-    rebuilding = bag.dags[Dag.REBUILD.id].get_task("rebuild_from").retry_policy
+    rebuilding = bag.dags[NAMES.of(Dag.REBUILD)].get_task("rebuild_from").retry_policy
     assert rebuilding.evaluate(batch_job.JobFailedPermanently("no publication 9"), 1, 3).action == RetryAction.FAIL
 
 
@@ -111,7 +112,7 @@ class TestNights:
         connected.send(updates(random, 200, keys=40))
         serve(connected, spark)
         connected.database.product.delete_one({})
-        ended, tasks = run(Dag.NIGHTLY_BATCH.id, "nightly.py", on_drift="correct")
+        ended, tasks = run(NAMES.of(Dag.NIGHTLY_BATCH), "nightly.py", on_drift="correct")
         assert (ended, tasks.pop("approve")[0]) == ("success", "skipped")
         assert {found for found, _ in tasks.values()} == {"success"}
         assert publications.served(connected.database) == 1
@@ -124,7 +125,8 @@ class TestNights:
     def test_a_night_that_is_implausible_waits_for_a_person(
         self, bag: Any, connected: Place, spark: SparkSession, wording: Wording
     ) -> None:
-        work, decide = Batch(connected.database, spark), bag.dags[Dag.NIGHTLY_BATCH.id].get_task("decide").python_callable
+        work = Batch(connected.database, connected.settings, spark)
+        decide = bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)].get_task("decide").python_callable
         for seed, keys in ((122, 20), (123, 60)):
             connected.send(updates(Random(seed), 200, keys))
             serve(connected, spark)
@@ -137,13 +139,13 @@ class TestNights:
         assert (compared["before"]["products"], compared["after"]["products"]) == (20, 59)
         assert decide(2, {"on_drift": "correct", "hold": None}) == "publish"
         assert decide(2, {"on_drift": "correct", "hold": True}) == "approve"
-        with setting(implausible_products_shift="1.9"):
+        with setting(implausible_products_shift="1.9") as strict:
             assert decide(2, {"on_drift": "correct", "hold": None}) == "approve"
             assert decide(2, {"on_drift": "correct", "hold": False}) == "publish"
             connected.send(updates(Random(124), 400, keys=200))
             serve(connected, spark)
             with pytest.raises(Held) as held:
-                work.nightly("auto", "correct", 7)
+                Batch(connected.database, strict, spark).nightly("auto", "correct", 7)
             wording.check(str(held.value))
         assert publications.served(connected.database) == 1
         assert connected.wrong() == []
@@ -152,7 +154,7 @@ class TestNights:
         assert connected.wrong() == []
 
     def test_a_rebuild_of_what_is_not_there_fails_at_once(self, connected: Place) -> None:
-        state, tasks = run(Dag.REBUILD.id, "rebuild.py", publication=7)
+        state, tasks = run(NAMES.of(Dag.REBUILD), "rebuild.py", publication=7)
         assert state == "failed"
         assert tasks["rebuild_from"] == ("failed", 1)
         assert tasks["choose"][0] == "skipped"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from support.airflow_home import run
+from support.names import NAMES
 from support.parameters import assert_takes
 from support.places import Place
 
@@ -17,7 +18,7 @@ from tidemark.settings.airflow_names import Dag, Pool
 
 @pytest.fixture
 def dag(bag: Any) -> Any:
-    return bag.dags[Dag.HISTORY.id]
+    return bag.dags[NAMES.of(Dag.HISTORY)]
 
 
 TAKEN = {"first_day": [None, "2024-02-29"], "last_day": [None, "1995-01-01"], "changed": [False, True]}
@@ -33,8 +34,8 @@ def test_it_is_partitioned_by_the_day_that_has_ended(dag: Any) -> None:
 
 
 def test_spark_jobs_are_limited_by_their_pool_and_what_is_served_goes_first(bag: Any, dag: Any) -> None:
-    assert {task.task_id for task in dag.tasks if task.pool == Pool.SPARK.id} == {"land", "compute"}
-    nightly = min(task.priority_weight for task in bag.dags[Dag.NIGHTLY_BATCH.id].tasks)
+    assert {task.task_id for task in dag.tasks if task.pool == NAMES.of(Pool.SPARK)} == {"land", "compute"}
+    nightly = min(task.priority_weight for task in bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)].tasks)
     assert nightly > max(task.priority_weight for task in dag.tasks)
 
 
@@ -51,7 +52,7 @@ def test_what_is_tried_again(dag: Any) -> None:
 @pytest.mark.servers
 @pytest.mark.usefixtures("database")
 def test_a_night_before_the_first_event_starts_no_spark(connected: Place) -> None:
-    with topics.admin() as client:
-        watch.record_end_offsets(connected.database, watch.fetch_end_offsets(client))
-    ended, tasks = run(Dag.HISTORY.id, "history.py", last_day="2024-02-29", changed=True)
+    with topics.admin(connected.settings.kafka) as client:
+        watch.record_end_offsets(connected.database, watch.fetch_end_offsets(client, connected.settings.topics))
+    ended, tasks = run(NAMES.of(Dag.HISTORY), "history.py", last_day="2024-02-29", changed=True)
     assert (ended, tasks) == ("success", {name: ("skipped", 1 if name == "ask" else 0) for name in ("ask", "land", "compute")})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from pymongo.errors import ServerSelectionTimeoutError
 from support.environment import setting
+from support.names import NAMES
 from support.passes import counted_rows
 from support.places import Place
 from support.servers import free_ports
@@ -19,13 +21,13 @@ from tidemark.ingest.files import UnfitFile
 from tidemark.ingest.generate import write
 from tidemark.ingest.produce import NotAcknowledged, UnsafeProducer
 from tidemark.serving.ingestions import Incomplete
-from tidemark.settings import CHECKOUT, settings
+from tidemark.settings import CHECKOUT
 from tidemark.settings.airflow_names import Dag, Pool
 
 
 @pytest.fixture
 def dag(bag: Any) -> Any:
-    return bag.dags[Dag.INGEST.id]
+    return bag.dags[NAMES.of(Dag.INGEST)]
 
 
 TAKEN = {
@@ -78,8 +80,8 @@ def test_it_is_partitioned_by_the_day_that_has_ended(dag: Any) -> None:
 
 
 def test_waiting_takes_one_worker_however_many_runs_wait(dag: Any) -> None:
-    assert dag.get_task("served").pool == Pool.SERVED.id
-    assert {dag.get_task(name).pool for name in ("preview", "plan", "produce")} == {Pool.INGEST.id}
+    assert dag.get_task("served").pool == NAMES.of(Pool.SERVED)
+    assert {dag.get_task(name).pool for name in ("preview", "plan", "produce")} == {NAMES.of(Pool.INGEST)}
 
 
 def test_reconciling_tells_who_waits_for_products(dag: Any) -> None:
@@ -113,16 +115,13 @@ def test_what_is_tried_again(dag: Any, task: str) -> None:
 
 
 @pytest.fixture
-def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Connections to servers that are not there."""
-    for name, port in zip(("KAFKA_PORT", "MONGODB_PORT"), free_ports(2), strict=True):
-        monkeypatch.setenv(f"TIDEMARK_{name}", str(port))
-    settings.cache_clear()
-    for name, value in connections.environment().items():
-        monkeypatch.setitem(os.environ, name, value)
-    yield
-    monkeypatch.undo()
-    settings.cache_clear()
+    kafka, mongodb = map(str, free_ports(2))
+    with setting(kafka_port=kafka, mongodb_port=mongodb) as of:
+        for name, value in connections.environment(of).items():
+            monkeypatch.setitem(os.environ, name, value)
+        yield
 
 
 def _fails_at_once(at: str, **conf: object) -> None:
@@ -130,7 +129,7 @@ def _fails_at_once(at: str, **conf: object) -> None:
     from airflow.dag_processing.dagbag import DagBag
 
     # One of its own: a test run leaves its parameters in it.
-    dag = DagBag(str(CHECKOUT / "dags" / "tidemark" / "dags" / "ingestion.py")).dags[Dag.INGEST.id]
+    dag = DagBag(str(CHECKOUT / "dags" / "tidemark" / "dags" / "ingestion.py")).dags[NAMES.of(Dag.INGEST)]
     run = dag.test(run_conf=conf)
     tasks = {task.task_id: (str(task.state), task.try_number) for task in run.get_task_instances()}
     assert str(run.state) == "failed"
@@ -167,7 +166,7 @@ def test_a_chunk_travels_as_its_ingestion_and_number_and_is_shown_by_name(connec
 
     _, day = write(60, 1, 1, tmp_path, date(2024, 1, 1))
     conf = {"products": [str(day)], "observed_at": ["2024-01-01"], "chunk_bytes": day.stat().st_size // 3}
-    dag = DagBag(str(CHECKOUT / "dags" / "tidemark" / "dags" / "ingestion.py")).dags[Dag.INGEST.id]
+    dag = DagBag(str(CHECKOUT / "dags" / "tidemark" / "dags" / "ingestion.py")).dags[NAMES.of(Dag.INGEST)]
     with setting(hold_rejected_share="1"), counted_rows() as parsed:
         done = dag.test(run_conf=conf, mark_success_pattern="served")
     assert str(done.state) == "success"

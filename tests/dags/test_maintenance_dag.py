@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from support import airflow_home
 from support.load import updates
+from support.names import NAMES
 from support.places import Place
 from support.wording import Wording
 
 from tidemark import housekeeping
 from tidemark.dags import batch_job
 from tidemark.serving import schema
-from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag, Pool
 
 NOW = datetime(2024, 3, 10, 5, tzinfo=UTC)
@@ -56,16 +56,16 @@ def test_an_airflow_database_that_is_elsewhere(tmp_path: Path) -> None:
 
 
 def test_every_week_and_one_at_a_time(bag: Any) -> None:
-    dag = bag.dags[Dag.MAINTENANCE.id]
+    dag = bag.dags[NAMES.of(Dag.MAINTENANCE)]
     assert (type(dag.timetable).__name__, dag.max_active_runs) == ("CronTriggerTimetable", 1)
-    assert {task.task_id for task in dag.tasks if task.pool == Pool.SPARK.id} == {"raw_history"}
+    assert {task.task_id for task in dag.tasks if task.pool == NAMES.of(Pool.SPARK)} == {"raw_history"}
     assert {task.task_id for task in dag.tasks if task.upstream_task_ids} == {"measure"}, "one that fails keeps no other from its work"
 
 
 def test_what_is_tried_again(bag: Any) -> None:
     from airflow.sdk import RetryAction
 
-    policy = bag.dags[Dag.MAINTENANCE.id].get_task("collections").retry_policy
+    policy = bag.dags[NAMES.of(Dag.MAINTENANCE)].get_task("collections").retry_policy
     permanent_errors = (batch_job.JobFailedPermanently("no"), schema.Differs("view report_cube differs"))
     assert {policy.evaluate(error, 1, 3).action for error in permanent_errors} == {RetryAction.FAIL}
     assert policy.evaluate(housekeeping.NotCleaned("the database is locked"), 1, 3).action == RetryAction.DEFAULT
@@ -76,12 +76,12 @@ def test_what_is_tried_again(bag: Any) -> None:
 @pytest.mark.usefixtures("database")
 def test_a_run(connected: Place, tmp_path: Path, wording: Wording) -> None:
     connected.send(updates(Random(141), 60, keys=10))
-    batch_job.run("land")
-    old = settings().jobs / "killed" / "result"
+    batch_job.run(connected.settings, "land")
+    old = connected.settings.jobs / "killed" / "result"
     old.parent.mkdir(parents=True)
     old.touch()
     os.utime(old, (0, 0))
-    state, tasks = airflow_home.run(Dag.MAINTENANCE.id, "maintenance.py")
+    state, tasks = airflow_home.run(NAMES.of(Dag.MAINTENANCE), "maintenance.py")
     assert (state, {name: state for name, (state, _) in tasks.items()}) == (
         "success",
         {

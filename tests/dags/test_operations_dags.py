@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support.names import NAMES
 from support.parameters import assert_takes
 from support.wording import Wording
 
@@ -13,17 +14,22 @@ from tidemark.serving import control, withdrawals
 from tidemark.settings.airflow_names import Dag
 
 TAKEN = {
-    Dag.WITHDRAW.id: {"ingestion": [None, "9f"], "take_back": [False, True], "reason": [None, "", "wrong date"], "hold": [True, False]},
-    Dag.STREAM.id: {"action": ["pause", "resume", "restart"], "reason": [None, "", "Kafka moves"], "drain": [True, False]},
+    NAMES.of(Dag.WITHDRAW): {
+        "ingestion": [None, "9f"],
+        "take_back": [False, True],
+        "reason": [None, "", "wrong date"],
+        "hold": [True, False],
+    },
+    NAMES.of(Dag.STREAM): {"action": ["pause", "resume", "restart"], "reason": [None, "", "Kafka moves"], "drain": [True, False]},
 }
 REFUSED = {
-    Dag.WITHDRAW.id: {"ingestion": ["", 5], "take_back": [None, "yes"], "reason": [5], "hold": [None]},
-    Dag.STREAM.id: {"action": [None, "", "stop"], "reason": [5], "drain": [None, "yes"]},
+    NAMES.of(Dag.WITHDRAW): {"ingestion": ["", 5], "take_back": [None, "yes"], "reason": [5], "hold": [None]},
+    NAMES.of(Dag.STREAM): {"action": [None, "", "stop"], "reason": [5], "drain": [None, "yes"]},
 }
 
 
 def test_a_person_is_asked_before_anything_is_withdrawn(bag: Any) -> None:
-    dag = bag.dags[Dag.WITHDRAW.id]
+    dag = bag.dags[NAMES.of(Dag.WITHDRAW)]
     assert dag.params["hold"] is True, "a run waits unless told otherwise"
     assert dag.get_task("decide").upstream_task_ids == {"held", "approve", "chosen"}
     held = dag.get_task("held").python_callable
@@ -36,7 +42,7 @@ def test_parameters(bag: Any, dag_id: str) -> None:
     assert (bag.dags[dag_id].schedule, bag.dags[dag_id].max_active_runs) == (None, 1)
 
 
-@pytest.mark.parametrize(("dag_id", "parameter"), [(Dag.WITHDRAW.id, "ingestion"), (Dag.REBUILD.id, "publication")])
+@pytest.mark.parametrize(("dag_id", "parameter"), [(NAMES.of(Dag.WITHDRAW), "ingestion"), (NAMES.of(Dag.REBUILD), "publication")])
 def test_a_person_chooses_where_the_form_does_not_say(bag: Any, dag_id: str, parameter: str, wording: Wording) -> None:
     dag = bag.dags[dag_id]
     asked, chosen = (dag.get_task(name).python_callable for name in ("asked", "chosen"))
@@ -55,7 +61,10 @@ def test_a_person_chooses_where_the_form_does_not_say(bag: Any, dag_id: str, par
 def test_what_is_tried_again(bag: Any) -> None:
     from airflow.sdk import RetryAction
 
-    for dag_id, permanent_errors in ((Dag.WITHDRAW.id, withdrawals.NoIngestion("none")), (Dag.STREAM.id, control.NotDone("it is paused"))):
+    for dag_id, permanent_errors in (
+        (NAMES.of(Dag.WITHDRAW), withdrawals.NoIngestion("none")),
+        (NAMES.of(Dag.STREAM), control.NotDone("it is paused")),
+    ):
         policy = bag.dags[dag_id].tasks[0].retry_policy
         assert policy.evaluate(permanent_errors, 1, 3).action == RetryAction.FAIL
         assert policy.evaluate(OSError(), 1, 3).action == RetryAction.DEFAULT

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
+from support.names import NAMES
 
 from tidemark.dags import policy
 from tidemark.local.prepare import POOLS
-from tidemark.settings import CHECKOUT, settings
+from tidemark.settings import CHECKOUT
 from tidemark.settings.airflow_names import Dag
+from tidemark.settings.sections import SupersetSettings
 
 DAGS = CHECKOUT / "dags" / "tidemark" / "dags"
 SHARED = {line for line in (DAGS / ".airflowignore").read_text().splitlines() if not line.startswith("#")}
@@ -46,7 +48,7 @@ def test_every_task_belongs_to_somebody_and_is_tried_again(bag: Any) -> None:
             assert task.retries >= 1, where
             assert task.retry_delay.total_seconds() <= 300, where
             assert task.retry_policy is not None, where
-            assert task.pool in {*(pool.id for pool in POOLS), "default_pool"}, where
+            assert task.pool in {*(NAMES.of(pool) for pool in POOLS), "default_pool"}, where
 
 
 def test_every_run_and_every_task_ends(bag: Any) -> None:
@@ -76,7 +78,7 @@ def test_every_parameter_can_be_filled_in_by_a_person(bag: Any) -> None:
             assert parameter.schema.get("description_md") or parameter.description, f"{dag.dag_id}: {name}"
             assert parameter.schema.get("type"), f"{dag.dag_id}: {name}"
             # Airflow's form cannot be sent while a text that may not be null is empty.
-            assert parameter.value != "" or f"{dag.dag_id}.{name}" == f"{Dag.DISCARD_QUARANTINE.id}.why", f"{dag.dag_id}: {name}"
+            assert parameter.value != "" or f"{dag.dag_id}.{name}" == f"{NAMES.of(Dag.DISCARD_QUARANTINE)}.why", f"{dag.dag_id}: {name}"
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -107,11 +109,11 @@ def test_links_lead_to_dashboards_that_there_are(bag: Any) -> None:
             assert {link.name for link in links} <= read.get_task(task.task_id).operator_extra_link_dict.keys()
             for link in links:
                 address, _, slug = link.get_link(task, ti_key=None).rstrip("/").rpartition("/")
-                assert address == f"{settings().superset_url}/superset/dashboard"
+                assert address == f"{SupersetSettings().superset_url}/superset/dashboard"
                 assert slug in slugs
             if links:
                 linked[f"{dag.dag_id}.{task.task_id}"] = [link.name for link in links]
-    assert linked[f"{Dag.NIGHTLY_BATCH.id}.verify"] == ["Dashboard Pipeline"]
-    assert linked[f"{Dag.INGEST.id}.served"] == ["Dashboard Catalog"]
+    assert linked[f"{NAMES.of(Dag.NIGHTLY_BATCH)}.verify"] == ["Dashboard Pipeline"]
+    assert linked[f"{NAMES.of(Dag.INGEST)}.served"] == ["Dashboard Catalog"]
     with_links = (Dag.INGEST, Dag.NIGHTLY_BATCH, Dag.HISTORY, Dag.REBUILD, Dag.REPLAY_QUARANTINE)
-    assert {name.partition(".")[0] for name in linked} == {one.id for one in with_links}
+    assert {name.partition(".")[0] for name in linked} == {NAMES.of(one) for one in with_links}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.airflow_home import run
+from support.names import NAMES
 from support.parameters import assert_takes
 from support.places import Place
 from support.quarantined import quarantined
@@ -27,20 +28,20 @@ SELECTION = {
     "hold": [True, False],
 }
 TAKEN = {
-    Dag.REPLAY_QUARANTINE.id: {**SELECTION, "patch": [None, {}, {"price": "0", "title": ""}]},
-    Dag.DISCARD_QUARANTINE.id: {**SELECTION, "why": ["", "test rows"]},
+    NAMES.of(Dag.REPLAY_QUARANTINE): {**SELECTION, "patch": [None, {}, {"price": "0", "title": ""}]},
+    NAMES.of(Dag.DISCARD_QUARANTINE): {**SELECTION, "why": ["", "test rows"]},
 }
 OF_SELECTION = {
     **{"reason": [5, ["price"]], "file": [["a.csv"]], "since": ["yesterday", 5], "until": ["31.12.2023"]},
     **{"dry_run": [None, "yes"], "hold": [None, 1]},
 }
 REFUSED = {
-    Dag.REPLAY_QUARANTINE.id: {**OF_SELECTION, "patch": ["price=0", {"price": 0}, {"price": None}]},
-    Dag.DISCARD_QUARANTINE.id: {**OF_SELECTION, "why": [None, 5]},
+    NAMES.of(Dag.REPLAY_QUARANTINE): {**OF_SELECTION, "patch": ["price=0", {"price": 0}, {"price": None}]},
+    NAMES.of(Dag.DISCARD_QUARANTINE): {**OF_SELECTION, "why": [None, 5]},
 }
 
 
-@pytest.mark.parametrize(("dag_id", "last"), [(Dag.REPLAY_QUARANTINE.id, "send"), (Dag.DISCARD_QUARANTINE.id, "discard")])
+@pytest.mark.parametrize(("dag_id", "last"), [(NAMES.of(Dag.REPLAY_QUARANTINE), "send"), (NAMES.of(Dag.DISCARD_QUARANTINE), "discard")])
 def test_a_person_is_asked_between_preview_and_act(bag: Any, dag_id: str, last: str) -> None:
     dag = bag.dags[dag_id]
     assert dag.schedule is None
@@ -66,7 +67,7 @@ def assert_tried_again(policy: Any) -> None:
 
 
 def test_sending_tells_who_waits_for_products(bag: Any) -> None:
-    assert [asset.name for asset in bag.dags[Dag.REPLAY_QUARANTINE.id].get_task("send").outlets] == ["products"]
+    assert [asset.name for asset in bag.dags[NAMES.of(Dag.REPLAY_QUARANTINE)].get_task("send").outlets] == ["products"]
 
 
 @pytest.fixture
@@ -84,14 +85,14 @@ def with_records(connected: Place) -> Place:
 @pytest.mark.usefixtures("database")
 class TestRuns:
     def test_a_replay_of_what_is_not_held_and_a_discard_of_the_rest(self, with_records: Place) -> None:
-        state, tasks = run(Dag.REPLAY_QUARANTINE.id, "quarantine.py", patch={"price": "5"}, dry_run=True)
+        state, tasks = run(NAMES.of(Dag.REPLAY_QUARANTINE), "quarantine.py", patch={"price": "5"}, dry_run=True)
         assert (state, tasks["preview"][0], tasks["send"][0]) == ("success", "success", "skipped")
         assert sum(with_records.ends().values()) == 2
-        state, tasks = run(Dag.REPLAY_QUARANTINE.id, "quarantine.py", patch={"price": "5"}, hold=False)
+        state, tasks = run(NAMES.of(Dag.REPLAY_QUARANTINE), "quarantine.py", patch={"price": "5"}, hold=False)
         assert (state, tasks["approve"][0], tasks["send"][0]) == ("success", "skipped", "success")
         (replay,) = (event for event in with_records.log() if event.header("tide-source") == "replay")
         assert json.loads(replay.value or b"")["price"] == "5"
-        state, tasks = run(Dag.DISCARD_QUARANTINE.id, "quarantine.py", why="test rows", hold=False)
+        state, tasks = run(NAMES.of(Dag.DISCARD_QUARANTINE), "quarantine.py", why="test rows", hold=False)
         assert (state, tasks["approve"][0], tasks["discard"][0]) == ("success", "skipped", "success")
         found = {one["reason"]: one for one in with_records.database.quarantine.find()}
         assert (found["price"]["status"], found["malformed"]["status"]) == ("replayed", "discarded")
@@ -99,7 +100,7 @@ class TestRuns:
         assert found["malformed"]["discarded"]["why"] == "test rows"
 
     def test_what_cannot_be_done_fails_at_once(self, with_records: Place) -> None:
-        state, tasks = run(Dag.REPLAY_QUARANTINE.id, "quarantine.py", reason="withdrawn")
+        state, tasks = run(NAMES.of(Dag.REPLAY_QUARANTINE), "quarantine.py", reason="withdrawn")
         assert (state, tasks["preview"]) == ("failed", ("failed", 1))
-        state, tasks = run(Dag.DISCARD_QUARANTINE.id, "quarantine.py", hold=False)
+        state, tasks = run(NAMES.of(Dag.DISCARD_QUARANTINE), "quarantine.py", hold=False)
         assert (state, tasks["preview"]) == ("failed", ("failed", 1))

@@ -35,7 +35,7 @@ def killed_at(point: str, *command: object) -> None:
 
 
 def test_killed_while_it_publishes(place: Place, spark: SparkSession) -> None:
-    random, work = Random(101), Batch(place.database, spark)
+    random, work = Random(101), Batch(place.database, place.settings, spark)
     place.send(updates(random, 150, keys=40))
     serve(place, spark)
     work.land()
@@ -64,11 +64,11 @@ def test_every_step_of_upkeep(place: Place, spark: SparkSession) -> None:
 
 def _upkeep_killed(place: Place, spark: SparkSession, random: Random, *points: str) -> list[bool]:
     """Whether the raw history was compacted when it was killed at each point. It reads the same, is landed on, and the next upkeep ends."""
-    work = Batch(place.database, spark)
+    work = Batch(place.database, place.settings, spark)
 
     def is_compacted_when_killed_at(point: str) -> bool:
         place.send(updates(random, 60, keys=40))
-        land(spark, work.lake, ledger.identity(place.database), most=8)
+        land(spark, work.lake, ledger.identity(place.database), place.settings, most=8)
         files = work.lake.sizes()["events"][0]
         killed_at(point, "maintain")
         assert landed(work.lake) == sent(place), point
@@ -84,7 +84,7 @@ REBUILD_POINTS = ("rebuild-begun", "products-removed", "products-written", "befo
 
 
 def _rebuild_killed(place: Place, spark: SparkSession, points: tuple[str, ...], random: Random) -> None:
-    work = Batch(place.database, spark)
+    work = Batch(place.database, place.settings, spark)
     place.send([*any_log(random, 150), *updates(random, 150, keys=40)])
     serve(place, spark)
     work.nightly("auto", "correct", 7)
@@ -127,7 +127,7 @@ def test_every_step_of_a_rebuild(place: Place, spark: SparkSession) -> None:
 @pytest.mark.parametrize("drifted", [False, True])
 def test_every_step_of_a_night(place: Place, spark: SparkSession, drifted: bool) -> None:
     """Where a product is missing the night ends in a rebuild."""
-    random, work = Random(104), Batch(place.database, spark)
+    random, work = Random(104), Batch(place.database, place.settings, spark)
     place.send([*any_log(random, 150), *updates(random, 200, keys=40)])
     serve(place, spark)
     points = [point for point in batch_faults.POINTS if point not in ("compacting", "compacted")]

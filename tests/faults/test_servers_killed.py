@@ -25,7 +25,7 @@ def test_servers_killed_while_the_stream_works(fallible: Servers, fallible_place
     def supervised() -> None:
         while not told_to_stop.is_set():
             try:
-                follow(place.database, told_to_stop)
+                follow(place.database, place.settings, told_to_stop)
             except Exception:  # whatever it is, a supervisor starts the stream again
                 told_to_stop.wait(1)
 

@@ -36,7 +36,7 @@ from tidemark.catalog.words import rule
 from tidemark.ingest import topics
 from tidemark.ingest.api.bodies import MOST_RECORDS
 from tidemark.ingest.api.document import CATEGORY, PRODUCT
-from tidemark.settings import settings
+from tidemark.settings.sections import KafkaSettings
 
 pytestmark = pytest.mark.servers
 
@@ -91,11 +91,11 @@ def figure(running: Api, name: str) -> float:
     return next(float(line.removeprefix(f"{name} ")) for line in lines if line.startswith(f"{name} "))
 
 
-def test_it_greets_and_is_healthy(running: Api) -> None:
+def test_it_greets_and_is_healthy(here: Place, running: Api) -> None:
     assert running.http.get("/").json() == {"message": "Hello World"}
     health = running.http.get("/health")
     assert (health.status_code, health.json()["healthy"], health.json()["detail"]) == (200, True, "")
-    assert health.json()["topics"] == {settings().product_topic: settings().product_partitions, settings().category_topic: 1}
+    assert health.json()["topics"] == {here.settings.product_topic: here.settings.product_partitions, here.settings.category_topic: 1}
 
 
 def test_a_product_goes_to_kafka_as_it_came_and_is_answered_as_it_is_stored(here: Place, running: Api, new: New) -> None:
@@ -111,15 +111,16 @@ def test_a_product_goes_to_kafka_as_it_came_and_is_answered_as_it_is_stored(here
     assert (event.key, event.value) == (b"B0T00000AA", body)
     assert dict(event.headers) == {"tide-source": b"api", "tide-format": b"json"}
     stored = answer.json()
-    assert (stored.pop("topic"), stored.pop("partition"), stored.pop("offset")) == (settings().product_topic, event.partition, event.offset)
+    coordinates = (stored.pop("topic"), stored.pop("partition"), stored.pop("offset"))
+    assert coordinates == (here.settings.product_topic, event.partition, event.offset)
     assert stored.pop("date") == "2023-12-31T00:00:00.000Z"
     assert stored == {**{name: value for name, value in PRODUCT.items() if name != "date"}, "asin": "B0T00000AA", "stars": 4.1}
 
 
-def test_a_category_goes_to_kafka_and_its_id_is_the_key(running: Api, new: New) -> None:
+def test_a_category_goes_to_kafka_and_its_id_is_the_key(here: Place, running: Api, new: New) -> None:
     answer = running.post("/Category", b'{"id": "7.0", "category_name": "Caf\xc3\xa9"}')
     (event,) = new()
-    assert (answer.status_code, event.topic, event.key) == (201, settings().category_topic, b"7")
+    assert (answer.status_code, event.topic, event.key) == (201, here.settings.category_topic, b"7")
     assert answer.json() == {"id": 7, "category_name": "Café", "topic": event.topic, "partition": 0, "offset": event.offset}
 
 
@@ -258,7 +259,7 @@ def has_a_name_twice(value: bytes) -> bool:
     return twice
 
 
-def test_generated_batches_are_judged_as_the_oracle_does(running: Api, new: New) -> None:
+def test_generated_batches_are_judged_as_the_oracle_does(here: Place, running: Api, new: New) -> None:
     """Each record that the oracle takes is taken, each other is named with its reason; then what is left is stored, byte for byte."""
     sent: list[bytes] = []
     reasons = set()
@@ -281,10 +282,10 @@ def test_generated_batches_are_judged_as_the_oracle_does(running: Api, new: New)
     assert reasons == {*Reason} - {Reason.WITHDRAWN}  # of files alone
     events = new()
     assert sorted(event.value or b"" for event in events) == sorted(sent)
-    assert recompute(events, settings().category_topic).rejections == set()
+    assert recompute(events, here.settings.category_topic).rejections == set()
 
 
-def test_generated_records_are_answered_as_the_oracle_stores_them(running: Api, new: New) -> None:
+def test_generated_records_are_answered_as_the_oracle_stores_them(here: Place, running: Api, new: New) -> None:
     answers: dict[tuple[int, int], dict[str, Any]] = {}
     for topic, value in any_bodies(Random(9), 150):
         if topic != CATEGORIES and (answer := running.post(PRODUCTS, value)).status_code == 201:
@@ -292,7 +293,7 @@ def test_generated_records_are_answered_as_the_oracle_stores_them(running: Api, 
             answers[stored["partition"], stored["offset"]] = stored
     assert len(answers) > 20
     for event in new():
-        (expected,) = recompute([event], settings().category_topic).products.values()
+        (expected,) = recompute([event], here.settings.category_topic).products.values()
         expected["date"] = expected["date"].isoformat(timespec="milliseconds").replace("+00:00", "Z")
         stored = answers.pop((event.partition, event.offset))
         assert {name: value for name, value in stored.items() if name not in ("topic", "partition", "offset")} == {
@@ -482,20 +483,20 @@ def test_examples_of_the_document_are_taken(running: Api) -> None:
 
 
 def test_a_topic_that_is_missing_is_named_and_then_used(here: Place, wording: Wording) -> None:
-    with setting(product_topic=f"{settings().product_topic}-later"), api(api_acknowledge_seconds="2", wait=False) as early:
-        wait_for(lambda: early.http.get("/health").json()["topics"] == {settings().category_topic: 1})
+    with setting(product_topic=f"{here.settings.product_topic}-later") as of, api(api_acknowledge_seconds="2", wait=False) as early:
+        wait_for(lambda: early.http.get("/health").json()["topics"] == {here.settings.category_topic: 1})
         health = early.http.get("/health")
         assert (health.status_code, health.json()["healthy"]) == (503, False)
         wording.check(health.json()["detail"])
         assert early.post(PRODUCTS, product()).status_code == early.post(BATCH, product(), NDJSON).status_code == 503
         wait_for(lambda: early.post("/Category", b'{"id": 1, "category_name": "x"}').status_code == 201)
-        topics.create()
+        topics.create(of)
         until = time.monotonic() + 60
         for path in (PRODUCTS, BATCH):
             while (answer := early.post(path, product(), "application/json" if path == PRODUCTS else NDJSON)).status_code != 201:
                 assert time.monotonic() < until, answer.text
-        with topics.admin() as admin:
-            admin.delete_topics([settings().product_topic])
+        with topics.admin(of.kafka) as admin:
+            admin.delete_topics([of.product_topic])
 
 
 @pytest.mark.parametrize("value", ["none", "taken"])
@@ -507,10 +508,10 @@ def test_a_port_that_cannot_be_had_is_named(running: Api, value: str) -> None:
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_looks_at_a_kafka_that_does_not_answer_leave_no_threads(here: Place) -> None:
-    with setting(kafka_port=str(free_ports(1)[0])):
-        before = threading.active_count()
-        for _ in range(3):
-            with pytest.raises(KafkaError):
-                topics.partitions(settings().topics, within_seconds=0.3)
-        assert threading.active_count() <= before
+def test_looks_at_a_kafka_that_does_not_answer_leave_no_threads() -> None:
+    of = KafkaSettings(kafka_port=free_ports(1)[0])
+    before = threading.active_count()
+    for _ in range(3):
+        with pytest.raises(KafkaError):
+            topics.partitions(of, within_seconds=0.3)
+    assert threading.active_count() <= before

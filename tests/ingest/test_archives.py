@@ -20,7 +20,6 @@ from tidemark.ingest import archives, jobs
 from tidemark.ingest.files import FileKind, UnfitFile
 from tidemark.ingest.plan import plan
 from tidemark.ingest.produce import RECOMMENDED
-from tidemark.settings import settings
 
 
 def zipped(path: Path, compression: int = zipfile.ZIP_DEFLATED, **files: bytes) -> Path:
@@ -144,12 +143,12 @@ def test_a_full_disk_is_named(tmp_path: Path, wording: Wording) -> None:
 class Moved:
     """Stands in for a worker on another machine: its work folder is empty."""
 
-    def __init__(self) -> None:
-        self.times = 0
+    def __init__(self, work: Path) -> None:
+        self.times, self._work = 0, work
 
     def __call__(self, path: str) -> Path:
         self.times += 1
-        for unpacked in settings().work.iterdir():
+        for unpacked in self._work.iterdir():
             unpacked.unlink()
         return Path(path)
 
@@ -167,16 +166,17 @@ def test_chunk_by_chunk_to_kafka(place: Place, tmp_path: Path, form: str) -> Non
     else:
         path.write_bytes(gzip.compress(content))
     (tmp_path / "a.csv").write_bytes(content)
-    planned = jobs.plan(place.database, [jobs.File(FileKind.PRODUCT, path, OBSERVED_AT)], 3_000)
+    of, plain = place.settings, jobs.File(FileKind.PRODUCT, tmp_path / "a.csv", OBSERVED_AT)
+    planned = jobs.plan(place.database, [plain._replace(path=path)], 3_000, of)
     assert len(planned.chunks) > 3
-    assert [one.name for one in left(settings().work)] == [f"{planned.ingestions[0]}.csv"]
-    producer, moved = place.producer(), Moved()
+    assert [one.name for one in left(of.work)] == [f"{planned.ingestions[0]}.csv"]
+    producer, moved = place.producer(), Moved(of.work)
     for chunk in planned.chunks:
-        jobs.produce(place.database, lambda: producer, RECOMMENDED, moved, **chunk)
+        jobs.produce(place.database, lambda: producer, RECOMMENDED, moved, of, **chunk)
     assert moved.times == len(planned.chunks)
-    jobs.reconcile(place.database, planned.ingestions)
-    assert left(settings().work) == []
-    assert jobs.plan(place.database, [jobs.File(FileKind.PRODUCT, tmp_path / "a.csv", OBSERVED_AT)], 3_000) == (planned.ingestions, [])
+    jobs.reconcile(place.database, planned.ingestions, of)
+    assert left(of.work) == []
+    assert jobs.plan(place.database, [plain], 3_000, of) == (planned.ingestions, [])
     assert sum(place.ends().values()) == place.database.ingestion.find_one({})["rows"]  # type: ignore[index]
 
 
@@ -189,14 +189,14 @@ def test_an_archive_and_a_plain_file_stand_in_for_each_other(place: Place, tmp_p
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(content))
     members, chunks = [], []
     for name in forms:
-        planned = jobs.plan(place.database, [jobs.File(FileKind.PRODUCT, tmp_path / name, OBSERVED_AT)], 2_000)
+        planned = jobs.plan(place.database, [jobs.File(FileKind.PRODUCT, tmp_path / name, OBSERVED_AT)], 2_000, place.settings)
         chunks = chunks or planned.chunks
         (registered,) = place.database.ingestion.find()
         members.append(registered["member"])
         assert (registered["name"], registered["file"]) == ("inside.csv", str(tmp_path / name))
-        for kept in left(settings().work):
+        for kept in left(place.settings.work):
             kept.unlink()
-        jobs.produce(place.database, place.producer, RECOMMENDED, Path, **chunks[len(members) - 1])
+        jobs.produce(place.database, place.producer, RECOMMENDED, Path, place.settings, **chunks[len(members) - 1])
         (tmp_path / name).unlink()
     assert members == ["inside.csv", None, ""]
     assert sum(place.ends().values()) == sum(one["rows"] for one in place.database.ingestion_chunk.find({"status": "done"})) > 0
@@ -205,12 +205,12 @@ def test_an_archive_and_a_plain_file_stand_in_for_each_other(place: Place, tmp_p
 @pytest.mark.servers
 def test_an_archive_that_has_changed_is_not_produced(place: Place, tmp_path: Path, wording: Wording) -> None:
     path = zipped(tmp_path / "a.zip", a__csv=products(20))
-    planned = jobs.plan(place.database, [jobs.File(FileKind.PRODUCT, path, OBSERVED_AT)], 10**9)
+    planned = jobs.plan(place.database, [jobs.File(FileKind.PRODUCT, path, OBSERVED_AT)], 10**9, place.settings)
     for name, content, label in (("a__csv", products(20, price="13.5"), "of another content"), ("b__csv", products(20), "of another name")):
         zipped(path, **{name: content})
-        archives.kept(settings().work, planned.ingestions[0]).unlink(missing_ok=True)
+        archives.kept(place.settings.work, planned.ingestions[0]).unlink(missing_ok=True)
         with pytest.raises(UnfitFile) as refused:
-            jobs.produce(place.database, place.producer, RECOMMENDED, Path, **planned.chunks[0])
+            jobs.produce(place.database, place.producer, RECOMMENDED, Path, place.settings, **planned.chunks[0])
         wording.check(str(refused.value), label)
     assert len(place.ends()) == 0
 

@@ -8,11 +8,11 @@ from urllib.parse import urlencode
 
 import pytest
 from pymongo.uri_parser import parse_uri
-from support.environment import setting
 from support.hooks import through_hooks
 
 from tidemark.ingest import connections
 from tidemark.ingest.produce import RECOMMENDED, require_safe
+from tidemark.settings import Settings
 
 URLS = (
     "mongodb://127.0.0.1:27017/?replicaSet=tidemark",
@@ -46,8 +46,7 @@ def hooks() -> dict[str, Any]:
     """What the hooks make of the connection of each URL, and of Kafka's."""
     given: dict[str, str] = {}
     for number, url in enumerate(URLS):
-        with setting(mongodb_url=url, kafka_bootstrap_servers="one.example:9092,two.example:9092"):
-            environment = connections.environment()
+        environment = connections.environment(Settings(mongodb_url=url, kafka_bootstrap_servers="one.example:9092,two.example:9092"))
         assert environment.keys() == {"AIRFLOW_CONN_TIDEMARK_KAFKA", "AIRFLOW_CONN_TIDEMARK_MONGODB"}
         given |= {"kafka": environment["AIRFLOW_CONN_TIDEMARK_KAFKA"], f"mongodb_{number}": environment["AIRFLOW_CONN_TIDEMARK_MONGODB"]}
     return through_hooks(given)
@@ -69,7 +68,6 @@ def test_kafka(hooks: dict[str, Any]) -> None:
 
 
 def test_the_local_servers_are_the_default() -> None:
-    with setting(mongodb_port="40001", kafka_port="40002"):
-        kafka, mongodb = map(json.loads, connections.environment().values())
+    kafka, mongodb = map(json.loads, connections.environment(Settings(mongodb_port=40001, kafka_port=40002)).values())
     assert kafka["extra"]["bootstrap.servers"] == "127.0.0.1:40002"
     assert (mongodb["host"], mongodb["port"], mongodb["extra"]) == ("127.0.0.1", 40001, {"srv": False, "replicaSet": "tidemark"})

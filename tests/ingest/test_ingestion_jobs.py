@@ -28,7 +28,6 @@ from tidemark.ingest.files import PRODUCT_COLUMNS, FileKind, UnfitFile
 from tidemark.ingest.produce import RECOMMENDED, NotAcknowledged, UnsafeProducer, produce, require_safe
 from tidemark.ingest.records import Message, Origin, messages
 from tidemark.serving import ingestions, offsets
-from tidemark.settings import settings
 
 pytestmark = pytest.mark.servers
 
@@ -44,7 +43,7 @@ def produce_all(place: Place, chunks: Sequence[jobs.ChunkKey], configuration: Ma
     """The tasks of the chunks, what they are handed having gone through JSON."""
     producer = place.producer()
     for chunk in json.loads(json.dumps(chunks)):
-        jobs.produce(place.database, lambda: producer, configuration, Path, **chunk)
+        jobs.produce(place.database, lambda: producer, configuration, Path, place.settings, **chunk)
 
 
 def nobody() -> Producer:
@@ -85,13 +84,13 @@ def test_every_row_is_an_event(place: Place, tmp_path: Path) -> None:
     }
     files = [file(tmp_path, name, content, kind) for name, (kind, content) in contents.items()]
     before = datetime.now(UTC)
-    planned = jobs.plan(place.database, files, 5_000)
+    planned = jobs.plan(place.database, files, 5_000, place.settings)
     assert len(planned.chunks) > 6
     assert not any(place.ends().values()), "planning has produced something"
     assert [ingestions.read(place.database, one)["name"] for one in planned.ingestions] == list(contents)
 
     produce_all(place, planned.chunks)
-    jobs.reconcile(place.database, planned.ingestions)
+    jobs.reconcile(place.database, planned.ingestions, place.settings)
     events = place.log()
     should_be = [
         one for (kind, content), identity in zip(contents.values(), planned.ingestions, strict=True)
@@ -101,8 +100,8 @@ def test_every_row_is_an_event(place: Place, tmp_path: Path) -> None:
     assert all(
         before.timestamp() - 1 < int(registered_at(place, one)) / 1000 < datetime.now(UTC).timestamp() + 1 for one in planned.ingestions
     )
-    assert {event.topic for event in events if event.header("tide-ingestion") == planned.ingestions[0]} == {settings().category_topic}
-    for number in range(settings().product_partitions):
+    assert {event.topic for event in events if event.header("tide-ingestion") == planned.ingestions[0]} == {place.settings.category_topic}
+    for number in range(place.settings.product_partitions):
         positions = [
             event.position
             for event in sorted(events, key=lambda event: event.offset)
@@ -125,11 +124,11 @@ def test_every_row_is_an_event(place: Place, tmp_path: Path) -> None:
 
 def test_what_is_reconciled_is_served_once_the_ledger_is_there(place: Place, tmp_path: Path) -> None:
     """The query that a run waits with finds something when all its partitions have been served, and no sooner."""
-    planned = jobs.plan(place.database, [file(tmp_path, "a.csv", products(40))], 1_000)
+    planned = jobs.plan(place.database, [file(tmp_path, "a.csv", products(40))], 1_000, place.settings)
     produce_all(place, planned.chunks)
-    served = jobs.reconcile(place.database, planned.ingestions)
+    served = jobs.reconcile(place.database, planned.ingestions, place.settings)
     ends = place.ends()
-    assert len(ends) == settings().product_partitions
+    assert len(ends) == place.settings.product_partitions
 
     def found(offsets_now: TideMark) -> bool:
         place.database.state.update_one({"_id": "ledger"}, {"$set": {"offsets": offsets.to_documents(offsets_now)}})
@@ -145,7 +144,7 @@ def test_what_is_reconciled_is_served_once_the_ledger_is_there(place: Place, tmp
 def test_one_unfit_file_refuses_the_run(place: Place, tmp_path: Path) -> None:
     files = [file(tmp_path, "a.csv", products(5)), file(tmp_path, "b.csv", b"no,header\n1,2\n"), file(tmp_path, "c.csv", products(6))]
     with pytest.raises(UnfitFile) as refused:
-        jobs.plan(place.database, files, 1_000)
+        jobs.plan(place.database, files, 1_000, place.settings)
     assert str(refused.value).startswith(f"{tmp_path / 'b.csv'}: ")
     assert "no,header" in str(refused.value)
     assert place.database.ingestion.count_documents({}) == place.database.ingestion_chunk.count_documents({}) == 0
@@ -155,45 +154,45 @@ def test_one_unfit_file_refuses_the_run(place: Place, tmp_path: Path) -> None:
 def test_running_again_does_what_is_not_done(place: Place, tmp_path: Path, wording: Wording) -> None:
     """The first plan stays, also when another chunk size is asked for."""
     one = file(tmp_path, "a.csv", products(60))
-    first = jobs.plan(place.database, [one], 1_500)
+    first = jobs.plan(place.database, [one], 1_500, place.settings)
     names = [jobs.chunk_name(place.database, **chunk) for chunk in first.chunks]
     assert names == [f"a.csv {number}" for number in range(1, len(first.chunks) + 1)]
     produce_all(place, first.chunks[1:3])
-    again = jobs.plan(place.database, [one], 1_000_000)
+    again = jobs.plan(place.database, [one], 1_000_000, place.settings)
     assert again == (first.ingestions, [first.chunks[0], *first.chunks[3:]])
     with pytest.raises(ingestions.Incomplete) as refused:
-        jobs.reconcile(place.database, again.ingestions)
+        jobs.reconcile(place.database, again.ingestions, place.settings)
     assert figures(refused, first.ingestions[0])[1:] == [60, 2, len(first.chunks)]
     wording.check(str(refused.value), ingestion=first.ingestions[0])
 
     produce_all(place, again.chunks)
     ends = place.ends()
     for chunk in first.chunks:
-        jobs.produce(place.database, nobody, RECOMMENDED, Path, **chunk)
-    assert jobs.plan(place.database, [one], 1_500) == (first.ingestions, [])
+        jobs.produce(place.database, nobody, RECOMMENDED, Path, place.settings, **chunk)
+    assert jobs.plan(place.database, [one], 1_500, place.settings) == (first.ingestions, [])
     assert place.ends() == ends
     assert sum(ends.values()) == 60
-    jobs.reconcile(place.database, first.ingestions)
+    jobs.reconcile(place.database, first.ingestions, place.settings)
 
 
 def test_a_chunk_cut_short_is_repeated(place: Place, tmp_path: Path) -> None:
     """What the first attempt has left behind is recognised by its source, and changes nothing."""
     content = any_products(Random(5), 100)
     one = file(tmp_path, "a.csv", content)
-    planned = jobs.plan(place.database, [one], 4_000)
+    planned = jobs.plan(place.database, [one], 4_000, place.settings)
     (identity,) = planned.ingestions
     chunk, done = ingestions.read_chunk(place.database, identity, 1)
     assert not done
     ingestion = ingestions.read(place.database, identity)
     origin = Origin(identity, FileKind.PRODUCT, PRODUCT_COLUMNS, ingestion["observed_at"], ingestion["registered_at"])
     half = list(islice(messages(content[chunk.start : chunk.end], chunk.start, origin), chunk.rows // 2))
-    produce(place.producer(), settings().product_topic, half, 20)
+    produce(place.producer(), place.settings.product_topic, half, 20)
     with pytest.raises(ingestions.Incomplete) as refused:
-        jobs.reconcile(place.database, planned.ingestions)
+        jobs.reconcile(place.database, planned.ingestions, place.settings)
     assert figures(refused, identity) == [0, ingestion["rows"], 0, len(planned.chunks)]
 
     produce_all(place, planned.chunks)
-    jobs.reconcile(place.database, planned.ingestions)
+    jobs.reconcile(place.database, planned.ingestions, place.settings)
     events = place.log()
     should_be = wanted(place, content, FileKind.PRODUCT, identity)
     assert comparable(events) == comparable(should_be) + comparable(half)
@@ -208,20 +207,20 @@ def test_what_kafka_refuses_is_sent_again_once_it_takes_it(place: Place, tmp_pat
     rows = [product(index) for index in range(30)]
     rows[17][1] = "".join(Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=60_000))  # does not shrink much
     content = (",".join(PRODUCT_COLUMNS) + "\n" + "".join('"' + '","'.join(row) + '"\n' for row in rows)).encode()
-    planned = jobs.plan(place.database, [file(tmp_path, "a.csv", content)], 10**9)
-    configure(settings().product_topic, {"max.message.bytes": "20000"})
+    planned = jobs.plan(place.database, [file(tmp_path, "a.csv", content)], 10**9, place.settings)
+    configure(place.settings.product_topic, {"max.message.bytes": "20000"})
     with pytest.raises(NotAcknowledged) as refused:
         produce_all(place, planned.chunks)
     assert len(refused.value.acknowledged) < 30
-    for value in (" 30 ", settings().product_topic, "(MSG_SIZE_TOO_LARGE)", "max.message.bytes"):
+    for value in (" 30 ", place.settings.product_topic, "(MSG_SIZE_TOO_LARGE)", "max.message.bytes"):
         assert value in str(refused.value)
     assert [one["status"] for one in place.database.ingestion_chunk.find()] == ["planned"]
     with pytest.raises(ingestions.Incomplete) as incomplete:
-        jobs.reconcile(place.database, planned.ingestions)
+        jobs.reconcile(place.database, planned.ingestions, place.settings)
     assert figures(incomplete, planned.ingestions[0]) == [0, 30, 0, 1]
-    configure(settings().product_topic, {"max.message.bytes": "8000000"})
+    configure(place.settings.product_topic, {"max.message.bytes": "8000000"})
     produce_all(place, planned.chunks)
-    jobs.reconcile(place.database, planned.ingestions)
+    jobs.reconcile(place.database, planned.ingestions, place.settings)
     assert len({event.source for event in place.log()}) == 30
     assert recompute_files([CsvFile(tmp_path / "a.csv", "product", OBSERVED_AT, 1)]).cube == place.truth().cube
 
@@ -229,7 +228,7 @@ def test_what_kafka_refuses_is_sent_again_once_it_takes_it(place: Place, tmp_pat
 @pytest.mark.parametrize("change", ["same length", "rows more", "gone"])
 def test_a_file_that_has_changed_is_not_produced(change: str, place: Place, tmp_path: Path, wording: Wording) -> None:
     one = file(tmp_path, "a.csv", products(20))
-    planned = jobs.plan(place.database, [one], 10**9)
+    planned = jobs.plan(place.database, [one], 10**9, place.settings)
     path = tmp_path / "a.csv"
     match change:
         case "same length":
@@ -244,13 +243,13 @@ def test_a_file_that_has_changed_is_not_produced(change: str, place: Place, tmp_
     assert len(place.ends()) == 0
     path.write_bytes(products(20))
     produce_all(place, planned.chunks)
-    jobs.reconcile(place.database, planned.ingestions)
+    jobs.reconcile(place.database, planned.ingestions, place.settings)
 
 
 def test_columns_are_those_of_the_plan(place: Place, tmp_path: Path) -> None:
     """Nobody's later header gives the planned rows another meaning."""
     one = file(tmp_path, "a.csv", products(20, price="7.25"))
-    planned = jobs.plan(place.database, [one], 1_000)
+    planned = jobs.plan(place.database, [one], 1_000, place.settings)
     swapped = ",".join(PRODUCT_COLUMNS).replace("price,listPrice", "listPrice,price")
     (tmp_path / "a.csv").write_bytes(swapped.encode() + products(20, price="7.25")[len(swapped) :])
     produce_all(place, planned.chunks)
@@ -261,33 +260,33 @@ def test_the_same_content_is_one_ingestion(place: Place, tmp_path: Path) -> None
     """Given twice in a run, under another name, or in a later run."""
     one, copy = file(tmp_path, "a.csv", products(20)), file(tmp_path, "copy.csv", products(20))
     other = file(tmp_path, "b.csv", products(21))
-    planned = jobs.plan(place.database, [one, copy, other, one], 1_000)
+    planned = jobs.plan(place.database, [one, copy, other, one], 1_000, place.settings)
     assert len(planned.ingestions) == 2
     assert [ingestions.read(place.database, identity)["file"] for identity in planned.ingestions] == [str(one.path), str(other.path)]
     assert len({(chunk["ingestion"], chunk["number"]) for chunk in planned.chunks}) == len(planned.chunks)
     produce_all(place, planned.chunks)
     assert sum(place.ends().values()) == 41
-    assert jobs.plan(place.database, [copy], 1_000) == (planned.ingestions[:1], [])
+    assert jobs.plan(place.database, [copy], 1_000, place.settings) == (planned.ingestions[:1], [])
     registered = ingestions.read(place.database, planned.ingestions[0])
     assert (registered["name"], registered["file"]) == ("a.csv", str(copy.path)), "the name stays, the path is the newest"
 
 
 def test_a_copy_stands_in_for_a_file_that_is_gone(place: Place, tmp_path: Path) -> None:
     one = file(tmp_path, "a.csv", products(20))
-    first = jobs.plan(place.database, [one], 1_000)
+    first = jobs.plan(place.database, [one], 1_000, place.settings)
     produce_all(place, first.chunks[:1])
     (tmp_path / "a.csv").rename(tmp_path / "moved.csv")
-    again = jobs.plan(place.database, [one._replace(path=tmp_path / "moved.csv")], 1_000)
+    again = jobs.plan(place.database, [one._replace(path=tmp_path / "moved.csv")], 1_000, place.settings)
     assert again == (first.ingestions, first.chunks[1:])
     produce_all(place, first.chunks)  # tasks of the first run read the copy, too
-    jobs.reconcile(place.database, first.ingestions)
+    jobs.reconcile(place.database, first.ingestions, place.settings)
     assert len({event.source for event in place.log()}) == sum(place.ends().values()) == 20
 
 
 def test_the_same_content_at_another_moment_is_another_ingestion(place: Place, tmp_path: Path) -> None:
     one = file(tmp_path, "a.csv", products(5))
     later = one._replace(observed_at=datetime(2023, 11, 1, tzinfo=UTC))
-    planned = jobs.plan(place.database, [one, later], 10**9)
+    planned = jobs.plan(place.database, [one, later], 10**9, place.settings)
     produce_all(place, planned.chunks)
     assert len(planned.ingestions) == 2
     dates = Counter(json.loads(event.value or b"")["date"] for event in place.log())
@@ -295,21 +294,21 @@ def test_the_same_content_at_another_moment_is_another_ingestion(place: Place, t
 
 
 def test_an_unsafe_producer_is_refused_before_anything_is_sent(place: Place, tmp_path: Path) -> None:
-    planned = jobs.plan(place.database, [file(tmp_path, "a.csv", products(5))], 10**9)
+    planned = jobs.plan(place.database, [file(tmp_path, "a.csv", products(5))], 10**9, place.settings)
     with pytest.raises(UnsafeProducer) as refused:
-        jobs.produce(place.database, nobody, {**RECOMMENDED, "acks": 1}, Path, **planned.chunks[0])
+        jobs.produce(place.database, nobody, {**RECOMMENDED, "acks": 1}, Path, place.settings, **planned.chunks[0])
     with pytest.raises(UnsafeProducer) as unsafe:
         require_safe({"acks": 1, **{name: value for name, value in RECOMMENDED.items() if name != "acks"}})
     assert str(refused.value) == str(unsafe.value)
 
 
 def test_what_is_not_registered(place: Place, tmp_path: Path, wording: Wording) -> None:
-    planned = jobs.plan(place.database, [file(tmp_path, "a.csv", products(5))], 10**9)
+    planned = jobs.plan(place.database, [file(tmp_path, "a.csv", products(5))], 10**9, place.settings)
     with pytest.raises(LookupError) as no_chunk:
-        jobs.produce(place.database, nobody, RECOMMENDED, Path, planned.ingestions[0], 7)
+        jobs.produce(place.database, nobody, RECOMMENDED, Path, place.settings, planned.ingestions[0], 7)
     wording.check(str(no_chunk.value), "chunk", ingestion=planned.ingestions[0])
     with pytest.raises(LookupError) as no_ingestion:
-        jobs.reconcile(place.database, ["nothing"])
+        jobs.reconcile(place.database, ["nothing"], place.settings)
     wording.check(str(no_ingestion.value), "ingestion")
 
 
@@ -320,7 +319,7 @@ def test_through_airflows_hooks_and_paths_in_another_time_zone(place: Place, tmp
     (tmp_path / "2024-02-29" / "products_a.csv").write_bytes(content)
     (tmp_path / "2024-02-29" / "categories.csv").write_bytes(categories(3))
     environment = {
-        **connections.environment(),
+        **connections.environment(place.settings),
         "TZ": "America/New_York",
         "TIDEMARK_PRODUCTS_PATTERN": f"file://{tmp_path}/*/products_*.csv",
         "TIDEMARK_CATEGORIES_PATTERN": f"{tmp_path}/{{day}}/categories.csv",

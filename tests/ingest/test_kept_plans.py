@@ -18,7 +18,6 @@ from tidemark.ingest.files import FileKind
 from tidemark.ingest.kept_plans import KeptPlan
 from tidemark.ingest.plan import Planned, plan
 from tidemark.ingest.produce import RECOMMENDED
-from tidemark.settings import settings
 
 ROWS, CHUNK_BYTES = 3_000, 2_000_000
 
@@ -37,19 +36,20 @@ def content() -> bytes:
 
 
 def previewed(place: Place, file: jobs.File, **parameters: object) -> jobs.PreviewDecision:
-    return jobs.preview_run(place.database, [file], {"chunk_bytes": CHUNK_BYTES, **parameters}, settings())
+    return jobs.preview_run(place.database, [file], {"chunk_bytes": CHUNK_BYTES, **parameters}, place.settings)
 
 
 def send(place: Place, planned: jobs.Plan, file: Counted) -> None:
     producer = place.producer()
     for chunk in planned.chunks:
-        jobs.produce(place.database, lambda: producer, RECOMMENDED, lambda _: file, **chunk)
-    jobs.reconcile(place.database, planned.ingestions)
+        jobs.produce(place.database, lambda: producer, RECOMMENDED, lambda _: file, place.settings, **chunk)
+    jobs.reconcile(place.database, planned.ingestions, place.settings)
 
 
-def left() -> set[str]:
+def left(place: Place) -> set[str]:
     """The kinds of files in the work folder."""
-    return {one.suffix for one in settings().work.iterdir()} if settings().work.exists() else set()
+    work = place.settings.work
+    return {one.suffix for one in work.iterdir()} if work.exists() else set()
 
 
 @pytest.mark.servers
@@ -59,9 +59,9 @@ class TestPasses:
         counted = Counted(tmp_path / "a.csv")
         file = jobs.File(FileKind.PRODUCT, counted, OBSERVED_AT)
         assert previewed(place, file, hold=True).step == jobs.APPROVE
-        assert (round(counted.reads()), left()) == (1, {".plan"})
-        planned = jobs.plan(place.database, [file], CHUNK_BYTES)
-        assert (round(counted.reads()), left()) == (1, set())
+        assert (round(counted.reads()), left(place)) == (1, {".plan"})
+        planned = jobs.plan(place.database, [file], CHUNK_BYTES, place.settings)
+        assert (round(counted.reads()), left(place)) == (1, set())
         assert len(planned.chunks) > 2
         send(place, planned, counted)
         assert 2 <= counted.reads() < 2.5
@@ -74,12 +74,12 @@ class TestPasses:
         counted = Counted(tmp_path / "a.csv.gz")
         file = jobs.File(FileKind.PRODUCT, counted, OBSERVED_AT)
         previewed(place, file, hold=True)
-        assert left() == {".plan", ".csv"}
-        planned = jobs.plan(place.database, [file], CHUNK_BYTES)
+        assert left(place) == {".plan", ".csv"}
+        planned = jobs.plan(place.database, [file], CHUNK_BYTES, place.settings)
         send(place, planned, counted)
         assert 1 <= counted.reads() < 1.5
         assert 2 * ROWS <= parsed.rows < 2 * ROWS + 10
-        assert left() == set()
+        assert left(place) == set()
 
     def test_a_dry_run(self, place: Place, tmp_path: Path, content: bytes, parsed: CountedRows) -> None:
         """It keeps nothing, because no task follows."""
@@ -90,7 +90,7 @@ class TestPasses:
             assert previewed(place, jobs.File(FileKind.PRODUCT, counted, OBSERVED_AT), dry_run=True).step is None
             assert 1 <= counted.reads() < 1.5
             assert ROWS <= parsed.rows - before < ROWS + 10
-            assert left() == set()
+            assert left(place) == set()
 
     @pytest.mark.parametrize("packed", [bytes, gzip.compress])
     def test_on_another_worker(self, place: Place, tmp_path: Path, packed: Callable[[bytes], bytes]) -> None:
@@ -98,12 +98,12 @@ class TestPasses:
         (tmp_path / "a").write_bytes(packed(products(40)))
         file = jobs.File(FileKind.PRODUCT, tmp_path / "a", OBSERVED_AT)
         previewed(place, file, hold=True)
-        for kept in settings().work.iterdir():
+        for kept in place.settings.work.iterdir():
             kept.unlink()
-        planned = jobs.plan(place.database, [file], CHUNK_BYTES)
+        planned = jobs.plan(place.database, [file], CHUNK_BYTES, place.settings)
         send(place, planned, Counted(tmp_path / "a"))
         assert sum(place.ends().values()) == 40
-        assert left() == set()
+        assert left(place) == set()
 
     def test_a_file_that_has_changed_since_its_preview(self, place: Place, tmp_path: Path) -> None:
         path = tmp_path / "a.csv"
@@ -114,7 +114,7 @@ class TestPasses:
         path.write_bytes(products(40, price="13.5"))
         assert path.stat().st_size == before.st_size
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 10**9))
-        planned = jobs.plan(place.database, [file], CHUNK_BYTES)
+        planned = jobs.plan(place.database, [file], CHUNK_BYTES, place.settings)
         assert planned.ingestions == [plan(path, FileKind.PRODUCT, OBSERVED_AT, CHUNK_BYTES).ingestion["_id"]]
         send(place, planned, Counted(path))
         assert sum(place.ends().values()) == 40

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from support.events import NOW, PRODUCTS, any_event
+from support.events import CATEGORIES, NOW, PRODUCTS, any_event
 from support.quarantined import record_of
 from support.wording import Wording
 
@@ -19,8 +19,9 @@ from tidemark.catalog.words import rule
 from tidemark.ingest.patches import FIELDS, Left, Mended, mend, patch_of
 from tidemark.serving.database import Document
 from tidemark.serving.quarantine import Unclear
-from tidemark.settings import settings
+from tidemark.settings.sections import KafkaSettings
 
+USUAL = KafkaSettings()
 EVERY_FIELD = {
     **{"asin": "B0MENDED00", "title": "", "stars": "0", "reviews": "0", "boughtInLastMonth": "0", "price": "0", "listPrice": "0"},
     **{"category_id": "999", "isBestSeller": "False", "date": "2023-01-01", "id": "999", "category_name": "Mended"},
@@ -35,7 +36,7 @@ def replay_of(mended: Mended, timestamp: int = LATER) -> Event:
 
 
 def judged(event: Event) -> Any:
-    return (category_observation if event.topic == settings().category_topic else product_observation)(event)
+    return (category_observation if event.topic == CATEGORIES else product_observation)(event)
 
 
 def rejected(value: bytes | None, *headers: tuple[str, bytes], timestamp: int = NOW) -> Document:
@@ -61,7 +62,7 @@ def test_a_replay_is_an_observation_of_the_same_source_and_version_and_nothing_b
         record = record_of(event)
         if record is None:
             continue
-        mended = mend(record, EVERY_FIELD, LATER, settings())
+        mended = mend(record, EVERY_FIELD, LATER, USUAL)
         if isinstance(mended, Left):
             assert mended.reason == "malformed"
             seen["malformed"] += 1
@@ -88,19 +89,19 @@ def test_a_replay_is_an_observation_of_the_same_source_and_version_and_nothing_b
 
 def test_a_replay_of_a_replay_has_the_first_source() -> None:
     replay = (("tide-source", b"replay"), ("tide-replay-of", b"elsewhere/3/4"), ("tide-registered-at", b"17"))
-    mended = mend(rejected(product(price="none"), *replay), {"price": "0"}, LATER, settings())
+    mended = mend(rejected(product(price="none"), *replay), {"price": "0"}, LATER, USUAL)
     assert isinstance(mended, Mended)
     assert (replay_of(mended).source, replay_of(mended).registered_at) == ("elsewhere/3/4", 17)
 
 
 def test_what_it_says_of_its_original() -> None:
-    of_file = mend(rejected(product(price="?"), ("tide-ingestion", b"i"), ("tide-position", b"60")), {"price": "1"}, LATER, settings())
+    of_file = mend(rejected(product(price="?"), ("tide-ingestion", b"i"), ("tide-position", b"60")), {"price": "1"}, LATER, USUAL)
     assert isinstance(of_file, Mended)
     assert dict(of_file.message.headers) == {
         **{"tide-source": b"replay", "tide-format": b"json", "tide-ingestion": b"i", "tide-position": b"60"},
         **{"tide-registered-at": str(NOW).encode(), "tide-replay-of": f"{PRODUCTS}/1/5".encode()},
     }
-    of_api = mend(rejected(product(price="?"), ("tide-source", b"api")), {"price": "1"}, LATER, settings())
+    of_api = mend(rejected(product(price="?"), ("tide-source", b"api")), {"price": "1"}, LATER, USUAL)
     assert isinstance(of_api, Mended)
     assert dict(of_api.message.headers) == {
         **{"tide-source": b"replay", "tide-format": b"json"},
@@ -110,47 +111,47 @@ def test_what_it_says_of_its_original() -> None:
 
 def test_a_patch_replaces_only_what_breaks_a_rule_and_only_once() -> None:
     patch = {"price": "7", "title": "Box"}
-    wrong_price = mend(rejected(product(price="n/a")), patch, LATER, settings())
+    wrong_price = mend(rejected(product(price="n/a")), patch, LATER, USUAL)
     assert isinstance(wrong_price, Mended)
     assert (json.loads(wrong_price.message.value)["title"], wrong_price.patch) == ("Bag", {"price": "7"})
-    both = mend(rejected(product(price="n/a", title=5)), patch, LATER, settings())
+    both = mend(rejected(product(price="n/a", title=5)), patch, LATER, USUAL)
     assert isinstance(both, Mended)
     assert both.patch == {"title": "Box", "price": "7"}
-    another = mend(rejected(product(price="n/a", stars="6")), patch, LATER, settings())
+    another = mend(rejected(product(price="n/a", stars="6")), patch, LATER, USUAL)
     assert another == Left("stars", rule(Reason.STARS), "6", f"{PRODUCTS}/1/5")
-    worse = mend(rejected(product(price="n/a")), {"price": "-1"}, LATER, settings())
+    worse = mend(rejected(product(price="n/a")), {"price": "-1"}, LATER, USUAL)
     assert worse == Left("price", rule(Reason.PRICE), "-1", f"{PRODUCTS}/1/5")
 
 
 def test_numbers_stay_as_they_were_written() -> None:
     digits = b'"stars": 4.4500000000000000000000000001, "more": [1e400, 9007199254740993, {"a": -0.0}]'
     value = product(price="n/a").replace(b'"stars": "0"', digits).replace(b'"reviews": "0"', b'"reviews": ' + b"1" * 5_000)
-    mended = mend(rejected(value), {"price": "0", "reviews": "3"}, LATER, settings())
+    mended = mend(rejected(value), {"price": "0", "reviews": "3"}, LATER, USUAL)
     assert isinstance(mended, Mended)
     for kept in (b"4.4500000000000000000000000001", b"[1e400,9007199254740993,{", b"-0.0"):
         assert kept in mended.message.value
-    stays = mend(rejected(value), {"price": "0"}, LATER, settings())
+    stays = mend(rejected(value), {"price": "0"}, LATER, USUAL)
     assert isinstance(stays, Left)
     assert stays.says == "1" * 5_000
 
 
 def test_what_was_ahead_of_its_time_is_valid_when_that_has_come() -> None:
     record = rejected(product(date="2023-11-17T22:13:20Z"))  # three days after NOW
-    assert isinstance(mend(record, {}, NOW + 2 * DAY_MS - 1, settings()), Left)
-    mended = mend(record, {}, NOW + 2 * DAY_MS, settings())
+    assert isinstance(mend(record, {}, NOW + 2 * DAY_MS - 1, USUAL), Left)
+    mended = mend(record, {}, NOW + 2 * DAY_MS, USUAL)
     assert isinstance(mended, Mended)
     assert mended.message.value == record["raw"]
     assert not mended.stands(NOW + 2 * DAY_MS - 1), "Kafka's clock is behind"
     assert mended.stands(NOW + 2 * DAY_MS)
     # What was valid when it came is so for ever, whatever a clock says.
-    past = mend(rejected(product(date="2023-11-15T22:13:20Z", price="?")), {"price": "1"}, 0, settings())
+    past = mend(rejected(product(date="2023-11-15T22:13:20Z", price="?")), {"price": "1"}, 0, USUAL)
     assert isinstance(past, Mended)
     assert past.moment == NOW
 
 
 @pytest.mark.parametrize("value", [None, b"", b"B0FIELDS01,one too few", b"[]", b"\xff", b" " * RULES.most_bytes])
 def test_what_has_no_fields_stays(value: bytes | None) -> None:
-    left = mend(rejected(value), EVERY_FIELD, LATER, settings())
+    left = mend(rejected(value), EVERY_FIELD, LATER, USUAL)
     assert isinstance(left, Left)
     assert left.reason == "malformed"
     assert len(left.says) <= 100
@@ -159,26 +160,26 @@ def test_what_has_no_fields_stays(value: bytes | None) -> None:
 def test_what_is_withdrawn_stays_whatever_it_says() -> None:
     rules = replace(RULES, withdrawn=("i",))
     for value in (product(price="?"), b"B0FIELDS01,one too few"):
-        left = mend(rejected(value, ("tide-ingestion", b"i"), ("tide-position", b"60")), EVERY_FIELD, LATER, settings(), rules)
+        left = mend(rejected(value, ("tide-ingestion", b"i"), ("tide-position", b"60")), EVERY_FIELD, LATER, USUAL, rules)
         assert isinstance(left, Left)
         assert left.reason == "withdrawn"
 
 
 def test_what_is_too_long_to_be_sent_stays(wording: Wording) -> None:
     padded = product(price="?")[:-1] + b" " * (RULES.most_bytes - 2_000) + b"}"
-    left = mend(rejected(padded), {}, LATER, settings())
+    left = mend(rejected(padded), {}, LATER, USUAL)
     assert isinstance(left, Left)
-    mended = mend(rejected(padded), {"price": "1"}, LATER, settings())
+    mended = mend(rejected(padded), {"price": "1"}, LATER, USUAL)
     assert isinstance(mended, Mended), "written anew it is short"
     wordy = product(price="?", more="x" * (RULES.most_bytes - 2_000))
-    left = mend(rejected(wordy), {"price": "1"}, LATER, settings())
+    left = mend(rejected(wordy), {"price": "1"}, LATER, USUAL)
     assert isinstance(left, Left)
     assert left._replace(rule="") == Left("price", "", "", f"{PRODUCTS}/1/5")
     wording.check(left.rule)
 
 
 def test_a_record_of_another_topic_stays(wording: Wording) -> None:
-    left = mend({**rejected(b""), "topic": "former"}, {}, LATER, settings())
+    left = mend({**rejected(b""), "topic": "former"}, {}, LATER, USUAL)
     assert isinstance(left, Left)
     assert left._replace(rule="") == Left("malformed", "", "former", "former/1/5")
     wording.check(left.rule)

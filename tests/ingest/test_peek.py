@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import Producer
 from support import broker
 from support.environment import setting
+from support.names import NAMES
 from support.places import Place
 from support.registered import register
 from support.servers import free_ports
@@ -18,7 +19,7 @@ from tidemark.catalog.events import Event
 from tidemark.catalog.marks import TopicPartition
 from tidemark.ingest import peek, topics
 from tidemark.serving import withdrawals
-from tidemark.settings import settings
+from tidemark.settings.sections import KafkaSettings
 
 PRODUCT = (
     b'{"asin":"B0GOOD%04d","title":"T","stars":4,"reviews":1,"price":%d.5,"listPrice":0,"category_id":7,"isBestSeller":true,'
@@ -40,12 +41,12 @@ def without_coordinates(said: str) -> str:
 def test_the_newest_events_of_all_partitions_oldest_first(place: Place) -> None:
     for number in range(0, 60, 5):  # of twelve moments
         place.send([product(number + one) for one in range(5)])
-    found = peek.last(settings().product_topic, 25)
+    found = peek.last(place.settings, place.settings.product_topic, 25)
     events = sorted(place.log(), key=lambda event: (event.timestamp, event.partition, event.offset))
     assert found == events[-25:]
     assert len({event.partition for event in found}) > 1
-    assert peek.last(settings().product_topic, 1_000) == events
-    assert peek.last(settings().category_topic, 5) == []
+    assert peek.last(place.settings, place.settings.product_topic, 1_000) == events
+    assert peek.last(place.settings, place.settings.category_topic, 5) == []
 
 
 @pytest.mark.servers
@@ -72,7 +73,7 @@ def test_as_somebody_reads_it(place: Place, capsys: pytest.CaptureFixture[str], 
 @pytest.mark.servers
 def test_what_is_withdrawn_is_said_to_be(place: Place, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
     register(place.database, "a", "/in/a.csv")
-    withdrawals.withdraw(place.database, "a", "somebody", "")
+    withdrawals.withdraw(place.database, "a", "somebody", "", NAMES)
     good = product(3)
     place.send([good._replace(headers=(("tide-ingestion", b"a"), ("tide-position", b"0"))), good])
     assert peek.main(["product"]) == 0
@@ -88,57 +89,48 @@ def test_a_topic_without_events(place: Place, capsys: pytest.CaptureFixture[str]
 @pytest.mark.servers
 def test_a_topic_whose_partitions_have_no_leader_yet(place: Place) -> None:
     """As it is for a moment after somebody has created it."""
-    with setting(product_topic=f"{place.database.name}-new"), topics.admin() as client:
-        topic = settings().product_topic
-        client.create_topics({topic: {"num_partitions": 64, "replication_factor": 1}})
-        broker.wait_for(lambda: bool(topics.partitions([topic], 10)))
-        assert peek.last(topic, 5) == []
+    of = KafkaSettings(product_topic=f"{place.database.name}-new")
+    with topics.admin(of.kafka) as client:
+        client.create_topics({of.product_topic: {"num_partitions": 64, "replication_factor": 1}})
+        broker.wait_for(lambda: of.product_topic in topics.partitions(of, 10))
+        assert peek.last(of, of.product_topic, 5) == []
 
 
 @pytest.mark.servers
 def test_markers_of_transactions_are_no_events(place: Place) -> None:
-    producer = Producer({"bootstrap.servers": settings().kafka, "transactional.id": "peek"})
+    producer = Producer({"bootstrap.servers": place.settings.kafka, "transactional.id": "peek"})
     producer.init_transactions()
     producer.begin_transaction()
     for number in range(3):
-        producer.produce(settings().product_topic, b"%d" % number, partition=0)
+        producer.produce(place.settings.product_topic, b"%d" % number, partition=0)
     producer.commit_transaction()
-    broker.wait_for(
-        lambda: place.ends()[TopicPartition(settings().product_topic, 0)] == 4
-    )  # the marker comes after the commit is acknowledged
+    first = TopicPartition(place.settings.product_topic, 0)
+    broker.wait_for(lambda: place.ends()[first] == 4)  # the marker comes after the commit is acknowledged
     # Offset 3 is the marker. It is among the newest two, and nobody waits for an event there.
-    assert [event.value for event in peek.last(settings().product_topic, 2)] == [b"2"]
-    assert [event.value for event in peek.last(settings().product_topic, 100)] == [b"0", b"1", b"2"]
+    assert [event.value for event in peek.last(place.settings, place.settings.product_topic, 2)] == [b"2"]
+    assert [event.value for event in peek.last(place.settings, place.settings.product_topic, 100)] == [b"0", b"1", b"2"]
 
 
 @pytest.mark.servers
-def test_a_topic_that_is_not_there(
-    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wording: Wording
-) -> None:
-    monkeypatch.setenv("TIDEMARK_PRODUCT_TOPIC", "nothing")
-    settings.cache_clear()
-    assert peek.main([]) == 1
-    said = capsys.readouterr().out
-    assert settings().kafka in said
-    wording.check(said)
-    monkeypatch.undo()
-    settings.cache_clear()
+def test_a_topic_that_is_not_there(place: Place, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
+    with setting(product_topic="nothing"):
+        assert peek.main([]) == 1
+        said = capsys.readouterr().out
+        assert place.settings.kafka in said
+        wording.check(said)
 
 
 def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], wording: Wording) -> None:
     """Said once, by us."""
     (port,) = free_ports(1)
-    monkeypatch.setenv("TIDEMARK_KAFKA_PORT", str(port))
     monkeypatch.setattr(peek, "ANSWER_SECONDS", 1.0)
-    settings.cache_clear()
-    assert peek.main([]) == 1
-    said = capfd.readouterr()
+    with setting(kafka_port=str(port)):
+        assert peek.main([]) == 1
+        said = capfd.readouterr()
+        wording.check(re.sub(r"\(.*\)", "(<what its client says>)", said.out))
     assert f"127.0.0.1:{port}" in said.out.partition(" (")[0]
-    wording.check(re.sub(r"\(.*\)", "(<what its client says>)", said.out))
     assert said.out.count("\n") == 1
     assert said.err == ""
-    monkeypatch.undo()
-    settings.cache_clear()
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "many", "100001"])

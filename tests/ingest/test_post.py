@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 from support.apis import Api, api
-from support.environment import setting
+from support.environment import setting, variables
 from support.lost_answers import losing
 from support.places import Place, a_place
 from support.recompute import CsvFile, recompute, recompute_files
@@ -30,7 +30,6 @@ from tidemark.catalog.events import Event
 from tidemark.ingest.files import PRODUCT_COLUMNS
 from tidemark.ingest.generate import day_rows
 from tidemark.ingest.post import ACCEPTED, REFUSED, STOPPED, main, typed
-from tidemark.settings import settings
 
 pytestmark = pytest.mark.servers
 
@@ -132,7 +131,7 @@ def of_file(file: Path, place: Place) -> list[Event]:
 def is_settled(file: Path, place: Place) -> list[Event]:
     """Asserts that the log says of the file's products what the file says, and that what was refused is what the oracle refuses."""
     expected, events = recompute_files([CsvFile(file, "product", DATE, 1)]), of_file(file, place)
-    found = recompute(events, settings().category_topic)
+    found = recompute(events, place.settings.category_topic)
     assert found.rejections == set()
     assert dict(found.products) == dict(expected.products)
     header, *rows = refused_rows(file)
@@ -198,7 +197,7 @@ def test_categories_and_a_file_without_a_fault(here: Place, running: Api, post: 
     file.write_text("\ufeffid,category_name\n1,Café\n2,Bags\n2,Luggage\n")
     done = post(file, running.url, kind="category")
     assert (done.status, Path(f"{file}.refused.csv").exists()) == (ACCEPTED, False), done.said
-    found = recompute(here.log(), settings().category_topic)
+    found = recompute(here.log(), here.settings.category_topic)
     assert found.categories == {1: "Café", 2: "Luggage"}
 
 
@@ -327,7 +326,7 @@ def test_a_product_has_a_date_and_a_category_has_none(
 
 
 def test_a_setting_that_does_not_fit_is_named(post: Run, tmp_path: Path) -> None:
-    with setting(api_port="none"):
+    with variables(api_port="none"):
         done = post(tmp_path / "file.csv", "http://127.0.0.1:8000")
     assert (done.status, "TIDEMARK_API_PORT=none" in done.said) == (STOPPED, True)
 

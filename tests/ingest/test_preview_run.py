@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.csvs import OBSERVED_AT, csv_bytes, product
+from support.names import NAMES
 from support.places import Place
 from support.wording import Wording
 
@@ -77,14 +78,14 @@ def test_a_file_that_is_withdrawn(place: Place, files: list[jobs.File], wording:
     before = jobs.preview_run(place.database, files, {"dry_run": True}, FREE)
     assert before.preview is not None
     assert before.preview["refused"] == []
-    (identity,) = jobs.plan(place.database, files, chunk_bytes=1_000).ingestions
-    withdrawn = withdrawals.withdraw(place.database, identity, "ann", "the *wrong* file")
+    (identity,) = jobs.plan(place.database, files, 1_000, place.settings).ingestions
+    withdrawn = withdrawals.withdraw(place.database, identity, "ann", "the *wrong* file", NAMES)
     moment = f"{withdrawn.at:%Y-%m-%d %H:%M}"
     decision = jobs.preview_run(place.database, files, {"dry_run": True}, FREE)
     assert r"the \*wrong\* file" in decision.text
     wording.check(decision.text, "preview", path=in_markdown(files[0].path), ingestion=identity, moment=moment)
     with pytest.raises(withdrawals.Withdrawn) as refused:
-        jobs.plan(place.database, files, chunk_bytes=1_000)
+        jobs.plan(place.database, files, 1_000, place.settings)
     assert decision.preview is not None
     assert decision.preview["refused"] == [str(refused.value)]
     wording.check(str(refused.value), "plan", ingestion=identity, moment=moment)

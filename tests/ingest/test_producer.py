@@ -24,7 +24,6 @@ from tidemark.ingest.plan import plan
 from tidemark.ingest.produce import RECOMMENDED, Acknowledged, NotAcknowledged, produce, produce_chunk
 from tidemark.ingest.records import Message, Origin
 from tidemark.serving.ingestions import Chunk
-from tidemark.settings import settings
 
 pytestmark = pytest.mark.servers
 
@@ -37,9 +36,9 @@ def some(count: int, keys: int = 1_000_000, size: int = 20) -> Iterator[Message]
         yield Message(b"key %d" % (number % keys), Random(number).randbytes(size), [("tide-source", b"csv")])
 
 
-def producer(**configuration: Any) -> Producer:
+def producer(place: Place, **configuration: Any) -> Producer:
     """A quiet one: librdkafka's log of a broker that does not answer tells nothing here."""
-    return Producer({"bootstrap.servers": settings().kafka, **RECOMMENDED, "log_level": 0, **configuration})
+    return Producer({"bootstrap.servers": place.settings.kafka, **RECOMMENDED, "log_level": 0, **configuration})
 
 
 @contextmanager
@@ -49,27 +48,27 @@ def soon() -> Iterator[None]:
     assert time.monotonic() - started < LONGEST
 
 
-def of_products(mark: TideMark) -> TideMark:
-    return TideMark({key: end for key, end in mark.items() if key.topic == settings().product_topic})
+def of_products(place: Place, mark: TideMark) -> TideMark:
+    return TideMark({key: end for key, end in mark.items() if key.topic == place.settings.product_topic})
 
 
 def test_all_acknowledged_and_where_they_end(place: Place) -> None:
-    topic = settings().product_topic
-    first = produce(producer(), topic, some(2_500), 20)
-    assert first == Acknowledged(2_500, of_products(place.ends()))
+    topic = place.settings.product_topic
+    first = produce(producer(place), topic, some(2_500), 20)
+    assert first == Acknowledged(2_500, of_products(place, place.ends()))
     assert sum(first.ends.values()) == 2_500
-    assert len(first.ends) == settings().product_partitions
-    second = produce(producer(), topic, some(30, keys=1), 20)
+    assert len(first.ends) == place.settings.product_partitions
+    second = produce(producer(place), topic, some(30, keys=1), 20)
     ((key, end),) = second.ends.items()
     assert second.events == 30
     assert end == first.ends[key] + 30
     assert [place.ends()[one] for one in first.ends] == [end if one == key else first.ends[one] for one in first.ends]
-    assert produce(producer(), topic, [], 20) == Acknowledged(0, TideMark())
+    assert produce(producer(place), topic, [], 20) == Acknowledged(0, TideMark())
 
 
 def test_more_events_than_the_producer_holds(place: Place) -> None:
-    small = producer(**{"queue.buffering.max.messages": 50, "batch.num.messages": 20})
-    assert produce(small, settings().product_topic, some(1_234), 20) == Acknowledged(1_234, of_products(place.ends()))
+    small = producer(place, **{"queue.buffering.max.messages": 50, "batch.num.messages": 20})
+    assert produce(small, place.settings.product_topic, some(1_234), 20) == Acknowledged(1_234, of_products(place, place.ends()))
 
 
 def test_a_slow_reader_is_not_kafkas_silence(place: Place) -> None:
@@ -77,13 +76,13 @@ def test_a_slow_reader_is_not_kafkas_silence(place: Place) -> None:
         time.sleep(5.1)
         yield from some(1)
 
-    unhurried = producer(**{"linger.ms": 500})  # the acknowledgement is not there at the first look
-    assert produce(unhurried, settings().product_topic, slow(), 5).events == 1
+    unhurried = producer(place, **{"linger.ms": 500})  # the acknowledgement is not there at the first look
+    assert produce(unhurried, place.settings.product_topic, slow(), 5).events == 1
 
 
 def test_what_is_sent_is_what_comes(place: Place) -> None:
     given = [Message(None, b"", []), Message("ключ".encode(), "wert ü\x00".encode(), [("a", b"1"), ("b", None), ("a", b"")])]
-    produce(producer(), settings().category_topic, given, 20)
+    produce(producer(place), place.settings.category_topic, given, 20)
     assert [(event.key, event.value, list(event.headers)) for event in place.log()] == given
 
 
@@ -92,28 +91,28 @@ def test_a_key_lies_in_one_partition_whoever_sends_it(place: Place) -> None:
     random = Random(1)
     keys = [b"B0T%07d" % number for number in range(200)] + [random.randbytes(random.randrange(1, 40)) for _ in range(200)]
     keys += ["日本製".encode(), b"\x00", b"\xff" * 7]
-    produce(producer(), settings().product_topic, [Message(key, b"", []) for key in keys], 20)
-    produce(producer(partitioner="murmur2"), settings().product_topic, [Message(key, b"", []) for key in keys], 20)
-    other = KafkaProducer(bootstrap_servers=settings().kafka, acks="all")
+    produce(producer(place), place.settings.product_topic, [Message(key, b"", []) for key in keys], 20)
+    produce(producer(place, partitioner="murmur2"), place.settings.product_topic, [Message(key, b"", []) for key in keys], 20)
+    other = KafkaProducer(bootstrap_servers=place.settings.kafka, acks="all")
     for key in keys:
-        other.send(settings().product_topic, key=key, value=b"")
+        other.send(place.settings.product_topic, key=key, value=b"")
     other.close()
     found: dict[bytes | None, list[int]] = {}
     for event in place.log():
         found.setdefault(event.key, []).append(event.partition)
     assert found.keys() == set(keys)
     assert [key for key, partitions in found.items() if len(partitions) != 3 or len(set(partitions)) != 1] == []
-    assert {partitions[0] for partitions in found.values()} == set(range(settings().product_partitions))
+    assert {partitions[0] for partitions in found.values()} == set(range(place.settings.product_partitions))
 
 
 def test_events_without_a_key_lie_in_all_partitions(place: Place) -> None:
     """Rows that go as they came must not all be one partition's."""
-    one = producer()
+    one = producer(place)
 
     def lie_in_all() -> bool:
         """The producer stays with a partition for some milliseconds, so it takes many."""
-        produce(one, settings().product_topic, [Message(None, b"x", [])], 20)
-        return all(end for key, end in place.ends().items() if key.topic == settings().product_topic)
+        produce(one, place.settings.product_topic, [Message(None, b"x", [])], 20)
+        return all(end for key, end in place.ends().items() if key.topic == place.settings.product_topic)
 
     wait_for(lie_in_all)
 
@@ -124,7 +123,7 @@ def test_the_longest_record_is_an_event_however_it_is_escaped(place: Place) -> N
     (chunk,) = planned.chunks
     assert chunk.end - chunk.start == MOST_RECORD_BYTES
     origin = Origin(planned.ingestion["_id"], FileKind.CATEGORY, tuple(planned.ingestion["columns"]), OBSERVED_AT, TOLD_AT)
-    done = produce_chunk(producer(), settings().category_topic, MemoryFile(content), len(content), chunk, origin, 30)
+    done = produce_chunk(producer(place), place.settings.category_topic, MemoryFile(content), len(content), chunk, origin, 30)
     assert done.events == 1
     (event,) = place.log()
     assert len(event.value or b"") > 6 * (MOST_RECORD_BYTES - 10)
@@ -133,35 +132,35 @@ def test_the_longest_record_is_an_event_however_it_is_escaped(place: Place) -> N
 def test_an_unknown_topic(place: Place, monkeypatch: pytest.MonkeyPatch, wording: Wording) -> None:
     monkeypatch.setattr("tidemark.ingest.produce._NEW_TOPIC_SECONDS", 0.2)
     with soon(), pytest.raises(NotAcknowledged) as refused:
-        produce(producer(), "nowhere", some(3), 20)
+        produce(producer(place), "nowhere", some(3), 20)
     wording.check(str(refused.value))
 
 
 def test_an_event_that_is_too_large_for_the_producer(place: Place, wording: Wording) -> None:
     with soon(), pytest.raises(NotAcknowledged) as refused:
-        produce(producer(), settings().product_topic, some(1, size=9_000_000), 20)
+        produce(producer(place), place.settings.product_topic, some(1, size=9_000_000), 20)
     wording.check(str(refused.value))
 
 
 def test_events_that_are_too_large_for_the_topic(place: Place, wording: Wording) -> None:
-    generous = producer(**{"message.max.bytes": 20_000_000, "batch.num.messages": 1})
+    generous = producer(place, **{"message.max.bytes": 20_000_000, "batch.num.messages": 1})
     given = [*some(5), *some(1, size=9_000_000), *some(5)]
     with soon(), pytest.raises(NotAcknowledged) as refused:
-        produce(generous, settings().product_topic, given, 20)
+        produce(generous, place.settings.product_topic, given, 20)
     wording.check(re.sub("[0-9]+ of 11 ", "<refused> of 11 ", str(refused.value)))
 
 
 def test_an_acknowledgement_that_does_not_say_where_is_none(place: Place, wording: Wording) -> None:
     """Without the offset nobody could tell when the event is served."""
-    careless = producer(acks=0, **{"enable.idempotence": False})
+    careless = producer(place, acks=0, **{"enable.idempotence": False})
     with soon(), pytest.raises(NotAcknowledged) as refused:
-        produce(careless, settings().product_topic, some(3), 20)
+        produce(careless, place.settings.product_topic, some(3), 20)
     wording.check(str(refused.value))
 
 
 def test_a_producer_of_transactions(place: Place, wording: Wording) -> None:
     with soon(), pytest.raises(NotAcknowledged) as refused:
-        produce(producer(**{"transactional.id": "x"}), settings().product_topic, some(3), 20)
+        produce(producer(place, **{"transactional.id": "x"}), place.settings.product_topic, some(3), 20)
     wording.check(str(refused.value))
 
 
@@ -172,7 +171,7 @@ def test_fewer_events_than_rows(place: Place, wording: Wording) -> None:
     origin = Origin("one", FileKind.PRODUCT, tuple(planned.ingestion["columns"]), OBSERVED_AT, TOLD_AT)
 
     def go(chunk: Chunk) -> Acknowledged:
-        return produce_chunk(producer(), settings().product_topic, MemoryFile(content), len(content), chunk, origin, 20)
+        return produce_chunk(producer(place), place.settings.product_topic, MemoryFile(content), len(content), chunk, origin, 20)
 
     assert go(chunk).events == 20
     with pytest.raises(NotAcknowledged) as refused:
@@ -182,20 +181,21 @@ def test_fewer_events_than_rows(place: Place, wording: Wording) -> None:
 
 def test_a_broker_that_does_not_answer_at_all(fallible: Servers, fallible_place: Place, wording: Wording) -> None:
     place = fallible_place
-    before = produce(producer(), settings().product_topic, some(5), 20).ends
+    before = produce(producer(place), place.settings.product_topic, some(5), 20).ends
     with stalling(fallible) as stall, soon():
         stall()
         with pytest.raises(NotAcknowledged) as refused:
-            produce(producer(), settings().product_topic, some(5), SECONDS)
+            produce(producer(place), place.settings.product_topic, some(5), SECONDS)
     wording.check(re.sub(r"\([^)]*\)", "(<what its client says>)", str(refused.value)))
-    assert of_products(place.ends()) == before
-    assert produce(producer(), settings().product_topic, some(3), 20).events == 3
+    assert of_products(place, place.ends()) == before
+    assert produce(producer(place), place.settings.product_topic, some(3), 20).events == 3
 
 
 @pytest.mark.parametrize(("queue", "count"), [(200_000, 5), (100, 500)], ids=["at the end", "with a full queue"])
 def test_a_broker_that_falls_silent(queue: int, count: int, fallible: Servers, fallible_place: Place, wording: Wording) -> None:
     """While the last acknowledgements are waited for, and while the producer's queue is full."""
-    one = producer(**{"queue.buffering.max.messages": queue})
+    place = fallible_place
+    one = producer(place, **{"queue.buffering.max.messages": queue})
     one.list_topics(timeout=20)  # connected
 
     def then_stalled(stall: Callable[[], None]) -> Iterator[Message]:
@@ -205,7 +205,7 @@ def test_a_broker_that_falls_silent(queue: int, count: int, fallible: Servers, f
         yield from some(count)
 
     with stalling(fallible) as stall, soon(), pytest.raises(NotAcknowledged) as refused:
-        produce(one, settings().product_topic, then_stalled(stall), SECONDS)
+        produce(one, place.settings.product_topic, then_stalled(stall), SECONDS)
     assert refused.value.acknowledged == frozenset(range(10))
     wording.check(str(refused.value))
-    assert produce(producer(), settings().product_topic, some(3), 20).events == 3
+    assert produce(producer(place), place.settings.product_topic, some(3), 20).events == 3

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 from support.catalogs import EVERY_KIND_OF_ROW, ingest, read
+from support.names import NAMES
 from support.places import Place
 from support.quarantined import quarantined
 from support.servers import free_ports
@@ -30,7 +31,7 @@ from tidemark.serving.database import Document
 from tidemark.serving.lease import Busy, lease
 from tidemark.serving.publications import OtherRules
 from tidemark.serving.quarantine import Unclear
-from tidemark.settings import settings
+from tidemark.settings import Settings
 
 pytestmark = pytest.mark.servers
 
@@ -53,10 +54,11 @@ def product(number: int, **fields: Any) -> bytes:
 
 
 def send(place: Place, mark: list[Document] | None = None, by: str = "a run", **parameters: Any) -> Sent:
-    decision = jobs.preview_run(place.database, {**parameters, "hold": False}, SEND)
+    decision = jobs.preview_run(place.database, {**parameters, "hold": False}, SEND, place.settings)
     assert decision.preview is not None
-    configuration = {"bootstrap.servers": settings().kafka, **RECOMMENDED}
-    return jobs.send(place.database, lambda: Producer(configuration), configuration, parameters, mark or decision.preview["mark"], by)
+    configuration = {"bootstrap.servers": place.settings.kafka, **RECOMMENDED}
+    mark = mark or decision.preview["mark"]
+    return jobs.send(place.database, lambda: Producer(configuration), configuration, parameters, mark, by, place.settings)
 
 
 def statuses(place: Place) -> dict[str, int]:
@@ -79,7 +81,7 @@ def in_one_order(preview: Document) -> Document:
 
 def test_a_preview_changes_nothing_and_says_what_would_happen(filled: Place, wording: Wording) -> None:
     before = filled.ends(), list(filled.database.quarantine.find().sort("_id"))
-    decision = jobs.preview_run(filled.database, {"patch": {"price": "0"}}, SEND)
+    decision = jobs.preview_run(filled.database, {"patch": {"price": "0"}}, SEND, filled.settings)
     assert (filled.ends(), list(filled.database.quarantine.find().sort("_id"))) == before
     assert decision.step == APPROVE
     found = json.loads(json.dumps(decision.preview))
@@ -94,7 +96,7 @@ def test_a_preview_changes_nothing_and_says_what_would_happen(filled: Place, wor
     assert (left["malformed"]["records"], len(left["malformed"]["examples"])) == (3, 3)
     assert decision.text == render_replay(found, {"price": "0"})
     wording.check(render_replay(in_one_order(found), {"price": "0"}))
-    step = partial(jobs.preview_run, filled.database)
+    step = partial(jobs.preview_run, filled.database, of=filled.settings)
     assert step({"reason": "price"}, SEND).step is None, "nothing would be sent"
     assert step({"patch": {"price": "0"}, "hold": False}, SEND).step == SEND
     assert step({"patch": {"price": "0"}, "dry_run": True}, SEND).step is None
@@ -135,7 +137,7 @@ def test_a_run_that_ends_between_acknowledgement_and_mark_is_repeated_without_ha
 
 
 def test_only_what_the_preview_has_shown_is_sent(filled: Place) -> None:
-    decision = jobs.preview_run(filled.database, {}, SEND)
+    decision = jobs.preview_run(filled.database, {}, SEND, filled.settings)
     assert decision.preview is not None
     filled.send([Event("ingest-product", 0, 0, 0, None, product(77))])
     quarantined(filled)
@@ -155,7 +157,7 @@ def test_what_is_valid_without_a_patch_goes_as_it_came(filled: Place) -> None:
     assert [one.value for one in replays(filled) if one.source == event.source] == [value]
     mark = filled.database.quarantine.find_one({"_id": event.source}) or {}
     assert mark["replayed"]["patch"] == {}
-    (category,) = (one for one in replays(filled) if one.topic == settings().category_topic)
+    (category,) = (one for one in replays(filled) if one.topic == filled.settings.category_topic)
     assert (category.key, json.loads(category.value or b"")) == (b"5", {"id": "5", "category_name": "Luggage"})
 
 
@@ -167,7 +169,7 @@ def test_kafkas_clock_has_the_last_word(filled: Place) -> None:
     record = filled.database.quarantine.find_one({"reason": "date"}) or {}
     moved = {"timestamp": record["timestamp"] + timedelta(days=1)}
     filled.database.quarantine.update_one({"_id": record["_id"]}, {"$set": moved})
-    decision = jobs.preview_run(filled.database, {"reason": "date"}, SEND)
+    decision = jobs.preview_run(filled.database, {"reason": "date"}, SEND, filled.settings)
     assert decision.preview is not None
     assert decision.preview["valid"] == 1
     assert send(filled, reason="date") == Sent(0, 1)
@@ -177,23 +179,22 @@ def test_kafkas_clock_has_the_last_word(filled: Place) -> None:
 
 def test_nothing_is_sent_where_the_stream_goes_by_other_rules(filled: Place, wording: Wording) -> None:
     filled.database.state.update_one({"_id": "ledger"}, {"$set": {"rules": "former"}})
-    for act in (lambda: send(filled, patch={"price": "0"}), lambda: jobs.preview_run(filled.database, {}, SEND)):
+    for act in (lambda: send(filled, patch={"price": "0"}), lambda: jobs.preview_run(filled.database, {}, SEND, filled.settings)):
         with pytest.raises(OtherRules) as refused:
             act()
         wording.check(str(refused.value), rules=RULES.fingerprint())
     assert replays(filled) == []
 
 
-def test_nothing_is_marked_that_kafka_has_not_acknowledged(filled: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    decision = jobs.preview_run(filled.database, {}, SEND)
+def test_nothing_is_marked_that_kafka_has_not_acknowledged(filled: Place) -> None:
+    decision = jobs.preview_run(filled.database, {}, SEND, filled.settings)
     assert decision.preview is not None
     elsewhere = {"bootstrap.servers": f"127.0.0.1:{free_ports(1)[0]}", **RECOMMENDED, "log_level": 0}
-    monkeypatch.setenv("TIDEMARK_ACKNOWLEDGE_SECONDS", "1")
-    settings.cache_clear()
+    impatient, patch = Settings(acknowledge_seconds=1), {"patch": {"price": "0"}}
     with pytest.raises(NotAcknowledged):
-        jobs.send(filled.database, lambda: Producer(elsewhere), elsewhere, {"patch": {"price": "0"}}, decision.preview["mark"], "a run")
+        jobs.send(filled.database, lambda: Producer(elsewhere), elsewhere, patch, decision.preview["mark"], "a run", impatient)
     with pytest.raises(UnsafeProducer):
-        jobs.send(filled.database, lambda: Producer({}), {**RECOMMENDED, "acks": 1}, {"patch": {"price": "0"}}, [], "a run")
+        jobs.send(filled.database, lambda: Producer({}), {**RECOMMENDED, "acks": 1}, patch, [], "a run", impatient)
     assert statuses(filled).keys() == {"open"}
 
 
@@ -211,16 +212,18 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_cannot_be_done_says_so(place: Place, what: str, wording: Wording) -> None:
     parameters, step = WRONG[what]
     with pytest.raises(Unclear) as refused:
-        jobs.preview_run(place.database, parameters, step)
+        jobs.preview_run(place.database, parameters, step, place.settings)
     wording.check(str(refused.value))
 
 
 def test_discarding_sends_nothing(filled: Place) -> None:
     before = filled.ends()
-    decision = jobs.preview_run(filled.database, {"reason": "malformed", "why": "test rows"}, DISCARD)
+    decision = jobs.preview_run(filled.database, {"reason": "malformed", "why": "test rows"}, DISCARD, filled.settings)
     assert decision.preview is not None
     for expected in (3, 0):
-        assert jobs.discard(filled.database, {"reason": "malformed", "why": "test rows"}, decision.preview["mark"], "a run") == expected
+        assert (
+            jobs.discard(filled.database, {"reason": "malformed", "why": "test rows"}, decision.preview["mark"], "a run", NAMES) == expected
+        )
     assert {one["discarded"]["why"] for one in filled.database.quarantine.find({"status": "discarded"})} == {"test rows"}
     assert statuses(filled)["discarded"] == 3
     assert send(filled, patch={"price": "0"}).replayed == 5
@@ -231,7 +234,7 @@ def test_discarding_sends_nothing(filled: Place) -> None:
 def test_as_a_command(filled: Place, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     price = ["--reason", "price", "--patch", "price=0"]
-    text = jobs.preview_run(filled.database, {"reason": "price", "patch": {"price": "0"}}, SEND).text
+    text = jobs.preview_run(filled.database, {"reason": "price", "patch": {"price": "0"}}, SEND, filled.settings).text
     caplog.clear()
     assert replay.main([*price, "--preview"]) == 0
     assert any(text in message for message in caplog.messages)
@@ -243,7 +246,7 @@ def test_as_a_command(filled: Place, caplog: pytest.LogCaptureFixture) -> None:
     caplog.clear()
     assert replay.main(["--file", "none.csv"]) == 1
     with pytest.raises(Unclear) as refused:
-        jobs.preview_run(filled.database, {"file": "none.csv"}, SEND)
+        jobs.preview_run(filled.database, {"file": "none.csv"}, SEND, filled.settings)
     assert caplog.messages[-1] == str(refused.value)
 
 

@@ -17,7 +17,7 @@ from support.wording import Wording
 
 from tidemark.catalog.events import Event
 from tidemark.ingest import topics
-from tidemark.settings import settings
+from tidemark.settings.sections import KafkaSettings
 
 pytestmark = pytest.mark.servers
 
@@ -25,7 +25,7 @@ DAY_MS = 86_400_000
 
 
 def test_created_as_the_contract_has_them(place: Place) -> None:
-    product_topic, category_topic = settings().topics
+    product_topic, category_topic = place.settings.topics
     found = described()
     assert {topic: one.partitions for topic, one in found.items()} == {product_topic: 4, category_topic: 1}
     expected = {
@@ -37,27 +37,26 @@ def test_created_as_the_contract_has_them(place: Place) -> None:
     }
     for one in found.values():
         assert one.configuration.items() >= expected.items()
-    assert topics.wrong(settings().topics) == []
+    assert topics.wrong(place.settings.kafka, place.settings.topics) == []
 
 
 def test_by_the_settings(place: Place) -> None:
-    delete(*settings().topics)
-    with setting(product_partitions="7", retention_days="3"):
-        assert topics.create() == list(settings().topics)
+    delete(*place.settings.topics)
+    assert topics.create(KafkaSettings(product_partitions=7, retention_days=3)) == list(place.settings.topics)
     for topic, one in described().items():
-        assert one.partitions == (7 if topic == settings().product_topic else 1)
+        assert one.partitions == (7 if topic == place.settings.product_topic else 1)
         assert one.configuration["retention.ms"] == str(3 * DAY_MS)
 
 
 def test_what_is_created_can_be_read_at_once(place: Place) -> None:
     """Kafka says that a topic is created before its brokers lead the partitions: with so many, well before."""
-    consumer = Consumer({"bootstrap.servers": settings().kafka, "group.id": "none"})
+    consumer = Consumer({"bootstrap.servers": place.settings.kafka, "group.id": "none"})
     try:
         for number in range(4):
-            with setting(product_topic=f"{place.database.name}-{number}", product_partitions="64"):
-                topics.create()
-                ends = [consumer.get_watermark_offsets(TopicPartition(settings().product_topic, one), timeout=10) for one in range(64)]
-                delete(settings().product_topic)
+            of = KafkaSettings(product_topic=f"{place.database.name}-{number}", product_partitions=64)
+            topics.create(of)
+            ends = [consumer.get_watermark_offsets(TopicPartition(of.product_topic, one), timeout=10) for one in range(64)]
+            delete(of.product_topic)
             assert ends == [(0, 0)] * 64
     finally:
         consumer.close()
@@ -66,17 +65,16 @@ def test_what_is_created_can_be_read_at_once(place: Place) -> None:
 def test_creating_again_changes_nothing(place: Place) -> None:
     place.send([Event("ingest-product", 0, 0, 0, None, b"x")])
     before, ends = described(), place.ends()
-    with setting(product_partitions="9", retention_days="9"):
-        assert topics.create() == []
+    assert topics.create(KafkaSettings(product_partitions=9, retention_days=9)) == []
     assert described() == before
     assert place.ends() == ends
 
 
 def test_only_what_is_missing_is_created(place: Place) -> None:
-    product_topic, category_topic = settings().topics
+    product_topic, category_topic = place.settings.topics
     before = described()
     delete(category_topic)
-    assert topics.create() == [category_topic]
+    assert topics.create(place.settings) == [category_topic]
     after = described()
     assert after[product_topic] == before[product_topic]
     assert after[category_topic].id != before[category_topic].id
@@ -86,14 +84,14 @@ def test_only_what_is_missing_is_created(place: Place) -> None:
 def test_events_get_the_brokers_time(place: Place) -> None:
     """A producer's clock decides nothing."""
     producer = place.producer()
-    producer.produce(settings().product_topic, b"x", timestamp=1_000_000_000_000)
+    producer.produce(place.settings.product_topic, b"x", timestamp=1_000_000_000_000)
     assert producer.flush(20) == 0
     (event,) = place.log()
     assert event.timestamp > 1_700_000_000_000
 
 
 def test_the_command_creates_and_says_so(place: Place, wording: Wording) -> None:
-    _, category_topic = settings().topics
+    _, category_topic = place.settings.topics
     delete(category_topic)
     done = subprocess.run([sys.executable, "-m", "tidemark.ingest.topics"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -113,7 +111,7 @@ def test_the_command_creates_and_says_so(place: Place, wording: Wording) -> None
 def test_another_configuration_is_told_and_left(
     name: str, value: str, place: Place, caplog: pytest.LogCaptureFixture, wording: Wording
 ) -> None:
-    product_topic, _ = settings().topics
+    product_topic, _ = place.settings.topics
     configure(product_topic, {name: value})
     assert topics.main() == 1
     (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 from support.broker import wait_for
-from support.environment import setting
 from support.places import Place
 from support.servers import Servers
 from support.wording import Wording
@@ -29,7 +28,6 @@ from tidemark.ingest import topics, watch
 from tidemark.ingest.produce import RECOMMENDED, NotAcknowledged, produce
 from tidemark.ingest.records import Message
 from tidemark.serving import offsets
-from tidemark.settings import settings
 
 pytestmark = pytest.mark.servers
 
@@ -37,7 +35,7 @@ pytestmark = pytest.mark.servers
 @contextmanager
 def watching(place: Place) -> Iterator[threading.Thread]:
     until = threading.Event()
-    thread = threading.Thread(target=watch.watch, args=(place.database, until))
+    thread = threading.Thread(target=watch.watch, args=(place.database, place.settings, until))
     thread.start()
     try:
         yield thread
@@ -51,7 +49,7 @@ def watching(place: Place) -> Iterator[threading.Thread]:
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "EVERY_SECONDS", 0.1)
     monkeypatch.setattr(watch, "AFTER_FAILURE_SECONDS", 0.2)
-    monkeypatch.setattr(watch, "admin", partial(topics.admin, 2))
+    monkeypatch.setattr(watch, "admin", partial(topics.admin, within_seconds=2))
 
 
 def log_end(place: Place) -> dict[str, Any]:
@@ -67,11 +65,12 @@ def send(place: Place, count: int) -> None:
 
 
 def test_every_partition_with_first_offset_and_end(place: Place) -> None:
-    with topics.admin() as client:
-        empty = watch.fetch_end_offsets(client)
+    of = place.settings
+    with topics.admin(of.kafka) as client:
+        empty = watch.fetch_end_offsets(client, of.topics)
         send(place, 50)
-        found = watch.fetch_end_offsets(client)
-    partitions = [(settings().category_topic, 0), *((settings().product_topic, number) for number in range(4))]
+        found = watch.fetch_end_offsets(client, of.topics)
+    partitions = [(of.category_topic, 0), *((of.product_topic, number) for number in range(4))]
     assert [(one["topic"], one["partition"]) for one in found] == partitions
     assert [(one["start"], one["offset"]) for one in empty] == [(0, 0)] * 5
     assert sum(one["offset"] for one in found) == 50
@@ -79,10 +78,11 @@ def test_every_partition_with_first_offset_and_end(place: Place) -> None:
 
 
 def test_a_topic_that_is_not_there_has_no_partitions(place: Place) -> None:
-    with setting(product_topic="nowhere"), topics.admin() as client:
-        assert [(one["topic"], one["partition"]) for one in watch.fetch_end_offsets(client)] == [(settings().category_topic, 0)]
-    with setting(product_topic="nowhere", category_topic="nothing"), topics.admin() as client:
-        assert watch.fetch_end_offsets(client) == []
+    topic = place.settings.category_topic
+    with topics.admin(place.settings.kafka) as client:
+        found = watch.fetch_end_offsets(client, ("nowhere", topic))
+        assert [(one["topic"], one["partition"]) for one in found] == [(topic, 0)]
+        assert watch.fetch_end_offsets(client, ("nowhere", "nothing")) == []
 
 
 def test_what_is_written_follows_what_comes(place: Place, brisk: None) -> None:
@@ -109,17 +109,17 @@ def test_the_broker_is_killed_and_comes_back(
         """Level and words, without the reasons in them."""
         return [(record.levelname, str(record.msg)) for record in caplog.records if record.name == watch.log.name]
 
-    producer = Producer({"bootstrap.servers": settings().kafka, **RECOMMENDED, "log_level": 0})
+    producer = Producer({"bootstrap.servers": place.settings.kafka, **RECOMMENDED, "log_level": 0})
     given = [Message(b"key", b"x", [])]
-    produce(producer, settings().product_topic, given, 20)
+    produce(producer, place.settings.product_topic, given, 20)
     with watching(place):
         wait_for(lambda: noted(place) == place.ends())
         fallible.kafka.kill()
         try:
             started = time.monotonic()
-            for one in (producer, Producer({"bootstrap.servers": settings().kafka, **RECOMMENDED, "log_level": 0})):
+            for one in (producer, Producer({"bootstrap.servers": place.settings.kafka, **RECOMMENDED, "log_level": 0})):
                 with pytest.raises(NotAcknowledged) as refused:
-                    produce(one, settings().product_topic, given, 1)
+                    produce(one, place.settings.product_topic, given, 1)
                 wording.check(re.sub(r"\([^)]*\)", "(<what its client says>)", str(refused.value)), "producer")
             assert time.monotonic() - started < 10
             wait_for(lambda: bool(told()))
@@ -127,7 +127,7 @@ def test_the_broker_is_killed_and_comes_back(
         finally:
             fallible.kafka.start()
             fallible.wait()
-        assert produce(producer, settings().product_topic, given, 20).events == 1
+        assert produce(producer, place.settings.product_topic, given, 20).events == 1
         wait_for(lambda: noted(place) == place.ends())
         assert log_end(place)["measured_at"] > measured_at
         assert sum(noted(place).values()) == 2

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support.environment import setting
 from support.servers import free_ports
 
-from tidemark.settings import Settings, settings
+from tidemark.settings import Settings
 
 PORTS = (
     *("kafka_port", "kafka_controller_port", "mongodb_port", "airflow_port", "api_port"),
@@ -20,18 +21,19 @@ Configure = Callable[..., Settings]
 
 
 @pytest.fixture
-def configure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Configure]:
-    """Makes these the settings, on top of a home of the test's own, free ports and nothing else."""
+def configure(tmp_path: Path) -> Configure:
+    """Makes settings of these values, on top of a home of the test's own and free ports."""
 
-    def make(**given: object) -> Settings:
-        for name in [name for name in os.environ if name.startswith("TIDEMARK_")]:
-            monkeypatch.delenv(name)
-        own = {"home": tmp_path / "home", **dict(zip(PORTS, free_ports(len(PORTS)), strict=True))}
-        for name, value in (own | given).items():
-            monkeypatch.setenv(f"TIDEMARK_{name.upper()}", str(value))
-        settings.cache_clear()
-        return settings()
+    def make(**given: Any) -> Settings:
+        own: dict[str, Any] = {"home": tmp_path / "home", **dict(zip(PORTS, free_ports(len(PORTS)), strict=True))}
+        return Settings(**own | given)
 
-    yield make
-    monkeypatch.undo()
-    settings.cache_clear()
+    return make
+
+
+@pytest.fixture
+def configured(configure: Configure) -> Iterator[Settings]:
+    """Such settings as those of this process and its children."""
+    made = configure()
+    with setting(**{name: str(getattr(made, name)) for name in ("home", *PORTS)}) as found:
+        yield found

@@ -15,7 +15,7 @@ from tidemark.local.programs import airflow_environment
 
 def test_kafka_listens_where_it_is_told_and_says_by_which_name_it_is_reached(configure) -> None:
     of = configure(kafka_host="0.0.0.0", kafka_advertised="kafka:9092")
-    kafka = dict(line.split("=", 1) for line in programs.kafka_properties().splitlines())
+    kafka = dict(line.split("=", 1) for line in programs.kafka_properties(of).splitlines())
     assert kafka["listeners"] == f"PLAINTEXT://0.0.0.0:{of.kafka_port},CONTROLLER://127.0.0.1:{of.kafka_controller_port}"
     assert kafka["advertised.listeners"] == "PLAINTEXT://kafka:9092"
     assert of.kafka == f"127.0.0.1:{of.kafka_port}"
@@ -23,8 +23,8 @@ def test_kafka_listens_where_it_is_told_and_says_by_which_name_it_is_reached(con
 
 def test_airflows_processes_on_several_machines_have_the_same_secrets(configure, tmp_path: Path) -> None:
     def secrets(home: str, key: str) -> dict[str, str]:
-        configure(home=tmp_path / home, airflow_secret_key=key)
-        return {name: value for name, value in airflow_environment().items() if "SECRET" in name or "FERNET" in name}
+        of = configure(home=tmp_path / home, airflow_secret_key=key)
+        return {name: value for name, value in airflow_environment(of).items() if "SECRET" in name or "FERNET" in name}
 
     one = secrets("one", "a" * 48)
     assert secrets("other", "a" * 48) == one
@@ -34,10 +34,8 @@ def test_airflows_processes_on_several_machines_have_the_same_secrets(configure,
 
 
 def test_a_password_closes_airflow(configure) -> None:
-    configure()
-    assert airflow_environment()["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] == "True"
-    configure(airflow_password="given")
-    environment = airflow_environment()
+    assert airflow_environment(configure())["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] == "True"
+    environment = airflow_environment(configure(airflow_password="given"))
     assert "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS" not in environment
     assert environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"] == "admin:admin"
     file = Path(environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
@@ -47,7 +45,7 @@ def test_a_password_closes_airflow(configure) -> None:
 
 def test_airflows_processes_go_to_its_api_and_people_to_its_public_address(configure) -> None:
     of = configure(airflow_url="http://airflow-api:8080", airflow_public_url="https://airflow.shop.example")
-    environment = airflow_environment()
+    environment = airflow_environment(of)
     assert environment["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == "http://airflow-api:8080/execution/"
     assert environment["AIRFLOW__API__BASE_URL"] == "https://airflow.shop.example"
     assert of.superset_pages == of.superset_url
@@ -56,8 +54,8 @@ def test_airflows_processes_go_to_its_api_and_people_to_its_public_address(confi
 
 @pytest.mark.parametrize("host", ["spark-master", ""])
 def test_sparks_programs_are_told_by_which_name_others_reach_them(configure, host: str) -> None:
-    configure(spark_master="spark://spark-master:7078", spark_host=host, spark_worker_cores=3, spark_worker_memory="5g")
-    commands = {program.name: program.command() for program in cluster.PROGRAMS if program.name.startswith("spark")}
+    of = configure(spark_master="spark://spark-master:7078", spark_host=host, spark_worker_cores=3, spark_worker_memory="5g")
+    commands = {program.name: program.command(of) for program in cluster.PROGRAMS if program.name.startswith("spark")}
     for command in commands.values():
         assert ("--host" in command) == bool(host)
         assert not host or command[command.index("--host") + 1] == host

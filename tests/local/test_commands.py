@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from support.environment import variables
 from support.wording import Wording
 
 from tidemark.local import __main__ as commands
 from tidemark.local import health, prerequisites, stack
-from tidemark.settings import CHECKOUT, java, settings
+from tidemark.settings import CHECKOUT, Settings, java
 
 TARGETS = re.findall(r"^\.PHONY: (.*)$", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)[0].split()
 
@@ -25,9 +26,8 @@ Say = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def say(configure, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
+def say(configured: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
     """Runs a command and returns its exit status and what it has printed."""
-    configure()
 
     def run(*words: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["local", *words])
@@ -95,10 +95,9 @@ def test_an_unknown_command_is_refused(words: list[str]) -> None:
         commands._arguments(words)
 
 
-def test_a_wrong_setting_is_named(say: Say, configure, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TIDEMARK_KAFKA_PORT", "http")
-    commands.settings.cache_clear()
-    status, text = say("status")
+def test_a_wrong_setting_is_named(say: Say) -> None:
+    with variables(kafka_port="http"):
+        status, text = say("status")
     assert status == 1
     assert text.startswith("TIDEMARK_KAFKA_PORT=http: ")
 
@@ -129,8 +128,8 @@ def test_status_for_programs_of_a_stopped_stack(say: Say) -> None:
 
 
 def test_passwords_are_not_shown(configure) -> None:
-    configure(mongodb_url="mongodb://somebody:secret@one.example,two.example/?replicaSet=theirs")
-    assert health.ADDRESSES["mongodb"]() == "mongodb://...@one.example,two.example/?replicaSet=theirs"
+    of = configure(mongodb_url="mongodb://somebody:secret@one.example,two.example/?replicaSet=theirs")
+    assert health.ADDRESSES["mongodb"](of) == "mongodb://...@one.example,two.example/?replicaSet=theirs"
 
 
 def test_stop_twice(say: Say, wording: Wording) -> None:
@@ -140,18 +139,20 @@ def test_stop_twice(say: Say, wording: Wording) -> None:
     assert say("stop") == (status, text)
 
 
-def test_a_start_that_cannot_be_says_why_and_leaves_nothing(say: Say, configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_start_that_cannot_be_says_why_and_leaves_nothing(
+    say: Say, configured: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     status, text = say("start")
     assert status == 1
-    assert text.splitlines() == prerequisites.complaints(settings())
+    assert text.splitlines() == prerequisites.complaints(configured)
     assert text.startswith(f"{java()} ")
-    assert not configure().home.exists()
+    assert not configured.home.exists()
 
 
-def test_clean_deletes_what_the_stack_made_and_nothing_else(say: Say, configure) -> None:
-    of = configure()
+def test_clean_deletes_what_the_stack_made_and_nothing_else(say: Say, configured: Settings) -> None:
+    of = configured
     for name in ("airflow", "kafka/log", "mongodb", "logs", "speed", "catalogs", "run", "mine"):
         (of.home / name).mkdir(parents=True)
     for name in ("supervisor.conf", "supervisor.pid", "mine.txt", "mongodb/data"):
@@ -161,16 +162,23 @@ def test_clean_deletes_what_the_stack_made_and_nothing_else(say: Say, configure)
     assert sorted(path.name for path in of.home.iterdir()) == ["mine", "mine.txt"]
 
 
+@pytest.fixture
+def folder(configured: Settings) -> Path:
+    """Where the logs are."""
+    found = stack.log_folder(configured.home)
+    found.mkdir(parents=True)
+    return found
+
+
 def test_logs_before_there_are_any(say: Say, wording: Wording) -> None:
     status, text = say("logs")
     assert status == 1
     wording.check(" ".join(text.split()))  # a long folder's name goes to a line of its own
 
 
-def test_logs_show_the_newest_whole_lines(say: Say, wording: Wording) -> None:
-    stack.log_folder().mkdir(parents=True)
-    (stack.log_folder() / "kafka.log").write_text("".join(f"line {number}\n" for number in range(10_000)))
-    (stack.log_folder() / "speed.log").write_text("one line\n")
+def test_logs_show_the_newest_whole_lines(say: Say, folder: Path, wording: Wording) -> None:
+    (folder / "kafka.log").write_text("".join(f"line {number}\n" for number in range(10_000)))
+    (folder / "speed.log").write_text("one line\n")
     status, text = say("logs")
     lines = text.splitlines()
     assert status == 0
@@ -182,10 +190,8 @@ def test_logs_show_the_newest_whole_lines(say: Say, wording: Wording) -> None:
     wording.check(text)
 
 
-def test_logs_are_followed_when_another_file_takes_the_name(configure) -> None:
-    configure()
-    stack.log_folder().mkdir(parents=True)
-    log = stack.log_folder() / "speed.log"
+def test_logs_are_followed_when_another_file_takes_the_name(folder: Path) -> None:
+    log = folder / "speed.log"
     log.write_text("first\n")
     command = [sys.executable, "-m", "tidemark.local", "logs", "--follow"]
     with subprocess.Popen(
@@ -200,16 +206,14 @@ def test_logs_are_followed_when_another_file_takes_the_name(configure) -> None:
             log.write_text("first of the new\n")
             assert following.stdout.readline().endswith("| last of the old\n")
             assert following.stdout.readline().endswith("| first of the new\n")
-            (stack.log_folder() / "watch.log").write_text("a new one\n")
+            (folder / "watch.log").write_text("a new one\n")
             assert following.stdout.readline() == f"{'watch':>22} | a new one\n"
         finally:
             following.kill()
 
 
-def test_whoever_has_seen_enough_may_go(configure) -> None:
-    configure()
-    stack.log_folder().mkdir(parents=True)
-    (stack.log_folder() / "kafka.log").write_text("".join(f"line {number}\n" for number in range(400)))
+def test_whoever_has_seen_enough_may_go(folder: Path) -> None:
+    (folder / "kafka.log").write_text("".join(f"line {number}\n" for number in range(400)))
     command = [sys.executable, "-m", "tidemark.local", "logs", "--follow"]
     with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as following:
         assert following.stdout is not None
@@ -218,7 +222,7 @@ def test_whoever_has_seen_enough_may_go(configure) -> None:
         following.stdout.close()
         until = time.monotonic() + 60
         while following.poll() is None and time.monotonic() < until:
-            with (stack.log_folder() / "kafka.log").open("a") as file:
+            with (folder / "kafka.log").open("a") as file:
                 file.write("more\n" * 100)
             time.sleep(0.2)
         following.kill()

@@ -37,16 +37,18 @@ def processes_of(options: ServerOptions) -> dict[str, object]:
 
 
 def test_every_program_is_started_and_started_again(configure, tmp_path: Path) -> None:
-    prepare_home(configure())
-    found = processes_of(read_by_supervisor(stack.configuration(), tmp_path))
+    of = configure()
+    prepare_home(of)
+    found = processes_of(read_by_supervisor(stack.configuration(of), tmp_path))
     assert sorted(found) == sorted(NAMES)
     assert all(process.autostart for process in found.values())
     assert {name for name, process in found.items() if process.autorestart is not RestartUnconditionally} == {"prepare", "dashboards"}
 
 
 def test_logs_rotate(configure, tmp_path: Path) -> None:
-    prepare_home(configure())
-    options = read_by_supervisor(stack.configuration(), tmp_path)
+    of = configure()
+    prepare_home(of)
+    options = read_by_supervisor(stack.configuration(of), tmp_path)
     for log in (options, *processes_of(options).values()):
         size, backups = ("logfile_maxbytes", "logfile_backups") if log is options else ("stdout_logfile_maxbytes", "stdout_logfile_backups")
         assert 0 < getattr(log, size) <= 100 * 2**20
@@ -58,36 +60,37 @@ def test_logs_rotate(configure, tmp_path: Path) -> None:
 def test_any_home_arrives_at_supervisor(configure, tmp_path: Path, name: str) -> None:
     of = configure(home=tmp_path / name)
     prepare_home(of)
-    options = read_by_supervisor(stack.configuration(), tmp_path)
+    options = read_by_supervisor(stack.configuration(of), tmp_path)
     assert options.logfile == str(of.home / "logs" / "supervisor.log")
     for program, process in processes_of(options).items():
         assert process.stdout_logfile == str(of.home / "logs" / f"{program}.log")
 
 
 def test_a_checkout_of_any_name_arrives_at_supervisor(configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare_home(configure())
+    of = configure()
+    prepare_home(of)
     monkeypatch.setattr("sys.executable", "/opt/my tools/100%/bin/python")
-    found = processes_of(read_by_supervisor(stack.configuration(), tmp_path))
+    found = processes_of(read_by_supervisor(stack.configuration(of), tmp_path))
     assert found["kafka"].command == "'/opt/my tools/100%/bin/python' -m tidemark.local.launch kafka"
 
 
 def test_servers_of_the_user_are_not_started(configure) -> None:
-    configure(kafka_bootstrap_servers="kafka.example:9092")
-    assert [program.name for program in started_here()] == [name for name in NAMES if name != "kafka"]
-    configure(mongodb_url="mongodb://mongodb.example/?replicaSet=theirs")
-    assert [program.name for program in started_here()] == [name for name in NAMES if name != "mongodb"]
-    configure(kafka_bootstrap_servers="kafka.example:9092", mongodb_url="mongodb://mongodb.example/?replicaSet=theirs")
-    assert "program:mongodb" not in stack.configuration()
-    assert "program:kafka" not in stack.configuration()
+    of = configure(kafka_bootstrap_servers="kafka.example:9092")
+    assert [program.name for program in started_here(of)] == [name for name in NAMES if name != "kafka"]
+    of = configure(mongodb_url="mongodb://mongodb.example/?replicaSet=theirs")
+    assert [program.name for program in started_here(of)] == [name for name in NAMES if name != "mongodb"]
+    of = configure(kafka_bootstrap_servers="kafka.example:9092", mongodb_url="mongodb://mongodb.example/?replicaSet=theirs")
+    assert "program:mongodb" not in stack.configuration(of)
+    assert "program:kafka" not in stack.configuration(of)
 
 
 def test_servers_of_the_user_are_used(configure) -> None:
-    configure(
+    of = configure(
         kafka_bootstrap_servers="one.example:9092,two.example:9092",
         mongodb_url="mongodb://us%40er:pass%2Fword@one.example:1,two.example:2/?replicaSet=theirs",
         airflow_database_url="postgresql+psycopg2://airflow@database.example/airflow",
     )
-    environment = airflow_environment()
+    environment = airflow_environment(of)
     assert environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == "postgresql+psycopg2://airflow@database.example/airflow"
     assert '"bootstrap.servers": "one.example:9092,two.example:9092"' in environment["AIRFLOW_CONN_TIDEMARK_KAFKA"]
     assert '"host": "one.example:1,two.example"' in environment["AIRFLOW_CONN_TIDEMARK_MONGODB"]
@@ -96,15 +99,15 @@ def test_servers_of_the_user_are_used(configure) -> None:
 
 def test_everything_lies_in_the_home_and_listens_on_loopback(configure) -> None:
     of = configure()
-    kafka = dict(line.split("=", 1) for line in programs.kafka_properties().splitlines())
+    kafka = dict(line.split("=", 1) for line in programs.kafka_properties(of).splitlines())
     assert kafka["listeners"] == f"PLAINTEXT://127.0.0.1:{of.kafka_port},CONTROLLER://127.0.0.1:{of.kafka_controller_port}"
     assert kafka["advertised.listeners"] == f"PLAINTEXT://127.0.0.1:{of.kafka_port}"
     assert Path(kafka["log.dirs"]).is_relative_to(of.home)
-    command = next(program for program in PROGRAMS if program.name == "mongodb").command()
+    command = next(program for program in PROGRAMS if program.name == "mongodb").command(of)
     assert command[command.index("--port") + 1] == str(of.mongodb_port)
     assert command[command.index("--bind_ip") + 1] == "127.0.0.1"
     assert Path(command[command.index("--dbpath") + 1]).is_relative_to(of.home)
-    airflow = airflow_environment()
+    airflow = airflow_environment(of)
     assert airflow["AIRFLOW__API__HOST"] == "127.0.0.1"
     assert airflow["AIRFLOW__API__PORT"] == str(of.airflow_port)
     assert Path(airflow["AIRFLOW_HOME"]).is_relative_to(of.home)
@@ -115,10 +118,10 @@ def test_two_homes_share_nothing(configure, tmp_path: Path) -> None:
     def everything(name: str) -> tuple[set[str], dict[str, str]]:
         of = configure(home=tmp_path / name, **dict(zip(("kafka_port", "mongodb_port", "airflow_port"), free_ports(3), strict=True)))
         prepare_home(of)
-        own = read_by_supervisor(stack.configuration(), tmp_path)
+        own = read_by_supervisor(stack.configuration(of), tmp_path)
         places = {own.pidfile, own.logfile, own.server_configs[0]["file"], *(one.stdout_logfile for one in processes_of(own).values())}
-        secrets = {key: value for key, value in airflow_environment().items() if "SECRET" in key}
-        return {*places, *marks().values()}, secrets
+        secrets = {key: value for key, value in airflow_environment(of).items() if "SECRET" in key}
+        return {*places, *marks(of.home).values()}, secrets
 
     (places, secrets), (other_places, other_secrets) = everything("one"), everything("two")
     assert places.isdisjoint(other_places)
@@ -130,7 +133,7 @@ def test_a_long_home_has_a_short_socket_of_its_own(configure, tmp_path: Path) ->
     def socket(name: str) -> str:
         of = configure(home=tmp_path / ("long" * 30) / name)
         prepare_home(of)
-        return read_by_supervisor(stack.configuration(), tmp_path).server_configs[0]["file"]
+        return read_by_supervisor(stack.configuration(of), tmp_path).server_configs[0]["file"]
 
     assert len(socket("one").encode()) <= stack.LONGEST_SOCKET
     assert socket("one") == socket("one") != socket("two")
@@ -138,8 +141,8 @@ def test_a_long_home_has_a_short_socket_of_its_own(configure, tmp_path: Path) ->
 
 def test_secrets_are_made_once_and_are_the_owners_alone(configure) -> None:
     of = configure()
-    first = airflow_environment()
-    assert airflow_environment() == first
+    first = airflow_environment(of)
+    assert airflow_environment(of) == first
     for name in ("api-secret", "jwt-secret"):
         file = of.home / "airflow" / f".{name}"
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -148,8 +151,7 @@ def test_secrets_are_made_once_and_are_the_owners_alone(configure) -> None:
 
 def test_programs_get_the_home_wherever_they_run(configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    configure(home="state")
-    assert base_environment()["TIDEMARK_HOME"] == str(tmp_path / "state")
+    assert base_environment(configure(home="state").home)["TIDEMARK_HOME"] == str(tmp_path / "state")
 
 
 def test_nothing_starts_before_what_it_needs() -> None:
@@ -164,6 +166,6 @@ def test_the_pools_leave_workers_to_work(configure) -> None:
 
 
 def test_airflow_notices_what_was_killed_within_a_minute(configure) -> None:
-    environment = airflow_environment() if configure() else {}
+    environment = airflow_environment(configure())
     assert int(environment["AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"]) <= 60
     assert int(environment["AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL"]) <= 60

@@ -97,28 +97,29 @@ def test_paths_are_made_absolute(console: Console, tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize("act", [job.run, job.dry_run])
 @pytest.mark.parametrize("said", [{"observed_at": ["2024-01-01"]}, {"columns": {"price": "Price"}}], ids=["date", "columns"])
-def test_a_date_or_columns_without_files(console: Console, wording: Wording, act: Any, said: dict[str, Any]) -> None:
+def test_a_date_or_columns_without_files(console: Console, configure, wording: Wording, act: Any, said: dict[str, Any]) -> None:
     nothing = job.Catalog(products=[], categories=[], observed_at=[], columns={}, rows=10, days=1)
     with pytest.raises(CannotRun) as refused:
-        act(console, nothing._replace(**said))
+        act(console, configure(), nothing._replace(**said))
     wording.check(str(refused.value))
 
 
 def test_columns_go_with_the_files(console: Console, tmp_path: Path) -> None:
     one = _file(tmp_path, "1.csv")
     catalog = job.Catalog([one], [], ["2024-01-01"], {"price": "Price"}, 10, 1)
-    assert job._conf(console, catalog) == {
+    assert job._conf(console, tmp_path, catalog) == {
         "products": [one],
         "categories": [],
         "observed_at": ["2024-01-01"],
         "columns": {"price": "Price"},
     }
-    assert "columns" not in job._conf(console, catalog._replace(columns={}))
+    assert "columns" not in job._conf(console, tmp_path, catalog._replace(columns={}))
 
 
 def test_a_generated_catalog_has_a_date_a_file(console: Console, configure) -> None:
-    folder = configure().home / "catalogs" / "50-rows-3-days"
-    conf = job._generated(console, 50, 3)
+    home = configure().home
+    folder = home / "catalogs" / "50-rows-3-days"
+    conf = job._generated(console, home, 50, 3)
     days = ["2024-01-01", "2024-01-02", "2024-01-03"]
     assert conf == {
         "products": [str(folder / f"products_{day}.csv") for day in days],
@@ -129,17 +130,18 @@ def test_a_generated_catalog_has_a_date_a_file(console: Console, configure) -> N
 
 
 def test_a_generated_catalog_is_written_once(console: Console, configure) -> None:
-    configure()
-    first, *_ = job._generated(console, 50, 2)["products"]
+    home = configure().home
+    first, *_ = job._generated(console, home, 50, 2)["products"]
     written = Path(first).stat().st_mtime_ns
-    job._generated(console, 50, 2)
+    job._generated(console, home, 50, 2)
     assert Path(first).stat().st_mtime_ns == written
 
 
 def test_a_generated_catalog_cut_short_is_written_again(console: Console, configure) -> None:
-    folder = configure().home / "catalogs" / "50-rows-2-days"
-    whole = [Path(name).read_bytes() for name in job._generated(console, 50, 2)["products"]]
+    home = configure().home
+    folder = home / "catalogs" / "50-rows-2-days"
+    whole = [Path(name).read_bytes() for name in job._generated(console, home, 50, 2)["products"]]
     (folder / ".whole").unlink()
     (folder / "products_2024-01-02.csv").unlink()
     (folder / "products_2024-01-01.csv").write_text("cut")
-    assert [Path(name).read_bytes() for name in job._generated(console, 50, 2)["products"]] == whole
+    assert [Path(name).read_bytes() for name in job._generated(console, home, 50, 2)["products"]] == whole

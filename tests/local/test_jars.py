@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tidemark.local import jars
-from tidemark.settings import settings
+from tidemark.settings.sections import HomeSettings
 
 LINES = jars.LOCK.read_text().splitlines()
 
@@ -36,15 +36,15 @@ def test_no_jar_stands_beside_pysparks_own() -> None:
 
 
 def test_what_is_installed_is_what_is_locked() -> None:
-    assert jars.missing(settings().jars) == []
+    assert jars.missing(HomeSettings().jars) == []
 
 
 def test_a_jar_of_another_content_is_missing(tmp_path: Path) -> None:
     for path in jars.locked():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).symlink_to(settings().jars / path)
+        (tmp_path / path).symlink_to(HomeSettings().jars / path)
     assert jars.missing(tmp_path) == []
     changed, *_ = jars.locked()
     (tmp_path / changed).unlink()
-    (tmp_path / changed).write_bytes((settings().jars / changed).read_bytes() + b" ")
+    (tmp_path / changed).write_bytes((HomeSettings().jars / changed).read_bytes() + b" ")
     assert jars.missing(tmp_path) == [changed]

@@ -105,7 +105,7 @@ def test_a_full_disk(configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 def test_a_kafka_that_does_not_answer(configure, wording: Wording) -> None:
     (port,) = free_ports(1)
     (said,) = complaints(configure(kafka_bootstrap_servers=f"127.0.0.1:{port}"))
-    wording.check(said, reason=_reason(said))
+    wording.check(said, reason=_reason(said), kafka=f"127.0.0.1:{port}")
 
 
 def test_a_mongodb_that_does_not_answer(configure, wording: Wording) -> None:

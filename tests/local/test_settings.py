@@ -1,4 +1,4 @@
-"""Settings: each says what it is for, a wrong one is named, and nothing else reads the environment."""
+"""Settings: each says what it is for, a wrong one is named, nothing else reads the environment, and entry points alone read them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,16 @@ OTHERS = {
     "src/tidemark/local/programs.py",
     "src/tidemark/settings/__init__.py",
 }
+
+# Who reads the settings, besides functions `main`: what Airflow runs, and applications. All others are passed what they need.
+ENTRY_POINTS = {
+    *(f"dags/tidemark/dags/{name}.py" for name in ("alerts", "dashboards", "history", "ingestion", "maintenance")),
+    *(f"dags/tidemark/dags/{name}.py" for name in ("nightly", "quarantine", "rebuild", "stream", "withdraw")),
+    "plugins/tidemark/plugins/control_room.py",
+    "bench/peer_api.py",
+}
+# Each of these reads the environment.
+READERS = {"settings", "Settings", *(section.__name__ for section in SECTIONS)}
 
 
 def test_every_setting_says_what_it_is_for() -> None:
@@ -92,3 +102,39 @@ def test_nobody_else_reads_the_environment() -> None:
     assert len(files) > 30
     found = {file.relative_to(CHECKOUT).as_posix(): list(_reading_the_environment(file)) for file in files}
     assert {name for name, lines in found.items() if lines} == OTHERS
+
+
+def _reading_settings(source: str) -> Iterator[int]:
+    """The lines outside `main` at which the settings are read, or the function that reads them is passed on."""
+    tree = ast.parse(source)
+    (*mains,) = (one for one in tree.body if isinstance(one, ast.FunctionDef) and one.name == "main")
+    within = {node for main in mains for node in ast.walk(main)}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in READERS and node not in within:
+                yield node.lineno
+            case ast.Name(id="settings") if node not in within:
+                yield node.lineno
+
+
+def test_entry_points_alone_read_the_settings() -> None:
+    files = [file for part in (*PARTS, "bench") for file in (CHECKOUT / part).rglob("*.py")]
+    others = [file for file in files if not file.is_relative_to(CHECKOUT / "src" / "tidemark" / "settings")]
+    assert len(others) > 100
+    found = {file.relative_to(CHECKOUT).as_posix(): list(_reading_settings(file.read_text())) for file in others}
+    assert {name for name, lines in found.items() if lines} == ENTRY_POINTS
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def connect(url=None):\n    return url or settings().mongodb",
+        "def connect(url=settings().mongodb):\n    return url",
+        "def names():\n    return AirflowSettings().airflow_names",
+        "home = tidemark.settings.Settings().home",
+        "run(settings)",
+        "class Stream:\n    def main(self):\n        return settings()",
+    ],
+)
+def test_whoever_else_reads_them_is_found(source: str) -> None:
+    assert list(_reading_settings(source))

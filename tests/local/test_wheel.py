@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.names import NAMES
 from support.places import Place
 
 from tidemark.ingest import connections
@@ -65,7 +66,7 @@ def beside_others(python: Path, tmp_path: Path) -> dict[str, str]:
         "AIRFLOW_HOME": str(tmp_path / "airflow"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(bundle),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        **connections.environment(),
+        **connections.environment(settings()),
     }
 
 
@@ -79,7 +80,7 @@ def run(python: Path, script: str, environment: dict[str, str], *words: str) -> 
 def test_all_dags_load_beside_modules_of_any_name(python: Path, beside_others: dict[str, str]) -> None:
     found = run(python, LOAD, beside_others, beside_others["AIRFLOW__CORE__DAGS_FOLDER"])
     assert found["errors"] == {}
-    assert set(found["dags"]) == {dag.id for dag in Dag}
+    assert set(found["dags"]) == {NAMES.of(dag) for dag in Dag}
     assert "tidemark" in found["plugins"]
     assert Path(found["from"]).is_relative_to(python.parent.parent)
 
@@ -87,10 +88,11 @@ def test_all_dags_load_beside_modules_of_any_name(python: Path, beside_others: d
 JOB = """
 import json, sys
 from airflow.dag_processing.dagbag import DagBag
+from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag
 products, categories = sys.argv[2:]
 conf = {"products": [products], "categories": [categories], "observed_at": ["2024-01-01"]}
-run = DagBag(sys.argv[1]).dags[Dag.INGEST.id].test(run_conf=conf)
+run = DagBag(sys.argv[1]).dags[settings().airflow_names.of(Dag.INGEST)].test(run_conf=conf)
 print(json.dumps({one.task_id: str(one.state) for one in run.get_task_instances()}))
 """
 

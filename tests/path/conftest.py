@@ -11,4 +11,4 @@ from tidemark.spark.batch import Batch
 
 @pytest.fixture
 def work(place: Place, spark: SparkSession) -> Batch:
-    return Batch(place.database, spark)
+    return Batch(place.database, place.settings, spark)

@@ -33,7 +33,7 @@ class Chaos:
 
     def __init__(self, place: Place, spark: SparkSession, random: Random) -> None:
         self.place, self.spark, self.random = place, spark, random
-        self.work = Batch(place.database, spark)
+        self.work = Batch(place.database, place.settings, spark)
         self.streams: list[Stream] = []
         self.nights: list[Iterator[None]] = []
         self.happened: Counter[str] = Counter()

@@ -22,7 +22,6 @@ from tidemark.catalog.rules import RULES
 from tidemark.ingest.files import FileKind
 from tidemark.ingest.generate import write
 from tidemark.serving.publications import OtherRules
-from tidemark.settings import settings
 from tidemark.spark.batch import Batch
 from tidemark.spark.recompute import Mode
 
@@ -129,7 +128,7 @@ def test_every_row_of_a_file_is_accounted_for(place: Place, spark: SparkSession,
     ]
     ingest(place, files, chunk_bytes=2_000)
     # Rows that come twice, as a chunk that is repeated brings them, count once.
-    place.send([event._replace(topic="ingest-product") for event in place.log() if event.topic == settings().product_topic][:50])
+    place.send([event._replace(topic="ingest-product") for event in place.log() if event.topic == place.settings.product_topic][:50])
     serve(place, spark)
     place.database.ingestion.update_one({"file": str(bad)}, {"$inc": {"rows": 1}})
     found = night(work)

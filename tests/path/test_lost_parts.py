@@ -25,7 +25,6 @@ from tidemark.catalog.events import Event
 from tidemark.serving import backup, history, ledger, schema
 from tidemark.serving.ledger import Fenced
 from tidemark.serving.snapshot import snapshot
-from tidemark.settings import settings
 from tidemark.spark.batch import Batch
 from tidemark.spark.history import LostEvents
 from tidemark.spark.land import ForeignLake
@@ -45,7 +44,7 @@ def all_wrong(place: Place) -> list[str]:
 
 def wrong_by(place: Place, log: Iterable[Event]) -> list[str]:
     """What is wrong with the reports, against a recomputation from these events instead of those that the log still has."""
-    expected = reports(recompute(log, settings().category_topic))
+    expected = reports(recompute(log, place.settings.category_topic))
     with snapshot(place.database) as now:
         served = {view: now.rows(view) for view in expected if view in ("report_cube", "report_category", "report_summary")}
     return [line for view, rows in served.items() for line in differences(view, expected[view], rows)]
@@ -68,10 +67,10 @@ def test_mongodb_is_lost(place: Place, spark: SparkSession, work: Batch, wording
     emptied(place.database)
     send(place, 2)
     serve(place, spark)
-    work = Batch(place.database, spark)
+    work = Batch(place.database, place.settings, spark)
     with pytest.raises(ForeignLake) as refused:
         night(work)
-    wording.check(str(refused.value), owner=owner, own=ledger.identity(place.database), lake=settings().lake_url)
+    wording.check(str(refused.value), owner=owner, own=ledger.identity(place.database), lake=place.settings.lake_url)
     assert place.wrong() == []
     number = work.adopt()
     assert (place.wrong(), number) == ([], 1)
@@ -89,7 +88,7 @@ def test_two_databases_with_one_raw_history(place: Place, spark: SparkSession, w
     schema.prepare(other)
     try:
         with pytest.raises(ForeignLake):
-            Batch(other, spark).land()
+            Batch(other, place.settings, spark).land()
     finally:
         place.database.client.drop_database(other.name)
     assert named(night(work)) == {}
@@ -99,13 +98,13 @@ def test_a_backup_is_restored_beside_a_raw_history_that_has_gone_on(place: Place
     send(place, 5)
     serve(place, spark)
     night(work)
-    backup.save(place.database, settings().lake_url, tmp_path / "saved")
+    backup.save(place.database, place.settings.lake_url, tmp_path / "saved")
     without_tables(tmp_path / "saved")
     send(place, 6)
     former = serve(place, spark)
     night(work)
     emptied(place.database)
-    backup.restore(place.database, settings().lake_url, tmp_path / "saved")
+    backup.restore(place.database, place.settings.lake_url, tmp_path / "saved")
     assert ledger.read(place.database).generation > former.generation
 
     send(place, 7)
@@ -113,7 +112,7 @@ def test_a_backup_is_restored_beside_a_raw_history_that_has_gone_on(place: Place
         former.run(former.next(place.log(), 1_000))
     serve(place, spark)
     assert all_wrong(place) == []
-    work = Batch(place.database, spark)
+    work = Batch(place.database, place.settings, spark)
     with pytest.raises(ForeignLake):
         night(work)
     work.adopt()
@@ -150,10 +149,10 @@ def test_the_raw_history_is_lost(place: Place, spark: SparkSession, work: Batch)
     serve(place, spark)
     night(work)
     work.history(*days, None)
-    shutil.rmtree(settings().lake_url)
+    shutil.rmtree(place.settings.lake_url)
     send(place, 11)
     serve(place, spark)
-    work = Batch(place.database, spark)
+    work = Batch(place.database, place.settings, spark)
     with pytest.raises(LostEvents):
         work.history(*days, None)
     assert named(night(work)) == {}

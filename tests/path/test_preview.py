@@ -21,7 +21,6 @@ from tidemark.ingest.generate import write
 from tidemark.ingest.newest import FIELDS
 from tidemark.ingest.preview import preview
 from tidemark.serving.database import Document
-from tidemark.settings import settings
 
 pytestmark = pytest.mark.servers
 
@@ -29,9 +28,9 @@ pytestmark = pytest.mark.servers
 def look(place: Place, files: Sequence[jobs.File]) -> Document:
     """The preview, which has left everything as it was and is JSON."""
     before = place.ends(), place.database.ingestion.count_documents({})
-    found = preview(place.database, files, chunk_bytes=20_000)
+    found = preview(place.database, files, 20_000, place.settings)
     assert (place.ends(), place.database.ingestion.count_documents({})) == before
-    assert not settings().work.exists() or not list(settings().work.iterdir())
+    assert not place.settings.work.exists() or not list(place.settings.work.iterdir())
     return json.loads(json.dumps(found))  # type: ignore[no-any-return]
 
 

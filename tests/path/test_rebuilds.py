@@ -19,7 +19,6 @@ from tidemark.catalog.rules import RULES
 from tidemark.serving import ledger, publications
 from tidemark.serving.ledger import Fenced
 from tidemark.serving.publications import NoPublication, OtherRules
-from tidemark.settings import settings
 from tidemark.spark.batch import Batch
 from tidemark.spark.log import MissingOffsets
 from tidemark.spark.recompute import Mode
@@ -113,7 +112,7 @@ def test_what_a_rebuild_needs_is_asked_for_before_anything_is_changed(
     place.send(updates(random, 200, keys=20))
     serve(place, spark)
     before = list(place.database.state.find({"_id": {"$ne": "lease batch"}}))
-    first = TopicPartition(settings().product_topic, 0)
+    first = TopicPartition(place.settings.product_topic, 0)
     broker.forget(*first, below=place.ends()[first])
     with pytest.raises(MissingOffsets) as missing:
         work.rebuild(1)

@@ -15,6 +15,7 @@ from support.catalogs import EVERY_KIND_OF_ROW, ingest, read
 from support.events import any_log
 from support.hands import serve, stream_of
 from support.load import updates
+from support.names import NAMES
 from support.nights import named, night
 from support.places import Place
 from support.wording import Wording
@@ -27,7 +28,6 @@ from tidemark.ingest.produce import RECOMMENDED
 from tidemark.serving import withdrawals
 from tidemark.serving.database import Document
 from tidemark.serving.publications import OtherRules
-from tidemark.settings import settings
 from tidemark.spark.batch import Batch
 
 pytestmark = pytest.mark.servers
@@ -39,11 +39,11 @@ EVERY_FIELD = {
 
 
 def replay(place: Place, rules: Rules | None = None, **parameters: Any) -> jobs.Sent:
-    decision = jobs.preview_run(place.database, parameters, jobs.SEND, rules)
+    decision = jobs.preview_run(place.database, parameters, jobs.SEND, place.settings, rules)
     assert decision.preview is not None
-    configuration = {"bootstrap.servers": settings().kafka, **RECOMMENDED}
+    configuration = {"bootstrap.servers": place.settings.kafka, **RECOMMENDED}
     mark = decision.preview["mark"]
-    sent = jobs.send(place.database, lambda: Producer(configuration), configuration, parameters, mark, "a run", rules)
+    sent = jobs.send(place.database, lambda: Producer(configuration), configuration, parameters, mark, "a run", place.settings, rules)
     assert sent == jobs.Sent(decision.preview["valid"], decision.preview["records"] - decision.preview["valid"])
     return sent
 
@@ -117,19 +117,19 @@ def test_replays_of_every_kind(place: Place, spark: SparkSession, work: Batch, t
     assert (accepted["accepted"], accepted["rejected"]) == (accepted["file_rows"] - len(ours), len(ours)) == (16, 3)
 
     # Withdrawn, its replays are rejected with it; taken back, what was replayed is so again.
-    withdrawals.withdraw(place.database, accepted["ingestion"], "somebody", "")
+    withdrawals.withdraw(place.database, accepted["ingestion"], "somebody", "", NAMES)
     with pytest.raises(OtherRules) as refused:
         replay(place)
     assert withdrawals.in_force(place.database).fingerprint() in str(refused.value)
     serve(place, spark)
-    assert named(night(Batch(place.database, spark))).keys() >= {"quarantine", "cell"}
+    assert named(night(Batch(place.database, place.settings, spark))).keys() >= {"quarantine", "cell"}
     assert_exact(place)
     withdrawn = [one for one in records(place) if one["reason"] == "withdrawn"]
     assert {one["status"] for one in withdrawn} == {"discarded"}
     assert len(withdrawn) == accepted["file_rows"]
-    withdrawals.reinstate(place.database, accepted["ingestion"])
+    withdrawals.reinstate(place.database, accepted["ingestion"], NAMES)
     serve(place, spark)
-    assert "quarantine" in named(night(Batch(place.database, spark)))
+    assert "quarantine" in named(night(Batch(place.database, place.settings, spark)))
     assert_exact(place)
     assert [one for one in records(place) if one["status"] != "healed"] == again
 

@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 from support.catalogs import ingest, read
 from support.hands import serve, stream_of
 from support.load import updates
+from support.names import NAMES
 from support.nights import named, night
 from support.places import Place
 
@@ -52,10 +53,10 @@ def test_a_file_is_withdrawn_while_its_events_are_written_ahead(
         patch.setattr(microbatch.ledger, "commit", killed)
         with pytest.raises(Killed):
             stream.run(stream.next(place.log(), 1_000))
-    withdrawals.withdraw(place.database, wrong, "somebody", "the wrong file")
+    withdrawals.withdraw(place.database, wrong, "somebody", "the wrong file", NAMES)
     serve(place, spark)
     assert place.wrong_documents() != [], "the file's documents are still there"
-    work = Batch(place.database, spark)
+    work = Batch(place.database, place.settings, spark)
     assert named(night(work)).keys() == {"product"}
     assert place.wrong() == []
     assert place.wrong_documents() == []
@@ -65,15 +66,15 @@ def test_a_file_is_withdrawn_while_its_events_are_written_ahead(
 def test_a_rebuild_begins_only_under_the_rules_in_force(place: Place, spark: SparkSession, tmp_path: Path) -> None:
     file = a_file(place, tmp_path, 1)
     serve(place, spark)
-    work = Batch(place.database, spark)
+    work = Batch(place.database, place.settings, spark)
     night(work)
-    withdrawals.withdraw(place.database, file, "somebody", "while the rebuild reads its rules")
+    withdrawals.withdraw(place.database, file, "somebody", "while the rebuild reads its rules", NAMES)
     with pytest.raises(OtherRules):
         work.rebuild(1)
     now = ledger.read(place.database)
     assert (now.rebuilding, now.rebuilds) == (None, 0)
     serve(place, spark)
-    night(Batch(place.database, spark))
+    night(Batch(place.database, place.settings, spark))
     assert place.wrong() + place.wrong_documents() == []
 
 

@@ -12,6 +12,7 @@ from support import nights
 from support.catalogs import EVERY_KIND_OF_ROW, ingest, read
 from support.hands import serve
 from support.load import updates
+from support.names import NAMES
 from support.places import Place
 from support.recompute import recompute
 from support.wording import Wording
@@ -22,7 +23,6 @@ from tidemark.ingest.files import FileKind
 from tidemark.ingest.generate import write
 from tidemark.serving import history, withdrawals
 from tidemark.serving.publications import OtherRules
-from tidemark.settings import settings
 from tidemark.spark.batch import Batch
 
 pytestmark = pytest.mark.servers
@@ -36,7 +36,7 @@ def wrong_days(place: Place) -> list[str]:
     withdrawn = place.database.ingestion.distinct("_id", {"withdrawn": {"$ne": None}})
     for day in history.labels(place.database):
         before = round(history.end_of(day).timestamp() * 1000)
-        expected = recompute(log, settings().category_topic, before, withdrawn).cube
+        expected = recompute(log, place.settings.category_topic, before, withdrawn).cube
         found = {
             (one["category_id"], one["price_level"], one["is_best_seller"]): {name: one[name] for name in MEASURES}
             for one in place.database.report_history.find({"day": history.start_of(day)})
@@ -48,7 +48,7 @@ def wrong_days(place: Place) -> list[str]:
 def night(place: Place, spark: SparkSession) -> dict[str, int]:
     """A nightly run and the history after a new start of the stream, as DAG withdraw makes them; differences by kind."""
     serve(place, spark)
-    work = Batch(place.database, spark)
+    work = Batch(place.database, place.settings, spark)
     found = nights.night(work)
     work.history(None, None, LAST)
     return {kind: count for kind, count in found["counts"].items() if count}
@@ -74,13 +74,13 @@ def test_the_wrong_file_and_back(place: Place, spark: SparkSession, tmp_path: Pa
     served = list(place.database.report_cube.find())
     _, wrong, strange_id = identities
 
-    work = Batch(place.database, spark)
+    work = Batch(place.database, place.settings, spark)
     before = place.database.report_summary.find_one() or {}
     foreseen = work.impact(wrong, take_back=False)
     for identity in (wrong, strange_id):
-        assert withdrawals.withdraw(place.database, identity, "somebody", "the wrong file").by == "somebody"
+        assert withdrawals.withdraw(place.database, identity, "somebody", "the wrong file", NAMES).by == "somebody"
     with pytest.raises(OtherRules) as refused:
-        Batch(place.database, spark).cut()
+        Batch(place.database, place.settings, spark).cut()
     assert all(rules.fingerprint() in str(refused.value) for rules in (RULES, withdrawals.in_force(place.database)))
     assert night(place, spark).keys() >= {"cell", "product", "quarantine"}
     assert all_wrong(place) == []
@@ -105,8 +105,8 @@ def test_the_wrong_file_and_back(place: Place, spark: SparkSession, tmp_path: Pa
     assert all_wrong(place) == []
 
     for identity in (wrong, strange_id):
-        withdrawals.reinstate(place.database, identity)
-        withdrawals.reinstate(place.database, identity)
+        withdrawals.reinstate(place.database, identity, NAMES)
+        withdrawals.reinstate(place.database, identity, NAMES)
     assert night(place, spark) != {}
     assert all_wrong(place) == []
     assert place.database.quarantine.count_documents({"reason": "withdrawn", "status": {"$ne": "healed"}}) == 0
@@ -126,7 +126,7 @@ def test_a_category_file_is_withdrawn(place: Place, spark: SparkSession, tmp_pat
     (wrong,) = ingest(place, [read(others, FileKind.CATEGORY, "2024-01-01")], chunk_bytes=5_000)
     place.send(updates(Random(4), 60, keys=20))
     assert night(place, spark) == {}
-    withdrawals.withdraw(place.database, wrong, "somebody", "")
+    withdrawals.withdraw(place.database, wrong, "somebody", "", NAMES)
     assert "category" in night(place, spark)
     assert all_wrong(place) == []
     assert {one["_id"]: one["category_name"] for one in place.database.category.find()} == {1: "Bags", 2: "Lamps"}

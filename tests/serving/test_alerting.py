@@ -1,4 +1,4 @@
-"""CachedStatus on a real MongoDB: what is kept between them, who is told, and what happens where that fails."""
+"""Evaluations on a real MongoDB: what is kept between them, who is told, and what happens where that fails."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from pymongo.database import Database
-from support.environment import setting
+from support.names import NAMES
 from support.servers import free_ports
 from support.wording import Wording
 
@@ -17,7 +17,7 @@ from tidemark.serving.alerts import Alert, Condition, Message
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.ledger import MicroBatch
 from tidemark.serving.status import state
-from tidemark.settings import settings
+from tidemark.settings.sections import AlertSettings
 
 pytestmark = pytest.mark.servers
 
@@ -50,9 +50,9 @@ class Channel:
         self.said.append((str(message.alert.condition), message.alert.on))
 
 
-def look(database: Database[Document], elsewhere: Kept | None = None, calm: str = "0", **channels: Send) -> None:
-    with setting(alert_heartbeat_minutes="0", alert_calm_minutes=calm):
-        alerting.evaluate_alerts(database, elsewhere or Kept(), channels, settings())
+def look(database: Database[Document], elsewhere: Kept | None = None, calm: float = 0, **channels: Send) -> None:
+    of = AlertSettings(alert_heartbeat_minutes=0, alert_calm_minutes=calm)
+    alerting.evaluate_alerts(database, elsewhere or Kept(), channels, of, NAMES)
 
 
 def lives(database: Database[Document], alive: bool = True) -> None:
@@ -107,7 +107,7 @@ def test_an_alert_ends_only_when_nothing_has_been_wrong_for_a_while(database: Da
     mail = Channel()
     for alive in (True, False, True, False, True):
         lives(database, alive)
-        look(database, calm="60", mail=mail)
+        look(database, calm=60, mail=mail)
     assert mail.said == [("stream", True)]
 
 
@@ -116,7 +116,7 @@ def test_a_state_that_cannot_be_read_is_an_alert_that_needs_no_mongodb(database:
     kept, mail = Kept(), Channel()
     with connect(f"mongodb://127.0.0.1:{port}/", within_seconds=0.2) as nobody:
         for _ in range(3):
-            look(database_of(nobody), kept, mail=mail)
+            look(database_of(nobody, database.name), kept, mail=mail)
     assert mail.said == [("state", True)]
     said, of, _ = kept.read()[Condition.STATE].text.partition(f"127.0.0.1:{port}")
     assert of
@@ -141,17 +141,17 @@ def test_looks_at_once_tell_once(database: Database[Document]) -> None:
     look(database)
     lives(database, False)
     mail = Channel()
-    with setting(alert_heartbeat_minutes="0"), ThreadPoolExecutor() as pool:
-        of = settings()
+    of = AlertSettings(alert_heartbeat_minutes=0)
+    with ThreadPoolExecutor() as pool:
         second = None
 
         def tell(message: Message) -> None:
             nonlocal second
             if second is None:
-                second = pool.submit(alerting.evaluate_alerts, database, Kept(), {"mail": mail}, of)
+                second = pool.submit(alerting.evaluate_alerts, database, Kept(), {"mail": mail}, of, NAMES)
             mail(message)
 
-        alerting.evaluate_alerts(database, Kept(), {"mail": tell}, of)
+        alerting.evaluate_alerts(database, Kept(), {"mail": tell}, of, NAMES)
         assert second is not None
         second.result(60)
     assert mail.said == [("stream", True)]

@@ -8,15 +8,16 @@ from random import Random
 from typing import Any
 
 import pytest
-from support.environment import setting
+from support.names import NAMES
 from support.wording import Wording
 
 from tidemark.serving import alerts
 from tidemark.serving.alerts import Alert, Condition, Watch
-from tidemark.settings import settings
+from tidemark.settings.sections import AlertSettings
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 MINUTE, CALM = timedelta(minutes=1), timedelta(minutes=5)
+USUAL = AlertSettings()
 NOTHING = dict.fromkeys(set(Condition) - {Condition.STATE})
 
 
@@ -51,17 +52,17 @@ def state(
     }
 
 
-def found(*looks: tuple[float, dict[str, Any]]) -> dict[Condition, str | None]:
+def found(*looks: tuple[float, dict[str, Any]], of: AlertSettings = USUAL) -> dict[Condition, str | None]:
     """What the last of these looks finds, each so many minutes after noon at a state."""
     watch: Watch | None = None
     for minutes, seen in looks:
         watch = alerts.looked(watch, seen, NOON + minutes * MINUTE)
     assert watch is not None
-    return alerts.found(watch, seen, settings())
+    return alerts.found(watch, seen, of, NAMES)
 
 
 def every(minutes: float, until: float, **given: Any) -> list[tuple[float, dict[str, Any]]]:
-    """CachedStatus at the same state, one after the other; the newest event served is always so fresh."""
+    """Evaluations of the same state, one after the other; the newest event served is always so fresh."""
     times = [minutes * number for number in range(int(until / minutes) + 1)]
     return [(at, state(NOON + at * MINUTE, **given)) for at in times]
 
@@ -133,8 +134,7 @@ def test_what_piled_up_while_no_stream_ran_is_not_held_against_the_next_one() ->
 def test_drift(wording: Wording) -> None:
     assert found((0, state(drift=0)))[Condition.DRIFT] is None
     wording.check(str(found((0, state(drift=3)))[Condition.DRIFT]))
-    with setting(alert_drift="4"):
-        assert found((0, state(drift=3)))[Condition.DRIFT] is None
+    assert found((0, state(drift=3)), of=AlertSettings(alert_drift=4))[Condition.DRIFT] is None
     by_other_rules = state(drift=3)
     by_other_rules["verification"]["rules_changed"] = True
     assert found((0, by_other_rules))[Condition.DRIFT] is None, "the night has corrected what was to be expected"
@@ -174,11 +174,11 @@ def test_what_is_never_to_alert_does_not() -> None:
     wrong = state(silent=9_000, events=2_000, rejected=900, drift=99, night=NOON - timedelta(days=99), generation=99)
     awful = [(0.0, state(generation=1)), (2.0, wrong)]
     late = [(number * 2.0, state(behind=9, newest=NOON)) for number in range(99)]
-    with setting(**{f"alert_{name}": "0.001" for name in names}):
-        seen = found(*awful) | {Condition.FRESHNESS: found(*late)[Condition.FRESHNESS]}
-        assert all(seen.values()), seen
-    with setting(**{f"alert_{name}": "never" for name in names}):
-        assert not any((*found(*awful).values(), *found(*late).values()))
+    strict = AlertSettings(**dict.fromkeys((f"alert_{name}" for name in names), 0.001))
+    seen = found(*awful, of=strict) | {Condition.FRESHNESS: found(*late, of=strict)[Condition.FRESHNESS]}
+    assert all(seen.values()), seen
+    disabled = AlertSettings(**dict.fromkeys((f"alert_{name}" for name in names), "never"))
+    assert not any((*found(*awful, of=disabled).values(), *found(*late, of=disabled).values()))
 
 
 def settle(*looks: tuple[float, str | None], calm: timedelta = CALM) -> list[Alert | None]:

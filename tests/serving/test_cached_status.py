@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 import pytest
 from pymongo.database import Database
-from support.environment import setting
 from support.proxy import proxy
 from support.servers import free_ports
 from support.wording import Wording
@@ -17,6 +16,7 @@ from support.wording import Wording
 from tidemark.serving import cached_status
 from tidemark.serving.cached_status import CachedStatus
 from tidemark.serving.database import Document
+from tidemark.settings.sections import MongodbSettings
 
 pytestmark = pytest.mark.servers
 
@@ -28,10 +28,9 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_many_who_look_at_once_cost_one_question(database: Database[Document]) -> None:
-    with setting(database=database.name):
-        shared = CachedStatus()
-        with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda _: shared.now(), range(8)))
+    shared = CachedStatus(MongodbSettings(database=database.name))
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: shared.now(), range(8)))
     assert all(one is found[0] for one in found)
     assert (found[0].state or {})["freshness"]["publication"] == 0
     assert found[0].problem is None
@@ -40,8 +39,7 @@ def test_many_who_look_at_once_cost_one_question(database: Database[Document]) -
 def test_a_mongodb_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, wording: Wording) -> None:
     monkeypatch.setattr(cached_status, "MOST_SECONDS", 0.3)
     (port,) = free_ports(1)
-    with setting(mongodb_url=f"mongodb://somebody:secret@127.0.0.1:{port}/?replicaSet=tidemark"):
-        found = CachedStatus().now()
+    found = CachedStatus(MongodbSettings(mongodb_url=f"mongodb://somebody:secret@127.0.0.1:{port}/?replicaSet=tidemark")).now()
     assert found.state is None
     wording.check(found.problem or "", port=port)
 
@@ -51,8 +49,8 @@ def test_a_mongodb_that_falls_silent_and_comes_back(
 ) -> None:
     monkeypatch.setattr(cached_status, "MOST_SECONDS", 8)
     monkeypatch.setattr(cached_status, "FRESH_SECONDS", 0)
-    with proxy() as between, setting(database=database.name, mongodb_url=between.url):
-        shared = CachedStatus()
+    with proxy() as between:
+        shared = CachedStatus(MongodbSettings(database=database.name, mongodb_url=between.url))
         before = shared.now()
         assert before.problem is None
         silent = threading.Event()
@@ -66,8 +64,7 @@ def test_a_mongodb_that_falls_silent_and_comes_back(
 
 
 def test_a_database_that_is_not_prepared_is_named(database: Database[Document]) -> None:
-    with setting(database="nothing_here"):
-        found = CachedStatus().now()
+    found = CachedStatus(MongodbSettings(database="nothing_here")).now()
     assert found.state is None
     assert "nothing_here" in (found.problem or "")
     assert "python -m tidemark.serving.schema" in (found.problem or "")

@@ -44,7 +44,7 @@ def test_minutes_go_by_themselves(database: Database[Document]) -> None:
 def test_who_notes_is_not_kept_waiting_by_a_database_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notes, "MOST_SECONDS", 0.2)
     with connect(f"mongodb://127.0.0.1:{free_ports(1)[0]}", within_seconds=600) as client, pytest.raises(PyMongoError):
-        notes.worked(database_of(client), Work(1, 1, 0, 1))
+        notes.worked(database_of(client, "away"), Work(1, 1, 0, 1))
 
 
 def test_how_far_the_raw_history_reaches(database: Database[Document]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from support.environment import setting
 from support.wording import Wording
 
 from tidemark.catalog.cube import Cell, Contribution
@@ -11,7 +10,7 @@ from tidemark.rendering.verifications import render_decision
 from tidemark.serving import plausibility, verifications
 from tidemark.serving.database import Document
 from tidemark.serving.verifications import Drifted
-from tidemark.settings import settings
+from tidemark.settings.sections import BatchSettings
 
 
 def cell(products: int, priced: int, cents: int, rated: int) -> tuple[int, ...]:
@@ -61,8 +60,8 @@ def test_what_moves_is_a_share_of_what_it_was() -> None:
 def test_beside_nothing_nothing_is_implausible() -> None:
     found = plausibility.compare({}, FORMER)
     assert set(found["shifts"].values()) == {None}
-    with setting(**{f"implausible_{name}_shift": "0" for name in ("products", "price", "unpriced", "unrated", "categories")}):
-        assert plausibility.beyond(found, settings()) == []
+    strict = {f"implausible_{name}_shift": 0 for name in ("products", "price", "unpriced", "unrated", "categories")}
+    assert plausibility.beyond(found, BatchSettings(**strict)) == []
 
 
 def of_half() -> Document:
@@ -71,27 +70,23 @@ def of_half() -> Document:
     return {"_id": 7, "drift": 0, "counts": {}, "named": {}, "compared": plausibility.compare(FORMER, after)}
 
 
-@pytest.mark.parametrize(
-    ("name", "limit"), [("products", "0.49"), ("price", "0.9"), ("unpriced", "0.05"), ("unrated", "0.1"), ("categories", "0.2")]
-)
-def test_each_threshold_holds_by_itself(name: str, limit: str, wording: Wording) -> None:
-    verification = of_half()
-    assert plausibility.beyond(verification["compared"], settings()) == []
-    assert not verifications.asks(verification, "correct")
-    assert verifications.asks(verification, "correct", hold=True)
-    with setting(**{f"implausible_{name}_shift": limit}):
-        (said,) = plausibility.beyond(verification["compared"], settings())
-        wording.check(said)
-        assert verifications.asks(verification, "correct")
-        assert not verifications.asks(verification, "correct", hold=False)
-        assert said in render_decision(verification, [said])
-        with pytest.raises(Drifted):
-            verifications.asks({**verification, "drift": 1}, "fail")
-    with setting(**{f"implausible_{name}_shift": "2"}):
-        assert not verifications.asks(verification, "correct")
+@pytest.mark.parametrize(("name", "limit"), [("products", 0.49), ("price", 0.9), ("unpriced", 0.05), ("unrated", 0.1), ("categories", 0.2)])
+def test_each_threshold_holds_by_itself(name: str, limit: float, wording: Wording) -> None:
+    verification, usual = of_half(), BatchSettings()
+    assert plausibility.beyond(verification["compared"], usual) == []
+    assert not verifications.asks(verification, "correct", usual)
+    assert verifications.asks(verification, "correct", usual, hold=True)
+    strict = BatchSettings(**{f"implausible_{name}_shift": limit})
+    (said,) = plausibility.beyond(verification["compared"], strict)
+    wording.check(said)
+    assert verifications.asks(verification, "correct", strict)
+    assert not verifications.asks(verification, "correct", strict, hold=False)
+    assert said in render_decision(verification, [said])
+    with pytest.raises(Drifted):
+        verifications.asks({**verification, "drift": 1}, "fail", strict)
+    assert not verifications.asks(verification, "correct", BatchSettings(**{f"implausible_{name}_shift": 2}))
 
 
 def test_what_a_person_is_shown_who_decides(wording: Wording) -> None:
-    with setting(implausible_products_shift="0.49"):
-        exceeded = plausibility.beyond(of_half()["compared"], settings())
-        wording.check(render_decision(of_half(), exceeded))
+    exceeded = plausibility.beyond(of_half()["compared"], BatchSettings(implausible_products_shift=0.49))
+    wording.check(render_decision(of_half(), exceeded))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from pymongo.database import Database
+from support.names import NAMES
 from support.registered import register
 from support.wording import Wording
 
@@ -34,7 +35,7 @@ def insert(database: Database[Document], identity: str, **fields: Any) -> Docume
 
 
 def meant(database: Database[Document], below: TideMark = SERVED, **by: Any) -> set[str]:
-    query = quarantine.selected(database, Selection(**by), below)
+    query = quarantine.selected(database, Selection(**by), below, NAMES)
     found = {one["_id"] for some in quarantine.records(database, query) for one in some}
     assert sum(quarantine.count(database, query).values()) == len(found)
     return found
@@ -73,14 +74,14 @@ UNCLEAR = {
 @pytest.mark.parametrize("meant", UNCLEAR.values(), ids=UNCLEAR)
 def test_what_cannot_be_meant(database: Database[Document], meant: Selection, wording: Wording) -> None:
     with pytest.raises(Unclear) as refused:
-        quarantine.selected(database, meant, SERVED)
+        quarantine.selected(database, meant, SERVED, NAMES)
     wording.check(str(refused.value))
 
 
 def test_records_come_in_lists_that_memory_can_hold(database: Database[Document]) -> None:
     for number in range(40):
         insert(database, f"large {number}", raw=b"x" * 1_000_000)
-    query = quarantine.selected(database, Selection(), SERVED)
+    query = quarantine.selected(database, Selection(), SERVED, NAMES)
     lists = list(quarantine.records(database, query))
     assert max(len(some) for some in lists) == 17
     database.quarantine.delete_many({})
@@ -98,7 +99,7 @@ def test_records_come_in_the_order_of_the_log(database: Database[Document]) -> N
     order = [("categories", 0, 4), ("products", 0, 9), ("products", 0, 10), ("products", 2, 3), ("products", 10, 1)]
     for topic, partition, offset in reversed(order):
         insert(database, f"{topic}/{partition}/{offset}", topic=topic, partition=partition, offset=offset)
-    query = quarantine.selected(database, Selection(), TideMark({TopicPartition(*one[:2]): 11 for one in order}))
+    query = quarantine.selected(database, Selection(), TideMark({TopicPartition(*one[:2]): 11 for one in order}), NAMES)
     (some,) = quarantine.records(database, query)
     assert [(one["topic"], one["partition"], one["offset"]) for one in some] == order
 
@@ -110,7 +111,7 @@ def test_records_written_before_they_said_when_they_were_told(database: Database
     insert(database, "api")
     insert(database, "newer", registered_at=3, position=4)
     database.quarantine.update_many({"_id": {"$ne": "newer"}}, {"$unset": {"registered_at": True, "position": True}})
-    query = quarantine.selected(database, Selection(), SERVED)
+    query = quarantine.selected(database, Selection(), SERVED, NAMES)
     found = {one["_id"]: (one["registered_at"], one["position"]) for some in quarantine.records(database, query) for one in some}
     registered, stored = (int(moment.timestamp() * 1000) for moment in (registered_at, MOMENT))
     assert found == {"file": (registered, 5), "unknown": (stored, 6), "api": (stored, 0), "newer": (3, 4)}
@@ -132,7 +133,7 @@ def test_marks_are_made_once(database: Database[Document]) -> None:
     assert quarantine.mark_replayed(database, [done[0]._replace(offset=99)], "another") == 0
     assert quarantine.mark_replayed(database, [], "another") == 0
     assert list(database.quarantine.find().sort("_id")) == before
-    query = quarantine.selected(database, Selection(), SERVED)
+    query = quarantine.selected(database, Selection(), SERVED, NAMES)
     assert quarantine.discard(database, query, "$test rows", "a run") == 1
     assert quarantine.discard(database, query, "again", "another") == 0
     found = database.quarantine.find_one({"_id": "c"}) or {}

@@ -13,7 +13,6 @@ from tidemark.rendering.sizes import render_sizes
 from tidemark.serving import schema, sizes
 from tidemark.serving.database import Document
 from tidemark.serving.sizes import Size
-from tidemark.settings import settings
 
 pytestmark = pytest.mark.servers
 
@@ -29,12 +28,13 @@ def test_growth_is_told_from_what_was_measured_before(database: Database[Documen
 
 
 def test_what_is_measured(database: Database[Document], tmp_path: Path) -> None:
-    said = sizes.measure(database, SUNDAY, {"lake: events": Size(1, 2)})
+    for name in ("kafka", "mongodb"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "supervisor.pid").write_text("1")
+    said = sizes.measure(database, SUNDAY, tmp_path, {"lake: events": Size(1, 2)})
     found = {one["part"]: one for one in database.report_size.find()}
     assert found.keys() >= {"lake: events", *(f"collection {one.name}" for one in schema.COLLECTIONS)}
-    assert {part for part in found if part.startswith("folder ")} == {
-        f"folder {one.name}" for one in settings().home.iterdir() if one.is_dir()
-    }
+    assert {part for part in found if part.startswith("folder ")} == {"folder kafka", "folder mongodb"}
     assert len(said) == len(found)
     assert found["collection state"]["items"] == database.state.count_documents({})
     assert found["collection state"]["bytes"] > 0

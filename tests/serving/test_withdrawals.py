@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from pymongo.database import Database
+from support.names import NAMES
 from support.registered import register
 from support.wording import Wording
 
@@ -27,42 +28,42 @@ def registered(database: Database[Document]) -> Database[Document]:
 
 def test_it_is_a_rule_and_the_former_rules_come_back(registered: Database[Document]) -> None:
     assert withdrawals.in_force(registered).fingerprint() == RULES.fingerprint()
-    first = withdrawals.withdraw(registered, "b", "ann", "wrong date")
-    assert withdrawals.withdraw(registered, "b", "bob", "again") == first
+    first = withdrawals.withdraw(registered, "b", "ann", "wrong date", NAMES)
+    assert withdrawals.withdraw(registered, "b", "bob", "again", NAMES) == first
     assert (first.by, first.reason) == ("ann", "wrong date")
     assert withdrawals.in_force(registered).withdrawn == ("b",)
-    withdrawals.withdraw(registered, "a", "$ann", "$where")
+    withdrawals.withdraw(registered, "a", "$ann", "$where", NAMES)
     of_both = withdrawals.in_force(registered)
     assert of_both.withdrawn == ("a", "b")
     assert withdrawals.changed(of_both, "a", take_back=True).withdrawn == ("b",)
     assert withdrawals.changed(of_both, "c", take_back=False).withdrawn == ("a", "b", "c")
     assert control.read(registered).restarts == 2, "a second time changes nothing"
     for identity in ("a", "b", "a"):
-        withdrawals.reinstate(registered, identity)
+        withdrawals.reinstate(registered, identity, NAMES)
     assert withdrawals.in_force(registered).fingerprint() == RULES.fingerprint()
     assert control.read(registered).restarts == 4
 
 
 def test_what_is_not_there_is_refused_with_what_is(registered: Database[Document], wording: Wording) -> None:
-    withdrawals.withdraw(registered, "a", "ann", "wrong date")
+    withdrawals.withdraw(registered, "a", "ann", "wrong date", NAMES)
     registered.ingestion.update_one({"_id": "b"}, {"$set": {"registered_at": MOMENT}})
     registered.ingestion.update_one(
         {"_id": "a"}, {"$set": {"registered_at": MOMENT + timedelta(days=1), "withdrawn.at": MOMENT + timedelta(days=2)}}
     )
     with pytest.raises(withdrawals.NoIngestion) as missing:
-        withdrawals.withdraw(registered, "x", "ann", "")
+        withdrawals.withdraw(registered, "x", "ann", "", NAMES)
     wording.check(str(missing.value), "missing")
     assert str(missing.value).endswith(f"\n{withdrawals.listing(registered)}")
-    withdrawals.require_none(registered, ["b", "x"])
+    withdrawals.require_none(registered, ["b", "x"], NAMES)
     with pytest.raises(withdrawals.Withdrawn) as withdrawn:
-        withdrawals.require_none(registered, ["b", "a"])
+        withdrawals.require_none(registered, ["b", "a"], NAMES)
     wording.check(str(withdrawn.value), "withdrawn")
 
 
 def test_whether_the_stream_obeys(registered: Database[Document], wording: Wording) -> None:
     ledger.start_generation(registered, RULES.fingerprint(), {})
     withdrawals.await_obeyed(registered, 0)
-    withdrawals.withdraw(registered, "a", "ann", "")
+    withdrawals.withdraw(registered, "a", "ann", "", NAMES)
     assert control.read(registered).pause is None
     with pytest.raises(control.NotDone):
         withdrawals.await_obeyed(registered, 0)
@@ -79,13 +80,13 @@ def test_the_rules_stay_while_a_rebuild_is_under_way(registered: Database[Docume
     """Only the same rebuild can finish it, by the rules that it began with."""
     registered.state.update_one({"_id": "ledger"}, {"$set": {"rebuilding": 3}})
     with pytest.raises(withdrawals.Rebuilding) as refused:
-        withdrawals.withdraw(registered, "a", "ann", "")
+        withdrawals.withdraw(registered, "a", "ann", "", NAMES)
     wording.check(str(refused.value))
     assert withdrawals.in_force(registered).withdrawn == ()
     assert control.read(registered).restarts == 0
     registered.state.update_one({"_id": "ledger"}, {"$set": {"rebuilding": None}})
-    withdrawals.withdraw(registered, "a", "ann", "")
+    withdrawals.withdraw(registered, "a", "ann", "", NAMES)
     registered.state.update_one({"_id": "ledger"}, {"$set": {"rebuilding": 3}})
     with pytest.raises(withdrawals.Rebuilding):
-        withdrawals.reinstate(registered, "a")
+        withdrawals.reinstate(registered, "a", NAMES)
     assert withdrawals.in_force(registered).withdrawn == ("a",)

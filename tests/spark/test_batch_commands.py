@@ -58,18 +58,18 @@ def test_one_command_at_a_time(place: Place, caplog: pytest.LogCaptureFixture, m
 
 
 def test_a_job_is_a_process_whose_result_and_last_line_come_back(place: Place, caplog: pytest.LogCaptureFixture, wording: Wording) -> None:
-    assert batch_job.run("publications").split()[:2] == ["0", "served"]
+    assert batch_job.run(place.settings, "publications").split()[:2] == ["0", "served"]
     with pytest.raises(batch_job.JobFailedPermanently) as refused:
-        batch_job.run("cut")
+        batch_job.run(place.settings, "cut")
     wording.check(str(refused.value), "failed for good")
     ledger.start_generation(place.database, RULES.fingerprint(), {})
     caplog.set_level("INFO")
     caplog.clear()  # it may have caught some already: Airflow, once imported, changes how this process logs
-    assert batch_job.run("cut") == 1
+    assert batch_job.run(place.settings, "cut") == 1
     (line,) = [line for line in caplog.messages if "is cut at" in line]
     wording.check(line.partition(" INFO ")[2], "a line of its log")
     with setting(mongodb_url="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100"), pytest.raises(batch_job.JobFailed) as failed:
-        batch_job.run("cut")
+        batch_job.run(place.settings, "cut")
     assert str(failed.value).startswith("cut: ")
     assert "127.0.0.1" in str(failed.value)
 
@@ -78,7 +78,8 @@ def test_a_job_dies_with_whoever_runs_it(place: Place, tmp_path: Path) -> None:
     """kill -9, which nobody can answer: neither Python nor its JVM goes on."""
     place.send(updates(Random(111), 10, keys=5))
     mark = {"TIDEMARK_TEST_JOB": str(tmp_path)}
-    command = [sys.executable, "-c", "from tidemark.dags import batch_job; batch_job.run('land')"]
+    code = "from tidemark.dags import batch_job; from tidemark.settings import settings; batch_job.run(settings(), 'land')"
+    command = [sys.executable, "-c", code]
     environment = {**os.environ, **mark}
     parent = subprocess.Popen(command, env=environment, start_new_session=True)
     wait_for(lambda: len(processes.marked(mark)) >= 3, 90)  # itself, the job, its JVM

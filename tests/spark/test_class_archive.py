@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tidemark.settings import settings
+from tidemark.settings.sections import HomeSettings
 from tidemark.spark import class_archive
 from tidemark.spark.class_archive import NotMade
 
@@ -18,9 +18,9 @@ SESSION = """
 import sys
 from pathlib import Path
 from tidemark.settings import Settings
-Settings.class_archive = Path(sys.argv[1])
 from tidemark.spark.session import session
-spark = session("test-classes", memory="1g")
+Settings.class_archive = Path(sys.argv[1])
+spark = session("test-classes", Settings(), memory="1g")
 spark.sql("CREATE TABLE delta.`%s` (number INT) USING DELTA" % sys.argv[2])
 print("rows:", spark.range(7).count())
 """
@@ -42,7 +42,7 @@ def loaded(archive: Path, folder: Path) -> tuple[str, dict[str, str]]:
 
 
 def test_spark_and_its_connectors_come_from_the_archive(tmp_path: Path) -> None:
-    _, classes = loaded(settings().class_archive, tmp_path)
+    _, classes = loaded(HomeSettings().class_archive, tmp_path)
     for name in ("org.apache.spark.SparkContext", "org.apache.spark.sql.catalyst.plans.QueryPlan", "org.apache.spark.sql.delta.DeltaLog"):
         assert classes[name] == "shared objects file (top)"
 
@@ -63,7 +63,7 @@ def test_an_archive_that_is_of_no_use_is_nothing_to_tell_of(content: bytes | Non
 def test_where_none_comes_of_it_the_former_one_stays(learn: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of one would be the end of every JVM that maps it."""
     process, archive = tmp_path / "python", tmp_path / "spark.jsa"
-    process.write_text("#!/bin/sh\n" + learn.format(whole=settings().class_archive))
+    process.write_text("#!/bin/sh\n" + learn.format(whole=HomeSettings().class_archive))
     process.chmod(0o755)
     archive.write_bytes(b"former")
     monkeypatch.setattr(sys, "executable", str(process))

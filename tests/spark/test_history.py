@@ -13,7 +13,7 @@ from random import Random
 import pytest
 from pymongo.database import Database
 from pyspark.sql import SparkSession
-from support.events import NOW, any_log
+from support.events import CATEGORIES, NOW, any_log
 from support.hands import kafka
 from support.load import updates
 from support.places import Place
@@ -32,7 +32,7 @@ from tidemark.spark.history import compute, refresh
 from tidemark.spark.lake import Lake
 from tidemark.spark.transforms import events
 
-pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("usual_topics")]
+pytestmark = pytest.mark.servers
 
 FIRST, LAST = date(2023, 10, 27), date(2023, 11, 6)  # of the days that the load is mostly about
 
@@ -90,23 +90,23 @@ def test_a_range_is_its_days_one_by_one(place: Place, spark: SparkSession, lake:
     log = numbered(some_events(31))
     land(spark, lake, log, 1)
     those = list(days(FIRST - timedelta(days=3), LAST + timedelta(days=2)))
-    assert compute(lake, place.database, those[0], those[-1]) == {Put.WRITTEN: len(those)}
+    assert compute(lake, place.database, those[0], those[-1], CATEGORIES) == {Put.WRITTEN: len(those)}
     assert wrong(place.database, log, those) == []
     assert len({label.digest for label in history.labels(place.database).values()}) > (LAST - FIRST).days, "each day is another"
     place.database.history_day.delete_many({})
     place.database.history.delete_many({})
     for day in reversed(those[::16]):
-        compute(lake, place.database, day, day)
+        compute(lake, place.database, day, day, CATEGORIES)
     assert wrong(place.database, log, those[::16]) == []
     empty = date(1994, 12, 31)
-    assert compute(lake, place.database, empty, empty) == {Put.WRITTEN: 1}
+    assert compute(lake, place.database, empty, empty, CATEGORIES) == {Put.WRITTEN: 1}
     assert place.database.history.count_documents({"day": history.start_of(empty)}) == 0
     assert empty in history.labels(place.database)
-    assert compute(lake, place.database, LAST, FIRST) == {}
+    assert compute(lake, place.database, LAST, FIRST, CATEGORIES) == {}
 
 
 def test_nothing_landed_yet(place: Place, lake: Lake) -> None:
-    assert refresh(lake, place.database, FIRST) == {Put.WRITTEN: 1}
+    assert refresh(lake, place.database, FIRST, CATEGORIES) == {Put.WRITTEN: 1}
     assert wrong(place.database, [], [FIRST]) == []
 
 
@@ -115,11 +115,11 @@ def test_a_night_long_after_the_last_observation(place: Place, spark: SparkSessi
     log = numbered(within_days(some_events(35)))
     land(spark, lake, log, 1)
     years_later = date(2026, 11, 23)
-    refresh(lake, place.database, years_later)
+    refresh(lake, place.database, years_later, CATEGORIES)
     assert wrong(place.database, log, [*days(FIRST, LAST), years_later]) == []
     between = date(2025, 1, 1)
-    compute(lake, place.database, between, between)
-    assert refresh(lake, place.database, years_later) == {Put.SAME: 1}
+    compute(lake, place.database, between, between, CATEGORIES)
+    assert refresh(lake, place.database, years_later, CATEGORIES) == {Put.SAME: 1}
     assert wrong(place.database, log, [*days(FIRST, LAST), between, years_later]) == []
 
 
@@ -127,7 +127,7 @@ def test_every_night_redoes_what_has_changed_and_nothing_else(place: Place, spar
     """Missing days, a late file, one that changes nothing, days after the night's own."""
     first = numbered(within_days(some_events(32)))
     land(spark, lake, first, 1)
-    refresh(lake, place.database, LAST)
+    refresh(lake, place.database, LAST, CATEGORIES)
     those = list(days(FIRST, LAST))
     assert wrong(place.database, first, those) == []
     assert {label.mark for label in history.labels(place.database).values()} == {lake.landed().mark}
@@ -141,7 +141,7 @@ def test_every_night_redoes_what_has_changed_and_nothing_else(place: Place, spar
     ]
     log = numbered([*first, *late])
     land(spark, lake, log[len(first) :], 2)
-    done = refresh(lake, place.database, LAST)
+    done = refresh(lake, place.database, LAST, CATEGORIES)
     assert wrong(place.database, log, those) == []
     assert done[Put.WRITTEN] >= 1
     assert done.total() == (LAST - day).days + 1, "days before it are left alone"
@@ -149,17 +149,17 @@ def test_every_night_redoes_what_has_changed_and_nothing_else(place: Place, spar
     assert {label.mark for label in labels.values()} == {lake.landed().mark}, "and known to be right"
     again = numbered([*log, *late])
     land(spark, lake, again[len(log) :], 3)
-    assert refresh(lake, place.database, LAST)[Put.WRITTEN] == 0
+    assert refresh(lake, place.database, LAST, CATEGORIES)[Put.WRITTEN] == 0
     assert wrong(place.database, again, those) == []
 
     # A night that comes late itself, and finds days after its own.
     older = numbered([*again, *late[:1]])
     land(spark, lake, older[len(again) :], 4)
-    refresh(lake, place.database, date(2023, 11, 3))
+    refresh(lake, place.database, date(2023, 11, 3), CATEGORIES)
     assert wrong(place.database, older, those) == []
     place.database.history_day.delete_one({"_id": history.start_of(date(2023, 10, 29))})
     place.database.history.delete_many({"day": history.start_of(date(2023, 10, 29))})
-    assert refresh(lake, place.database, LAST)[Put.WRITTEN] == 1
+    assert refresh(lake, place.database, LAST, CATEGORIES)[Put.WRITTEN] == 1
     assert wrong(place.database, older, those) == []
 
 
@@ -175,9 +175,9 @@ def test_seeded_nights(place: Place, spark: SparkSession, lake: Lake) -> None:
         land(spark, lake, log[before:], landing)
         if random.random() < 0.5:
             day = FIRST + timedelta(days=random.randrange(8))
-            compute(lake, place.database, day, day + timedelta(days=random.randrange(3)))
+            compute(lake, place.database, day, day + timedelta(days=random.randrange(3)), CATEGORIES)
         if random.random() < 0.6 or landing == 15:
-            refresh(lake, place.database, FIRST + timedelta(days=landing))
+            refresh(lake, place.database, FIRST + timedelta(days=landing), CATEGORIES)
     held = history.labels(place.database)
     assert {*days(FIRST, FIRST + timedelta(days=15))} < held.keys()
     assert wrong(place.database, log, sorted(held)) == []
@@ -186,9 +186,9 @@ def test_seeded_nights(place: Place, spark: SparkSession, lake: Lake) -> None:
 def test_other_rules_redo_all_days(place: Place, spark: SparkSession, lake: Lake) -> None:
     log = numbered(within_days(some_events(34)))
     land(spark, lake, log, 1)
-    refresh(lake, place.database, LAST)
+    refresh(lake, place.database, LAST, CATEGORIES)
     mended = replace(RULES, edition=RULES.edition + 1)
-    assert refresh(lake, place.database, LAST, mended).total() == (LAST - FIRST).days + 1
+    assert refresh(lake, place.database, LAST, CATEGORIES, mended).total() == (LAST - FIRST).days + 1
     assert {label.rules for label in history.labels(place.database).values()} == {mended.fingerprint()}
     assert wrong(place.database, log, list(days(FIRST, LAST))) == []
 

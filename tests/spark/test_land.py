@@ -20,7 +20,6 @@ from tidemark.catalog.events import Event
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.serving import ledger
 from tidemark.serving.ledger import TopicsRecreated
-from tidemark.settings import settings
 from tidemark.spark.lake import Lake
 from tidemark.spark.land import land
 from tidemark.spark.log import MissingOffsets, identities
@@ -50,14 +49,14 @@ def sent(place: Place) -> list[Row]:
 def test_what_is_landed_is_what_kafka_holds_and_nothing_twice(place: Place, spark: SparkSession, lake: Lake) -> None:
     place.send(any_log(Random(71), 150))
     ends = place.ends()
-    assert land(spark, lake, ledger.identity(place.database), most=30) == ends
+    assert land(spark, lake, ledger.identity(place.database), place.settings, most=30) == ends
     assert landed(lake, ends) == sent(place)
     landing = lake.landed().landing
     assert landing > 1, "it was not landed in parts"
-    assert land(spark, lake, ledger.identity(place.database)) == ends
+    assert land(spark, lake, ledger.identity(place.database), place.settings) == ends
     assert lake.landed().landing == landing, "there was nothing to land"
     place.send(any_log(Random(72), 100))
-    assert land(spark, Lake(spark, settings().lake_url), ledger.identity(place.database)) == place.ends()
+    assert land(spark, Lake(spark, place.settings.lake_url), ledger.identity(place.database), place.settings) == place.ends()
     assert landed(lake, place.ends()) == sent(place)
     # Between marks are the events at or beyond one and below the other.
     between = lake.events(ends, place.ends()).select("topic", "partition", "offset").collect()
@@ -67,7 +66,7 @@ def test_what_is_landed_is_what_kafka_holds_and_nothing_twice(place: Place, spar
 def test_who_comes_late_with_another_range_lands_nothing(place: Place, spark: SparkSession, lake: Lake) -> None:
     place.send(any_log(Random(73), 60))
     log, before = place.log(), lake.landed()
-    land(spark, lake, ledger.identity(place.database))
+    land(spark, lake, ledger.identity(place.database), place.settings)
     now = lake.landed()
     lake.append(events(kafka(spark, log[:30])), before.landing + 1)
     lake.append(events(kafka(spark, log)), now.landing)
@@ -81,7 +80,7 @@ def test_several_land_at_the_same_time(place: Place, spark: SparkSession, lake: 
 
     def one() -> None:
         try:
-            land(spark, Lake(spark, settings().lake_url), ledger.identity(place.database), most=30)
+            land(spark, Lake(spark, place.settings.lake_url), ledger.identity(place.database), place.settings, most=30)
         except BaseException as failure:
             failures.append(failure)
 
@@ -99,41 +98,43 @@ def test_offsets_that_have_left_the_log_are_named_and_the_rest_stays(
     place: Place, spark: SparkSession, lake: Lake, wording: Wording
 ) -> None:
     place.send(updates(Random(75), 200, keys=50))
-    first = TopicPartition(settings().product_topic, 0)
+    first = TopicPartition(place.settings.product_topic, 0)
     broker.forget(*first, below=5)
-    wording.check(refused(lambda: land(spark, lake, ledger.identity(place.database)), MissingOffsets))
+    wording.check(refused(lambda: land(spark, lake, ledger.identity(place.database), place.settings), MissingOffsets))
     assert lake.landed().mark == TideMark(), "there is a gap"
 
 
 def test_a_gap_after_a_landing(place: Place, spark: SparkSession, lake: Lake, wording: Wording) -> None:
-    first = TopicPartition(settings().product_topic, 0)
+    first = TopicPartition(place.settings.product_topic, 0)
     place.send(updates(Random(76), 200, keys=50))
-    land(spark, lake, ledger.identity(place.database))
+    land(spark, lake, ledger.identity(place.database), place.settings)
     before, rows = lake.landed(), sent(place)
     place.send(updates(Random(77), 200, keys=50))
     broker.forget(*first, below=before.mark[first] + 3)
-    said = refused(lambda: land(spark, lake, ledger.identity(place.database)), MissingOffsets)
+    said = refused(lambda: land(spark, lake, ledger.identity(place.database), place.settings), MissingOffsets)
     assert f"{first.topic}/0:" in said
     assert all(f" {offset} " in said for offset in (before.mark[first], before.mark[first] + 2))
     assert landed(lake, before.mark) == rows
     assert lake.landed() == before
-    broker.recreate(settings().product_topic)
-    landed_of, there = lake.topics()[first.topic], identities()[first.topic]
-    wording.check(refused(lambda: land(spark, lake, ledger.identity(place.database)), TopicsRecreated), landed=landed_of, there=there)
+    broker.recreate(place.settings.product_topic)
+    landed_of, there = lake.topics()[first.topic], identities(place.settings)[first.topic]
+    wording.check(
+        refused(lambda: land(spark, lake, ledger.identity(place.database), place.settings), TopicsRecreated), landed=landed_of, there=there
+    )
     assert lake.landed() == before
 
 
 @pytest.mark.soak(proof="losses")  # Spark waits two minutes for what is not there
 def test_offsets_without_events_end_a_landing(place: Place, spark: SparkSession, lake: Lake) -> None:
     """A transaction's end takes an offset that no reader sees."""
-    producer = Producer({"bootstrap.servers": settings().kafka, "transactional.id": "t"})
+    producer = Producer({"bootstrap.servers": place.settings.kafka, "transactional.id": "t"})
     producer.init_transactions()
     for _ in range(3):
         producer.begin_transaction()
-        producer.produce(settings().category_topic, b"{}")
+        producer.produce(place.settings.category_topic, b"{}")
         producer.commit_transaction()
-    land(spark, lake, ledger.identity(place.database), most=1)
-    category = TopicPartition(settings().category_topic, 0)
+    land(spark, lake, ledger.identity(place.database), place.settings, most=1)
+    category = TopicPartition(place.settings.category_topic, 0)
     assert (lake.landed().mark[category], place.ends()[category]) == (5, 6)
     assert [row[2] for row in landed(lake, place.ends())] == [0, 2, 4]
 

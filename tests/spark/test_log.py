@@ -15,7 +15,7 @@ from support.wording import Wording
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.serving import ledger
 from tidemark.serving.ledger import TopicsRecreated
-from tidemark.settings import settings
+from tidemark.settings.sections import KafkaSettings
 from tidemark.spark.log import MissingOffsets, UnfitTopic, describe_log, identities
 
 pytestmark = pytest.mark.servers
@@ -23,21 +23,22 @@ pytestmark = pytest.mark.servers
 DAY_MS = 86_400_000
 
 
-def complaint() -> str:
+def complaint(of: KafkaSettings) -> str:
     with pytest.raises(UnfitTopic) as raised:
-        describe_log()
+        describe_log(of)
     return str(raised.value)
 
 
-def missing_from(mark: TideMark) -> str:
+def missing_from(of: KafkaSettings, mark: TideMark) -> str:
     with pytest.raises(MissingOffsets) as raised:
-        describe_log().require(mark)
+        describe_log(of).require(mark)
     return str(raised.value)
 
 
 def test_each_setting_that_endangers_events_is_named_with_what_to_do(place: Place, wording: Wording) -> None:
-    products, categories = settings().topics
-    describe_log()
+    of = place.settings
+    products, categories = of.topics
+    describe_log(of)
     for topic in (products, categories):
         for name, wrong, right in (
             ("cleanup.policy", "compact", "delete"),
@@ -48,58 +49,60 @@ def test_each_setting_that_endangers_events_is_named_with_what_to_do(place: Plac
             ("max.message.bytes", "8388609", "8388608"),
         ):
             broker.configure(topic, {name: wrong})
-            wording.check(complaint(), f"{'product' if topic == products else 'category'} {name} {wrong}")
+            wording.check(complaint(of), f"{'product' if topic == products else 'category'} {name} {wrong}")
             broker.configure(topic, {name: right})
-            describe_log()
+            describe_log(of)
     broker.configure(products, {"retention.ms": "-1"})
-    describe_log()
+    describe_log(of)
     broker.configure(products, {"retention.ms": "1000"})
     broker.configure(categories, {"cleanup.policy": "compact"})
-    assert all(topic in complaint() for topic in (products, categories)), "both are named at once"
+    assert all(topic in complaint(of) for topic in (products, categories)), "both are named at once"
 
 
 def test_missing_and_recreated_topics(place: Place, wording: Wording) -> None:
-    products, categories = settings().topics
-    before = identities()
-    assert describe_log().identities == before
+    of = place.settings
+    products, categories = of.topics
+    before = identities(of)
+    assert describe_log(of).identities == before
     ledger.start_generation(place.database, "rules", before)
     broker.recreate(categories)
-    after = identities()
+    after = identities(of)
     assert (after[products] == before[products], after[categories] == before[categories]) == (True, False)
     with pytest.raises(TopicsRecreated, match=categories):
         ledger.read(place.database).require_topics(after)
     broker.delete(categories)
     for asked in (describe_log, identities):
         with pytest.raises(UnfitTopic) as missing:
-            asked()
+            asked(of)
         wording.check(str(missing.value))
     broker.create()
 
 
 def test_offsets_that_are_missing_are_named(place: Place, wording: Wording) -> None:
-    products, categories = settings().topics
+    of = place.settings
+    products, categories = of.topics
     place.send(updates(Random(1), 400, keys=50))
     ends = place.ends()
-    log = describe_log()
+    log = describe_log(of)
     assert TideMark(log.ends) == ends
     assert set(log.starts.values()) == {0}
     log.require(TideMark())
     log.require(ends)
     first, second = TopicPartition(products, 0), TopicPartition(products, 1)
     broker.forget(*first, below=20)
-    describe_log().require(TideMark({**ends, first: 20}))
-    wording.check(missing_from(TideMark()), "left the log")
-    wording.check(missing_from(TideMark({**ends, first: 19})), "the last of them")
+    describe_log(of).require(TideMark({**ends, first: 20}))
+    wording.check(missing_from(of, TideMark()), "left the log")
+    wording.check(missing_from(of, TideMark({**ends, first: 19})), "the last of them")
     broker.forget(*second, below=ends[second])
-    describe_log().require(TideMark({**ends, first: 20}))
-    said = missing_from(TideMark({**ends, second: ends[second] - 1}))
+    describe_log(of).require(TideMark({**ends, first: 20}))
+    said = missing_from(of, TideMark({**ends, second: ends[second] - 1}))
     assert f"{products}/1:" in said
     assert said.count(f" {ends[second] - 1} ") == 1, "that one"
-    said = missing_from(TideMark({**ends, first: ends[first] + 1}))
+    said = missing_from(of, TideMark({**ends, first: ends[first] + 1}))
     assert f"{products}/0:" in said
     assert re.findall(r"\d+", said.partition("/0:")[2]) == [str(ends[first] + 1), str(ends[first])]
-    wording.check(missing_from(TideMark({**ends, TopicPartition(products, 9): 1})), "beyond the end")
-    assert json.loads(describe_log().starting_offsets(TideMark({first: 20}))) == {
+    wording.check(missing_from(of, TideMark({**ends, TopicPartition(products, 9): 1})), "beyond the end")
+    assert json.loads(describe_log(of).starting_offsets(TideMark({first: 20}))) == {
         products: {"0": 20, "1": 0, "2": 0, "3": 0},
         categories: {"0": 0},
     }

@@ -26,7 +26,6 @@ from tidemark.serving import ledger
 from tidemark.serving.database import Document
 from tidemark.serving.ledger import Fenced, TopicsRecreated
 from tidemark.serving.snapshot import snapshot
-from tidemark.settings import settings
 from tidemark.spark.microbatch import NewPartition
 
 pytestmark = pytest.mark.servers
@@ -34,8 +33,8 @@ pytestmark = pytest.mark.servers
 PARTITIONS = frozenset({*(TopicPartition(PRODUCTS, partition) for partition in range(3)), TopicPartition(CATEGORIES, 0)})
 
 
-def start(spark: SparkSession, database: Database[Document]) -> Stream:
-    return Stream(spark, database, PARTITIONS, CATEGORIES)
+def start(spark: SparkSession, place: Place) -> Stream:
+    return Stream(spark, place, PARTITIONS, CATEGORIES)
 
 
 def wrong(database: Database[Document], log: Iterable[Event]) -> list[str]:
@@ -55,11 +54,11 @@ def test_streams_and_zombies_in_any_order(place: Place, spark: SparkSession) -> 
     """Zombies write ahead and are fenced; their successors look through what they have written, in other micro-batches."""
     random = Random(31)
     log = numbered([*updates(random, 250, keys=40), *any_log(random, 100)])
-    alive = [start(spark, place.database)]
+    alive = [start(spark, place)]
     fenced = 0
     for _ in range(7):
         if len(alive) == 1 and random.random() < 0.6:
-            alive.append(start(spark, place.database))
+            alive.append(start(spark, place))
         chosen = random.choice(alive)
         try:
             chosen.run(chosen.next(log, random.randint(20, 90)))
@@ -68,7 +67,7 @@ def test_streams_and_zombies_in_any_order(place: Place, spark: SparkSession) -> 
             alive.remove(chosen)
         assert wrong(place.database, log) == []
     assert fenced > 1
-    last = start(spark, place.database)
+    last = start(spark, place)
     last.run(last.next(log, len(log)))
     truth = recompute(log)
     assert wrong(place.database, log) == []
@@ -101,7 +100,7 @@ def names(database: Database[Document]) -> list[str]:
 
 def test_products_bear_the_newest_name_of_their_category(place: Place, spark: SparkSession) -> None:
     one, two, other = "B0T0000001", "B0T0000002", "B0T0000003"
-    stream = start(spark, place.database)
+    stream = start(spark, place)
     stream.run([product(0, 7, one), product(1, 8, other)])
     assert names(place.database) == ["Unknown category 7", "Unknown category 8"]
     stream.run([named(0, "Luggage", 5), product(2, 7, two)])  # five is stored as a short integer, the next as a long one
@@ -109,12 +108,12 @@ def test_products_bear_the_newest_name_of_their_category(place: Place, spark: Sp
     stream.run([named(1, "Bags", NOW), named(2, "older", 4), product(3, 7, other)])
     assert names(place.database) == ["Bags"] * 3
     # Late names change nothing, neither here nor in a successor.
-    successor = start(spark, place.database)
+    successor = start(spark, place)
     successor.run([named(3, "late", NOW - 1), product(4, 7, one)])
     assert names(place.database) == ["Bags"] * 3
     # A micro-batch renames the products and is fenced. In its successor's, the products come before the name.
-    zombie = start(spark, place.database)
-    last = start(spark, place.database)
+    zombie = start(spark, place)
+    last = start(spark, place)
     events = [product(5, 7, one), named(4, "Cases", NOW + 1)]
     with pytest.raises(Fenced):
         zombie.run(events)
@@ -125,8 +124,8 @@ def test_products_bear_the_newest_name_of_their_category(place: Place, spark: Sp
     assert names(place.database) == ["Cases"] * 3
     assert [one["category_name"] for one in place.database.category.find()] == ["Cases"]
     # A zombie knows of no newer name than the one it brings.
-    zombie = start(spark, place.database)
-    last = start(spark, place.database)
+    zombie = start(spark, place)
+    last = start(spark, place)
     last.run([named(6, "Trunks", NOW + 3)])
     with pytest.raises(Fenced):
         zombie.run([named(5, "Boxes", NOW + 2)])
@@ -141,19 +140,19 @@ def test_whoever_cannot_go_on_commits_nothing(place: Place, spark: SparkSession,
         assert (ledger.read(place.database), list(place.database.cube_cell.find())) == before
         return str(raised.value)
 
-    stream = start(spark, place.database)
+    stream = start(spark, place)
     stream.run([product(0, 7)])
     new = product(0, 7)._replace(partition=3)
     wording.check(refused(stream, [product(1, 7), new], NewPartition), "a new partition")
     # The task itself meets its successor's document.
-    successor = start(spark, place.database)
+    successor = start(spark, place)
     successor.run([product(1, 7)])
     assert (stream.generation, successor.generation) == (1, 2)
     wording.check(refused(stream, [product(2, 7)], Fenced), "fenced")
     # A topic is another one than that whose offsets these are.
     before = products(place.database)
-    broker.recreate(settings().category_topic)
-    assert settings().category_topic in refused(successor, [product(3, 7)], TopicsRecreated)
+    broker.recreate(place.settings.category_topic)
+    assert place.settings.category_topic in refused(successor, [product(3, 7)], TopicsRecreated)
     assert products(place.database) == before
 
 
@@ -168,7 +167,7 @@ def test_what_a_micro_batch_tells_of_itself(place: Place, spark: SparkSession) -
         measured_at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
         place.database.state.replace_one({"_id": "log_end"}, {"offsets": ends, "measured_at": measured_at}, upsert=True)
 
-    stream = start(spark, place.database)
+    stream = start(spark, place)
     look(seconds_ago=0)
     stream.run([product(0, 7), product(4, 7), Event(PRODUCTS, 0, 5, NOW, None, b"{}")])
     assert {name: progress()[name] for name in ("batch", "events", "rejected", "behind")} == {

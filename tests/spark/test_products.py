@@ -23,7 +23,7 @@ from tidemark.catalog.observations import ProductObservation, product_observatio
 from tidemark.catalog.versions import CategoryVersion
 from tidemark.serving.database import Document
 from tidemark.serving.ledger import Category, Fenced, Ledger, Tag
-from tidemark.settings import settings
+from tidemark.settings.sections import MongodbSettings
 from tidemark.spark.products import ProductWriter
 
 pytestmark = pytest.mark.servers
@@ -65,7 +65,7 @@ def write(
     url: str = "",
 ) -> dict[Any, tuple[int, ...]]:
     """One attempt of a task; returns the differences by cell."""
-    writer = ProductWriter(url or settings().mongodb, database.name, Tag(*tag), ledger, names or {})
+    writer = ProductWriter(url or MongodbSettings().mongodb, database.name, Tag(*tag), ledger, names or {})
     (result,) = writer([rows(events)])
     return {
         (row["category_id"], row["price_level"], row["is_best_seller"]): tuple(row[measure] for measure in MEASURES)
@@ -253,7 +253,7 @@ def test_categories_are_passed_on_and_their_names_written(database: Database[Doc
     name = Event(
         CATEGORIES, 0, 9, NOW + 5, None, b'{"id": 7, "category_name": "Luggage"}', (("tide-registered-at", b"77"), ("tide-position", b"3"))
     )
-    writer = ProductWriter(settings().mongodb, database.name, Tag(1, 0), NOTHING, {7: Category("Bags", CategoryVersion(1, 2, 3, 4))})
+    writer = ProductWriter(MongodbSettings().mongodb, database.name, Tag(1, 0), NOTHING, {7: Category("Bags", CategoryVersion(1, 2, 3, 4))})
     (result,) = writer([rows([name, told(1)])])
     (row,) = [row for row in result.to_pylist() if row["kind"] == "category"]
     assert (row["category_id"], row["category_name"]) == (7, "Luggage")
@@ -295,7 +295,7 @@ def test_the_quarantine_is_insert_only(database: Database[Document]) -> None:
 
 def test_more_rows_than_one_slice_holds(database: Database[Document]) -> None:
     events = [told(1 + number % 28, asin=f"B0T{number:07d}") for number in range(4_100)]
-    writer = ProductWriter(settings().mongodb, database.name, Tag(1, 0), NOTHING, {})
+    writer = ProductWriter(MongodbSettings().mongodb, database.name, Tag(1, 0), NOTHING, {})
     (result,) = writer([rows(events[:1]), rows(events[1:3_000]), rows([]), rows(events[3_000:])])
     assert [row["products"] for row in result.to_pylist()] == [4_100]
     assert database.product.count_documents({}) == 4_100

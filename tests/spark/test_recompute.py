@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 from pyspark.sql import SparkSession
-from support.environment import setting
-from support.events import PRODUCTS, any_log
+from support.events import CATEGORIES, PRODUCTS, any_log
 from support.hands import kafka
 from support.load import updates
 from support.places import Place
@@ -27,13 +26,16 @@ from tidemark.catalog.rules import RULES
 from tidemark.serving import offsets, publications
 from tidemark.serving.database import Document
 from tidemark.serving.publications import NoPublication, Publication, StartAgain
+from tidemark.settings import Settings
 from tidemark.spark import recompute as module
 from tidemark.spark.lake import Lake
 from tidemark.spark.recompute import Mode, NotLanded, recompute
 from tidemark.spark.transforms import events
 from tidemark.spark.verify import names, products, rejections
 
-pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("usual_topics")]
+pytestmark = pytest.mark.servers
+
+USUAL = Settings(product_topic=PRODUCTS, category_topic=CATEGORIES)  # the topics that generated events bear
 
 
 def end_of(log: Sequence[Event]) -> TideMark:
@@ -94,12 +96,12 @@ def test_days_one_after_another_and_all_at_once(place: Place, spark: SparkSessio
         lake.append(events(kafka(spark, log[start:end])), landing)
         truth = oracle(log[:end])
         number = draft_at(place.database, end_of(log[:end]))
-        one = recompute(lake, place.database, number, Mode.INCREMENTAL)
+        one = recompute(lake, place.database, number, USUAL, Mode.INCREMENTAL)
         assert wrong(lake, place.database, one, truth) == []
         assert one.since_full == (landing - 1 if landing > 1 else 0)
         layers.append(len(one.layers or ()))
         again = draft_at(place.database, end_of(log[:end]))
-        full = recompute(lake, place.database, again, Mode.FULL)
+        full = recompute(lake, place.database, again, USUAL, Mode.FULL)
         assert wrong(lake, place.database, full, truth) == []
         assert publications.cells(place.database, number) == publications.cells(place.database, again)
         assert (full.newest_event, full.newest_observation) == (one.newest_event, one.newest_observation)
@@ -113,7 +115,7 @@ def test_the_moments_of_the_newest(place: Place, spark: SparkSession, lake: Lake
     log = numbered(updates(Random(82), 50, keys=5))
     log = [event._replace(timestamp=1_700_000_000_000 + event.offset) for event in log]
     lake.append(events(kafka(spark, log)), 1)
-    one = recompute(lake, place.database, draft_at(place.database, end_of(log)))
+    one = recompute(lake, place.database, draft_at(place.database, end_of(log)), USUAL)
     assert one.newest_event is not None
     assert one.newest_observation is not None
     assert round(one.newest_event.timestamp() * 1000) == 1_700_000_000_000 + log[-1].offset
@@ -123,11 +125,11 @@ def test_the_moments_of_the_newest(place: Place, spark: SparkSession, lake: Lake
 def test_only_what_lies_below_the_mark_counts(place: Place, spark: SparkSession, lake: Lake) -> None:
     log = numbered(any_log(Random(83), 200))
     lake.append(events(kafka(spark, log)), 1)
-    one = recompute(lake, place.database, draft_at(place.database, end_of(log[:120])))
+    one = recompute(lake, place.database, draft_at(place.database, end_of(log[:120])), USUAL)
     assert wrong(lake, place.database, one, oracle(log[:120])) == []
     serve(place.database, one.number)
     # Nothing new: the states are those of the served one.
-    two = recompute(lake, place.database, draft_at(place.database, end_of(log[:120])))
+    two = recompute(lake, place.database, draft_at(place.database, end_of(log[:120])), USUAL)
     assert two.layers == one.layers
     assert wrong(lake, place.database, two, oracle(log[:120])) == []
     assert publications.publish(place.database, two.number, RULES.fingerprint()) is False, "nothing is new"
@@ -139,21 +141,21 @@ def test_when_all_is_made_of_the_raw_history(place: Place, spark: SparkSession, 
     lake.append(events(kafka(spark, log)), 1)
     ends = [end_of(log[: 30 * count]) for count in range(1, 5)]
 
-    def since_full(number: int, **rules: Any) -> int:
-        return recompute(lake, place.database, number, **rules).since_full
+    def since_full(number: int, of: Settings = USUAL, **rules: Any) -> int:
+        return recompute(lake, place.database, number, of, **rules).since_full
 
-    with setting(full_every="2"):
-        found = []
-        for end in ends[:3]:
-            number = draft_at(place.database, end)
-            found.append(since_full(number))
-            serve(place.database, number)
+    every_other = Settings(full_every=2, product_topic=PRODUCTS, category_topic=CATEGORIES)
+    found = []
+    for end in ends[:3]:
+        number = draft_at(place.database, end)
+        found.append(since_full(number, every_other))
+        serve(place.database, number)
     assert found == [0, 1, 0]
     # Other rules than those of the served one.
     other = replace(RULES, edition=99)
     number = draft_at(place.database, ends[3], other.fingerprint())
     with pytest.raises(StartAgain) as refused:
-        recompute(lake, place.database, number)
+        recompute(lake, place.database, number, USUAL)
     wording.check(str(refused.value), other=other.fingerprint(), rules=RULES.fingerprint())
     assert since_full(number, rules=other) == 0
     assert wrong(lake, place.database, publications.read(place.database, number), oracle(log)) == []
@@ -169,17 +171,17 @@ def test_what_cannot_be_recomputed(place: Place, spark: SparkSession, lake: Lake
     lake.append(events(kafka(spark, log[:10])), 1)
     number = draft_at(place.database, end_of(log))
     with pytest.raises(NotLanded) as refused:
-        recompute(lake, place.database, number)
+        recompute(lake, place.database, number, USUAL)
     wording.check(str(refused.value), landed=lake.landed().mark, needed=end_of(log))
     with pytest.raises(NoPublication, match=r"\b99\b"):
-        recompute(lake, place.database, 99)
+        recompute(lake, place.database, 99, USUAL)
     lake.append(events(kafka(spark, log[10:])), 2)
-    one = recompute(lake, place.database, number)
-    assert recompute(lake, place.database, number) == one, "once is enough"
+    one = recompute(lake, place.database, number, USUAL)
+    assert recompute(lake, place.database, number, USUAL) == one, "once is enough"
 
 
 def test_no_events_are_an_empty_publication(place: Place, spark: SparkSession, lake: Lake) -> None:
-    one = recompute(lake, place.database, draft_at(place.database, TideMark()))
+    one = recompute(lake, place.database, draft_at(place.database, TideMark()), USUAL)
     assert wrong(lake, place.database, one, oracle([])) == []
     assert (one.layers, one.newest_event) == ((), None)
     assert asdict(one)["mark"] == TideMark()

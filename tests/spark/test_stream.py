@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -21,7 +22,7 @@ from tidemark.catalog.rules import RULES
 from tidemark.serving import control, ledger, notes
 from tidemark.serving.database import Document
 from tidemark.serving.ledger import TopicsRecreated
-from tidemark.settings import settings
+from tidemark.settings import Settings
 from tidemark.spark import metrics
 from tidemark.spark.log import MissingOffsets, describe_log
 from tidemark.spark.speed import Stream, follow
@@ -69,14 +70,9 @@ def running(act: Callable[[threading.Event], object]) -> Iterator[Running]:
 
 
 @pytest.fixture
-def small(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def small(place: Place) -> Place:
     """A place whose stream takes few events at a time."""
-    monkeypatch.setenv("TIDEMARK_MAX_EVENTS_PER_BATCH", str(MOST_EVENTS))
-    monkeypatch.setenv("TIDEMARK_TRIGGER_SECONDS", "0.5")
-    settings.cache_clear()
-    yield place
-    monkeypatch.undo()
-    settings.cache_clear()
+    return replace(place, settings=Settings(max_events_per_batch=MOST_EVENTS, trigger_seconds=0.5))
 
 
 def served(place: Place) -> Callable[[], bool]:
@@ -92,15 +88,15 @@ def test_partitions_that_are_added_while_it_runs(small: Place, spark: SparkSessi
     sizes: list[int] = []
     monkeypatch.setattr(metrics, "committed", lambda events, *_: sizes.append(events))
     monkeypatch.setattr(notes, "MOST_SECONDS", 60)  # of a note that is given up it is not known whether it counts
-    with running(lambda told_to_stop: follow(small.database, told_to_stop)) as stream:
+    with running(lambda told_to_stop: follow(small.database, small.settings, told_to_stop)) as stream:
         stream.until(lambda: ledger.read(small.database).generation == 1)
         idle = heartbeat(small.database)
         stream.until(lambda: heartbeat(small.database) != idle)
         small.send(updates(Random(41), 350, keys=100))
         stream.until(served(small))
-        broker.add_partitions(settings().product_topic, 6)
+        broker.add_partitions(small.settings.product_topic, 6)
         small.send(updates(Random(42), 150, keys=100))
-        assert small.ends()[TopicPartition(settings().product_topic, 5)] > 0
+        assert small.ends()[TopicPartition(small.settings.product_topic, 5)] > 0
         stream.until(served(small))
     assert stream.failure is None
     assert ledger.read(small.database).generation == 2
@@ -116,11 +112,11 @@ def test_partitions_that_are_added_while_it_runs(small: Place, spark: SparkSessi
 
 def test_a_topic_that_is_created_again_while_it_runs(small: Place, spark: SparkSession) -> None:
     """With more events than before, so that no offset tells."""
-    with running(lambda told_to_stop: follow(small.database, told_to_stop)) as stream:
+    with running(lambda told_to_stop: follow(small.database, small.settings, told_to_stop)) as stream:
         small.send(updates(Random(43), 100, keys=20))
         stream.until(served(small))
         before = ledger.read(small.database)
-        broker.recreate(settings().product_topic)
+        broker.recreate(small.settings.product_topic)
         small.send(updates(Random(44), 500, keys=20))
         stream.wait()
     assert isinstance(stream.failure, TopicsRecreated)
@@ -129,13 +125,13 @@ def test_a_topic_that_is_created_again_while_it_runs(small: Place, spark: SparkS
 
 def test_offsets_that_leave_the_log_while_it_runs(small: Place, spark: SparkSession) -> None:
     """They come and go between two micro-batches."""
-    with running(lambda told_to_stop: follow(small.database, told_to_stop)) as stream:
+    with running(lambda told_to_stop: follow(small.database, small.settings, told_to_stop)) as stream:
         small.send(updates(Random(45), 100, keys=20))
         stream.until(served(small))
         before = ledger.read(small.database)
         for number in range(30):
             small.send(updates(Random(46 + number), 200, keys=20))
-            first = TopicPartition(settings().product_topic, 0)
+            first = TopicPartition(small.settings.product_topic, 0)
             broker.forget(*first, below=small.ends()[first])
             if stream.failure:
                 break
@@ -170,12 +166,12 @@ class Contended:
 
 def test_it_ends_while_a_micro_batch_is_about_to_begin(small: Place, spark: SparkSession) -> None:
     small.send(updates(Random(47), 3_000, keys=50))
-    found = describe_log()
+    found = describe_log(small.settings)
     own = ledger.start_generation(small.database, RULES.fingerprint(), found.identities)
 
     def run(told_to_stop: threading.Event) -> None:
         threading.current_thread().name = "ending"
-        stream = Stream(spark, small.database, found, own, RULES, control.read(small.database), told_to_stop)
+        stream = Stream(spark, small.database, small.settings, found, own, RULES, control.read(small.database), told_to_stop)
         stream._at_work = Contended()  # type: ignore[assignment]
         stream.run()
 

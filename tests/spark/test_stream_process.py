@@ -27,7 +27,6 @@ from tidemark.catalog.rules import RULES
 from tidemark.ingest import topics, watch
 from tidemark.ingest.produce import RECOMMENDED
 from tidemark.serving import control, ledger
-from tidemark.settings import settings
 from tidemark.spark.log import identities
 
 pytestmark = pytest.mark.servers
@@ -40,11 +39,11 @@ def last_line(running: Stream) -> str:
     return re.findall(r"^\d{4}-\d\d-\d\d \S+ (.*)$", running.text(), re.MULTILINE)[-1]
 
 
-def send_large(events: Iterable[Event]) -> None:
+def send_large(place: Place, events: Iterable[Event]) -> None:
     """As Place.send, by a producer that lets everything pass which the broker takes once it is compressed."""
-    producer = Producer({"bootstrap.servers": settings().kafka, **RECOMMENDED, "message.max.bytes": 100_000_000})
+    producer = Producer({"bootstrap.servers": place.settings.kafka, **RECOMMENDED, "message.max.bytes": 100_000_000})
     for event in events:
-        topic = settings().category_topic if event.topic == CATEGORIES else settings().product_topic
+        topic = place.settings.category_topic if event.topic == CATEGORIES else place.settings.product_topic
         producer.produce(topic, event.value, event.key, headers=list(event.headers))
     assert producer.flush(60) == 0
 
@@ -92,7 +91,7 @@ def require_right_figures(place: Place) -> None:
     own, events = ledger.read(place.database), sum(place.ends().values())
     until = time.monotonic() + 60
     # They are counted a moment after they are committed, and what MongoDB does not tell soon enough is left out.
-    while (shown := figures())["tidemark_speed_events_total",] < events or (COMMITTED,) not in shown:
+    while (shown := figures(place))["tidemark_speed_events_total",] < events or (COMMITTED,) not in shown:
         assert time.monotonic() < until, shown
         time.sleep(0.1)
     assert shown["tidemark_speed_events_total",] == events
@@ -101,13 +100,13 @@ def require_right_figures(place: Place) -> None:
     assert shown["tidemark_speed_generation",] == own.generation
     assert time.time() - shown[COMMITTED,] < 600
     assert behind(shown) == {}
-    there = topics.partitions(settings().topics, 30)
+    there = topics.partitions(place.settings, 30)
     expected = {(str(number), topic): 0 for topic, count in there.items() for number in range(count)}
 
     def is_told() -> bool:
-        with topics.admin() as client:
-            watch.record_end_offsets(place.database, watch.fetch_end_offsets(client))
-        return behind(figures()) == expected
+        with topics.admin(place.settings.kafka) as client:
+            watch.record_end_offsets(place.database, watch.fetch_end_offsets(client, place.settings.topics))
+        return behind(figures(place)) == expected
 
     broker.wait_for(is_told)
 
@@ -118,7 +117,7 @@ def behind(shown: dict[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:
 
 
 def test_strange_events_sudden_death_and_a_graceful_end(place: Place, wording: Wording) -> None:
-    send_large(strange())
+    send_large(place, strange())
     with stream(TIDEMARK_SPEED_MEMORY="2g") as running:
         wait_until_served(place, running)
         assert place.wrong() == []
@@ -133,15 +132,15 @@ def test_strange_events_sudden_death_and_a_graceful_end(place: Place, wording: W
         (said,) = re.findall(r"^\S+ \S+ (ERROR) \w+(; .+\n)", running.text(), re.MULTILINE)
         wording.check(" <error>".join(said), "Spark has died")
     place.send(updates(Random(51), 3_000, keys=200))
-    taken = socket.create_server(("127.0.0.1", settings().speed_metrics_port))
+    taken = socket.create_server(("127.0.0.1", place.settings.speed_metrics_port))
     with taken, stream(TIDEMARK_MAX_EVENTS_PER_BATCH="100", TIDEMARK_TRIGGER_SECONDS="0") as running:
         start = served(place.database)
         while served(place.database) == start:
             assert running.process.poll() is None, running.text()[-3000:]
             time.sleep(0.1)
         assert running.stop() == 0
-        (said,) = [line for line in running.text().splitlines() if settings().speed_metrics_url in line]
-        wording.check(said.split(" ", 2)[2], "a port that is taken", url=settings().speed_metrics_url)
+        (said,) = [line for line in running.text().splitlines() if place.settings.speed_metrics_url in line]
+        wording.check(said.split(" ", 2)[2], "a port that is taken", url=place.settings.speed_metrics_url)
         wording.check(last_line(running), "stopped", mark=served(place.database))
     assert not served(place.database).reaches(place.ends()), "it was not loaded"
     assert place.wrong() == []
@@ -149,7 +148,7 @@ def test_strange_events_sudden_death_and_a_graceful_end(place: Place, wording: W
 
 def test_what_cannot_run_says_why_in_its_last_line_and_changes_nothing(place: Place, wording: Wording) -> None:
     place.send(updates(Random(52), 200, keys=20))
-    products = settings().product_topic
+    products = place.settings.product_topic
     ledger.start_generation(place.database, "rules", {})
 
     def refused(**environment: str) -> str:
@@ -170,7 +169,7 @@ def test_what_cannot_run_says_why_in_its_last_line_and_changes_nothing(place: Pl
     broker.forget(*TopicPartition(products, 1), below=7)
     wording.check(refused(), "missing offsets")
     ledger.start_generation(place.database, "rules", {products: "another id"})
-    wording.check(refused(), "another topic", identity=identities()[products])
+    wording.check(refused(), "another topic", identity=identities(place.settings)[products])
 
 
 def test_a_pause(place: Place, wording: Wording) -> None:
@@ -181,10 +180,10 @@ def test_a_pause(place: Place, wording: Wording) -> None:
             assert running.process.poll() is None, running.text()[-3000:]
             time.sleep(0.1)
         # A transaction leaves an offset at which no event stands: the stream comes past it and never to it.
-        producer = Producer({"bootstrap.servers": settings().kafka, "transactional.id": "paused"})
+        producer = Producer({"bootstrap.servers": place.settings.kafka, "transactional.id": "paused"})
         producer.init_transactions(30)
         producer.begin_transaction()
-        producer.produce(settings().product_topic, b"{}", b"key")
+        producer.produce(place.settings.product_topic, b"{}", b"key")
         producer.commit_transaction(30)
         control.tell(place.database, "pause", "", "somebody", drain=True)
         assert running.wait(120) == 0

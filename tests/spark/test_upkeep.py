@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -18,9 +19,8 @@ from support.lakes import landed, sent
 from support.load import updates
 from support.places import Place
 
-from tidemark.serving import publications, verifications
+from tidemark.serving import ledger, publications, verifications
 from tidemark.serving.history import Put
-from tidemark.settings import settings
 from tidemark.spark import history
 from tidemark.spark.batch import Batch
 from tidemark.spark.lake import Lake
@@ -32,16 +32,16 @@ pytestmark = pytest.mark.servers
 FIRST, LAST = date(2023, 10, 20), date(2023, 10, 31)
 
 
-def files(table: str) -> int:
-    return len(list((Path(settings().lake_url) / table).rglob("part-*.parquet")))
+def files(place: Place, table: str) -> int:
+    return len(list((Path(place.settings.lake_url) / table).rglob("part-*.parquet")))
 
 
 @contextmanager
-def as_after_a_week(spark: SparkSession) -> Iterator[None]:
+def as_after_a_week(place: Place, spark: SparkSession) -> Iterator[None]:
     """Whatever the newest versions do not need may go at once."""
     check = "spark.databricks.delta.retentionDurationCheck.enabled"
     for table in ("events", "states"):
-        path = f"delta.`{settings().lake_url}/{table}`"
+        path = f"delta.`{place.settings.lake_url}/{table}`"
         spark.sql(f"ALTER TABLE {path} SET TBLPROPERTIES ('delta.deletedFileRetentionDuration' = 'interval 0 hours')")
     spark.conf.set(check, "false")
     try:
@@ -52,25 +52,26 @@ def as_after_a_week(spark: SparkSession) -> Iterator[None]:
 
 @pytest.mark.soak(proof="nights")
 def test_all_that_is_read_is_what_it_was(place: Place, spark: SparkSession) -> None:
-    random, work = Random(131), Batch(place.database, spark)
+    random, work = Random(131), Batch(place.database, place.settings, spark)
     for _ in range(2):
         place.send([*any_log(random, 60), *updates(random, 100, keys=40)])
         serve(place, spark)
-        land(spark, work.lake, most=15)
+        land(spark, work.lake, ledger.identity(place.database), place.settings, most=15)
         work.nightly("incremental", "correct", 7)
     drafts = [work.cut() for _ in range(3)]
-    assert history.compute(work.lake, place.database, FIRST, LAST) == Counter({Put.WRITTEN: (LAST - FIRST).days + 1})
+    days = partial(history.compute, work.lake, place.database, FIRST, LAST, place.settings.category_topic)
+    assert days() == Counter({Put.WRITTEN: (LAST - FIRST).days + 1})
     before, layers, rows = work.lake.sizes(), work.lake.layers(), landed(work.lake)
     assert rows == sent(place)
-    with as_after_a_week(spark):
+    with as_after_a_week(place, spark):
         after = work.maintain(2)
 
-    assert before["events"][0] > after["lake: events"].items == files("events") == 1
-    assert files("states") == after["lake: states"].items
+    assert before["events"][0] > after["lake: events"].items == files(place, "events") == 1
+    assert files(place, "states") == after["lake: states"].items
     assert [one.number for one in publications.listing(place.database)] == [*reversed(drafts[1:]), 2, 1, 0]
     assert work.lake.layers() == layers
     assert landed(work.lake) == rows
-    assert history.compute(work.lake, place.database, FIRST, LAST) == Counter({Put.SAME: (LAST - FIRST).days + 1})
+    assert days() == Counter({Put.SAME: (LAST - FIRST).days + 1})
     # Nothing is left to be done, and what comes later is landed, once.
     assert work.maintain(2) == after
     place.send(updates(random, 50, keys=40))
@@ -98,7 +99,7 @@ def test_events_are_landed_meanwhile(place: Place, spark: SparkSession, lake: La
     def compact() -> None:
         try:
             while not ended.is_set():
-                Lake(spark, settings().lake_url).compact()
+                Lake(spark, place.settings.lake_url).compact()
         except BaseException as failure:
             failures.append(failure)
 

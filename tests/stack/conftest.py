@@ -11,8 +11,6 @@ from support.browser import open_page
 from support.environment import setting
 from support.stacks import Stack, prepared_stack, until, yesterday
 
-from tidemark.settings import settings
-
 _running = ExitStack()
 
 
@@ -46,7 +44,7 @@ def _started() -> Iterator[Stack]:
 @pytest.fixture(scope="module")
 def page(started: Stack) -> Iterator[Page]:
     """Airflow in a browser, as wide as a small screen."""
-    with setting(**started.settings), open_page(f"http://127.0.0.1:{settings().airflow_port}", 1280) as opened:
+    with setting(**started.settings) as of, open_page(f"http://127.0.0.1:{of.airflow_port}", 1280) as opened:
         yield opened
 
 

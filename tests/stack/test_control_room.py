@@ -7,9 +7,10 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
+from support.databases import connected
+from support.names import NAMES
 from support.stacks import Stack, until
 
-from tidemark.serving.database import connect, database_of
 from tidemark.serving.status import state
 from tidemark.settings.airflow_names import Dag
 
@@ -19,8 +20,8 @@ PARTITION = ("log_start", "published", "landed", "served", "log_end", "behind")
 
 
 def now() -> Any:
-    with connect() as client:
-        return state(database_of(client))
+    with connected() as database:
+        return state(database)
 
 
 def figure(page: Page, name: str) -> str:
@@ -75,7 +76,7 @@ def test_it_goes_on_by_itself_and_says_when_nobody_answers(stack: Stack, page: P
 
 def test_it_is_a_tab_of_a_run_and_leads_to_the_dags(stack: Stack, page: Page) -> None:
     run = stack.runs()[0]["dag_run_id"]
-    page.goto(f"/dags/{Dag.INGEST.id}/runs/{run}")
+    page.goto(f"/dags/{NAMES.of(Dag.INGEST)}/runs/{run}")
     page.get_by_role("link", name="Tidemark", exact=True).last.click()
     page.locator("[data-part=publications]").get_by_role("link", name="rebuild").click()
-    page.wait_for_url(f"**/dags/{Dag.REBUILD.id}")
+    page.wait_for_url(f"**/dags/{NAMES.of(Dag.REBUILD)}")

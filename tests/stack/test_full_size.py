@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from support.databases import connected
 from support.stacks import Stack, kill_program, until
-
-from tidemark.serving.database import connect, database_of
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="full-size"), pytest.mark.timeout(3600)]
 
@@ -16,12 +15,12 @@ def test_a_full_size_catalog_whose_stream_is_killed_on_the_way(stack: Stack) -> 
     generation = stack.generation()
 
     def half_served() -> bool:
-        with connect() as client:
-            return (database_of(client).report_summary.find_one() or {}).get("products", 0) > ROWS // 2
+        with connected() as database:
+            return (database.report_summary.find_one() or {}).get("products", 0) > ROWS // 2
 
     with stack.command("run", "--rows", str(ROWS), "--days", "1") as running:
         until(half_served, "half of it is served", stack.logs, seconds=1_800)
-        kill_program("speed")
+        kill_program(stack, "speed")
         said, _ = running.communicate(timeout=1_800)
     assert running.returncode == 0, said
     assert stack.generation() > generation

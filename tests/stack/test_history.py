@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import date, timedelta
 
 import pytest
+from support.names import NAMES
 from support.stacks import Stack
 
-from tidemark.local.runs import Airflow
 from tidemark.settings.airflow_names import Dag
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="history"), pytest.mark.timeout(3600)]
@@ -15,9 +15,9 @@ pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="
 
 def backfill(stack: Stack, first: date, last: date) -> list[str]:
     """The states in which the runs of a range of days have ended."""
-    with Airflow() as airflow:
+    with stack.airflow() as airflow:
         body = {
-            "dag_id": Dag.HISTORY.id,
+            "dag_id": NAMES.of(Dag.HISTORY),
             "from_date": f"{first}T03:00:00Z",
             "to_date": f"{last}T03:00:00Z",
             "reprocess_behavior": "completed",

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 from playwright.sync_api import Page
+from support.databases import connected
 from support.forms import Form
 from support.stacks import Stack
 
-from tidemark.local.runs import Airflow
-from tidemark.serving.database import connect, database_of
 from tidemark.settings.airflow_names import Dag
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="forms"), pytest.mark.timeout(1800)]
@@ -17,7 +16,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="
 def test_runs_by_hand(stack: Stack, page: Page) -> None:
     """Two at once, and single tasks again."""
     run = Form(page, Dag.MAINTENANCE).trigger()
-    with Airflow() as airflow:
+    with stack.airflow() as airflow:
         beside = airflow.trigger({}, Dag.MAINTENANCE)
     stack.succeeds(run, Dag.MAINTENANCE)
     stack.succeeds(beside, Dag.MAINTENANCE)
@@ -25,6 +24,6 @@ def test_runs_by_hand(stack: Stack, page: Page) -> None:
     tasks = ("raw_history", "measure", "collections", "records", "logs", "leftovers")
     assert stack.states(run, Dag.MAINTENANCE) == {task: {"success"} for task in tasks}
     assert stack.wrong() == []
-    with connect() as client:
-        parts = set(database_of(client).report_size.distinct("part"))
+    with connected() as database:
+        parts = set(database.report_size.distinct("part"))
     assert parts >= {"lake: events", "collection product", "folder kafka", "folder airflow", "folder mongodb"}

@@ -6,12 +6,11 @@ from datetime import date
 
 import pytest
 from playwright.sync_api import Page
+from support.databases import connected
 from support.forms import Form, answer
 from support.stacks import Stack
 
-from tidemark.local.runs import Airflow
 from tidemark.serving import publications
-from tidemark.serving.database import connect, database_of
 from tidemark.settings.airflow_names import Dag
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="forms"), pytest.mark.timeout(3600)]
@@ -20,19 +19,19 @@ ALTERED = "altered behind the stream's back"
 
 
 def served() -> int:
-    with connect() as client:
-        return publications.served(database_of(client))
+    with connected() as database:
+        return publications.served(database)
 
 
 def title(asin: str) -> str:
-    with connect() as client:
-        product = database_of(client).product.find_one({"_id": asin})
+    with connected() as database:
+        product = database.product.find_one({"_id": asin})
     assert product is not None
     return str(product["title"])
 
 
-def night(**conf: object) -> str:
-    with Airflow() as airflow:
+def night(stack: Stack, **conf: object) -> str:
+    with stack.airflow() as airflow:
         return airflow.trigger(conf, Dag.NIGHTLY_BATCH)
 
 
@@ -42,11 +41,11 @@ def test_a_person_is_asked(stack: Stack) -> None:
     stack.local("run", "--products", str(products), "--categories", str(categories), "--observed-at", "2024-03-01")
     stack.took("2024-03-01", products=[products], categories=[categories])
     before = served()
-    with connect() as client:
-        one = database_of(client).product.find_one_and_update({}, {"$set": {"title": ALTERED}})
+    with connected() as database:
+        one = database.product.find_one_and_update({}, {"$set": {"title": ALTERED}})
     assert one is not None
 
-    run = night(on_drift="ask")
+    run = night(stack, on_drift="ask")
     assert one["_id"] in stack.asks(run, Dag.NIGHTLY_BATCH)
     assert served() == before
     stack.decide(run, "Reject", Dag.NIGHTLY_BATCH)
@@ -55,7 +54,7 @@ def test_a_person_is_asked(stack: Stack) -> None:
     assert served() == before
     assert title(one["_id"]) == ALTERED
 
-    run = night(on_drift="ask")
+    run = night(stack, on_drift="ask")
     stack.decide(run, "Approve", Dag.NIGHTLY_BATCH)
     assert stack.end_of(run, Dag.NIGHTLY_BATCH) == "success"
     assert served() > before
@@ -78,7 +77,7 @@ def test_a_night_that_is_held(stack: Stack, page: Page) -> None:
     assert "no drift" in shown
     stack.succeeds(run, Dag.NIGHTLY_BATCH)
     assert served() == before
-    run = night()
+    run = night(stack)
     assert stack.end_of(run, Dag.NIGHTLY_BATCH) == "success"
     assert served() > before
     assert stack.wrong() == []

@@ -6,12 +6,12 @@ import json
 
 import httpx
 import pytest
+from support.databases import connected
 from support.stacks import PORTS, SENT, Stack, until, yesterday
 
 from tidemark.local import stack as supervised
 from tidemark.local.programs import PROGRAMS
 from tidemark.local.runs import RunRefused
-from tidemark.serving.database import connect, database_of
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
 
@@ -69,8 +69,8 @@ def test_make_run(stack: Stack) -> None:
         assert text in said
     assert "no drift" in said
     assert stack.wrong_history([*days, "2023-12-31"]) == []
-    with connect() as client:
-        assert database_of(client).report_freshness.find_one({}, {"_id": False, "publication": True, "drift": True})["drift"] == 0
+    with connected() as database:
+        assert database.report_freshness.find_one({}, {"_id": False, "publication": True, "drift": True})["drift"] == 0
     assert f"http://127.0.0.1:{stack.settings['airflow_port']}" in said
 
 
@@ -89,9 +89,9 @@ def test_airflow_refuses_what_is_no_date(stack: Stack) -> None:
 
 
 def test_start_again_disturbs_nothing(stack: Stack) -> None:
-    before = {one.name: one.detail.split(",")[0] for one in supervised.programs()}
+    before = {one.name: one.detail.split(",")[0] for one in supervised.programs(stack.home)}
     stack.local("start")
-    assert {one.name: one.detail.split(",")[0] for one in supervised.programs()} == before
+    assert {one.name: one.detail.split(",")[0] for one in supervised.programs(stack.home)} == before
 
 
 def test_clean_refuses_a_running_stack(stack: Stack) -> None:

@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 from support.csvs import csv_bytes, product
+from support.databases import connected
 from support.forms import Form, answer
 from support.listeners import Webhook, listening
+from support.names import NAMES
 from support.stacks import Given, Stack, until
 
 from tidemark.local import stack as supervised
-from tidemark.local.runs import Airflow
 from tidemark.rendering.control import render_pause
 from tidemark.serving import control, publications
-from tidemark.serving.database import Document, connect, database_of
+from tidemark.serving.database import Document
 from tidemark.settings.airflow_names import Connection, Dag
 
 DAY = "2024-09-02"
@@ -27,9 +28,9 @@ NIGHT_SECONDS = 1_000.0  # that a night and the history may take on a machine wi
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="forms"), pytest.mark.timeout(1800)]
 
 
-def trigger(dag: str, **conf: object) -> str:
+def trigger(stack: Stack, dag: Dag, **conf: object) -> str:
     """A run that is started elsewhere, beside one of a form."""
-    with Airflow() as airflow:
+    with stack.airflow() as airflow:
         return airflow.trigger(conf, dag)
 
 
@@ -39,8 +40,8 @@ def test_the_stream_is_paused_and_goes_on(stack: Stack, page: Page) -> None:
     form.fill(action="pause", reason="Kafka moves")
     run = form.trigger()
     stack.succeeds(run, Dag.STREAM)
-    with connect() as client:
-        pause = control.read(database_of(client)).pause
+    with connected() as database:
+        pause = control.read(database).pause
     assert pause is not None
     page.goto("/plugin/tidemark")
     shown = page.locator("[data-figure=stream]")
@@ -56,13 +57,13 @@ def test_the_stream_is_paused_and_goes_on(stack: Stack, page: Page) -> None:
     assert "the stream is paused by" in stack.local("run", status=1)
     stack.clear(run, Dag.STREAM, "tell")
     stack.clear(run, Dag.STREAM, "wait")
-    with connect() as client:
-        assert control.read(database_of(client)).pause == pause, "it stays paused by whom and since when it was"
+    with connected() as database:
+        assert control.read(database).pause == pause, "it stays paused by whom and since when it was"
 
     form = Form(page, Dag.STREAM)
     form.fill(action="resume")
     run = form.trigger()
-    restart = trigger(Dag.STREAM, action="restart")
+    restart = trigger(stack, Dag.STREAM, action="restart")
     stack.succeeds(run, Dag.STREAM)
     stack.succeeds(restart, Dag.STREAM)
     stack.clear(run, Dag.STREAM, "tell", "wait")
@@ -81,19 +82,19 @@ def beats(stack: Stack) -> bool:
 
 
 def test_people_are_told_once_that_the_stream_is_gone_and_once_that_it_is_back(stack: Stack, page: Page) -> None:
-    with listening(Webhook()) as webhook, Airflow() as airflow:
-        body = {"connection_id": Connection.WEBHOOK.id, "conn_type": "http", "host": webhook.url}
+    with listening(Webhook()) as webhook, stack.airflow() as airflow:
+        body = {"connection_id": NAMES.of(Connection.WEBHOOK), "conn_type": "http", "host": webhook.url}
         assert airflow._http.post("/connections", json=body).is_success
 
         def looks() -> list[bool]:
             """Two looks at once; what has been told of the stream by then."""
-            for run in (Form(page, Dag.ALERTS).trigger(), trigger(Dag.ALERTS)):
+            for run in (Form(page, Dag.ALERTS).trigger(), trigger(stack, Dag.ALERTS)):
                 stack.succeeds(run, Dag.ALERTS)
             return [post["on"] for _, post in webhook.posts if post["alert"] == "stream"]
 
         alert = page.locator("[data-part=alerts] tbody tr").filter(has_text="The stream has sent no heartbeat")
         assert looks() == []
-        server = supervised._server()
+        server = supervised._server(stack.home)
         server.supervisor.stopProcess("speed")
         try:
             until(lambda: stack.state()["freshness"]["seconds_since_heartbeat"] > 6.5, "the stream has been gone for a while")
@@ -108,7 +109,7 @@ def test_people_are_told_once_that_the_stream_is_gone_and_once_that_it_is_back(s
         page.goto("/plugin/tidemark")
         expect(page.locator("[data-figure=stream] .value")).to_have_text("running")
         expect(alert).to_have_count(0)
-        assert airflow._http.delete(f"/connections/{Connection.WEBHOOK.id}").is_success
+        assert airflow._http.delete(f"/connections/{NAMES.of(Connection.WEBHOOK)}").is_success
 
 
 @pytest.fixture(scope="module")
@@ -134,15 +135,15 @@ def mended(file: Path) -> Path:
 def records(file: Path) -> dict[str, list[str]]:
     """By reason the statuses of a file's records in quarantine."""
     found: dict[str, list[str]] = {}
-    with connect() as client:
-        for one in database_of(client).quarantine.find({"source.ingestion": ingestion(file)["ingestion"]}):
+    with connected() as database:
+        for one in database.quarantine.find({"source.ingestion": ingestion(file)["ingestion"]}):
             found.setdefault(one["reason"], []).append(one["status"])
     return found
 
 
 def ingestion(file: Path) -> Document:
-    with connect() as client:
-        (found,) = database_of(client).report_ingestion.find({"file": str(file)})
+    with connected() as database:
+        (found,) = database.report_ingestion.find({"file": str(file)})
         return found
 
 
@@ -164,7 +165,7 @@ def test_a_file_is_ingested_and_its_records_are_replayed_and_discarded(stack: St
     form = Form(page, Dag.REPLAY_QUARANTINE)
     form.fill(file=file.name, patch={"price": "0.0"})
     run = form.trigger()
-    beside = trigger(Dag.REPLAY_QUARANTINE, file=file.name, patch={"price": "0.0"}, hold=False)
+    beside = trigger(stack, Dag.REPLAY_QUARANTINE, file=file.name, patch={"price": "0.0"}, hold=False)
     shown = answer(page, stack, Dag.REPLAY_QUARANTINE, run, "approve", "Approve")
     assert "5 open records, 3 now valid" in shown
     for one in (run, beside):
@@ -179,7 +180,7 @@ def test_a_file_is_ingested_and_its_records_are_replayed_and_discarded(stack: St
     form = Form(page, Dag.DISCARD_QUARANTINE)
     form.fill(file=file.name, why="test rows", hold=False)
     run = form.trigger()
-    beside = trigger(Dag.DISCARD_QUARANTINE, file=file.name, why="another reason", hold=False)
+    beside = trigger(stack, Dag.DISCARD_QUARANTINE, file=file.name, why="another reason", hold=False)
     for one in (run, beside):
         stack.succeeds(one, Dag.DISCARD_QUARANTINE)
     stack.clear(run, Dag.DISCARD_QUARANTINE, "discard")
@@ -211,8 +212,8 @@ def test_a_file_is_withdrawn(stack: Stack, page: Page, file: Path) -> None:
 
 
 def test_a_publication_is_brought_back(stack: Stack, page: Page) -> None:
-    with connect() as client:
-        served = publications.served(database_of(client))
+    with connected() as database:
+        served = publications.served(database)
     form = Form(page, Dag.REBUILD)
     form.fill(publication=served)
     stack.succeeds(form.trigger(), Dag.REBUILD)
@@ -227,11 +228,11 @@ def test_a_withdrawal_is_taken_back(stack: Stack, page: Page) -> None:
     file, _ = stack.catalog("taken back", rows=60, first=date.fromisoformat(day), seed=62)
     stack.succeeds(stack.trigger(products=[str(file)], observed_at=[day]))
     stack.took(day, products=[file])
-    stack.succeeds(trigger(Dag.HISTORY, first_day=day), Dag.HISTORY)
+    stack.succeeds(trigger(stack, Dag.HISTORY, first_day=day), Dag.HISTORY)
     assert stack.wrong() + stack.wrong_history([day]) == []
 
     identity = ingestion(file)["ingestion"]
-    run = trigger(Dag.WITHDRAW, ingestion=identity, hold=False)
+    run = trigger(stack, Dag.WITHDRAW, ingestion=identity, hold=False)
     form = Form(page, Dag.WITHDRAW)
     form.fill(ingestion=identity, take_back=True)
     back = form.trigger()

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800
 def test_stop_leaves_nothing_running_and_start_finds_everything_again(stack: Stack) -> None:
     before, ends = stack.served_reports(), stack.log_ends()
     assert "stopped" in stack.local("stop")
-    assert processes.marked(marks()) == []
+    assert processes.marked(marks(stack.home)) == []
     assert stack.local("status", status=1).strip() == "The stack is not running: start it with make run"
     assert "nothing was running" in stack.local("stop")
     stack.local("start")

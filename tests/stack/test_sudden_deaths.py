@@ -23,7 +23,7 @@ def test_a_run_from_its_form_whose_chunk_and_stream_are_killed(stack: Stack, pag
     run = form.trigger()
     page.goto("about:blank")  # its page of the run would ask for news all the time
     killed = kill_chunk(stack, run, kept=2)
-    kill_program("speed")
+    kill_program(stack, "speed")
     stack.succeeds(run)
     assert stack.states(run) == SENT
     chunks = [one for one in stack.task_instances(run) if one["task_id"] == "produce"]

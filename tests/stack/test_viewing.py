@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import Locator, Page, TimeoutError, expect
 from support.browser import Answers, Dashboard, dashboard, open_browser
 from support.cube_charts import products, wrong
+from support.databases import connected
 from support.environment import setting
 from support.pages import Pages
 from support.recompute import Recomputed
@@ -21,8 +22,6 @@ from support.stacks import Stack, until
 
 from tidemark.catalog.cube import label
 from tidemark.local import health
-from tidemark.serving.database import connect, database_of
-from tidemark.settings import settings
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
 
@@ -44,7 +43,7 @@ def page(started: Stack) -> Iterator[Page]:
             for day, file in files.items():
                 started.took(day, products=[file])
             started.took(DAYS[-1], categories=[folder / "categories.csv"])
-        assert health.superset().healthy
+        assert health.superset(started.of).healthy
         until(lambda: len(Pages("viewer").dashboards()) == 4, "the dashboards have been imported", started.logs)
         with open_browser("viewer") as opened:
             yield opened
@@ -235,9 +234,9 @@ def test_every_row_of_a_file_is_accounted_for(stack: Stack, page: Page) -> None:
     assert len(found[0]) == len(found[1]) > 0
     for name, rows, accepted, rejected in zip(*found, strict=True):
         assert int(rows) == int(accepted) + int(rejected), name
-    with connect() as client:
-        (fresh,) = database_of(client).report_freshness.find()
-        settled = database_of(client).quarantine.count_documents({"status": "discarded", "reason": {"$ne": "withdrawn"}})
+    with connected() as database:
+        (fresh,) = database.report_freshness.find()
+        settled = database.quarantine.count_documents({"status": "discarded", "reason": {"$ne": "withdrawn"}})
     shows(opened, "In quarantine", len(stack.recomputed().rejections) - settled)
     shows(opened, "Drift", fresh["drift"])
 
@@ -245,8 +244,8 @@ def test_every_row_of_a_file_is_accounted_for(stack: Stack, page: Page) -> None:
 @pytest.mark.soak(proof="dashboards")
 def test_what_moved_between_the_first_day_and_the_last(stack: Stack) -> None:
     viewer = Pages("viewer")
-    with connect() as client:
-        cells = list(database_of(client).report_history.find())
+    with connected() as database:
+        cells = list(database.report_history.find())
     first, last = min(one["day"] for one in cells), max(one["day"] for one in cells)
     assert first < last
     for chart, name in (("Categories that moved most", "category_name"), ("Price levels that moved most", "label")):
@@ -266,9 +265,8 @@ def test_many_viewers_of_one_chart_cost_one_query(stack: Stack) -> None:
 
     def queries() -> int:
         """How many MongoDB has been asked while twelve looked at once, after what is kept had grown old."""
-        time.sleep(settings().superset_live_seconds + 1)
-        with connect() as client, ThreadPoolExecutor(12) as pool:
-            database = database_of(client)
+        time.sleep(stack.of.superset_live_seconds + 1)
+        with connected() as database, ThreadPoolExecutor(12) as pool:
             database.drop_collection("system.profile")
             database.command("profile", 2)
             try:
@@ -298,11 +296,11 @@ def test_an_answer_over_the_history_is_kept_until_the_history_changes(stack: Sta
     assert name in answer()[1]
     renamed = f"{name}, renamed"
     try:
-        post("/Category", {"id": number, "category_name": renamed})
+        post(stack, "/Category", {"id": number, "category_name": renamed})
         until(lambda: renamed in answer()[1], "the category has its new name")
         assert name not in answer()[1]
     finally:
-        post("/Category", {"id": number, "category_name": name})
+        post(stack, "/Category", {"id": number, "category_name": name})
     until(lambda: name in answer()[1], "the category has its old name again")
 
 
@@ -311,6 +309,7 @@ def test_an_open_page_shows_what_is_posted(stack: Stack, page: Page) -> None:
     before = products(stack.recomputed())
     shows(opened, "Products", before)
     post(
+        stack,
         "/AmazonProduct",
         {
             **{"asin": "B0VIEWED01", "title": "A lamp", "imgUrl": None, "productURL": None, "stars": 4, "reviews": 1, "price": 12.5},
@@ -320,8 +319,8 @@ def test_an_open_page_shows_what_is_posted(stack: Stack, page: Page) -> None:
     shows(opened, "Products", before + 1)
 
 
-def post(path: str, record: dict[str, Any]) -> None:
-    answer = httpx.post(f"{settings().api_url}{path}", json=record, timeout=60)
+def post(stack: Stack, path: str, record: dict[str, Any]) -> None:
+    answer = httpx.post(f"{stack.of.api_url}{path}", json=record, timeout=60)
     assert answer.status_code == 201, answer.text
 
 

@@ -13,10 +13,10 @@ import pytest
 from playwright.sync_api import Page
 from support.catalogs import EVERY_KIND_OF_ROW, SAMPLE_CATEGORIES, SAMPLE_PRODUCTS
 from support.forms import Form
+from support.names import NAMES
 from support.stacks import Stack, until
 
 from tidemark.local import stack as supervised
-from tidemark.local.runs import Airflow
 from tidemark.settings.airflow_names import Dag
 
 SENDING = ("approve", "plan", "produce", "reconcile", "served")
@@ -63,13 +63,13 @@ def test_a_file_of_another_kind_fails_at_once_and_sends_nothing(stack: Stack) ->
 
 
 def test_a_paused_dag_is_not_waited_for(stack: Stack) -> None:
-    with Airflow() as airflow:
-        assert airflow._http.patch(f"/dags/{Dag.INGEST.id}", json={"is_paused": True}).is_success
+    with stack.airflow() as airflow:
+        assert airflow._http.patch(f"/dags/{NAMES.of(Dag.INGEST)}", json={"is_paused": True}).is_success
         try:
             said = stack.local("run", "--rows", "400", "--days", "2", status=1)
         finally:
-            assert airflow._http.patch(f"/dags/{Dag.INGEST.id}", json={"is_paused": False}).is_success
-    assert f"DAG {Dag.INGEST.id} is paused: unpause it at http://" in said
+            assert airflow._http.patch(f"/dags/{NAMES.of(Dag.INGEST)}", json={"is_paused": False}).is_success
+    assert f"DAG {NAMES.of(Dag.INGEST)} is paused: unpause it at http://" in said
 
 
 def test_days_of_a_backfill_the_first_and_the_last_among_them(stack: Stack, page: Page) -> None:
@@ -117,7 +117,7 @@ def test_a_dry_run_sends_nothing(stack: Stack) -> None:
         assert word in said
     (run,) = (one for one in stack.runs() if one["conf"].get("dry_run"))
     assert stack.states(run["dag_run_id"]) == NOTHING_SENT
-    with Airflow() as airflow:
+    with stack.airflow() as airflow:
         promised = airflow.result(run["dag_run_id"], "preview", "preview")
     assert (stack.log_ends(), stack.served_reports()) == (ends, before)
 
@@ -168,7 +168,7 @@ def test_a_run_goes_on_without_whoever_started_it(stack: Stack) -> None:
 
 
 def test_runs_that_wait_for_the_stream_keep_none_from_sending(stack: Stack) -> None:
-    server = supervised._server()
+    server = supervised._server(stack.home)
     server.supervisor.stopProcess("speed")
     said = json.loads(stack.local("status", "--json", status=1))["speed"]
     assert (said["healthy"], said["detail"][:7]) == (False, "stopped"), "whatever its last heartbeat says"

@@ -17,7 +17,8 @@ from tidemark.ingest.records import Origin, messages
 from tidemark.serving import ingestions
 from tidemark.serving.database import Document
 from tidemark.serving.snapshot import snapshot
-from tidemark.settings import CHECKOUT, settings
+from tidemark.settings import CHECKOUT
+from tidemark.settings.sections import IngestionSettings
 
 # Real products, which are nobody's to pass on: where they are not at hand, tests of them are skipped.
 SAMPLE = CHECKOUT.parent / "shared" / "data"
@@ -50,28 +51,28 @@ B0GOOD0006,last,,,5,0,300,0,3,False,0"""
 def read(path: Path, kind: FileKind, day: str) -> jobs.File:
     """A file and the day it was true, as a run by hand names them."""
     named = {"products": [str(path)]} if kind is FileKind.PRODUCT else {"categories": [str(path)]}
-    return jobs.files_of(None, {**named, "observed_at": [day]}, settings(), Path)[0]
+    return jobs.files_of(None, {**named, "observed_at": [day]}, IngestionSettings(), Path)[0]
 
 
 def ingest(place: Place, files: Sequence[jobs.File], chunk_bytes: int) -> list[str]:
     """Plans, produces and reconciles; returns the ingestions' ids."""
-    planned = jobs.plan(place.database, files, chunk_bytes)
+    planned = jobs.plan(place.database, files, chunk_bytes, place.settings)
     producer = place.producer()
     for chunk in planned.chunks:
-        jobs.produce(place.database, lambda: producer, RECOMMENDED, Path, **chunk)
-    jobs.reconcile(place.database, planned.ingestions)
+        jobs.produce(place.database, lambda: producer, RECOMMENDED, Path, place.settings, **chunk)
+    jobs.reconcile(place.database, planned.ingestions, place.settings)
     return planned.ingestions
 
 
 def send_part(place: Place, file: jobs.File, chunk_bytes: int) -> None:
     """Registers a file and sends the first half of its first chunk, as a task does that is killed on the way."""
-    planned = jobs.plan(place.database, [file], chunk_bytes)
+    planned = jobs.plan(place.database, [file], chunk_bytes, place.settings)
     identity, number = planned.chunks[0]["ingestion"], planned.chunks[0]["number"]
     chunk, _ = ingestions.read_chunk(place.database, identity, number)
     ingestion = ingestions.read(place.database, identity)
     origin = Origin(identity, file.kind, tuple(ingestion["columns"]), ingestion["observed_at"], ingestion["registered_at"])
     half = islice(messages(read_chunk(file.path, ingestion["bytes"], chunk), chunk.start, origin), chunk.rows // 2)
-    produce(place.producer(), settings().product_topic, half, within_seconds=30)
+    produce(place.producer(), place.settings.product_topic, half, within_seconds=30)
 
 
 def wrong_reports(

@@ -9,11 +9,20 @@ from pymongo.database import Database
 
 from tidemark.serving import schema
 from tidemark.serving.database import Document, connect, database_of
+from tidemark.settings import settings
+
+
+@contextmanager
+def connected() -> Iterator[Database[Document]]:
+    """The database of the settings, as it is."""
+    of = settings()
+    with connect(of.mongodb) as client:
+        yield database_of(client, of.database)
 
 
 @contextmanager
 def a_database(name: str) -> Iterator[Database[Document]]:
-    with connect() as client:
+    with connect(settings().mongodb) as client:
         database = database_of(client, name)
         schema.prepare(database)
         yield database

@@ -8,6 +8,7 @@ from datetime import date
 from typing import Any
 
 from playwright.sync_api import Locator, Page, Response, expect
+from support.names import NAMES
 from support.stacks import Stack, until
 
 from tidemark.local.runs import ENDED
@@ -67,7 +68,7 @@ class Form(Fields):
     """The form of a DAG's button Trigger, opened."""
 
     def __init__(self, page: Page, dag: Dag) -> None:
-        page.goto(f"/dags/{dag.id}")
+        page.goto(f"/dags/{NAMES.of(dag)}")
         page.get_by_role("button", name="Trigger Dag").click()
         dialog = page.get_by_role("dialog").filter(has_text="Single Run")
         super().__init__(dialog)
@@ -111,7 +112,7 @@ def answer(page: Page, stack: Stack, dag: Dag, run: str, task: str, option: str,
 
     def taken() -> bool:
         nonlocal shown
-        page.goto(f"/dags/{dag.id}/runs/{run}/tasks/{task}/required_actions")
+        page.goto(f"/dags/{NAMES.of(dag)}/runs/{run}/tasks/{task}/required_actions")
         button = page.get_by_test_id(f"hitl-option-{option}")
         button.wait_for()
         shown = page.locator("body").inner_text()

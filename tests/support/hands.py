@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from pymongo.database import Database
 from pyspark.sql import DataFrame, SparkSession
 from support.places import Place
 
@@ -13,8 +12,6 @@ from tidemark.catalog.events import Event
 from tidemark.catalog.marks import TopicPartition
 from tidemark.catalog.rules import RULES, Rules
 from tidemark.serving import ledger, withdrawals
-from tidemark.serving.database import Document
-from tidemark.settings import settings
 from tidemark.spark import transforms
 from tidemark.spark.log import describe_log, identities
 from tidemark.spark.microbatch import MicroBatches
@@ -47,16 +44,16 @@ class Stream:
     def __init__(
         self,
         spark: SparkSession,
-        database: Database[Document],
+        place: Place,
         partitions: frozenset[TopicPartition],
         category_topic: str,
         rules: Rules = RULES,
     ) -> None:
-        own = ledger.start_generation(database, rules.fingerprint(), identities())
+        own = ledger.start_generation(place.database, rules.fingerprint(), identities(place.settings))
         self._rules = rules
         self.spark, self.generation, self.number = spark, own.generation, 0
         self._category_topic = category_topic
-        self.batches = MicroBatches(database, settings().mongodb, own, partitions)
+        self.batches = MicroBatches(place.database, place.settings, own, partitions)
 
     def run(self, events: Sequence[Event]) -> None:
         observed = transforms.observed(transforms.events(kafka(self.spark, events)), self._category_topic, self._rules)
@@ -71,9 +68,8 @@ class Stream:
 
 def stream_of(place: Place, spark: SparkSession, rules: Rules | None = None) -> Stream:
     """A generation on the place's own topics, by the rules in force or by others."""
-    return Stream(
-        spark, place.database, frozenset(describe_log().ends), settings().category_topic, rules or withdrawals.in_force(place.database)
-    )
+    partitions = frozenset(describe_log(place.settings).ends)
+    return Stream(spark, place, partitions, place.settings.category_topic, rules or withdrawals.in_force(place.database))
 
 
 def serve(place: Place, spark: SparkSession, stream: Stream | None = None) -> Stream:

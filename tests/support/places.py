@@ -21,7 +21,7 @@ from tidemark.ingest.produce import RECOMMENDED
 from tidemark.serving import offsets, schema
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.snapshot import snapshot
-from tidemark.settings import settings
+from tidemark.settings import Settings
 
 _numbers = count(1)
 
@@ -29,22 +29,23 @@ _numbers = count(1)
 @dataclass
 class Place:
     database: Database[Document]
+    settings: Settings
 
     def producer(self) -> Producer:
-        return Producer({"bootstrap.servers": settings().kafka, **RECOMMENDED})
+        return Producer({"bootstrap.servers": self.settings.kafka, **RECOMMENDED})
 
     def send(self, events: Iterable[Event]) -> None:
         """Sends events as they are, but for their coordinates, which are Kafka's to give."""
         producer = self.producer()
         for event in events:
-            topic = settings().category_topic if event.topic == "ingest-category" else settings().product_topic
+            topic = self.settings.category_topic if event.topic == "ingest-category" else self.settings.product_topic
             producer.produce(topic, event.value, event.key, headers=list(event.headers))
             producer.poll(0)
         assert producer.flush(60) == 0
 
     def log(self, below: TideMark | None = None) -> list[Event]:
         """All events of both topics, or those below a mark, with the coordinates and timestamps Kafka has given them."""
-        consumer = Consumer({"bootstrap.servers": settings().kafka, "group.id": "none", "enable.auto.commit": False})
+        consumer = Consumer({"bootstrap.servers": self.settings.kafka, "group.id": "none", "enable.auto.commit": False})
         try:
             ends = {key: end for key, end in self.ends().items() if end}
             consumer.assign([TopicPartition(topic, partition, 0) for topic, partition in ends])
@@ -73,12 +74,12 @@ class Place:
         return found if below is None else [event for event in found if below.covers(event)]
 
     def ends(self) -> TideMark:
-        with topics.admin() as client:
-            return offsets.from_documents(watch.fetch_end_offsets(client))
+        with topics.admin(self.settings.kafka) as client:
+            return offsets.from_documents(watch.fetch_end_offsets(client, self.settings.topics))
 
     def truth(self, below: TideMark | None = None) -> Recomputed:
         withdrawn = self.database.ingestion.distinct("_id", {"withdrawn": {"$ne": None}})
-        return recompute(self.log(below), settings().category_topic, withdrawn=withdrawn)
+        return recompute(self.log(below), self.settings.category_topic, withdrawn=withdrawn)
 
     def wrong(self) -> list[str]:
         """What is wrong with the served reports, against a recomputation from the events below the ledger's offsets, at one snapshot."""
@@ -129,12 +130,12 @@ def a_place() -> Iterator[Place]:
     """On the servers of the settings."""
     unique = f"{os.getpid()}-{next(_numbers)}"
     names = {"database": f"test_{unique}", "product_topic": f"product-{unique}", "category_topic": f"category-{unique}"}
-    with setting(**names), connect() as client:
-        database = database_of(client)
+    with setting(**names) as of, connect(of.mongodb) as client:
+        database = database_of(client, of.database)
         schema.prepare(database)
-        topics.create()
-        yield Place(database)
+        topics.create(of)
+        yield Place(database, of)
         client.drop_database(database.name)
-        with topics.admin() as admin:
-            admin.delete_topics(list(settings().topics))
-        shutil.rmtree(settings().lake_url, ignore_errors=True)
+        with topics.admin(of.kafka) as admin:
+            admin.delete_topics(list(of.topics))
+        shutil.rmtree(of.lake_url, ignore_errors=True)

@@ -15,13 +15,13 @@ from random import SystemRandom
 
 from kafka.errors import KafkaError
 from pymongo.errors import PyMongoError
-from support.environment import setting
 
 from tidemark.ingest import topics
 from tidemark.local.programs import PROGRAMS, Program
 from tidemark.local.replica_set import replica_set
 from tidemark.serving.database import connect
 from tidemark.serving.snapshot import snapshot
+from tidemark.settings import Settings
 
 START_SECONDS = 300
 PORTS = range(15_000, 27_000)  # below those that Linux gives to who asks for any
@@ -36,15 +36,16 @@ class Server:
 
     program: Program
     log: Path
+    of: Settings
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """With the data and at the address that the settings name."""
+        """With the data and at the address of its settings."""
         with self.log.open("ab") as log:
             for preparation in self.program.before:
-                if command := preparation():
+                if command := preparation(self.of):
                     subprocess.run(command, check=True, stdout=log, stderr=log)
-            self.process = subprocess.Popen(self.program.command(), stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.program.command(self.of), stdout=log, stderr=log)
 
     @property
     def is_running(self) -> bool:
@@ -79,8 +80,8 @@ class Servers:
 
     def wait(self) -> None:
         """Until both answer at the addresses of the settings."""
-        wait_for_mongodb(self.mongodb.log, self.mongodb)
-        wait_for_kafka(self.kafka.log, self.kafka)
+        wait_for_mongodb(self.mongodb.of, self.mongodb.log, self.mongodb)
+        wait_for_kafka(self.kafka.of, self.kafka.log, self.kafka)
 
     def mend(self) -> None:
         """Starts again what a test has left stopped or stalled."""
@@ -122,28 +123,26 @@ _free = _free_ports()
 def running_servers(home: Path) -> Iterator[Servers]:
     """Kafka and MongoDB with their data under that home. They are started, and may not answer yet."""
     names = ("kafka_port", "kafka_controller_port", "mongodb_port")
-    ports = dict(zip(names, map(str, free_ports(len(names))), strict=True))
-    programs = {program.name: program for program in PROGRAMS}
-    kafka, mongodb = (Server(programs[name], home / f"{name}.log") for name in ("kafka", "mongodb"))
-    servers = Servers({"home": str(home), "mongodb_cache_gb": "1", **ports}, kafka, mongodb)
+    own = {"home": str(home), "mongodb_cache_gb": "1", **dict(zip(names, map(str, free_ports(len(names))), strict=True))}
+    of, programs = Settings(**own), {program.name: program for program in PROGRAMS}
+    kafka, mongodb = (Server(programs[name], home / f"{name}.log", of) for name in ("kafka", "mongodb"))
     try:
-        with setting(**servers.settings):
-            kafka.start()
-            mongodb.start()
-        yield servers
+        kafka.start()
+        mongodb.start()
+        yield Servers(own, kafka, mongodb)
     finally:
         kafka.stop()
         mongodb.stop()
 
 
-def wait_for_kafka(log: Path, server: Server | None = None) -> None:
+def wait_for_kafka(of: Settings, log: Path, server: Server | None = None) -> None:
     """Until the broker of the settings answers, which writes that log and may be this process's own."""
-    _wait_for(_kafka_answers, "Kafka", log, server)
+    _wait_for(lambda: _kafka_answers(of), "Kafka", log, server)
 
 
-def wait_for_mongodb(log: Path, server: Server | None = None) -> None:
+def wait_for_mongodb(of: Settings, log: Path, server: Server | None = None) -> None:
     """The same of MongoDB."""
-    _wait_for(_mongodb_answers, "MongoDB", log, server)
+    _wait_for(lambda: _mongodb_answers(of), "MongoDB", log, server)
 
 
 def _wait_for(answers: Callable[[], bool], name: str, log: Path, server: Server | None) -> None:
@@ -155,18 +154,18 @@ def _wait_for(answers: Callable[[], bool], name: str, log: Path, server: Server 
         time.sleep(0.2)
 
 
-def _kafka_answers() -> bool:
+def _kafka_answers(of: Settings) -> bool:
     try:
-        with topics.admin(within_seconds=2):
+        with topics.admin(of.kafka, within_seconds=2):
             return True
     except (KafkaError, OSError):
         return False
 
 
-def _mongodb_answers() -> bool:
+def _mongodb_answers(of: Settings) -> bool:
     try:
-        replica_set()
-        with connect(within_seconds=2) as client:
+        replica_set(of.mongodb_port)
+        with connect(of.mongodb, within_seconds=2) as client:
             client.admin.command("setParameter", 1, transactionLifetimeLimitSeconds=TRANSACTION_SECONDS)
             # A server that has just started answers before there is a moment that all reads could be of.
             with snapshot(client.admin) as now:

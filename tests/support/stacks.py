@@ -21,7 +21,9 @@ from kafka.errors import KafkaError
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 from support.catalogs import wrong_reports
+from support.databases import connected
 from support.environment import setting
+from support.names import NAMES
 from support.recompute import CsvFile, Recomputed, differences, recompute_files, reports
 from support.servers import free_ports
 
@@ -32,10 +34,10 @@ from tidemark.local import processes, stack
 from tidemark.local.programs import marks
 from tidemark.local.runs import ENDED, WAITING, Airflow
 from tidemark.serving import ledger, offsets
-from tidemark.serving.database import Document, connect, database_of
+from tidemark.serving.database import Document
 from tidemark.serving.snapshot import snapshot
 from tidemark.serving.status import state
-from tidemark.settings import CHECKOUT
+from tidemark.settings import CHECKOUT, Settings
 from tidemark.settings.airflow_names import Dag
 
 PORTS = (
@@ -74,8 +76,15 @@ class Stack:
     ingested: set[Given] = field(default_factory=set)
 
     @property
+    def of(self) -> Settings:
+        return Settings(**self.settings)
+
+    @property
     def home(self) -> Path:
         return Path(self.settings["home"])
+
+    def airflow(self) -> Airflow:
+        return Airflow(self.of)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -126,22 +135,22 @@ class Stack:
 
     def trigger(self, key: str | None = None, **conf: Any) -> str:
         """Starts a run of DAG `tidemark_ingest`, of a day where one is named; its id."""
-        with Airflow() as airflow:
+        with self.airflow() as airflow:
             if key is None:
                 return airflow.trigger(conf)
             body = {"dag_run_id": f"test-{key}-{time.time_ns()}", "logical_date": None, "conf": conf, "partition_key": key}
-            answer = airflow._http.post(f"/dags/{Dag.INGEST.id}/dagRuns", json=body)
+            answer = airflow._http.post(f"/dags/{NAMES.of(Dag.INGEST)}/dagRuns", json=body)
             assert answer.is_success, answer.text
             return str(answer.json()["dag_run_id"])
 
     def runs(self) -> list[Document]:
-        with Airflow() as airflow:
-            found: list[Document] = airflow._get(f"/dags/{Dag.INGEST.id}/dagRuns?limit=200")["dag_runs"]
+        with self.airflow() as airflow:
+            found: list[Document] = airflow._get(f"/dags/{NAMES.of(Dag.INGEST)}/dagRuns?limit=200")["dag_runs"]
             return found
 
     def task_instances(self, run: str, dag: Dag = Dag.INGEST) -> list[Document]:
-        with Airflow() as airflow:
-            found: list[Document] = airflow._get(f"/dags/{dag.id}/dagRuns/{run}/taskInstances?limit=1000")["task_instances"]
+        with self.airflow() as airflow:
+            found: list[Document] = airflow._get(f"/dags/{NAMES.of(dag)}/dagRuns/{run}/taskInstances?limit=1000")["task_instances"]
             return found
 
     def states(self, run: str, dag: Dag = Dag.INGEST) -> dict[str, set[str | None]]:
@@ -157,7 +166,7 @@ class Stack:
         def asked() -> Document | None:
             if not WAITING & self.states(run, dag).get(task, set()):  # the question is there before the task waits for its answer
                 return None
-            with Airflow() as airflow:
+            with self.airflow() as airflow:
                 answer = airflow._http.get(_question(run, dag, task))
                 return answer.json() if answer.is_success else None
 
@@ -174,7 +183,7 @@ class Stack:
             states = self.states(run, dag)["approve"]
             if WAITING & states:
                 time.sleep(READING_SECONDS)
-                with Airflow() as airflow:
+                with self.airflow() as airflow:
                     airflow._http.patch(_question(run, dag), json={"chosen_options": [option]})
             return bool(ENDED & states)
 
@@ -185,7 +194,7 @@ class Stack:
         """Waits for the end of a run; its state."""
 
         def ended() -> str | None:
-            with Airflow() as airflow:
+            with self.airflow() as airflow:
                 state = airflow.state(run, dag)
             return state if state in ENDED else None
 
@@ -200,50 +209,50 @@ class Stack:
         """Waits for the end of a backfill; by day (YYYY-MM-DD) how the newest run of any has ended."""
 
         def ended() -> bool:
-            with Airflow() as airflow:
+            with self.airflow() as airflow:
                 return airflow._get(f"/backfills/{backfill}")["completed_at"] is not None
 
         until(ended, f"backfill {backfill} ends", self.logs, seconds=1_500)
-        with Airflow() as airflow:
-            runs = airflow._get(f"/dags/{dag.id}/dagRuns?limit=500&order_by=id")["dag_runs"]
+        with self.airflow() as airflow:
+            runs = airflow._get(f"/dags/{NAMES.of(dag)}/dagRuns?limit=500&order_by=id")["dag_runs"]
         return {one["partition_key"]: one["state"] for one in runs if one["run_type"] == "backfill"}
 
     def clear(self, run: str, dag: Dag, *tasks: str) -> None:
         """Clears single tasks of a run that has ended, and none that come after them; it must come to a good end again."""
         body = {"dry_run": False, "dag_run_id": run, "task_ids": tasks, "only_failed": False, "include_downstream": False}
         tries = {one["task_id"]: one["try_number"] for one in self.task_instances(run, dag)}
-        with Airflow() as airflow:
-            assert airflow._http.post(f"/dags/{dag.id}/clearTaskInstances", json=body).is_success
+        with self.airflow() as airflow:
+            assert airflow._http.post(f"/dags/{NAMES.of(dag)}/clearTaskInstances", json=body).is_success
         self.succeeds(run, dag)
         again = {one["task_id"] for one in self.task_instances(run, dag) if one["try_number"] > tries[one["task_id"]]}
         assert again == {*tasks}
 
     def failure(self, run: str, dag: Dag = Dag.INGEST) -> str:
         """What a failed run says of it, and the stack's logs."""
-        with Airflow() as airflow:
+        with self.airflow() as airflow:
             return airflow.failure(run, dag) + self.logs()
 
     def log_ends(self) -> TideMark:
-        with topics.admin() as client:
-            return offsets.from_documents(watch.fetch_end_offsets(client))
+        with topics.admin(self.of.kafka) as client:
+            return offsets.from_documents(watch.fetch_end_offsets(client, self.of.topics))
 
     def served_reports(self) -> dict[str, list[Document]]:
-        with connect() as client, snapshot(database_of(client)) as now:
+        with connected() as database, snapshot(database) as now:
             return {view: sorted(now.rows(view), key=str) for view in REPORTS}
 
     def state(self) -> Document:
-        with connect() as client:
-            return state(database_of(client))
+        with connected() as database:
+            return state(database)
 
     def generation(self) -> int:
-        with connect() as client:
-            return ledger.read(database_of(client)).generation
+        with connected() as database:
+            return ledger.read(database).generation
 
     def wrong_history(self, days: Iterable[str]) -> list[str]:
         """What is wrong with the history of days (YYYY-MM-DD), given all that has been ingested."""
         found = []
-        with connect() as client, snapshot(database_of(client)) as now:
-            files = self._files(_told(database_of(client)))
+        with connected() as database, snapshot(database) as now:
+            files = self._files(_told(database))
             for day in days:
                 known = [one for one in files if one.kind == "category" or str(one.observed_at) <= day]
                 rows = now.rows("report_history", {"$match": {"day": datetime.fromisoformat(f"{day}T00:00:00+00:00")}}, {"$unset": "day"})
@@ -252,8 +261,7 @@ class Stack:
 
     def wrong(self) -> list[str]:
         """What is wrong with the served reports and products, given all that has been ingested; its order is what MongoDB was told."""
-        with connect() as client:
-            database = database_of(client)
+        with connected() as database:
             told, ours = _told(database), {one[:3]: one for one in self.ingested}
             wrong = [f"{one} has not been ingested" for one in ours.keys() - told.keys()]
             wrong += [f"{one} has been ingested" for one in told.keys() - ours.keys()]
@@ -262,8 +270,8 @@ class Stack:
 
     def recomputed(self) -> Recomputed:
         """What all that has been ingested comes to."""
-        with connect() as client:
-            return recompute_files(self._files(_told(database_of(client))))
+        with connected() as database:
+            return recompute_files(self._files(_told(database)))
 
     def _files(self, told: Told) -> list[CsvFile]:
         ours = [(one, told[one[:3]]) for one in self.ingested if one[:3] in told]
@@ -278,7 +286,7 @@ def _told(database: Database[Document]) -> Told:
 
 def _question(run: str, dag: Dag, task: str = "approve") -> str:
     """Where a run's question to a person is, and its answer goes."""
-    return f"/dags/{dag.id}/dagRuns/{run}/taskInstances/{task}/-1/hitlDetails"
+    return f"/dags/{NAMES.of(dag)}/dagRuns/{run}/taskInstances/{task}/-1/hitlDetails"
 
 
 def until(look: Callable[[], Any], what: str, tell: Callable[[], str] = str, seconds: float = RUN_SECONDS) -> Any:
@@ -302,7 +310,7 @@ def kill_chunk(of: Stack, run: str, kept: int) -> str:
         if sum(one["state"] == "success" for one in produced) < kept:
             return None
         for one in produced:
-            if one["state"] == "running" and (found := [pid for pid in processes.marked(marks()) if one["id"] in _command(pid)]):
+            if one["state"] == "running" and (found := [pid for pid in processes.marked(marks(of.home)) if one["id"] in _command(pid)]):
                 # Only what stands still is still running when it is killed.
                 for pid in found:
                     processes.send(pid, signal.SIGSTOP)
@@ -319,9 +327,9 @@ def kill_chunk(of: Stack, run: str, kept: int) -> str:
     return str(until(killed, f"{kept} chunks are done and another is killed", lambda: str(of.states(run))))
 
 
-def kill_program(name: str) -> int:
+def kill_program(of: Stack, name: str) -> int:
     """Ends one of the stack's programs by kill -9; its process id."""
-    (program,) = (one for one in stack.programs() if one.name == name)
+    (program,) = (one for one in stack.programs(of.home) if one.name == name)
     assert program.state == "RUNNING", program
     pid = int(program.detail.split()[1].rstrip(","))
     os.kill(pid, signal.SIGKILL)
@@ -359,7 +367,7 @@ def prepared_stack() -> Iterator[Stack]:
                 yield made
             finally:
                 made.local("stop")
-                assert processes.marked(marks()) == []
+                assert processes.marked(marks(made.home)) == []
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

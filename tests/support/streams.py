@@ -21,7 +21,6 @@ from support.places import Place
 from tidemark.catalog.marks import TideMark
 from tidemark.serving import ledger, offsets
 from tidemark.serving.database import Document
-from tidemark.settings import settings
 
 FAULTS = Path(__file__).with_name("faults.py")
 
@@ -81,9 +80,9 @@ def stream(fault: str | None = None, **environment: str) -> Iterator[Stream]:
             running.kill()
 
 
-def figures() -> dict[tuple[str, ...], float]:
+def figures(place: Place) -> dict[tuple[str, ...], float]:
     """What the stream's /metrics shows, by name and labels, those by their names' order."""
-    text = httpx.get(settings().speed_metrics_url, trust_env=False, timeout=30).raise_for_status().text
+    text = httpx.get(place.settings.speed_metrics_url, trust_env=False, timeout=30).raise_for_status().text
     return {(one.name, *one.labels.values()): one.value for family in text_string_to_metric_families(text) for one in family.samples}
 
 

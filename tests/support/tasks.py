@@ -22,17 +22,20 @@ def run(day: str | None, parameters: dict[str, Any], chunk_bytes: int) -> dict[s
     from tidemark.settings import settings
     from tidemark.settings.airflow_names import Connection
 
-    files = jobs.files_of(day, parameters, settings(), ObjectStoragePath)
-    with MongoHook(Connection.MONGODB.id) as mongo:
+    of = settings()
+    files, names = jobs.files_of(day, parameters, of, ObjectStoragePath), of.airflow_names
+    with MongoHook(names.of(Connection.MONGODB)) as mongo:
         # What one task hands to the next goes through JSON.
-        planned: dict[str, Any] = json.loads(json.dumps(jobs.plan(database_of(mongo.get_conn()), files, chunk_bytes)._asdict()))
+        planned: dict[str, Any] = json.loads(
+            json.dumps(jobs.plan(database_of(mongo.get_conn(), of.database), files, chunk_bytes, of)._asdict())
+        )
     for chunk in planned["chunks"]:
-        kafka = KafkaProducerHook(Connection.KAFKA.id)
-        configuration = kafka.get_connection(Connection.KAFKA.id).extra_dejson
-        with MongoHook(Connection.MONGODB.id) as mongo:
-            jobs.produce(database_of(mongo.get_conn()), kafka.get_producer, configuration, ObjectStoragePath, **chunk)
-    with MongoHook(Connection.MONGODB.id) as mongo:
-        jobs.reconcile(database_of(mongo.get_conn()), planned["ingestions"])
+        kafka = KafkaProducerHook(names.of(Connection.KAFKA))
+        configuration = kafka.get_connection(names.of(Connection.KAFKA)).extra_dejson
+        with MongoHook(names.of(Connection.MONGODB)) as mongo:
+            jobs.produce(database_of(mongo.get_conn(), of.database), kafka.get_producer, configuration, ObjectStoragePath, of, **chunk)
+    with MongoHook(names.of(Connection.MONGODB)) as mongo:
+        jobs.reconcile(database_of(mongo.get_conn(), of.database), planned["ingestions"], of)
     return planned
 
 

@@ -59,9 +59,9 @@ def shared_servers(config: pytest.Config, home: Path) -> Iterator[None]:
     told = getattr(config, "workerinput", {}).get("servers")
     own = dict(zip(("spark_ui_port", "speed_metrics_port"), map(str, free_ports(2)), strict=True))
     if told is not None:
-        with setting(**told["settings"], **own):
-            wait_for_mongodb(Path(told["logs"]["mongodb"]))
-            wait_for_kafka(Path(told["logs"]["kafka"]))
+        with setting(**told["settings"], **own) as of:
+            wait_for_mongodb(of, Path(told["logs"]["mongodb"]))
+            wait_for_kafka(of, Path(told["logs"]["kafka"]))
             yield
         return
     with running_servers(home) as servers, setting(**servers.settings, **own):

@@ -24,6 +24,8 @@ from tidemark.serving import alerting
 from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag
 
+NAMES = settings().airflow_names
+
 
 @dag(
     **policy.of(
@@ -33,7 +35,7 @@ from tidemark.settings.airflow_names import Dag
         execution_timeout=timedelta(minutes=5),
         priority_weight=100,  # it is short, and reports what keeps other tasks waiting
     ),
-    dag_id=Dag.ALERTS.id,
+    dag_id=NAMES.of(Dag.ALERTS),
     schedule=CronTriggerTimetable("*/2 * * * *", timezone="UTC"),
     max_active_runs=1,
     doc_md=__doc__,
@@ -41,8 +43,9 @@ from tidemark.settings.airflow_names import Dag
 def alerts() -> None:
     @task
     def look() -> None:
-        with connected() as database:
-            alerting.evaluate_alerts(database, InVariable(), channels(), settings())
+        of = settings()
+        with connected(of) as database:
+            alerting.evaluate_alerts(database, InVariable(), channels(of), of, NAMES)
 
     look()
 

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tidemark.settings import settings
+from tidemark.settings.sections import HomeSettings
 
 FAILED_PERMANENTLY = 2  # the command's exit status if another attempt would fail in the same way
 STOP_SECONDS = 10.0
@@ -33,13 +33,13 @@ class JobFailedPermanently(Exception):
     """The command has failed, and would fail again; the message is its last line."""
 
 
-def run(command: str, *arguments: object) -> Any:
+def run(of: HomeSettings, command: str, *arguments: object) -> Any:
     """Runs `python -m tidemark.spark.batch COMMAND ARGUMENTS` and returns its result. Its output goes to the log.
 
     Raises JobFailed or JobFailedPermanently. When the caller ends, for whatever reason, the process and its JVM end, too.
     """
-    settings().jobs.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=settings().jobs) as folder:
+    of.jobs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=of.jobs) as folder:
         result = Path(folder) / "result"
         words = [sys.executable, "-m", "tidemark.spark.batch", "--result", str(result), command, *map(str, arguments)]
         process = subprocess.Popen(

@@ -24,8 +24,10 @@ from tidemark.dags import batch_job, policy
 from tidemark.dags.dashboards import Dashboard, add_dashboard_links
 from tidemark.dags.mongodb import connected
 from tidemark.serving import history as days
+from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag, Pool
 
+NAMES = settings().airflow_names
 DAY: dict[str, Any] = {"type": ["null", "string"], "format": "date"}
 PARAMETERS = {
     "first_day": Param(None, title="First day", description_md="Start of a range to compute in one pass. Empty: the run's own day", **DAY),
@@ -41,7 +43,7 @@ PARAMETERS = {
 
 @dag(
     **policy.of("batch", permanent_errors=[batch_job.JobFailedPermanently, days.NotOver, days.NoDay]),
-    dag_id=Dag.HISTORY.id,
+    dag_id=NAMES.of(Dag.HISTORY),
     schedule=CronPartitionTimetable("0 3 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
     # No start_date: a new installation would start yesterday's run at once, while it ingests its first files.
     max_active_runs=32,  # the pool limits concurrent work
@@ -52,19 +54,19 @@ def history() -> None:
     @task
     def ask(params: dict[str, Any], dag_run: Any) -> list[str]:
         changed = params["changed"] or dag_run.run_type == "scheduled"
-        with connected() as database:
+        with connected(settings()) as database:
             # A new installation starts with a scheduled run, which would occupy the only Spark slot and delay its first nightly batch.
             if changed and days.is_empty(database):
                 raise AirflowSkipException("there are no events yet, so there is no history")
         return days.asked(dag_run.partition_key, params["first_day"], params["last_day"], dag_run.start_date, changed=changed)
 
-    @task(pool=Pool.SPARK.id)
+    @task(pool=NAMES.of(Pool.SPARK))
     def land() -> None:
-        batch_job.run("land")
+        batch_job.run(settings(), "land")
 
-    @task(pool=Pool.SPARK.id)
+    @task(pool=NAMES.of(Pool.SPARK))
     def compute(asked: list[str]) -> dict[str, Any]:
-        computed: dict[str, Any] = batch_job.run("history", *asked)
+        computed: dict[str, Any] = batch_job.run(settings(), "history", *asked)
         return computed
 
     asked = ask()

@@ -34,10 +34,12 @@ from tidemark.ingest import jobs
 from tidemark.settings import settings
 from tidemark.settings.airflow_names import Connection, Dag, Pool
 
+NAMES = settings().airflow_names
+
 
 @dag(
     **policy.of("ingestion", permanent_errors=jobs.PERMANENT_ERRORS, retry_delay=timedelta(seconds=10)),
-    dag_id=Dag.INGEST.id,
+    dag_id=NAMES.of(Dag.INGEST),
     schedule=CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
     start_date=datetime(1995, 1, 1, tzinfo=UTC),  # with it, the latest day's run starts at once instead of at midnight
     max_active_runs=32,  # many runs may wait to be served; pools limit concurrent work
@@ -45,38 +47,41 @@ from tidemark.settings.airflow_names import Connection, Dag, Pool
     doc_md=__doc__,
 )
 def ingest() -> None:
-    @task.branch(pool=Pool.INGEST.id)
+    @task.branch(pool=NAMES.of(Pool.INGEST))
     def preview(params: dict[str, Any], dag_run: Any, ti: Any) -> str | None:
-        files = jobs.files_of(dag_run.partition_key, params, settings(), ObjectStoragePath)
-        with connected() as database:
-            decision = jobs.preview_run(database, files, params, settings())
+        of = settings()
+        files = jobs.files_of(dag_run.partition_key, params, of, ObjectStoragePath)
+        with connected(of) as database:
+            decision = jobs.preview_run(database, files, params, of)
         ti.xcom_push("preview", decision.preview)
         ti.xcom_push("text", decision.text)
         return decision.step
 
-    @task(pool=Pool.INGEST.id, trigger_rule="none_failed")
+    @task(pool=NAMES.of(Pool.INGEST), trigger_rule="none_failed")
     def plan(params: dict[str, Any], dag_run: Any, ti: Any) -> list[jobs.ChunkKey]:
-        files = jobs.files_of(dag_run.partition_key, params, settings(), ObjectStoragePath)
+        of = settings()
+        files = jobs.files_of(dag_run.partition_key, params, of, ObjectStoragePath)
         if not files:
             raise AirflowSkipException(f"no files match the patterns in the settings for {dag_run.partition_key}")
-        with connected() as database:
-            planned = jobs.plan(database, files, jobs.chunk_bytes_of(params, settings()), jobs.columns(params, settings()))
+        with connected(of) as database:
+            planned = jobs.plan(database, files, jobs.chunk_bytes_of(params, of), of, jobs.columns(params, of))
         ti.xcom_push("ingestions", planned.ingestions)
         return planned.chunks
 
-    @task(pool=Pool.INGEST.id, map_index_template="{{ chunk_name }}")
+    @task(pool=NAMES.of(Pool.INGEST), map_index_template="{{ chunk_name }}")
     def produce(ingestion: str, number: int) -> None:
         context: Any = get_current_context()
-        kafka = KafkaProducerHook(Connection.KAFKA.id)
-        configuration = kafka.get_connection(Connection.KAFKA.id).extra_dejson
-        with connected() as database:
+        kafka = KafkaProducerHook(NAMES.of(Connection.KAFKA))
+        configuration = kafka.get_connection(NAMES.of(Connection.KAFKA)).extra_dejson
+        of = settings()
+        with connected(of) as database:
             context["chunk_name"] = jobs.chunk_name(database, ingestion, number)
-            jobs.produce(database, kafka.get_producer, configuration, ObjectStoragePath, ingestion, number)
+            jobs.produce(database, kafka.get_producer, configuration, ObjectStoragePath, of, ingestion, number)
 
     @task(outlets=[policy.PRODUCTS], trigger_rule="none_failed_min_one_success")
     def reconcile(identities: list[str]) -> dict[str, Any]:
-        with connected() as database:
-            return jobs.reconcile(database, identities)
+        with connected(settings()) as database:
+            return jobs.reconcile(database, identities, settings())
 
     looked = preview()
     approve = ApprovalOperator(
@@ -92,13 +97,13 @@ def ingest() -> None:
     produce.expand_kwargs(planned) >> reconciled
     served = MongoSensor(
         task_id="served",
-        mongo_conn_id=Connection.MONGODB.id,
+        mongo_conn_id=NAMES.of(Connection.MONGODB),
         mongo_db=settings().database,
         collection="state",
         query=reconciled,
         poke_interval=1,
         timeout=policy.WAIT_WITHIN.total_seconds(),
-        pool=Pool.SERVED.id,  # limits waiting to one worker, so that the others stay free
+        pool=NAMES.of(Pool.SERVED),  # limits waiting to one worker, so that the others stay free
     )
     add_dashboard_links(reconciled, Dashboard.PIPELINE)
     add_dashboard_links(served, Dashboard.CATALOG)

@@ -26,54 +26,61 @@ from tidemark.dags.mongodb import connected
 from tidemark.serving import schema, sizes
 from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag, Pool
+from tidemark.settings.sections import AirflowSettings
+
+NAMES = settings().airflow_names
 
 
-def require_ours() -> None:
-    if not settings().clean_airflow:
+def require_ours(of: AirflowSettings) -> None:
+    if not of.clean_airflow:
         raise AirflowSkipException("this would clean up after all DAGs of this Airflow: allow it with TIDEMARK_CLEAN_AIRFLOW=true")
 
 
 @dag(
     **policy.of("operations", permanent_errors=[batch_job.JobFailedPermanently, schema.Differs]),
-    dag_id=Dag.MAINTENANCE.id,
+    dag_id=NAMES.of(Dag.MAINTENANCE),
     schedule=CronTriggerTimetable("0 5 * * 0", timezone="UTC"),
     max_active_runs=1,
     doc_md=__doc__,
 )
 def maintenance() -> None:
-    @task(pool=Pool.SPARK.id)
+    @task(pool=NAMES.of(Pool.SPARK))
     def raw_history() -> dict[str, Any]:
-        lake: dict[str, Any] = batch_job.run("maintain")
+        lake: dict[str, Any] = batch_job.run(settings(), "maintain")
         return lake
 
     @task
     def measure(lake: dict[str, Any], dag_run: Any) -> list[str]:
-        with connected() as database:
+        of = settings()
+        with connected(of) as database:
             found = {part: sizes.Size(*size) for part, size in lake.items()}
-            return sizes.measure(database, dag_run.start_date, found)
+            return sizes.measure(database, dag_run.start_date, of.home, found)
 
     @task
     def collections() -> None:
-        with connected() as database:
+        with connected(settings()) as database:
             schema.require(database)
 
     @task
     def records(dag_run: Any) -> None:
-        require_ours()
-        if not housekeeping.is_here(settings().airflow_database):
+        of = settings()
+        require_ours(of)
+        if not housekeeping.is_here(of.airflow_database):
             raise AirflowSkipException("Airflow's database is unknown: set TIDEMARK_AIRFLOW_DATABASE_URL, or run `airflow db clean`")
-        housekeeping.clean_records(settings().airflow_database, dag_run.start_date - timedelta(days=settings().keep_runs_days))
+        housekeeping.clean_records(of.airflow_database, dag_run.start_date - timedelta(days=of.keep_runs_days))
 
     @task
     def logs(dag_run: Any) -> int:
-        require_ours()
-        before = dag_run.start_date - timedelta(days=settings().keep_runs_days)
-        return housekeeping.delete_old(settings().home / "airflow" / "logs", before)
+        of = settings()
+        require_ours(of)
+        before = dag_run.start_date - timedelta(days=of.keep_runs_days)
+        return housekeeping.delete_old(of.home / "airflow" / "logs", before)
 
     @task
     def leftovers(dag_run: Any) -> int:
         before = dag_run.start_date - policy.RUN_WITHIN  # no run is older than that
-        return sum(housekeeping.delete_old(folder, before) for folder in (settings().work, settings().jobs))
+        of = settings()
+        return sum(housekeeping.delete_old(folder, before) for folder in (of.work, of.jobs))
 
     measure(raw_history())
     collections()

@@ -12,10 +12,11 @@ from airflow.providers.mongo.hooks.mongo import MongoHook
 from pymongo.database import Database
 
 from tidemark.serving.database import Document, database_of
+from tidemark.settings import Settings
 from tidemark.settings.airflow_names import Connection
 
 
 @contextmanager
-def connected() -> Iterator[Database[Document]]:
-    with MongoHook(Connection.MONGODB.id) as mongo:
-        yield database_of(mongo.get_conn())
+def connected(of: Settings) -> Iterator[Database[Document]]:
+    with MongoHook(of.airflow_names.of(Connection.MONGODB)) as mongo:
+        yield database_of(mongo.get_conn(), of.database)

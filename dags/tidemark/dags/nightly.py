@@ -26,6 +26,7 @@ from tidemark.serving import verifications
 from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag, Pool
 
+NAMES = settings().airflow_names
 PARAMETERS = {
     "mode": Param(
         "auto",
@@ -54,40 +55,42 @@ PARAMETERS = {
 @dag(
     # Served reports have priority over the history.
     **policy.of("batch", permanent_errors=[batch_job.JobFailedPermanently, verifications.Drifted], priority_weight=10),
-    dag_id=Dag.NIGHTLY_BATCH.id,
+    dag_id=NAMES.of(Dag.NIGHTLY_BATCH),
     schedule=CronTriggerTimetable("0 2 * * *", timezone="UTC"),
     max_active_runs=1,
     params=PARAMETERS,
     doc_md=__doc__,
 )
 def nightly_batch() -> None:
-    @task(pool=Pool.SPARK.id, inlets=[policy.PRODUCTS])
+    @task(pool=NAMES.of(Pool.SPARK), inlets=[policy.PRODUCTS])
     def land() -> None:
-        batch_job.run("land")
+        batch_job.run(settings(), "land")
 
-    @task(pool=Pool.SPARK.id)
+    @task(pool=NAMES.of(Pool.SPARK))
     def cut() -> int:
-        number: int = batch_job.run("cut")
+        number: int = batch_job.run(settings(), "cut")
         return number
 
-    @task(pool=Pool.SPARK.id)
+    @task(pool=NAMES.of(Pool.SPARK))
     def recompute(number: int, params: dict[str, Any]) -> None:
-        batch_job.run("recompute", number, "--mode", params["mode"])
+        batch_job.run(settings(), "recompute", number, "--mode", params["mode"])
 
-    @task(pool=Pool.SPARK.id)
+    @task(pool=NAMES.of(Pool.SPARK))
     def verify(number: int) -> dict[str, Any]:
-        found: dict[str, Any] = batch_job.run("verify", number)
+        found: dict[str, Any] = batch_job.run(settings(), "verify", number)
         return found
 
     @task.branch
     def decide(number: int, params: dict[str, Any]) -> str:
-        with connected() as database:
+        of = settings()
+        with connected(of) as database:
             found = verifications.read(database, number)
-        return "approve" if verifications.asks(found, params["on_drift"], params["hold"]) else "publish"
+        return "approve" if verifications.asks(found, params["on_drift"], of, params["hold"]) else "publish"
 
-    @task(pool=Pool.SPARK.id, outlets=[policy.REPORTS], trigger_rule="none_failed_min_one_success")
+    @task(pool=NAMES.of(Pool.SPARK), outlets=[policy.REPORTS], trigger_rule="none_failed_min_one_success")
     def publish(number: int, params: dict[str, Any]) -> None:
-        batch_job.run("publish", number, "--keep", params["keep"] or settings().keep_publications)
+        of = settings()
+        batch_job.run(of, "publish", number, "--keep", params["keep"] or of.keep_publications)
 
     approve = ApprovalOperator(
         task_id="approve",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import httpx
@@ -17,7 +18,7 @@ from airflow.sdk.log import mask_secret
 
 from tidemark.serving import alerting
 from tidemark.serving.alerts import Alert, Condition, Message
-from tidemark.settings import airflow_names, settings
+from tidemark.settings import Settings, airflow_names
 
 ANSWER_SECONDS = 10  # timeout of a webhook
 
@@ -56,18 +57,17 @@ def address(of: Connection) -> str:
     return host if "://" in host else f"{of.conn_type}://{host}{f':{of.port}' if of.port else ''}/{of.schema or ''}"
 
 
-def mail(message: Message) -> None:
-    if not settings().alert_mail_to:
-        raise ValueError(f"connection {airflow_names.Connection.SMTP.id} exists, but there is no recipient: set TIDEMARK_ALERT_MAIL_TO")
+def mail(connection: str, recipients: str, message: Message) -> None:
+    if not recipients:
+        raise ValueError(f"connection {connection} exists, but there is no recipient: set TIDEMARK_ALERT_MAIL_TO")
     text = f"<p>{html.escape(message.text)}</p>"
-    smtp = airflow_names.Connection.SMTP.id
-    SmtpNotifier(settings().alert_mail_to, subject=message.subject, html_content=text, smtp_conn_id=smtp).notify({})
+    SmtpNotifier(recipients, subject=message.subject, html_content=text, smtp_conn_id=connection).notify({})
 
 
-def webhook(message: Message) -> None:
+def webhook(connection: str, message: Message) -> None:
     alert = message.alert
     content = {"text": f"{message.subject}\n{message.text}", "alert": str(alert.condition), "on": alert.on}
-    WebhookNotifier(airflow_names.Connection.WEBHOOK.id, content).notify({})
+    WebhookNotifier(connection, content).notify({})
 
 
 def is_there(connection: str) -> bool:
@@ -78,7 +78,8 @@ def is_there(connection: str) -> bool:
     return True
 
 
-def channels() -> dict[str, Callable[[Message], None]]:
+def channels(of: Settings) -> dict[str, Callable[[Message], None]]:
     """The channels whose connections exist, by name."""
-    known = {"mail": (airflow_names.Connection.SMTP.id, mail), "webhook": (airflow_names.Connection.WEBHOOK.id, webhook)}
+    smtp, hook = of.airflow_names.of(airflow_names.Connection.SMTP), of.airflow_names.of(airflow_names.Connection.WEBHOOK)
+    known = {"mail": (smtp, partial(mail, smtp, of.alert_mail_to)), "webhook": (hook, partial(webhook, hook))}
     return {name: send for name, (connection, send) in known.items() if is_there(connection)}

@@ -14,8 +14,10 @@ from tidemark.dags.dashboards import Dashboard, add_dashboard_links
 from tidemark.dags.mongodb import connected
 from tidemark.dags.quarantine_forms import discard_parameters, replay_parameters
 from tidemark.ingest import quarantine_jobs as jobs
+from tidemark.settings import settings
 from tidemark.settings.airflow_names import Connection, Dag, Pool
 
+NAMES = settings().airflow_names
 BOTH = {
     **policy.of("quarantine", permanent_errors=jobs.PERMANENT_ERRORS, retry_delay=timedelta(seconds=10)),
     "schedule": None,
@@ -43,25 +45,27 @@ history.
 """
 
 
-@task.branch(task_id="preview", pool=Pool.INGEST.id)
+@task.branch(task_id="preview", pool=NAMES.of(Pool.INGEST))
 def look(step: str, params: dict[str, Any], ti: Any) -> str | None:
-    with connected() as database:
-        decision = jobs.preview_run(database, params, step)
+    of = settings()
+    with connected(of) as database:
+        decision = jobs.preview_run(database, params, step, of)
     assert decision.preview is not None  # only an ingestion may have none
     ti.xcom_push("text", decision.text)
     ti.xcom_push("mark", decision.preview["mark"])
     return decision.step
 
 
-@dag(dag_id=Dag.REPLAY_QUARANTINE.id, doc_md=REPLAY, params=replay_parameters(), **BOTH)
+@dag(dag_id=NAMES.of(Dag.REPLAY_QUARANTINE), doc_md=REPLAY, params=replay_parameters(), **BOTH)
 def replay_quarantine() -> None:
-    @task(pool=Pool.INGEST.id, outlets=[policy.PRODUCTS], trigger_rule="none_failed_min_one_success")
+    @task(pool=NAMES.of(Pool.INGEST), outlets=[policy.PRODUCTS], trigger_rule="none_failed_min_one_success")
     def send(params: dict[str, Any], dag_run: Any, ti: Any) -> dict[str, Any]:
-        kafka = KafkaProducerHook(Connection.KAFKA.id)
-        configuration = kafka.get_connection(Connection.KAFKA.id).extra_dejson
+        kafka = KafkaProducerHook(NAMES.of(Connection.KAFKA))
+        configuration = kafka.get_connection(NAMES.of(Connection.KAFKA)).extra_dejson
         mark = ti.xcom_pull(task_ids="preview", key="mark")
-        with connected() as database:
-            return jobs.send(database, kafka.get_producer, configuration, params, mark, dag_run.run_id)._asdict()
+        of = settings()
+        with connected(of) as database:
+            return jobs.send(database, kafka.get_producer, configuration, params, mark, dag_run.run_id, of)._asdict()
 
     looked, approve, sent = look(jobs.SEND), ApprovalOperator(subject="Replay these records?", **ASKED), send()
     looked >> [approve, sent]
@@ -69,13 +73,13 @@ def replay_quarantine() -> None:
     add_dashboard_links(sent, Dashboard.PIPELINE)
 
 
-@dag(dag_id=Dag.DISCARD_QUARANTINE.id, doc_md=DISCARD, params=discard_parameters(), **BOTH)
+@dag(dag_id=NAMES.of(Dag.DISCARD_QUARANTINE), doc_md=DISCARD, params=discard_parameters(), **BOTH)
 def discard_quarantine() -> None:
     @task(trigger_rule="none_failed_min_one_success")
     def discard(params: dict[str, Any], dag_run: Any, ti: Any) -> int:
         mark = ti.xcom_pull(task_ids="preview", key="mark")
-        with connected() as database:
-            return jobs.discard(database, params, mark, dag_run.run_id)
+        with connected(settings()) as database:
+            return jobs.discard(database, params, mark, dag_run.run_id, NAMES)
 
     looked = look(jobs.DISCARD)
     approve, discarded = ApprovalOperator(subject="Discard these records?", **ASKED), discard()

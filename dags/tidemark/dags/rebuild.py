@@ -17,8 +17,10 @@ from airflow.sdk import Param, dag, task
 from tidemark.dags import batch_job, policy
 from tidemark.dags.choices import NotChosen, chosen
 from tidemark.dags.dashboards import Dashboard, add_dashboard_links
+from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag, Pool
 
+NAMES = settings().airflow_names
 PUBLICATION: dict[str, Any] = {
     "type": ["null", "integer"],
     "title": "Publication",
@@ -29,7 +31,7 @@ PUBLICATION: dict[str, Any] = {
 
 @dag(
     **policy.of("batch", permanent_errors=[batch_job.JobFailedPermanently, NotChosen]),
-    dag_id=Dag.REBUILD.id,
+    dag_id=NAMES.of(Dag.REBUILD),
     schedule=None,
     max_active_runs=1,
     params={"publication": Param(None, **PUBLICATION)},
@@ -38,12 +40,12 @@ PUBLICATION: dict[str, Any] = {
 def rebuild() -> None:
     @task
     def publications() -> str:
-        listing: str = batch_job.run("publications")
+        listing: str = batch_job.run(settings(), "publications")
         return listing
 
-    @task(pool=Pool.SPARK.id, outlets=[policy.REPORTS])
+    @task(pool=NAMES.of(Pool.SPARK), outlets=[policy.REPORTS])
     def rebuild_from(publication: int) -> None:
-        batch_job.run("rebuild", publication)
+        batch_job.run(settings(), "rebuild", publication)
 
     one = chosen("publication", publications(), "Which publication should be served?", **PUBLICATION)
     add_dashboard_links(rebuild_from(one), Dashboard.CATALOG, Dashboard.PIPELINE)

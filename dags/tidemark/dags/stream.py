@@ -22,8 +22,10 @@ from airflow.sdk import Param, dag, task
 from tidemark.dags import policy
 from tidemark.dags.mongodb import connected
 from tidemark.serving import control
+from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag, Pool
 
+NAMES = settings().airflow_names
 PATIENCE_SECONDS = 900
 
 PARAMETERS = {
@@ -46,7 +48,7 @@ PARAMETERS = {
 
 @dag(
     **policy.of("operations", permanent_errors=[control.NotDone], retry_delay=timedelta(seconds=10)),
-    dag_id=Dag.STREAM.id,
+    dag_id=NAMES.of(Dag.STREAM),
     schedule=None,
     max_active_runs=1,
     params=PARAMETERS,
@@ -55,13 +57,13 @@ PARAMETERS = {
 def stream() -> None:
     @task
     def tell(params: dict[str, Any], dag_run: Any) -> int:
-        with connected() as database:
+        with connected(settings()) as database:
             by = dag_run.triggering_user_name or "Airflow"
             return control.tell(database, params["action"], params["reason"] or "", by, drain=params["drain"])
 
-    @task(pool=Pool.SERVED.id)
+    @task(pool=NAMES.of(Pool.SERVED))
     def wait(generation: int, params: dict[str, Any]) -> None:
-        with connected() as database:
+        with connected(settings()) as database:
             control.wait(database, params["action"], generation, PATIENCE_SECONDS)
 
     wait(tell())

@@ -21,8 +21,10 @@ from tidemark.dags import batch_job, policy
 from tidemark.dags.choices import NotChosen, chosen
 from tidemark.dags.mongodb import connected
 from tidemark.serving import control, withdrawals
+from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag, Pool
 
+NAMES = settings().airflow_names
 PATIENCE_SECONDS = 900
 
 INGESTION: dict[str, Any] = {
@@ -46,7 +48,7 @@ TO_ITS_END: dict[str, Any] = {"wait_for_completion": True, "deferrable": True, "
 
 @dag(
     **policy.of("operations", permanent_errors=[batch_job.JobFailedPermanently, control.NotDone, withdrawals.NoIngestion, NotChosen]),
-    dag_id=Dag.WITHDRAW.id,
+    dag_id=NAMES.of(Dag.WITHDRAW),
     schedule=None,
     max_active_runs=1,
     params=PARAMETERS,
@@ -55,12 +57,12 @@ TO_ITS_END: dict[str, Any] = {"wait_for_completion": True, "deferrable": True, "
 def withdraw() -> None:
     @task
     def ingestions() -> str:
-        with connected() as database:
+        with connected(settings()) as database:
             return withdrawals.listing(database)
 
-    @task(pool=Pool.SPARK.id)
+    @task(pool=NAMES.of(Pool.SPARK))
     def impact(ingestion: str, params: dict[str, Any]) -> str:
-        text: str = batch_job.run("impact", ingestion, *(["--take-back"] if params["take_back"] else []))
+        text: str = batch_job.run(settings(), "impact", ingestion, *(["--take-back"] if params["take_back"] else []))
         return text
 
     @task.branch
@@ -77,21 +79,21 @@ def withdraw() -> None:
 
     @task(trigger_rule="none_failed_min_one_success")
     def decide(ingestion: str, params: dict[str, Any], dag_run: Any) -> None:
-        with connected() as database:
+        with connected(settings()) as database:
             by = dag_run.triggering_user_name or "Airflow"
-            withdrawals.decide(database, ingestion, by, params["reason"] or "", take_back=params["take_back"])
+            withdrawals.decide(database, ingestion, by, params["reason"] or "", NAMES, take_back=params["take_back"])
 
-    @task(pool=Pool.SERVED.id)
+    @task(pool=NAMES.of(Pool.SERVED))
     def obeyed() -> None:
-        with connected() as database:
+        with connected(settings()) as database:
             withdrawals.await_obeyed(database, PATIENCE_SECONDS)
 
     # No further approval: the figures have been shown.
     agreed = {"on_drift": "correct", "hold": False}
-    nightly = TriggerDagRunOperator(task_id="nightly", trigger_dag_id=Dag.NIGHTLY_BATCH.id, conf=agreed, **TO_ITS_END)
+    nightly = TriggerDagRunOperator(task_id="nightly", trigger_dag_id=NAMES.of(Dag.NIGHTLY_BATCH), conf=agreed, **TO_ITS_END)
     yesterday = "{{ (dag_run.start_date - macros.timedelta(days=1)) | ds }}"
     days = TriggerDagRunOperator(
-        task_id="history", trigger_dag_id=Dag.HISTORY.id, conf={"last_day": yesterday, "changed": True}, **TO_ITS_END
+        task_id="history", trigger_dag_id=NAMES.of(Dag.HISTORY), conf={"last_day": yesterday, "changed": True}, **TO_ITS_END
     )
     one = chosen("ingestion", ingestions(), "Which ingestion?", **INGESTION)
     looked, decided = held(), decide(one)

@@ -6,20 +6,19 @@ import json
 from urllib.parse import parse_qs, unquote_plus, urlsplit
 
 from tidemark.ingest.produce import RECOMMENDED
-from tidemark.settings import settings
+from tidemark.settings import Settings
 from tidemark.settings.airflow_names import Connection
 
 
-def environment() -> dict[str, str]:
+def environment(of: Settings) -> dict[str, str]:
     """The AIRFLOW_CONN_... variables for Kafka and MongoDB."""
+    names = of.airflow_names
     return {
-        f"AIRFLOW_CONN_{Connection.KAFKA.id.upper()}": json.dumps({"conn_type": "kafka", "extra": _kafka()}),
-        f"AIRFLOW_CONN_{Connection.MONGODB.id.upper()}": json.dumps(_mongodb(settings().mongodb)),
+        f"AIRFLOW_CONN_{names.of(Connection.KAFKA).upper()}": json.dumps(
+            {"conn_type": "kafka", "extra": {"bootstrap.servers": of.kafka, **RECOMMENDED}}
+        ),
+        f"AIRFLOW_CONN_{names.of(Connection.MONGODB).upper()}": json.dumps(_mongodb(of.mongodb)),
     }
-
-
-def _kafka() -> dict[str, object]:
-    return {"bootstrap.servers": settings().kafka, **RECOMMENDED}
 
 
 def _mongodb(url: str) -> dict[str, object]:

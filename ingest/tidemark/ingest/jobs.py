@@ -29,7 +29,8 @@ from tidemark.rendering.previews import render_preview
 from tidemark.serving import ingestions, ledger, withdrawals
 from tidemark.serving.database import Document
 from tidemark.serving.ingestions import Location
-from tidemark.settings import Settings, settings
+from tidemark.settings import Settings
+from tidemark.settings.sections import AirflowSettings, HomeSettings, IngestionSettings
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Plan(NamedTuple):
     chunks: list[ChunkKey]
 
 
-def files_of(day: str | None, parameters: Mapping[str, Any], of: Settings, paths: Paths) -> list[File]:
+def files_of(day: str | None, parameters: Mapping[str, Any], of: IngestionSettings, paths: Paths) -> list[File]:
     """The files of a run: those given as parameters, otherwise those that the patterns of the settings find for its day.
 
     `day` (YYYY-MM-DD) is None for a run by hand. Raises Unclear if dates and files do not match, FileNotFoundError if a given file
@@ -103,7 +104,7 @@ def files_of(day: str | None, parameters: Mapping[str, Any], of: Settings, paths
     return files
 
 
-def columns(parameters: Mapping[str, Any], of: Settings) -> Columns:
+def columns(parameters: Mapping[str, Any], of: IngestionSettings) -> Columns:
     """The column mapping of a run: that of its parameters, otherwise that of the settings. Raises Unclear."""
     try:
         return columns_of(parameters.get("columns") or of.columns)
@@ -111,7 +112,7 @@ def columns(parameters: Mapping[str, Any], of: Settings) -> Columns:
         raise Unclear(f"invalid column mapping: {reason}") from None
 
 
-def chunk_bytes_of(parameters: Mapping[str, Any], of: Settings) -> int:
+def chunk_bytes_of(parameters: Mapping[str, Any], of: IngestionSettings) -> int:
     """The size of a run's chunks: that of its parameters, otherwise that of the settings."""
     return parameters.get("chunk_bytes") or of.chunk_bytes
 
@@ -122,7 +123,7 @@ def preview_run(database: Database[Document], files: Sequence[File], parameters:
     limits = (of.hold_rejected_share, of.hold_products_shift, of.hold_price_shift)
     if not files or not (trial or hold or (hold is None and any(limit is not None for limit in limits))):
         return PreviewDecision(PLAN)
-    found = preview(database, files, chunk_bytes_of(parameters, of), columns(parameters, of), keep=not trial)
+    found = preview(database, files, chunk_bytes_of(parameters, of), of, columns(parameters, of), keep=not trial)
     passed = beyond(found["shifts"], of)
     text = render_preview(found, passed)
     log.info("preview:\n%s", text)
@@ -131,21 +132,21 @@ def preview_run(database: Database[Document], files: Sequence[File], parameters:
     return PreviewDecision(APPROVE if hold or (passed and hold is None) else PLAN, found, text)
 
 
-def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int, named: Columns = AS_THEY_ARE) -> Plan:
+def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int, of: AirflowSettings, named: Columns = AS_THEY_ARE) -> Plan:
     """Plans and registers all files before any event is produced. Unpacks compressed files.
 
     Raises UnfitFile, and Withdrawn if one of the files has been withdrawn.
     """
     planned: dict[str, tuple[Location, Planned]] = {}
     for file in files:
-        found = KeptPlan(settings().work, file, chunk_bytes, named).take() or _planned(file, chunk_bytes, named)
+        found = KeptPlan(of.work, file, chunk_bytes, named).take() or _planned(file, chunk_bytes, of, named)
         ingestion, location = found.ingestion, Location(str(file.path), found.member)
         size = f"{counted(ingestion['rows'], 'row')}, {counted(ingestion['bytes'], 'byte')}, {counted(len(found.chunks), 'chunk')}"
         log.info("%s: %s, observed at %s", location, size, _utc(file.observed_at))
         first, _ = planned.setdefault(ingestion["_id"], (location, found))
         if first is not location:
             log.warning("%s has the same content as %s and is ingested once", location, first)
-    withdrawals.require_none(database, planned)
+    withdrawals.require_none(database, planned, of.airflow_names)
     to_do: list[ChunkKey] = []
     for identity, (location, (ingestion, chunks, _)) in planned.items():
         registered_at = ingestions.register(database, ingestion, chunks, location)
@@ -166,6 +167,7 @@ def produce(
     producer: Callable[[], Producer],
     configuration: Mapping[str, Any],
     paths: Paths,
+    of: Settings,
     ingestion: str,
     number: int,
 ) -> None:
@@ -178,19 +180,19 @@ def produce(
     if done:
         log.info("chunk %d of ingestion %s is already done", number, ingestion)
         return
-    of = ingestions.read(database, ingestion)
-    file: Readable = paths(of["file"])
-    if of["member"] is not None:
-        file = archives.Unpacked(file, of["member"], archives.kept(settings().work, ingestion))
-    kind = FileKind(of["kind"])
-    origin = Origin(ingestion, kind, tuple(of["columns"]), of["observed_at"], of["registered_at"], of["separator"])
-    topic = topic_of(kind, settings())
-    acknowledged = produce_chunk(producer(), topic, file, of["bytes"], planned, origin, settings().acknowledge_seconds)
+    known = ingestions.read(database, ingestion)
+    file: Readable = paths(known["file"])
+    if known["member"] is not None:
+        file = archives.Unpacked(file, known["member"], archives.kept(of.work, ingestion))
+    kind = FileKind(known["kind"])
+    origin = Origin(ingestion, kind, tuple(known["columns"]), known["observed_at"], known["registered_at"], known["separator"])
+    topic = topic_of(kind, of)
+    acknowledged = produce_chunk(producer(), topic, file, known["bytes"], planned, origin, of.acknowledge_seconds)
     ingestions.finish_chunk(database, ingestion, number, acknowledged.events, acknowledged.ends)
     log.info("chunk %d of %s: %s acknowledged", number, file, counted(acknowledged.events, "event"))
 
 
-def reconcile(database: Database[Document], identities: Sequence[str]) -> Document:
+def reconcile(database: Database[Document], identities: Sequence[str], of: HomeSettings) -> Document:
     """Raises Incomplete unless every row of every ingestion is an acknowledged event. Deletes the unpacked files.
 
     Returns a query on collection `state` that matches once the stream has served all of them.
@@ -198,15 +200,15 @@ def reconcile(database: Database[Document], identities: Sequence[str]) -> Docume
     for identity in identities:
         now = ingestions.reconcile(database, identity)
         log.info("ingestion %s: %s, all acknowledged", identity, counted(now.rows, "row"))
-        archives.kept(settings().work, identity).unlink(missing_ok=True)
+        archives.kept(of.work, identity).unlink(missing_ok=True)
     return ledger.reached(ingestions.ends(database, identities))
 
 
-def _planned(file: File, chunk_bytes: int, named: Columns) -> Planned:
+def _planned(file: File, chunk_bytes: int, of: HomeSettings, named: Columns) -> Planned:
     """Plans a file, and keeps what has been unpacked for its chunks."""
-    with archives.plain(file.path, file.kind, named, settings().work) as plain:
+    with archives.plain(file.path, file.kind, named, of.work) as plain:
         found = plan_file(plain, file.kind, file.observed_at, chunk_bytes, named)
-        return found._replace(member=archives.keep(plain, settings().work, found.ingestion["_id"]))
+        return found._replace(member=archives.keep(plain, of.work, found.ingestion["_id"]))
 
 
 def _utc(moment: datetime) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from tidemark.catalog.observations import CategoryObservation, ProductObservation, Rejection, category_observation, product_observation
 from tidemark.ingest.files import FileKind
-from tidemark.settings import Settings
+from tidemark.settings.sections import KafkaSettings
 
 
-def topic_of(kind: FileKind, of: Settings) -> str:
+def topic_of(kind: FileKind, of: KafkaSettings) -> str:
     return of.product_topic if kind is FileKind.PRODUCT else of.category_topic
 
 

@@ -20,7 +20,7 @@ from tidemark.ingest.kinds import judge_of, topic_of
 from tidemark.ingest.records import Headers, Message
 from tidemark.serving.database import Document
 from tidemark.serving.quarantine import Unclear
-from tidemark.settings import Settings
+from tidemark.settings.sections import KafkaSettings
 
 _BESIDE_BYTES = 10_000  # upper bound for a message's key and headers
 # Fields that have a rule and can be patched; reasons that concern the whole record are left out.
@@ -75,7 +75,7 @@ def _pair(word: str) -> tuple[str, str]:
     return name, text
 
 
-def mend(record: Document, patch: Patch, now: int, of: Settings, rules: Rules = RULES) -> Mended | Left:
+def mend(record: Document, patch: Patch, now: int, of: KafkaSettings, rules: Rules = RULES) -> Mended | Left:
     """Validates a quarantine record as an event stored `now` (ms since 1970). A field is patched only if it breaks its rule."""
     kind = next((kind for kind in FileKind if topic_of(kind, of) == record["topic"]), None)
     if kind is None:

@@ -29,6 +29,7 @@ from tidemark.serving import withdrawals
 from tidemark.serving.database import connect, database_of
 from tidemark.serving.documents import RetainedDocument
 from tidemark.settings import describe_errors, settings
+from tidemark.settings.sections import KafkaSettings, MongodbSettings
 
 ANSWER_SECONDS = 10.0
 MONGODB_SECONDS = 3.0
@@ -39,18 +40,18 @@ class NotReadable(Exception):
     """The events cannot be read; the message says why and what to do."""
 
 
-def last(topic: str, count: int) -> list[Event]:
+def last(of: KafkaSettings, topic: str, count: int) -> list[Event]:
     """The newest events of a topic by Kafka's timestamps, oldest first. Raises NotReadable."""
     try:
-        with admin(ANSWER_SECONDS) as client:
-            partitions = [one for one in fetch_end_offsets(client) if one["topic"] == topic]
+        with admin(of.kafka, ANSWER_SECONDS) as client:
+            partitions = fetch_end_offsets(client, [topic])
     except KafkaError as error:
-        raise _no_answer(error) from error
+        raise _no_answer(of.kafka, error) from error
     if not partitions:
-        raise NotReadable(f"Kafka at {settings().kafka} has no topic {topic}: create it with `make start`")
+        raise NotReadable(f"Kafka at {of.kafka} has no topic {topic}: create it with `make start`")
     consumer = Consumer(
         {
-            "bootstrap.servers": settings().kafka,
+            "bootstrap.servers": of.kafka,
             "group.id": "tidemark-peek",  # required by the client, but no group is joined
             "enable.auto.commit": False,
             "enable.partition.eof": True,
@@ -61,18 +62,20 @@ def last(topic: str, count: int) -> list[Event]:
     )
     try:
         found = [event for one in partitions for event in _last_of(consumer, one, count)]
+    except TimeoutError as error:
+        raise _no_answer(of.kafka, error) from None
     except KafkaException as error:
-        raise _no_answer(error.args[0].str()) from error
+        raise _no_answer(of.kafka, error.args[0].str()) from error
     finally:
         consumer.close()
     return sorted(found, key=lambda event: (event.timestamp, event.partition, event.offset))[-count:]
 
 
-def rules_in_force(console: Console) -> Rules:
+def rules_in_force(console: Console, of: MongodbSettings) -> Rules:
     """The rules of the code and the withdrawals; if MongoDB does not answer, prints a warning and leaves out the withdrawals."""
     try:
-        with connect(within_seconds=MONGODB_SECONDS) as client:
-            return withdrawals.in_force(database_of(client))
+        with connect(of.mongodb, within_seconds=MONGODB_SECONDS) as client:
+            return withdrawals.in_force(database_of(client, of.database))
     except PyMongoError:
         console.print("MongoDB does not answer: withdrawals are not taken into account", style="yellow")
         return RULES
@@ -91,12 +94,12 @@ def judged(event: Event, kind: FileKind, rules: Rules) -> str:
             return f"valid: category {one.id} is named {one.name}"
 
 
-def _no_answer(why: object) -> NotReadable:
-    return NotReadable(f"Kafka at {settings().kafka} does not answer ({why}): see `make status`")
+def _no_answer(servers: str, why: object) -> NotReadable:
+    return NotReadable(f"Kafka at {servers} does not answer ({why}): see `make status`")
 
 
 def _last_of(consumer: Consumer, of: RetainedDocument, count: int) -> Iterator[Event]:
-    """The events among a partition's newest `count` offsets, which may include transaction markers."""
+    """The events among a partition's newest `count` offsets, which may include transaction markers. Raises TimeoutError."""
     topic, partition, start, end = of["topic"], of["partition"], of["start"], of["offset"]
     if start == end:
         return
@@ -104,7 +107,7 @@ def _last_of(consumer: Consumer, of: RetainedDocument, count: int) -> Iterator[E
     while True:
         message = consumer.poll(ANSWER_SECONDS)
         if message is None:
-            raise _no_answer(f"no event of partition {partition} in {ANSWER_SECONDS:g} s")
+            raise TimeoutError(f"no event of partition {partition} in {ANSWER_SECONDS:g} s")
         if (error := message.error()) is not None:
             if error.code() == ReadError._PARTITION_EOF:
                 return
@@ -164,8 +167,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given, console = _arguments(arguments), Console(highlight=False, soft_wrap=True)
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # an unreachable server is reported once, as an error
     try:
-        topic = topic_of(given.kind, settings())
-        events = last(topic, given.count)
+        of = settings()
+        topic = topic_of(given.kind, of)
+        events = last(of, topic, given.count)
     except ValidationError as error:
         for line in describe_errors(error):
             console.print(line, style="red", markup=False)
@@ -173,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NotReadable as reason:
         console.print(str(reason), style="red", markup=False)
         return 1
-    rules = rules_in_force(console)
+    rules = rules_in_force(console, of)
     for event in events:
         _show(console, event, given.kind, rules)
     if not events:

@@ -40,7 +40,7 @@ from tidemark.catalog.words import counted, rule
 from tidemark.ingest.archives import member
 from tidemark.ingest.files import DATE, FileKind, Record, UnfitFile, is_utf8, records
 from tidemark.ingest.layouts import Columns, beginning, columns_argument, layout, names
-from tidemark.settings import describe_errors, settings
+from tidemark.settings import Settings, describe_errors, settings
 
 ACCEPTED, STOPPED, REFUSED = 0, 1, 3
 
@@ -385,7 +385,7 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
-def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _arguments(arguments: Sequence[str] | None, of: Settings) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tidemark.ingest.post",
         description="Post a CSV file to the HTTP API. Run it again to continue where it stopped.",
@@ -397,10 +397,10 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--columns",
         type=columns_argument,
-        default=settings().columns,
+        default=of.columns,
         help="mapping for columns with other names in the file: price=Price,title=Name",
     )
-    parser.add_argument("--url", type=_url, default=settings().api_url, help="address of the API (default %(default)s)")
+    parser.add_argument("--url", type=_url, default=of.api_url, help="address of the API (default %(default)s)")
     parser.add_argument("--batch", type=_count, default=5_000, metavar="ROWS", help="rows per request (default %(default)s)")
     parser.add_argument(
         "--patience", type=float, default=PATIENCE_SECONDS, metavar="SECONDS", help="how long to retry a batch (default %(default)g)"
@@ -414,7 +414,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return given
 
 
-def _run(given: argparse.Namespace, console: Console) -> int:
+def _run(given: argparse.Namespace, key: str, console: Console) -> int:
     try:
         posting = Posting(given.file, given.kind, given.date, given.url, given.columns)
         with posting.alone(anew=given.again):
@@ -424,7 +424,7 @@ def _run(given: argparse.Namespace, console: Console) -> int:
             else:
                 if now.accepted or now.refused:
                     console.print(f"continuing after {counted(now.accepted + now.refused, 'row')}")
-                post(console, posting, given.url, settings().api_key.get_secret_value(), most=given.batch, patience_seconds=given.patience)
+                post(console, posting, given.url, key, most=given.batch, patience_seconds=given.patience)
     except UnfitFile as reason:
         raise Stopped(f"{given.file}: {reason}") from None
     except OSError as error:
@@ -438,7 +438,8 @@ def _run(given: argparse.Namespace, console: Console) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False, soft_wrap=True)
     try:
-        return _run(_arguments(arguments), console)
+        of = settings()
+        return _run(_arguments(arguments, of), of.api_key.get_secret_value(), console)
     except ValidationError as error:
         for line in describe_errors(error):
             console.print(line, markup=False)

@@ -31,7 +31,8 @@ from tidemark.serving import ingestions, withdrawals
 from tidemark.serving.database import Document
 from tidemark.serving.figures import exceeded_thresholds, moved
 from tidemark.serving.snapshot import Snapshot, snapshot
-from tidemark.settings import Settings, settings
+from tidemark.settings import Settings
+from tidemark.settings.sections import IngestionSettings
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,13 @@ _PROGRESS_ROWS, _PROGRESS_SECONDS = 1_000, 5.0
 
 
 def preview(
-    database: Database[Document], files: Iterable[File], chunk_bytes: int, named: Columns = AS_THEY_ARE, *, keep: bool = False
+    database: Database[Document],
+    files: Iterable[File],
+    chunk_bytes: int,
+    of: Settings,
+    named: Columns = AS_THEY_ARE,
+    *,
+    keep: bool = False,
 ) -> Document:
     """The effect of ingesting these files, as a JSON-serializable document. Money is in dollars, shares are fractions of 1.
 
@@ -51,20 +58,20 @@ def preview(
 
     Raises UnfitFile as a plan does, and LookupError if the database is not prepared.
     """
-    rows = _Rows()
-    with Newest(settings().work) as newest:
+    rows = _Rows(of)
+    with Newest(of.work) as newest:
         for file in files:
-            kept_plan = KeptPlan(settings().work, file, chunk_bytes, named)
-            with archives.plain(file.path, file.kind, named, settings().work) as plain:
+            kept_plan = KeptPlan(of.work, file, chunk_bytes, named)
+            with archives.plain(file.path, file.kind, named, of.work) as plain:
                 planned = rows.judge(database, file, plain, chunk_bytes, named, newest)
                 if keep:
-                    member = archives.keep(plain, settings().work, planned.ingestion["_id"])
+                    member = archives.keep(plain, of.work, planned.ingestion["_id"])
                     kept_plan.keep(planned._replace(member=member))
         with snapshot(database) as served:
             return _compared(served, rows, newest)
 
 
-def beyond(shifts: Document, of: Settings) -> list[str]:
+def beyond(shifts: Document, of: IngestionSettings) -> list[str]:
     """Descriptions of the settings' thresholds that a preview's shifts exceed."""
     limits = {
         "rejected": (of.hold_rejected_share, "of rows rejected"),
@@ -77,7 +84,8 @@ def beyond(shifts: Document, of: Settings) -> list[str]:
 class _Rows:
     """Validation results of all files, apart from the products' states."""
 
-    def __init__(self) -> None:
+    def __init__(self, of: Settings) -> None:
+        self._of = of
         self.files: list[Document] = []
         self.refused: list[str] = []
         self.rejections: Counter[Reason] = Counter()
@@ -100,7 +108,7 @@ class _Rows:
         # Files of one run are registered one after another.
         newest.end_file(milliseconds(registered_at or now))
         self._end_file(milliseconds(registered_at or now))
-        self.refused += withdrawals.refusals(database, [ingestion["_id"]])
+        self.refused += withdrawals.refusals(database, [ingestion["_id"]], self._of.airflow_names)
         self.files.append(
             {
                 "file": str(plain),
@@ -115,7 +123,7 @@ class _Rows:
 
     def _product(self, kind: FileKind, name: str, row: Message) -> ProductObservation | None:
         """The product of a row; None for a category, which is stored here, and for a rejected row, which is counted."""
-        event = Event(topic_of(kind, settings()), 0, 0, time.time_ns() // 1_000_000, row.key, row.value, tuple(row.headers))  # type: ignore[arg-type]
+        event = Event(topic_of(kind, self._of), 0, 0, time.time_ns() // 1_000_000, row.key, row.value, tuple(row.headers))  # type: ignore[arg-type]
         found = judge_of(kind)(event)
         match found:
             case ProductObservation():

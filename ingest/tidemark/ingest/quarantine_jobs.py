@@ -33,7 +33,8 @@ from tidemark.serving.documents import OffsetDocument
 from tidemark.serving.lease import lease, this_process
 from tidemark.serving.publications import OtherRules
 from tidemark.serving.quarantine import Replayed, Selection, Unclear
-from tidemark.settings import settings
+from tidemark.settings import Settings
+from tidemark.settings.airflow_names import AirflowNames
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,9 @@ def selection_of(parameters: Mapping[str, Any]) -> Selection:
     return Selection(reason, file, _moment(parameters.get("since")), _moment(parameters.get("until")))
 
 
-def preview_run(database: Database[Document], parameters: Mapping[str, Any], step: str, rules: Rules | None = None) -> PreviewDecision:
+def preview_run(
+    database: Database[Document], parameters: Mapping[str, Any], step: str, of: Settings, rules: Rules | None = None
+) -> PreviewDecision:
     """Previews a run and chooses its next task: `step`, after approval unless the parameters say otherwise.
 
     Sends and marks nothing. Raises Unclear, OtherRules.
@@ -71,7 +74,7 @@ def preview_run(database: Database[Document], parameters: Mapping[str, Any], ste
     if step == DISCARD:
         _why(parameters)
     meant, patch = selection_of(parameters), patch_of(parameters.get("patch"))
-    found = preview(database, meant, patch, rules or withdrawals.in_force(database))
+    found = preview(database, meant, patch, of, rules or withdrawals.in_force(database))
     text = render_replay(found, patch)
     log.info("preview:\n%s", text)
     if parameters.get("dry_run") or not (found["valid"] if step == SEND else found["records"]):
@@ -79,16 +82,16 @@ def preview_run(database: Database[Document], parameters: Mapping[str, Any], ste
     return PreviewDecision(step if parameters.get("hold") is False else APPROVE, found, text)
 
 
-def preview(database: Database[Document], meant: Selection, patch: Patch, rules: Rules) -> Document:
+def preview(database: Database[Document], meant: Selection, patch: Patch, of: Settings, rules: Rules) -> Document:
     """Validates the selected records again; the result is JSON-serializable. `mark` is the tide mark below which they lie."""
     mark = _require_rules(database, rules)
-    query, now = quarantine.selected(database, meant, mark), _now(database)
+    query, now = quarantine.selected(database, meant, mark, of.airflow_names), _now(database)
     records, valid, patched, stays = Counter[str](), Counter[str](), 0, Counter[tuple[str, str]]()
     examples: dict[tuple[str, str], list[Document]] = {}
     for some in quarantine.records(database, query):
         for record in some:
             records[record["reason"]] += 1
-            match mend(record, patch, now, settings(), rules):
+            match mend(record, patch, now, of, rules):
                 case Mended() as one:
                     valid[record["reason"]] += 1
                     patched += bool(one.patch)
@@ -117,6 +120,7 @@ def send(
     parameters: Mapping[str, Any],
     below: Sequence[OffsetDocument],
     by: str,
+    of: Settings,
     rules: Rules | None = None,
 ) -> Sent:
     """Replays the selected open records below a preview's mark that are now valid; `by` names the run.
@@ -126,14 +130,14 @@ def send(
     require_safe(configuration)
     rules = rules or withdrawals.in_force(database)
     patch = patch_of(parameters.get("patch"))
-    query = quarantine.selected(database, selection_of(parameters), offsets.from_documents(below))
+    query = quarantine.selected(database, selection_of(parameters), offsets.from_documents(below), of.airflow_names)
     with _alone(database, by):
         to_kafka, now, told = producer(), _now(database), time.monotonic()
         seen = replayed = 0
         for some in quarantine.records(database, query):
             _require_rules(database, rules)
-            valid = [one for record in some if isinstance(one := mend(record, patch, now, settings(), rules), Mended)]
-            stored = [one for topic in settings().topics for one in _stored(to_kafka, topic, valid, rules)]
+            valid = [one for record in some if isinstance(one := mend(record, patch, now, of, rules), Mended)]
+            stored = [one for topic in of.topics for one in _stored(to_kafka, topic, valid, rules, of.acknowledge_seconds)]
             _require_rules(database, rules)  # the stream may have validated these events by other rules
             replayed += quarantine.mark_replayed(database, stored, by)
             seen += len(some)
@@ -144,17 +148,19 @@ def send(
     return Sent(replayed, seen - replayed)
 
 
-def discard(database: Database[Document], parameters: Mapping[str, Any], below: Sequence[OffsetDocument], by: str) -> int:
+def discard(
+    database: Database[Document], parameters: Mapping[str, Any], below: Sequence[OffsetDocument], by: str, names: AirflowNames
+) -> int:
     """Discards the selected open records below a preview's mark and returns their number. Raises Unclear, Busy."""
     why = _why(parameters)
-    query = quarantine.selected(database, selection_of(parameters), offsets.from_documents(below))
+    query = quarantine.selected(database, selection_of(parameters), offsets.from_documents(below), names)
     with _alone(database, by):
         count = quarantine.discard(database, query, why, by)
     log.info("%s discarded: %s", counted(count, "record"), why)
     return count
 
 
-def _stored(producer: Producer, topic: str, mended: Sequence[Mended], rules: Rules) -> Iterator[Replayed]:
+def _stored(producer: Producer, topic: str, mended: Sequence[Mended], rules: Rules, acknowledge_seconds: float) -> Iterator[Replayed]:
     """Sends the events of a topic. Yields those that Kafka has stored, except those that are rejections by Kafka's timestamp."""
     those, kept = [one for one in mended if one.topic == topic], dict[int, tuple[int, int, int | None]]()
     if not those:
@@ -166,7 +172,7 @@ def _stored(producer: Producer, topic: str, mended: Sequence[Mended], rules: Rul
         assert offset is not None
         kept[number] = (partition, offset, timestamp if of == TIMESTAMP_LOG_APPEND_TIME else None)
 
-    produce(producer, topic, (one.message for one in those), settings().acknowledge_seconds, note)
+    produce(producer, topic, (one.message for one in those), acknowledge_seconds, note)
     for number, one in enumerate(those):
         partition, offset, timestamp = kept[number]
         if timestamp is None or one.stands(timestamp, rules):

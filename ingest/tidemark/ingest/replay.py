@@ -55,17 +55,18 @@ def main(words: Sequence[str] | None = None) -> int:
     step = SEND if given["discard"] is None else DISCARD
     parameters = {**given, "why": given["discard"], "dry_run": given["preview"], "hold": False}
     try:
-        with connect() as client:
-            database = database_of(client)
-            decision = preview_run(database, parameters, step)
+        of = settings()
+        with connect(of.mongodb) as client:
+            database = database_of(client, of.database)
+            decision = preview_run(database, parameters, step, of)
             if decision.step is None or decision.preview is None:
                 return 0
             mark = decision.preview["mark"]
             if step == DISCARD:
-                discard(database, parameters, mark, by)
+                discard(database, parameters, mark, by, of.airflow_names)
             else:
-                configuration = {"bootstrap.servers": settings().kafka, **RECOMMENDED}
-                send(database, lambda: Producer(configuration), configuration, parameters, mark, by)
+                configuration = {"bootstrap.servers": of.kafka, **RECOMMENDED}
+                send(database, lambda: Producer(configuration), configuration, parameters, mark, by, of)
     except ValidationError as error:
         for line in describe_errors(error):
             log.error(line)

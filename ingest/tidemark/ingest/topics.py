@@ -15,7 +15,8 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, Of
 from kafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
 
 from tidemark.catalog.topics import CONFIGURATION, DAY_MS, MOST_MESSAGE_BYTES, complaints
-from tidemark.settings import Settings, settings
+from tidemark.settings import settings
+from tidemark.settings.sections import KafkaSettings
 
 log = logging.getLogger(__name__)
 
@@ -35,22 +36,20 @@ class _Admin(KafkaAdminClient):  # type: ignore[misc]
 
 
 @contextmanager
-def admin(within_seconds: float | None = None, servers: str | None = None) -> Iterator[KafkaAdminClient]:
-    """A Kafka admin client, by default for the servers of the settings. Raises KafkaError if Kafka does not answer in time."""
+def admin(servers: str, within_seconds: float | None = None) -> Iterator[KafkaAdminClient]:
+    """A Kafka admin client for bootstrap servers. Raises KafkaError if Kafka does not answer in time."""
     seconds = ANSWER_SECONDS if within_seconds is None else within_seconds
-    client = _Admin(
-        bootstrap_servers=(servers or settings().kafka).split(","), client_id="tidemark-ingest", bootstrap_timeout_ms=int(seconds * 1000)
-    )
+    client = _Admin(bootstrap_servers=servers.split(","), client_id="tidemark-ingest", bootstrap_timeout_ms=int(seconds * 1000))
     try:
         yield client
     finally:
         client.close()
 
 
-def partitions(of: Iterable[str], within_seconds: float) -> dict[str, int]:
+def partitions(of: KafkaSettings, within_seconds: float) -> dict[str, int]:
     """The number of partitions by topic, without missing topics. Raises KafkaError if Kafka does not answer in time."""
-    with admin(within_seconds) as client:
-        return dict(Counter(one.topic for one in known_partitions(client, of)))
+    with admin(of.kafka, within_seconds) as client:
+        return dict(Counter(one.topic for one in known_partitions(client, of.topics)))
 
 
 def known_partitions(client: KafkaAdminClient, of: Iterable[str]) -> list[TopicPartition]:
@@ -59,7 +58,7 @@ def known_partitions(client: KafkaAdminClient, of: Iterable[str]) -> list[TopicP
     return sorted(TopicPartition(one["name"], found["partition_index"]) for one in described for found in one.get("partitions") or ())
 
 
-def configuration(of: Settings) -> dict[str, str]:
+def configuration(of: KafkaSettings) -> dict[str, str]:
     """The configuration of new topics, in Kafka's names."""
     return {
         **CONFIGURATION,
@@ -68,16 +67,16 @@ def configuration(of: Settings) -> dict[str, str]:
     }
 
 
-def create() -> list[str]:
+def create(of: KafkaSettings) -> list[str]:
     """Creates missing topics, waits until they are usable, and returns their names. Raises KafkaError."""
-    partitions = {settings().product_topic: settings().product_partitions, settings().category_topic: CATEGORY_PARTITIONS}
-    with admin() as client:
+    partitions = {of.product_topic: of.product_partitions, of.category_topic: CATEGORY_PARTITIONS}
+    with admin(of.kafka) as client:
         there = {one.topic for one in known_partitions(client, partitions)}
         missing = {
             topic: {
                 "num_partitions": count,
-                "replication_factor": settings().kafka_replication,
-                "configs": configuration(settings()),
+                "replication_factor": of.kafka_replication,
+                "configs": configuration(of),
             }
             for topic, count in partitions.items()
             if topic not in there
@@ -102,9 +101,9 @@ def _wait_for(client: KafkaAdminClient, those: list[str]) -> None:
     client.list_partition_offsets(dict.fromkeys(known_partitions(client, those), OffsetSpec.LATEST), timeout_ms=ANSWER_SECONDS * 1000)
 
 
-def wrong(those: Iterable[str]) -> list[str]:
+def wrong(servers: str, those: Iterable[str]) -> list[str]:
     """Errors in the configuration of those topics, one line each with the remedy. Raises KafkaError."""
-    with admin() as client:
+    with admin(servers) as client:
         found = client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic) for topic in those], config_filter="all")
     return [
         line
@@ -116,17 +115,18 @@ def wrong(those: Iterable[str]) -> list[str]:
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
     logging.getLogger("kafka").setLevel(logging.ERROR)
+    of = settings()
     try:
-        created = create()
-        complained = wrong(topic for topic in settings().topics if topic not in created)
+        created = create(of)
+        complained = wrong(of.kafka, (topic for topic in of.topics if topic not in created))
     except KafkaError as error:
         log.error(
             "cannot create the topics in Kafka at %s (%s): check that Kafka is running and that this user may create topics",
-            settings().kafka,
+            of.kafka,
             error,
         )
         return 1
-    for topic in settings().topics:
+    for topic in of.topics:
         log.info("topic %s %s", topic, "created" if topic in created else "exists")
     for line in complained:
         log.error(line)

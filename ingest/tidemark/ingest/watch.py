@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 import threading
+from collections.abc import Iterable
 
 from kafka.admin import KafkaAdminClient, OffsetSpec
 from kafka.errors import KafkaError
@@ -16,6 +17,7 @@ from tidemark.ingest.topics import admin, known_partitions
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.documents import RetainedDocument
 from tidemark.settings import settings
+from tidemark.settings.sections import KafkaSettings
 
 EVERY_SECONDS = 1.0
 AFTER_FAILURE_SECONDS = 5.0
@@ -23,9 +25,9 @@ AFTER_FAILURE_SECONDS = 5.0
 log = logging.getLogger("tidemark.watch")
 
 
-def fetch_end_offsets(client: KafkaAdminClient) -> list[RetainedDocument]:
-    """The earliest retained offset and the end offset (exclusive) of every partition of the topics. Raises KafkaError."""
-    partitions = known_partitions(client, settings().topics)
+def fetch_end_offsets(client: KafkaAdminClient, topics: Iterable[str]) -> list[RetainedDocument]:
+    """The earliest retained offset and the end offset (exclusive) of every partition of these topics. Raises KafkaError."""
+    partitions = known_partitions(client, topics)
     starts = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.EARLIEST))
     ends = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
     return [{"topic": key.topic, "partition": key.partition, "start": starts[key].offset, "offset": ends[key].offset} for key in partitions]
@@ -36,14 +38,14 @@ def record_end_offsets(database: Database[Document], offsets: list[RetainedDocum
     database.state.update_one({"_id": "log_end"}, [{"$set": {"offsets": {"$literal": offsets}, "measured_at": "$$NOW"}}], upsert=True)
 
 
-def watch(database: Database[Document], until: threading.Event) -> None:
+def watch(database: Database[Document], of: KafkaSettings, until: threading.Event) -> None:
     """Fetches and records end offsets until `until` is set. Retries on errors; logs a persistent error once."""
     failing = False
     while not until.is_set():
         try:
-            with admin() as client:
+            with admin(of.kafka) as client:
                 while not until.wait(EVERY_SECONDS):
-                    record_end_offsets(database, fetch_end_offsets(client))
+                    record_end_offsets(database, fetch_end_offsets(client, of.topics))
                     if failing:
                         failing = False
                         log.info("the end offsets of the log can be read again")
@@ -60,9 +62,10 @@ def main() -> int:
     told_to_stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: told_to_stop.set())
-    with connect() as client:
-        log.info("watching topics %s in Kafka at %s", ", ".join(settings().topics), settings().kafka)
-        watch(database_of(client), told_to_stop)
+    of = settings()
+    with connect(of.mongodb) as client:
+        log.info("watching topics %s in Kafka at %s", ", ".join(of.topics), of.kafka)
+        watch(database_of(client, of.database), of, told_to_stop)
     return 0
 
 

@@ -42,18 +42,19 @@ def application() -> "FastAPI":
     from tidemark.settings import settings
     from tidemark.settings.airflow_names import Dag
 
+    of = settings()
     # Every route of this app requires a login; FastAPI's own documentation pages would not, so they are disabled.
     logged_in = [Depends(requires_access_view(AccessView.WEBSITE))]
     app = FastAPI(dependencies=logged_in, openapi_url=None)
     # Uses the MongoDB URL of the settings, like stream and batch. Airflow's hook would connect anew for each request, with its own
     # timeouts.
-    looks = CachedStatus()
+    looks = CachedStatus(of)
 
     @app.get("/state")
     def state(response: Response) -> dict[str, Any]:
         found = looks.now()
         response.status_code = 503 if found.problem else 200
-        return {**found._asdict(), "superset": settings().superset_pages, "dag_ids": {one.value: one.id for one in Dag}}
+        return {**found._asdict(), "superset": of.superset_pages, "dag_ids": {one.value: of.airflow_names.of(one) for one in Dag}}
 
     @app.get("/page/{name}")
     def file(name: str) -> FileResponse:

@@ -32,7 +32,7 @@ from tidemark.serving.lease import BATCH, BATCH_SECONDS, lease, this_process
 from tidemark.serving.publications import NoPublication, OtherRules, StartAgain
 from tidemark.serving.sizes import Size
 from tidemark.serving.verifications import Drifted, Held, NotVerified
-from tidemark.settings import settings
+from tidemark.settings import Settings, settings
 from tidemark.spark import adopt, history, impact, land, rebuild, recompute, upkeep, verify
 from tidemark.spark.lake import Lake, LostStates
 from tidemark.spark.log import MissingOffsets, UnfitTopic
@@ -57,6 +57,7 @@ class Batch:
     """The resources of the commands; Spark is started only if a command needs it."""
 
     database: Database[Document]
+    of: Settings
     _spark: SparkSession | None = None
     _lake: Lake | None = field(default=None)
     rules: Rules = field(init=False)  # in force when the command began
@@ -68,21 +69,21 @@ class Batch:
     def spark(self) -> SparkSession:
         if self._spark is None:
             events = TideMark().behind(ledger.read(self.database).offsets)
-            self._spark = session("tidemark-batch", memory=settings().batch_memory, cores=settings().batch_cores, events=events)
+            self._spark = session("tidemark-batch", self.of, memory=self.of.batch_memory, cores=self.of.batch_cores, events=events)
         return self._spark
 
     @property
     def lake(self) -> Lake:
         if self._lake is None:
-            self._lake = Lake(self.spark, settings().lake_url)
+            self._lake = Lake(self.spark, self.of.lake_url)
         return self._lake
 
     def land(self) -> None:
-        notes.landed(self.database, land.land(self.spark, self.lake, ledger.identity(self.database)))
+        notes.landed(self.database, land.land(self.spark, self.lake, ledger.identity(self.database), self.of))
 
     def adopt(self) -> int:
         """Takes over the raw history and rebuilds everything from it; the number of the publication that is then served."""
-        number = adopt.adopt(self.spark, self.lake, self.database, self.rules)
+        number = adopt.adopt(self.spark, self.lake, self.database, self.of, self.rules)
         log.info("publication %d is served: everything that the raw history holds", number)
         return number
 
@@ -92,7 +93,7 @@ class Batch:
         if left is not None:
             log.warning("the rebuild of publication %d was interrupted: finishing it first", left)
             try:
-                rebuild.rebuild(self.spark, self.lake, self.database, left, self.rules)
+                rebuild.rebuild(self.spark, self.lake, self.database, left, self.of, self.rules)
             except (OtherRules, LostStates, NoPublication) as reason:
                 log.warning("it cannot be finished (%s): a rebuild of what is recomputed now takes it over", reason)
         draft = publications.cut(self.database, self.rules.fingerprint(), take_over=left is not None)
@@ -100,13 +101,13 @@ class Batch:
         return draft.number
 
     def recompute(self, number: int, mode: str) -> None:
-        recompute.recompute(self.lake, self.database, number, Mode(mode), self.rules)
+        recompute.recompute(self.lake, self.database, number, self.of, Mode(mode), self.rules)
         log.info("publication %d is recomputed", number)
 
     def verify(self, number: int) -> dict[str, Any]:
         """The verification's result: `drift` and its `text`, and the `form` for a person who must decide."""
-        found = verify.verify(self.spark, self.lake, self.database, number)
-        exceeded = plausibility.beyond(found["compared"], settings())
+        found = verify.verify(self.spark, self.lake, self.database, number, self.of)
+        exceeded = plausibility.beyond(found["compared"], self.of)
         form, said = render_decision(found, exceeded), render_verification(found)
         log.info("publication %d compared with the served one:\n%s", number, form)
         log.info("%s", said[-1])
@@ -127,7 +128,7 @@ class Batch:
             log.info(
                 "publication %d %s", number, "takes over the interrupted rebuild" if takes_over else "corrects the drift that was found"
             )
-            rebuild.rebuild(self.spark, self.lake, self.database, number, self.rules)
+            rebuild.rebuild(self.spark, self.lake, self.database, number, self.of, self.rules)
         elif not publications.publish(self.database, number, self.rules.fingerprint()):
             log.info("no new events: publication %d stays served", publications.served(self.database))
             return
@@ -140,7 +141,7 @@ class Batch:
         number = self.cut()
         self.recompute(number, mode)
         found = self.verify(number)
-        if verifications.asks(verifications.read(self.database, number), on_drift):
+        if verifications.asks(verifications.read(self.database, number), on_drift, self.of):
             raise Held(
                 f"publication {number} needs approval: {counted(found['drift'], 'difference')}, figures as logged above. The previous "
                 f"publication stays served. To publish it and correct the drift, run `python -m tidemark.spark.batch publish {number}`"
@@ -151,11 +152,11 @@ class Batch:
         """The number of days written, and of days left unchanged."""
         if changed_up_to is not None:
             days.require_over(changed_up_to, datetime.now(UTC))
-            done = history.refresh(self.lake, self.database, changed_up_to, self.rules)
+            done = history.refresh(self.lake, self.database, changed_up_to, self.of.category_topic, self.rules)
         elif first is not None:
             last = last or first
             days.require_over(last, datetime.now(UTC))
-            done = history.compute(self.lake, self.database, first, last, self.rules)
+            done = history.compute(self.lake, self.database, first, last, self.of.category_topic, self.rules)
         else:
             raise days.NoDay("no days given: use --first DAY and --last DAY, or --changed-up-to DAY")
         log.info("history: %s", ", ".join(f"{counted(number, 'day')} {what}" for what, number in done.items()) or "no days")
@@ -163,7 +164,7 @@ class Batch:
 
     def rebuild(self, number: int) -> None:
         log.info("%s", self.rebuild_effect(number))
-        rebuild.rebuild(self.spark, self.lake, self.database, number, self.rules)
+        rebuild.rebuild(self.spark, self.lake, self.database, number, self.of, self.rules)
 
     def impact(self, ingestion: str, take_back: bool) -> str:
         """How the reports change if an ingestion is withdrawn, or its withdrawal undone; in Markdown."""
@@ -172,7 +173,7 @@ class Batch:
             raise withdrawals.NotWithdrawn(f"ingestion {ingestion} is not withdrawn: there is nothing to undo")
         self.land()
         rules = withdrawals.changed(self.rules, ingestion, take_back=take_back)
-        found = impact.render_impact(self.lake, self.database, rules)
+        found = impact.render_impact(self.lake, self.database, self.of.category_topic, rules)
         for line in found.splitlines():
             log.info("%s", line)
         return found
@@ -195,14 +196,14 @@ class Batch:
         return text
 
 
-def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+def _arguments(keep_publications: int, words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tidemark.spark.batch", description="Commands of the batch layer.")
     parser.add_argument("--result", type=Path, help="write the command's result to this file, as JSON")
     commands = parser.add_subparsers(dest="command", required=True)
     mode = argparse.ArgumentParser(add_help=False)
     mode.add_argument("--mode", choices=[one.value for one in Mode], default=Mode.AUTO.value, help="how to recompute (default %(default)s)")
     keep = argparse.ArgumentParser(add_help=False)
-    keep.add_argument("--keep", type=int, default=settings().keep_publications, help="number of publications to keep (default %(default)s)")
+    keep.add_argument("--keep", type=int, default=keep_publications, help="number of publications to keep (default %(default)s)")
     number = argparse.ArgumentParser(add_help=False)
     number.add_argument("number", type=int, help="number of the publication or draft")
     commands.add_parser("land", help="copy new events from the log to the raw history")
@@ -232,16 +233,17 @@ def main(words: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
     for noisy in ("py4j", "kafka", "pymongo"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    given = vars(_arguments(words))
+    of = settings()
+    given = vars(_arguments(of.keep_publications, words))
     command, result_file = given.pop("command"), given.pop("result")
     command = "rebuild" if command == "rollback" else command
     try:
         with ExitStack() as stack:
-            database = database_of(stack.enter_context(connect(settings().batch_mongodb)))
+            database = database_of(stack.enter_context(connect(of.batch_mongodb)), of.database)
             ledger.read(database)
             if command != "publications":
                 stack.enter_context(lease(database, BATCH, this_process(command), BATCH_SECONDS))
-            act: Callable[..., Any] = getattr(Batch(database), command)
+            act: Callable[..., Any] = getattr(Batch(database, of), command)
             result = act(**given)
     except PERMANENT_ERRORS as reason:
         log.error("%s: %s", command, reason)

@@ -17,6 +17,7 @@ from typing import Any
 
 from tidemark.catalog.marks import TideMark
 from tidemark.settings import java, settings
+from tidemark.settings.sections import SparkSettings
 from tidemark.spark import transforms
 from tidemark.spark.lake import Lake
 from tidemark.spark.session import session
@@ -52,9 +53,9 @@ def make(archive: Path) -> None:
         new.replace(archive)  # running JVMs keep the former one
 
 
-def _learn(archive: Path) -> None:
+def _learn(archive: Path, of: SparkSettings) -> None:
     """Lands, validates, reduces and sums two events, and passes rows through a Python task."""
-    spark = session("tidemark-class-archive", memory="1g", leave=archive)
+    spark = session("tidemark-class-archive", of, memory="1g", leave=archive)
     moment = datetime(2024, 1, 1, tzinfo=UTC)
     product = b'{"asin":"B0GOOD0001","title":"Bag","price":"1.50","stars":"4.5","category_id":"1"}'
     records: list[tuple[Any, ...]] = [
@@ -75,7 +76,7 @@ def _learn(archive: Path) -> None:
 def main(words: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     if words:
-        _learn(Path(words[0]))
+        _learn(Path(words[0]), settings())
         return 0
     try:
         make(settings().class_archive)

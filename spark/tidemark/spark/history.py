@@ -23,7 +23,6 @@ from tidemark.serving import history
 from tidemark.serving.cells import Cells
 from tidemark.serving.database import Document
 from tidemark.serving.history import Put, Searched, days, end_of, start_of
-from tidemark.settings import settings
 from tidemark.spark import transforms
 from tidemark.spark.documents import cell_of, sums_of
 from tidemark.spark.lake import Lake
@@ -38,12 +37,12 @@ class LostEvents(Exception):
     """The raw history lacks events that stored days were computed from."""
 
 
-def compute(lake: Lake, database: Database[Document], first: date, last: date, rules: Rules = RULES) -> Counter[Put]:
+def compute(lake: Lake, database: Database[Document], first: date, last: date, category_topic: str, rules: Rules = RULES) -> Counter[Put]:
     """Computes the days from the first to the last, both inclusive. Returns how many were written, and how many were not and why."""
-    return _compute(lake, lake.landed().mark, database, {*days(first, last)}, rules)
+    return _compute(lake, lake.landed().mark, database, {*days(first, last)}, category_topic, rules)
 
 
-def refresh(lake: Lake, database: Database[Document], last: date, rules: Rules = RULES) -> Counter[Put]:
+def refresh(lake: Lake, database: Database[Document], last: date, category_topic: str, rules: Rules = RULES) -> Counter[Put]:
     """Computes the days up to the last that are missing or outdated, and the last one in any case.
 
     Missing are days that are due and not stored. Outdated are stored days computed under other rules, or before an event was landed
@@ -51,22 +50,25 @@ def refresh(lake: Lake, database: Database[Document], last: date, rules: Rules =
     """
     landed, fingerprint = lake.landed().mark, rules.fingerprint()
     before = history.searched(database, fingerprint)
-    new = _observed(lake, before.mark, landed, rules)
+    new = _observed(lake, before.mark, landed, category_topic, rules)
     observed = before.observed | new
     held = history.labels(database)
     stale = {last} | {
         day for day, label in held.items() if label.rules != fingerprint or not label.mark.reaches(before.mark) or (new and min(new) <= day)
     }
-    done = _compute(lake, landed, database, stale | (history.due(held, observed, last) - held.keys()), rules)
+    wanted = stale | (history.due(held, observed, last) - held.keys())
+    done = _compute(lake, landed, database, wanted, category_topic, rules)
     history.confirm(database, {day: label for day, label in held.items() if day not in stale}, landed)
     history.remember(database, Searched(landed, fingerprint, observed))
     return done
 
 
-def _compute(lake: Lake, landed: TideMark, database: Database[Document], wanted: Collection[date], rules: Rules) -> Counter[Put]:
+def _compute(
+    lake: Lake, landed: TideMark, database: Database[Document], wanted: Collection[date], category_topic: str, rules: Rules
+) -> Counter[Put]:
     done: Counter[Put] = Counter()
     with lake.tasks_for(TideMark().behind(landed)):
-        for day, cells in _days(lake, landed, wanted, rules):
+        for day, cells in _days(lake, landed, wanted, category_topic, rules):
             put = history.put(database, day, landed, rules.fingerprint(), cells)
             done[put] += 1
             log.info("%s: %s, %s", day, counted(len(cells), "cell"), put)
@@ -89,20 +91,20 @@ def _require_their_events(lake: Lake, database: Database[Document], wanted: Coll
         )
 
 
-def _observed(lake: Lake, start: TideMark, end: TideMark, rules: Rules) -> frozenset[date]:
+def _observed(lake: Lake, start: TideMark, end: TideMark, category_topic: str, rules: Rules) -> frozenset[date]:
     """The days on which products were observed, in the events between two marks."""
-    rows = transforms.observed(lake.events(start, end), settings().category_topic, rules)
+    rows = transforms.observed(lake.events(start, end), category_topic, rules)
     number = F.floor(F.col("version.observed_at") / DAY_MS)
     found = rows.where(F.col("kind") == transforms.PRODUCT).select(number.alias("day")).distinct().collect()
     return frozenset(date(1970, 1, 1) + timedelta(days=row["day"]) for row in found)
 
 
-def _days(lake: Lake, landed: TideMark, wanted: Collection[date], rules: Rules) -> Iterator[tuple[date, Cells]]:
+def _days(lake: Lake, landed: TideMark, wanted: Collection[date], category_topic: str, rules: Rules) -> Iterator[tuple[date, Cells]]:
     """The cube of each of these days, in order. Days without changes are included."""
     if not wanted:
         return
     first, last = min(wanted), max(wanted)
-    changes = _changes(lake, landed, first, last, rules)
+    changes = _changes(lake, landed, first, last, category_topic, rules)
     # One task merges the few remaining rows: a global sort would run everything twice, to sample the days first.
     rows = iter(changes.coalesce(1).sortWithinPartitions("day").toLocalIterator())
     cube: dict[Cell, list[int]] = {}
@@ -124,12 +126,12 @@ def _add(cube: dict[Cell, list[int]], row: Row) -> None:
         cube.pop(cell, None)
 
 
-def _changes(lake: Lake, landed: TideMark, first: date, last: date, rules: Rules) -> DataFrame:
+def _changes(lake: Lake, landed: TideMark, first: date, last: date, category_topic: str, rules: Rules) -> DataFrame:
     """The changes of the cells' sums from day to day: the day's number, the dimensions of the cell, the measures.
 
     Day 0 is the first one; it includes everything observed before it.
     """
-    observed = transforms.observed(lake.events(TideMark(), landed), settings().category_topic, rules).select(*transforms.CUBED)
+    observed = transforms.observed(lake.events(TideMark(), landed), category_topic, rules).select(*transforms.CUBED)
     moment = F.col("version.observed_at")
     seen = observed.where((F.col("kind") == transforms.PRODUCT) & (moment < _milliseconds(end_of(last))))
     day = F.floor((moment - _milliseconds(start_of(first))) / DAY_MS)

@@ -16,7 +16,6 @@ from tidemark.serving import cells, plausibility
 from tidemark.serving.cells import Cells
 from tidemark.serving.database import Document
 from tidemark.serving.snapshot import snapshot
-from tidemark.settings import settings
 from tidemark.spark import transforms
 from tidemark.spark.documents import cell_of, sums_of
 from tidemark.spark.lake import Lake
@@ -25,11 +24,11 @@ _CATEGORIES = 10  # number of categories listed, those with the largest changes
 _PRODUCTS = MEASURES.index("products")
 
 
-def render_impact(lake: Lake, database: Database[Document], rules: Rules) -> str:
+def render_impact(lake: Lake, database: Database[Document], category_topic: str, rules: Rules) -> str:
     """Markdown: the served catalog beside the one recomputed from all landed events under these rules."""
     landed = lake.landed().mark
     with lake.tasks_for(TideMark().behind(landed)):
-        rows = transforms.observed(lake.events(TideMark(), landed), settings().category_topic, rules)
+        rows = transforms.observed(lake.events(TideMark(), landed), category_topic, rules)
         products = rows.where(F.col("kind") == transforms.PRODUCT).select(*transforms.CUBED)
         cube = transforms.cube(transforms.newest(products), rules).collect()
     then = {cell_of(row): sums_of(row) for row in cube}

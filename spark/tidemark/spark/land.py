@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.words import counted
 from tidemark.serving.ledger import TopicsRecreated
-from tidemark.settings import settings
+from tidemark.settings.sections import KafkaSettings
 from tidemark.spark.lake import Lake
 from tidemark.spark.log import Log, describe_log, identities
 from tidemark.spark.transforms import events
@@ -26,7 +26,7 @@ class ForeignLake(Exception):
     """The raw history belongs to another database."""
 
 
-def land(spark: SparkSession, lake: Lake, database: str, most: int = MOST_OFFSETS) -> TideMark:
+def land(spark: SparkSession, lake: Lake, database: str, of: KafkaSettings, most: int = MOST_OFFSETS) -> TideMark:
     """Lands the events between the table's own mark and the current end of the log; returns the mark reached.
 
     `database` is the database's identity. Raises ForeignLake, UnfitTopic, TopicsRecreated, MissingOffsets. Events landed by then stay
@@ -34,7 +34,7 @@ def land(spark: SparkSession, lake: Lake, database: str, most: int = MOST_OFFSET
     """
     require_own(lake, database)
     before = now = lake.landed()
-    found = describe_log()
+    found = describe_log(of)
     _require(lake, found, before.mark)
     lake.remember_topics(found.identities)
     end = TideMark(found.ends)
@@ -42,9 +42,9 @@ def land(spark: SparkSession, lake: Lake, database: str, most: int = MOST_OFFSET
         todo = {key: (now.mark[key], min(end[key], now.mark[key] + most)) for key in end if now.mark[key] < end[key]}
         if not todo:
             break
-        records = events(_read(spark, todo))
+        records = events(_read(spark, of.kafka, todo))
         if not records.isEmpty():  # a landing without rows would use a number that no row records
-            _append(lake, records, now.landing + 1)
+            _append(lake, of, records, now.landing + 1)
             now = lake.landed()
         elif all(until == end[key] for key, (_, until) in todo.items()):
             break  # only offsets without events are left, as transactions leave them
@@ -54,18 +54,18 @@ def land(spark: SparkSession, lake: Lake, database: str, most: int = MOST_OFFSET
     return now.mark
 
 
-def _append(lake: Lake, records: DataFrame, landing: int) -> None:
+def _append(lake: Lake, of: KafkaSettings, records: DataFrame, landing: int) -> None:
     try:
         lake.append(records, landing)
     except PySparkException:
-        _require(lake, describe_log(), lake.landed().mark)  # a problem of the log explains more than Spark's error
+        _require(lake, describe_log(of), lake.landed().mark)  # a problem of the log explains more than Spark's error
         raise
     # Spark continues at its offsets even if the topic was recreated meanwhile. Such events lie beyond every mark that the ledger will
     # reach, because it never continues in a recreated topic, so they are never used.
-    require_topics(lake, identities())
+    require_topics(lake, identities(of))
 
 
-def _read(spark: SparkSession, todo: Mapping[TopicPartition, tuple[int, int]]) -> DataFrame:
+def _read(spark: SparkSession, servers: str, todo: Mapping[TopicPartition, tuple[int, int]]) -> DataFrame:
     assigned: dict[str, list[int]] = {}
     bounds: tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]] = {}, {}
     for (topic, partition), offsets in todo.items():
@@ -74,7 +74,7 @@ def _read(spark: SparkSession, todo: Mapping[TopicPartition, tuple[int, int]]) -
             bound.setdefault(topic, {})[str(partition)] = offset
     return (
         spark.read.format("kafka")
-        .option("kafka.bootstrap.servers", settings().kafka)
+        .option("kafka.bootstrap.servers", servers)
         .option("assign", json.dumps(assigned))
         .option("startingOffsets", json.dumps(bounds[0]))
         .option("endingOffsets", json.dumps(bounds[1]))

@@ -15,7 +15,7 @@ from kafka.errors import KafkaError
 
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.topics import complaints
-from tidemark.settings import settings
+from tidemark.settings.sections import KafkaSettings
 
 
 class UnfitTopic(Exception):
@@ -71,8 +71,8 @@ def _client(servers: str) -> KafkaAdminClient:
 
 
 @contextmanager
-def _admin() -> Iterator[KafkaAdminClient]:
-    client = _client(settings().kafka)
+def _admin(servers: str) -> Iterator[KafkaAdminClient]:
+    client = _client(servers)
     try:
         yield client
     finally:
@@ -83,22 +83,22 @@ def _admin() -> Iterator[KafkaAdminClient]:
 _lasting_client = lru_cache(maxsize=1)(_client)
 
 
-def identities() -> dict[str, str]:
+def identities(of: KafkaSettings) -> dict[str, str]:
     """The current ids of the topics, by name. Raises UnfitTopic if one is missing."""
-    client = _lasting_client(settings().kafka)
+    client = _lasting_client(of.kafka)
     try:
-        described = _described(client)
+        described = _described(client, of)
     except KafkaError:  # possibly only the connection: try a new one
         _lasting_client.cache_clear()
         client.close()
-        described = _described(_lasting_client(settings().kafka))
+        described = _described(_lasting_client(of.kafka), of)
     return {topic: str(found["topic_id"]) for topic, found in described.items()}
 
 
-def describe_log() -> Log:
+def describe_log(of: KafkaSettings) -> Log:
     """The current log. Raises UnfitTopic if a topic is missing or its configuration does not keep events safe."""
-    with _admin() as client:
-        described = _described(client)
+    with _admin(of.kafka) as client:
+        described = _described(client, of)
         resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in described]
         configurations = client.describe_configs(resources, config_filter="all")["topic"]
         wrong = [
@@ -120,8 +120,8 @@ def describe_log() -> Log:
     )
 
 
-def _described(client: KafkaAdminClient) -> dict[str, Any]:
-    found = {one["name"]: one for one in client.describe_topics(list(settings().topics)) if one.get("partitions")}
-    if missing := [topic for topic in settings().topics if topic not in found]:
-        raise UnfitTopic(f"Kafka at {settings().kafka} has no topic {' or '.join(missing)}: run `python -m tidemark.ingest.topics`")
+def _described(client: KafkaAdminClient, of: KafkaSettings) -> dict[str, Any]:
+    found = {one["name"]: one for one in client.describe_topics(list(of.topics)) if one.get("partitions")}
+    if missing := [topic for topic in of.topics if topic not in found]:
+        raise UnfitTopic(f"Kafka at {of.kafka} has no topic {' or '.join(missing)}: run `python -m tidemark.ingest.topics`")
     return found

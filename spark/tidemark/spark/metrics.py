@@ -15,7 +15,7 @@ from pymongo.errors import PyMongoError
 from tidemark.serving.database import Document
 from tidemark.serving.ledger import LEDGER
 from tidemark.serving.operations import LOOKED_AT_LATELY
-from tidemark.settings import settings
+from tidemark.settings.sections import StreamSettings
 
 ANSWER_SECONDS = 2.0  # timeout of MongoDB at a scrape
 
@@ -65,14 +65,14 @@ class Progress(Collector):
         yield from (behind, committed)
 
 
-def serve(database: Database[Document]) -> None:
+def serve(database: Database[Document], of: StreamSettings) -> None:
     """Serves /metrics at the address of the settings until the process ends. If the port is taken, it only logs a warning."""
     try:
-        start_http_server(settings().speed_metrics_port, settings().speed_metrics_host)
+        start_http_server(of.speed_metrics_port, of.speed_metrics_host)
     except OSError as error:
         log.warning(
             "cannot serve metrics at %s: %s. Choose another port with TIDEMARK_SPEED_METRICS_PORT",
-            settings().speed_metrics_url,
+            of.speed_metrics_url,
             error.strerror,
         )
         return

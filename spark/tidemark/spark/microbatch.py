@@ -29,6 +29,7 @@ from tidemark.serving.documents import LogEndDocument, ProgressDocument
 from tidemark.serving.ledger import Category, Fenced, Ledger, MicroBatch, Tag
 from tidemark.serving.notes import Work
 from tidemark.serving.operations import LOOKED_AT_LATELY
+from tidemark.settings import Settings
 from tidemark.spark import metrics, transforms
 from tidemark.spark.log import identities
 from tidemark.spark.products import COLUMNS, DIMENSIONS, RESULT, ProductWriter
@@ -49,7 +50,7 @@ class MicroBatches:
     """
 
     database: Database[Document]
-    url: str
+    of: Settings
     ledger: Ledger
     partitions: frozenset[TopicPartition]
     offsets: TideMark = field(init=False)
@@ -70,10 +71,10 @@ class MicroBatches:
         started = time.monotonic()
         # Spark continues at its offsets even in a recreated topic. The check before keeps its events from being written; the check after
         # reading confirms that what was read came from the same topics.
-        self.ledger.require_topics(identities())
+        self.ledger.require_topics(identities(self.of))
         rows, seen = self._write_products(observed, Tag(self.ledger.generation, number))
         reached = self._reached(seen)
-        self.ledger.require_topics(identities())
+        self.ledger.require_topics(identities(self.of))
         categories = self._newer_categories(rows)
         self._rename_products(categories)
         progress = self._progress(seen, reached, number, time.monotonic() - started)
@@ -101,7 +102,7 @@ class MicroBatches:
 
     def _write_products(self, observed: DataFrame, tag: Tag) -> tuple[list[Row], dict[str, Any]]:
         """Writes products and quarantine records. Returns the rows of differences and categories, and the observed metrics."""
-        writer = ProductWriter(self.url, self.database.name, tag, self.ledger, self.categories)
+        writer = ProductWriter(self.of.mongodb, self.database.name, tag, self.ledger, self.categories)
         observation = Observation()
         seen = observed.observe(observation, *self._metrics)
         states = transforms.with_contributions(transforms.newest(seen)).select(*COLUMNS)

@@ -19,7 +19,7 @@ from tidemark.serving import ledger, publications, rebuilds
 from tidemark.serving.database import Document
 from tidemark.serving.ledger import Category, Ledger
 from tidemark.serving.publications import Publication
-from tidemark.settings import settings
+from tidemark.settings import Settings
 from tidemark.spark import transforms
 from tidemark.spark.compare import DIFFERENCE, At, QuarantineComparer
 from tidemark.spark.lake import Lake
@@ -40,7 +40,7 @@ class Rebuilt(NamedTuple):
     healed: int
 
 
-def rebuild(spark: SparkSession, lake: Lake, database: Database[Document], number: int, rules: Rules = RULES) -> Rebuilt:
+def rebuild(spark: SparkSession, lake: Lake, database: Database[Document], number: int, of: Settings, rules: Rules = RULES) -> Rebuilt:
     """Rebuilds a publication, or a draft that has been recomputed.
 
     Preconditions are checked before anything is changed: raises NoPublication, LostStates, OtherRules, TopicsRecreated, or MissingOffsets
@@ -50,14 +50,14 @@ def rebuild(spark: SparkSession, lake: Lake, database: Database[Document], numbe
     publication = publications.read(database, number)
     lake.require_layers(publication.states())
     rebuilds.require_made_under(publication, rules)
-    before, found = ledger.read(database), describe_log()
+    before, found = ledger.read(database), describe_log(of)
     before.require_topics(found.identities)
     found.require(publication.mark)
     own = rebuilds.begin(database, publication, rules)
     log.info("rebuilding publication %d at %s as generation %d", number, publication.mark, own.generation)
     with lake.tasks_for(TideMark().behind(publication.mark)), fencing():
         categories = names(lake, publication)
-        done = _restore(spark, lake, database, publication, own, categories)
+        done = _restore(spark, lake, database, of, publication, own, categories)
     rebuilds.end(database, own, publication, categories)
     log.info("publication %d is served; products: %d written, %d removed; quarantine: %d written, %d healed", number, *done)
     return done
@@ -67,12 +67,13 @@ def _restore(
     spark: SparkSession,
     lake: Lake,
     database: Database[Document],
+    of: Settings,
     publication: Publication,
     own: Ledger,
     categories: Mapping[int, Category],
 ) -> Rebuilt:
-    whose = (settings().batch_mongodb, database.name, rebuilds.tag(own))
-    at = At(settings().batch_mongodb, database.name, own, publication.mark, *settings().topics)
+    whose = (of.batch_mongodb, database.name, rebuilds.tag(own))
+    at = At(of.batch_mongodb, database.name, own, publication.mark, *of.topics)
     states, rejected = products(lake, publication), rejections(lake, publication)
     surplus = products_there(spark, database, at).join(states.select("id"), "id", "left_anti")
     wrong = rejected.join(rejected.mapInArrow(QuarantineComparer(at), DIFFERENCE).select("id"), "id")

@@ -18,7 +18,7 @@ from tidemark.catalog.rules import RULES, Rules
 from tidemark.serving import publications
 from tidemark.serving.database import Document
 from tidemark.serving.publications import Publication, Result, StartAgain
-from tidemark.settings import settings
+from tidemark.settings import Settings
 from tidemark.spark import transforms
 from tidemark.spark.documents import cell_of, sums_of
 from tidemark.spark.lake import Lake
@@ -38,7 +38,9 @@ class NotLanded(Exception):
     """The raw history does not reach the mark."""
 
 
-def recompute(lake: Lake, database: Database[Document], number: int, mode: Mode = Mode.AUTO, rules: Rules = RULES) -> Publication:
+def recompute(
+    lake: Lake, database: Database[Document], number: int, of: Settings, mode: Mode = Mode.AUTO, rules: Rules = RULES
+) -> Publication:
     """Recomputes a draft, once. Raises NoPublication, NotLanded, or StartAgain if the rules have changed since the cut."""
     draft = publications.read(database, number)
     if draft.layers is not None:
@@ -50,11 +52,11 @@ def recompute(lake: Lake, database: Database[Document], number: int, mode: Mode 
         )
     if not (landed := lake.landed().mark).reaches(draft.mark):
         raise NotLanded(f"the raw history reaches {landed}, but publication {number} needs {draft.mark}: run `land` first")
-    base = _base(lake, database, draft, mode)
+    base = _base(lake, database, draft, mode, of.full_every)
     start = base.mark if base else TideMark()
     log.info("publication %d at %s: %s", number, draft.mark, f"from publication {base.number}" if base else "from the raw history")
     with lake.tasks_for(start.behind(draft.mark) + (TideMark().behind(start) if base else 0)):
-        layers = _layers(lake, base, start, draft.mark, rules)
+        layers = _layers(lake, base, start, draft.mark, of.category_topic, rules)
         # The newest moment of observation belongs to a product's state.
         cube = transforms.cube(lake.states(layers, *transforms.CUBED), rules, F.max("version.observed_at").alias("newest")).collect()
         result = Result(
@@ -69,14 +71,14 @@ def recompute(lake: Lake, database: Database[Document], number: int, mode: Mode 
     return publications.read(database, number)
 
 
-def _base(lake: Lake, database: Database[Document], draft: Publication, mode: Mode) -> Publication | None:
+def _base(lake: Lake, database: Database[Document], draft: Publication, mode: Mode, full_every: int) -> Publication | None:
     """The publication to start from; None if everything must be recomputed from the raw history."""
     if draft.cut is None or mode is Mode.FULL:
         return None
     base = publications.read(database, draft.cut.served)
     if base.rules != draft.rules or base.layers is None or not draft.mark.reaches(base.mark):
         return None
-    if mode is Mode.AUTO and base.since_full + 1 >= settings().full_every:
+    if mode is Mode.AUTO and base.since_full + 1 >= full_every:
         return None
     if not set(base.layers) <= lake.layers():
         log.warning("the state table lacks layers of publication %d: recomputing everything from the raw history", base.number)
@@ -84,12 +86,12 @@ def _base(lake: Lake, database: Database[Document], draft: Publication, mode: Mo
     return base
 
 
-def _layers(lake: Lake, base: Publication | None, start: TideMark, end: TideMark, rules: Rules) -> tuple[str, ...]:
+def _layers(lake: Lake, base: Publication | None, start: TideMark, end: TideMark, category_topic: str, rules: Rules) -> tuple[str, ...]:
     """Writes a layer of the new events, or one of everything. Returns all layers."""
     kept = base.states() if base else ()
     if start == end:
         return kept
-    rows = transforms.observed(lake.events(start, end), settings().category_topic, rules)
+    rows = transforms.observed(lake.events(start, end), category_topic, rules)
     if len(kept) >= MOST_LAYERS:
         rows, kept = rows.unionByName(lake.states(kept)), ()
     layer = lake.write_layer(transforms.states(rows))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from tidemark.settings import LOOPBACK, settings
+from tidemark.settings.sections import LOOPBACK, SparkSettings
 from tidemark.spark.transforms import SESSION_OPTIONS
 
 # Resolved by Spark itself if set-up has not fetched the jars.
@@ -25,7 +25,14 @@ _SHORT_JOB_EVENTS = 2_000_000
 
 
 def session(
-    name: str, *, memory: str, cores: int = 2, ui_port: int | None = None, events: int | None = None, leave: Path | None = None
+    name: str,
+    of: SparkSettings,
+    *,
+    memory: str,
+    cores: int = 2,
+    ui_port: int | None = None,
+    events: int | None = None,
+    leave: Path | None = None,
 ) -> SparkSession:
     """A session on the master of the settings. `memory` is the driver's heap (e.g. 2g); without `ui_port` there are no Spark pages.
 
@@ -35,10 +42,10 @@ def session(
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     short = events is not None and events < _SHORT_JOB_EVENTS
     java_options = f"{_JAVA_OPTIONS} {_SHORT_JOB}" if short else _JAVA_OPTIONS
-    scratch = _scratch(name)
+    scratch = _scratch(name, of.home)
     options: dict[str, bool | float | int | str | None] = {
         "spark.driver.memory": memory,
-        "spark.driver.extraJavaOptions": f'{java_options} {_classes(leave)} "-Djava.io.tmpdir={scratch}"',
+        "spark.driver.extraJavaOptions": f'{java_options} {_classes(leave, of)} "-Djava.io.tmpdir={scratch}"',
         "spark.executor.extraJavaOptions": java_options,
         **SESSION_OPTIONS,
         # Delta Lake, which stores the raw history.
@@ -58,25 +65,25 @@ def session(
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "WARN",
     }
-    options |= _on_this_machine() if settings().spark_master.startswith("local") else _on_a_cluster(cores)
+    options |= _on_this_machine() if of.spark_master.startswith("local") else _on_a_cluster(cores, of)
     if ui_port is not None:
         options["spark.ui.port"] = str(ui_port)
-    options |= _connectors()
-    return SparkSession.builder.master(settings().spark_master).appName(name).config(map=options).getOrCreate()
+    options |= _connectors(of)
+    return SparkSession.builder.master(of.spark_master).appName(name).config(map=options).getOrCreate()
 
 
-def _classes(leave: Path | None) -> str:
+def _classes(leave: Path | None, of: SparkSettings) -> str:
     """The JVM options for the archive of classes. An archive that does not match is ignored silently."""
-    kind, archive = ("ArchiveClassesAtExit", leave) if leave else ("SharedArchiveFile", settings().class_archive)
+    kind, archive = ("ArchiveClassesAtExit", leave) if leave else ("SharedArchiveFile", of.class_archive)
     return f'"-XX:{kind}={archive}" -Xlog:cds*=off -Xlog:class+path=off'
 
 
-def _connectors() -> dict[str, str]:
+def _connectors(of: SparkSettings) -> dict[str, str]:
     """Options for the connectors' jars: on the driver's class path, because an archive only covers that; sent to executors elsewhere."""
-    jars = sorted(str(jar) for jar in (settings().jars / "spark").glob("*.jar"))
+    jars = sorted(str(jar) for jar in (of.jars / "spark").glob("*.jar"))
     if not jars:
         return {"spark.jars.packages": ",".join(PACKAGES)}
-    sent = {} if settings().spark_master.startswith("local") else {"spark.jars": ",".join(jars)}
+    sent = {} if of.spark_master.startswith("local") else {"spark.jars": ",".join(jars)}
     return {"spark.driver.extraClassPath": os.pathsep.join(jars), **sent}
 
 
@@ -85,9 +92,8 @@ def _on_this_machine() -> dict[str, str]:
     return {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1", "spark.sql.shuffle.partitions": "2"}
 
 
-def _on_a_cluster(cores: int) -> dict[str, str]:
+def _on_a_cluster(cores: int, of: SparkSettings) -> dict[str, str]:
     """Options that limit the session to a part of the cluster: otherwise the first one, the stream, would take all cores for ever."""
-    of = settings()
     if of.spark_host in LOOPBACK:
         os.environ.setdefault("SPARK_LOCAL_IP", of.spark_host)
     driver = {"spark.driver.host": of.spark_host, "spark.driver.bindAddress": of.spark_bind} if of.spark_host else {}
@@ -99,9 +105,9 @@ def _on_a_cluster(cores: int) -> dict[str, str]:
     }
 
 
-def _scratch(name: str) -> Path:
+def _scratch(name: str, home: Path) -> Path:
     """A folder for Spark's temporary files, one per process. Folders of killed processes are deleted."""
-    folder = settings().home / "spark"
+    folder = home / "spark"
     for left in folder.glob("*-*"):
         if not (Path("/proc") / left.name.rpartition("-")[2]).exists():
             shutil.rmtree(left, ignore_errors=True)

@@ -26,8 +26,9 @@ from tidemark.serving import control, ledger, notes, withdrawals
 from tidemark.serving.control import Control
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.notes import Work
-from tidemark.settings import settings
-from tidemark.settings.airflow_names import Dag
+from tidemark.settings import Settings, settings
+from tidemark.settings.airflow_names import AirflowNames, Dag
+from tidemark.settings.sections import KafkaSettings
 from tidemark.spark import metrics, transforms
 from tidemark.spark.log import Log, MissingOffsets, UnfitTopic, describe_log
 from tidemark.spark.microbatch import MicroBatches, NewPartition
@@ -45,6 +46,7 @@ class Stream:
         self,
         spark: SparkSession,
         database: Database[Document],
+        of: Settings,
         found: Log,
         own: ledger.Ledger,
         rules: Rules,
@@ -53,9 +55,10 @@ class Stream:
     ) -> None:
         self._spark = spark
         self._database = database
+        self._of = of
         self._log = found
         self._own = own
-        self._batches = MicroBatches(database, settings().mongodb, own, frozenset(found.ends))
+        self._batches = MicroBatches(database, of, own, frozenset(found.ends))
         self._rules = rules
         self._wanted = wanted
         self._last: TideMark | None = None  # the end of the log when a pause with `drain` was seen: what must still be served
@@ -70,9 +73,9 @@ class Stream:
 
         Raises whatever else ended it: Fenced, NewPartition, or errors of Spark, Kafka and MongoDB.
         """
-        checkpoint = _fresh_folder(settings().home / "speed", f"generation-{self._own.generation}")
+        checkpoint = _fresh_folder(self._of.home / "speed", f"generation-{self._own.generation}")
         query = self._query(self._own.offsets, checkpoint)
-        log.info("generation %d follows %s from %s", self._own.generation, ", ".join(settings().topics), self._own.offsets)
+        log.info("generation %d follows %s from %s", self._own.generation, ", ".join(self._of.topics), self._own.offsets)
         try:
             while not self._told_to_stop.is_set() and not query.awaitTermination(HEARTBEAT_SECONDS):
                 wanted = self._beat()
@@ -82,7 +85,7 @@ class Stream:
         except StreamingQueryException as error:
             failure = self._failure or error
             if not isinstance(failure, ledger.Fenced | NewPartition):
-                _require(self._batches.ledger, describe_log())  # a problem of the log explains more than Spark's error
+                _require(self._batches.ledger, describe_log(self._of))  # a problem of the log explains more than Spark's error
             raise failure from None
         finally:
             with self._at_work:
@@ -97,10 +100,10 @@ class Stream:
     def _query(self, start: TideMark, checkpoint: Path) -> StreamingQuery:
         records = (
             self._spark.readStream.format("kafka")
-            .option("kafka.bootstrap.servers", settings().kafka)
-            .option("subscribe", ",".join(settings().topics))
+            .option("kafka.bootstrap.servers", self._of.kafka)
+            .option("subscribe", ",".join(self._of.topics))
             .option("startingOffsets", self._log.starting_offsets(start))
-            .option("maxOffsetsPerTrigger", settings().max_events_per_batch)
+            .option("maxOffsetsPerTrigger", self._of.max_events_per_batch)
             .option("failOnDataLoss", "true")
             .option("includeHeaders", "true")
             # Spark only fetches existing offsets. A long poll left over from the same consumer would delay the fetch.
@@ -108,11 +111,11 @@ class Stream:
             .load()
         )
         # Validated here, Spark analyses the many columns of validation once, not in every micro-batch.
-        observed = transforms.observed(transforms.events(records), settings().category_topic, self._rules)
+        observed = transforms.observed(transforms.events(records), self._of.category_topic, self._rules)
         return (
             observed.writeStream.foreachBatch(self._micro_batch)
             .option("checkpointLocation", f"file://{checkpoint}")  # not escaped as a URI: Hadoop takes escapes literally
-            .trigger(processingTime=f"{settings().trigger_seconds} seconds")
+            .trigger(processingTime=f"{self._of.trigger_seconds} seconds")
             .start()
         )
 
@@ -158,7 +161,7 @@ class Stream:
         if wanted.pause is None or not wanted.pause.drain:
             self._last = None
             return wanted.pause is not None
-        self._last = self._last or TideMark(describe_log().ends)
+        self._last = self._last or TideMark(describe_log(self._of).ends)
         return self._batches.offsets.joined(_gone_by(query)).reaches(self._last)
 
 
@@ -169,23 +172,22 @@ def _gone_by(query: StreamingQuery) -> TideMark:
     return TideMark({TopicPartition(topic, int(partition)): offset for topic, those in ends.items() for partition, offset in those.items()})
 
 
-def follow(database: Database[Document], told_to_stop: threading.Event) -> None:
+def follow(database: Database[Document], of: Settings, told_to_stop: threading.Event) -> None:
     """Waits while the stream is paused, then runs it; a new generation starts whenever partitions have been added.
 
     Returns when told to stop, or when a new process must take over. Raises whatever else ended the last generation.
     """
-    wanted = _wait_while_paused(database, told_to_stop)
-    _ready(database)  # before Spark, whose start takes longest
-    of = settings()
-    spark = session("tidemark-speed", memory=of.speed_memory, cores=of.speed_cores, ui_port=of.spark_ui_port)
+    wanted = _wait_while_paused(database, of.airflow_names, told_to_stop)
+    _ready(database, of)  # before Spark, whose start takes longest
+    spark = session("tidemark-speed", of, memory=of.speed_memory, cores=of.speed_cores, ui_port=of.spark_ui_port)
     while not told_to_stop.is_set():
         before = ledger.read(database)
-        found = _ready(database)
+        found = _ready(database, of)
         rules = withdrawals.in_force(database)
         own = ledger.start_generation(database, rules.fingerprint(), found.identities, before)
         metrics.GENERATION.set(own.generation)
         try:
-            Stream(spark, database, found, own, rules, wanted, told_to_stop).run()
+            Stream(spark, database, of, found, own, rules, wanted, told_to_stop).run()
         except NewPartition as reason:
             log.info("%s", reason)
         else:
@@ -193,22 +195,22 @@ def follow(database: Database[Document], told_to_stop: threading.Event) -> None:
             return
 
 
-def _wait_while_paused(database: Database[Document], told_to_stop: threading.Event) -> Control:
+def _wait_while_paused(database: Database[Document], names: AirflowNames, told_to_stop: threading.Event) -> Control:
     """The desired state after the wait. It is read before the rules, because a change of the rules requests a restart afterwards."""
     said = False
     while (wanted := control.read(database)).pause is not None and not told_to_stop.wait(HEARTBEAT_SECONDS):
         if not said:
             said = True
-            log.info("%s; resume with `make resume` or DAG %s", control.describe(wanted), Dag.STREAM.id)
+            log.info("%s; resume with `make resume` or DAG %s", control.describe(wanted), names.of(Dag.STREAM))
             control.mark_stopped(database)
     return wanted
 
 
-def _ready(database: Database[Document]) -> Log:
+def _ready(database: Database[Document], of: KafkaSettings) -> Log:
     """The log, checked to be readable from the ledger's offsets. Raises Fenced, UnfitTopic, TopicsRecreated or MissingOffsets."""
     own = ledger.read(database)  # first: the end of the log must not be older than the offsets
     own.require_no_rebuild()
-    found = describe_log()
+    found = describe_log(of)
     _require(own, found)
     return found
 
@@ -226,10 +228,12 @@ def main() -> int:
     told_to_stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: told_to_stop.set())
-    with connect() as client:
-        metrics.serve(database_of(client))
+    of = settings()
+    with connect(of.mongodb) as client:
+        database = database_of(client, of.database)
+        metrics.serve(database, of)
         try:
-            follow(database_of(client), told_to_stop)
+            follow(database, of, told_to_stop)
         except ledger.Fenced as reason:
             log.warning("stopped: %s", reason)
             return 1

@@ -20,7 +20,7 @@ from tidemark.serving.ledger import Category, Ledger
 from tidemark.serving.publications import Cut, Publication, StartAgain
 from tidemark.serving.snapshot import snapshot
 from tidemark.serving.verifications import DifferenceKind, Differences, NotVerified
-from tidemark.settings import settings
+from tidemark.settings import Settings
 from tidemark.spark import transforms
 from tidemark.spark.compare import (
     DIFFERENCE,
@@ -46,7 +46,7 @@ PRODUCT_COLUMNS = (
 )
 
 
-def verify(spark: SparkSession, lake: Lake, database: Database[Document], number: int) -> VerificationDocument:
+def verify(spark: SparkSession, lake: Lake, database: Database[Document], number: int, of: Settings) -> VerificationDocument:
     """Verifies a draft, stores the verification and returns it.
 
     Raises StartAgain if a rebuild has begun since the cut, NoPublication, LostStates.
@@ -62,7 +62,7 @@ def verify(spark: SparkSession, lake: Lake, database: Database[Document], number
     lake.require_layers(draft.states())
     # Read first, so that later commits lie beyond the mark.
     own = ledger.read(database)
-    at = At(settings().batch_mongodb, database.name, own, draft.mark, *settings().topics)
+    at = At(of.batch_mongodb, database.name, own, draft.mark, *of.topics)
     categories = names(lake, draft)
     served, cube = publications.cells(database, draft.cut.served), publications.cells(database, number)
     with lake.tasks_for(TideMark().behind(draft.mark)):

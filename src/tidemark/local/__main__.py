@@ -30,96 +30,96 @@ from tidemark.local.runs import RunRefused
 from tidemark.serving.database import connect, database_of
 from tidemark.serving.documents import StatusDocument
 from tidemark.serving.status import state
-from tidemark.settings import describe_errors, settings
+from tidemark.settings import Settings, describe_errors, settings
 
 TAIL_BYTES = 4_000  # shown of each log
 WIDTH = 110  # columns, if output does not go to a terminal
 
 
-def run(given: argparse.Namespace, console: Console) -> int:
-    job.run(console, _catalog(given), batch=given.batch == "yes")
+def run(given: argparse.Namespace, console: Console, of: Settings) -> int:
+    job.run(console, of, _catalog(given), batch=given.batch == "yes")
     return 0
 
 
-def dry_run(given: argparse.Namespace, console: Console) -> int:
-    job.dry_run(console, _catalog(given))
+def dry_run(given: argparse.Namespace, console: Console, of: Settings) -> int:
+    job.dry_run(console, of, _catalog(given))
     return 0
 
 
-def start(_: argparse.Namespace, console: Console) -> int:
-    job.start(console)
-    console.print(job.addresses(), soft_wrap=True)
+def start(_: argparse.Namespace, console: Console, of: Settings) -> int:
+    job.start(console, of)
+    console.print(job.addresses(of), soft_wrap=True)
     return 0
 
 
-def status(given: argparse.Namespace, console: Console) -> int:
+def status(given: argparse.Namespace, console: Console, of: Settings) -> int:
     """Exit status 1 if anything is not healthy."""
     with ThreadPoolExecutor() as pool:
-        found = dict(zip(health.CHECKS, pool.map(lambda check: check(), health.CHECKS.values()), strict=True))
-    for program in stack.programs():
+        found = dict(zip(health.CHECKS, pool.map(lambda check: check(of), health.CHECKS.values()), strict=True))
+    for program in stack.programs(of.home):
         if program.name in found and program.state != "RUNNING":
             # Its last heartbeat may still be recent.
             found[program.name] = found[program.name]._replace(healthy=False, detail=f"{program.state.lower()} {program.detail}".strip())
     if found["superset"].healthy:
-        logins = ", ".join(f"{name} / {password}" for name, password in known_accounts().items())
+        logins = ", ".join(f"{name} / {password}" for name, password in known_accounts(of).items())
         found["superset"] = found["superset"]._replace(detail=logins)
     now: StatusDocument | None = None
     if found["mongodb"].healthy:
-        with connect(within_seconds=5) as client:
-            now = state(database_of(client))
+        with connect(of.mongodb, within_seconds=5) as client:
+            now = state(database_of(client, of.database))
     if given.json:
         servers: dict[str, dict[str, Any]] = {name: one._asdict() for name, one in found.items()}
-        servers["superset"]["accounts"] = known_accounts()
-        servers["speed"]["metrics"] = settings().speed_metrics_url
-        if known := next(iter(known_accounts().items()), None):
+        servers["superset"]["accounts"] = known_accounts(of)
+        servers["speed"]["metrics"] = of.speed_metrics_url
+        if known := next(iter(known_accounts(of).items()), None):
             servers["superset"] |= dict(zip(("username", "password"), known, strict=True))
         sys.stdout.write(json.dumps({**servers, "state": now}, indent=2) + "\n")
     else:
-        _show_status(console, found, now)
+        _show_status(console, of.home, found, now)
     return 0 if all(one.healthy for one in found.values()) else 1
 
 
-def stop(_: argparse.Namespace, console: Console) -> int:
+def stop(_: argparse.Namespace, console: Console, of: Settings) -> int:
     with job.Progress(console) as say:
-        stopped = stack.stop(say)
+        stopped = stack.stop(of, say)
     console.print("stopped" if stopped else "nothing was running")
     return 0
 
 
-def clean(_: argparse.Namespace, console: Console) -> int:
+def clean(_: argparse.Namespace, console: Console, of: Settings) -> int:
     """Deletes only what the stack has made; other files in the folder stay."""
-    if stack.is_running():
+    if stack.is_running(of.home):
         console.print("the stack is running: make stop first")
         return 1
-    stack.end_leftovers()
+    stack.end_leftovers(of.home)
     for name in ("airflow", "catalogs", "jobs", "kafka", "lake", "logs", "mongodb", "run", "spark", "speed", "superset", "work"):
-        shutil.rmtree(settings().home / name, ignore_errors=True)
+        shutil.rmtree(of.home / name, ignore_errors=True)
     for name in ("supervisor.conf", "supervisor.pid", "supervisor.sock"):
-        (settings().home / name).unlink(missing_ok=True)
-    console.print(f"{settings().home} is clean")
+        (of.home / name).unlink(missing_ok=True)
+    console.print(f"{of.home} is clean")
     return 0
 
 
-def dashboards(given: argparse.Namespace, console: Console) -> int:
+def dashboards(given: argparse.Namespace, console: Console, of: Settings) -> int:
     """Transfers dashboards between Superset and the files of superset/assets."""
-    if not health.superset().healthy:
-        console.print(f"Superset at {settings().superset_url} does not answer: start it with make start")
+    if not health.superset(of).healthy:
+        console.print(f"Superset at {of.superset_url} does not answer: start it with make start")
         return 1
     words = superset_module("transfer", given.what, *(["--overwrite"] if given.overwrite else []))
-    return subprocess.run(words, env={**base_environment(), **superset_environment()}).returncode
+    return subprocess.run(words, env={**base_environment(of.home), **superset_environment(of)}).returncode
 
 
-def logs(given: argparse.Namespace, console: Console) -> int:
+def logs(given: argparse.Namespace, console: Console, of: Settings) -> int:
     """Prints the programs' logs, and with `follow` continues until interrupted."""
-    followed: dict[Path, _Log] = {}
+    folder, followed = stack.log_folder(of.home), dict[Path, _Log]()
     while True:
-        there = sorted(stack.log_folder().glob("*.log"))
+        there = sorted(folder.glob("*.log"))
         for path in there:
             if given.program in (None, path.stem):
                 followed.setdefault(path, _Log(path)).copy_lines()
         if not followed:
             names = ", ".join(path.stem for path in there)
-            console.print(f"no log of {given.program}; available: {names}" if names else f"no logs in {stack.log_folder()} yet")
+            console.print(f"no log of {given.program}; available: {names}" if names else f"no logs in {folder} yet")
             return 1
         if not given.follow:
             return 0
@@ -158,8 +158,8 @@ class _Log:
             sys.stdout.write(f"{self._path.stem:>22} | {line.decode(errors='replace').rstrip()}\n")
 
 
-def _show_status(console: Console, found: dict[str, health.Health], now: StatusDocument | None) -> None:
-    running = stack.programs()
+def _show_status(console: Console, home: Path, found: dict[str, health.Health], now: StatusDocument | None) -> None:
+    running = stack.programs(home)
     if not running and not any(one.healthy for one in found.values()):
         console.print("The stack is not running: start it with make run")
         return
@@ -259,8 +259,7 @@ def main() -> int:
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     given = _arguments()
     try:
-        settings()
-        return int(given.act(given, console))
+        return int(given.act(given, console, settings()))
     except ValidationError as error:
         for line in describe_errors(error):
             console.print(line, markup=False, style="red", soft_wrap=True)

@@ -5,30 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tidemark.local.programs import PYTHON, Program, airflow_environment
-from tidemark.settings import LOOPBACK, settings
+from tidemark.local.programs import PYTHON, Program, airflow_environment, module
+from tidemark.settings.sections import LOOPBACK, SparkSettings
 
 
-def _spark_class(name: str, *arguments: str) -> list[str]:
-    of = settings()
+def _spark_class(of: SparkSettings, name: str, *arguments: str) -> list[str]:
     host = ("--host", of.spark_host) if of.spark_host else ()
     return [str(Path(PYTHON).with_name("spark-class")), f"org.apache.spark.deploy.{name}", *host, *arguments]
 
 
-def _spark_master() -> list[str]:
-    port = urlsplit(settings().spark_master).port or 7077
-    return _spark_class("master.Master", "--port", str(port), "--webui-port", str(settings().spark_master_ui_port))
+def _spark_master(of: SparkSettings) -> list[str]:
+    port = urlsplit(of.spark_master).port or 7077
+    return _spark_class(of, "master.Master", "--port", str(port), "--webui-port", str(of.spark_master_ui_port))
 
 
-def _spark_worker() -> list[str]:
-    of = settings()
+def _spark_worker(of: SparkSettings) -> list[str]:
     gives = ("--cores", str(of.spark_worker_cores), "--memory", of.spark_worker_memory)
     folder = ("--work-dir", str(of.home.resolve() / "spark-worker"))
-    return _spark_class("worker.Worker", *gives, *folder, "--webui-port", str(of.spark_worker_ui_port), of.spark_master)
+    return _spark_class(of, "worker.Worker", *gives, *folder, "--webui-port", str(of.spark_worker_ui_port), of.spark_master)
 
 
-def _spark_environment() -> dict[str, str]:
-    of = settings()
+def _spark_environment(of: SparkSettings) -> dict[str, str]:
     clean = "-Dspark.worker.cleanup.enabled=true -Dspark.worker.cleanup.appDataTtl=86400"  # folders of jobs that ended a day ago
     return {
         "PYSPARK_PYTHON": PYTHON,
@@ -41,8 +38,8 @@ def _spark_environment() -> dict[str, str]:
 
 
 PROGRAMS: tuple[Program, ...] = (
-    Program("accounts", lambda: [PYTHON, "-m", "tidemark.local.prepare", "accounts"], once=True),
-    Program("airflow-init", lambda: [PYTHON, "-m", "tidemark.local.prepare", "airflow"], environment=airflow_environment, once=True),
+    Program("accounts", module("tidemark.local.prepare", "accounts"), once=True),
+    Program("airflow-init", module("tidemark.local.prepare", "airflow"), environment=airflow_environment, once=True),
     Program("spark-master", _spark_master, environment=_spark_environment),
     Program("spark-worker", _spark_worker, environment=_spark_environment),
 )

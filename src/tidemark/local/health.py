@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from tidemark.rendering.control import render_pause
 from tidemark.serving.database import brief, connect, database_of
 from tidemark.serving.operations import LOOKED_AT_LATELY
 from tidemark.serving.status import state
-from tidemark.settings import settings
+from tidemark.settings import Settings, settings
 
 TIMEOUT_SECONDS = 5.0
 AIRFLOW_TIMEOUT_SECONDS = 15.0  # longer, because its API may be busy
@@ -30,15 +30,15 @@ AIRFLOW_TIMEOUT_SECONDS = 15.0  # longer, because its API may be busy
 _HTTP = loopback.client(timeout=TIMEOUT_SECONDS)
 
 # The address of each server for display, without passwords.
-ADDRESSES: dict[str, Callable[[], str]] = {
-    "kafka": lambda: settings().kafka,
-    "mongodb": lambda: re.sub(r"//[^/]*@", "//...@", settings().mongodb),
-    "airflow": lambda: settings().airflow_api,
-    "api": lambda: settings().api_url,
-    "superset": lambda: settings().superset_url,
-    "speed": lambda: f"http://127.0.0.1:{settings().spark_ui_port}",
-    "spark-master": lambda: f"http://127.0.0.1:{settings().spark_master_ui_port}",
-    "spark-worker": lambda: f"http://127.0.0.1:{settings().spark_worker_ui_port}",
+ADDRESSES: dict[str, Callable[[Settings], str]] = {
+    "kafka": lambda of: of.kafka,
+    "mongodb": lambda of: re.sub(r"//[^/]*@", "//...@", of.mongodb),
+    "airflow": lambda of: of.airflow_api,
+    "api": lambda of: of.api_url,
+    "superset": lambda of: of.superset_url,
+    "speed": lambda of: f"http://127.0.0.1:{of.spark_ui_port}",
+    "spark-master": lambda of: f"http://127.0.0.1:{of.spark_master_ui_port}",
+    "spark-worker": lambda of: f"http://127.0.0.1:{of.spark_worker_ui_port}",
 }
 
 
@@ -50,31 +50,31 @@ class Health(NamedTuple):
     detail: str = ""
 
 
-def kafka(*, with_topics: bool = True) -> Health:
+def kafka(of: Settings, *, with_topics: bool = True) -> Health:
     """Does Kafka answer and, with `with_topics`, have the topics?"""
-    url = ADDRESSES["kafka"]()
+    url = ADDRESSES["kafka"](of)
     try:
-        there = topics.partitions(settings().topics, TIMEOUT_SECONDS)
+        there = topics.partitions(of, TIMEOUT_SECONDS)
     except (KafkaError, OSError) as error:
         return Health(False, url, f"does not answer: {error or type(error).__name__}")
-    missing = [topic for topic in settings().topics if topic not in there]
+    missing = [topic for topic in of.topics if topic not in there]
     return Health(not (missing and with_topics), url, f"topic {', '.join(missing)} is missing" if missing else "")
 
 
-def mongodb() -> Health:
-    url = ADDRESSES["mongodb"]()
+def mongodb(of: Settings) -> Health:
+    url = ADDRESSES["mongodb"](of)
     try:
-        with connect(within_seconds=TIMEOUT_SECONDS) as client:
-            prepared = database_of(client).state.find_one({"_id": "ledger"}) is not None
+        with connect(of.mongodb, within_seconds=TIMEOUT_SECONDS) as client:
+            prepared = database_of(client, of.database).state.find_one({"_id": "ledger"}) is not None
     except PyMongoError as error:
         return Health(False, url, f"does not answer: {brief(error)}")
-    unprepared = f"database {settings().database} is not prepared: run `python -m tidemark.serving.schema`"
+    unprepared = f"database {of.database} is not prepared: run `python -m tidemark.serving.schema`"
     return Health(prepared, url, "" if prepared else unprepared)
 
 
-def airflow(*needed: str) -> Health:
-    """Airflow's components, as reported by its API. The named ones must be healthy, by default all."""
-    url = ADDRESSES["airflow"]()
+def airflow(of: Settings, *, needed: Iterable[str] = ()) -> Health:
+    """Airflow's components, as reported by its API. The needed ones must be healthy, by default all."""
+    url = ADDRESSES["airflow"](of)
     try:
         said = _HTTP.get(f"{url}/api/v2/monitor/health", timeout=AIRFLOW_TIMEOUT_SECONDS).raise_for_status().json()
     except (httpx.HTTPError, ValueError) as error:
@@ -84,27 +84,27 @@ def airflow(*needed: str) -> Health:
     return Health(wrong.keys().isdisjoint(needed or parts), url, ", ".join(wrong.values()))
 
 
-def airflow_api() -> Health:
+def airflow_api(of: Settings) -> Health:
     """Airflow's API only, which its other processes need."""
-    return _answering("airflow", "/api/v2/version")
+    return _answering(of, "airflow", "/api/v2/version")
 
 
-def watch() -> Health:
+def watch(of: Settings) -> Health:
     """Was the end of the log measured within the last minute?"""
-    url = ADDRESSES["mongodb"]()
+    url = ADDRESSES["mongodb"](of)
     try:
-        with connect(within_seconds=TIMEOUT_SECONDS) as client:
-            looked = database_of(client).report_partition.find_one({"$expr": LOOKED_AT_LATELY})
+        with connect(of.mongodb, within_seconds=TIMEOUT_SECONDS) as client:
+            looked = database_of(client, of.database).report_partition.find_one({"$expr": LOOKED_AT_LATELY})
     except PyMongoError as error:
         return Health(False, url, f"does not answer: {brief(error)}")
     return Health(looked is not None, url, "" if looked else "the end of the log was not measured within the last minute")
 
 
-def speed() -> Health:
-    url = ADDRESSES["speed"]()
+def speed(of: Settings) -> Health:
+    url = ADDRESSES["speed"](of)
     try:
-        with connect(within_seconds=TIMEOUT_SECONDS) as client:
-            now = state(database_of(client))
+        with connect(of.mongodb, within_seconds=TIMEOUT_SECONDS) as client:
+            now = state(database_of(client, of.database))
     except (PyMongoError, LookupError) as error:
         return Health(False, url, f"unknown: {brief(error)}")
     wanted = now["stream"]["control"]
@@ -116,8 +116,8 @@ def speed() -> Health:
     return Health(False, url, "no heartbeat yet" if beat is None else f"no heartbeat for {beat:.0f} s")
 
 
-def api() -> Health:
-    url = ADDRESSES["api"]()
+def api(of: Settings) -> Health:
+    url = ADDRESSES["api"](of)
     try:
         said = _HTTP.get(f"{url}/health").json()
         return Health(bool(said["healthy"]), url, str(said["detail"]))
@@ -127,21 +127,21 @@ def api() -> Health:
         return Health(False, url, "another program uses this port: choose another one with TIDEMARK_API_PORT")
 
 
-def spark_master() -> Health:
-    return _answering("spark-master", "/json/")
+def spark_master(of: Settings) -> Health:
+    return _answering(of, "spark-master", "/json/")
 
 
-def spark_worker() -> Health:
-    return _answering("spark-worker", "/json/")
+def spark_worker(of: Settings) -> Health:
+    return _answering(of, "spark-worker", "/json/")
 
 
-def superset() -> Health:
-    return _answering("superset", "/health")
+def superset(of: Settings) -> Health:
+    return _answering(of, "superset", "/health")
 
 
-def _answering(name: str, path: str) -> Health:
+def _answering(of: Settings, name: str, path: str) -> Health:
     """Does a server answer a request for this page?"""
-    url = ADDRESSES[name]()
+    url = ADDRESSES[name](of)
     try:
         _HTTP.get(f"{url}{path}").raise_for_status()
     except httpx.HTTPError as error:
@@ -149,7 +149,7 @@ def _answering(name: str, path: str) -> Health:
     return Health(True, url)
 
 
-CHECKS: dict[str, Callable[[], Health]] = {
+CHECKS: dict[str, Callable[[Settings], Health]] = {
     "kafka": kafka,
     "mongodb": mongodb,
     "airflow": airflow,
@@ -157,13 +157,13 @@ CHECKS: dict[str, Callable[[], Health]] = {
     "speed": speed,
     "superset": superset,
 }
-PARTS: dict[str, Callable[[], Health]] = {
+PARTS: dict[str, Callable[[Settings], Health]] = {
     "broker": partial(kafka, with_topics=False),
     "watch": watch,
     "airflow-api": airflow_api,
-    "airflow-scheduler": partial(airflow, "scheduler"),
-    "airflow-dag-processor": partial(airflow, "dag_processor"),
-    "airflow-triggerer": partial(airflow, "triggerer"),
+    "airflow-scheduler": partial(airflow, needed=("scheduler",)),
+    "airflow-dag-processor": partial(airflow, needed=("dag_processor",)),
+    "airflow-triggerer": partial(airflow, needed=("triggerer",)),
     "spark-master": spark_master,
     "spark-worker": spark_worker,
 }
@@ -172,7 +172,7 @@ PARTS: dict[str, Callable[[], Health]] = {
 def main() -> int:
     for noisy in ("kafka", "httpx"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
-    found = {**CHECKS, **PARTS}[sys.argv[1]]()
+    found = {**CHECKS, **PARTS}[sys.argv[1]](settings())
     sys.stdout.write(f"{found.url} {found.detail or 'healthy'}\n")
     return 0 if found.healthy else 1
 

@@ -27,8 +27,9 @@ from tidemark.rendering.verifications import render_verification
 from tidemark.serving import control, history, ledger, publications, verifications
 from tidemark.serving.database import connect, database_of
 from tidemark.serving.status import STALE_HEARTBEAT_SECONDS
-from tidemark.settings import settings
+from tidemark.settings import Settings
 from tidemark.settings.airflow_names import Dag
+from tidemark.settings.sections import AirflowSettings, MongodbSettings
 
 START_SECONDS = 600.0
 LOOK_EVERY_SECONDS = 0.5  # interval of health checks while servers start
@@ -73,38 +74,38 @@ class Progress:
             self._console.print(f"  {line}", highlight=False, markup=False)
 
 
-def start(console: Console, *, later: Collection[str] = ()) -> None:
+def start(console: Console, of: Settings, *, later: Collection[str] = ()) -> None:
     """Starts the stack, and waits until all servers but those in `later` are healthy and Airflow has loaded the DAGs. Raises CannotRun."""
-    if not stack.is_running():
-        if stack.end_leftovers():
+    if not stack.is_running(of.home):
+        if stack.end_leftovers(of.home):
             console.print("ended processes left behind by a former stack")
-        if complaints := prerequisites.complaints(settings()):
+        if complaints := prerequisites.complaints(of):
             raise CannotRun("\n".join(complaints))
-    settings().home.mkdir(parents=True, exist_ok=True)
+    of.home.mkdir(parents=True, exist_ok=True)
     try:
-        stack.start()
+        stack.start(of)
     except RuntimeError as error:
         raise CannotRun(str(error)) from error
     until = time.monotonic() + START_SECONDS
     with Progress(console) as say:
-        _wait_until_healthy(console, say, health.CHECKS.keys() - set(later), until)
-        _wait_for_dag(say, until)
+        _wait_until_healthy(console, of, say, health.CHECKS.keys() - set(later), until)
+        _wait_for_dag(of, say, until)
 
 
-def _wait_until_healthy(console: Console, say: Progress, names: Collection[str], until: float) -> None:
+def _wait_until_healthy(console: Console, of: Settings, say: Progress, names: Collection[str], until: float) -> None:
     """Waits for these servers and reports each when it is up. Raises CannotRun."""
     missing = {name: check for name, check in health.CHECKS.items() if name in names}
     while missing:
         say(f"starting: waiting for {', '.join(missing)}")
-        for name in [name for name, check in missing.items() if check().healthy]:
+        for name in [name for name, check in missing.items() if check(of).healthy]:
             del missing[name]
             console.print(f"  {name} is up", highlight=False)
         if not missing:
             return
-        if not stack.is_running():
+        if not stack.is_running(of.home):
             raise CannotRun("the stack was stopped in the meantime: make run starts it again and continues")
         if time.monotonic() > until:
-            raise CannotRun(_what_is_missing(missing))
+            raise CannotRun(_what_is_missing(missing, of))
         time.sleep(LOOK_EVERY_SECONDS)
 
 
@@ -119,49 +120,49 @@ class Catalog(NamedTuple):
     days: int
 
 
-def dry_run(console: Console, catalog: Catalog) -> None:
+def dry_run(console: Console, of: Settings, catalog: Catalog) -> None:
     """Shows what ingesting the files would change, and changes nothing. Raises CannotRun."""
-    conf = _conf(console, catalog)
-    start(console)
-    with Airflow() as airflow:
+    conf = _conf(console, of.home, catalog)
+    start(console, of)
+    with Airflow(of) as airflow:
         identity = airflow.trigger({**conf, "dry_run": True})
-        _wait_for_run(console, airflow, identity)
+        _wait_for_run(console, of, airflow, identity)
         console.print(Markdown(airflow.result(identity, "preview", "text")))
     console.print("\nNothing was sent. To ingest the files, use make run with the same arguments", highlight=False)
 
 
-def run(console: Console, catalog: Catalog, *, batch: bool = True) -> None:
+def run(console: Console, of: Settings, catalog: Catalog, *, batch: bool = True) -> None:
     """The whole job, followed by a nightly batch and the history unless `batch` is False.
 
     Raises CannotRun if it does not finish; what has been ingested by then stays ingested.
     """
-    conf = _conf(console, catalog)
+    conf = _conf(console, of.home, catalog)
     started = time.monotonic()
-    start(console, later=SHOWING)
-    _require_stream()
+    start(console, of, later=SHOWING)
+    _require_stream(of)
     console.print(f"Ingesting {', '.join(Path(one).name for one in (*conf['products'], *conf['categories']))}", highlight=False)
-    with Airflow() as airflow:
+    with Airflow(of) as airflow:
         identity = airflow.trigger(conf)
         console.print(f"  {airflow.page(identity)}", highlight=False)
-        _wait_for_run(console, airflow, identity)
+        _wait_for_run(console, of, airflow, identity)
         if any(task.name == jobs.PLAN and task.state == "skipped" for task in airflow.tasks(identity)):
             raise CannotRun(f"nothing was sent: the run was not approved ({airflow.page(identity)})")
         console.print(f"Served after {time.monotonic() - started:.0f} s", highlight=False)
-        verified = _batch(console, airflow, _last_day(conf["observed_at"])) if batch else []
+        verified = _batch(console, of, airflow, _last_day(conf["observed_at"])) if batch else []
     with Progress(console) as say:
-        _wait_until_healthy(console, say, SHOWING, time.monotonic() + START_SECONDS)
+        _wait_until_healthy(console, of, say, SHOWING, time.monotonic() + START_SECONDS)
     console.print()
-    with connect() as client:
-        reports.show(console, database_of(client))
+    with connect(of.mongodb) as client:
+        reports.show(console, database_of(client, of.database))
     for line in verified:
         console.print(line, highlight=False, markup=False)
-    console.print(addresses(), soft_wrap=True)
+    console.print(addresses(of), soft_wrap=True)
 
 
-def _require_stream() -> None:
+def _require_stream(of: MongodbSettings) -> None:
     """Raises CannotRun if the stream is paused, because nothing would be served."""
-    with connect() as client:
-        wanted = control.read(database_of(client))
+    with connect(of.mongodb) as client:
+        wanted = control.read(database_of(client, of.database))
     if wanted.pause is not None:
         raise CannotRun(f"the stream is {control.describe(wanted)}. Resume it with make resume")
 
@@ -172,12 +173,12 @@ def _last_day(observed_at: Sequence[str]) -> date:
     return min(newest, datetime.now(UTC).date() - timedelta(days=1))
 
 
-def _batch(console: Console, airflow: Airflow, last: date) -> list[str]:
+def _batch(console: Console, of: MongodbSettings, airflow: Airflow, last: date) -> list[str]:
     """Triggers the nightly batch, and the history up to a day, if there is anything new since the last one. Returns the lines of the
     verification.
     """
-    with connect() as client:
-        database = database_of(client)
+    with connect(of.mongodb) as client:
+        database = database_of(client, of.database)
         served = publications.read(database, publications.served(database))
         if served.mark.reaches(ledger.read(database).offsets) and last in history.labels(database):
             console.print("Nothing is new since the last nightly run", highlight=False)
@@ -185,14 +186,14 @@ def _batch(console: Console, airflow: Airflow, last: date) -> list[str]:
             for dag, conf in ((Dag.NIGHTLY_BATCH, {}), (Dag.HISTORY, {"last_day": last.isoformat(), "changed": True})):
                 identity = airflow.trigger(conf, dag)
                 console.print(f"  {airflow.page(identity, dag)}", highlight=False)
-                _wait_for_run(console, airflow, identity, dag)
+                _wait_for_run(console, of, airflow, identity, dag)
         return render_verification(verifications.read(database, publications.served(database)))
 
 
-def addresses() -> str:
+def addresses(of: Settings) -> str:
     """The addresses of all pages and servers. Plain lines: a table would break addresses that are wider than the terminal."""
-    pages = {name: address() for name, address in health.ADDRESSES.items()}
-    logins = ", ".join(f"{name} / {password}" for name, password in known_accounts().items())
+    pages = {name: address(of) for name, address in health.ADDRESSES.items()}
+    logins = ", ".join(f"{name} / {password}" for name, password in known_accounts(of).items())
     return "\n".join(
         (
             f"Superset (the dashboards)     {pages['superset']}{CATALOG}  {logins}".rstrip(),
@@ -200,21 +201,21 @@ def addresses() -> str:
             f"Airflow (operations page)     {pages['airflow']}/plugin/tidemark",
             f"API (posts, documentation)    {pages['api']}/docs",
             f"Spark (the stream)            {pages['speed']}",
-            f"MongoDB (the reports)         {pages['mongodb']}  database {settings().database}",
+            f"MongoDB (the reports)         {pages['mongodb']}  database {of.database}",
             f"Kafka                         {pages['kafka']}",
-            f"State, logs                   {settings().home}",
+            f"State, logs                   {of.home}",
         )
     )
 
 
-def _conf(console: Console, catalog: Catalog) -> dict[str, Any]:
+def _conf(console: Console, home: Path, catalog: Catalog) -> dict[str, Any]:
     """The run's configuration. Raises CannotRun if the arguments are invalid."""
     if catalog.products or catalog.categories:
         given: dict[str, Any] = _given(console, catalog.products, catalog.categories, catalog.observed_at)
         return {**given, "columns": dict(catalog.columns)} if catalog.columns else given
     if catalog.observed_at or catalog.columns:
         raise CannotRun("OBSERVED_AT and COLUMNS need files: give PRODUCTS=a.csv, too, or leave them out")
-    return _generated(console, catalog.rows, catalog.days)
+    return _generated(console, home, catalog.rows, catalog.days)
 
 
 def _given(console: Console, products: Sequence[str], categories: Sequence[str], observed_at: Sequence[str]) -> dict[str, list[str]]:
@@ -242,9 +243,9 @@ def _given(console: Console, products: Sequence[str], categories: Sequence[str],
     return {"products": product_files, "categories": category_files, "observed_at": dates}
 
 
-def _generated(console: Console, rows: int, days: int) -> dict[str, list[str]]:
+def _generated(console: Console, home: Path, rows: int, days: int) -> dict[str, list[str]]:
     """The run's configuration for a generated catalog, which is written if it does not exist yet."""
-    folder = settings().home / "catalogs" / f"{rows}-rows-{days}-days"
+    folder = home / "catalogs" / f"{rows}-rows-{days}-days"
     whole = folder / ".whole"
     if not whole.exists():
         with Progress(console) as say:
@@ -261,8 +262,8 @@ def _generated(console: Console, rows: int, days: int) -> dict[str, list[str]]:
     }
 
 
-def _wait_for_dag(say: Callable[[str], None], until: float) -> None:
-    with Airflow() as airflow:
+def _wait_for_dag(of: AirflowSettings, say: Callable[[str], None], until: float) -> None:
+    with Airflow(of) as airflow:
         while not all(airflow.has_dag(dag) for dag in (Dag.INGEST, Dag.NIGHTLY_BATCH, Dag.HISTORY)):
             say("waiting for Airflow to read the DAGs")
             if errors := airflow.import_errors():
@@ -272,14 +273,14 @@ def _wait_for_dag(say: Callable[[str], None], until: float) -> None:
             time.sleep(0.5)
 
 
-def _wait_for_run(console: Console, airflow: Airflow, identity: str, dag: Dag = Dag.INGEST) -> None:
+def _wait_for_run(console: Console, of: MongodbSettings, airflow: Airflow, identity: str, dag: Dag = Dag.INGEST) -> None:
     """Waits until the run has ended. Airflow may be unreachable for a while, until supervisor has restarted it."""
     state, heard = "", time.monotonic()
     with Progress(console) as say:
         while state not in ENDED:
             try:
                 state = airflow.state(identity, dag)
-                say(_where_it_is(airflow, identity, state) if dag is Dag.INGEST else _at_which_task(airflow, identity, dag))
+                say(_where_it_is(of, airflow, identity, state) if dag is Dag.INGEST else _at_which_task(airflow, identity, dag))
                 heard = time.monotonic()
             except httpx.TransportError as error:
                 if time.monotonic() - heard > SILENCE_SECONDS:
@@ -293,7 +294,7 @@ def _wait_for_run(console: Console, airflow: Airflow, identity: str, dag: Dag = 
         )
 
 
-def _where_it_is(airflow: Airflow, identity: str, state: str) -> str:
+def _where_it_is(of: MongodbSettings, airflow: Airflow, identity: str, state: str) -> str:
     tasks = airflow.tasks(identity)
     if state == "queued":
         return "waiting for Airflow to start the run"
@@ -307,7 +308,7 @@ def _where_it_is(airflow: Airflow, identity: str, state: str) -> str:
     chunks = Counter(task.state for task in tasks if task.name == "produce" and task.map_index >= 0)
     sent = f"{chunks['success']} of {counted(chunks.total(), 'chunk')} in Kafka" if chunks else "everything was sent before"
     retried = chunks["up_for_retry"] + chunks["failed"]
-    return sent + (f", {counted(retried, 'chunk')} to be retried" if retried else "") + _where_the_stream_is()
+    return sent + (f", {counted(retried, 'chunk')} to be retried" if retried else "") + _where_the_stream_is(of)
 
 
 def _at_which_task(airflow: Airflow, identity: str, dag: Dag) -> str:
@@ -316,13 +317,15 @@ def _at_which_task(airflow: Airflow, identity: str, dag: Dag) -> str:
     if waiting:
         return f"waiting for approval: {airflow.page(identity, dag)}/required_actions"
     done = sum(task.state in ("success", "skipped") for task in tasks)
-    return f"{dag.id}: {done} of {len(tasks)} tasks done" + "".join(f", {task.name} running" for task in tasks if task.state == "running")
+    return f"{airflow.name(dag)}: {done} of {len(tasks)} tasks done" + "".join(
+        f", {task.name} running" for task in tasks if task.state == "running"
+    )
 
 
-def _where_the_stream_is() -> str:
+def _where_the_stream_is(of: MongodbSettings) -> str:
     try:
-        with connect(within_seconds=5) as client:
-            now = database_of(client).report_freshness.find_one() or {}
+        with connect(of.mongodb, within_seconds=5) as client:
+            now = database_of(client, of.database).report_freshness.find_one() or {}
     except PyMongoError:
         return ", MongoDB does not answer"
     behind, beat = now.get("events_behind"), now.get("seconds_since_heartbeat")
@@ -331,7 +334,7 @@ def _where_the_stream_is() -> str:
     return "" if behind is None else f", the stream is {counted(behind, 'event')} behind"
 
 
-def _what_is_missing(missing: dict[str, Callable[[], health.Health]]) -> str:
-    lines = [f"{name} is not up after {START_SECONDS:.0f} s: {check().detail}" for name, check in missing.items()]
-    lines += [f"program {one.name}: {one.state} {one.detail}" for one in stack.programs() if one.state not in ("RUNNING", "EXITED")]
-    return "\n".join([*lines, f"The logs are in {stack.log_folder()}"])
+def _what_is_missing(missing: dict[str, Callable[[Settings], health.Health]], of: Settings) -> str:
+    lines = [f"{name} is not up after {START_SECONDS:.0f} s: {check(of).detail}" for name, check in missing.items()]
+    lines += [f"program {one.name}: {one.state} {one.detail}" for one in stack.programs(of.home) if one.state not in ("RUNNING", "EXITED")]
+    return "\n".join([*lines, f"The logs are in {stack.log_folder(of.home)}"])

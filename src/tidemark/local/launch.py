@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tidemark.local import cluster, processes
 from tidemark.local.programs import Program, base_environment, marks, started_here
-from tidemark.settings import settings
+from tidemark.settings import Settings, settings
 
 LOOK_EVERY_SECONDS = 1.0
 SAY_EVERY_SECONDS = 30.0
@@ -22,34 +22,34 @@ RETRY_SECONDS = 10.0
 log = logging.getLogger("tidemark.launch")
 
 
-def wait_for_needs(program: Program) -> None:
+def wait_for_needs(program: Program, of: Settings) -> None:
     """Waits until everything the program needs is healthy. Logs every half a minute what is missing."""
     said = 0.0
     for need in program.needs:
-        while not (found := need()).healthy:
+        while not (found := need(of)).healthy:
             if time.monotonic() - said > SAY_EVERY_SECONDS:
                 said = time.monotonic()
                 log.info("%s waits for %s: %s %s", program.name, need.__name__, found.url, found.detail)
             time.sleep(LOOK_EVERY_SECONDS)
 
 
-def _follow_predecessor(program: Program) -> None:
+def _follow_predecessor(program: Program, home: Path) -> None:
     """Ends processes left behind by a killed predecessor, and records this process for its successor."""
-    file = _pid_file(program)
+    file = _pid_file(program, home)
     group = int(file.read_text()) if file.exists() else None  # supervisor makes each program a group leader
-    if processes.end(marks(program.name), group=group):
+    if processes.end(marks(home, program.name), group=group):
         log.info("%s: ended processes left behind by its predecessor", program.name)
     file.parent.mkdir(exist_ok=True)
     file.write_text(str(os.getpid()))
 
 
-def _pid_file(program: Program) -> Path:
-    return settings().home / "run" / f"{program.name}.pid"
+def _pid_file(program: Program, home: Path) -> Path:
+    return home / "run" / f"{program.name}.pid"
 
 
-def _pause(program: Program) -> None:
+def _pause(program: Program, home: Path) -> None:
     """Delays the retry of a one-time program that has failed, because supervisor restarts it at once."""
-    file = _pid_file(program)
+    file = _pid_file(program, home)
     if program.once and file.exists():
         time.sleep(max(0.0, RETRY_SECONDS - (time.time() - file.stat().st_mtime)))
 
@@ -58,16 +58,17 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
     for noisy in ("kafka", "httpx"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
-    program = next(one for one in (*started_here(), *cluster.PROGRAMS) if one.name == sys.argv[1])
-    environment = {**base_environment(), **program.environment(), **marks(program.name)}
-    _pause(program)
-    _follow_predecessor(program)
-    wait_for_needs(program)
+    of = settings()
+    program = next(one for one in (*started_here(of), *cluster.PROGRAMS) if one.name == sys.argv[1])
+    environment = {**base_environment(of.home), **program.environment(of), **marks(of.home, program.name)}
+    _pause(program, of.home)
+    _follow_predecessor(program, of.home)
+    wait_for_needs(program, of)
     for preparation in program.before:
-        if (command := preparation()) and (status := subprocess.run(command, env=environment).returncode):
+        if (command := preparation(of)) and (status := subprocess.run(command, env=environment).returncode):
             log.error("%s cannot start: %s ended with status %d", program.name, " ".join(command[:4]), status)
             sys.exit(status)
-    command = program.command()
+    command = program.command(of)
     log.info("%s starts", program.name)
     os.execvpe(command[0], command, environment)
 

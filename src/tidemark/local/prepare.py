@@ -23,8 +23,9 @@ from tidemark.local.programs import SUPERSET, airflow_command, airflow_environme
 from tidemark.local.replica_set import replica_set, with_accounts
 from tidemark.serving import schema
 from tidemark.serving.database import connect, database_of
-from tidemark.settings import settings
+from tidemark.settings import Settings, settings
 from tidemark.settings.airflow_names import Pool
+from tidemark.settings.sections import MongodbSettings
 
 POOLS = {
     Pool.INGEST: {"slots": 2, "description": "chunks read and produced in parallel"},
@@ -36,23 +37,23 @@ ATTEMPTS = 120  # a second apart
 log = logging.getLogger("tidemark.prepare")
 
 
-def servers() -> None:
+def servers(of: Settings) -> None:
     """Creates collections, views and topics once MongoDB and Kafka answer. Raises the error of the last attempt."""
-    _once_they_answer(_servers)
-    log.info("database %s and topics %s are ready", settings().database, ", ".join(settings().topics))
+    _once_they_answer(lambda: _servers(of))
+    log.info("database %s and topics %s are ready", of.database, ", ".join(of.topics))
 
 
-def _servers() -> None:
-    if not settings().mongodb_url:
-        replica_set()
-    with connect() as client:
-        schema.prepare(database_of(client))
-    topics.create()
+def _servers(of: Settings) -> None:
+    if not of.mongodb_url:
+        replica_set(of.mongodb_port)
+    with connect(of.mongodb) as client:
+        schema.prepare(database_of(client, of.database))
+    topics.create(of)
 
 
-def accounts() -> None:
+def accounts(of: MongodbSettings) -> None:
     """Sets up MongoDB's replica set and accounts once it answers. Raises the error of the last attempt."""
-    _once_they_answer(with_accounts)
+    _once_they_answer(lambda: with_accounts(of))
     log.info("MongoDB's accounts are ready")
 
 
@@ -68,21 +69,21 @@ def _once_they_answer(act: Callable[[], None]) -> None:
             time.sleep(1)
 
 
-def airflow() -> None:
+def airflow(of: Settings) -> None:
     """Migrates Airflow's database and creates the pools. Skipped if already done, because each of Airflow's commands takes seconds.
 
     Raises subprocess.CalledProcessError.
     """
-    environment = airflow_environment()
-    pools = json.dumps({name.id: {**pool, "include_deferred": False} for name, pool in POOLS.items()})
+    environment = airflow_environment(of)
+    pools = json.dumps({of.airflow_names.of(name): {**pool, "include_deferred": False} for name, pool in POOLS.items()})
     database = environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
     known = hashlib.sha256(f"{version('apache-airflow')} {database} {pools}".encode()).hexdigest()
-    folder = settings().home / "airflow"
+    folder = of.home / "airflow"
     stamp = folder / ".prepared"
-    if stamp.exists() and stamp.read_text() == known and (settings().airflow_database_url or (folder / "airflow.db").exists()):
+    if stamp.exists() and stamp.read_text() == known and (of.airflow_database_url or (folder / "airflow.db").exists()):
         return
     subprocess.run(airflow_command("db", "migrate"), check=True)
-    if not settings().airflow_database_url:
+    if not of.airflow_database_url:
         with closing(sqlite3.connect(folder / "airflow.db")) as database_file:
             database_file.execute("PRAGMA journal_mode = WAL")  # persistent in the file; readers do not block writers
     file = folder / "pools.json"
@@ -91,18 +92,18 @@ def airflow() -> None:
     stamp.write_text(known)
 
 
-def superset() -> None:
+def superset(of: Settings) -> None:
     """Prepares Superset's database and accounts. Skipped if already done, because it takes half a minute.
 
     Raises subprocess.CalledProcessError.
     """
-    environment = superset_environment()
+    environment = superset_environment(of)
     files = (SUPERSET / "tidemark" / "superset" / "prepare.py", SUPERSET / "requirements.lock")
     parts = [*(file.read_text() for file in files), *(environment[name] for name in ("SUPERSET_DATABASE_URL", "SUPERSET_SECRET_KEY"))]
-    known = hashlib.sha256("\n".join([*parts, *superset_accounts().values()]).encode()).hexdigest()
-    folder = settings().home / "superset"
+    known = hashlib.sha256("\n".join([*parts, *superset_accounts(of).values()]).encode()).hexdigest()
+    folder = of.home / "superset"
     stamp = folder / ".prepared"
-    if stamp.exists() and stamp.read_text() == known and (settings().superset_database_url or (folder / "superset.db").exists()):
+    if stamp.exists() and stamp.read_text() == known and (of.superset_database_url or (folder / "superset.db").exists()):
         return
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(superset_module("prepare"), check=True)
@@ -112,7 +113,7 @@ def superset() -> None:
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    {"servers": servers, "accounts": accounts, "airflow": airflow, "superset": superset}[sys.argv[1]]()
+    {"servers": servers, "accounts": accounts, "airflow": airflow, "superset": superset}[sys.argv[1]](settings())
     return 0
 
 

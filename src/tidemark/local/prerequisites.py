@@ -109,7 +109,7 @@ def _server_complaints(of: Settings) -> list[str]:
 
 def _wrong_with_kafka(servers: str) -> str | None:
     try:
-        with topics.admin(ANSWER_SECONDS, servers):
+        with topics.admin(servers, ANSWER_SECONDS):
             return None
     except (KafkaError, OSError, ValueError) as error:
         return str(error)

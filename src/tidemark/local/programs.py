@@ -12,13 +12,13 @@ import sysconfig
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from tidemark.ingest.connections import environment as connections
 from tidemark.local import health
 from tidemark.local.health import Health
-from tidemark.settings import CHECKOUT, java, settings
+from tidemark.settings import CHECKOUT, Settings, java
+from tidemark.settings.sections import SupersetSettings
 
 PYTHON = sys.executable
 SUPERSET = CHECKOUT / "superset"  # on the PYTHONPATH of Superset's environment
@@ -34,33 +34,32 @@ class Program:
     """A supervised process. `before` runs each time before the command; `needs` must be healthy first."""
 
     name: str
-    command: Callable[[], list[str]]
-    needs: tuple[Callable[[], Health], ...] = ()
-    before: tuple[Callable[[], list[str]], ...] = ()
-    environment: Callable[[], dict[str, str]] = dict
+    command: Callable[[Settings], list[str]]
+    needs: tuple[Callable[[Settings], Health], ...] = ()
+    before: tuple[Callable[[Settings], list[str]], ...] = ()
+    environment: Callable[[Settings], dict[str, str]] = lambda _: {}
     once: bool = False  # it exits when it is done
     with_children: bool = False  # stop signals go to its children as well
     stop_seconds: int = 30
 
 
-def _home(*parts: str) -> Path:
-    return settings().home.joinpath(*parts)
+def module(*words: str) -> Callable[[Settings], list[str]]:
+    """The command of a Python module that reads the settings itself."""
+    return lambda _: [PYTHON, "-m", *words]
 
 
-def marks(program: str | None = None) -> dict[str, str]:
+def marks(home: Path, program: str | None = None) -> dict[str, str]:
     """The variables that mark the processes of this home's stack, or of one of its programs."""
-    return {STACK_MARK: str(settings().home.resolve()), **({PROGRAM_MARK: program} if program else {})}
+    return {STACK_MARK: str(home.resolve()), **({PROGRAM_MARK: program} if program else {})}
 
 
-def base_environment() -> dict[str, str]:
+def base_environment(home: Path) -> dict[str, str]:
     """The environment of every program: this process's, the absolute home, and the stack's mark."""
-    home = str(settings().home.resolve())
-    return {**os.environ, "TIDEMARK_HOME": home, "PYTHONUNBUFFERED": "1", **marks()}
+    return {**os.environ, "TIDEMARK_HOME": str(home.resolve()), "PYTHONUNBUFFERED": "1", **marks(home)}
 
 
-def kafka_properties() -> str:
+def kafka_properties(of: Settings) -> str:
     """A broker that is its own KRaft controller; the controller listens on the loopback interface."""
-    of = settings()
     properties: Mapping[str, object] = {
         "process.roles": "broker,controller",
         "node.id": 1,
@@ -69,7 +68,7 @@ def kafka_properties() -> str:
         "advertised.listeners": f"PLAINTEXT://{of.kafka_here}",
         "controller.listener.names": "CONTROLLER",
         "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-        "log.dirs": _home("kafka", "log"),
+        "log.dirs": of.home / "kafka" / "log",
         "auto.create.topics.enable": "false",
         "offsets.topic.replication.factor": 1,
         "offsets.topic.num.partitions": 1,
@@ -81,25 +80,25 @@ def kafka_properties() -> str:
     return "".join(f"{name}={value}\n" for name, value in properties.items())
 
 
-def _kafka_java(heap: str, *arguments: str) -> list[str]:
-    jars = settings().jars / "kafka" / "*"
+def _kafka_java(of: Settings, heap: str, *arguments: str) -> list[str]:
+    jars = of.jars / "kafka" / "*"
     logging = Path(__file__).with_name("kafka-log4j2.yaml")
     return [java(), f"-Xmx{heap}", f"-Dlog4j2.configurationFile={logging}", "-cp", str(jars), *arguments]
 
 
-def _kafka() -> list[str]:
-    return _kafka_java("768m", "kafka.Kafka", str(_home("kafka", "server.properties")))
+def _kafka(of: Settings) -> list[str]:
+    return _kafka_java(of, "768m", "kafka.Kafka", str(of.home / "kafka" / "server.properties"))
 
 
-def _format_kafka() -> list[str]:
+def _format_kafka(of: Settings) -> list[str]:
     """Writes the configuration. Returns the command that formats the folder, the first time."""
-    properties = _home("kafka", "server.properties")
+    properties = of.home / "kafka" / "server.properties"
     properties.parent.mkdir(parents=True, exist_ok=True)
-    properties.write_text(kafka_properties())
-    if _home("kafka", "log", "meta.properties").exists():
+    properties.write_text(kafka_properties(of))
+    if (of.home / "kafka" / "log" / "meta.properties").exists():
         return []
     identity = f"T{secrets.token_urlsafe(16)[1:]}"  # Kafka's UUID format; a leading dash would be read as an option
-    return _kafka_java("256m", "kafka.tools.StorageTool", "format", "-t", identity, "-c", str(properties))
+    return _kafka_java(of, "256m", "kafka.tools.StorageTool", "format", "-t", identity, "-c", str(properties))
 
 
 def mongod() -> Path:
@@ -107,38 +106,36 @@ def mongod() -> Path:
     return Path(sysconfig.get_path("purelib")) / "fiftyone" / "db" / "bin" / "mongod"
 
 
-def _mongodb() -> list[str]:
-    folder = _home("mongodb")
+def _mongodb(of: Settings) -> list[str]:
+    folder = of.home / "mongodb"
     folder.mkdir(parents=True, exist_ok=True)
     return [
         str(mongod()),
-        *("--dbpath", str(folder), "--port", str(settings().mongodb_port), "--bind_ip", "127.0.0.1", "--nounixsocket"),
-        *("--replSet", "tidemark", "--wiredTigerCacheSizeGB", str(settings().mongodb_cache_gb), "--quiet"),
+        *("--dbpath", str(folder), "--port", str(of.mongodb_port), "--bind_ip", "127.0.0.1", "--nounixsocket"),
+        *("--replSet", "tidemark", "--wiredTigerCacheSizeGB", str(of.mongodb_cache_gb), "--quiet"),
     ]
 
 
-def _secret(owner: str, name: str) -> str:
+def _secret(file: Path) -> str:
     """A secret of this installation, generated once and readable by its owner only."""
-    file = _home(owner, f".{name}")
-    return file.read_text() if file.exists() else _written(owner, f".{name}", secrets.token_urlsafe(32)).read_text()
+    return file.read_text() if file.exists() else _written(file, secrets.token_urlsafe(32)).read_text()
 
 
-def _written(owner: str, name: str, text: str) -> Path:
-    """Writes a file under home atomically, readable by its owner only."""
-    file = _home(owner, name)
+def _written(file: Path, text: str) -> Path:
+    """Writes a file atomically, readable by its owner only."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f"{name}.{socket.gethostname()}-{os.getpid()}")
+    unfinished = file.with_name(f"{file.name}.{socket.gethostname()}-{os.getpid()}")
     unfinished.touch(mode=0o600)
     unfinished.write_text(text)
     unfinished.rename(file)
     return file
 
 
-def airflow_environment() -> dict[str, str]:
+def airflow_environment(of: Settings) -> dict[str, str]:
     """Airflow's settings. Without a password it is open to everyone who can reach it, which on loopback is only this machine."""
-    of = settings()
+    folder = of.home / "airflow"
     return {
-        "AIRFLOW_HOME": str(_home("airflow")),
+        "AIRFLOW_HOME": str(folder),
         "AIRFLOW__CORE__DAGS_FOLDER": str(CHECKOUT / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
@@ -165,32 +162,30 @@ def airflow_environment() -> dict[str, str]:
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "TIDEMARK_CLEAN_AIRFLOW": "true",  # this Airflow runs no other DAGs
         "SPT_NOENV": "1",  # process titles must not hide the environment, by which leftover processes are found
-        **_airflow_secrets(of.airflow_secret_key.get_secret_value()),
-        **_airflow_login(of.airflow_password.get_secret_value()),
-        **connections(),
+        **_airflow_secrets(folder, of.airflow_secret_key.get_secret_value()),
+        **_airflow_login(folder, of.airflow_password.get_secret_value()),
+        **connections(of),
     }
 
 
-def _airflow_secrets(key: str) -> dict[str, str]:
+def _airflow_secrets(folder: Path, key: str) -> dict[str, str]:
     """The secrets for signing and encryption. With a key, which processes on several machines share, all are derived from it."""
     if not key:
         return {
-            "AIRFLOW__API__SECRET_KEY": _secret("airflow", "api-secret"),
-            "AIRFLOW__API_AUTH__JWT_SECRET": _secret("airflow", "jwt-secret"),
+            "AIRFLOW__API__SECRET_KEY": _secret(folder / ".api-secret"),
+            "AIRFLOW__API_AUTH__JWT_SECRET": _secret(folder / ".jwt-secret"),
         }
     names = ("AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET", "AIRFLOW__CORE__FERNET_KEY")
     return {name: urlsafe_b64encode(hmac.digest(key.encode(), name.encode(), "sha256")).decode() for name in names}
 
 
-def _airflow_login(password: str) -> dict[str, str]:
+def _airflow_login(folder: Path, password: str) -> dict[str, str]:
     """One administrator account; its password is written to a file that Airflow reads."""
     if not password:
         return {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True"}
     return {
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{AIRFLOW_ACCOUNT}:admin",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(
-            _written("airflow", ".passwords", json.dumps({AIRFLOW_ACCOUNT: password}))
-        ),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(_written(folder / ".passwords", json.dumps({AIRFLOW_ACCOUNT: password}))),
     }
 
 
@@ -198,15 +193,11 @@ def airflow_command(*arguments: str) -> list[str]:
     return [str(Path(PYTHON).with_name("airflow")), *arguments]
 
 
-def _prepare_airflow() -> list[str]:
-    return [PYTHON, "-m", "tidemark.local.prepare", "airflow"]
-
-
 def _airflow(name: str, *more: str, stop_seconds: int = 30) -> Program:
     """One of Airflow's processes that use its API."""
     return Program(
         f"airflow-{name}",
-        partial(airflow_command, name, *more),
+        lambda _: airflow_command(name, *more),
         needs=(health.airflow_api,),
         environment=airflow_environment,
         with_children=True,
@@ -214,33 +205,32 @@ def _airflow(name: str, *more: str, stop_seconds: int = 30) -> Program:
     )
 
 
-def _given_passwords() -> dict[str, str]:
+def _given_passwords(of: SupersetSettings) -> dict[str, str]:
     """The configured passwords of Superset's accounts; empty if not configured."""
-    of = settings()
     return {"admin": of.superset_password.get_secret_value(), "viewer": of.superset_viewer_password.get_secret_value()}
 
 
-def superset_accounts() -> dict[str, str]:
+def superset_accounts(of: SupersetSettings) -> dict[str, str]:
     """The passwords of Superset's accounts; by default the account's name."""
-    return {name: given or name for name, given in _given_passwords().items()}
+    return {name: given or name for name, given in _given_passwords(of).items()}
 
 
-def known_accounts() -> dict[str, str]:
+def known_accounts(of: SupersetSettings) -> dict[str, str]:
     """The accounts with default passwords."""
-    return {name: name for name, given in _given_passwords().items() if not given}
+    return {name: name for name, given in _given_passwords(of).items() if not given}
 
 
-def superset_environment() -> dict[str, str]:
+def superset_environment(of: Settings) -> dict[str, str]:
     """The variables for Superset, its preparation and the transfer of dashboards, which run in their own Python environment."""
-    of, passwords = settings(), superset_accounts()
+    folder, passwords = (of.home / "superset").resolve(), superset_accounts(of)
     return {
         "PYTHONPATH": str(SUPERSET),
         "SCARF_ANALYTICS": "false",  # no usage statistics
         "SUPERSET_CONFIG_PATH": str(SUPERSET / "tidemark" / "superset" / "superset_config.py"),
         "FLASK_APP": "superset.app:create_app()",
-        "SUPERSET_HOME": str(_home("superset").resolve()),
-        "SUPERSET_SECRET_KEY": of.superset_secret_key.get_secret_value() or _secret("superset", "secret-key"),
-        "SUPERSET_DATABASE_URL": of.superset_database_url or f"sqlite:///{_home('superset', 'superset.db').resolve()}?timeout=60",
+        "SUPERSET_HOME": str(folder),
+        "SUPERSET_SECRET_KEY": of.superset_secret_key.get_secret_value() or _secret(folder / ".secret-key"),
+        "SUPERSET_DATABASE_URL": of.superset_database_url or f"sqlite:///{folder / 'superset.db'}?timeout=60",
         "SUPERSET_CACHE_URL": of.superset_cache_url,
         "SUPERSET_LIVE_SECONDS": str(of.superset_live_seconds),
         "SUPERSET_WORKERS": str(of.superset_workers),
@@ -259,12 +249,8 @@ def superset_command(program: str, *arguments: str) -> list[str]:
     return [str(Path(sys.prefix) / "superset" / "bin" / program), *arguments]
 
 
-def _superset() -> list[str]:
+def _superset(_: Settings) -> list[str]:
     return superset_command("gunicorn", "--config", "python:tidemark.superset.web_server", "superset.app:create_app()")
-
-
-def _prepare_superset() -> list[str]:
-    return [PYTHON, "-m", "tidemark.local.prepare", "superset"]
 
 
 def superset_module(name: str, *arguments: str) -> list[str]:
@@ -278,14 +264,14 @@ _SUPERSET = (health.mongodb, health.superset)
 PROGRAMS: tuple[Program, ...] = (
     Program("kafka", _kafka, before=(_format_kafka,), stop_seconds=60),
     Program("mongodb", _mongodb, stop_seconds=60),
-    Program("prepare", lambda: [PYTHON, "-m", "tidemark.local.prepare", "servers"], once=True),
-    Program("watch", lambda: [PYTHON, "-m", "tidemark.ingest.watch"], needs=(health.kafka, health.mongodb)),
-    Program("api", lambda: [PYTHON, "-m", "tidemark.ingest.api"], needs=(health.kafka,), stop_seconds=60),
-    Program("speed", lambda: [PYTHON, "-m", "tidemark.spark.speed"], needs=(health.kafka, health.mongodb), stop_seconds=120),
+    Program("prepare", module("tidemark.local.prepare", "servers"), once=True),
+    Program("watch", module("tidemark.ingest.watch"), needs=(health.kafka, health.mongodb)),
+    Program("api", module("tidemark.ingest.api"), needs=(health.kafka,), stop_seconds=60),
+    Program("speed", module("tidemark.spark.speed"), needs=(health.kafka, health.mongodb), stop_seconds=120),
     Program(
         "airflow-api",
-        lambda: airflow_command("api-server"),
-        before=(_prepare_airflow,),
+        lambda _: airflow_command("api-server"),
+        before=(module("tidemark.local.prepare", "airflow"),),
         environment=airflow_environment,
         with_children=True,
     ),
@@ -293,13 +279,15 @@ PROGRAMS: tuple[Program, ...] = (
     _airflow("scheduler", "--skip-serve-logs", stop_seconds=20),
     _airflow("dag-processor"),
     _airflow("triggerer", "--skip-serve-logs"),
-    Program("superset", _superset, before=(_prepare_superset,), environment=superset_environment, with_children=True),
-    Program("dashboards", partial(superset_module, "transfer", "import"), needs=_SUPERSET, environment=superset_environment, once=True),
-    Program("warm", partial(superset_module, "warm"), needs=_SUPERSET, environment=superset_environment),
+    Program(
+        "superset", _superset, before=(module("tidemark.local.prepare", "superset"),), environment=superset_environment, with_children=True
+    ),
+    Program("dashboards", lambda _: superset_module("transfer", "import"), needs=_SUPERSET, environment=superset_environment, once=True),
+    Program("warm", lambda _: superset_module("warm"), needs=_SUPERSET, environment=superset_environment),
 )
 
 
-def started_here() -> tuple[Program, ...]:
+def started_here(of: Settings) -> tuple[Program, ...]:
     """The programs of this configuration, without servers that the user runs."""
-    external = {"kafka": bool(settings().kafka_bootstrap_servers), "mongodb": bool(settings().mongodb_url)}
+    external = {"kafka": bool(of.kafka_bootstrap_servers), "mongodb": bool(of.mongodb_url)}
     return tuple(program for program in PROGRAMS if not external.get(program.name))

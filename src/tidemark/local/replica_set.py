@@ -10,7 +10,7 @@ from pymongo.errors import OperationFailure
 
 from tidemark.serving import accounts
 from tidemark.serving.database import Document
-from tidemark.settings import settings
+from tidemark.settings.sections import MongodbSettings
 
 ADMINISTRATOR = "admin"
 
@@ -18,37 +18,36 @@ _NOT_YET_INITIALIZED, _ALREADY_INITIALIZED, _AUTHENTICATION_FAILED = 94, 23, 18 
 _PRIMARY_SECONDS = 30.0
 
 
-def replica_set() -> None:
+def replica_set(port: int) -> None:
     """Makes the local MongoDB, which has no accounts, a replica set at its port. Idempotent."""
-    with _client() as client:
-        _initiate(client, f"127.0.0.1:{settings().mongodb_port}")
+    with _client(port) as client:
+        _initiate(client, f"127.0.0.1:{port}")
 
 
-def with_accounts() -> None:
+def with_accounts(of: MongodbSettings) -> None:
     """The same for a MongoDB that requires accounts; creates or updates the accounts of the settings. Works only on MongoDB's own machine,
     because only from there can the first account be created. Raises PyMongoError.
     """
-    of = settings()
     host, password = of.mongodb_advertised or f"127.0.0.1:{of.mongodb_port}", of.mongodb_admin_password.get_secret_value()
     try:
-        with _client(password) as client:
+        with _client(of.mongodb_port, password) as client:
             client.admin.command("ping")
     except OperationFailure as failure:
         if failure.code != _AUTHENTICATION_FAILED:
             raise
-        with _client() as client:
+        with _client(of.mongodb_port) as client:
             _initiate_unseen(client, host)
             _wait_for_primary(client)
             client.admin.command("createUser", ADMINISTRATOR, pwd=password, roles=["root"])
-    with _client(password) as client:
+    with _client(of.mongodb_port, password) as client:
         _initiate(client, host)
         _wait_for_primary(client)
-        accounts.bring(client.admin, of.database, accounts.passwords())
+        accounts.bring(client.admin, of.database, accounts.passwords(of))
 
 
-def _client(password: str = "") -> MongoClient[Document]:
+def _client(port: int, password: str = "") -> MongoClient[Document]:
     login: dict[str, Any] = {"username": ADMINISTRATOR, "password": password, "authSource": "admin"} if password else {}
-    url = f"mongodb://127.0.0.1:{settings().mongodb_port}/?directConnection=true"
+    url = f"mongodb://127.0.0.1:{port}/?directConnection=true"
     return MongoClient(url, serverSelectionTimeoutMS=5_000, **login)
 
 

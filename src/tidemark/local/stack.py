@@ -19,7 +19,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from tidemark.local import processes
 from tidemark.local.programs import Program, base_environment, marks, started_here
-from tidemark.settings import CHECKOUT, settings
+from tidemark.settings import CHECKOUT, Settings
 
 LOG_BYTES = "20MB"
 LOG_BACKUPS = 3
@@ -35,78 +35,78 @@ class Running(NamedTuple):
     detail: str
 
 
-def log_folder() -> Path:
-    return settings().home / "logs"
+def log_folder(home: Path) -> Path:
+    return home / "logs"
 
 
-def configuration() -> str:
-    """Supervisor's configuration file for the programs of this environment."""
+def configuration(of: Settings) -> str:
+    """Supervisor's configuration file for the programs of these settings."""
     parser = configparser.RawConfigParser()
     parser["supervisord"] = {
-        "logfile": str(log_folder() / "supervisor.log"),
+        "logfile": str(log_folder(of.home) / "supervisor.log"),
         "logfile_maxbytes": LOG_BYTES,
         "logfile_backups": str(LOG_BACKUPS),
-        "pidfile": str(settings().home / "supervisor.pid"),
-        "childlogdir": str(log_folder()),
+        "pidfile": str(of.home / "supervisor.pid"),
+        "childlogdir": str(log_folder(of.home)),
         "directory": str(CHECKOUT),
         "minfds": "4096",
     }
-    parser["unix_http_server"] = {"file": str(_socket()), "chmod": "0700"}
+    parser["unix_http_server"] = {"file": str(_socket(of.home)), "chmod": "0700"}
     parser["rpcinterface:supervisor"] = {"supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"}
-    for program in started_here():
-        parser[f"program:{program.name}"] = _section(program)
+    for program in started_here(of):
+        parser[f"program:{program.name}"] = _section(program, of.home)
     text = io.StringIO()
     parser.write(text)
     # Supervisor expands variables that start with %.
     return text.getvalue().replace("%", "%%")
 
 
-def start() -> None:
+def start(of: Settings) -> None:
     """Starts supervisor, or updates the configuration of a running one. Raises RuntimeError if supervisor does not start."""
-    log_folder().mkdir(parents=True, exist_ok=True)
-    file = settings().home / "supervisor.conf"
-    file.write_text(configuration())
+    log_folder(of.home).mkdir(parents=True, exist_ok=True)
+    file = of.home / "supervisor.conf"
+    file.write_text(configuration(of))
     file.chmod(0o600)
-    if is_running():
-        _update()
+    if is_running(of.home):
+        _update(of.home)
         return
     command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(file)]
-    done = subprocess.run(command, env=base_environment(), cwd=CHECKOUT, capture_output=True, text=True)
+    done = subprocess.run(command, env=base_environment(of.home), cwd=CHECKOUT, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"supervisor does not start: {(done.stderr or done.stdout).strip()[-1000:]}")
 
 
-def is_running() -> bool:
+def is_running(home: Path) -> bool:
     try:
-        _server().supervisor.getState()
+        _server(home).supervisor.getState()
     except (OSError, xmlrpc.client.Error):
         return False
     return True
 
 
-def programs() -> list[Running]:
+def programs(home: Path) -> list[Running]:
     """The programs; empty if the stack is not running."""
     try:
-        found = _server().supervisor.getAllProcessInfo()
+        found = _server(home).supervisor.getAllProcessInfo()
     except (OSError, xmlrpc.client.Error):
         return []
     return [Running(one["name"], one["statename"], one["description"]) for one in found]
 
 
-def restart(name: str) -> None:
+def restart(home: Path, name: str) -> None:
     """Restarts one program of a running stack."""
-    server = _server()
+    server = _server(home)
     server.supervisor.stopProcess(name)
     server.supervisor.startProcess(name)
 
 
-def stop(say: Callable[[str], None]) -> bool:
+def stop(of: Settings, say: Callable[[str], None]) -> bool:
     """Stops everything: the stream first, servers last. Returns False if nothing was running."""
-    if not is_running():
-        return end_leftovers()
-    server = _server()
-    names = {one.name for one in programs()}
-    for program in reversed(started_here()):
+    if not is_running(of.home):
+        return end_leftovers(of.home)
+    server = _server(of.home)
+    names = {one.name for one in programs(of.home)}
+    for program in reversed(started_here(of)):
         if program.name in names:
             say(f"stopping {program.name}")
             try:
@@ -117,36 +117,36 @@ def stop(say: Callable[[str], None]) -> bool:
     identity = server.supervisor.getPID()
     server.supervisor.shutdown()
     processes.wait_for_end([identity], STOP_SECONDS)
-    processes.end(marks(), session=identity)
+    processes.end(marks(of.home), session=identity)
     return True
 
 
-def end_leftovers() -> bool:
+def end_leftovers(home: Path) -> bool:
     """Ends processes left behind by a stack that is not running. Returns False if there were none."""
-    file = settings().home / "supervisor.pid"  # supervisor leads the session of all its programs
+    file = home / "supervisor.pid"  # supervisor leads the session of all its programs
     former = file.read_text().strip() if file.exists() else ""
-    return processes.end(marks(), session=int(former) if former.isdigit() else None)
+    return processes.end(marks(home), session=int(former) if former.isdigit() else None)
 
 
-def _server() -> Any:
+def _server(home: Path) -> Any:
     """A client of supervisor's XML-RPC interface, which is untyped."""
-    transport = SupervisorTransport(None, None, serverurl=f"unix://{_socket()}")
+    transport = SupervisorTransport(None, None, serverurl=f"unix://{_socket(home)}")
     return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
 
 
-def _socket() -> Path:
+def _socket(home: Path) -> Path:
     """The socket in home; if its path would be too long, a temporary path unique to this user and home."""
-    home = settings().home.resolve()
+    home = home.resolve()
     if len(os.fsencode(home / "supervisor.sock")) <= LONGEST_SOCKET:
         return home / "supervisor.sock"
     name = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"tidemark-{os.getuid()}-{name}.sock"
 
 
-def _section(program: Program) -> dict[str, str]:
+def _section(program: Program, home: Path) -> dict[str, str]:
     return {
         "command": shlex.join([sys.executable, "-m", "tidemark.local.launch", program.name]),
-        "stdout_logfile": str(log_folder() / f"{program.name}.log").replace("%", "%%"),  # supervisor expands this one twice
+        "stdout_logfile": str(log_folder(home) / f"{program.name}.log").replace("%", "%%"),  # supervisor expands this one twice
         "stdout_logfile_maxbytes": LOG_BYTES,
         "stdout_logfile_backups": str(LOG_BACKUPS),
         "redirect_stderr": "true",
@@ -160,9 +160,9 @@ def _section(program: Program) -> dict[str, str]:
     }
 
 
-def _update() -> None:
+def _update(home: Path) -> None:
     """Does what `supervisorctl update` does: restarts new and changed programs, and stops removed ones."""
-    server = _server()
+    server = _server(home)
     added, changed, removed = server.supervisor.reloadConfig()[0]
     for name in (*removed, *changed):
         server.supervisor.stopProcessGroup(name)

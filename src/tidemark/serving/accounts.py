@@ -18,6 +18,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from tidemark.serving.database import Document, brief, connect
 from tidemark.settings import settings
+from tidemark.settings.sections import MongodbSettings
 
 # The collections that each account writes. All write `state`: the ledger, the desired state of the stream, the end of the log.
 WRITES: Mapping[str, tuple[str, ...]] = {
@@ -46,9 +47,8 @@ def bring(admin: Database[Document], database: str, passwords: Mapping[str, str]
         _create_or_update(admin, "User", account, _NO_SUCH_USER, pwd=password, roles=[role])
 
 
-def passwords() -> dict[str, str]:
+def passwords(of: MongodbSettings) -> dict[str, str]:
     """The passwords of the settings, by account."""
-    of = settings()
     return {name: getattr(of, f"mongodb_{name}_password").get_secret_value() for name in (*WRITES, REPORTS)}
 
 
@@ -62,16 +62,17 @@ def _create_or_update(admin: Database[Document], what: str, name: str, missing: 
 
 
 def main() -> int:
-    if missing := [name for name, password in passwords().items() if not password]:
+    of = settings()
+    if missing := [name for name, password in passwords(of).items() if not password]:
         sys.stdout.write(f"passwords are missing: set {', '.join(f'TIDEMARK_MONGODB_{name.upper()}_PASSWORD' for name in missing)}\n")
         return 1
     try:
-        with connect() as client:
-            bring(client.admin, settings().database, passwords())
+        with connect(of.mongodb) as client:
+            bring(client.admin, of.database, passwords(of))
     except PyMongoError as error:
         sys.stdout.write(f"MongoDB: {brief(error)}\n")
         return 1
-    sys.stdout.write(f"accounts {', '.join(passwords())} are ready for database {settings().database}\n")
+    sys.stdout.write(f"accounts {', '.join(passwords(of))} are ready for database {of.database}\n")
     return 0
 
 

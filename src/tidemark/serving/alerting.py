@@ -21,7 +21,8 @@ from tidemark.serving.alerts import Alert, Condition, Message, Sample, Watch
 from tidemark.serving.database import Document, brief
 from tidemark.serving.lease import VALID_SECONDS, lease, this_process
 from tidemark.serving.status import state
-from tidemark.settings import Settings
+from tidemark.settings.airflow_names import AirflowNames
+from tidemark.settings.sections import AlertSettings
 
 WATCH = "alerts"  # document of the collection state, and the name of the lease
 
@@ -56,9 +57,11 @@ class Alerts:
         self._collection.replace_one({"_id": document["_id"]}, document, upsert=True)
 
 
-def evaluate_alerts(database: Database[Document], elsewhere: Memory, channels: Mapping[str, Send], of: Settings) -> None:
+def evaluate_alerts(
+    database: Database[Document], elsewhere: Memory, channels: Mapping[str, Send], of: AlertSettings, names: AirflowNames
+) -> None:
     """Evaluates the state once. `elsewhere` stores, outside MongoDB, the alert that the state cannot be read. `channels` send
-    notifications, by name.
+    notifications, by name. `names` are those of the DAGs.
 
     Raises NotSent after everything else is done, or Busy if another evaluation has held the lease for half a minute.
     """
@@ -67,13 +70,13 @@ def evaluate_alerts(database: Database[Document], elsewhere: Memory, channels: M
         seen = state(database)
     except (PyMongoError, LookupError) as error:
         unread = f"The state cannot be read: {brief(error)}"
-        _require_sent(_settle(elsewhere, {Condition.STATE: unread}, channels, of, now))
+        _require_sent(_settle(elsewhere, {Condition.STATE: unread}, channels, database.name, of, now))
         return
-    unsent = _settle(elsewhere, {Condition.STATE: None}, channels, of, now)
+    unsent = _settle(elsewhere, {Condition.STATE: None}, channels, database.name, of, now)
     with lease(database, WATCH, this_process("alerts"), VALID_SECONDS + 5):
         watch = alerts.looked(_read_watch(database), seen, now)
         database.state.replace_one({"_id": WATCH}, {"_id": WATCH, **_watch_document(watch)}, upsert=True)
-        unsent += _settle(Alerts(database), alerts.found(watch, seen, of), channels, of, now)
+        unsent += _settle(Alerts(database), alerts.found(watch, seen, of, names), channels, database.name, of, now)
     _require_sent(unsent)
 
 
@@ -96,7 +99,14 @@ def from_text(text: str) -> dict[Condition, Alert]:
     return {alert.condition: alert}
 
 
-def _settle(memory: Memory, found: Mapping[Condition, str | None], channels: Mapping[str, Send], of: Settings, now: datetime) -> list[str]:
+def _settle(
+    memory: Memory,
+    found: Mapping[Condition, str | None],
+    channels: Mapping[str, Send],
+    database: str,
+    of: AlertSettings,
+    now: datetime,
+) -> list[str]:
     """Updates the alerts to what was found and sends the notifications that are due. Returns those that failed, with the error."""
     kept, calm, unsent = memory.read(), timedelta(minutes=of.alert_calm_minutes), []
     for condition, wrong in found.items():
@@ -112,7 +122,7 @@ def _settle(memory: Memory, found: Mapping[Condition, str | None], channels: Map
     for alert, channel in alerts.untold(kept.values(), channels):
         alert = kept[alert.condition]  # other channels may have been notified since
         try:
-            channels[channel](alerts.message(alert, of.database))
+            channels[channel](alerts.message(alert, database))
         except Exception as error:
             log.warning("could not send alert %s to %s: %s", alert.condition, channel, error)
             unsent.append(f"alert {alert.condition} to {channel} ({error})")

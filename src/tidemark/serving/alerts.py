@@ -17,8 +17,8 @@ from tidemark.catalog.words import counted
 from tidemark.rendering.verifications import render_verification
 from tidemark.serving import verifications
 from tidemark.serving.documents import StatusDocument, StreamStatus
-from tidemark.settings import Settings
-from tidemark.settings.airflow_names import Dag
+from tidemark.settings.airflow_names import AirflowNames, Dag
+from tidemark.settings.sections import AlertSettings
 
 WITHIN = timedelta(hours=1)  # window in which rejections and starts of the stream are counted
 BROKEN_OFF = timedelta(minutes=10)  # a longer gap between evaluations means that the evaluation itself was down
@@ -118,14 +118,14 @@ def looked(before: Watch | None, state: StatusDocument, now: datetime) -> Watch:
     )
 
 
-def found(watch: Watch, state: StatusDocument, of: Settings) -> dict[Condition, str | None]:
+def found(watch: Watch, state: StatusDocument, of: AlertSettings, names: AirflowNames) -> dict[Condition, str | None]:
     """The problem of each condition, None if there is none. A condition that cannot be judged is absent."""
     judged = {
-        Condition.STREAM: _silent(watch, state, of),
+        Condition.STREAM: _silent(watch, state, of, names),
         Condition.FRESHNESS: _behind(watch, state, of),
         Condition.DRIFT: _drift(state, of),
         Condition.QUARANTINE: _rejected(watch, of),
-        Condition.NIGHT: _night(watch, state, of),
+        Condition.NIGHT: _night(watch, state, of, names),
         Condition.RESTARTS: _restarts(watch, of),
     }
     if not state["stream"]["alive"]:
@@ -159,25 +159,25 @@ def message(alert: Alert, database: str) -> Message:
     return Message(alert, f"{title}: resolved", f"{over} The alert was: {alert.text}.")
 
 
-def _silent(watch: Watch, state: StatusDocument, of: Settings) -> str | None:
+def _silent(watch: Watch, state: StatusDocument, of: AlertSettings, names: AirflowNames) -> str | None:
     beat = state["freshness"]["seconds_since_heartbeat"]
     if beat is None:  # no stream has ever been started
         return None
     # While nothing was evaluated, the stream may have been stopped together with the evaluation.
     if not _longer(min(timedelta(seconds=beat), watch.samples[-1].at - watch.since), of.alert_heartbeat_minutes):
         return None
-    return f"The stream has sent no heartbeat for {_duration(timedelta(seconds=beat))}: {_why_silent(state['stream'])}"
+    return f"The stream has sent no heartbeat for {_duration(timedelta(seconds=beat))}: {_why_silent(state['stream'], names)}"
 
 
-def _why_silent(stream: StreamStatus) -> str:
+def _why_silent(stream: StreamStatus, names: AirflowNames) -> str:
     if (number := stream["rebuilding"]) is not None:
         return f"publication {number} is being rebuilt, and the stream does not run meanwhile"
     if (control := stream["control"])["paused"]:
-        return f"{control['by']} has paused it; resume it with make resume or DAG {Dag.STREAM.id}"
+        return f"{control['by']} has paused it; resume it with make resume or DAG {names.of(Dag.STREAM)}"
     return "see its log (make logs PROGRAM=speed)"
 
 
-def _behind(watch: Watch, state: StatusDocument, of: Settings) -> str | None:
+def _behind(watch: Watch, state: StatusDocument, of: AlertSettings) -> str | None:
     if watch.behind_since is None:
         return None
     now, events, newest = watch.samples[-1].at, state["freshness"]["events_behind"], state["freshness"]["newest_event"]
@@ -192,7 +192,7 @@ def _behind(watch: Watch, state: StatusDocument, of: Settings) -> str | None:
     return f"The stream is {behind} behind and has not caught up for {_duration(waited)}: see its log (make logs PROGRAM=speed)"
 
 
-def _drift(state: StatusDocument, of: Settings) -> str | None:
+def _drift(state: StatusDocument, of: AlertSettings) -> str | None:
     verification = state["verification"]
     if verification is None or not verification["drift"] or verification["drift"] < of.alert_drift:
         return None
@@ -201,7 +201,7 @@ def _drift(state: StatusDocument, of: Settings) -> str | None:
     return f"Verification of {render_verification(verification)[-1]}; dashboard Pipeline lists them"
 
 
-def _rejected(watch: Watch, of: Settings) -> str | None:
+def _rejected(watch: Watch, of: AlertSettings) -> str | None:
     # A rebuild sets offsets back, and records are replayed or discarded: only increases count.
     events = sum(max(0, after.events - before.events) for before, after in pairwise(watch.samples))
     rejected = sum(max(0, after.rejected - before.rejected) for before, after in pairwise(watch.samples))
@@ -214,17 +214,17 @@ def _rejected(watch: Watch, of: Settings) -> str | None:
     )
 
 
-def _night(watch: Watch, state: StatusDocument, of: Settings) -> str | None:
+def _night(watch: Watch, state: StatusDocument, of: AlertSettings, names: AirflowNames) -> str | None:
     ended = state["night"] and datetime.fromisoformat(state["night"]["at"])
     waited = watch.samples[-1].at - (ended or watch.first_at)
     if waited / timedelta(hours=1) <= of.alert_night_hours:
         return None
     since = f"since {_moment(ended)}" if ended else f"for {_duration(waited)}"
-    dag = Dag.NIGHTLY_BATCH.id
+    dag = names.of(Dag.NIGHTLY_BATCH)
     return f"No nightly batch has finished {since}: see DAG {dag} in Airflow, which may be paused, waiting for approval or failing"
 
 
-def _restarts(watch: Watch, of: Settings) -> str | None:
+def _restarts(watch: Watch, of: AlertSettings) -> str | None:
     first, last = watch.samples[0], watch.samples[-1]
     starts = last.generation - first.generation
     if not starts or starts < of.alert_restarts:

@@ -217,9 +217,10 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("what", choices=["save", "restore"])
     parser.add_argument("folder", type=Path)
     given = parser.parse_args(words)
+    of = settings()
     try:
-        with connect() as client:
-            manifest = {"save": save, "restore": restore}[given.what](database_of(client), settings().lake_url, given.folder)
+        with connect(of.mongodb) as client:
+            manifest = {"save": save, "restore": restore}[given.what](database_of(client, of.database), of.lake_url, given.folder)
     except (NotSaved, NotRestored, Busy, OSError) as error:
         log.error("%s", error)
         return 1

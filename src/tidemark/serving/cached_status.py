@@ -16,7 +16,7 @@ from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.documents import StatusDocument
 from tidemark.serving.ledger import NotPrepared
 from tidemark.serving.status import state
-from tidemark.settings import settings
+from tidemark.settings.sections import MongodbSettings
 
 MOST_SECONDS = 3.0  # timeout of MongoDB
 FRESH_SECONDS = 1.0  # for this long an answer is returned to every caller
@@ -33,7 +33,8 @@ class Look(NamedTuple):
 class CachedStatus:
     """The cached state of one process. Its client is kept: it reconnects to MongoDB by itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, of: MongodbSettings) -> None:
+        self._of = of
         self._one_at_a_time = Lock()
         self._client: MongoClient[Document] | None = None
         self._last = Look(None, None)
@@ -57,18 +58,18 @@ class CachedStatus:
     def _look(self) -> Look:
         try:
             if self._client is None:
-                self._client = connect(within_seconds=MOST_SECONDS)
+                self._client = connect(self._of.mongodb, within_seconds=MOST_SECONDS)
             with pymongo.timeout(MOST_SECONDS):
-                return Look(state(database_of(self._client)), None)
+                return Look(state(database_of(self._client, self._of.database)), None)
         except NotPrepared as reason:
             return Look(None, str(reason))
         except PyMongoError as error:
-            return Look(None, explain(error))
+            return Look(None, explain(error, self._of.mongodb))
 
 
-def explain(error: PyMongoError) -> str:
-    """An error of MongoDB as text: what happened, and what to do."""
+def explain(error: PyMongoError, url: str) -> str:
+    """An error of the MongoDB of a URL as text: what happened, and what to do."""
     if error.timeout or isinstance(error, ConnectionFailure):
-        hosts = urlsplit(settings().mongodb).netloc.rpartition("@")[2]
+        hosts = urlsplit(url).netloc.rpartition("@")[2]
         return f"MongoDB ({hosts}) does not answer within {MOST_SECONDS:.0f} s: see `make status` and `make logs PROGRAM=mongodb`"
     return f"MongoDB returned an error: {error}"

@@ -25,6 +25,7 @@ from tidemark.serving import ledger
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.documents import ControlDocument
 from tidemark.serving.ledger import NotPrepared
+from tidemark.settings import settings
 
 CONTROL = "control"
 LOOK_SECONDS = 0.5
@@ -157,9 +158,10 @@ def main(words: Sequence[str] | None = None) -> int:
     commands.add_parser("show", help="print the desired state")
     given = parser.parse_args(words)
     asked = {"reason": "", "at_once": False, **vars(given)}
+    of = settings()
     try:
-        with connect() as client:
-            database = database_of(client)
+        with connect(of.mongodb) as client:
+            database = database_of(client, of.database)
             if asked["command"] != "show":
                 tell(database, asked["command"], asked["reason"], getpass.getuser(), drain=not asked["at_once"])
             sys.stdout.write(f"{describe(read(database))}\n")

@@ -12,21 +12,19 @@ from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from tidemark.settings import settings
-
 Document = dict[str, Any]
 _Answer = TypeVar("_Answer")
 
 
-def connect(url: str | None = None, *, within_seconds: float = 20) -> MongoClient[Document]:
-    """A client for the URL, by default that of the settings. It waits that long for a primary. Times are in UTC."""
-    return MongoClient(url or settings().mongodb, tz_aware=True, appname="tidemark", serverSelectionTimeoutMS=int(within_seconds * 1000))
+def connect(url: str, *, within_seconds: float = 20) -> MongoClient[Document]:
+    """A client. It waits that long for a primary. Times are in UTC."""
+    return MongoClient(url, tz_aware=True, appname="tidemark", serverSelectionTimeoutMS=int(within_seconds * 1000))
 
 
-def database_of(client: MongoClient[Document], name: str | None = None) -> Database[Document]:
-    """Tidemark's database, by default that of the settings: primary, majority reads and writes, times in UTC, whatever the client says."""
+def database_of(client: MongoClient[Document], name: str) -> Database[Document]:
+    """One of Tidemark's databases: primary, majority reads and writes, times in UTC, whatever the client says."""
     return client.get_database(
-        name or settings().database,
+        name,
         codec_options=client.codec_options.with_options(tz_aware=True, tzinfo=UTC),
         read_preference=ReadPreference.PRIMARY,
         read_concern=ReadConcern("majority"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from tidemark.serving.cells import Cells
 from tidemark.serving.documents import ComparisonDocument, CubeFiguresDocument
 from tidemark.serving.figures import exceeded_thresholds, figures, moved, summed
-from tidemark.settings import Settings
+from tidemark.settings.sections import BatchSettings
 
 
 def compare(before: Cells, after: Cells) -> ComparisonDocument:
@@ -29,7 +29,7 @@ def compare(before: Cells, after: Cells) -> ComparisonDocument:
     }
 
 
-def beyond(compared: ComparisonDocument, of: Settings) -> list[str]:
+def beyond(compared: ComparisonDocument, of: BatchSettings) -> list[str]:
     """The thresholds of the settings that a comparison exceeds, as texts."""
     limits = {
         "products": (of.implausible_products_shift, "change in the number of products"),

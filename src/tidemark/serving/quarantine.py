@@ -18,7 +18,7 @@ from pymongo.database import Database
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.observations import Reason
 from tidemark.serving.database import Document
-from tidemark.settings.airflow_names import Dag
+from tidemark.settings.airflow_names import AirflowNames, Dag
 
 OPEN, REPLAYED, DISCARDED, HEALED = STATUSES = ("open", "replayed", "discarded", "healed")
 BY_API = "api"  # the source of events that came from no file
@@ -50,10 +50,12 @@ class Replayed(NamedTuple):
     offset: int
 
 
-def selected(database: Database[Document], meant: Selection, below: TideMark) -> Document:
-    """A query for the selected open records below a mark. Raises Unclear."""
+def selected(database: Database[Document], meant: Selection, below: TideMark, names: AirflowNames) -> Document:
+    """A query for the selected open records below a mark. `names` are for the text of Unclear, which it raises."""
     if meant.reason == Reason.WITHDRAWN:
-        raise Unclear(f"records of a withdrawn ingestion cannot be replayed one by one: undo the withdrawal with DAG {Dag.WITHDRAW.id}")
+        raise Unclear(
+            f"records of a withdrawn ingestion cannot be replayed one by one: undo the withdrawal with DAG {names.of(Dag.WITHDRAW)}"
+        )
     if meant.since is not None and meant.until is not None and meant.since >= meant.until:
         since, until = (f"{moment:%Y-%m-%d %H:%M} UTC" for moment in (meant.since, meant.until))
         raise Unclear(f"the period from {since} to {until} is empty: its end must be later than its beginning")

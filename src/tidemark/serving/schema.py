@@ -30,6 +30,7 @@ from tidemark.serving.ledger import new_identity
 from tidemark.serving.notes import KEPT_SECONDS
 from tidemark.serving.operations import OPERATIONS
 from tidemark.serving.views import VIEWS, View
+from tidemark.settings import settings
 
 Schema = dict[str, Any]
 Key = tuple[list[tuple[str, Any]], bool, int | None]  # an index's fields, whether it is unique, its expireAfterSeconds
@@ -386,8 +387,9 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--check", action="store_true", help="only report differences; exit status 1 if there are any")
     check = parser.parse_args(words).check
-    with connect() as client:
-        database = database_of(client)
+    of = settings()
+    with connect(of.mongodb) as client:
+        database = database_of(client, of.database)
         if check:
             found = differences(database)
             for line in found:

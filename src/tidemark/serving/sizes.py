@@ -56,9 +56,9 @@ def keep(database: Database[Document], at: datetime, sizes: Mapping[str, Size]) 
     database.size.bulk_write([ReplaceOne({"_id": one["_id"]}, one, upsert=True) for one in documents])
 
 
-def measure(database: Database[Document], at: datetime, more: Mapping[str, Size]) -> list[str]:
-    """Measures collections and folders and stores the sizes, together with those given. Returns them as lines of text."""
-    keep(database, at, {**of_collections(database), **of_folders(settings().home), **more})
+def measure(database: Database[Document], at: datetime, home: Path, more: Mapping[str, Size]) -> list[str]:
+    """Measures collections and the folders under home and stores the sizes, together with those given. Returns them as lines of text."""
+    keep(database, at, {**of_collections(database), **of_folders(home), **more})
     return list(render_sizes(measured(database, at)))
 
 
@@ -79,8 +79,9 @@ def _of_folder(folder: Path) -> Size:
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with connect() as client:
-        for line in measure(database_of(client), datetime.now(UTC), {}):
+    of = settings()
+    with connect(of.mongodb) as client:
+        for line in measure(database_of(client, of.database), datetime.now(UTC), of.home, {}):
             log.info("%s", line)
 
 

@@ -15,7 +15,7 @@ from tidemark.serving.cells import Cells
 from tidemark.serving.database import Document
 from tidemark.serving.documents import ComparisonDocument, VerificationDocument, VerificationFields
 from tidemark.serving.publications import Publication
-from tidemark.settings import settings
+from tidemark.settings.sections import BatchSettings
 
 NAMED = 100  # differences of each kind that are stored by name; the others are only counted
 _LONGEST = 500  # characters of a difference
@@ -121,7 +121,7 @@ def is_expected(verification: VerificationFields) -> bool:
     return bool(verification.get("rules_changed"))
 
 
-def asks(verification: VerificationFields, on_drift: str, hold: bool | None = None) -> bool:
+def asks(verification: VerificationFields, on_drift: str, of: BatchSettings, hold: bool | None = None) -> bool:
     """Must a person approve it before it is published?
 
     `hold`: True is always, False never, None if it is implausible. `on_drift` is correct, ask or fail; with fail, drift raises Drifted.
@@ -131,7 +131,7 @@ def asks(verification: VerificationFields, on_drift: str, hold: bool | None = No
             f"{render_verification(verification)[-1]}. The previous publication stays served. To correct the drift, run "
             f"`python -m tidemark.spark.batch rebuild {verification['_id']}`, or the nightly batch with on_drift=correct"
         )
-    implausible = plausibility.beyond(verification["compared"], settings())
+    implausible = plausibility.beyond(verification["compared"], of)
     return bool(hold or (hold is None and implausible) or (on_drift == "ask" and verification["drift"]))
 
 

@@ -20,7 +20,7 @@ from tidemark.rendering.ingestions import render_ingestion
 from tidemark.serving import control, ledger
 from tidemark.serving.database import Document, in_transaction
 from tidemark.serving.documents import IngestionDocument
-from tidemark.settings.airflow_names import Dag
+from tidemark.settings.airflow_names import AirflowNames, Dag
 
 _LISTED = 50  # newest ingestions in a list
 
@@ -70,24 +70,24 @@ def of(database: Database[Document], ingestion: str) -> Withdrawal | None:
     return withdrawn and Withdrawal(**withdrawn)
 
 
-def withdraw(database: Database[Document], ingestion: str, by: str, reason: str) -> Withdrawal:
+def withdraw(database: Database[Document], ingestion: str, by: str, reason: str, names: AirflowNames) -> Withdrawal:
     """Withdraws an ingestion and restarts the stream with the new rules. Idempotent: an existing withdrawal stays unchanged.
 
     Raises NoIngestion, Rebuilding.
     """
     said = {"by": {"$literal": by}, "at": "$$NOW", "reason": {"$literal": reason}}
-    _change(database, {"_id": ingestion, "withdrawn": None}, said)
+    _change(database, {"_id": ingestion, "withdrawn": None}, said, names)
     now = of(database, ingestion)
     assert now is not None
     return now
 
 
-def reinstate(database: Database[Document], ingestion: str) -> None:
+def reinstate(database: Database[Document], ingestion: str, names: AirflowNames) -> None:
     """Undoes withdraw(). No effect if the ingestion is not withdrawn. Raises NoIngestion, Rebuilding."""
-    _change(database, {"_id": ingestion, "withdrawn": {"$ne": None}}, None)
+    _change(database, {"_id": ingestion, "withdrawn": {"$ne": None}}, None, names)
 
 
-def _change(database: Database[Document], which: Document, withdrawn: Document | None) -> None:
+def _change(database: Database[Document], which: Document, withdrawn: Document | None, names: AirflowNames) -> None:
     def transaction(session: ClientSession) -> None:
         if not database.ingestion.update_one(which, [{"$set": {"withdrawn": withdrawn}}], session=session).matched_count:
             return
@@ -96,7 +96,7 @@ def _change(database: Database[Document], which: Document, withdrawn: Document |
         if not database.state.update_one({"_id": ledger.LEDGER, "rebuilding": None}, marked, session=session).matched_count:
             raise Rebuilding(
                 "a publication is being rebuilt under the current rules: finish the rebuild first, "
-                f"with DAG {Dag.REBUILD.id} or {Dag.NIGHTLY_BATCH.id}"
+                f"with DAG {names.of(Dag.REBUILD)} or {names.of(Dag.NIGHTLY_BATCH)}"
             )
         control.restart(database, session)
 
@@ -104,28 +104,28 @@ def _change(database: Database[Document], which: Document, withdrawn: Document |
     in_transaction(database, transaction)
 
 
-def decide(database: Database[Document], ingestion: str, by: str, reason: str, *, take_back: bool) -> None:
+def decide(database: Database[Document], ingestion: str, by: str, reason: str, names: AirflowNames, *, take_back: bool) -> None:
     """Withdraws an ingestion, or undoes its withdrawal. Raises NoIngestion."""
     if take_back:
-        reinstate(database, ingestion)
+        reinstate(database, ingestion, names)
     else:
-        withdraw(database, ingestion, by, reason)
+        withdraw(database, ingestion, by, reason, names)
 
 
-def require_none(database: Database[Document], ingestions: Iterable[str]) -> None:
+def require_none(database: Database[Document], ingestions: Iterable[str], names: AirflowNames) -> None:
     """Raises Withdrawn if one of these is withdrawn: all its rows would be rejected."""
-    for refused in refusals(database, ingestions):
+    for refused in refusals(database, ingestions, names):
         raise Withdrawn(refused)
 
 
-def refusals(database: Database[Document], ingestions: Iterable[str]) -> Iterator[str]:
+def refusals(database: Database[Document], ingestions: Iterable[str], names: AirflowNames) -> Iterator[str]:
     """For each of these ingestions that is withdrawn: why it is refused, and what to do."""
     for one in database.ingestion.find({"_id": {"$in": list(ingestions)}, "withdrawn": {"$ne": None}}):
         withdrawn = Withdrawal(**one["withdrawn"])
         yield (
             f"{one['name']} as of {one['observed_at']:%Y-%m-%d %H:%M} UTC is ingestion {one['_id']}, which {withdrawn.by} withdrew at "
             f"{withdrawn.at:%Y-%m-%d %H:%M} UTC ({withdrawn.reason or 'no reason given'}): "
-            f"undo the withdrawal with DAG {Dag.WITHDRAW.id}, or give the correct date of the file"
+            f"undo the withdrawal with DAG {names.of(Dag.WITHDRAW)}, or give the correct date of the file"
         )
 
 

@@ -1,23 +1,12 @@
-"""The names of this installation's DAGs, pools and connections in an Airflow that may be shared.
-
-Each begins with the setting `airflow_prefix`: `Dag.INGEST.id` is `tidemark_ingest`.
-"""
+"""The DAGs, pools and connections of an installation in an Airflow that may be shared, and their names there."""
 
 from __future__ import annotations
 
 from enum import Enum
-
-from tidemark.settings import settings
-
-
-class _Named(Enum):
-    @property
-    def id(self) -> str:
-        """The name in Airflow."""
-        return f"{settings().airflow_prefix}_{self.value}"
+from typing import NamedTuple
 
 
-class Dag(_Named):
+class Dag(Enum):
     INGEST = "ingest"
     NIGHTLY_BATCH = "nightly_batch"
     HISTORY = "history"
@@ -30,15 +19,25 @@ class Dag(_Named):
     MAINTENANCE = "maintenance"
 
 
-class Pool(_Named):
+class Pool(Enum):
     INGEST = "ingest"  # limits the chunks read and produced in parallel
     SERVED = "served"  # limits the runs that wait, each occupying a worker, until the stream has served them
     SPARK = "spark"  # limits the parallel Spark batch jobs
 
 
-class Connection(_Named):
+class Connection(Enum):
     KAFKA = "kafka"
     MONGODB = "mongodb"
     # Created by the user in Airflow or its environment, to receive alerts.
     SMTP = "smtp"
     WEBHOOK = "webhook"
+
+
+class AirflowNames(NamedTuple):
+    """The names of an installation. Each begins with its prefix: with prefix `tidemark`, Dag.INGEST is `tidemark_ingest`."""
+
+    prefix: str
+
+    def of(self, one: Dag | Pool | Connection) -> str:
+        """The name in Airflow."""
+        return f"{self.prefix}_{one.value}"

@@ -11,6 +11,8 @@ from typing import Annotated, Self, TypeVar
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tidemark.settings.airflow_names import AirflowNames
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CHECKOUT = Path(__file__).resolve().parents[3]
 # Where the package is installed without its checkout, state is kept in the user's folder.
@@ -250,6 +252,11 @@ class AirflowSettings(HomeSettings):
         description="DAG tidemark_maintenance deletes old records and logs of all of Airflow's runs; `make run` and Compose set it",
     )
     keep_runs_days: int = Field(90, ge=14, description="retention of Airflow's records and logs of runs in days")
+
+    @cached_property
+    def airflow_names(self) -> AirflowNames:
+        """The names of DAGs, pools and connections."""
+        return AirflowNames(self.airflow_prefix)
 
     @cached_property
     def airflow_api(self) -> str:

@@ -57,7 +57,7 @@ class Service:
     async def _look(self) -> document.Health:
         try:
             async with asyncio.timeout(_LOOK_SECONDS + 1):
-                there = await asyncio.to_thread(topics.partitions, self.of.topics, _LOOK_SECONDS)
+                there = await asyncio.to_thread(topics.partitions, self.of, _LOOK_SECONDS)
         except (KafkaError, OSError, TimeoutError) as error:
             detail = f"Kafka does not answer: {error or type(error).__name__}"
             return document.Health(healthy=False, kafka=self.of.kafka, topics={}, detail=detail)
