@@ -54,7 +54,9 @@ class Rule(StrEnum):
     # A log that loses events, is replaced, or no longer reaches back.
     STREAM_WITNESS = "a stream starts only where the last record that was read is still the log's"
     LEADER_EPOCH = "a stream ends before it commits what it read under another leader than that of its start"
-    LANDING_WITNESS = "a landing compares the records before its start, and before that of the last landing, with the log; and again at its end"
+    LANDING_WITNESS = (
+        "a landing compares the records before its start, and before that of the last landing, with the log; and again at its end"
+    )
     NEW_EPOCH = "a log that is adopted has offsets above all that were given before"
     LAKE_EPOCH = "the epoch of an adopted log is above those in the raw history, and nothing is landed where that knows a later one"
     LAKE_REACHES = "where the raw history lacks what came before the log's origin, nothing is landed, and the whole log is adopted"
