@@ -93,7 +93,7 @@ $(VENV)/.run-ready: pyproject.toml $(VENV)/.environment-ready
 	@sh setup.sh project
 	@touch $@
 
-$(VENV)/.environment-ready: requirements.lock requirements-setup.lock src/tidemark/local/jars.lock setup.sh superset/requirements.lock superset/connector/pyproject.toml
+$(VENV)/.environment-ready: requirements.lock requirements-setup.lock src/tidemark/local/jars.lock spark/tidemark/spark/log_stores.scala setup.sh superset/requirements.lock superset/connector/pyproject.toml
 	@sh setup.sh run
 	@touch $@
 

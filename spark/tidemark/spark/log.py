@@ -103,7 +103,7 @@ def describe_log() -> Log:
         wrong = [
             line
             for topic, configuration in configurations.items()
-            for line in complaints(topic, {name: found["value"] for name, found in configuration.items()})
+            for line in complaints(topic, {name: found["value"] for name, found in configuration.items()}, _replicas(described[topic]))
         ]
         if wrong:
             raise UnfitTopic("; ".join(wrong))
@@ -117,6 +117,11 @@ def describe_log() -> Log:
         starts={TopicPartition(*key): found.offset for key, found in starts.items()},
         ends={TopicPartition(*key): found.offset for key, found in ends.items()},
     )
+
+
+def _replicas(topic: Mapping[str, Any]) -> int:
+    """The replicas of the partition that has the fewest."""
+    return min(len(partition["replica_nodes"]) for partition in topic["partitions"])
 
 
 def _described(client: KafkaAdminClient) -> dict[str, Any]:
