@@ -43,6 +43,15 @@ _COMPACTED_BYTES = 128 * 1024 * 1024  # largest compacted file; files of at leas
 _CONFLICT = re.compile(r"DELTA_(CONCURRENT|METADATA_CHANGED|PROTOCOL_CHANGED)\w*|(Concurrent|MetadataChanged|ProtocolChanged)\w*Exception")
 _ATTEMPTS = 5
 
+# What is raised where there are no hard links or no conditional writes; by exact class, because lost connections are subclasses.
+_NOT_SUPPORTED = {
+    "java.lang.UnsupportedOperationException",
+    "java.nio.file.FileSystemException",
+    "java.lang.IllegalArgumentException",
+    "org.apache.hadoop.fs.PathIOException",
+    "org.apache.hadoop.fs.s3a.AWSUnsupportedFeatureException",
+}
+
 _Answer = TypeVar("_Answer")
 
 
@@ -245,9 +254,12 @@ def _require_single_commits(spark: SparkSession, url: str) -> None:
         for _ in range(2):
             store.write(probe, jvm.java.util.Collections.emptyIterator(), False, options)
     except Py4JJavaError as error:
-        if error.java_exception.getClass().getName() == "java.nio.file.FileAlreadyExistsException":
+        name = error.java_exception.getClass().getName()
+        if name == "java.nio.file.FileAlreadyExistsException":
             return
-        reason = str(error.java_exception.toString())
+        if name not in _NOT_SUPPORTED:
+            raise
+        reason = error.java_exception.toString()
     finally:
         files.delete(probe, False)
     raise UnfitLake(
