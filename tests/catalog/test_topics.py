@@ -17,7 +17,9 @@ def test_two_copies_are_required_where_there_are_two() -> None:
 
 
 @pytest.mark.parametrize("replicas", [2, 3])
-@pytest.mark.parametrize("unfit", [{"min.insync.replicas": "1"}, {"unclean.leader.election.enable": "true"}], ids=lambda one: next(iter(one)))
+@pytest.mark.parametrize(
+    "unfit", [{"min.insync.replicas": "1"}, {"unclean.leader.election.enable": "true"}], ids=lambda one: next(iter(one))
+)
 def test_copies_that_can_be_lost_are_named_with_what_to_do(replicas: int, unfit: Mapping[str, str], wording: Wording) -> None:
     assert complaints("product", FIT, replicas) == []
     (said,) = complaints("product", {**FIT, **unfit}, replicas)

@@ -98,9 +98,7 @@ def test_what_is_written_follows_what_comes(place: Place, brisk: None) -> None:
     assert sum(noted(place).values()) == 30
 
 
-def test_the_durability_of_the_topics_follows_their_configuration(
-    place: Place, brisk: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_durability_of_the_topics_follows_their_configuration(place: Place, brisk: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "DESCRIBE_EVERY_SECONDS", 0.1)
     product_topic, category_topic = settings().topics
 

@@ -70,4 +70,3 @@ def test_log_stores_of_another_version_are_named(
         Lake(spark, str(tmp_path / "lake"))
     wording.check(str(unfit.value))
     assert not (tmp_path / "lake").exists()
-

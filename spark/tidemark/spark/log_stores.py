@@ -7,9 +7,9 @@ drivers the later one overwrites the commit of the other (docs/decisions/log-sto
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import subprocess
+import sysconfig
 from pathlib import Path
 
 from tidemark.settings import java, settings
@@ -51,9 +51,7 @@ def options() -> dict[str, str]:
 
 def pyspark_jars() -> Path:
     """The folder of the jars that PySpark includes."""
-    found = importlib.util.find_spec("pyspark")
-    assert found is not None and found.origin is not None, "PySpark is installed"
-    return Path(found.origin).with_name("jars")
+    return Path(sysconfig.get_path("purelib")) / "pyspark" / "jars"
 
 
 def _class_path(jars: list[Path]) -> str:
