@@ -165,7 +165,10 @@ class SparkSettings(HomeSettings, MongodbSettings):
     """Spark and the raw history"""
 
     spark_master: str = Field("local[2]", description="Spark master: local[N], spark://..., k8s://...")
-    lake: str = Field("", description="location of the raw history: a folder, s3a://... or hdfs://...; empty is a folder under home")
+    lake: str = Field(
+        "",
+        description="location of the raw history: a folder, s3a://..., hdfs://..., abfss://... or gs://...; empty is a folder under home",
+    )
     speed_cores: int = Field(2, ge=1, description="cores of a cluster that the stream takes")
     batch_cores: int = Field(2, ge=1, description="cores of a cluster that a batch job takes")
     executor_memory: str = Field("1g", description="heap of each executor on a cluster")
