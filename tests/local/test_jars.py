@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,29 @@ def test_no_jar_stands_beside_pysparks_own() -> None:
 
 def test_what_is_installed_is_what_is_locked() -> None:
     assert jars.missing(HomeSettings().jars) == []
+
+
+def test_the_log_stores_are_compiled_anew_from_a_changed_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What cannot be compiled leaves what there is."""
+    folder = tmp_path / "share/tidemark/jars/spark"
+    folder.mkdir(parents=True)
+    for jar in (HomeSettings().jars / "spark").glob("delta-storage-*.jar"):
+        (folder / jar.name).symlink_to(jar)
+    (folder / "tidemark-log-stores-former.jar").touch()
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(jars, "missing", lambda _: [])
+    monkeypatch.setattr(sys, "argv", ["jars"])
+    monkeypatch.setattr(log_stores, "SOURCE", tmp_path / "stores.scala")
+    log_stores.SOURCE.write_text("package tidemark\nclass One")
+    assert jars.main() == 0
+    made = log_stores.jar(folder.parent)
+    assert "tidemark/One.class" in zipfile.ZipFile(made).namelist()
+    log_stores.SOURCE.write_text("package tidemark\nclass")
+    assert jars.main() == 1
+    assert "identifier expected" in caplog.text
+    assert [*folder.glob("tidemark-*")] == [made]
 
 
 def test_a_jar_of_another_content_is_missing(tmp_path: Path) -> None:

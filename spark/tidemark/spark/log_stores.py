@@ -10,6 +10,7 @@ import hashlib
 import os
 import subprocess
 import sysconfig
+import tempfile
 from pathlib import Path
 
 from tidemark.settings import java
@@ -38,13 +39,13 @@ def compile_log_stores(jars: Path) -> None:
     made, own = jar(jars), pyspark_jars()
     compiler = [*own.glob("scala-*.jar")]
     needed = [*own.glob("scala-library-*.jar"), *own.glob("hadoop-client-api-*.jar"), *made.parent.glob("delta-storage-*.jar")]
-    unfinished = made.with_name(f"{made.stem}-{os.getpid()}.jar")
-    command = [java(), "-cp", _class_path(compiler), "scala.tools.nsc.Main", "-cp", _class_path(needed), "-d", str(unfinished), str(SOURCE)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode or not unfinished.is_file():
-        unfinished.unlink(missing_ok=True)
-        raise NotCompiled(done.stdout + done.stderr)
-    unfinished.replace(made)
+    with tempfile.TemporaryDirectory(dir=made.parent) as folder:
+        new = Path(folder) / made.name
+        command = [java(), "-cp", _class_path(compiler), "scala.tools.nsc.Main", "-cp", _class_path(needed), "-d", str(new), str(SOURCE)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise NotCompiled(done.stdout + done.stderr)
+        new.replace(made)
     for former in {*made.parent.glob(_JARS.format("*"))} - {made}:
         former.unlink()
 

@@ -1,4 +1,4 @@
-"""The topic configuration that keeps events safe, as data. Code that creates topics, reads them and describes them shares it."""
+"""The topic configuration that keeps events safe, as data. All code that creates, reads or describes topics shares it."""
 
 from __future__ import annotations
 
