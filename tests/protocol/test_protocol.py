@@ -13,6 +13,10 @@ SEEDS_TO_FIND = 300
 # Rules whose loss shows where everything must come together: a seed of each that is known to find it, so that nobody has to search.
 KNOWN = {
     Rule.FORGOTTEN_IS_ABSENT: (World.CALM, 1075),
+    Rule.LAKE_EPOCH: (World.DISASTERS, 6308),
+    Rule.LAKE_REACHES: (World.DISASTERS, 370),
+    Rule.START_AS_READ: (World.DISASTERS, 2219),
+    Rule.UNCOMMITTED_IS_DRIFT: (World.DISASTERS, 2835),
 }
 
 

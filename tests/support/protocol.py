@@ -248,6 +248,8 @@ class System:
         expected = Counter(state.cell for state in self.database.true_states.values())
         if self.database.cube != expected:
             raise Broken(f"served {self.database.cube} instead of {expected} at {self.ledger}")
+        if self.ledger.served >= len(self.database.publications):
+            raise Broken(f"publication {self.ledger.served}, which is served, does not exist")
         mark = self.database.publications[self.ledger.served].mark
         if any(of > end for of, end in zip(mark, self.ledger.offsets, strict=True)):
             raise Broken(f"publication {self.ledger.served} at {mark} is served by {self.ledger}")
