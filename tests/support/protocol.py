@@ -3,7 +3,8 @@
 Between two yields lies what one MongoDB operation or transaction does at once. Streams are killed, stalled and woken beside
 their successors, attempts of a task die or go on beside their retry, batch runs die or run side by side, rebuilds to any
 publication start at any time, events come late and in two partitions. The invariant is checked after every step: the served
-cube == the cube of the events below the ledger's offsets, and the served publication's mark lies at or below those.
+cube == the cube of the events below the ledger's offsets, the categories have their newest names below them and so have the committed
+products, but for those that are being renamed, and the served publication's mark lies at or below those offsets.
 
 `Rule` is the protocol in sentences. Each can be broken by itself, and then some seed breaks the invariant.
 """
@@ -21,6 +22,8 @@ from typing import NamedTuple
 PARTITIONS = 2
 KEYS = 6
 CELLS = 4
+CATEGORIES = 2
+NAMES = 2
 STEPS = 500
 LAST_EVENT = 400  # no event comes after this step
 MOST_STEPS_TO_REST = 10_000
@@ -38,6 +41,10 @@ class Rule(StrEnum):
     ONE_TRANSACTION = "cells and offsets move in one transaction"
     COMMIT_FENCE = "only the ledger's own generation commits"
     COMMIT_ONCE = "a commit that is repeated changes nothing"
+    EQUAL_NAMES_ADVANCE = "a newer version of a category counts even if its name is the same"
+    RENAME_FENCE = "only the ledger's own generation renames products"
+    RECORD_RENAMES = "with a rename goes a record of it, which only a commit clears; a start gives those products their category's name"
+    RENAME_LAST = "products are renamed when all products of the micro-batch are written"
     COMPARE_PRODUCTS = "verification compares the products"
     PUBLISH_THE_CUT = "publish demands that the served publication is the cut's and that no rebuild came in between"
     NO_STREAM_WHILE_REBUILDING = "no stream starts while a rebuild is under way"
@@ -63,6 +70,19 @@ class Event(NamedTuple):
     cell: int
 
 
+class NameEvent(NamedTuple):
+    category: int
+    registered_at: int
+    name: int
+
+
+class Name(NamedTuple):
+    """A category's name; its version is (registered_at, partition, offset)."""
+
+    version: tuple[int, int, int]
+    name: int
+
+
 class State(NamedTuple):
     """What a product is; its version is (observed_at, partition, offset)."""
 
@@ -76,11 +96,16 @@ class Tag(NamedTuple):
 
 
 class Document(NamedTuple):
-    """A product's document."""
+    """A product's document. `name` is that of its category, with the version at which it was given; None if the category has none."""
 
     state: State
     tag: Tag
     before: State | None
+    name: Name | None
+
+    def is_named(self, name: Name | None) -> bool:
+        """Does it bear this name, of whatever version?"""
+        return (self.name and self.name.name) == (name and name.name)
 
 
 Mark = tuple[int, ...]
@@ -97,6 +122,7 @@ class Ledger:
     rebuilding: int | None = None
     served: int = 0
     rebuilds: int = 0
+    renaming: frozenset[int] = frozenset()  # categories whose products are being renamed
 
     def holds(self, tag: Tag) -> bool:
         return tag.batch <= self.committed.get(tag.generation, -1)
@@ -111,6 +137,7 @@ class Publication:
     mark: Mark
     cube: Counter[int]
     states: dict[int, State]
+    names: dict[int, Name]
 
 
 class System:
@@ -119,46 +146,62 @@ class System:
     def __init__(self, random: Random, broken: Rule | None = None) -> None:
         self.random = random
         self.broken = broken
-        self.log: tuple[list[Event], ...] = tuple([] for _ in range(PARTITIONS))
+        self.log: tuple[list[Event | NameEvent], ...] = tuple([] for _ in range(PARTITIONS))
         self.documents: dict[int, Document] = {}
         self.cube: Counter[int] = Counter()
-        self.publications = [Publication((0,) * PARTITIONS, Counter(), {})]
+        self.names: dict[int, Name] = {}
+        self.publications = [Publication((0,) * PARTITIONS, Counter(), {}, {})]
         self.ledger = Ledger()
         self.given_up = random.choice((0.02, 0.35))  # how often an attempt is
         self.strays: list[Steps] = []  # attempts that Spark has given up, and that go on all the same
         self.happened: Counter[str] = Counter()
-        self._truth: dict[Mark, tuple[dict[int, State], Counter[int]]] = {}
+        self._truth: dict[Mark, tuple[dict[int, State], Counter[int], dict[int, Name]]] = {}
 
     def keeps(self, rule: Rule) -> bool:
         return rule is not self.broken
 
     # what is true ---------------------------------------------------------------------------------------------------------
 
-    def truth(self, mark: Mark) -> tuple[dict[int, State], Counter[int]]:
-        """States and cube of the events below a mark."""
+    def truth(self, mark: Mark) -> tuple[dict[int, State], Counter[int], dict[int, Name]]:
+        """States, cube and names of the events below a mark."""
         if mark not in self._truth:
-            states = self.newest((0,) * PARTITIONS, mark)
-            self._truth[mark] = states, Counter(state.cell for state in states.values())
+            states, names = self.newest((0,) * PARTITIONS, mark)
+            self._truth[mark] = states, Counter(state.cell for state in states.values()), names
         return self._truth[mark]
 
-    def newest(self, start: Mark, end: Mark) -> dict[int, State]:
-        """The highest version of each key between two marks."""
+    def newest(self, start: Mark, end: Mark) -> tuple[dict[int, State], dict[int, Name]]:
+        """The highest version of each key and of each category between two marks."""
         states: dict[int, State] = {}
+        names: dict[int, Name] = {}
         for partition, events in enumerate(self.log):
             for offset in range(start[partition], end[partition]):
                 event = events[offset]
-                state = State((event.observed_at, partition, offset), event.cell)
-                if event.key not in states or states[event.key].version < state.version:
-                    states[event.key] = state
-        return states
+                if isinstance(event, NameEvent):
+                    name = Name((event.registered_at, partition, offset), event.name)
+                    names[event.category] = max(name, names.get(event.category, name))
+                else:
+                    state = State((event.observed_at, partition, offset), event.cell)
+                    states[event.key] = max(state, states.get(event.key, state))
+        return states, names
 
     def check(self) -> None:
         """The invariant."""
-        if self.cube != (expected := self.truth(self.ledger.offsets)[1]):
-            raise Broken(f"served {self.cube} instead of {expected} at {self.ledger}")
+        _, cube, names = self.truth(self.ledger.offsets)
+        if self.cube != cube:
+            raise Broken(f"served {self.cube} instead of {cube} at {self.ledger}")
+        if self.names != names:
+            raise Broken(f"names {self.names} instead of {names} at {self.ledger}")
+        if wrong := [key for key, document in self.documents.items() if self.is_misnamed(document)]:
+            raise Broken(f"products {wrong} are misnamed at {self.ledger}")
         mark = self.publications[self.ledger.served].mark
         if any(of > end for of, end in zip(mark, self.ledger.offsets, strict=True)):
             raise Broken(f"publication {self.ledger.served} at {mark} is served by {self.ledger}")
+
+    def is_misnamed(self, document: Document) -> bool:
+        """A document that counts, has it another name than its category? During a rebuild strays may write what looks committed."""
+        category = category_of(document.state)
+        counts = self.ledger.holds(document.tag) and self.ledger.rebuilding is None and category not in self.ledger.renaming
+        return counts and not document.is_named(self.names.get(category))
 
     def check_products(self) -> None:
         """At rest every product is the state of its key."""
@@ -183,24 +226,37 @@ class System:
             raise Fenced
         self.ledger.generation += self.keeps(Rule.NEW_GENERATION)
         own = Ledger(self.ledger.generation, self.ledger.offsets, dict(self.ledger.committed))
+        names, renaming = self.names, self.ledger.renaming
         yield
         for number in count():
             end = tuple(min(len(events), start + self.random.randint(0, 4)) for events, start in zip(self.log, own.offsets, strict=True))
-            states = sorted(self.newest(own.offsets, end).items())
+            states, told = self.newest(own.offsets, end)
+            newer = {category: name for category, name in told.items() if category not in names or self.counts(name, names[category])}
+            renaming |= {category for category, name in newer.items() if category not in names or name.name != names[category].name}
+            if not self.keeps(Rule.RENAME_LAST):
+                yield from self.rename(own.generation, renaming, names | newer)
             difference: Counter[int] = Counter()
-            for task in (states[0::2], states[1::2]):
-                difference = added(difference, (yield from self.attempts(task, Tag(own.generation, number), own)))
+            for task in (sorted(states.items())[0::2], sorted(states.items())[1::2]):
+                difference = added(difference, (yield from self.attempts(task, Tag(own.generation, number), own, names)))
+            names = names | newer
+            if self.keeps(Rule.RENAME_LAST):
+                yield from self.rename(own.generation, renaming, names)
             for _ in range(2):  # the answer to a commit may be lost, so that it is repeated
-                yield from self.commit(own.generation, number, end, difference)
+                yield from self.commit(own.generation, number, end, difference, newer)
                 if self.random.random() < 0.9:
                     break
+            renaming = frozenset()
             own = replace(own, offsets=end, committed={**own.committed, own.generation: number})
 
-    def attempts(self, task: list[tuple[int, State]], tag: Tag, own: Ledger) -> Generator[None, None, Counter[int]]:
+    def counts(self, name: Name, former: Name) -> bool:
+        """Is it a newer name?"""
+        return name.version > former.version and (name.name != former.name or self.keeps(Rule.EQUAL_NAMES_ADVANCE))
+
+    def attempts(self, task: list[tuple[int, State]], tag: Tag, own: Ledger, names: dict[int, Name]) -> Generator[None, None, Counter[int]]:
         """Attempts of one task until one gets through; those before it are dead, or go on as strays."""
         while True:
             difference: Counter[int] = Counter()
-            attempt = self.write(task, tag, own, difference)
+            attempt = self.write(task, tag, own, names, difference)
             for _ in attempt:
                 yield
                 if self.random.random() < self.given_up:
@@ -211,7 +267,7 @@ class System:
             else:
                 return difference
 
-    def write(self, task: list[tuple[int, State]], tag: Tag, own: Ledger, difference: Counter[int]) -> Steps:
+    def write(self, task: list[tuple[int, State]], tag: Tag, own: Ledger, names: dict[int, Name], difference: Counter[int]) -> Steps:
         """One attempt: product documents under the micro-batch's tag, which says nothing until it is committed."""
         for key, state in task:
             read = self.documents.get(key)
@@ -227,8 +283,26 @@ class System:
             if read and (read.tag, read.state.version) == (tag, state.version):
                 continue  # another attempt has written it
             before = base if self.keeps(Rule.KEEP_BEFORE) else read and read.state
-            self.put(key, read, Document(state, tag, before), Rule.COMPARE_AND_SET)
+            self.put(key, read, Document(state, tag, before, names.get(category_of(state))), Rule.COMPARE_AND_SET)
             yield
+
+    def rename(self, generation: int, categories: Iterable[int], names: dict[int, Name]) -> Steps:
+        """Gives products the names of their categories, those that are in renaming; a product that bears its name is not touched."""
+        for category in sorted(categories):
+            name = names.get(category)
+            found = [
+                key for key, document in self.documents.items() if category_of(document.state) == category and not document.is_named(name)
+            ]
+            for key in sorted(found):
+                yield
+                if self.ledger.generation != generation and self.keeps(Rule.RENAME_FENCE):
+                    raise Fenced
+                if self.keeps(Rule.RECORD_RENAMES):
+                    self.ledger.renaming |= {category}
+                now = self.documents.get(key)
+                if now and category_of(now.state) == category:
+                    self.documents[key] = now._replace(name=name)
+                    self.happened["renames"] += 1
 
     def put(self, key: int, read: Document | None, document: Document | None, rule: Rule) -> None:
         """Replaces what was read, or inserts where nothing was; None deletes."""
@@ -241,7 +315,7 @@ class System:
         else:
             self.documents[key] = document
 
-    def commit(self, generation: int, number: int, end: Mark, difference: Counter[int]) -> Steps:
+    def commit(self, generation: int, number: int, end: Mark, difference: Counter[int], names: dict[int, Name]) -> Steps:
         """The one transaction of a micro-batch."""
         if self.ledger.generation != generation and self.keeps(Rule.COMMIT_FENCE):
             raise Fenced
@@ -251,6 +325,8 @@ class System:
         self.cube = added(self.cube, difference)
         if not self.keeps(Rule.ONE_TRANSACTION):
             yield
+        self.names = self.names | names
+        self.ledger.renaming = frozenset()
         self.ledger.offsets = end
         self.ledger.committed[generation] = number
         self.happened["micro-batches"] += 1
@@ -265,20 +341,26 @@ class System:
         mark, cut = self.ledger.offsets, self.cube
         served, rebuilds = self.ledger.served, self.ledger.rebuilds
         yield
-        states, cube = self.truth(mark)
+        states, cube, names = self.truth(mark)
         number = len(self.publications)
-        self.publications.append(Publication(mark, cube, states))
+        self.publications.append(Publication(mark, cube, states, names))
         yield
-        drift = cut != cube
+        drift, misnamed = cut != cube, False
         if self.keeps(Rule.COMPARE_PRODUCTS):
             for key in sorted({*states, *self.documents}):
-                view = self.committed_view(self.documents.get(key))
+                document = self.documents.get(key)
+                view = self.committed_view(document)
                 beyond = view is not None and view.version[2] >= mark[view.version[1]]
                 drift |= not beyond and view != states.get(key)
+                if document and view and not beyond and self.ledger.holds(document.tag):
+                    is_newer_name = document.name is not None and document.name.version[2] >= mark[document.name.version[1]]
+                    misnamed |= not is_newer_name and not document.is_named(names.get(category_of(view)))
                 yield
         if drift:
             yield from self.rebuild(number)
             return
+        if misnamed and (self.ledger.rebuilds, self.ledger.rebuilding) == (rebuilds, None):
+            raise Broken(f"products are named otherwise than at {mark}")
         as_cut = (self.ledger.served, self.ledger.rebuilds, self.ledger.rebuilding) == (served, rebuilds, None)
         if not as_cut and self.keeps(Rule.PUBLISH_THE_CUT):
             raise Fenced  # start again at cut
@@ -301,11 +383,13 @@ class System:
             if read and read.tag.generation > tag.generation and self.keeps(Rule.REBUILD_FENCE):
                 raise Fenced
             state = publication.states.get(key)
-            self.put(key, read, state and Document(state, tag, None), Rule.REBUILD_COMPARE_AND_SET)
+            document = state and Document(state, tag, None, publication.names.get(category_of(state)))
+            self.put(key, read, document, Rule.REBUILD_COMPARE_AND_SET)
             yield
         if (self.ledger.generation, self.ledger.rebuilding) != (tag.generation, number) and self.keeps(Rule.REBUILD_END_FENCE):
             raise Fenced
         self.ledger.served, self.ledger.offsets, self.cube = number, publication.mark, publication.cube
+        self.names, self.ledger.renaming = publication.names, frozenset()
         self.ledger.rebuilding = None
         self.ledger.rebuilds += 1
         if self.keeps(Rule.REBUILD_FORGETS):
@@ -314,6 +398,10 @@ class System:
             self.ledger.committed[tag.generation] = tag.batch
         self.happened["rebuilds"] += 1
         yield
+
+
+def category_of(state: State) -> int:
+    return state.cell % CATEGORIES
 
 
 def added(a: Counter[int], b: Counter[int]) -> Counter[int]:
@@ -385,8 +473,12 @@ def _schedule(system: System) -> list[Steps]:
 
 
 def _one_event(system: System, step: int) -> None:
-    """One product event, mostly in its key's partition, sometimes late."""
+    """One product event, mostly in its key's partition, or the name of a category. Both are sometimes late."""
     random = system.random
+    if random.random() < 0.2:
+        name = NameEvent(random.randrange(CATEGORIES), step - random.choice((0, 0, 0, 40)), random.randrange(NAMES))
+        system.log[random.randrange(PARTITIONS)].append(name)
+        return
     key = random.randrange(KEYS)
     partition = key % PARTITIONS if random.random() < 0.9 else random.randrange(PARTITIONS)
     system.log[partition].append(Event(key, step - random.choice((0, 0, 0, 40)), random.randrange(CELLS)))
