@@ -34,12 +34,16 @@ class Proof(NamedTuple):
 PROOFS = (
     Proof("protocol", 3, "5,000 random schedules of the protocol's model"),
     Proof("judging", 5, "400,000 generated events, judged by Spark and by catalog/"),
-    Proof("api", 5, "a broker that falls again and again, generated requests against the API's document"),
+    Proof("api", 6.5, "a broker that falls again and again, two brokers of three, generated requests against the API's document"),
     Proof("kills", 12, "the stream killed at random moments, thirty times"),
     Proof("nights", 12, "a night through Airflow, and one killed at each of its steps, with drift and without; upkeep"),
     Proof("rebuilds", 12, "a rebuild killed at each of its steps, three times"),
     Proof("random", 12, "streams, nights and rebuilds at once in an order of a seed's choosing, three seeds"),
-    Proof("losses", 8, "lost layers and days, offsets without events, mended rules, what a former stream leaves, no archive of classes"),
+    Proof(
+        "losses",
+        12,
+        "lost layers and days, offsets without events, two drivers on S3, mended rules, what a former stream leaves, no archive of classes",
+    ),
     Proof("history", 8, "seeded nights and late files, and a backfill through Airflow"),
     Proof("stack", 12, "the whole stack: every way in, real products, runs that wait, hold and go on alone"),
     Proof("forms", 15, "every DAG from its form in a browser, two at once, single tasks cleared, questions answered"),

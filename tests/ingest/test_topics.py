@@ -16,12 +16,25 @@ from support.servers import free_ports
 from support.wording import Wording
 
 from tidemark.catalog.events import Event
+from tidemark.catalog.topics import Durability
 from tidemark.ingest import topics
 from tidemark.settings.sections import KafkaSettings
 
 pytestmark = pytest.mark.servers
 
 DAY_MS = 86_400_000
+
+
+def as_checked(place: Place, *those: str) -> dict[str, topics.Described]:
+    with topics.admin(place.settings.kafka) as client:
+        return topics.describe(client, those or place.settings.topics)
+
+
+def test_a_topic_that_is_missing_is_not_described(place: Place) -> None:
+    product_topic, category_topic = place.settings.topics
+    assert as_checked(place).keys() == {product_topic, category_topic}
+    assert [*as_checked(place, "nowhere", category_topic)] == [category_topic]
+    assert as_checked(place, "nowhere", "nothing") == {}
 
 
 def test_created_as_the_contract_has_them(place: Place) -> None:
@@ -34,18 +47,23 @@ def test_created_as_the_contract_has_them(place: Place) -> None:
         "retention.ms": str(30 * DAY_MS),
         "retention.bytes": "-1",
         "max.message.bytes": str(8 * 1024 * 1024),
+        "min.insync.replicas": "1",
+        "unclean.leader.election.enable": "false",
     }
     for one in found.values():
         assert one.configuration.items() >= expected.items()
-    assert topics.wrong(place.settings.kafka, place.settings.topics) == []
+        assert one.configuration["flush.messages"] != "1"
+    assert topics.wrong(as_checked(place)) == []
 
 
 def test_by_the_settings(place: Place) -> None:
     delete(*place.settings.topics)
-    assert topics.create(KafkaSettings(product_partitions=7, retention_days=3)) == list(place.settings.topics)
+    assert topics.create(KafkaSettings(product_partitions=7, retention_days=3, kafka_flush=True)) == list(place.settings.topics)
     for topic, one in described().items():
         assert one.partitions == (7 if topic == place.settings.product_topic else 1)
         assert one.configuration["retention.ms"] == str(3 * DAY_MS)
+        assert one.configuration["flush.messages"] == "1"
+    assert {one.durability for one in as_checked(place).values()} == {Durability(1, flushed=True)}
 
 
 def test_what_is_created_can_be_read_at_once(place: Place) -> None:
@@ -65,7 +83,7 @@ def test_what_is_created_can_be_read_at_once(place: Place) -> None:
 def test_creating_again_changes_nothing(place: Place) -> None:
     place.send([Event("ingest-product", 0, 0, 0, None, b"x")])
     before, ends = described(), place.ends()
-    assert topics.create(KafkaSettings(product_partitions=9, retention_days=9)) == []
+    assert topics.create(KafkaSettings(product_partitions=9, retention_days=9, kafka_flush=True)) == []
     assert described() == before
     assert place.ends() == ends
 

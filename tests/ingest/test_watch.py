@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
-from support.broker import wait_for
+from support.broker import configure, wait_for
 from support.places import Place
 from support.servers import Servers
 from support.wording import Wording
@@ -96,6 +96,21 @@ def test_what_is_written_follows_what_comes(place: Place, brisk: None) -> None:
         assert abs((datetime.now(UTC) - measured_at).total_seconds()) < 30
         wait_for(lambda: log_end(place)["measured_at"] > measured_at)
     assert sum(noted(place).values()) == 30
+
+
+def test_the_durability_of_the_topics_follows_their_configuration(place: Place, brisk: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "DESCRIBE_EVERY_SECONDS", 0.1)
+    product_topic, category_topic = place.settings.topics
+
+    def flushed() -> dict[str, bool]:
+        topics_now = log_end(place).get("topics", [])
+        assert {one["copies"] for one in topics_now} <= {1}
+        return {one["topic"]: one["flushed"] for one in topics_now}
+
+    with watching(place):
+        wait_for(lambda: flushed() == {product_topic: False, category_topic: False})
+        configure(product_topic, {"flush.messages": "1"})
+        wait_for(lambda: flushed() == {product_topic: True, category_topic: False})
 
 
 def test_the_broker_is_killed_and_comes_back(

@@ -9,6 +9,7 @@ import pytest
 
 from tidemark.local import jars
 from tidemark.settings.sections import HomeSettings
+from tidemark.spark import log_stores
 
 LINES = jars.LOCK.read_text().splitlines()
 
@@ -29,7 +30,7 @@ def test_every_module_is_locked_at_its_version(module: jars.Module) -> None:
 
 
 def test_no_jar_stands_beside_pysparks_own() -> None:
-    own = {jar.name.rpartition("-")[0] for jar in jars._pyspark_jars().glob("*.jar")}
+    own = {jar.name.rpartition("-")[0] for jar in log_stores.pyspark_jars().glob("*.jar")}
     assert len(own) > 100
     ours = {Path(path).name.rpartition("-")[0] for path in jars.locked() if path.startswith("spark/")}
     assert ours & own == set()

@@ -31,7 +31,7 @@ def test_the_state_of_an_empty_database(database: Database[Document]) -> None:
         "last_micro_batch": None,
         "control": {**dict.fromkeys(("by", "since", "reason", "stopped_at")), "paused": False},
     }
-    assert found["log"] == {"offsets": [], "measured_at": None, "lag": None}
+    assert found["log"] == {"offsets": [], "measured_at": None, "lag": None, "topics": [], "durability": None}
     assert (found["quarantine"], found["ingestions"]) == ({}, {"served": 0, "under_way": 0, "newest": []})
     assert (found["partitions"], found["rates"], found["publications"]) == ([], [], [])
     assert found["raw_history"] == {"offsets": [], "landed_at": None}
@@ -112,6 +112,22 @@ def test_lag_is_null_where_nobody_has_looked_within_a_minute(database: Database[
     found = state(database)
     assert found["log"]["lag"] is None
     assert found["log"]["offsets"] == ends
+
+
+def test_an_acknowledged_event_has_what_the_weakest_topic_gives(database: Database[Document], wording: Wording) -> None:
+    database.state.insert_one({"_id": "log_end", "offsets": [], "measured_at": datetime.now(UTC)})
+
+    def told(*topics: tuple[int, bool]) -> str:
+        documents = [{"topic": str(number), "copies": copies, "flushed": flushed} for number, (copies, flushed) in enumerate(topics)]
+        database.state.update_one({"_id": "log_end"}, {"$set": {"topics": documents}})
+        log = state(database)["log"]
+        assert log["topics"] == documents
+        return str(log["durability"])
+
+    for topics in (((1, False),), ((1, True),), ((2, False),), ((2, True),)):
+        wording.check(told(*topics), str(topics))
+    assert told((2, True), (1, True)) == told((1, True))
+    assert told((1, True), (1, False)) == told((1, False))
 
 
 def test_a_stream_without_a_heartbeat_is_not_alive(database: Database[Document]) -> None:

@@ -45,7 +45,7 @@ def test_what_would_come_again_and_what_may_pass(
     assert batch.main(["cut"]) == 0
     assert batch.main(["publish", "1"]) == batch_job.FAILED_PERMANENTLY
     wording.check(last_line(caplog), "not verified")
-    monkeypatch.setattr(publications, "cut", lambda *_: 1 / 0)
+    monkeypatch.setattr(publications, "cut", lambda *_, **__: 1 / 0)
     assert batch.main(["cut"]) == batch.FAILED
     wording.check(last_line(caplog), "may pass")
 

@@ -6,15 +6,25 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from kafka import TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, OffsetSpec
 from kafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
 
-from tidemark.catalog.topics import CONFIGURATION, DAY_MS, MOST_MESSAGE_BYTES, complaints
+from tidemark.catalog.topics import (
+    CONFIGURATION,
+    DAY_MS,
+    FLUSHING,
+    MOST_MESSAGE_BYTES,
+    Durability,
+    complaints,
+    durability,
+    required_in_sync,
+)
+from tidemark.rendering.topics import render_durability
 from tidemark.settings import settings
 from tidemark.settings.sections import KafkaSettings
 
@@ -22,6 +32,17 @@ log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 10  # timeout for Kafka to answer a new client
 CATEGORY_PARTITIONS = 1  # there are a few hundred categories; one partition gives a total order
+
+
+class Described(NamedTuple):
+    """A topic: its configuration in Kafka's names and values, and the replicas of the partition that has the fewest."""
+
+    configuration: dict[str, str | None]
+    replicas: int
+
+    @property
+    def durability(self) -> Durability:
+        return durability(self.configuration, self.replicas)
 
 
 class _Admin(KafkaAdminClient):  # type: ignore[misc]
@@ -62,6 +83,8 @@ def configuration(of: KafkaSettings) -> dict[str, str]:
     """The configuration of new topics, in Kafka's names."""
     return {
         **CONFIGURATION,
+        **(FLUSHING if of.kafka_flush else {}),
+        "min.insync.replicas": str(required_in_sync(of.kafka_replication)),
         "retention.ms": str(of.retention_days * DAY_MS),
         "max.message.bytes": str(MOST_MESSAGE_BYTES),
     }
@@ -101,15 +124,24 @@ def _wait_for(client: KafkaAdminClient, those: list[str]) -> None:
     client.list_partition_offsets(dict.fromkeys(known_partitions(client, those), OffsetSpec.LATEST), timeout_ms=ANSWER_SECONDS * 1000)
 
 
-def wrong(servers: str, those: Iterable[str]) -> list[str]:
-    """Errors in the configuration of those topics, one line each with the remedy. Raises KafkaError."""
-    with admin(servers) as client:
-        found = client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic) for topic in those], config_filter="all")
-    return [
-        line
-        for topic, configuration in found.get("topic", {}).items()
-        for line in complaints(topic, {name: one["value"] for name, one in configuration.items()})
-    ]
+def describe(client: KafkaAdminClient, those: Iterable[str]) -> dict[str, Described]:
+    """Those topics, without missing ones. Raises KafkaError."""
+    replicas = {
+        one["name"]: min(len(partition["replica_nodes"]) for partition in one["partitions"])
+        for one in client.describe_topics(list(those))
+        if one.get("partitions")
+    }
+    resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in replicas]
+    found = client.describe_configs(resources, config_filter="all")["topic"] if resources else {}
+    return {
+        topic: Described({name: one["value"] for name, one in configuration.items()}, replicas[topic])
+        for topic, configuration in found.items()
+    }
+
+
+def wrong(found: Mapping[str, Described]) -> list[str]:
+    """Errors in the configuration of topics, one line each with the remedy."""
+    return [line for topic, one in found.items() for line in complaints(topic, one.configuration, one.replicas)]
 
 
 def main() -> int:
@@ -118,7 +150,8 @@ def main() -> int:
     of = settings()
     try:
         created = create(of)
-        complained = wrong(of.kafka, (topic for topic in of.topics if topic not in created))
+        with admin(of.kafka) as client:
+            found = describe(client, of.topics)
     except KafkaError as error:
         log.error(
             "cannot create the topics in Kafka at %s (%s): check that Kafka is running and that this user may create topics",
@@ -128,6 +161,8 @@ def main() -> int:
         return 1
     for topic in of.topics:
         log.info("topic %s %s", topic, "created" if topic in created else "exists")
+    log.info("an acknowledged event has %s", render_durability(one.durability for one in found.values()))
+    complained = wrong(found)
     for line in complained:
         log.error(line)
     return 1 if complained else 0

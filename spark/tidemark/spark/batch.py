@@ -34,7 +34,7 @@ from tidemark.serving.sizes import Size
 from tidemark.serving.verifications import Drifted, Held, NotVerified
 from tidemark.settings import Settings, settings
 from tidemark.spark import adopt, history, impact, land, rebuild, recompute, upkeep, verify
-from tidemark.spark.lake import Lake, LostStates
+from tidemark.spark.lake import Lake, LostStates, UnfitLake
 from tidemark.spark.log import MissingOffsets, UnfitTopic
 from tidemark.spark.recompute import Mode, NotLanded
 from tidemark.spark.session import session
@@ -46,7 +46,7 @@ PERMANENT_ERRORS = (
     *(StartAgain, OtherRules, NoPublication, NotVerified, NotLanded, Drifted, Held, LostStates),
     *(days.NoDay, days.NotOver),
     *(withdrawals.NoIngestion, withdrawals.NotWithdrawn),
-    *(UnfitTopic, MissingOffsets, ledger.TopicsRecreated, ledger.NotPrepared, land.ForeignLake, history.LostEvents),
+    *(UnfitLake, UnfitTopic, MissingOffsets, ledger.TopicsRecreated, ledger.NotPrepared, land.ForeignLake, history.LostEvents),
 )
 
 log = logging.getLogger("tidemark.batch")

@@ -15,16 +15,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from math import ceil
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from tidemark.catalog.marks import TideMark, TopicPartition
-from tidemark.spark import transforms
+from tidemark.spark import log_stores, transforms
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,20 @@ _COMPACTED_BYTES = 128 * 1024 * 1024  # largest compacted file; files of at leas
 _CONFLICT = re.compile(r"DELTA_(CONCURRENT|METADATA_CHANGED|PROTOCOL_CHANGED)\w*|(Concurrent|MetadataChanged|ProtocolChanged)\w*Exception")
 _ATTEMPTS = 5
 
+# What is raised where there are no hard links or no conditional writes; by exact class, because lost connections are subclasses.
+_NOT_SUPPORTED = {
+    "java.lang.UnsupportedOperationException",
+    "java.nio.file.FileSystemException",
+    "java.lang.IllegalArgumentException",
+    "org.apache.hadoop.fs.PathIOException",
+    "org.apache.hadoop.fs.s3a.AWSUnsupportedFeatureException",
+}
+
 _Answer = TypeVar("_Answer")
+
+
+class UnfitLake(Exception):
+    """The raw history is in a place where two drivers could overwrite each other's commits."""
 
 
 class LostStates(Exception):
@@ -60,9 +73,10 @@ class Landed:
 
 
 class Lake:
-    """The tables under a folder or URL. They are created if they do not exist."""
+    """The tables under a folder or URL. They are created if they do not exist. Raises UnfitLake."""
 
     def __init__(self, spark: SparkSession, url: str) -> None:
+        _require_single_commits(spark, url)
         self._spark, self.url = spark, url
         self._events, self._states = f"{url}/events", f"{url}/states"
         self._sql(f"CREATE TABLE IF NOT EXISTS {_table(self._events)} ({_EVENTS}) USING DELTA {_properties(_EVENT_PROPERTIES)}")
@@ -233,6 +247,41 @@ class Lake:
 
     def _sql(self, statement: str) -> DataFrame:
         return _again_where_others_were_faster(lambda: self._spark.sql(statement))
+
+
+def _require_single_commits(spark: SparkSession, url: str) -> None:
+    """Raises UnfitLake unless a file that exists is not written again. Correctness of all concurrent writers depends on it.
+
+    Delta's own log stores are trusted for HDFS, Azure and Google Cloud Storage, where they create a commit in one step.
+    """
+    jvm: Any = spark._jvm
+    options = spark._jsc.hadoopConfiguration()
+    probe = jvm.org.apache.hadoop.fs.Path(f"{url}/.probe-{uuid4()}")
+    files = probe.getFileSystem(options)
+    if files.getScheme() not in log_stores.BY_SCHEME:
+        return
+    if log_stores.jar_name() not in jvm.java.lang.System.getProperty("java.class.path"):
+        raise UnfitLake("the log stores for the raw history are not compiled for this version: run `python -m tidemark.local.jars`")
+    store = reduce(getattr, log_stores.BY_SCHEME[files.getScheme()].split("."), jvm)(options)
+    files.mkdirs(probe.getParent())
+    reason = "it wrote the same file twice"
+    try:
+        for _ in range(2):
+            store.write(probe, jvm.java.util.Collections.emptyIterator(), False, options)
+    except Py4JJavaError as error:
+        name = error.java_exception.getClass().getName()
+        if name == "java.nio.file.FileAlreadyExistsException":
+            return
+        if name not in _NOT_SUPPORTED:
+            raise
+        reason = error.java_exception.toString()
+    finally:
+        files.delete(probe, False)
+    raise UnfitLake(
+        f"two writers could overwrite each other's commits in {url}, because it does not refuse to create a file that exists ({reason}): "
+        "set TIDEMARK_LAKE to a folder on a file system with hard links, to s3a:// on a store with conditional writes, or to HDFS, Azure "
+        "or Google Cloud Storage"
+    )
 
 
 def _again_where_others_were_faster(act: Callable[[], _Answer]) -> _Answer:

@@ -104,7 +104,7 @@ def describe_log(of: KafkaSettings) -> Log:
         wrong = [
             line
             for topic, configuration in configurations.items()
-            for line in complaints(topic, {name: found["value"] for name, found in configuration.items()})
+            for line in complaints(topic, {name: found["value"] for name, found in configuration.items()}, _replicas(described[topic]))
         ]
         if wrong:
             raise UnfitTopic("; ".join(wrong))
@@ -118,6 +118,11 @@ def describe_log(of: KafkaSettings) -> Log:
         starts={TopicPartition(*key): found.offset for key, found in starts.items()},
         ends={TopicPartition(*key): found.offset for key, found in ends.items()},
     )
+
+
+def _replicas(topic: Mapping[str, Any]) -> int:
+    """The replicas of the partition that has the fewest."""
+    return min(len(partition["replica_nodes"]) for partition in topic["partitions"])
 
 
 def _described(client: KafkaAdminClient, of: KafkaSettings) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from tidemark.settings.sections import LOOPBACK, SparkSettings
+from tidemark.spark import log_stores
 from tidemark.spark.transforms import SESSION_OPTIONS
 
 # Resolved by Spark itself if set-up has not fetched the jars.
@@ -51,6 +52,7 @@ def session(
         # Delta Lake, which stores the raw history.
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        **log_stores.options(),
         # Tasks write to MongoDB: only one attempt at a time, and no change of the plan at run time.
         "spark.speculation": "false",
         "spark.sql.adaptive.enabled": "false",

@@ -1,8 +1,9 @@
-"""The topic configuration that keeps events safe, as data. Code that creates topics and code that reads them share it."""
+"""The topic configuration that keeps events safe, as data. Code that creates topics, reads them and describes them shares it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 DAY_MS = 86_400_000
 
@@ -15,11 +16,38 @@ CONFIGURATION = {
     "cleanup.policy": "delete",
     "message.timestamp.type": "LogAppendTime",
     "retention.bytes": "-1",
+    "unclean.leader.election.enable": "false",
 }
+# Added where each event is to be on disk before it is acknowledged.
+FLUSHING = {"flush.messages": "1"}
 
 
-def complaints(topic: str, configuration: Mapping[str, str | None]) -> list[str]:
-    """The problems of a topic's configuration (Kafka's names and values), each with its remedy; empty if there are none."""
+class Durability(NamedTuple):
+    """What a topic does for an event before it is acknowledged: copies on that many brokers, each flushed to disk or not."""
+
+    copies: int
+    flushed: bool
+
+
+def required_in_sync(replicas: int) -> int:
+    """The min.insync.replicas of a topic: how many replicas have an event before it is acknowledged with acks=all.
+
+    Two, where there are two. With exactly two replicas no event is accepted while a broker is down; producers then retry and lose
+    nothing, whereas an event acknowledged with one copy can be lost for good. With three, one broker may be down.
+    """
+    return min(2, replicas)
+
+
+def durability(configuration: Mapping[str, str | None], replicas: int) -> Durability:
+    """The durability of a topic with this configuration (Kafka's names and values) and that many replicas of each partition."""
+    return Durability(min(_in_sync(configuration), replicas), configuration.get("flush.messages") == FLUSHING["flush.messages"])
+
+
+def complaints(topic: str, configuration: Mapping[str, str | None], replicas: int) -> list[str]:
+    """The problems of a topic's configuration (Kafka's names and values), each with its remedy; empty if there are none.
+
+    `replicas` is the number that each partition has, or that of the partition with the fewest. With one, no copies can be required.
+    """
     found = []
 
     def set_it(name: str, value: str, why: str) -> None:
@@ -36,4 +64,12 @@ def complaints(topic: str, configuration: Mapping[str, str | None]) -> list[str]
         set_it("retention.bytes", "-1", "so a day with much data removes events that are still needed")
     if int(configuration.get("max.message.bytes") or 0) > MOST_MESSAGE_BYTES:
         set_it("max.message.bytes", f"{MOST_MESSAGE_BYTES} or less", "so an event can be too large for MongoDB")
+    if _in_sync(configuration) < required_in_sync(replicas):
+        set_it("min.insync.replicas", "2", f"so an acknowledged event may have one copy, although the topic has {replicas} replicas")
+    if replicas > 1 and configuration.get("unclean.leader.election.enable") == "true":
+        set_it("unclean.leader.election.enable", "false", "so a replica that lacks acknowledged events can become the leader")
     return found
+
+
+def _in_sync(configuration: Mapping[str, str | None]) -> int:
+    return int(configuration.get("min.insync.replicas") or 1)

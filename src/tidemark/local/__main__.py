@@ -178,6 +178,7 @@ def _figures(now: StatusDocument) -> dict[str, str]:
     return {
         "products served": f"{now['summary']['products']:,}",
         "events behind": "unknown: the end of the log was not measured within the last minute" if behind is None else f"{behind:,}",
+        "acknowledged events": now["log"]["durability"] or "unknown: the topics have not been described yet",
         "last micro-batch": "-" if not batch else f"{counted(batch['events'], 'event')}, {batch['events_per_second']:,} /s",
         "ingestions": f"{now['ingestions']['served']} served, {now['ingestions']['under_way']} in progress",
         "quarantine (open)": ", ".join(f"{reason} {n:,}" for reason, n in now["quarantine"].items()) or "empty",

@@ -1,6 +1,7 @@
 """Kafka's and Spark's jars: `python -m tidemark.local.jars` fetches those in jars.lock from Maven Central with Ivy.
 
-Ivy comes with PySpark. A jar whose digest differs from jars.lock is refused. `--lock` rewrites jars.lock.
+Ivy comes with PySpark. A jar whose digest differs from jars.lock is refused. `--lock` rewrites jars.lock. With Spark's jars it compiles
+the log stores for the raw history.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tidemark.settings import java, settings
+from tidemark.spark import log_stores
 
 LOCK = Path(__file__).with_name("jars.lock")
 PATTERN = "[artifact]-[revision](-[classifier]).[ext]"
@@ -68,7 +70,7 @@ def fetch(root: Path) -> None:
 
 def lock() -> None:
     """Writes jars.lock: all of Kafka's jars, and those of Spark's connectors that PySpark does not include."""
-    own = {jar.name for jar in _pyspark_jars().glob("*.jar")}
+    own = {jar.name for jar in log_stores.pyspark_jars().glob("*.jar")}
     with tempfile.TemporaryDirectory() as folder:
         fetched = _retrieve(Path(folder))
         kept = sorted(path for path, jar in fetched.items() if path.startswith("kafka/") or (jar.name not in own and not _of_pyspark(jar)))
@@ -79,7 +81,7 @@ def _retrieve(folder: Path) -> dict[str, Path]:
     for module in MODULES:
         log.info("fetching %s:%s:%s and its dependencies", module.organisation, module.name, module.version)
         command = [
-            *(java(), "-jar", str(next(_pyspark_jars().glob("ivy-*.jar")))),
+            *(java(), "-jar", str(next(log_stores.pyspark_jars().glob("ivy-*.jar")))),
             *("-cache", str(folder / "cache")),
             *("-dependency", module.organisation, module.name, module.version),
             *("-confs", "default", "runtime", "-types", "jar", "bundle"),
@@ -92,14 +94,10 @@ def _retrieve(folder: Path) -> dict[str, Path]:
     return {f"{jar.parent.name}/{jar.name}": jar for module in MODULES for jar in (folder / module.folder).glob("*.jar")}
 
 
-def _pyspark_jars() -> Path:
-    return Path(sys.prefix) / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages" / "pyspark" / "jars"
-
-
 def _of_pyspark(jar: Path) -> bool:
     """Does PySpark include this artifact in any version?"""
     artifact = jar.name.rpartition("-")[0]
-    return any(own.name.rpartition("-")[0] == artifact for own in _pyspark_jars().glob("*.jar"))
+    return any(own.name.rpartition("-")[0] == artifact for own in log_stores.pyspark_jars().glob("*.jar"))
 
 
 def _digest(path: Path) -> str:
@@ -109,11 +107,17 @@ def _digest(path: Path) -> str:
 
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    folder = settings().jars
     try:
         if "--lock" in sys.argv[1:]:
             lock()
-        elif missing(settings().jars):
-            fetch(settings().jars)
+        elif missing(folder):
+            fetch(folder)
+        if not log_stores.jar(folder).is_file():
+            log_stores.compile_log_stores(folder)
+    except log_stores.NotCompiled as error:
+        log.error("the log stores for the raw history could not be compiled:\n%s", error)
+        return 1
     except (WrongJars, OSError, subprocess.CalledProcessError) as error:
         log.error("the jars could not be fetched: %s. Check that Maven Central (repo1.maven.org) is reachable", error)
         return 1

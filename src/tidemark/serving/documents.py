@@ -245,12 +245,21 @@ class RetainedDocument(OffsetDocument):
     start: int
 
 
+class TopicDocument(TypedDict):
+    """How many copies an acknowledged event of a topic has at least, and whether they are flushed to disk."""
+
+    topic: str
+    copies: int
+    flushed: bool
+
+
 class LogEndDocument(TypedDict):
-    """The end of the log, as last measured."""
+    """The end of the log, as last measured, and the durability of its topics."""
 
     _id: str
     offsets: list[RetainedDocument]
     measured_at: datetime
+    topics: NotRequired[list[TopicDocument]]
 
 
 class LandedDocument(TypedDict):
@@ -335,11 +344,13 @@ class LagStatus(TypedDict):
 
 
 class LogStatus(TypedDict):
-    """The log. `lag` is None if it is unknown."""
+    """The log. `lag` is None if it is unknown. `durability` says what an acknowledged event has; None if it is unknown."""
 
     offsets: list[RetainedDocument]
     measured_at: str | None
     lag: list[LagStatus] | None
+    topics: list[TopicDocument]
+    durability: str | None
 
 
 class RawHistoryStatus(TypedDict):

@@ -7,6 +7,8 @@ from typing import Any, cast
 
 from pymongo.database import Database
 
+from tidemark.catalog.topics import Durability
+from tidemark.rendering.topics import render_durability
 from tidemark.serving import offsets
 from tidemark.serving.database import Document
 from tidemark.serving.documents import (
@@ -17,6 +19,7 @@ from tidemark.serving.documents import (
     LandedDocument,
     LedgerDocument,
     LogEndDocument,
+    LogStatus,
     PausedStatus,
     RateStatus,
     StatusDocument,
@@ -66,7 +69,7 @@ def state(database: Database[Document]) -> StatusDocument:
                 "last_micro_batch": ledger.get("progress"),
                 "control": _control(wanted),
             },
-            "log": {"offsets": log.get("offsets", []), "measured_at": _json(log.get("measured_at")), "lag": _lag(ledger, log, freshness)},
+            "log": _log(ledger, log, freshness),
             "raw_history": {"offsets": landed.get("offsets", []), "landed_at": _json(landed.get("landed_at"))},
             "partitions": _json(now.rows("report_partition", {"$sort": {"topic": 1, "partition": 1}})),
             "rates": _rates(now),
@@ -85,6 +88,17 @@ def _control(wanted: ControlDocument) -> UnpausedStatus | PausedStatus:
     if pause is None:
         return {"paused": False, "by": None, "since": None, "reason": None, "stopped_at": stopped_at}
     return {"paused": True, "by": pause["by"], "since": _json(pause["since"]), "reason": pause["reason"], "stopped_at": stopped_at}
+
+
+def _log(ledger: LedgerDocument, log: LogEndDocument, freshness: FreshnessStatus) -> LogStatus:
+    topics = log.get("topics", [])
+    return {
+        "offsets": log.get("offsets", []),
+        "measured_at": _json(log.get("measured_at")),
+        "lag": _lag(ledger, log, freshness),
+        "topics": topics,
+        "durability": render_durability(Durability(one["copies"], one["flushed"]) for one in topics) if topics else None,
+    }
 
 
 def _lag(ledger: LedgerDocument, log: LogEndDocument, freshness: FreshnessStatus) -> list[LagStatus] | None:

@@ -8,7 +8,7 @@ from math import inf
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tidemark.settings.airflow_names import AirflowNames
@@ -67,6 +67,9 @@ class KafkaSettings(Section):
     category_topic: str = Field("ingest-category", description="topic of categories")
     product_partitions: int = Field(4, ge=1, description="partitions of the product topic when it is created")
     kafka_replication: int = Field(1, ge=1, description="replicas of a topic when it is created; 3 on a cluster")
+    kafka_flush: bool = Field(
+        False, description="a topic is created such that each event is on disk before it is acknowledged; for one broker"
+    )
     retention_days: int = Field(30, ge=1, description="retention of a topic when it is created; must outlast missed nights")
     kafka_host: str = Field("127.0.0.1", description="address the local broker listens on; it has no authentication")
     kafka_port: Port = Field(9092, description="port of the local broker")
@@ -164,7 +167,10 @@ class SparkSettings(HomeSettings, MongodbSettings):
     """Spark and the raw history"""
 
     spark_master: str = Field("local[2]", description="Spark master: local[N], spark://..., k8s://...")
-    lake: str = Field("", description="location of the raw history: a folder, s3a://... or hdfs://...; empty is a folder under home")
+    lake: str = Field(
+        "",
+        description="location of the raw history: a folder, s3a://..., hdfs://..., abfss://... or gs://...; empty is a folder under home",
+    )
     speed_cores: int = Field(2, ge=1, description="cores of a cluster that the stream takes")
     batch_cores: int = Field(2, ge=1, description="cores of a cluster that a batch job takes")
     executor_memory: str = Field("1g", description="heap of each executor on a cluster")
@@ -174,6 +180,13 @@ class SparkSettings(HomeSettings, MongodbSettings):
     spark_worker_ui_port: Port = Field(8481, description="port of a standalone worker's pages")
     spark_worker_cores: int = Field(4, ge=1, description="cores of a standalone worker")
     spark_worker_memory: str = Field("4g", description="memory that a standalone worker gives to executors")
+
+    @field_validator("lake")
+    @classmethod
+    def _require_s3a(cls, lake: str) -> str:
+        if lake.startswith(("s3://", "s3n://")):
+            raise ValueError("Spark's client for S3 has URLs that begin with s3a://, and only those have a safe log store: use s3a://")
+        return lake
 
     @property
     def spark_bind(self) -> str:

@@ -118,6 +118,7 @@ export function Tides({ state, superset, dags }) {
   const number = (title, name) => ({ title, of: (one) => count(one[name]) });
   const legend = { published: "published", streamed: "served by the stream", behind: "not served yet", landed: "in the raw history" };
   const landed = state.raw_history.landed_at;
+  const { durability } = state.log;
   return h(
     Card,
     { name: "tides", title: "Tide marks", wide: true, dags, beside: h(Dashboard, { superset, slug: PIPELINE }, "Pipeline") },
@@ -141,6 +142,7 @@ export function Tides({ state, superset, dags }) {
       Object.entries(legend).map(([name, says]) => h("span", { key: name }, h("i", { className: name }), says)),
       h("span", null, h("i", { className: "mark" }), "tide mark: where the batch layer ends and the stream begins"),
       h("span", null, landed ? `raw history updated ${ago(landed, state.at)}` : "raw history is empty"),
+      durability && h("span", { "data-log": "durability" }, `an acknowledged event has ${durability}`),
     ),
   );
 }
