@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 from support.broker import wait_for
-from support.load import updates
+from support.load import names, updates
 from support.places import Place
 from support.streams import Stream, stream, uncommitted, wait_until_served
 
@@ -18,17 +18,18 @@ pytestmark = pytest.mark.servers
 
 SMALL = {"TIDEMARK_MAX_EVENTS_PER_BATCH": "300", "TIDEMARK_TRIGGER_SECONDS": "0"}
 
-# Where faults.py kills the stream, and whether products are left behind whose micro-batch has not been committed.
+# Where faults.py kills the stream, and whether products are left behind whose micro-batch, and whose names, have not been committed.
 POINTS = {"products-written": True, "in-transaction": True, "committed": False}
 
 
 def test_killed_at_each_named_point(place: Place) -> None:
     random = Random(21)
     for point, leaves_uncommitted in POINTS.items():
-        place.send(updates(random, 1_200, keys=300))
+        place.send([*updates(random, 1_200, keys=300), *names(random, 60)])
         with stream(point, **SMALL) as doomed:
             assert doomed.wait(150) == -signal.SIGKILL, doomed.text()[-3000:]
         assert (uncommitted(place.database) > 0) == leaves_uncommitted, point
+        assert bool(ledger.read(place.database).renaming) == leaves_uncommitted, point
         assert place.wrong() == [], point
     with stream() as successor:
         wait_until_served(place, successor)

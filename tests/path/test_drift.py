@@ -38,7 +38,7 @@ def test_made_up_drift_is_named_exactly_and_corrected(place: Place, spark: Spark
     assert named(night(work)) == {}, "incremental"
     assert place.wrong() == []
 
-    altered, deleted, moved = sorted(place.database.product.distinct("_id"))[3:6]
+    altered, deleted, moved, misnamed = sorted(place.database.product.distinct("_id"))[3:7]
     category = place.database.category.find_one({"_id": {"$in": place.database.cube_cell.distinct("category_id")}})
     record = place.database.quarantine.find_one({}, sort=[("_id", 1)])
     cell = place.database.cube_cell.find_one({})
@@ -48,7 +48,9 @@ def test_made_up_drift_is_named_exactly_and_corrected(place: Place, spark: Spark
     place.database.cube_cell.update_one({"_id": cell["_id"]}, {"$inc": {"products": 1}})
     before = place.database.product.find_one({"_id": altered}) or {}
     told = place.database.product.find_one({"_id": moved}) or {}
+    right_name = (place.database.product.find_one({"_id": misnamed}) or {})["category_name"]
     place.database.product.update_one({"_id": altered}, {"$set": {"price": 1234.5}})
+    place.database.product.update_one({"_id": misnamed}, {"$set": {"category_name": "made up"}})
     place.database.product.delete_one({"_id": deleted})
     place.database.product.update_one({"_id": moved}, {"$set": {"_tide.version.registered_at": 5}})
     place.database.product.insert_one({**before, "_id": "B0MADEUP00", "asin": "B0MADEUP00"})
@@ -63,12 +65,13 @@ def test_made_up_drift_is_named_exactly_and_corrected(place: Place, spark: Spark
             f"category {dimensions['category_id']}, price level {label(dimensions['price_level'])}, "
             f"best seller {'yes' if dimensions['is_best_seller'] else 'no'}"
         },
-        "product": {altered, deleted, moved, "B0MADEUP00"},
+        "product": {altered, deleted, moved, misnamed, "B0MADEUP00"},
         "category": {str(category["_id"]), f"cells of {category['_id']}"},
         "quarantine": {record["_id"], "made up"},
     }
     how = found["product"]
     wording.check(how[altered], "a price", before=repr(before["price"]))
+    wording.check(how[misnamed], "a product's name of its category", right=f"'{right_name}'")
     wording.check(how[deleted], "a product that was deleted")
     wording.check(how["B0MADEUP00"], "a product that was made up")
     version = told["_tide"]["version"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from bson import Int64
+from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 from support.databases import a_database
@@ -21,7 +22,7 @@ from tidemark.catalog.cube import MEASURES, Cell
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.versions import CategoryVersion
 from tidemark.serving import ledger, schema
-from tidemark.serving.database import Document, connect, database_of
+from tidemark.serving.database import Document, connect, database_of, in_transaction
 from tidemark.serving.ledger import Category, Fenced, Ledger, MicroBatch, NotPrepared, Tag, TopicsRecreated
 
 pytestmark = pytest.mark.servers
@@ -178,6 +179,41 @@ def test_a_heartbeat_only_says_that_the_stream_lives(database: Database[Document
     after = database.state.find_one({"_id": "ledger"}) or {}
     assert after.pop("heartbeat") > before.pop("heartbeat")
     assert after == before
+
+
+def rename(database: Database[Document], generation: int, *categories: int, meanwhile: Callable[[], object] = lambda: None) -> None:
+    """A transaction that records renames. Something happens after it has begun."""
+    calls = iter([meanwhile])
+
+    def transaction(session: ClientSession) -> None:
+        database.product.find_one({}, session=session)  # the moment that the transaction sees
+        next(calls, lambda: None)()
+        ledger.record_renames(database, session, generation, categories, 2)
+
+    in_transaction(database, transaction)
+
+
+def test_renames_are_recorded_until_a_commit(database: Database[Document]) -> None:
+    generation = start(database)
+    rename(database, generation, 9, 7)
+    rename(database, generation, 7, 8)
+    assert (database.state.find_one({"_id": "ledger"}) or {})["renaming"] == {"categories": [7, 9, 8], "products": 4}
+    successor = ledger.start_generation(database, "rules", TOPICS)
+    assert successor.renaming == {7, 8, 9}
+    ledger.commit(database, successor.generation, batch(0))
+    assert "renaming" not in (database.state.find_one({"_id": "ledger"}) or {})
+    assert ledger.read(database).renaming == frozenset()
+
+
+def test_a_start_that_comes_while_products_are_renamed_fences_that(database: Database[Document], wording: Wording) -> None:
+    """The transaction has begun before, and the categories are recorded already, so that nothing but the count would change."""
+    former = start(database)
+    rename(database, former, 7)
+    with pytest.raises(Fenced) as fenced:
+        rename(database, former, 7, meanwhile=lambda: start(database))
+    wording.check(str(fenced.value))
+    unchanged(database, lambda: rename(database, former, 7), Fenced)
+    assert (database.state.find_one({"_id": "ledger"}) or {})["renaming"]["products"] == 2
 
 
 def test_what_a_rebuild_has_forgotten() -> None:

@@ -203,9 +203,11 @@ def test_a_rebuild_from_its_begin_to_its_end(database: Database[Document], wordi
     assert served(database) == {A: 5, C: 2}, "until the end everybody sees what was served"
     category = Category("Luggage", CategoryVersion(1, 2, 3, 4))
     database.category.insert_one({"_id": 9, "category_name": "gone", "_tide": {"version": category.version._asdict()}})
+    database.state.update_one({"_id": "ledger"}, {"$set": {"renaming": {"categories": [9], "products": 1}}})
     rebuilds.end(database, again, publication, {7: category})
     now = ledger.read(database)
     assert (now.offsets, now.committed, now.rebuilding, now.rebuilds) == (publication.mark, {again.generation: 0}, None, 1)
+    assert now.renaming == frozenset()
     assert now.holds(rebuilds.tag(again))
     assert now.has_forgotten(Tag(stream.own.generation, 0))
     assert (served(database), publications.served(database)) == ({A: 4, B: 1}, number)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -16,21 +18,29 @@ from support.events import CATEGORIES, NOW, PRODUCTS, any_log
 from support.hands import Stream
 from support.load import updates
 from support.places import Place
+from support.proxy import Proxy, proxy
 from support.recompute import differences, recompute, reports
 from support.states import numbered
 from support.wording import Wording
 
 from tidemark.catalog.events import Event
 from tidemark.catalog.marks import TideMark, TopicPartition
-from tidemark.serving import ledger
-from tidemark.serving.database import Document
+from tidemark.serving import ledger, publications, rebuilds
+from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.ledger import Fenced, TopicsRecreated
 from tidemark.serving.snapshot import snapshot
+from tidemark.spark import renames
 from tidemark.spark.microbatch import NewPartition
 
 pytestmark = pytest.mark.servers
 
 PARTITIONS = frozenset({*(TopicPartition(PRODUCTS, partition) for partition in range(3)), TopicPartition(CATEGORIES, 0)})
+
+
+@pytest.fixture
+def between() -> Iterator[Proxy]:
+    with proxy() as found:
+        yield found
 
 
 def start(spark: SparkSession, place: Place) -> Stream:
@@ -98,6 +108,12 @@ def names(database: Database[Document]) -> list[str]:
     return [one["category_name"] for one in database.product.find().sort("_id")]
 
 
+def name_of_category(database: Database[Document]) -> Any:
+    """The name of category 7, and the offset of the event that gives it."""
+    found = database.category.find_one({"_id": 7})
+    return found and (found["category_name"], found["_tide"]["version"]["offset"])
+
+
 def test_products_bear_the_newest_name_of_their_category(place: Place, spark: SparkSession) -> None:
     one, two, other = "B0T0000001", "B0T0000002", "B0T0000003"
     stream = start(spark, place)
@@ -111,25 +127,120 @@ def test_products_bear_the_newest_name_of_their_category(place: Place, spark: Sp
     successor = start(spark, place)
     successor.run([named(3, "late", NOW - 1), product(4, 7, one)])
     assert names(place.database) == ["Bags"] * 3
-    # A micro-batch renames the products and is fenced. In its successor's, the products come before the name.
-    zombie = start(spark, place)
-    last = start(spark, place)
-    events = [product(5, 7, one), named(4, "Cases", NOW + 1)]
-    with pytest.raises(Fenced):
-        zombie.run(events)
-    assert names(place.database) == ["Cases"] * 3
-    assert [one["category_name"] for one in place.database.category.find()] == ["Bags"]
-    last.run(events[:1])
-    last.run(events[1:])
-    assert names(place.database) == ["Cases"] * 3
-    assert [one["category_name"] for one in place.database.category.find()] == ["Cases"]
-    # A zombie knows of no newer name than the one it brings.
-    zombie = start(spark, place)
-    last = start(spark, place)
-    last.run([named(6, "Trunks", NOW + 3)])
-    with pytest.raises(Fenced):
-        zombie.run([named(5, "Boxes", NOW + 2)])
-    assert names(place.database) == ["Trunks"] * 3
+    assert name_of_category(place.database) == ("Bags", 1)
+
+
+def test_an_equal_name_writes_no_product_and_counts(place: Place, spark: SparkSession) -> None:
+    stream = start(spark, place)
+    stream.run([product(0, 7, f"B0T{number:07d}")._replace(offset=number) for number in range(3_000)])
+    stream.run([named(0, "Luggage", 10)])
+    before = list(place.database.product.find().sort("_id"))
+    place.database.command("profile", 2)
+    stream.run([named(1, "Luggage", 30)])
+    place.database.command("profile", 0)
+    found = list(place.database.system.profile.find({"ns": place.database.product.full_name, "docsExamined": {"$gt": 0}}))
+    assert found == [], "products have been read or written"
+    assert list(place.database.product.find().sort("_id")) == before
+    assert name_of_category(place.database) == ("Luggage", 1)
+    # A name between the two is late, here and in a successor.
+    stream.run([named(2, "Bags", 20)])
+    start(spark, place).run([named(3, "Cases", 29), product(3_000, 7)._replace(offset=3_000)])
+    assert set(names(place.database)) == {"Luggage"}
+    assert name_of_category(place.database) == ("Luggage", 1)
+    # A first name may be that which products bear without one.
+    stream = start(spark, place)
+    stream.run([product(0, 9, "B0T0009999")._replace(offset=3_001)])
+    before = list(place.database.product.find().sort("_id"))
+    stream.run([Event(CATEGORIES, 0, 4, NOW, None, b'{"id": 9, "category_name": "Unknown category 9"}')])
+    assert list(place.database.product.find().sort("_id")) == before
+    assert place.database.category.count_documents({"_id": 9}) == 1
+
+
+class Killed(Exception):
+    """Stands for the end of the process: nothing that the stream would do after this is done."""
+
+
+ASINS = [f"B0T000000{number}" for number in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("renamed", "former", "told", "expected"),
+    [
+        (2, "Luggage", ["Bags", "Luggage"], "Luggage"),
+        (5, "Luggage", ["Bags", "Luggage"], "Luggage"),
+        (2, "Luggage", ["Bags", "Cases"], "Cases"),
+        (5, "Luggage", [], "Luggage"),
+        (2, None, [], "Unknown category 7"),
+    ],
+    ids=["the former name again", "the former name again, all renamed", "another name", "no name", "no name, and it had none"],
+)
+def test_killed_between_a_rename_and_its_commit(
+    place: Place,
+    spark: SparkSession,
+    monkeypatch: pytest.MonkeyPatch,
+    renamed: int,
+    former: str | None,
+    told: Sequence[str],
+    expected: str,
+) -> None:
+    """Its successor gets the same events and newer ones in one micro-batch, or none of the names, as after a change of the rules."""
+    monkeypatch.setattr(renames, "PRODUCTS_AT_ONCE", 2)
+    stream = start(spark, place)
+    stream.run([product(number, 7, asin) for number, asin in enumerate(ASINS)])
+    if former:
+        stream.run([named(0, former, 10)])
+    last = [product(10, 7, ASINS[0]), named(1, "Bags", 20)]
+    with monkeypatch.context() as patch:
+        _kill(patch, renamed)
+        with pytest.raises(Killed):
+            stream.run(last)
+    assert Counter(names(place.database)) == Counter({"Bags": renamed, former or "Unknown category 7": 5 - renamed})
+    assert ledger.read(place.database).renaming == {7}
+    successor = start(spark, place)
+    successor.run([last[0], *(named(number, name, 10 + 10 * number) for number, name in enumerate(told, 1))])
+    assert names(place.database) == [expected] * 5
+    assert name_of_category(place.database) == ((expected, len(told)) if told or former else None)
+    assert ledger.read(place.database).renaming == frozenset()
+
+
+def _kill(patch: pytest.MonkeyPatch, renamed: int) -> None:
+    """Ends the stream when so many of the five products are renamed: after the first transaction, or before the commit."""
+    record, done = ledger.record_renames, 0
+
+    def record_renames(*arguments: Any) -> None:
+        nonlocal done
+        if done >= renamed:
+            raise Killed
+        done += 2
+        record(*arguments)
+
+    def commit(*_: Any) -> None:
+        raise Killed
+
+    patch.setattr(ledger, "record_renames", record_renames)
+    patch.setattr(ledger, "commit", commit)
+
+
+@pytest.mark.parametrize("fence", ["a successor", "a rebuild"])
+def test_a_fenced_stream_renames_nothing(place: Place, spark: SparkSession, between: Proxy, fence: str) -> None:
+    """It has read which products to rename when it is fenced. A name that is equal to the category's is no reason to rename."""
+    start(spark, place).run([*(product(number, 7, asin) for number, asin in enumerate(ASINS)), named(0, "Luggage", 10)])
+    with connect(between.url) as client:
+        zombie = start(spark, replace(place, database=database_of(client, place.database.name)))
+
+        def meanwhile() -> None:
+            if fence == "a rebuild":
+                rebuilds.begin(place.database, publications.read(place.database, 0))
+            else:  # in its micro-batch the names are one, which is no other
+                start(spark, place).run([named(1, "Bags", 20), named(2, "Luggage", 30)])
+
+        between.meanwhile("update", meanwhile)
+        before = list(place.database.product.find().sort("_id"))
+        with pytest.raises(Fenced):
+            zombie.run([named(1, "Bags", 20)])
+    assert list(place.database.product.find().sort("_id")) == before
+    assert ledger.read(place.database).renaming == frozenset()
+    assert name_of_category(place.database) == ("Luggage", 0 if fence == "a rebuild" else 2)
 
 
 def test_whoever_cannot_go_on_commits_nothing(place: Place, spark: SparkSession, wording: Wording) -> None:

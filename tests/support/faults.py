@@ -1,7 +1,7 @@
 """The stream with a fault: `python faults.py POINT` runs it and ends it by kill -9 (itself and its JVM) at that point.
 
-Points: products-written (before the transaction), in-transaction (cells are added, offsets not committed), committed
-(after the transaction). The first micro-batch that has events and is not the generation's first is the one it happens in.
+Points: products-written (and renamed, before the transaction), in-transaction (cells are added, offsets not committed), committed
+(after the transaction). The first micro-batch that has products and names and is not the generation's first is the one it happens in.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def at(point: str) -> None:
     commit = ledger.commit
 
     def later(batch: Any) -> bool:
-        return batch.number > 0 and bool(batch.differences)
+        return batch.number > 0 and bool(batch.differences) and bool(batch.categories)
 
     def products_written(database: Any, generation: int, batch: Any) -> None:
         if later(batch):

@@ -19,8 +19,7 @@ def updates(random: Random, count: int, keys: int) -> Iterator[Event]:
     for number in range(count):
         chance = random.random()
         if chance < 0.002:
-            value = {"id": str(random.randint(1, 12)), "category_name": f"Category {random.randrange(100)}"}
-            yield Event(CATEGORIES, 0, 0, 0, str(value["id"]).encode(), json.dumps(value).encode())
+            yield from names(random, 1)
             continue
         asin = f"B0T{random.randrange(keys):07d}"
         value = {
@@ -37,6 +36,13 @@ def updates(random: Random, count: int, keys: int) -> Iterator[Event]:
         }
         headers = (("tide-ingestion", b"load"), ("tide-position", str(number // 2).encode())) if chance > 0.9 else ()
         yield Event(PRODUCTS, 0, 0, 0, asin.encode(), json.dumps(value).encode(), headers)
+
+
+def names(random: Random, count: int) -> Iterator[Event]:
+    """New names of the categories."""
+    for _ in range(count):
+        value = {"id": str(random.randint(1, 12)), "category_name": f"Category {random.randrange(100)}"}
+        yield Event(CATEGORIES, 0, 0, 0, value["id"].encode(), json.dumps(value).encode())
 
 
 def _text(milliseconds: int) -> str:

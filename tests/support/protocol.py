@@ -4,6 +4,8 @@ Between two yields lies what one MongoDB operation or transaction does at once. 
 itself, and then some schedule (support/schedules.py) breaks one of these invariants:
 
 - after every step the served cube equals the cube of the events that have been served, as they were judged when they were;
+- categories have their newest names among those events, and so have the committed products, but for those that are being renamed;
+- verification finds no product misnamed where cube and names are those of its publication;
 - at rest everything in the log has been served, nothing that was served is gone, unless a person has adopted its loss, and each product
   is the state of its key.
 """
@@ -22,6 +24,8 @@ from typing import NamedTuple
 PARTITIONS = 2
 KEYS = 6
 CELLS = 4
+CATEGORIES = 2
+NAMES = 2
 EPOCH = 10_000  # offsets of an epoch of the log
 
 
@@ -37,6 +41,10 @@ class Rule(StrEnum):
     ONE_TRANSACTION = "cells and offsets move in one transaction"
     COMMIT_FENCE = "only the ledger's own generation commits"
     COMMIT_ONCE = "a commit that is repeated changes nothing"
+    EQUAL_NAMES_ADVANCE = "a newer version of a category counts even if its name is the same"
+    RENAME_FENCE = "only the ledger's own generation renames products"
+    RECORD_RENAMES = "a rename is recorded until a commit or a rebuild, and a start renames the products of recorded categories again"
+    RENAME_LAST = "products are renamed when all products of the micro-batch are written"
     COMPARE_PRODUCTS = "verification compares the products"
     PUBLISH_THE_CUT = "publish demands that the served publication is the cut's and that no rebuild came in between"
     NO_STREAM_WHILE_REBUILDING = "no stream starts while a rebuild is under way"
@@ -86,6 +94,21 @@ class Event(NamedTuple):
     file: int
 
 
+class NameEvent(NamedTuple):
+    serial: int
+    category: int
+    registered_at: int
+    name: int
+    file: int
+
+
+class Name(NamedTuple):
+    """A category's name; its version is (registered_at, partition, offset)."""
+
+    version: tuple[int, int, int]
+    name: int
+
+
 class State(NamedTuple):
     """What a product is; its version is (observed_at, partition, offset)."""
 
@@ -99,17 +122,24 @@ class Tag(NamedTuple):
 
 
 class Document(NamedTuple):
-    """A product's document."""
+    """A product's document. `name` is that of its category, with the version at which it was given; None if the category has none."""
 
     state: State
     tag: Tag
     before: State | None
+    name: Name | None
+
+    def is_named(self, name: Name | None) -> bool:
+        """Does it bear this name, of whatever version?"""
+        return (self.name and self.name.name) == (name and name.name)
 
 
+Record = Event | NameEvent
+Batch = list[dict[int, Record]]  # of each partition: records by offset
 Mark = tuple[int, ...]
 Rules = frozenset[int]  # the files that are withdrawn
 Witness = tuple[
-    tuple[int, Event] | None, ...
+    tuple[int, Record] | None, ...
 ]  # of each partition: the record with the highest offset that was ever read, in Kafka's offsets
 Steps = Generator[None, None, None]
 START: Mark = (0,) * PARTITIONS
@@ -120,12 +150,12 @@ NOTHING_READ: Witness = (None,) * PARTITIONS
 class Log:
     """Kafka's topic, by its own offsets. Every loss of events elects another leader."""
 
-    events: list[list[Event]] = field(default_factory=lambda: [[] for _ in range(PARTITIONS)])
+    events: list[list[Record]] = field(default_factory=lambda: [[] for _ in range(PARTITIONS)])
     starts: list[int] = field(default_factory=lambda: [0] * PARTITIONS)
     identity: int = 0
     leader_epoch: int = 0
 
-    def at(self, partition: int, offset: int) -> Event | None:
+    def at(self, partition: int, offset: int) -> Record | None:
         """None where the log has no such record: it is lost, or retention has removed it."""
         there = self.starts[partition] <= offset < len(self.events[partition])
         return self.events[partition][offset] if there else None
@@ -136,7 +166,7 @@ class Lake:
     """The raw history: events by offset, where its newest landing began, and the states of publications."""
 
     identity: int
-    events: list[dict[int, Event]] = field(default_factory=lambda: [{} for _ in range(PARTITIONS)])
+    events: Batch = field(default_factory=lambda: [{} for _ in range(PARTITIONS)])
     last_landing: Mark = START
     layers: set[int] = field(default_factory=set)
 
@@ -184,6 +214,7 @@ class Ledger:
     rules: Rules = frozenset()  # of the stream that started last
     binding: Binding = FIRST_LOG
     witness: Witness = NOTHING_READ
+    renaming: frozenset[int] = frozenset()  # categories whose products are being renamed
 
     def holds(self, tag: Tag) -> bool:
         return tag.batch <= self.committed.get(tag.generation, -1)
@@ -198,6 +229,7 @@ class Publication:
     mark: Mark
     cube: Counter[int]
     states: dict[int, State]
+    names: dict[int, Name]
     rules: Rules | None
     serials: frozenset[int]  # of the events that it accounts for
     layer: int | None = None  # in the raw history
@@ -206,15 +238,17 @@ class Publication:
 
 @dataclass
 class Database:
-    """MongoDB. What the invariants need beside it: the state of each key, the events that are served, and those that were promised."""
+    """MongoDB. What the invariants need beside it: true states and names, the events that are served, and those that were promised."""
 
     documents: dict[int, Document] = field(default_factory=dict)
     cube: Counter[int] = field(default_factory=Counter)
-    publications: list[Publication] = field(default_factory=lambda: [Publication(START, Counter(), {}, None, frozenset())])
+    names: dict[int, Name] = field(default_factory=dict)
+    publications: list[Publication] = field(default_factory=lambda: [Publication(START, Counter(), {}, {}, None, frozenset())])
     ledger: Ledger = field(default_factory=Ledger)
     withdrawn: Rules = frozenset()
     restarts: int = 0  # requests that the stream restart
     true_states: dict[int, State] = field(default_factory=dict)
+    true_names: dict[int, Name] = field(default_factory=dict)
     served: set[int] = field(default_factory=set)
     promised: set[int] = field(default_factory=set)
 
@@ -244,15 +278,26 @@ class System:
     # what is true ---------------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """The invariant of every step."""
-        expected = Counter(state.cell for state in self.database.true_states.values())
-        if self.database.cube != expected:
-            raise Broken(f"served {self.database.cube} instead of {expected} at {self.ledger}")
-        if self.ledger.served >= len(self.database.publications):
+        """The invariants of every step."""
+        database = self.database
+        expected = Counter(state.cell for state in database.true_states.values())
+        if database.cube != expected:
+            raise Broken(f"served {database.cube} instead of {expected} at {self.ledger}")
+        if database.names != database.true_names:
+            raise Broken(f"names {database.names} instead of {database.true_names} at {self.ledger}")
+        if misnamed := [key for key, document in database.documents.items() if self.is_misnamed(document)]:
+            raise Broken(f"products {misnamed} are misnamed at {self.ledger}")
+        if self.ledger.served >= len(database.publications):
             raise Broken(f"publication {self.ledger.served}, which is served, does not exist")
-        mark = self.database.publications[self.ledger.served].mark
+        mark = database.publications[self.ledger.served].mark
         if any(of > end for of, end in zip(mark, self.ledger.offsets, strict=True)):
             raise Broken(f"publication {self.ledger.served} at {mark} is served by {self.ledger}")
+
+    def is_misnamed(self, document: Document) -> bool:
+        """A document that counts, has it another name than its category? During a rebuild strays may write what looks committed."""
+        category = category_of(document.state)
+        counts = self.ledger.holds(document.tag) and self.ledger.rebuilding is None and category not in self.ledger.renaming
+        return counts and not document.is_named(self.database.names.get(category))
 
     def check_at_rest(self) -> None:
         """Everything is served, and every product is the state of its key."""
@@ -297,23 +342,32 @@ class System:
         self.take_generation(self.keeps(Rule.NEW_GENERATION))
         self.ledger.rules = rules
         own = replace(self.ledger, committed=dict(self.ledger.committed))
+        names, renaming = self.database.names, own.renaming
         yield
         for number in count():
             if self.database.restarts != restarts:
                 return
             self.require_leader(own.binding, leader)
             batch = self.read(own)
-            states = sorted(newest(batch, rules).items())
+            states = sorted(newest_states(batch, rules).items())
+            newer = {category: name for category, name in newest_names(batch, rules).items() if self.counts(name, names.get(category))}
+            renaming |= {category for category, name in newer.items() if category not in names or name.name != names[category].name}
             yield
+            if not self.keeps(Rule.RENAME_LAST):
+                yield from self.rename(own.generation, renaming, names | newer)
             difference: Counter[int] = Counter()
             for task in (states[0::2], states[1::2]):
-                difference = added(difference, (yield from self.attempts(task, Tag(own.generation, number), own)))
+                difference = added(difference, (yield from self.attempts(task, Tag(own.generation, number), own, names)))
+            names = names | newer
+            if self.keeps(Rule.RENAME_LAST):
+                yield from self.rename(own.generation, renaming, names)
             self.require_leader(own.binding, leader)
             yield
             for _ in range(2):  # the answer to a commit may be lost, so that it is repeated
-                yield from self.commit(own.generation, number, batch, (rules, restarts), difference)
+                yield from self.commit(own.generation, number, batch, (rules, restarts), difference, newer)
                 if self.random.random() < 0.9:
                     break
+            renaming = frozenset()
             ends = tuple(max([start, *(offset + 1 for offset in events)]) for events, start in zip(batch, own.offsets, strict=True))
             own = replace(own, offsets=ends, committed={**own.committed, own.generation: number})
 
@@ -341,9 +395,9 @@ class System:
         if self.log.leader_epoch != leader and self.keeps(Rule.LEADER_EPOCH):
             raise Fenced
 
-    def read(self, own: Ledger) -> list[dict[int, Event]]:
+    def read(self, own: Ledger) -> Batch:
         """The next few events of each partition, by offset. Refused where the log ends before."""
-        batch: list[dict[int, Event]] = []
+        batch: Batch = []
         for events, offset in zip(self.log.events, own.offsets, strict=True):
             start = own.binding.to_log(offset)
             if start > len(events):
@@ -352,11 +406,17 @@ class System:
             batch.append({own.binding.of_log(start + index): event for index, event in enumerate(events[start:end])})
         return batch
 
-    def attempts(self, task: list[tuple[int, State]], tag: Tag, own: Ledger) -> Generator[None, None, Counter[int]]:
+    def counts(self, name: Name, former: Name | None) -> bool:
+        """Is it a newer name?"""
+        if former is None:
+            return True
+        return name.version > former.version and (name.name != former.name or self.keeps(Rule.EQUAL_NAMES_ADVANCE))
+
+    def attempts(self, task: list[tuple[int, State]], tag: Tag, own: Ledger, names: dict[int, Name]) -> Generator[None, None, Counter[int]]:
         """Attempts of one task until one gets through; those before it are dead, or go on as strays."""
         while True:
             difference: Counter[int] = Counter()
-            attempt = self.write(task, tag, own, difference)
+            attempt = self.write(task, tag, own, names, difference)
             for _ in attempt:
                 yield
                 if self.random.random() < self.given_up:
@@ -367,7 +427,7 @@ class System:
             else:
                 return difference
 
-    def write(self, task: list[tuple[int, State]], tag: Tag, own: Ledger, difference: Counter[int]) -> Steps:
+    def write(self, task: list[tuple[int, State]], tag: Tag, own: Ledger, names: dict[int, Name], difference: Counter[int]) -> Steps:
         """One attempt: product documents under the micro-batch's tag, which says nothing until it is committed."""
         for key, state in task:
             read = self.database.documents.get(key)
@@ -383,8 +443,24 @@ class System:
             if read and (read.tag, read.state.version) == (tag, state.version):
                 continue  # another attempt has written it
             before = base if self.keeps(Rule.KEEP_BEFORE) else read and read.state
-            self.put(key, read, Document(state, tag, before), Rule.COMPARE_AND_SET)
+            self.put(key, read, Document(state, tag, before, names.get(category_of(state))), Rule.COMPARE_AND_SET)
             yield
+
+    def rename(self, generation: int, categories: Iterable[int], names: dict[int, Name]) -> Steps:
+        """Gives products the names of their categories, those that are in renaming; a product that bears its name is not touched."""
+        for category in sorted(categories):
+            name, documents = names.get(category), self.database.documents
+            found = [key for key, document in documents.items() if category_of(document.state) == category and not document.is_named(name)]
+            for key in sorted(found):
+                yield
+                if self.ledger.generation != generation and self.keeps(Rule.RENAME_FENCE):
+                    raise Fenced
+                if self.keeps(Rule.RECORD_RENAMES):
+                    self.ledger.renaming |= {category}
+                now = self.database.documents.get(key)
+                if now and category_of(now.state) == category:
+                    self.database.documents[key] = now._replace(name=name)
+                    self.happened["renames"] += 1
 
     def put(self, key: int, read: Document | None, document: Document | None, rule: Rule) -> None:
         """Replaces what was read, or inserts where nothing was; None deletes."""
@@ -399,7 +475,13 @@ class System:
             documents[key] = document
 
     def commit(
-        self, generation: int, number: int, batch: list[dict[int, Event]], under: tuple[Rules, int], difference: Counter[int]
+        self,
+        generation: int,
+        number: int,
+        batch: Batch,
+        under: tuple[Rules, int],
+        difference: Counter[int],
+        names: dict[int, Name],
     ) -> Steps:
         """The one transaction of a micro-batch. `under`: the stream's rules, and the requests to restart that it had read before them."""
         database = self.database
@@ -414,7 +496,9 @@ class System:
         database.cube = added(database.cube, difference)
         if not self.keeps(Rule.ONE_TRANSACTION):
             yield
+        database.names = database.names | names
         ledger = self.ledger
+        ledger.renaming = frozenset()
         ends = tuple(max(events, default=offset - 1) + 1 for events, offset in zip(batch, ledger.offsets, strict=True))
         read = [(ledger.binding.to_log(max(events)), events[max(events)]) if events else None for events in batch]
         ledger.witness = tuple(
@@ -422,9 +506,10 @@ class System:
         )
         ledger.offsets = ends
         ledger.committed[generation] = number
-        for key, state in newest(batch, rules).items():
-            if key not in database.true_states or database.true_states[key].version < state.version:
-                database.true_states[key] = state
+        for key, state in newest_states(batch, rules).items():
+            database.true_states[key] = max(state, database.true_states.get(key, state))
+        for category, name in newest_names(batch, rules).items():
+            database.true_names[category] = max(name, database.true_names.get(category, name))
         now = {event.serial for events in batch for event in events.values()}
         database.served |= now
         database.promised |= now
@@ -475,7 +560,7 @@ class System:
         if (left := self.ledger.rebuilding) is not None and self.can_be_rebuilt(self.database.publications[left]):
             yield from self.rebuild(left)
         ledger, rules = replace(self.ledger, committed=dict(self.ledger.committed)), self.database.withdrawn
-        cut = self.database.cube
+        cut = self.database.cube, self.database.names
         if ledger.rebuilding is None and ledger.rules != rules:
             raise Fenced  # the stream has to restart first
         yield
@@ -484,10 +569,12 @@ class System:
         number = self.draft(ledger.offsets, rules)
         draft = self.database.publications[number]
         yield
-        drift = cut != draft.cube or ledger.rebuilding is not None
+        drift, misnamed = cut != (draft.cube, draft.names) or ledger.rebuilding is not None, False
         if self.keeps(Rule.COMPARE_PRODUCTS):
             for key in sorted({*draft.states, *self.database.documents}):
-                drift |= self.differs(self.database.documents.get(key), draft.states.get(key), draft.mark, ledger)
+                document = self.database.documents.get(key)
+                drift |= self.differs(document, draft.states.get(key), draft.mark, ledger)
+                misnamed |= document is not None and self.is_named_otherwise(document, draft, ledger)
                 yield
         if drift:
             yield from self.rebuild(number)
@@ -495,6 +582,8 @@ class System:
         if not self.is_there(number, draft):
             raise Fenced  # dropped
         now = self.ledger
+        if misnamed and (now.rebuilds, now.rebuilding) == (ledger.rebuilds, None):
+            raise Broken(f"products are named otherwise than at {draft.mark}")
         as_cut = (now.served, now.rebuilds, now.rebuilding, now.rules) == (ledger.served, ledger.rebuilds, None, rules)
         if not as_cut and self.keeps(Rule.PUBLISH_THE_CUT):
             raise Fenced  # start again at cut
@@ -507,11 +596,11 @@ class System:
         below = [
             {offset: event for offset, event in events.items() if offset < end} for events, end in zip(self.lake.events, mark, strict=True)
         ]
-        states, layer = newest(below, rules), next(self.numbers)
+        states, names, layer = newest_states(below, rules), newest_names(below, rules), next(self.numbers)
         self.lake.layers.add(layer)
         serials = frozenset(event.serial for events in below for event in events.values())
         cube = Counter(state.cell for state in states.values())
-        self.database.publications.append(Publication(mark, cube, states, rules, serials, layer, adopts))
+        self.database.publications.append(Publication(mark, cube, states, names, rules, serials, layer, adopts))
         return len(self.database.publications) - 1
 
     def can_be_rebuilt(self, publication: Publication) -> bool:
@@ -531,6 +620,12 @@ class System:
             return False
         _, partition, offset = document.state.version
         return offset < mark[partition] and self.keeps(Rule.UNCOMMITTED_IS_DRIFT)
+
+    def is_named_otherwise(self, document: Document, draft: Publication, ledger: Ledger) -> bool:
+        """Has a document that the stream has not changed since another name than at the draft's mark?"""
+        versions = [given.version for given in (document.state, document.name) if given]
+        is_beyond = any(offset >= draft.mark[partition] for _, partition, offset in versions)
+        return ledger.holds(document.tag) and not is_beyond and not document.is_named(draft.names.get(category_of(document.state)))
 
     def rebuild(self, number: int) -> Steps:
         """Brings everything to a publication: repair, rollback, adoption."""
@@ -557,7 +652,8 @@ class System:
             if read and read.tag.generation > tag.generation and self.keeps(Rule.REBUILD_FENCE):
                 raise Fenced
             state = publication.states.get(key)
-            self.put(key, read, state and Document(state, tag, None), Rule.REBUILD_COMPARE_AND_SET)
+            document = state and Document(state, tag, None, publication.names.get(category_of(state)))
+            self.put(key, read, document, Rule.REBUILD_COMPARE_AND_SET)
             yield
         ledger, database = self.ledger, self.database
         if (ledger.generation, ledger.rebuilding) != (tag.generation, number) and self.keeps(Rule.REBUILD_END_FENCE):
@@ -567,6 +663,7 @@ class System:
         if publication.rules not in (None, database.withdrawn):
             raise Broken(f"publication {number} is rebuilt under rules that are not in force")
         ledger.served, ledger.offsets, database.cube = number, publication.mark, publication.cube
+        database.names, ledger.renaming = publication.names, frozenset()
         if publication.adopts:
             ledger.binding, ledger.witness = publication.adopts
         ledger.rebuilding = None
@@ -575,7 +672,8 @@ class System:
             ledger.committed.clear()
         if self.keeps(Rule.REBUILD_COMMITS):
             ledger.committed[tag.generation] = tag.batch
-        database.true_states, database.served = dict(publication.states), set(publication.serials)
+        database.true_states, database.true_names = dict(publication.states), dict(publication.names)
+        database.served = set(publication.serials)
         if publication.adopts:
             database.promised = set(publication.serials)
         self.happened["adoptions" if publication.adopts else "rebuilds"] += 1
@@ -670,15 +768,30 @@ class System:
             ledger.committed = {ledger.generation: 0}
 
 
-def newest(batch: Iterable[dict[int, Event]], rules: Rules) -> dict[int, State]:
+def newest_states(batch: Batch, rules: Rules) -> dict[int, State]:
     """The highest version of each key, without the events of withdrawn files."""
     states: dict[int, State] = {}
     for partition, events in enumerate(batch):
         for offset, event in events.items():
-            state = State((event.observed_at, partition, offset), event.cell)
-            if event.file not in rules and (event.key not in states or states[event.key].version < state.version):
-                states[event.key] = state
+            if isinstance(event, Event) and event.file not in rules:
+                state = State((event.observed_at, partition, offset), event.cell)
+                states[event.key] = max(state, states.get(event.key, state))
     return states
+
+
+def newest_names(batch: Batch, rules: Rules) -> dict[int, Name]:
+    """The highest version of each category's name, without the events of withdrawn files."""
+    names: dict[int, Name] = {}
+    for partition, events in enumerate(batch):
+        for offset, event in events.items():
+            if isinstance(event, NameEvent) and event.file not in rules:
+                name = Name((event.registered_at, partition, offset), event.name)
+                names[event.category] = max(name, names.get(event.category, name))
+    return names
+
+
+def category_of(state: State) -> int:
+    return state.cell % CATEGORIES
 
 
 def joined(one: Mark, other: Mark) -> Mark:

@@ -12,10 +12,26 @@ from copy import deepcopy
 from enum import StrEnum
 from random import Random
 
-from support.protocol import CELLS, KEYS, PARTITIONS, Broken, Event, Fenced, Refused, Rule, Steps, System, added
+from support.protocol import (
+    CATEGORIES,
+    CELLS,
+    KEYS,
+    NAMES,
+    PARTITIONS,
+    Broken,
+    Event,
+    Fenced,
+    NameEvent,
+    Refused,
+    Rule,
+    Steps,
+    System,
+    added,
+)
 
 STEPS = 500
 EVENTS_OF_A_FILE = 15  # steps in which they come
+SHARE_OF_NAMES = 0.1  # of events
 LAST_EVENT = 400  # no event comes after this step
 LAST_DISASTER = 430
 MOST_STEPS_TO_REST = 10_000
@@ -113,12 +129,18 @@ def _schedule(system: System, world: World) -> list[Steps]:
 
 
 def _one_event(system: System, step: int) -> None:
-    """One product event, mostly in its key's partition, sometimes late."""
+    """One product event, mostly in its key's partition, or the name of a category. Both are sometimes late."""
     random = system.random
+    file = step // EVENTS_OF_A_FILE
+    if random.random() < SHARE_OF_NAMES:
+        registered_at = step - random.choice((0, 0, 0, 40))
+        name = NameEvent(next(system.numbers), random.randrange(CATEGORIES), registered_at, random.randrange(NAMES), file)
+        system.log.events[random.randrange(PARTITIONS)].append(name)
+        return
     key = random.randrange(KEYS)
     partition = key % PARTITIONS if random.random() < 0.9 else random.randrange(PARTITIONS)
     observed_at = step - random.choice((0, 0, 0, 40))
-    system.log.events[partition].append(Event(next(system.numbers), key, observed_at, random.randrange(CELLS), step // EVENTS_OF_A_FILE))
+    system.log.events[partition].append(Event(next(system.numbers), key, observed_at, random.randrange(CELLS), file))
 
 
 def _rest(system: System, runs: Iterable[Steps]) -> None:

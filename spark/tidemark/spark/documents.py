@@ -76,10 +76,20 @@ def versioned(version: tuple[int, ...]) -> dict[str, int]:
     return dict(zip(Version._fields, version, strict=True))
 
 
+def category_name(category_id: int, category: Category | None) -> str:
+    """The name that products of a category bear."""
+    return category.name if category else unknown_category(category_id)
+
+
+def category_version(category: Category | None) -> dict[str, int] | None:
+    """The version of that name, as an embedded document; None if the category has no name."""
+    return category and category.version._asdict()
+
+
 def product_fields(state: State, category: Category | None) -> Document:
     """A product's document without its bookkeeping."""
     document = dict(zip(FIELDS, state.fields, strict=True))
-    document["category_name"] = category.name if category else unknown_category(document["category_id"])
+    document["category_name"] = category_name(document["category_id"], category)
     document["date"] = DatetimeMS(state.version[0])
     return document
 
@@ -92,7 +102,7 @@ def document_of(state: State, category: Category | None, tag: Tag, before: Docum
         "contribution": list(state.contribution),
         "tag": tag._asdict(),
         "before": before,
-        "category": category and category.version._asdict(),
+        "category": category_version(category),
     }
     return document
 

@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from functools import cache, cached_property
 from typing import Any, cast
 
-from pymongo import UpdateMany
 from pymongo.database import Database
 from pyspark.sql import Column, DataFrame, Observation, Row
 from pyspark.sql import functions as F
@@ -31,8 +30,10 @@ from tidemark.serving.notes import Work
 from tidemark.serving.operations import LOOKED_AT_LATELY
 from tidemark.settings import Settings
 from tidemark.spark import metrics, transforms
+from tidemark.spark.documents import category_name
 from tidemark.spark.log import identities
 from tidemark.spark.products import COLUMNS, DIMENSIONS, RESULT, ProductWriter
+from tidemark.spark.renames import rename
 from tidemark.spark.tasks import fencing
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ class NewPartition(Exception):
 
 @dataclass
 class MicroBatches:
-    """The stream's state between micro-batches: its offsets and the names of categories.
+    """The stream's state between micro-batches: its offsets, the names of categories, and the categories whose products bear other names
+    because renames were not committed.
 
     Only this generation can commit, so this state is authoritative until the stream is fenced off.
     """
@@ -55,10 +57,11 @@ class MicroBatches:
     partitions: frozenset[TopicPartition]
     offsets: TideMark = field(init=False)
     categories: dict[int, Category] = field(init=False)
+    renaming: frozenset[int] = field(init=False)
     work: Work = field(default_factory=Work)
 
     def __post_init__(self) -> None:
-        self.offsets = self.ledger.offsets
+        self.offsets, self.renaming = self.ledger.offsets, self.ledger.renaming
         self.categories = {
             one["_id"]: Category(one["category_name"], CategoryVersion(**one["_tide"]["version"])) for one in self.database.category.find()
         }
@@ -90,6 +93,7 @@ class MicroBatches:
         ledger.commit(self.database, self.ledger.generation, batch)
         self.offsets = reached
         self.categories |= categories
+        self.renaming = frozenset()
         self.ledger = replace(self.ledger, offsets=reached, committed={**self.ledger.committed, self.ledger.generation: number})
         seconds = time.monotonic() - started
         metrics.committed(seen["events"], seen["rejected"], seconds)
@@ -147,17 +151,16 @@ class MicroBatches:
             number: one for number, one in told.items() if number not in self.categories or self.categories[number].version < one.version
         }
 
-    def _rename_products(self, categories: Mapping[int, Category]) -> None:
-        """Updates the category names stored with products. An older name never overwrites a newer one, whoever writes it."""
-        renames = [
-            UpdateMany(
-                {"category_id": number, "_tide.category": {"$not": {"$gte": category.version._asdict()}}},
-                {"$set": {"category_name": category.name, "_tide.category": category.version._asdict()}},
-            )
-            for number, category in categories.items()
-        ]
-        if renames:
-            self.database.product.bulk_write(renames, ordered=False)
+    def _rename_products(self, newer: Mapping[int, Category]) -> None:
+        """Renames the products of categories that get another name, and of those that a former stream was renaming when it ended.
+
+        It follows all writes of the micro-batch's tasks, which bear the former names.
+        """
+        self.renaming |= {
+            number for number, category in newer.items() if category.name != category_name(number, self.categories.get(number))
+        }
+        names = {**self.categories, **newer}
+        rename(self.database, self.ledger.generation, {number: names.get(number) for number in self.renaming})
 
     def _progress(self, seen: Mapping[str, Any], reached: TideMark, number: int, seconds: float) -> ProgressDocument:
         end = self.database.state.find_one({"_id": "log_end", "$expr": LOOKED_AT_LATELY})

@@ -182,6 +182,13 @@ class ProgressDocument(TypedDict):
     behind: int | None
 
 
+class RenamingDocument(TypedDict):
+    """The categories whose products are being renamed, and how many products have been, by micro-batches that are not committed."""
+
+    categories: list[int]
+    products: int
+
+
 class LedgerDocument(TypedDict):
     """The ledger. `identity` is the database's; `committed` is by generation, written as text; `topics` are ids by name; `published` is the
     newest publication.
@@ -196,6 +203,7 @@ class LedgerDocument(TypedDict):
     rules: str | None
     rebuilding: int | None
     rebuilds: int
+    renaming: NotRequired[RenamingDocument]
     started_at: NotRequired[datetime]
     heartbeat: NotRequired[datetime]
     committed_at: NotRequired[datetime]

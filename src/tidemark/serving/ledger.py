@@ -5,7 +5,7 @@ Each start of the stream takes a new generation. It is a fencing token: every wr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -58,6 +58,7 @@ class Ledger:
 
     `committed` gives the number of the newest committed micro-batch by generation, `topics` the topic ids by name. `rebuilding` is the
     publication being rebuilt, `rebuilds` the number of finished rebuilds, `rules` the fingerprint used by the most recently started stream.
+    `renaming` are the categories of products that micro-batches have renamed without being committed.
     """
 
     generation: int
@@ -67,6 +68,7 @@ class Ledger:
     rebuilding: int | None = None
     rebuilds: int = 0
     rules: str | None = None
+    renaming: frozenset[int] = frozenset()
 
     def holds(self, tag: Tag) -> bool:
         """Is the micro-batch of this tag committed?"""
@@ -182,11 +184,28 @@ def new_identity() -> str:
 
 def heartbeat(database: Database[Document], generation: int) -> None:
     """Records that the stream of this generation is alive. Raises Fenced if it has been superseded."""
-    matched = database.state.update_one(
-        {"_id": LEDGER, "generation": generation, "rebuilding": None}, {"$currentDate": {"heartbeat": True}}
-    ).matched_count
-    if not matched:
+    _update(database, None, generation, {"$currentDate": {"heartbeat": True}})
+
+
+def record_renames(database: Database[Document], session: ClientSession, generation: int, categories: Iterable[int], products: int) -> None:
+    """Records that so many products of these categories are renamed in this transaction, until a commit or a rebuild clears the record.
+
+    `products` is at least 1, so that this is a write in any case, with which starts and rebuilds conflict. Raises Fenced if the generation
+    has been superseded.
+    """
+    recorded = {"$addToSet": {"renaming.categories": {"$each": sorted(categories)}}, "$inc": {"renaming.products": products}}
+    _update(database, session, generation, recorded)
+
+
+def _update(database: Database[Document], session: ClientSession | None, generation: int, update: Mapping[str, Any]) -> None:
+    """Updates the ledger of this generation. Raises Fenced if it has been superseded."""
+    if not database.state.update_one(_of(generation), update, session=session).matched_count:
         raise Fenced(f"generation {generation} has been superseded by a newer generation or a rebuild")
+
+
+def _of(generation: int) -> Document:
+    """A query that matches the ledger as long as the stream of this generation may write."""
+    return {"_id": LEDGER, "generation": generation, "rebuilding": None}
 
 
 def commit(database: Database[Document], generation: int, batch: MicroBatch) -> None:
@@ -196,7 +215,7 @@ def commit(database: Database[Document], generation: int, batch: MicroBatch) -> 
     """
 
     def transaction(session: ClientSession) -> None:
-        before = {"_id": LEDGER, "generation": generation, "rebuilding": None, f"committed.{generation}": _number_before(batch.number)}
+        before = {**_of(generation), f"committed.{generation}": _number_before(batch.number)}
         newest = {"newest_event": batch.newest_event, "newest_observation": batch.newest_observation}
         update: dict[str, Any] = {
             "$set": {
@@ -206,6 +225,7 @@ def commit(database: Database[Document], generation: int, batch: MicroBatch) -> 
             },
             "$currentDate": {"heartbeat": True, "committed_at": True},
             "$max": {name: moment for name, moment in newest.items() if moment is not None},
+            "$unset": {"renaming": True},
         }
         moved = database.state.update_one(before, {key: value for key, value in update.items() if value}, session=session)
         if not moved.matched_count:
@@ -236,6 +256,7 @@ def from_document(document: Document) -> Ledger:
         rebuilding=found["rebuilding"],
         rebuilds=found["rebuilds"],
         rules=found["rules"],
+        renaming=frozenset(found["renaming"]["categories"] if "renaming" in found else ()),
     )
 
 

@@ -79,6 +79,7 @@ def end(database: Database[Document], own: Ledger, publication: Publication, cat
                     **newest,
                 },
                 "$inc": {"rebuilds": 1},
+                "$unset": {"renaming": True},
             },
             session=session,
         )
