@@ -16,7 +16,7 @@ def test_the_protocol_holds() -> None:
     for seed in range(SEEDS):
         happened += simulate(seed)
     # The schedules reach everything that the protocol is about.
-    for event in ("micro-batches", "kills", "stalls", "retried tasks", "fenced", "publications", "rebuilds"):
+    for event in ("micro-batches", "kills", "stalls", "retried tasks", "fenced", "renames", "publications", "rebuilds"):
         assert happened[event] > SEEDS, happened
 
 

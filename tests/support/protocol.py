@@ -43,7 +43,7 @@ class Rule(StrEnum):
     COMMIT_ONCE = "a commit that is repeated changes nothing"
     EQUAL_NAMES_ADVANCE = "a newer version of a category counts even if its name is the same"
     RENAME_FENCE = "only the ledger's own generation renames products"
-    RECORD_RENAMES = "with a rename goes a record of it, which only a commit clears; a start gives those products their category's name"
+    RECORD_RENAMES = "a rename is recorded until a commit or a rebuild, and a start renames the products of recorded categories again"
     RENAME_LAST = "products are renamed when all products of the micro-batch are written"
     COMPARE_PRODUCTS = "verification compares the products"
     PUBLISH_THE_CUT = "publish demands that the served publication is the cut's and that no rebuild came in between"
@@ -287,7 +287,7 @@ class System:
             yield
 
     def rename(self, generation: int, categories: Iterable[int], names: dict[int, Name]) -> Steps:
-        """Gives products the names of their categories, those that are in renaming; a product that bears its name is not touched."""
+        """Gives products of these categories their names. A product that bears its name is not touched."""
         for category in sorted(categories):
             name = names.get(category)
             found = [
