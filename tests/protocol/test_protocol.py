@@ -26,7 +26,7 @@ def test_the_protocol_holds(world: World) -> None:
     for seed in range(SEEDS):
         happened += simulate(seed, world)
     # The schedules reach everything that the protocol is about.
-    expected = ["micro-batches", "kills", "stalls", "retried tasks", "fenced", "publications", "rebuilds"]
+    expected = ["micro-batches", "kills", "stalls", "retried tasks", "fenced", "renames", "publications", "rebuilds"]
     expected += ["disasters", "adoptions", "refused"] if world is World.DISASTERS else []
     assert all(happened[event] > SEEDS for event in expected), happened
 

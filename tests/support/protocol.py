@@ -447,7 +447,7 @@ class System:
             yield
 
     def rename(self, generation: int, categories: Iterable[int], names: dict[int, Name]) -> Steps:
-        """Gives products the names of their categories, those that are in renaming; a product that bears its name is not touched."""
+        """Gives products of these categories their names. A product that bears its name is not touched."""
         for category in sorted(categories):
             name, documents = names.get(category), self.database.documents
             found = [key for key, document in documents.items() if category_of(document.state) == category and not document.is_named(name)]

@@ -45,8 +45,8 @@ class NewPartition(Exception):
 
 @dataclass
 class MicroBatches:
-    """The stream's state between micro-batches: its offsets, the names of categories, and the categories whose products bear other names
-    because renames were not committed.
+    """The stream's state between micro-batches: its offsets, the names of categories, and the categories with renames that no micro-batch
+    has committed.
 
     Only this generation can commit, so this state is authoritative until the stream is fenced off.
     """

@@ -184,7 +184,7 @@ def new_identity() -> str:
 
 def heartbeat(database: Database[Document], generation: int) -> None:
     """Records that the stream of this generation is alive. Raises Fenced if it has been superseded."""
-    _update(database, None, generation, {"$currentDate": {"heartbeat": True}})
+    _update(database, generation, {"$currentDate": {"heartbeat": True}})
 
 
 def record_renames(database: Database[Document], session: ClientSession, generation: int, categories: Iterable[int], products: int) -> None:
@@ -194,18 +194,7 @@ def record_renames(database: Database[Document], session: ClientSession, generat
     has been superseded.
     """
     recorded = {"$addToSet": {"renaming.categories": {"$each": sorted(categories)}}, "$inc": {"renaming.products": products}}
-    _update(database, session, generation, recorded)
-
-
-def _update(database: Database[Document], session: ClientSession | None, generation: int, update: Mapping[str, Any]) -> None:
-    """Updates the ledger of this generation. Raises Fenced if it has been superseded."""
-    if not database.state.update_one(_of(generation), update, session=session).matched_count:
-        raise Fenced(f"generation {generation} has been superseded by a newer generation or a rebuild")
-
-
-def _of(generation: int) -> Document:
-    """A query that matches the ledger as long as the stream of this generation may write."""
-    return {"_id": LEDGER, "generation": generation, "rebuilding": None}
+    _update(database, generation, recorded, session)
 
 
 def commit(database: Database[Document], generation: int, batch: MicroBatch) -> None:
@@ -258,6 +247,17 @@ def from_document(document: Document) -> Ledger:
         rules=found["rules"],
         renaming=frozenset(found["renaming"]["categories"] if "renaming" in found else ()),
     )
+
+
+def _update(database: Database[Document], generation: int, update: Mapping[str, Any], session: ClientSession | None = None) -> None:
+    """Updates the ledger. Raises Fenced if the generation has been superseded."""
+    if not database.state.update_one(_of(generation), update, session=session).matched_count:
+        raise Fenced(f"generation {generation} has been superseded by a newer generation or a rebuild")
+
+
+def _of(generation: int) -> Document:
+    """A query that matches the ledger while this generation may write."""
+    return {"_id": LEDGER, "generation": generation, "rebuilding": None}
 
 
 def _number_before(number: int) -> int | None:
