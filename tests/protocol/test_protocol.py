@@ -10,13 +10,12 @@ from support.schedules import World, simulate
 
 SEEDS = 150
 SEEDS_TO_FIND = 300
-# Rules whose loss shows where everything must come together: a seed of each that is known to find it, so that nobody has to search.
-KNOWN = {
-    Rule.FORGOTTEN_IS_ABSENT: (World.CALM, 1075),
-    Rule.LAKE_EPOCH: (World.DISASTERS, 6308),
-    Rule.LAKE_REACHES: (World.DISASTERS, 370),
-    Rule.START_AS_READ: (World.DISASTERS, 2219),
-    Rule.UNCOMMITTED_IS_DRIFT: (World.DISASTERS, 2835),
+# A seed that finds what few schedules do, so that nobody has to search.
+KNOWN = {Rule.LEADER_EPOCH: (World.DISASTERS, 2683), Rule.START_AS_READ: (World.DISASTERS, 2938)}
+# Rules that too few schedules need: each has a test on real servers that fails without it.
+SHOWN_ON_SERVERS = {
+    Rule.FORGOTTEN_IS_ABSENT: "path/test_rebuilds.py::test_what_a_former_stream_writes_after_a_rebuild_is_no_drift_of_ours",
+    Rule.UNCOMMITTED_IS_DRIFT: "path/test_seams.py::test_a_file_is_withdrawn_while_its_events_are_written_ahead",
 }
 
 
@@ -31,7 +30,7 @@ def test_the_protocol_holds(world: World) -> None:
     assert all(happened[event] > SEEDS for event in expected), happened
 
 
-@pytest.mark.parametrize("rule", Rule, ids=lambda rule: rule.name.lower())
+@pytest.mark.parametrize("rule", [rule for rule in Rule if rule not in SHOWN_ON_SERVERS], ids=lambda rule: rule.name.lower())
 def test_the_protocol_needs(rule: Rule) -> None:
     worlds = [World.DISASTERS, World.RULES, World.CALM]
     tried = [KNOWN[rule]] if rule in KNOWN else [(world, seed) for world in worlds for seed in range(SEEDS_TO_FIND)]

@@ -147,7 +147,7 @@ def test_publishing_and_committing_at_the_same_time(database: Database[Document]
             for _ in range(5):
                 number = publications.cut(database, IN_FORCE).number
                 mark = publications.read(database, number).mark[P0]
-                publications.complete(database, number, Result(dict.fromkeys(cells, sums(mark)), (1,), 0))
+                publications.complete(database, number, Result(dict.fromkeys(cells, sums(mark)), ("a",), 0))
                 assert publications.publish(database, number, IN_FORCE)
         finally:
             ended.set()

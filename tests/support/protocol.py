@@ -66,7 +66,6 @@ class Rule(StrEnum):
         "a landing compares the records before its start, and before that of the last landing, with the log; and again at its end"
     )
     NEW_EPOCH = "a log that is adopted has offsets above all that were given before"
-    LAKE_EPOCH = "the epoch of an adopted log is above those in the raw history, and nothing is landed where that knows a later one"
     LAKE_REACHES = "where the raw history lacks what came before the log's origin, nothing is landed, and the whole log is adopted"
     # A lake that is lost or another's, and a database that is older than what it knew.
     START_AS_READ = "a start takes the next generation only from the one that it read first"
@@ -526,7 +525,7 @@ class System:
             if not is_new:
                 raise Refused("the raw history of another database, or an empty one where there was one")
             self.ledger.binding = binding = binding._replace(lake=lake.identity)
-        if lake.epoch > binding.epoch and self.keeps(Rule.LAKE_EPOCH):
+        if lake.epoch > binding.epoch:
             raise Refused("the raw history knows a later log")
         if not reaches(lake.mark, binding.landed) and self.keeps(Rule.LAKE_REACHES):
             raise Refused("the raw history lacks what the log no longer has")
@@ -692,12 +691,11 @@ class System:
         lake, log, binding = self.lake, self.log, self.ledger.binding
         mark = joined(lake.mark, binding.origin)
         whole = lake.identity == binding.lake and reaches(lake.mark, binding.landed) and self.is_intact_before(binding)
-        is_later = lake.epoch > binding.epoch and self.keeps(Rule.LAKE_EPOCH)
-        same = log.identity == binding.topic and not is_later and (whole or not self.keeps(Rule.LAKE_REACHES))
+        same = log.identity == binding.topic and lake.epoch <= binding.epoch and (whole or not self.keeps(Rule.LAKE_REACHES))
         agreed = tuple(self.agreed(lake, binding, partition) if same else log.starts[partition] for partition in range(PARTITIONS))
         continues = same and all(binding.to_log(end) == offset for end, offset in zip(mark, agreed, strict=True))
         if not continues:
-            epoch = max(binding.epoch, lake.epoch if self.keeps(Rule.LAKE_EPOCH) else 0) + self.keeps(Rule.NEW_EPOCH)
+            epoch = max(binding.epoch, lake.epoch) + self.keeps(Rule.NEW_EPOCH)
             mark = tuple(epoch * EPOCH + offset for offset in agreed)
             binding = Binding(epoch, log.identity, mark, landed=lake.mark)
         before = [(offset - 1, log.at(partition, offset - 1)) for partition, offset in enumerate(agreed)]
