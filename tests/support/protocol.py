@@ -324,6 +324,7 @@ class System:
     def stream(self) -> Steps:
         """One start of the stream: a generation, then micro-batch after micro-batch."""
         former, restarts, rules = self.ledger.generation, self.database.restarts, self.database.withdrawn
+        self.require_no_rebuild()
         yield
         if self.keeps(Rule.RESTART_READ_FIRST):
             rules = self.database.withdrawn
@@ -334,8 +335,7 @@ class System:
         if self.keeps(Rule.STREAM_WITNESS):
             self.require_records(self.ledger.witness)
         yield
-        if self.ledger.rebuilding is not None and self.keeps(Rule.NO_STREAM_WHILE_REBUILDING):
-            raise Fenced
+        self.require_no_rebuild()
         if self.ledger.generation != former and self.keeps(Rule.START_AS_READ):
             raise Fenced
         self.take_generation(self.keeps(Rule.NEW_GENERATION))
@@ -369,6 +369,10 @@ class System:
             renaming = frozenset()
             ends = tuple(max([start, *(offset + 1 for offset in events)]) for events, start in zip(batch, own.offsets, strict=True))
             own = replace(own, offsets=ends, committed={**own.committed, own.generation: number})
+
+    def require_no_rebuild(self) -> None:
+        if self.ledger.rebuilding is not None and self.keeps(Rule.NO_STREAM_WHILE_REBUILDING):
+            raise Fenced
 
     def take_generation(self, next_one: bool = True) -> None:
         self.ledger.generation += next_one
