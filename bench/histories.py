@@ -51,7 +51,7 @@ def land_day(here: Place, spark: SparkSession, lake: Lake, rows: Iterable[Sequen
         csv.writer(text, lineterminator="\n").writerows(some)
         sent += produce(producer, here.settings.product_topic, messages(text.getvalue().encode(), sent << 20, origin), 60).events
     landing = time.monotonic()
-    mark = land(spark, lake, ledger.identity(here.database), here.settings)
+    mark = land(spark, lake, ledger.read(here.database), here.settings)
     say(f"day {number}: {sent:,} events sent in {landing - started:.0f} s, landed in {time.monotonic() - landing:.0f} s")
     return mark
 

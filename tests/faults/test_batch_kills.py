@@ -68,7 +68,7 @@ def _upkeep_killed(place: Place, spark: SparkSession, random: Random, *points: s
 
     def is_compacted_when_killed_at(point: str) -> bool:
         place.send(updates(random, 60, keys=40))
-        land(spark, work.lake, ledger.identity(place.database), place.settings, most=8)
+        land(spark, work.lake, ledger.read(place.database), place.settings, most=8)
         files = work.lake.sizes()["events"][0]
         killed_at(point, "maintain")
         assert landed(work.lake) == sent(place), point

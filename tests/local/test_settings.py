@@ -26,7 +26,7 @@ OTHERS = {
 
 # Who reads the settings, besides functions `main`: what Airflow runs, and applications. All others are passed what they need.
 ENTRY_POINTS = {
-    *(f"dags/tidemark/dags/{name}.py" for name in ("alerts", "dashboards", "history", "ingestion", "maintenance")),
+    *(f"dags/tidemark/dags/{name}.py" for name in ("adopt", "alerts", "chunks", "dashboards", "history", "ingestion", "maintenance")),
     *(f"dags/tidemark/dags/{name}.py" for name in ("nightly", "quarantine", "rebuild", "stream", "withdraw")),
     "plugins/tidemark/plugins/control_room.py",
     "bench/peer_api.py",

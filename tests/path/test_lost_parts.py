@@ -63,14 +63,14 @@ def test_mongodb_is_lost(place: Place, spark: SparkSession, work: Batch, wording
     send(place, 1)
     serve(place, spark)
     night(work)
-    owner = ledger.identity(place.database)
+    owner = ledger.read(place.database).identity
     emptied(place.database)
     send(place, 2)
     serve(place, spark)
     work = Batch(place.database, place.settings, spark)
     with pytest.raises(ForeignLake) as refused:
         night(work)
-    wording.check(str(refused.value), owner=owner, own=ledger.identity(place.database), lake=place.settings.lake_url)
+    wording.check(str(refused.value), owner=owner, own=ledger.read(place.database).identity, lake=place.settings.lake_url)
     assert place.wrong() == []
     number = work.adopt()
     assert (place.wrong(), number) == ([], 1)

@@ -22,8 +22,9 @@ from tidemark.catalog.cube import MEASURES, Cell
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.versions import CategoryVersion
 from tidemark.serving import ledger, schema
+from tidemark.serving.bindings import Binding, Record, TopicsRecreated
 from tidemark.serving.database import Document, connect, database_of, in_transaction
-from tidemark.serving.ledger import Category, Fenced, Ledger, MicroBatch, NotPrepared, Tag, TopicsRecreated
+from tidemark.serving.ledger import Category, Fenced, Ledger, MicroBatch, NotPrepared, Tag
 
 pytestmark = pytest.mark.servers
 
@@ -62,13 +63,17 @@ def unchanged(database: Database[Document], action: Callable[[], object], error:
 
 
 def test_a_start_takes_the_next_generation_and_writes_down_what_it_works_by(database: Database[Document]) -> None:
-    assert ledger.read(database) == Ledger(0, TideMark(), {}, {})
+    identity = ledger.read(database).identity
+    assert len(identity) == 32
+    assert ledger.read(database) == Ledger(0, TideMark(), {}, identity)
     assert ledger.start_generation(database, "rules", {"ingest.product": "id-1"}) == Ledger(
-        1, TideMark(), {}, {"ingest.product": "id-1"}, rules="rules"
+        1, TideMark(), {}, identity, Binding(topics={"ingest.product": "id-1"}), rules="rules"
     )
-    ledger.commit(database, 1, batch(0))
-    assert ledger.start_generation(database, "newer rules", TOPICS) == Ledger(2, TideMark({P0: 1}), {1: 0}, TOPICS, rules="newer rules")
-    assert ledger.read(database) == Ledger(2, TideMark({P0: 1}), {1: 0}, TOPICS, rules="newer rules")
+    witness = {P0: Record(0, 1_700_000_000_000, 4_000_000_000)}
+    ledger.commit(database, 1, batch(0, witness=witness))
+    expected = Ledger(2, TideMark({P0: 1}), {1: 0}, identity, Binding(topics=TOPICS), witness, rules="newer rules")
+    assert ledger.start_generation(database, "newer rules", TOPICS) == expected
+    assert ledger.read(database) == expected
     document = database.state.find_one({"_id": "ledger"}) or {}
     assert document["rules"] == "newer rules"
     assert timedelta(0) <= datetime.now(UTC) - document["started_at"] < timedelta(seconds=30)
@@ -86,7 +91,7 @@ def test_a_topic_that_was_created_again_is_refused(database: Database[Document],
     again = {**TOPICS, "ingest.product": "id-3"}
     wording.check(unchanged(database, lambda: ledger.start_generation(database, "rules", again), TopicsRecreated))
     ledger.start_generation(database, "rules", {"another": "id-4"})
-    assert ledger.read(database).topics == {**TOPICS, "another": "id-4"}
+    assert ledger.read(database).binding.topics == {**TOPICS, "another": "id-4"}
 
 
 def test_no_stream_while_a_rebuild_is_under_way(database: Database[Document], wording: Wording) -> None:
@@ -239,7 +244,7 @@ def far(database: Database[Document], losing: Proxy) -> Iterator[Database[Docume
         yield far
 
 
-@pytest.mark.parametrize("change", [{"rebuilding": 3}, {"topics": {"ingest.product": "id-9"}}], ids=["rebuild", "topics"])
+@pytest.mark.parametrize("change", [{"rebuilding": 3}, {"log.topics": {"ingest.product": "id-9"}}], ids=["rebuild", "topics"])
 def test_a_start_that_loses_a_race_is_fenced(
     database: Database[Document], far: Database[Document], losing: Proxy, change: Document
 ) -> None:
@@ -262,7 +267,8 @@ def test_a_lost_message_is_made_good(
         ledger.commit(far, generation, batch(number))
     assert losing.lost == {command: 3}
     assert cells(database) == {HERE: 3, THERE: -3}
-    assert ledger.read(database) == Ledger(generation, TideMark({P0: 3}), {generation: 2}, TOPICS, rules="rules")
+    now = ledger.read(database)
+    assert (now.generation, now.offsets, now.committed) == (generation, TideMark({P0: 3}), {generation: 2})
 
 
 def test_a_commit_nobody_heard_of_is_not_counted_again(database: Database[Document], far: Database[Document], losing: Proxy) -> None:

@@ -105,9 +105,9 @@ def test_an_ingestion_is_served_once_the_stream_has_reached_the_ends_of_all_its_
         },
     }
     ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 4}), {}))
-    ingestions.finish_chunk(database, "i", 0, 4, TideMark({P0: 4}))
+    ingestions.finish_chunk(database, "i", 0, 4, TideMark({P0: 4}), 0)
     assert (progress()["done"], progress()["acknowledged"], progress()["served"]) == (1, 4, False)
-    ingestions.finish_chunk(database, "i", 1, 3, TideMark({P0: 5, P1: 2}))
+    ingestions.finish_chunk(database, "i", 1, 3, TideMark({P0: 5, P1: 2}), 0)
     assert (progress()["done"], progress()["acknowledged"], progress()["served"]) == (2, 7, False)
     ledger.commit(database, generation, MicroBatch(1, TideMark({P0: 9}), {}))
     assert not progress()["served"]
@@ -119,7 +119,7 @@ def test_rows_of_a_file_are_accepted_or_rejected_once_all_are_served(database: D
     generation = ledger.start_generation(database, "rules", {}).generation
     for name, ends in (("served", 5), ("under way", 9), ("mended", 5)):
         register(database, name, f"/in/{name}", Chunk(0, 0, 90, 4, "00"))
-        ingestions.finish_chunk(database, name, 0, 4, TideMark({P0: ends}))
+        ingestions.finish_chunk(database, name, 0, 4, TideMark({P0: ends}), 0)
         for position in range(3 if name != "mended" else 0):
             quarantine(database, f"{name} {position}", "stars", {"ingestion": name, "position": position, "file": name})
     quarantine(database, "another", "asin", "api")

@@ -300,7 +300,7 @@ def test_several_prepare_at_the_same_time(prepared: Database[Document]) -> None:
                 for done in [pool.submit(schema.prepare, fresh) for _ in range(4)]:
                     done.result()
             assert everything(fresh) == everything(prepared)
-            assert {one["_id"] for one in fresh.state.find()} == {"control", "ledger", "served"}
+            assert {one["_id"] for one in fresh.state.find()} == {"control", "ledger", "sending", "served"}
             assert fresh.publication.count_documents({}) == 1
         finally:
             prepared.client.drop_database(fresh.name)

@@ -53,7 +53,7 @@ def test_the_whole_state(database: Database[Document]) -> None:
     for identity in ("a", "b"):
         register(database, identity, "/in/a.csv")
     database.ingestion.update_one({"_id": "a"}, {"$set": {"registered_at": MOMENT}})
-    ingestions.finish_chunk(database, "a", 0, 1, TideMark({P0: 10}))
+    ingestions.finish_chunk(database, "a", 0, 1, TideMark({P0: 10}), 0)
     notes.landed(database, TideMark({P0: 7}))
     found = state(database)
     assert json.loads(json.dumps(found)) == found

@@ -19,10 +19,10 @@ from support.wording import Wording
 from tidemark.catalog.events import Event
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.serving import ledger
-from tidemark.serving.ledger import TopicsRecreated
+from tidemark.serving.bindings import TopicsRecreated
 from tidemark.spark.lake import Lake
 from tidemark.spark.land import land
-from tidemark.spark.log import MissingOffsets, identities
+from tidemark.spark.log import MissingOffsets, describe_topics
 from tidemark.spark.transforms import events
 
 pytestmark = pytest.mark.servers
@@ -49,14 +49,14 @@ def sent(place: Place) -> list[Row]:
 def test_what_is_landed_is_what_kafka_holds_and_nothing_twice(place: Place, spark: SparkSession, lake: Lake) -> None:
     place.send(any_log(Random(71), 150))
     ends = place.ends()
-    assert land(spark, lake, ledger.identity(place.database), place.settings, most=30) == ends
+    assert land(spark, lake, ledger.read(place.database), place.settings, most=30) == ends
     assert landed(lake, ends) == sent(place)
     landing = lake.landed().landing
     assert landing > 1, "it was not landed in parts"
-    assert land(spark, lake, ledger.identity(place.database), place.settings) == ends
+    assert land(spark, lake, ledger.read(place.database), place.settings) == ends
     assert lake.landed().landing == landing, "there was nothing to land"
     place.send(any_log(Random(72), 100))
-    assert land(spark, Lake(spark, place.settings.lake_url), ledger.identity(place.database), place.settings) == place.ends()
+    assert land(spark, Lake(spark, place.settings.lake_url), ledger.read(place.database), place.settings) == place.ends()
     assert landed(lake, place.ends()) == sent(place)
     # Between marks are the events at or beyond one and below the other.
     between = lake.events(ends, place.ends()).select("topic", "partition", "offset").collect()
@@ -66,7 +66,7 @@ def test_what_is_landed_is_what_kafka_holds_and_nothing_twice(place: Place, spar
 def test_who_comes_late_with_another_range_lands_nothing(place: Place, spark: SparkSession, lake: Lake) -> None:
     place.send(any_log(Random(73), 60))
     log, before = place.log(), lake.landed()
-    land(spark, lake, ledger.identity(place.database), place.settings)
+    land(spark, lake, ledger.read(place.database), place.settings)
     now = lake.landed()
     lake.append(events(kafka(spark, log[:30])), before.landing + 1)
     lake.append(events(kafka(spark, log)), now.landing)
@@ -80,7 +80,7 @@ def test_several_land_at_the_same_time(place: Place, spark: SparkSession, lake: 
 
     def one() -> None:
         try:
-            land(spark, Lake(spark, place.settings.lake_url), ledger.identity(place.database), place.settings, most=30)
+            land(spark, Lake(spark, place.settings.lake_url), ledger.read(place.database), place.settings, most=30)
         except BaseException as failure:
             failures.append(failure)
 
@@ -100,26 +100,26 @@ def test_offsets_that_have_left_the_log_are_named_and_the_rest_stays(
     place.send(updates(Random(75), 200, keys=50))
     first = TopicPartition(place.settings.product_topic, 0)
     broker.forget(*first, below=5)
-    wording.check(refused(lambda: land(spark, lake, ledger.identity(place.database), place.settings), MissingOffsets))
+    wording.check(refused(lambda: land(spark, lake, ledger.read(place.database), place.settings), MissingOffsets))
     assert lake.landed().mark == TideMark(), "there is a gap"
 
 
 def test_a_gap_after_a_landing(place: Place, spark: SparkSession, lake: Lake, wording: Wording) -> None:
     first = TopicPartition(place.settings.product_topic, 0)
     place.send(updates(Random(76), 200, keys=50))
-    land(spark, lake, ledger.identity(place.database), place.settings)
+    land(spark, lake, ledger.read(place.database), place.settings)
     before, rows = lake.landed(), sent(place)
     place.send(updates(Random(77), 200, keys=50))
     broker.forget(*first, below=before.mark[first] + 3)
-    said = refused(lambda: land(spark, lake, ledger.identity(place.database), place.settings), MissingOffsets)
+    said = refused(lambda: land(spark, lake, ledger.read(place.database), place.settings), MissingOffsets)
     assert f"{first.topic}/0:" in said
     assert all(f" {offset} " in said for offset in (before.mark[first], before.mark[first] + 2))
     assert landed(lake, before.mark) == rows
     assert lake.landed() == before
     broker.recreate(place.settings.product_topic)
-    landed_of, there = lake.topics()[first.topic], identities(place.settings)[first.topic]
+    landed_of, there = lake.topics()[first.topic], describe_topics(place.settings).identities[first.topic]
     wording.check(
-        refused(lambda: land(spark, lake, ledger.identity(place.database), place.settings), TopicsRecreated), landed=landed_of, there=there
+        refused(lambda: land(spark, lake, ledger.read(place.database), place.settings), TopicsRecreated), landed=landed_of, there=there
     )
     assert lake.landed() == before
 
@@ -133,7 +133,7 @@ def test_offsets_without_events_end_a_landing(place: Place, spark: SparkSession,
         producer.begin_transaction()
         producer.produce(place.settings.category_topic, b"{}")
         producer.commit_transaction()
-    land(spark, lake, ledger.identity(place.database), place.settings, most=1)
+    land(spark, lake, ledger.read(place.database), place.settings, most=1)
     category = TopicPartition(place.settings.category_topic, 0)
     assert (lake.landed().mark[category], place.ends()[category]) == (5, 6)
     assert [row[2] for row in landed(lake, place.ends())] == [0, 2, 4]

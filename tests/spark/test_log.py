@@ -14,9 +14,9 @@ from support.wording import Wording
 
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.serving import ledger
-from tidemark.serving.ledger import TopicsRecreated
+from tidemark.serving.bindings import TopicsRecreated
 from tidemark.settings.sections import KafkaSettings
-from tidemark.spark.log import MissingOffsets, UnfitTopic, describe_log, identities
+from tidemark.spark.log import MissingOffsets, UnfitTopic, describe_log, describe_topics
 
 pytestmark = pytest.mark.servers
 
@@ -62,16 +62,16 @@ def test_each_setting_that_endangers_events_is_named_with_what_to_do(place: Plac
 def test_missing_and_recreated_topics(place: Place, wording: Wording) -> None:
     of = place.settings
     products, categories = of.topics
-    before = identities(of)
+    before = describe_topics(of).identities
     assert describe_log(of).identities == before
     ledger.start_generation(place.database, "rules", before)
     broker.recreate(categories)
-    after = identities(of)
+    after = describe_topics(of).identities
     assert (after[products] == before[products], after[categories] == before[categories]) == (True, False)
     with pytest.raises(TopicsRecreated, match=categories):
-        ledger.read(place.database).require_topics(after)
+        ledger.read(place.database).binding.require_topics(after)
     broker.delete(categories)
-    for asked in (describe_log, identities):
+    for asked in (describe_log, describe_topics):
         with pytest.raises(UnfitTopic) as missing:
             asked(of)
         wording.check(str(missing.value))

@@ -26,8 +26,9 @@ from support.wording import Wording
 from tidemark.catalog.events import Event
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.serving import ledger, publications, rebuilds
+from tidemark.serving.bindings import TopicsRecreated
 from tidemark.serving.database import Document, connect, database_of
-from tidemark.serving.ledger import Fenced, TopicsRecreated
+from tidemark.serving.ledger import Fenced
 from tidemark.serving.snapshot import snapshot
 from tidemark.spark import renames
 from tidemark.spark.microbatch import NewPartition

@@ -46,6 +46,8 @@ CLIENT = """<ivy-module version="2.0">
 # A process of its own, as every job is. `delta` takes Delta's own log store for S3.
 DRIVER = """
 import logging, sys
+from tidemark.catalog.marks import TideMark
+from tidemark.serving.ledger import Ledger
 from tidemark.settings import settings
 from tidemark.spark import lake, log_stores
 from tidemark.spark.land import land
@@ -59,7 +61,7 @@ try:
     raw = lake.Lake(spark, settings().lake_url)
 except lake.UnfitLake as unfit:
     sys.exit(f"unfit: {unfit}")
-mark = land(spark, raw, "a database", settings())
+mark = land(spark, raw, Ledger(0, TideMark(), {}, "a database"), settings())
 rows = [tuple(row) for row in raw.events(type(mark)(), mark).select("topic", "partition", "offset").collect()]
 print("landed:", len(rows), len(set(rows)), sum(mark.values()))
 """

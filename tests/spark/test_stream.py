@@ -20,8 +20,8 @@ from support.places import Place
 from tidemark.catalog.marks import TopicPartition
 from tidemark.catalog.rules import RULES
 from tidemark.serving import control, ledger, notes
+from tidemark.serving.bindings import TopicsRecreated
 from tidemark.serving.database import Document
-from tidemark.serving.ledger import TopicsRecreated
 from tidemark.settings import Settings
 from tidemark.spark import metrics
 from tidemark.spark.log import MissingOffsets, describe_log

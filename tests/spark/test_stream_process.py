@@ -27,7 +27,7 @@ from tidemark.catalog.rules import RULES
 from tidemark.ingest import topics, watch
 from tidemark.ingest.produce import RECOMMENDED
 from tidemark.serving import control, ledger
-from tidemark.spark.log import identities
+from tidemark.spark.log import describe_topics
 
 pytestmark = pytest.mark.servers
 
@@ -169,7 +169,7 @@ def test_what_cannot_run_says_why_in_its_last_line_and_changes_nothing(place: Pl
     broker.forget(*TopicPartition(products, 1), below=7)
     wording.check(refused(), "missing offsets")
     ledger.start_generation(place.database, "rules", {products: "another id"})
-    wording.check(refused(), "another topic", identity=identities(place.settings)[products])
+    wording.check(refused(), "another topic", identity=describe_topics(place.settings).identities[products])
 
 
 def test_a_pause(place: Place, wording: Wording) -> None:

@@ -56,7 +56,7 @@ def test_all_that_is_read_is_what_it_was(place: Place, spark: SparkSession) -> N
     for _ in range(2):
         place.send([*any_log(random, 60), *updates(random, 100, keys=40)])
         serve(place, spark)
-        land(spark, work.lake, ledger.identity(place.database), place.settings, most=15)
+        land(spark, work.lake, ledger.read(place.database), place.settings, most=15)
         work.nightly("incremental", "correct", 7)
     drafts = [work.cut() for _ in range(3)]
     days = partial(history.compute, work.lake, place.database, FIRST, LAST, place.settings.category_topic)

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from pyspark.sql import DataFrame, SparkSession
 from support.places import Place
 
+from tidemark.catalog.epochs import first_of
 from tidemark.catalog.events import Event
 from tidemark.catalog.marks import TopicPartition
 from tidemark.catalog.rules import RULES, Rules
 from tidemark.serving import ledger, withdrawals
 from tidemark.spark import transforms
-from tidemark.spark.log import describe_log, identities
+from tidemark.spark.log import Log, describe_log, describe_topics
 from tidemark.spark.microbatch import MicroBatches
 
 KAFKA = (
@@ -45,31 +46,34 @@ class Stream:
         self,
         spark: SparkSession,
         place: Place,
-        partitions: frozenset[TopicPartition],
+        partitions: Iterable[TopicPartition],
         category_topic: str,
         rules: Rules = RULES,
     ) -> None:
-        own = ledger.start_generation(place.database, rules.fingerprint(), identities(place.settings))
+        own = ledger.start_generation(place.database, rules.fingerprint(), describe_topics(place.settings).identities)
+        ends = dict.fromkeys(partitions, first_of(own.binding.epoch))
         self._rules = rules
-        self.spark, self.generation, self.number = spark, own.generation, 0
+        self.spark, self.generation, self.number, self.epoch = spark, own.generation, 0, own.binding.epoch
         self._category_topic = category_topic
-        self.batches = MicroBatches(place.database, place.settings, own, partitions)
+        self.batches = MicroBatches(place.database, place.settings, own, Log(describe_topics(place.settings), ends, ends, own.binding))
 
     def run(self, events: Sequence[Event]) -> None:
-        observed = transforms.observed(transforms.events(kafka(self.spark, events)), self._category_topic, self._rules)
+        observed = transforms.observed(transforms.events(kafka(self.spark, events), self.epoch), self._category_topic, self._rules)
         self.batches.run(observed, self.number)
         self.number += 1
 
     def next(self, log: Iterable[Event], most: int) -> list[Event]:
         """What it has not served, as many as that, in the order of each partition's offsets."""
-        left = [event for event in log if not self.batches.offsets.covers(event)]
+        begin = first_of(self.epoch)
+        left = [event for event in log if not self.batches.offsets.covers(event._replace(offset=begin + event.offset))]
         return sorted(left, key=lambda event: (event.partition, event.offset))[:most]
 
 
 def stream_of(place: Place, spark: SparkSession, rules: Rules | None = None) -> Stream:
     """A generation on the place's own topics, by the rules in force or by others."""
-    partitions = frozenset(describe_log(place.settings).ends)
-    return Stream(spark, place, partitions, place.settings.category_topic, rules or withdrawals.in_force(place.database))
+    return Stream(
+        spark, place, describe_log(place.settings).ends, place.settings.category_topic, rules or withdrawals.in_force(place.database)
+    )
 
 
 def serve(place: Place, spark: SparkSession, stream: Stream | None = None) -> Stream:

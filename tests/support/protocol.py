@@ -694,7 +694,9 @@ class System:
         """Goes on with the log and the raw history that there are: a rebuild to what the raw history holds."""
         lake, log, binding = self.lake, self.log, self.ledger.binding
         mark = joined(lake.mark, binding.origin)
-        whole = lake.identity == binding.lake and reaches(lake.mark, binding.landed) and self.is_intact_before(binding)
+        whole = not any(binding.origin) or (
+            lake.identity == binding.lake and reaches(lake.mark, binding.landed) and self.is_intact_before(binding)
+        )
         same = log.identity == binding.topic and lake.epoch <= binding.epoch and (whole or not self.keeps(Rule.LAKE_REACHES))
         agreed = tuple(self.agreed(lake, binding, partition) if same else log.starts[partition] for partition in range(PARTITIONS))
         continues = same and all(binding.to_log(end) == offset for end, offset in zip(mark, agreed, strict=True))

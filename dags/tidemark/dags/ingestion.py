@@ -20,13 +20,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.providers.apache.kafka.hooks.produce import KafkaProducerHook
 from airflow.providers.mongo.sensors.mongo import MongoSensor
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk import CronPartitionTimetable, ObjectStoragePath, dag, get_current_context, task
+from airflow.sdk import CronPartitionTimetable, ObjectStoragePath, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from tidemark.dags import policy
+from tidemark.dags.chunks import produce
 from tidemark.dags.dashboards import Dashboard, add_dashboard_links
 from tidemark.dags.ingestion_form import parameters
 from tidemark.dags.mongodb import connected
@@ -67,16 +67,6 @@ def ingest() -> None:
             planned = jobs.plan(database, files, jobs.chunk_bytes_of(params, of), of, jobs.columns(params, of))
         ti.xcom_push("ingestions", planned.ingestions)
         return planned.chunks
-
-    @task(pool=NAMES.of(Pool.INGEST), map_index_template="{{ chunk_name }}")
-    def produce(ingestion: str, number: int) -> None:
-        context: Any = get_current_context()
-        kafka = KafkaProducerHook(NAMES.of(Connection.KAFKA))
-        configuration = kafka.get_connection(NAMES.of(Connection.KAFKA)).extra_dejson
-        of = settings()
-        with connected(of) as database:
-            context["chunk_name"] = jobs.chunk_name(database, ingestion, number)
-            jobs.produce(database, kafka.get_producer, configuration, ObjectStoragePath, of, ingestion, number)
 
     @task(outlets=[policy.PRODUCTS], trigger_rule="none_failed_min_one_success")
     def reconcile(identities: list[str]) -> dict[str, Any]:

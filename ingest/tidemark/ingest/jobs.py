@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, TypedDict
 from confluent_kafka import Producer
 from pymongo.database import Database
 
+from tidemark.catalog.epochs import first_of
+from tidemark.catalog.marks import TideMark
 from tidemark.catalog.observations import moment
 from tidemark.catalog.words import counted
 from tidemark.ingest import archives
@@ -184,12 +186,20 @@ def produce(
     file: Readable = paths(known["file"])
     if known["member"] is not None:
         file = archives.Unpacked(file, known["member"], archives.kept(of.work, ingestion))
-    kind = FileKind(known["kind"])
+    kind, sent_in = FileKind(known["kind"]), ingestions.epoch(database)
     origin = Origin(ingestion, kind, tuple(known["columns"]), known["observed_at"], known["registered_at"], known["separator"])
     topic = topic_of(kind, of)
     acknowledged = produce_chunk(producer(), topic, file, known["bytes"], planned, origin, of.acknowledge_seconds)
-    ingestions.finish_chunk(database, ingestion, number, acknowledged.events, acknowledged.ends)
+    ends = TideMark({key: first_of(sent_in) + end for key, end in acknowledged.ends.items()})
+    ingestions.finish_chunk(database, ingestion, number, acknowledged.events, ends, sent_in)
     log.info("chunk %d of %s: %s acknowledged", number, file, counted(acknowledged.events, "event"))
+
+
+def lost_chunks(database: Database[Document]) -> list[ChunkKey]:
+    """The chunks whose events may be lost with a former log, and that have not been sent again."""
+    return [
+        {"ingestion": identity, "number": number} for identity, numbers in ingestions.lost_chunks(database).items() for number in numbers
+    ]
 
 
 def reconcile(database: Database[Document], identities: Sequence[str], of: HomeSettings) -> Document:

@@ -19,6 +19,7 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Producer
 from confluent_kafka import Message as Kafka
 from pymongo.database import Database
 
+from tidemark.catalog.epochs import first_of
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.observations import Reason, moment
 from tidemark.catalog.rules import Rules
@@ -136,8 +137,9 @@ def send(
         seen = replayed = 0
         for some in quarantine.records(database, query):
             _require_rules(database, rules)
+            epoch = ledger.epoch(database)
             valid = [one for record in some if isinstance(one := mend(record, patch, now, of, rules), Mended)]
-            stored = [one for topic in of.topics for one in _stored(to_kafka, topic, valid, rules, of.acknowledge_seconds)]
+            stored = [one for topic in of.topics for one in _stored(to_kafka, topic, epoch, valid, rules, of.acknowledge_seconds)]
             _require_rules(database, rules)  # the stream may have validated these events by other rules
             replayed += quarantine.mark_replayed(database, stored, by)
             seen += len(some)
@@ -160,7 +162,9 @@ def discard(
     return count
 
 
-def _stored(producer: Producer, topic: str, mended: Sequence[Mended], rules: Rules, acknowledge_seconds: float) -> Iterator[Replayed]:
+def _stored(
+    producer: Producer, topic: str, epoch: int, mended: Sequence[Mended], rules: Rules, acknowledge_seconds: float
+) -> Iterator[Replayed]:
     """Sends the events of a topic. Yields those that Kafka has stored, except those that are rejections by Kafka's timestamp."""
     those, kept = [one for one in mended if one.topic == topic], dict[int, tuple[int, int, int | None]]()
     if not those:
@@ -176,7 +180,7 @@ def _stored(producer: Producer, topic: str, mended: Sequence[Mended], rules: Rul
     for number, one in enumerate(those):
         partition, offset, timestamp = kept[number]
         if timestamp is None or one.stands(timestamp, rules):
-            yield Replayed(one.record, one.patch, topic, partition, offset)
+            yield Replayed(one.record, one.patch, topic, partition, first_of(epoch) + offset)
         else:
             log.warning("the date of %s is too far ahead of Kafka's clock: it stays in quarantine, replay it later", one.record)
 

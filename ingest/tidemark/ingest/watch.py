@@ -18,9 +18,11 @@ from kafka.errors import KafkaError
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
+from tidemark.catalog.epochs import first_of
 from tidemark.ingest.topics import admin, describe, known_partitions
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.documents import RetainedDocument, TopicDocument
+from tidemark.serving.ledger import epoch
 from tidemark.settings import settings
 from tidemark.settings.sections import KafkaSettings
 
@@ -39,8 +41,10 @@ def fetch_end_offsets(client: KafkaAdminClient, topics: Iterable[str]) -> list[R
     return [{"topic": key.topic, "partition": key.partition, "start": starts[key].offset, "offset": ends[key].offset} for key in partitions]
 
 
-def record_end_offsets(database: Database[Document], offsets: list[RetainedDocument]) -> None:
-    """Stores the end offsets with the time of measurement, by MongoDB's clock."""
+def record_end_offsets(database: Database[Document], fetched: list[RetainedDocument]) -> None:
+    """Stores the end offsets, as those of the ledger's epoch, with the time of measurement by MongoDB's clock."""
+    begin = first_of(epoch(database))
+    offsets = [{**one, "start": begin + one["start"], "offset": begin + one["offset"]} for one in fetched]
     database.state.update_one({"_id": "log_end"}, [{"$set": {"offsets": {"$literal": offsets}, "measured_at": "$$NOW"}}], upsert=True)
 
 

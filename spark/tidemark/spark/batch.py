@@ -20,13 +20,13 @@ from typing import Any
 from pymongo.database import Database
 from pyspark.sql import SparkSession
 
-from tidemark.catalog.marks import TideMark
 from tidemark.catalog.rules import Rules
 from tidemark.catalog.words import counted
+from tidemark.rendering.adoptions import render_adoption
 from tidemark.rendering.publications import render_publication, render_rebuild
 from tidemark.rendering.verifications import render_decision, render_verification
+from tidemark.serving import bindings, ingestions, ledger, notes, plausibility, publications, verifications, withdrawals
 from tidemark.serving import history as days
-from tidemark.serving import ledger, notes, plausibility, publications, verifications, withdrawals
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.lease import BATCH, BATCH_SECONDS, lease, this_process
 from tidemark.serving.publications import NoPublication, OtherRules, StartAgain
@@ -35,7 +35,7 @@ from tidemark.serving.verifications import Drifted, Held, NotVerified
 from tidemark.settings import Settings, settings
 from tidemark.spark import adopt, history, impact, land, rebuild, recompute, upkeep, verify
 from tidemark.spark.lake import Lake, LostStates, UnfitLake
-from tidemark.spark.log import MissingOffsets, UnfitTopic
+from tidemark.spark.log import MissingOffsets, OtherRecords, UnfitTopic
 from tidemark.spark.recompute import Mode, NotLanded
 from tidemark.spark.session import session
 
@@ -46,7 +46,18 @@ PERMANENT_ERRORS = (
     *(StartAgain, OtherRules, NoPublication, NotVerified, NotLanded, Drifted, Held, LostStates),
     *(days.NoDay, days.NotOver),
     *(withdrawals.NoIngestion, withdrawals.NotWithdrawn),
-    *(UnfitLake, UnfitTopic, MissingOffsets, ledger.TopicsRecreated, ledger.NotPrepared, land.ForeignLake, history.LostEvents),
+    *(
+        UnfitLake,
+        UnfitTopic,
+        MissingOffsets,
+        OtherRecords,
+        bindings.TopicsRecreated,
+        ledger.NotPrepared,
+        land.ForeignLake,
+        land.OlderLake,
+        adopt.OtherLoss,
+        history.LostEvents,
+    ),
 )
 
 log = logging.getLogger("tidemark.batch")
@@ -68,7 +79,8 @@ class Batch:
     @property
     def spark(self) -> SparkSession:
         if self._spark is None:
-            events = TideMark().behind(ledger.read(self.database).offsets)
+            own = ledger.read(self.database)
+            events = own.binding.events_below(own.offsets)
             self._spark = session("tidemark-batch", self.of, memory=self.of.batch_memory, cores=self.of.batch_cores, events=events)
         return self._spark
 
@@ -79,13 +91,24 @@ class Batch:
         return self._lake
 
     def land(self) -> None:
-        notes.landed(self.database, land.land(self.spark, self.lake, ledger.identity(self.database), self.of))
+        notes.landed(self.database, land.land(self.spark, self.lake, ledger.read(self.database), self.of))
 
-    def adopt(self) -> int:
-        """Takes over the raw history and rebuilds everything from it; the number of the publication that is then served."""
-        number = adopt.adopt(self.spark, self.lake, self.database, self.of, self.rules)
+    def adopt(self, dry_run: bool = False, as_shown: str | None = None) -> dict[str, Any]:
+        """The `publication` that is then served. With `dry_run` only what would be lost: as `text`, and `shown`, which identifies it."""
+        if dry_run:
+            found = adopt.plan(self.spark, self.lake, self.database, self.of).describe(self.database)
+            text = render_adoption(found)
+            log.info("adopting this log and raw history:\n%s", text)
+            return {"text": text, "shown": found["shown"], "continues": found["continues"]}
+        number = adopt.adopt(self.spark, self.lake, self.database, self.of, self.rules, as_shown)
         log.info("publication %d is served: everything that the raw history holds", number)
-        return number
+        if lost := ingestions.lost_chunks(self.database):
+            log.warning(
+                "the events of %s may be lost: ingest these files again, which sends only what is missing: %s",
+                counted(sum(map(len, lost.values())), "chunk"),
+                ", ".join(f"{ingestions.read(self.database, one)['file']} ({one})" for one in lost),
+            )
+        return {"publication": number}
 
     def cut(self) -> int:
         """The draft's number. An interrupted rebuild is finished first, because nothing else can run before, or the draft takes it over."""
@@ -223,7 +246,11 @@ def _arguments(keep_publications: int, words: Sequence[str] | None = None) -> ar
     ahead = commands.add_parser("impact", help="show how the reports change if an ingestion is withdrawn")
     ahead.add_argument("ingestion", help="id of the ingestion")
     ahead.add_argument("--take-back", action="store_true", help="if its withdrawal is undone instead")
-    commands.add_parser("adopt", help="take over the raw history of a lost database, and rebuild the reports from all of it")
+    taken = commands.add_parser(
+        "adopt", help="go on with the log and the raw history that there are, after one of them or MongoDB was lost"
+    )
+    taken.add_argument("--dry-run", action="store_true", help="only say what would be lost")
+    taken.add_argument("--as-shown", metavar="ID", help="only if what would be lost is what a dry run showed under this id")
     commands.add_parser("publications", help="list the publications")
     commands.add_parser("maintain", parents=[keep], help="compact the raw history and drop what is no longer needed")
     return parser.parse_args(words)

@@ -19,7 +19,7 @@ from tidemark.catalog.cube import MEASURES, Cell
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.rules import DAY_MS, RULES, Rules
 from tidemark.catalog.words import counted
-from tidemark.serving import history
+from tidemark.serving import history, ledger
 from tidemark.serving.cells import Cells
 from tidemark.serving.database import Document
 from tidemark.serving.history import Put, Searched, days, end_of, start_of
@@ -67,7 +67,7 @@ def _compute(
     lake: Lake, landed: TideMark, database: Database[Document], wanted: Collection[date], category_topic: str, rules: Rules
 ) -> Counter[Put]:
     done: Counter[Put] = Counter()
-    with lake.tasks_for(TideMark().behind(landed)):
+    with lake.tasks_for(ledger.events_below(database, landed)):
         for day, cells in _days(lake, landed, wanted, category_topic, rules):
             put = history.put(database, day, landed, rules.fingerprint(), cells)
             done[put] += 1

@@ -12,7 +12,7 @@ from tidemark.catalog.cube import MEASURES
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.rules import Rules
 from tidemark.rendering.figures import render_changes
-from tidemark.serving import cells, plausibility
+from tidemark.serving import cells, ledger, plausibility
 from tidemark.serving.cells import Cells
 from tidemark.serving.database import Document
 from tidemark.serving.snapshot import snapshot
@@ -27,7 +27,7 @@ _PRODUCTS = MEASURES.index("products")
 def render_impact(lake: Lake, database: Database[Document], category_topic: str, rules: Rules) -> str:
     """Markdown: the served catalog beside the one recomputed from all landed events under these rules."""
     landed = lake.landed().mark
-    with lake.tasks_for(TideMark().behind(landed)):
+    with lake.tasks_for(ledger.events_below(database, landed)):
         rows = transforms.observed(lake.events(TideMark(), landed), category_topic, rules)
         products = rows.where(F.col("kind") == transforms.PRODUCT).select(*transforms.CUBED)
         cube = transforms.cube(transforms.newest(products), rules).collect()

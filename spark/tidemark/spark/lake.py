@@ -23,7 +23,9 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from tidemark.catalog.epochs import kafka_offset
 from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.serving.bindings import Record, Witness
 from tidemark.spark import log_stores, transforms
 
 log = logging.getLogger(__name__)
@@ -92,6 +94,27 @@ class Lake:
             max((row["landing"] for row in rows), default=0),
         )
 
+    def borders(self) -> TideMark:
+        """The mark at which the newest landing of each partition began."""
+        landings = self._read(self._events).groupBy("topic", "partition", "landing").agg(F.min("offset").alias("first"))
+        newest = landings.groupBy("topic", "partition").agg(F.max(F.struct("landing", "first")).alias("newest"))
+        return TideMark({TopicPartition(row["topic"], row["partition"]): row["newest"]["first"] for row in newest.collect()})
+
+    def records_before(self, mark: TideMark) -> Witness:
+        """Of each partition the event right before a mark, if there is one."""
+        before = {key: offset - 1 for key, offset in mark.items()}
+        if not before:
+            return {}
+        is_one = reduce(
+            Column.__or__,
+            [(F.col("topic") == key.topic) & (F.col("partition") == key.partition) & (F.col("offset") == of) for key, of in before.items()],
+        )
+        rows = self._read(self._events).where(is_one).select("topic", "partition", "offset", "timestamp", transforms.digest())
+        return {
+            TopicPartition(row["topic"], row["partition"]): Record(kafka_offset(row["offset"]), row["timestamp"], row["digest"])
+            for row in rows.collect()
+        }
+
     def append(self, events: DataFrame, landing: int) -> None:
         """Appends events as that landing, atomically.
 
@@ -109,6 +132,10 @@ class Lake:
         """The events at or beyond one mark and below another."""
         return self._read(self._events).where(_between(start, end)).drop("landing")
 
+    def count(self) -> int:
+        """The number of events, from Delta's statistics."""
+        return self._read(self._events).count()
+
     def owner(self) -> str | None:
         """The identity of the database that the raw history belongs to; None before its first landing."""
         return self._table_properties().get(_OWNER)
@@ -122,9 +149,9 @@ class Lake:
         found = self._table_properties()
         return {name.removeprefix(_TOPIC_ID): value for name, value in found.items() if name.startswith(_TOPIC_ID)}
 
-    def remember_topics(self, identities: Mapping[str, str]) -> None:
-        """Stores the ids of topics that have none yet."""
-        if new := {_TOPIC_ID + topic: identity for topic, identity in identities.items() if topic not in self.topics()}:
+    def remember_topics(self, identities: Mapping[str, str], *, replace: bool = False) -> None:
+        """Stores the ids of topics that have none yet, or of all."""
+        if new := {_TOPIC_ID + topic: identity for topic, identity in identities.items() if replace or topic not in self.topics()}:
             self._sql(f"ALTER TABLE {_table(self._events)} SET {_properties(new)}")
 
     # states ---------------------------------------------------------------------------------------------------------------

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
+from tidemark.catalog.epochs import epoch_of, kafka_offset
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.words import counted
-from tidemark.serving.ledger import TopicsRecreated
+from tidemark.serving.bindings import Binding, TopicsRecreated, Witness
+from tidemark.serving.ledger import Ledger
 from tidemark.settings.sections import KafkaSettings
 from tidemark.spark.lake import Lake
-from tidemark.spark.log import Log, describe_log, identities
+from tidemark.spark.log import Log, describe_log, describe_topics, require_records
 from tidemark.spark.transforms import events
 
 log = logging.getLogger(__name__)
@@ -26,52 +28,68 @@ class ForeignLake(Exception):
     """The raw history belongs to another database."""
 
 
-def land(spark: SparkSession, lake: Lake, database: str, of: KafkaSettings, most: int = MOST_OFFSETS) -> TideMark:
+class OlderLake(Exception):
+    """The raw history lacks events that no log has any more, or knows a log that this database has not adopted."""
+
+
+def land(spark: SparkSession, lake: Lake, own: Ledger, of: KafkaSettings, most: int = MOST_OFFSETS) -> TideMark:
     """Lands the events between the table's own mark and the current end of the log; returns the mark reached.
 
-    `database` is the database's identity. Raises ForeignLake, UnfitTopic, TopicsRecreated, MissingOffsets. Events landed by then stay
-    landed.
+    Raises ForeignLake, OlderLake, UnfitTopic, TopicsRecreated, MissingOffsets, OtherRecords. Events landed by then stay landed.
     """
-    require_own(lake, database)
+    require_own(lake, own.identity)
     before = now = lake.landed()
-    found = describe_log(of)
-    _require(lake, found, before.mark)
+    found = describe_log(of, own.binding)
+    start = mark = _require(lake, own.binding, found, before.mark)
+    require_records(of, found, _comparable(lake, found, start.joined(own.binding.origin)))
+    require_records(of, found, _comparable(lake, found, lake.borders()))
     lake.remember_topics(found.identities)
     end = TideMark(found.ends)
     while True:
-        todo = {key: (now.mark[key], min(end[key], now.mark[key] + most)) for key in end if now.mark[key] < end[key]}
+        todo = {key: (mark[key], min(end[key], mark[key] + most)) for key in end if mark[key] < end[key]}
         if not todo:
             break
-        records = events(_read(spark, of.kafka, todo))
+        records = events(read_log(spark, of.kafka, todo), own.binding.epoch)
         if not records.isEmpty():  # a landing without rows would use a number that no row records
-            _append(lake, of, records, now.landing + 1)
+            _append(lake, own.binding, of, records, now.landing + 1)
             now = lake.landed()
+            mark = start_of_landing(own.binding, found, now.mark)
         elif all(until == end[key] for key, (_, until) in todo.items()):
             break  # only offsets without events are left, as transactions leave them
         else:
             most *= 2
-    log.info("%s landed; the raw history reaches %s", counted(before.mark.behind(now.mark), "offset"), now.mark)
-    return now.mark
+    # Spark continues at its offsets even if the log loses events meanwhile and others take their place. If this ends before the
+    # comparison, the next landing compares the same records.
+    require_records(of, found, _comparable(lake, found, start))
+    log.info("%s landed; the raw history reaches %s", counted(start.behind(mark), "offset"), mark)
+    return mark
 
 
-def _append(lake: Lake, of: KafkaSettings, records: DataFrame, landing: int) -> None:
+def _comparable(lake: Lake, found: Log, mark: TideMark) -> Witness:
+    """The events of the raw history right before a mark that come from the current log."""
+    current = {key: offset for key, offset in mark.items() if key in found.ends and epoch_of(offset - 1) == found.binding.epoch}
+    return lake.records_before(TideMark(current))
+
+
+def _append(lake: Lake, binding: Binding, of: KafkaSettings, records: DataFrame, landing: int) -> None:
     try:
         lake.append(records, landing)
     except PySparkException:
-        _require(lake, describe_log(of), lake.landed().mark)  # a problem of the log explains more than Spark's error
+        _require(lake, binding, describe_log(of, binding), lake.landed().mark)  # a problem of the log explains more than Spark's error
         raise
     # Spark continues at its offsets even if the topic was recreated meanwhile. Such events lie beyond every mark that the ledger will
     # reach, because it never continues in a recreated topic, so they are never used.
-    require_topics(lake, identities(of))
+    _require_topics(lake, binding, describe_topics(of).identities)
 
 
-def _read(spark: SparkSession, servers: str, todo: Mapping[TopicPartition, tuple[int, int]]) -> DataFrame:
+def read_log(spark: SparkSession, servers: str, todo: Mapping[TopicPartition, tuple[int, int]]) -> DataFrame:
+    """Kafka's records between two offsets of each partition, the second exclusive. Offsets may be those of any epoch."""
     assigned: dict[str, list[int]] = {}
     bounds: tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]] = {}, {}
     for (topic, partition), offsets in todo.items():
         assigned.setdefault(topic, []).append(partition)
         for bound, offset in zip(bounds, offsets, strict=True):
-            bound.setdefault(topic, {})[str(partition)] = offset
+            bound.setdefault(topic, {})[str(partition)] = kafka_offset(offset)
     return (
         spark.read.format("kafka")
         .option("kafka.bootstrap.servers", servers)
@@ -97,18 +115,37 @@ def require_own(lake: Lake, database: str) -> None:
         )
 
 
-def require_topics(lake: Lake, found: Mapping[str, str]) -> None:
-    """Raises TopicsRecreated if a topic is not the one whose events have been landed."""
+def _require_topics(lake: Lake, binding: Binding, found: Mapping[str, str]) -> None:
+    """Raises TopicsRecreated if a topic is not the one whose events have been served or landed."""
+    binding.require_topics(found)
     for topic, known in lake.topics().items():
         if found.get(topic, known) != known:
             raise TopicsRecreated(
                 f"topic {topic} has id {found[topic]}, but the raw history holds events of id {known}: the topic was deleted and "
-                "recreated. Restore the former topic, or start with an empty database (setting TIDEMARK_DATABASE, and TIDEMARK_LAKE "
-                "if it is set)"
+                "recreated. Nothing has been changed. Restore the former topic. If it is lost, run `python -m tidemark.spark.batch adopt "
+                "--dry-run`: it says what is lost, and how to go on with what is left"
             )
 
 
-def _require(lake: Lake, found: Log, landed: TideMark) -> None:
-    require_topics(lake, found.identities)
+def _require(lake: Lake, binding: Binding, found: Log, landed: TideMark) -> TideMark:
+    """The mark from which to land. Raises TopicsRecreated, OlderLake, MissingOffsets."""
+    _require_topics(lake, binding, found.identities)
+    remedy = (
+        "Nothing has been changed. Restore the raw history. If it is lost, run `python -m tidemark.spark.batch adopt --dry-run`: it says "
+        "what is lost, and how to go on with what is left"
+    )
+    if any(epoch_of(offset) > binding.epoch for offset in landed.values()):
+        raise OlderLake(f"the raw history at {lake.url} holds events of a log that this database has not adopted: {landed}. {remedy}")
+    if not landed.reaches(binding.landed):
+        raise OlderLake(
+            f"the raw history at {lake.url} reaches {landed}, but it held the events below {binding.landed}, which no log has. {remedy}"
+        )
+    start = start_of_landing(binding, found, landed)
     # Only the topics of the settings: a raw history may hold others.
-    found.require(TideMark({key: offset for key, offset in landed.items() if key.topic in found.identities}))
+    found.require(TideMark({key: offset for key, offset in start.items() if key.topic in found.identities}))
+    return start
+
+
+def start_of_landing(binding: Binding, found: Log, landed: TideMark) -> TideMark:
+    """The mark up to which the raw history has everything, whether of this log or of former ones."""
+    return found.within(landed.joined(binding.origin))

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
+from zlib import crc32
 
+from kafka import KafkaConsumer
 from kafka import TopicPartition as KafkaTopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, OffsetSpec
 from kafka.errors import KafkaError
 
+from tidemark.catalog.epochs import epoch_of, kafka_offset
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.topics import complaints
+from tidemark.serving.bindings import Binding, Record, Witness
 from tidemark.settings.sections import KafkaSettings
+
+FIRST = Binding()  # of a database that has read nothing
+_READ_SECONDS = 30.0
 
 
 class UnfitTopic(Exception):
@@ -26,44 +35,79 @@ class MissingOffsets(Exception):
     """Events that are still needed are no longer in the log, or the log ends before an offset already read."""
 
 
+class OtherRecords(Exception):
+    """The log has another record at an offset than the one that was read there: it has lost events, and others have taken their place."""
+
+
+class NewLeader(Exception):
+    """A partition has another leader than before, so events may have been lost: whoever reads must compare what it has read."""
+
+
 @dataclass(frozen=True)
-class Log:
-    """The topics at one moment: id by topic, and for each partition the first available offset and the end (exclusive)."""
+class Topics:
+    """The ids of the topics by name, and the epoch of each partition's leader, which every election raises."""
 
     identities: Mapping[str, str]
+    leaders: Mapping[TopicPartition, int]
+
+    def require_leaders(self, now: Topics) -> None:
+        """Raises NewLeader if a partition has had an election since."""
+        if changed := sorted(key for key, leader in self.leaders.items() if now.leaders.get(key) != leader):
+            raise NewLeader(f"a leader was elected for {', '.join(f'{topic}/{partition}' for topic, partition in changed)}")
+
+
+@dataclass(frozen=True)
+class Log:
+    """The topics at one moment, and for each partition the first available offset and the end (exclusive), in the binding's epoch."""
+
+    topics: Topics
     starts: Mapping[TopicPartition, int]
     ends: Mapping[TopicPartition, int]
+    binding: Binding = FIRST
+
+    @property
+    def identities(self) -> Mapping[str, str]:
+        return self.topics.identities
+
+    def within(self, mark: TideMark) -> TideMark:
+        """The mark from which to read: one in the current epoch, for partitions that were added in it."""
+        return self.binding.within(mark, self.ends)
 
     def require(self, mark: TideMark) -> None:
         """Raises MissingOffsets, with topic, partition and offsets, if the log cannot be read from the mark on."""
+        mark = self.within(mark)
         missing = [
-            f"{topic}/{partition}: {_removed(mark[key], start - 1)} removed by retention"
+            f"{topic}/{partition}: {_removed(mark[key], start - 1, self.binding.epoch)}"
             for key, start in self.starts.items()
             if start > mark[key]
             for topic, partition in [key]
         ]
         missing += [
-            f"{topic}/{partition}: read up to offset {offset}, but the log ends at {self.ends.get(TopicPartition(topic, partition), 0)}"
+            f"{topic}/{partition}: read up to offset {kafka_offset(offset)}, but the log ends at "
+            f"{kafka_offset(self.ends.get(TopicPartition(topic, partition), 0))}"
             for (topic, partition), offset in mark.items()
-            if offset > self.ends.get(TopicPartition(topic, partition), 0)
+            if offset > self.ends.get(TopicPartition(topic, partition), 0) and epoch_of(offset) >= self.binding.epoch
         ]
         if missing:
             raise MissingOffsets(
                 "the next offsets to read are not in the log, so continuing would lose events: " + "; ".join(missing)
-                + ". Nothing has been changed. Restore the topic. If the raw history holds the missing events, "
-                "run `python -m tidemark.spark.batch adopt`"
+                + ". Nothing has been changed. Restore the topic. If the events are lost, run `python -m tidemark.spark.batch adopt "
+                "--dry-run`: it says what is lost, and how to go on with what is left"
             )  # fmt: skip
 
     def starting_offsets(self, mark: TideMark) -> str:
         """Spark's startingOffsets for a mark; names every existing partition."""
         by_topic: dict[str, dict[str, int]] = {}
         for key in self.ends:
-            by_topic.setdefault(key.topic, {})[str(key.partition)] = mark[key]
+            by_topic.setdefault(key.topic, {})[str(key.partition)] = kafka_offset(self.within(mark)[key])
         return json.dumps(by_topic)
 
 
-def _removed(first: int, last: int) -> str:
-    return f"offset {first} has been" if first == last else f"offsets {first} to {last} have been"
+def _removed(first: int, last: int, epoch: int) -> str:
+    if epoch_of(first) < epoch:
+        return "only the raw history holds the events of the former log"
+    first, last = kafka_offset(first), kafka_offset(last)
+    return (f"offset {first} has been" if first == last else f"offsets {first} to {last} have been") + " removed by retention"
 
 
 def _client(servers: str) -> KafkaAdminClient:
@@ -83,8 +127,8 @@ def _admin(servers: str) -> Iterator[KafkaAdminClient]:
 _lasting_client = lru_cache(maxsize=1)(_client)
 
 
-def identities(of: KafkaSettings) -> dict[str, str]:
-    """The current ids of the topics, by name. Raises UnfitTopic if one is missing."""
+def describe_topics(of: KafkaSettings) -> Topics:
+    """The current topics. Raises UnfitTopic if one is missing."""
     client = _lasting_client(of.kafka)
     try:
         described = _described(client, of)
@@ -92,11 +136,11 @@ def identities(of: KafkaSettings) -> dict[str, str]:
         _lasting_client.cache_clear()
         client.close()
         described = _described(_lasting_client(of.kafka), of)
-    return {topic: str(found["topic_id"]) for topic, found in described.items()}
+    return _topics(described)
 
 
-def describe_log(of: KafkaSettings) -> Log:
-    """The current log. Raises UnfitTopic if a topic is missing or its configuration does not keep events safe."""
+def describe_log(of: KafkaSettings, binding: Binding = FIRST) -> Log:
+    """The current log, as that of this binding. Raises UnfitTopic if a topic is missing or its configuration does not keep events safe."""
     with _admin(of.kafka) as client:
         described = _described(client, of)
         resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in described]
@@ -108,21 +152,85 @@ def describe_log(of: KafkaSettings) -> Log:
         ]
         if wrong:
             raise UnfitTopic("; ".join(wrong))
-        partitions = [
-            KafkaTopicPartition(topic, one["partition_index"]) for topic, found in described.items() for one in found["partitions"]
-        ]
+        topics = _topics(described)
+        partitions = [KafkaTopicPartition(*key) for key in topics.leaders]
         starts = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.EARLIEST))
         ends = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
     return Log(
-        identities={topic: str(found["topic_id"]) for topic, found in described.items()},
-        starts={TopicPartition(*key): found.offset for key, found in starts.items()},
-        ends={TopicPartition(*key): found.offset for key, found in ends.items()},
+        topics,
+        starts={TopicPartition(*key): binding.logical(found.offset) for key, found in starts.items()},
+        ends={TopicPartition(*key): binding.logical(found.offset) for key, found in ends.items()},
+        binding=binding,
     )
+
+
+def require_records(of: KafkaSettings, found: Log, witness: Witness) -> None:
+    """Raises OtherRecords unless the log still has these records. Where retention has removed one, nobody can say.
+
+    Raises KafkaError or TimeoutError if Kafka does not answer.
+    """
+    wanted = {key: known for key, known in witness.items() if key in found.starts and known.offset >= kafka_offset(found.starts[key])}
+    there = records(of, {key: known.offset for key, known in wanted.items()})
+    if changed := {key: known for key, known in wanted.items() if there.get(key) != known}:
+        raise OtherRecords(
+            "the log has lost events that were read: " + "; ".join(
+                f"{topic}/{partition}: at offset {known.offset} there was a record of {_utc(known.timestamp)}, now there is "
+                + (f"one of {_utc(there[key].timestamp)}" if (key := TopicPartition(topic, partition)) in there else "none")
+                for (topic, partition), known in sorted(changed.items())
+            ) + ". Nothing has been changed. Restore the topic. If the events are lost, run `python -m tidemark.spark.batch adopt "
+            "--dry-run`: it says what is lost, and how to go on with what is left"
+        )  # fmt: skip
+
+
+def records(of: KafkaSettings, wanted: Mapping[TopicPartition, int]) -> dict[TopicPartition, Record]:
+    """The records at these offsets of Kafka, those that there are. Raises KafkaError or TimeoutError."""
+    if not wanted:
+        return {}
+    partitions = {KafkaTopicPartition(*key): offset for key, offset in wanted.items()}
+    found: dict[TopicPartition, Record] = {}
+    consumer = KafkaConsumer(bootstrap_servers=of.kafka.split(","), client_id="tidemark-spark", enable_auto_commit=False)
+    try:
+        consumer.assign(list(partitions))
+        ends = consumer.end_offsets(list(partitions))
+        left = {partition for partition, offset in partitions.items() if offset < ends[partition]}
+        consumer.assign(list(left))
+        for partition in left:
+            consumer.seek(partition, partitions[partition])
+        until = time.monotonic() + _READ_SECONDS
+        while left:
+            for partition, some in consumer.poll(timeout_ms=500, max_records=len(left)).items():
+                if partition in left:
+                    left.remove(partition)
+                    consumer.pause(partition)
+                    if some[0].offset == partitions[partition]:
+                        found[TopicPartition(*partition)] = Record(some[0].offset, some[0].timestamp, crc32(some[0].value or b""))
+            for partition in [one for one in left if consumer.position(one) > partitions[one]]:
+                left.remove(partition)  # only offsets without events
+            if left and time.monotonic() > until:
+                raise TimeoutError(f"Kafka at {of.kafka} did not return a record within {_READ_SECONDS} s")
+    finally:
+        consumer.close()
+    return found
+
+
+def _utc(milliseconds: int) -> str:
+    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
 
 
 def _replicas(topic: Mapping[str, Any]) -> int:
     """The replicas of the partition that has the fewest."""
     return min(len(partition["replica_nodes"]) for partition in topic["partitions"])
+
+
+def _topics(described: Mapping[str, Any]) -> Topics:
+    return Topics(
+        {topic: str(found["topic_id"]) for topic, found in described.items()},
+        {
+            TopicPartition(topic, one["partition_index"]): one["leader_epoch"]
+            for topic, found in described.items()
+            for one in found["partitions"]
+        },
+    )
 
 
 def _described(client: KafkaAdminClient, of: KafkaSettings) -> dict[str, Any]:

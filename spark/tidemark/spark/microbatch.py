@@ -19,10 +19,12 @@ from pyspark.sql import Column, DataFrame, Observation, Row
 from pyspark.sql import functions as F
 
 from tidemark.catalog.cube import MEASURES, Cell
-from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.catalog.epochs import kafka_offset
+from tidemark.catalog.marks import TideMark
 from tidemark.catalog.versions import CategoryVersion
 from tidemark.catalog.words import counted
 from tidemark.serving import ledger, offsets
+from tidemark.serving.bindings import Record, Witness, newest
 from tidemark.serving.database import Document
 from tidemark.serving.documents import LogEndDocument, ProgressDocument
 from tidemark.serving.ledger import Category, Fenced, Ledger, MicroBatch, Tag
@@ -31,7 +33,7 @@ from tidemark.serving.operations import LOOKED_AT_LATELY
 from tidemark.settings import Settings
 from tidemark.spark import metrics, transforms
 from tidemark.spark.documents import category_name
-from tidemark.spark.log import identities
+from tidemark.spark.log import Log, describe_topics
 from tidemark.spark.products import COLUMNS, DIMENSIONS, RESULT, ProductWriter
 from tidemark.spark.renames import rename
 from tidemark.spark.tasks import fencing
@@ -45,8 +47,8 @@ class NewPartition(Exception):
 
 @dataclass
 class MicroBatches:
-    """The stream's state between micro-batches: its offsets, the names of categories, and the categories with renames that no micro-batch
-    has committed.
+    """The stream's state between micro-batches: its offsets, the records read last, the names of categories, and the categories with
+    renames that no micro-batch has committed. `found` is the log as it was when the stream started.
 
     Only this generation can commit, so this state is authoritative until the stream is fenced off.
     """
@@ -54,14 +56,16 @@ class MicroBatches:
     database: Database[Document]
     of: Settings
     ledger: Ledger
-    partitions: frozenset[TopicPartition]
+    found: Log
     offsets: TideMark = field(init=False)
+    witness: Witness = field(init=False)
     categories: dict[int, Category] = field(init=False)
     renaming: frozenset[int] = field(init=False)
     work: Work = field(default_factory=Work)
 
     def __post_init__(self) -> None:
-        self.offsets, self.renaming = self.ledger.offsets, self.ledger.renaming
+        self.offsets, self.renaming = self.found.within(self.ledger.offsets), self.ledger.renaming
+        self.witness = self.ledger.witness
         self.categories = {
             one["_id"]: Category(one["category_name"], CategoryVersion(**one["_tide"]["version"])) for one in self.database.category.find()
         }
@@ -69,21 +73,23 @@ class MicroBatches:
     def run(self, observed: DataFrame, number: int) -> None:
         """Applies micro-batch `number` (consecutive from 0). Rows are those of transforms.observed.
 
-        Raises Fenced, NewPartition, or errors of Spark and MongoDB.
+        Raises Fenced, NewPartition, NewLeader, TopicsRecreated, or errors of Spark and MongoDB.
         """
         started = time.monotonic()
-        # Spark continues at its offsets even in a recreated topic. The check before keeps its events from being written; the check after
-        # reading confirms that what was read came from the same topics.
-        self.ledger.require_topics(identities(self.of))
+        # Spark continues at its offsets even in a recreated topic, or in one that has lost events. The check before keeps such events from
+        # being written; the check after reading confirms that what was read came from the log that was compared at the start.
+        self._require_same_log()
         rows, seen = self._write_products(observed, Tag(self.ledger.generation, number))
-        reached = self._reached(seen)
-        self.ledger.require_topics(identities(self.of))
+        read = self._read(seen)
+        reached = TideMark({key: self.found.binding.logical(record.offset) + 1 for key, record in read.items()}).joined(self.offsets)
+        self._require_same_log()
         categories = self._newer_categories(rows)
         self._rename_products(categories)
         progress = self._progress(seen, reached, number, time.monotonic() - started)
         batch = MicroBatch(
             number=number,
             offsets=reached,
+            witness=newest(self.witness, read),
             differences=_differences(rows),
             categories=categories,
             newest_event=_moment(seen["newest_event"]),
@@ -91,7 +97,7 @@ class MicroBatches:
             progress=progress,
         )
         ledger.commit(self.database, self.ledger.generation, batch)
-        self.offsets = reached
+        self.offsets, self.witness = reached, batch.witness
         self.categories |= categories
         self.renaming = frozenset()
         self.ledger = replace(self.ledger, offsets=reached, committed={**self.ledger.committed, self.ledger.generation: number})
@@ -103,6 +109,11 @@ class MicroBatches:
             number, self.ledger.generation, counted(seen["events"], "event"), seen["rejected"], seconds, seen["events"] / seconds,
             "unknown" if progress["behind"] is None else progress["behind"],
         )  # fmt: skip
+
+    def _require_same_log(self) -> None:
+        now = describe_topics(self.of)
+        self.ledger.binding.require_topics(now.identities)
+        self.found.topics.require_leaders(now)
 
     def _write_products(self, observed: DataFrame, tag: Tag) -> tuple[list[Row], dict[str, Any]]:
         """Writes products and quarantine records. Returns the rows of differences and categories, and the observed metrics."""
@@ -118,16 +129,17 @@ class MicroBatches:
     def _metrics(self) -> list[Column]:
         """Metrics of the pass. Maxima are correct even if Spark runs a task twice; counts are for display only."""
         version = F.col("version")
-        known = sorted(self.partitions)
-        ends = [
-            F.max(F.when((F.col("topic") == topic) & (version["partition"] == partition), version["offset"])).alias(f"end_{index}")
+        known = sorted(self.found.ends)
+        record = F.struct(version["offset"].alias("offset"), F.col("timestamp"), F.col("digest"))
+        newest_records = [
+            F.max(F.when((F.col("topic") == topic) & (version["partition"] == partition), record)).alias(f"newest_{index}")
             for index, (topic, partition) in enumerate(known)
         ]
         is_known = F.lit(False)
         for topic in {key.topic for key in known}:
             is_known |= (F.col("topic") == topic) & version["partition"].isin([key.partition for key in known if key.topic == topic])
         return [
-            *ends,
+            *newest_records,
             F.max(F.when(~is_known, F.concat_ws("/", F.col("topic"), version["partition"]))).alias("unknown"),
             F.count(F.lit(1)).alias("events"),
             F.count("reason").alias("rejected"),
@@ -135,11 +147,12 @@ class MicroBatches:
             F.max(F.when(F.col("kind") == transforms.PRODUCT, version["observed_at"])).alias("newest_observation"),
         ]
 
-    def _reached(self, seen: Mapping[str, Any]) -> TideMark:
+    def _read(self, seen: Mapping[str, Any]) -> Witness:
+        """Of each partition the newest record of the micro-batch."""
         if seen["unknown"] is not None:
             raise NewPartition(f"partition {seen['unknown']} is new: restarting with all partitions")
-        ends = {key: seen[f"end_{index}"] for index, key in enumerate(sorted(self.partitions))}
-        return TideMark({key: self.offsets[key] if end is None else end + 1 for key, end in ends.items()}).joined(self.offsets)
+        found = {key: seen[f"newest_{index}"] for index, key in enumerate(sorted(self.found.ends))}
+        return {key: Record(kafka_offset(row["offset"]), row["timestamp"], row["digest"]) for key, row in found.items() if row is not None}
 
     def _newer_categories(self, rows: list[Row]) -> dict[int, Category]:
         told = {

@@ -13,9 +13,9 @@ from pymongo.database import Database
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from tidemark.catalog.marks import TideMark
+from tidemark.catalog.epochs import first_of
 from tidemark.catalog.rules import RULES, Rules
-from tidemark.serving import ledger, publications, rebuilds
+from tidemark.serving import ingestions, ledger, publications, rebuilds
 from tidemark.serving.database import Document
 from tidemark.serving.ledger import Category, Ledger
 from tidemark.serving.publications import Publication
@@ -50,12 +50,16 @@ def rebuild(spark: SparkSession, lake: Lake, database: Database[Document], numbe
     publication = publications.read(database, number)
     lake.require_layers(publication.states())
     rebuilds.require_made_under(publication, rules)
-    before, found = ledger.read(database), describe_log(of)
-    before.require_topics(found.identities)
+    before = ledger.read(database)
+    binding = publication.adoption.binding if publication.adoption else before.binding
+    found = describe_log(of, binding)
+    binding.require_topics(found.identities)
     found.require(publication.mark)
     own = rebuilds.begin(database, publication, rules)
+    if publication.adoption:
+        ingestions.reopen(database, publication.adoption.certain, first_of(binding.epoch))
     log.info("rebuilding publication %d at %s as generation %d", number, publication.mark, own.generation)
-    with lake.tasks_for(TideMark().behind(publication.mark)), fencing():
+    with lake.tasks_for(binding.events_below(publication.mark)), fencing():
         categories = names(lake, publication)
         done = _restore(spark, lake, database, of, publication, own, categories)
     rebuilds.end(database, own, publication, categories)

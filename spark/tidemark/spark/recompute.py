@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.rules import RULES, Rules
-from tidemark.serving import publications
+from tidemark.serving import ledger, publications
 from tidemark.serving.database import Document
 from tidemark.serving.publications import Publication, Result, StartAgain
 from tidemark.settings import Settings
@@ -50,12 +50,13 @@ def recompute(
         raise StartAgain(
             f"publication {number} was cut under rules {draft.rules}, but rules {rules.fingerprint()} are in force: start again at cut"
         )
-    if not (landed := lake.landed().mark).reaches(draft.mark):
+    binding = (draft.adoption or ledger.read(database)).binding
+    if not (landed := lake.landed().mark).joined(binding.origin).reaches(draft.mark):
         raise NotLanded(f"the raw history reaches {landed}, but publication {number} needs {draft.mark}: run `land` first")
     base = _base(lake, database, draft, mode, of.full_every)
     start = base.mark if base else TideMark()
     log.info("publication %d at %s: %s", number, draft.mark, f"from publication {base.number}" if base else "from the raw history")
-    with lake.tasks_for(start.behind(draft.mark) + (TideMark().behind(start) if base else 0)):
+    with lake.tasks_for(binding.events_below(draft.mark)):
         layers = _layers(lake, base, start, draft.mark, of.category_topic, rules)
         # The newest moment of observation belongs to a product's state.
         cube = transforms.cube(lake.states(layers, *transforms.CUBED), rules, F.max("version.observed_at").alias("newest")).collect()

@@ -23,6 +23,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.rules import Rules
 from tidemark.serving import control, ledger, notes, withdrawals
+from tidemark.serving.bindings import Binding, TopicsRecreated
 from tidemark.serving.control import Control
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.notes import Work
@@ -30,7 +31,7 @@ from tidemark.settings import Settings, settings
 from tidemark.settings.airflow_names import AirflowNames, Dag
 from tidemark.settings.sections import KafkaSettings
 from tidemark.spark import metrics, transforms
-from tidemark.spark.log import Log, MissingOffsets, UnfitTopic, describe_log
+from tidemark.spark.log import Log, MissingOffsets, NewLeader, OtherRecords, UnfitTopic, describe_log, require_records
 from tidemark.spark.microbatch import MicroBatches, NewPartition
 from tidemark.spark.session import session
 
@@ -58,7 +59,7 @@ class Stream:
         self._of = of
         self._log = found
         self._own = own
-        self._batches = MicroBatches(database, of, own, frozenset(found.ends))
+        self._batches = MicroBatches(database, of, own, found)
         self._rules = rules
         self._wanted = wanted
         self._last: TideMark | None = None  # the end of the log when a pause with `drain` was seen: what must still be served
@@ -71,7 +72,7 @@ class Stream:
     def run(self) -> None:
         """Runs until told to stop, paused, or a restart is requested.
 
-        Raises whatever else ended it: Fenced, NewPartition, or errors of Spark, Kafka and MongoDB.
+        Raises whatever else ended it: Fenced, NewPartition, NewLeader, or errors of Spark, Kafka and MongoDB.
         """
         checkpoint = _fresh_folder(self._of.home / "speed", f"generation-{self._own.generation}")
         query = self._query(self._own.offsets, checkpoint)
@@ -84,8 +85,8 @@ class Stream:
                     break
         except StreamingQueryException as error:
             failure = self._failure or error
-            if not isinstance(failure, ledger.Fenced | NewPartition):
-                _require(self._batches.ledger, describe_log(self._of))  # a problem of the log explains more than Spark's error
+            if not isinstance(failure, ledger.Fenced | NewPartition | NewLeader):
+                _ready(self._batches.ledger, self._of)  # a problem of the log explains more than Spark's error
             raise failure from None
         finally:
             with self._at_work:
@@ -111,7 +112,7 @@ class Stream:
             .load()
         )
         # Validated here, Spark analyses the many columns of validation once, not in every micro-batch.
-        observed = transforms.observed(transforms.events(records), self._of.category_topic, self._rules)
+        observed = transforms.observed(transforms.events(records, self._log.binding.epoch), self._of.category_topic, self._rules)
         return (
             observed.writeStream.foreachBatch(self._micro_batch)
             .option("checkpointLocation", f"file://{checkpoint}")  # not escaped as a URI: Hadoop takes escapes literally
@@ -161,34 +162,40 @@ class Stream:
         if wanted.pause is None or not wanted.pause.drain:
             self._last = None
             return wanted.pause is not None
-        self._last = self._last or TideMark(describe_log(self._of).ends)
-        return self._batches.offsets.joined(_gone_by(query)).reaches(self._last)
+        self._last = self._last or TideMark(describe_log(self._of, self._log.binding).ends)
+        return self._batches.offsets.joined(_gone_by(query, self._log.binding)).reaches(self._last)
 
 
-def _gone_by(query: StreamingQuery) -> TideMark:
+def _gone_by(query: StreamingQuery, binding: Binding) -> TideMark:
     """The offsets that Spark has reached with finished micro-batches. They include offsets without events, as transactions leave them."""
     progress = query.lastProgress
     ends = json.loads((progress["sources"][0]["endOffset"] if progress else None) or "{}")
-    return TideMark({TopicPartition(topic, int(partition)): offset for topic, those in ends.items() for partition, offset in those.items()})
+    return TideMark(
+        {
+            TopicPartition(topic, int(partition)): binding.logical(offset)
+            for topic, those in ends.items()
+            for partition, offset in those.items()
+        }
+    )
 
 
 def follow(database: Database[Document], of: Settings, told_to_stop: threading.Event) -> None:
-    """Waits while the stream is paused, then runs it; a new generation starts whenever partitions have been added.
+    """Waits while the stream is paused, then runs it; a new generation starts whenever partitions have been added or have another leader.
 
     Returns when told to stop, or when a new process must take over. Raises whatever else ended the last generation.
     """
     wanted = _wait_while_paused(database, of.airflow_names, told_to_stop)
-    _ready(database, of)  # before Spark, whose start takes longest
+    _ready(ledger.read(database), of)  # before Spark, whose start takes longest
     spark = session("tidemark-speed", of, memory=of.speed_memory, cores=of.speed_cores, ui_port=of.spark_ui_port)
     while not told_to_stop.is_set():
         before = ledger.read(database)
-        found = _ready(database, of)
+        found = _ready(before, of)
         rules = withdrawals.in_force(database)
         own = ledger.start_generation(database, rules.fingerprint(), found.identities, before)
         metrics.GENERATION.set(own.generation)
         try:
             Stream(spark, database, of, found, own, rules, wanted, told_to_stop).run()
-        except NewPartition as reason:
+        except (NewPartition, NewLeader) as reason:
             log.info("%s", reason)
         else:
             control.mark_stopped(database)
@@ -206,18 +213,18 @@ def _wait_while_paused(database: Database[Document], names: AirflowNames, told_t
     return wanted
 
 
-def _ready(database: Database[Document], of: KafkaSettings) -> Log:
-    """The log, checked to be readable from the ledger's offsets. Raises Fenced, UnfitTopic, TopicsRecreated or MissingOffsets."""
-    own = ledger.read(database)  # first: the end of the log must not be older than the offsets
+def _ready(own: ledger.Ledger, of: KafkaSettings) -> Log:
+    """The log, checked to be the one that the ledger's offsets refer to, and readable from there.
+
+    `own` was read before, so that the end of the log is not older than the offsets. Raises Fenced, UnfitTopic, TopicsRecreated,
+    MissingOffsets, OtherRecords.
+    """
     own.require_no_rebuild()
-    found = describe_log(of)
-    _require(own, found)
-    return found
-
-
-def _require(own: ledger.Ledger, found: Log) -> None:
-    own.require_topics(found.identities)
+    found = describe_log(of, own.binding)
+    own.binding.require_topics(found.identities)
     found.require(own.offsets)
+    require_records(of, found, own.witness)
+    return found
 
 
 def main() -> int:
@@ -237,7 +244,7 @@ def main() -> int:
         except ledger.Fenced as reason:
             log.warning("stopped: %s", reason)
             return 1
-        except (UnfitTopic, MissingOffsets, ledger.TopicsRecreated, ledger.NotPrepared) as reason:
+        except (UnfitTopic, MissingOffsets, OtherRecords, TopicsRecreated, ledger.NotPrepared) as reason:
             log.error("cannot run: %s", reason)
             return 1
         except Exception as error:

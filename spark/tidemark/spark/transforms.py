@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from tidemark.catalog import events as headers
 from tidemark.catalog.cube import MEASURES
+from tidemark.catalog.epochs import first_of
 from tidemark.catalog.observations import Reason
 from tidemark.catalog.rules import RULES, Rules
 from tidemark.spark import columns as C
@@ -60,15 +61,21 @@ _FIELDS = {
 }
 
 
-def events(kafka: DataFrame) -> DataFrame:
-    """Kafka's records as events: topic, partition, offset, timestamp (milliseconds), key, value, headers."""
+def events(kafka: DataFrame, epoch: int = 0) -> DataFrame:
+    """Kafka's records as events: topic, partition, offset in that epoch, timestamp (milliseconds), key, value, headers."""
+    offset = F.col("offset") + F.lit(first_of(epoch)) if epoch else F.col("offset")
     return kafka.select(
-        "topic", "partition", "offset", F.unix_millis("timestamp").alias("timestamp"), "key", "value", "headers"
-    )  # fmt: skip
+        "topic", "partition", offset.alias("offset"), F.unix_millis("timestamp").alias("timestamp"), "key", "value", "headers"
+    )
+
+
+def digest() -> Column:
+    """The CRC-32 of an event's value, as the ledger remembers it."""
+    return F.crc32(F.coalesce("value", F.lit(b""))).alias("digest")
 
 
 def observed(log: DataFrame, category_topic: str, rules: Rules = RULES) -> DataFrame:
-    """One row per event: kind, id (ASIN, category id, or source of a rejection), version, and the columns of the kind.
+    """One row per event: kind, id (ASIN, category id, or source of a rejection), version, the columns of the kind, and a digest (CRC-32).
 
     Money and stars are given as doubles, and as integers of cents and tenths. Columns that a kind does not have are null.
     """
@@ -173,6 +180,7 @@ def _judged(rules: Rules) -> tuple[Column, ...]:
         *_columns("list_price_cents", "category_id", "isBestSeller", "boughtInLastMonth", "category_name"),
         *_columns("topic", "timestamp", "reason", "ingestion"),
         F.when(rejected, F.substring("value", 1, rules.most_bytes)).alias("raw"),
+        digest(),
     )
 
 
@@ -194,7 +202,7 @@ def states(rows: DataFrame) -> DataFrame:
 
 
 def _highest(rows: DataFrame, *apart: Column | str) -> DataFrame:
-    highest, carried = _rows_of(tuple(name for name in rows.columns if name not in ("kind", "id")))
+    highest, carried = _rows_of(tuple(name for name in rows.columns if name not in ("kind", "id", "digest")))
     return rows.groupBy("kind", "id", *apart).agg(highest).select("kind", "id", *carried)
 
 

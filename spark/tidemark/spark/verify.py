@@ -65,7 +65,7 @@ def verify(spark: SparkSession, lake: Lake, database: Database[Document], number
     at = At(of.batch_mongodb, database.name, own, draft.mark, *of.topics)
     categories = names(lake, draft)
     served, cube = publications.cells(database, draft.cut.served), publications.cells(database, number)
-    with lake.tasks_for(TideMark().behind(draft.mark)):
+    with lake.tasks_for(own.binding.events_below(draft.mark)):
         found = {
             DifferenceKind.CELL: verifications.of_cells(cube, publications.cut_cells(database, number)),
             DifferenceKind.PRODUCT: _products(spark, lake, database, draft, at, categories),

@@ -1,10 +1,14 @@
-"""The tide mark: an exclusive Kafka offset per partition. Events below it belong to the batch layer, the others to the stream."""
+"""The tide mark: an exclusive offset per partition. Events below it belong to the batch layer, the others to the stream.
+
+Offsets are those of tidemark.catalog.epochs: Kafka's own, as long as the log has never been replaced.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from tidemark.catalog.epochs import epoch_of, kafka_offset, render_offset
 from tidemark.catalog.events import Event
 
 
@@ -47,7 +51,7 @@ class TideMark(Mapping[TopicPartition, int]):
         return self._listed() or "the beginning of the log"
 
     def _listed(self) -> str:
-        return ", ".join(f"{topic}/{partition}@{offset}" for (topic, partition), offset in self.items())
+        return ", ".join(f"{topic}/{partition}@{render_offset(offset)}" for (topic, partition), offset in self.items())
 
     def covers(self, event: Event) -> bool:
         """Is the event below the mark?"""
@@ -62,5 +66,12 @@ class TideMark(Mapping[TopicPartition, int]):
         return TideMark({key: max(self[key], other[key]) for key in {*self, *other}})
 
     def behind(self, other: TideMark) -> int:
-        """The number of offsets from this mark to the other, over all partitions. A partition that is ahead counts as 0."""
-        return sum(max(0, offset - self[key]) for key, offset in other.items())
+        """The number of offsets from this mark to the other, over all partitions. A partition that is ahead counts as 0.
+
+        Where the other is in a later epoch, only the offsets of that epoch count.
+        """
+        return sum(
+            max(0, offset - self[key]) if epoch_of(offset) == epoch_of(self[key]) else kafka_offset(offset)
+            for key, offset in other.items()
+            if offset > self[key]
+        )

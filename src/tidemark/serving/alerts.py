@@ -12,6 +12,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import NamedTuple
 
+from tidemark.catalog.epochs import kafka_offset
 from tidemark.catalog.observations import Reason
 from tidemark.catalog.words import counted
 from tidemark.rendering.verifications import render_verification
@@ -103,7 +104,7 @@ def looked(before: Watch | None, state: StatusDocument, now: datetime) -> Watch:
     """The watch after evaluating a state of serving.status."""
     stream = state["stream"]
     rejected = sum(count for reason, count in state["quarantine"].items() if reason != Reason.WITHDRAWN)
-    sample = Sample(now, stream["generation"] or 0, sum(one["offset"] for one in stream["offsets"]), rejected)
+    sample = Sample(now, stream["generation"] or 0, sum(kafka_offset(one["offset"]) for one in stream["offsets"]), rejected)
     # Only a live stream can fall behind. How far behind it is may be unknown (None).
     behind = stream["alive"] and state["freshness"]["events_behind"] != 0
     if before is None:

@@ -29,6 +29,31 @@ class CutDocument(TypedDict):
     rebuilding: int | None
 
 
+class BindingDocument(TypedDict):
+    """What the ledger's offsets refer to, as in tidemark.serving.bindings. `topics` are ids by name."""
+
+    epoch: int
+    topics: dict[str, str]
+    origin: list[OffsetDocument]
+    landed: list[OffsetDocument]
+    events: int
+
+
+class WitnessDocument(OffsetDocument):
+    """The record with the highest offset of a partition that was ever served. `offset` is Kafka's, and is the record's own."""
+
+    timestamp: int
+    digest: int
+
+
+class AdoptionDocument(TypedDict):
+    """What the ledger's offsets refer to once a draft is served, and up to which mark of the former log no event is missing."""
+
+    log: BindingDocument
+    witness: list[WitnessDocument]
+    certain: list[OffsetDocument]
+
+
 class PublicationDocument(TypedDict):
     """A publication or draft. Publication 0 has the required fields only."""
 
@@ -42,6 +67,7 @@ class PublicationDocument(TypedDict):
     newest_event: NotRequired[datetime | None]
     newest_observation: NotRequired[datetime | None]
     rebuilds: NotRequired[int]
+    adoption: NotRequired[AdoptionDocument]
 
 
 # Collection `verification`
@@ -154,7 +180,7 @@ class IngestionDocument(IngestionFields):
 
 
 class ChunkDocument(TypedDict):
-    """A chunk of an ingestion. `acknowledged` and `ends` are None until it is done."""
+    """A chunk of an ingestion. `acknowledged` and `ends` are None until it is done. `lost`: it was done, and must be sent again."""
 
     _id: str
     ingestion: str
@@ -166,6 +192,7 @@ class ChunkDocument(TypedDict):
     status: Literal["planned", "done"]
     acknowledged: NotRequired[int | None]
     ends: NotRequired[list[OffsetDocument] | None]
+    lost: NotRequired[bool]
 
 
 # Collection `state`
@@ -190,16 +217,15 @@ class RenamingDocument(TypedDict):
 
 
 class LedgerDocument(TypedDict):
-    """The ledger. `identity` is the database's; `committed` is by generation, written as text; `topics` are ids by name; `published` is the
-    newest publication.
-    """
+    """The ledger. `identity` is the database's; `committed` is by generation, written as text; `published` is the newest publication."""
 
     _id: str
     identity: str
     generation: int
     committed: dict[str, int]
     offsets: list[OffsetDocument]
-    topics: dict[str, str]
+    log: BindingDocument
+    witness: list[WitnessDocument]
     rules: str | None
     rebuilding: int | None
     rebuilds: int
@@ -237,6 +263,55 @@ class ControlDocument(TypedDict):
     restarts: int
     pause: PauseDocument | None
     stopped_at: datetime | None
+
+
+class BeginFields(TypedDict):
+    """From which of Kafka's offsets on a partition of an adopted log is read."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class ServedOnlyFields(TypedDict):
+    """Offsets, both inclusive and Kafka's, whose events were served and are not in the raw history."""
+
+    topic: str
+    partition: int
+    first: int
+    last: int
+    count: int
+
+
+class UncertainFields(TypedDict):
+    """An ingestion whose events may be lost: how many of its chunks, and their rows."""
+
+    ingestion: str
+    name: str
+    lost: int
+    chunks: int
+    rows: int
+
+
+class AdoptionFields(TypedDict):
+    """What an adoption would do. `events` is how many events the raw history keeps; `shown` identifies what is lost."""
+
+    continues: bool
+    other_log: bool
+    parted: list[str]
+    begins: list[BeginFields]
+    served_only: list[ServedOnlyFields]
+    ingestions: list[UncertainFields]
+    events: int
+    shown: str
+
+
+class SendingDocument(TypedDict):
+    """The epoch of the log that chunks are sent to, and how many chunks have been finished."""
+
+    _id: str
+    epoch: int
+    chunks: int
 
 
 class RetainedDocument(OffsetDocument):

@@ -156,6 +156,12 @@ def put(database: Database[Document], day: date, mark: TideMark, rules: str, cel
     return in_transaction(database, transaction)
 
 
+def invalidate(database: Database[Document], session: ClientSession) -> None:
+    """Forgets what the stored days were computed from, so that all are computed again. Until then they stay as they are."""
+    database.history_day.update_many({}, {"$set": {"mark": [], "rules": ""}}, session=session)
+    database.state.delete_one({"_id": HISTORY}, session=session)
+
+
 def confirm(database: Database[Document], those: Mapping[date, Label], mark: TideMark) -> None:
     """Records for days with these labels that no event below the mark changes them. A label that has changed since stays."""
     writes = [

@@ -17,8 +17,9 @@ from tidemark.catalog.marks import TideMark
 from tidemark.catalog.words import counted
 from tidemark.serving import offsets
 from tidemark.serving.database import Document, in_transaction
-from tidemark.serving.documents import ChunkDocument, IngestionDocument, IngestionFields
+from tidemark.serving.documents import ChunkDocument, IngestionDocument, IngestionFields, SendingDocument
 
+SENDING: Final = "sending"  # document of collection `state`
 PLANNED: Final = "planned"
 DONE: Final = "done"
 
@@ -53,8 +54,22 @@ class Progress(NamedTuple):
     served: bool
 
 
+class Uncertain(NamedTuple):
+    """An ingestion whose events may be lost: so many of its chunks, and their rows."""
+
+    ingestion: str
+    name: str
+    lost: int
+    chunks: int
+    rows: int
+
+
 class Incomplete(Exception):
     """Not every row of a file is an acknowledged event."""
+
+
+class LogReplaced(Exception):
+    """The log that a chunk was sent to has been replaced since: its events may be lost with it."""
 
 
 def register(database: Database[Document], ingestion: IngestionFields, chunks: Sequence[Chunk], location: Location) -> datetime:
@@ -117,12 +132,91 @@ def read_chunk(database: Database[Document], ingestion: str, number: int) -> tup
     return chunk, found["status"] == DONE
 
 
-def finish_chunk(database: Database[Document], ingestion: str, number: int, acknowledged: int, ends: TideMark) -> None:
-    """Records that all rows of the chunk are events below the offsets `ends`. The first such record wins."""
-    database.ingestion_chunk.update_one(
-        {"_id": _chunk_key(ingestion, number), "status": PLANNED},
-        {"$set": {"status": DONE, "acknowledged": Int64(acknowledged), "ends": offsets.to_documents(ends)}},
+def epoch(database: Database[Document]) -> int:
+    """The epoch of the log that chunks are sent to (tidemark.catalog.epochs)."""
+    found = database.state.find_one({"_id": SENDING})
+    return 0 if found is None else cast(SendingDocument, found)["epoch"]
+
+
+def begin_epoch(database: Database[Document], session: ClientSession, number: int) -> None:
+    """From here on no chunk is finished that was sent to the log of an earlier epoch."""
+    database.state.update_one({"_id": SENDING}, {"$max": {"epoch": number}}, session=session)
+
+
+def finish_chunk(database: Database[Document], ingestion: str, number: int, acknowledged: int, ends: TideMark, sent_in: int) -> None:
+    """Records that all rows of the chunk are events below the offsets `ends`. The first such record wins.
+
+    `sent_in` is the epoch before the chunk was sent. Raises LogReplaced if another one has begun since.
+    """
+
+    def transaction(session: ClientSession) -> None:
+        # A write, so that the begin of an epoch conflicts with it.
+        counted_in = database.state.update_one({"_id": SENDING, "epoch": sent_in}, {"$inc": {"chunks": 1}}, session=session)
+        if not counted_in.matched_count:
+            raise LogReplaced(
+                f"the log was replaced while chunk {number} of ingestion {ingestion} was sent, so that its events may be lost: "
+                "run the task again"
+            )
+        database.ingestion_chunk.update_one(
+            {"_id": _chunk_key(ingestion, number), "status": PLANNED},
+            {
+                "$set": {"status": DONE, "acknowledged": Int64(acknowledged), "ends": offsets.to_documents(ends)},
+                "$unset": {"lost": True},
+            },
+            session=session,
+        )
+
+    in_transaction(database, transaction)
+
+
+def reopen(database: Database[Document], certain: TideMark, below: int) -> None:
+    """Opens the finished chunks that have events between the mark `certain` and the offset `below`: these may be lost."""
+    _reopen(database, _uncertain(certain, below))
+
+
+def uncertain(database: Database[Document], certain: TideMark, below: int) -> list[Uncertain]:
+    """The ingestions with chunks that reopen() would open."""
+    found = database.ingestion_chunk.aggregate(
+        [
+            {"$match": {**_uncertain(certain, below), "status": DONE}},
+            {"$group": {"_id": "$ingestion", "chunks": {"$sum": 1}, "rows": {"$sum": "$rows"}}},
+            {"$lookup": {"from": "ingestion", "localField": "_id", "foreignField": "_id", "as": "of"}},
+            {"$sort": {"_id": 1}},
+        ]
     )
+    return [Uncertain(one["_id"], one["of"][0]["name"], one["chunks"], one["of"][0]["chunks"], one["rows"]) for one in found]
+
+
+def _uncertain(certain: TideMark, below: int) -> Document:
+    """A query for chunks that have events between a mark and an offset."""
+    parts: list[Document] = [
+        {"topic": key.topic, "partition": key.partition, "offset": {"$gt": offset, "$lt": below}} for key, offset in certain.items()
+    ]
+    # Of a partition that the mark does not name, nothing is certain.
+    others: Document = {"$nor": [{"topic": key.topic, "partition": key.partition} for key in certain]} if certain else {}
+    return {"ends": {"$elemMatch": {"$or": [*parts, {**others, "offset": {"$lt": below}}]}}}
+
+
+def reopen_all(database: Database[Document], identities: Iterable[str]) -> None:
+    """Opens all chunks of these ingestions, because events of theirs are lost."""
+    _reopen(database, {"ingestion": {"$in": list(identities)}})
+
+
+def _reopen(database: Database[Document], those: Document) -> None:
+    found = {**those, "status": DONE}
+    # An ingestion first: if this is interrupted, it is checked against the raw history again, and found incomplete.
+    _ingestions(database).update_many({"_id": {"$in": _chunks(database).distinct("ingestion", found)}}, {"$unset": {"reconciled": True}})
+    _chunks(database).update_many(found, {"$set": {"status": PLANNED, "acknowledged": None, "ends": None, "lost": True}})
+
+
+def lost_chunks(database: Database[Document]) -> dict[str, list[int]]:
+    """The numbers of the chunks whose events may be lost and that have not been sent again, by ingestion. Without withdrawn ingestions."""
+    found: dict[str, list[int]] = {}
+    withdrawn = set(_ingestions(database).distinct("_id", {"withdrawn": {"$ne": None}}))
+    for one in _chunks(database).find({"status": PLANNED, "lost": True}).sort([("ingestion", 1), ("number", 1)]):
+        if one["ingestion"] not in withdrawn:
+            found.setdefault(one["ingestion"], []).append(one["number"])
+    return found
 
 
 def progress(database: Database[Document], ingestion: str) -> Progress:

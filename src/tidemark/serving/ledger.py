@@ -18,7 +18,8 @@ from pymongo.database import Database
 
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.versions import CategoryVersion
-from tidemark.serving import cells, offsets
+from tidemark.serving import bindings, cells, offsets
+from tidemark.serving.bindings import Binding, Witness
 from tidemark.serving.cells import Cells
 from tidemark.serving.database import Document, in_transaction
 from tidemark.serving.documents import LedgerDocument
@@ -32,10 +33,6 @@ class Fenced(Exception):
 
 class NotPrepared(LookupError):
     """The database has not been prepared by tidemark.serving.schema."""
-
-
-class TopicsRecreated(Exception):
-    """A topic is not the one that the stored offsets refer to."""
 
 
 class Tag(NamedTuple):
@@ -56,15 +53,18 @@ class Category(NamedTuple):
 class Ledger:
     """The ledger as read at one moment.
 
-    `committed` gives the number of the newest committed micro-batch by generation, `topics` the topic ids by name. `rebuilding` is the
-    publication being rebuilt, `rebuilds` the number of finished rebuilds, `rules` the fingerprint used by the most recently started stream.
-    `renaming` are the categories of products that micro-batches have renamed without being committed.
+    `committed` gives the number of the newest committed micro-batch by generation. `identity` is that of the database, by which a raw
+    history knows whose it is. `binding` is what the offsets refer to, `witness` what was served last of it. `rebuilding` is the publication
+    being rebuilt, `rebuilds` the number of finished rebuilds, `rules` the fingerprint used by the most recently started stream. `renaming`
+    are the categories of products that micro-batches have renamed without being committed.
     """
 
     generation: int
     offsets: TideMark
     committed: Mapping[int, int]
-    topics: Mapping[str, str] = field(default_factory=dict)
+    identity: str = ""
+    binding: Binding = field(default_factory=Binding)
+    witness: Witness = field(default_factory=dict)
     rebuilding: int | None = None
     rebuilds: int = 0
     rules: str | None = None
@@ -91,20 +91,11 @@ class Ledger:
         if self.rebuilding is not None:
             raise Fenced(f"publication {self.rebuilding} is being rebuilt: the stream cannot run until the rebuild is finished")
 
-    def require_topics(self, found: Mapping[str, str]) -> None:
-        """Raises TopicsRecreated if a topic's id is not the one that the offsets refer to."""
-        for topic, identity in found.items():
-            if self.topics.get(topic, identity) != identity:
-                raise TopicsRecreated(
-                    f"topic {topic} has id {identity}, but the ledger's offsets refer to id {self.topics[topic]}: the topic was deleted "
-                    "and recreated. Restore the former topic, or start with an empty database (setting TIDEMARK_DATABASE)"
-                )
-
 
 @dataclass(frozen=True)
 class MicroBatch:
     """The changes of one micro-batch, which are committed atomically. Cell differences are measures in the order of catalog.cube; times
-    are in UTC.
+    are in UTC. `witness` is that of the whole epoch.
     """
 
     number: int
@@ -114,6 +105,7 @@ class MicroBatch:
     newest_event: datetime | None = None
     newest_observation: datetime | None = None
     progress: Mapping[str, Any] = field(default_factory=dict)
+    witness: Witness = field(default_factory=dict)
 
 
 def read(database: Database[Document], session: ClientSession | None = None) -> Ledger:
@@ -121,9 +113,15 @@ def read(database: Database[Document], session: ClientSession | None = None) -> 
     return from_document(_document(database, session))
 
 
-def identity(database: Database[Document]) -> str:
-    """The identity of the database, by which a raw history knows whose it is. Raises NotPrepared."""
-    return cast(LedgerDocument, _document(database))["identity"]
+def epoch(database: Database[Document]) -> int:
+    """The epoch of the ledger's offsets; 0 without a ledger."""
+    found = database.state.find_one({"_id": LEDGER}, {"log.epoch": True})
+    return 0 if found is None else int(found["log"]["epoch"])
+
+
+def events_below(database: Database[Document], mark: TideMark) -> int:
+    """About how many events lie below a mark. Offsets without events count, too."""
+    return read(database).binding.events_below(mark)
 
 
 def _document(database: Database[Document], session: ClientSession | None = None) -> Document:
@@ -148,16 +146,16 @@ def start_generation(database: Database[Document], rules: str, topics: Mapping[s
     """
     before = as_read or read(database)
     before.require_no_rebuild()
-    before.require_topics(topics)
+    before.binding.require_topics(topics)
     same = {"generation": before.generation} if as_read else {}
     document = database.state.find_one_and_update(
-        {"_id": LEDGER, "rebuilding": None, "topics": before.topics, **same},
+        {"_id": LEDGER, "rebuilding": None, "log.topics": before.binding.topics, **same},
         [
             {
                 "$set": {
                     "generation": {"$add": ["$generation", 1]},
                     "rules": rules,
-                    "topics": {"$literal": {**before.topics, **topics}},
+                    "log.topics": {"$literal": {**before.binding.topics, **topics}},
                     "started_at": "$$NOW",
                     "heartbeat": "$$NOW",
                 }
@@ -210,6 +208,7 @@ def commit(database: Database[Document], generation: int, batch: MicroBatch) -> 
             "$set": {
                 f"committed.{generation}": batch.number,
                 "offsets": offsets.to_documents(batch.offsets),
+                "witness": bindings.witness_documents(batch.witness),
                 "progress": dict(batch.progress),
             },
             "$currentDate": {"heartbeat": True, "committed_at": True},
@@ -241,7 +240,9 @@ def from_document(document: Document) -> Ledger:
         generation=found["generation"],
         offsets=offsets.from_documents(found["offsets"]),
         committed={int(generation): number for generation, number in found["committed"].items()},
-        topics=found["topics"],
+        identity=found["identity"],
+        binding=bindings.binding_of(found["log"]),
+        witness=bindings.witness_of(found["witness"]),
         rebuilding=found["rebuilding"],
         rebuilds=found["rebuilds"],
         rules=found["rules"],

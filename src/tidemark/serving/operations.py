@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tidemark.catalog.epochs import OFFSETS
 from tidemark.serving.quarantine import HEALED, REPLAYED
 from tidemark.serving.views import Stage, View
 
@@ -163,6 +164,8 @@ REPORT_INGESTION = View(
     ],
 )
 
+_REACHED = ("log_start", "log_end", "landed", "served", "published")
+
 # One row per partition of the log, with the offset that each layer has reached.
 REPORT_PARTITION = View(
     "report_partition",
@@ -184,12 +187,17 @@ REPORT_PARTITION = View(
                 "log_start": {"$ifNull": ["$offsets.start", 0]},
                 "log_end": "$offsets.offset",
                 "measured_at": True,
+                "epoch": "$ledger.log.epoch",
                 "landed": {"$let": {"vars": {"end": "$offsets"}, "in": _offset_in("$landed.offsets", "end")}},
                 "served": {"$let": {"vars": {"end": "$offsets"}, "in": _offset_in("$ledger.offsets", "end")}},
                 "published": {"$let": {"vars": {"end": "$offsets"}, "in": _offset_in("$published.mark", "end")}},
             }
         },
         {"$set": {"behind": {"$max": [0, {"$subtract": ["$log_end", "$served"]}]}}},
+        {"$set": {"begin": {"$multiply": ["$epoch", OFFSETS]}}},
+        # Kafka's own offsets. What was reached in an earlier epoch only is 0 in this one.
+        {"$set": {name: {"$max": [0, {"$subtract": [f"${name}", "$begin"]}]} for name in _REACHED}},
+        {"$unset": ["epoch", "begin"]},
     ],
 )
 
@@ -205,7 +213,21 @@ _AS_TEXT: Stage = {
                 "/",
                 {"$toString": "$$this.partition"},
                 ":",
-                {"$toString": "$$this.offset"},
+                {"$toString": {"$mod": ["$$this.offset", OFFSETS]}},
+            ]
+        },
+    }
+}
+
+# The events below a mark, those of former epochs included.
+_EVENTS_BELOW: Stage = {
+    "$let": {
+        "vars": {"all": {"$sum": "$mark.offset"}, "before": {"$sum": {"$first": "$ledger.log.origin.offset"}}},
+        "in": {
+            "$cond": [
+                {"$gte": ["$$all", "$$before"]},
+                {"$add": [{"$ifNull": [{"$first": "$ledger.log.events"}, 0]}, {"$subtract": ["$$all", "$$before"]}]},
+                {"$sum": {"$map": {"input": "$mark", "in": {"$mod": ["$$this.offset", OFFSETS]}}}},
             ]
         },
     }
@@ -217,6 +239,7 @@ REPORT_PUBLICATION = View(
     [
         {"$match": {"published_at": {"$ne": None}}},
         _of_state("served"),
+        _of_state("ledger"),
         {"$lookup": {"from": "verification", "localField": "_id", "foreignField": "_id", "as": "verified"}},
         {"$set": {"verified": {"$first": "$verified"}}},
         {
@@ -225,7 +248,7 @@ REPORT_PUBLICATION = View(
                 "publication": "$_id",
                 "published_at": True,
                 "is_served": {"$eq": ["$_id", {"$first": "$served.publication"}]},
-                "events": {"$sum": "$mark.offset"},
+                "events": _EVENTS_BELOW,
                 "mark": _AS_TEXT,
                 "newest_event": {"$ifNull": ["$newest_event", None]},
                 "newest_observation": {"$ifNull": ["$newest_observation", None]},

@@ -19,8 +19,9 @@ from pymongo.database import Database
 
 from tidemark.catalog.cube import Cell
 from tidemark.catalog.marks import TideMark
+from tidemark.serving import bindings, ledger, offsets
 from tidemark.serving import cells as served_cells
-from tidemark.serving import ledger, offsets
+from tidemark.serving.bindings import Adoption
 from tidemark.serving.cells import Cells, Sums, in_slices
 from tidemark.serving.database import Document, in_transaction
 from tidemark.serving.documents import PublicationDocument, ServedDocument
@@ -59,7 +60,7 @@ class Publication:
     """A publication or draft. `layers` of the state table hold its states; None until it has been recomputed.
 
     `rules` is a fingerprint; None for publication 0, the empty cube at the beginning of the log. `since_full` counts the publications
-    since the last one that was recomputed from the raw history.
+    since the last one that was recomputed from the raw history. A draft with an `adoption` changes what the ledger's offsets refer to.
     """
 
     number: int
@@ -71,6 +72,7 @@ class Publication:
     published_at: datetime | None
     newest_event: datetime | None
     newest_observation: datetime | None
+    adoption: Adoption | None = None
 
     def states(self) -> tuple[str, ...]:
         """The layers. Raises NoPublication if it has not been recomputed yet."""
@@ -142,9 +144,10 @@ def cut(database: Database[Document], rules: str, *, take_over: bool = False) ->
     return _publication(document)
 
 
-def draft_at(database: Database[Document], mark: TideMark, rules: str) -> Publication:
-    """Creates a draft at a mark of the raw history, whatever is served. Only a rebuild can serve it."""
+def draft_at(database: Database[Document], mark: TideMark, rules: str, adoption: Adoption) -> Publication:
+    """Creates a draft at a mark of the raw history, whatever is served. Only a rebuild can serve it, which then adopts the log."""
     document = _draft(_next(database), mark, rules, None)
+    document["adoption"] = bindings.adoption_document(adoption)
     _documents(database).insert_one(document)
     return _publication(document)
 
@@ -315,7 +318,13 @@ def _publication(document: PublicationDocument) -> Publication:
         published_at=document["published_at"],
         newest_event=document.get("newest_event"),
         newest_observation=document.get("newest_observation"),
+        adoption=_adoption(document),
     )
+
+
+def _adoption(document: PublicationDocument) -> Adoption | None:
+    """None once it is served: then it is a publication like others."""
+    return bindings.adoption_of(document["adoption"]) if "adoption" in document and document["published_at"] is None else None
 
 
 def _cells(collection: Collection[Document], number: int) -> dict[Cell, Sums]:

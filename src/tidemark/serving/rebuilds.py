@@ -13,7 +13,7 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from tidemark.catalog.rules import RULES, Rules
-from tidemark.serving import cells, ledger, offsets, publications, withdrawals
+from tidemark.serving import bindings, cells, history, ingestions, ledger, offsets, publications, withdrawals
 from tidemark.serving.database import Document, in_transaction
 from tidemark.serving.ledger import LEDGER, Category, Fenced, Ledger, Tag, category_document
 from tidemark.serving.publications import SERVED, NoPublication, OtherRules, Publication, stamp_published
@@ -39,6 +39,8 @@ def begin(database: Database[Document], publication: Publication, code: Rules = 
         )
         # After the write of the ledger: a concurrent change of the rules conflicts with it.
         require_made_under(publication, withdrawals.in_force(database, code, session))
+        if publication.adoption:
+            ingestions.begin_epoch(database, session, publication.adoption.binding.epoch)
         assert document is not None
         return ledger.from_document(document)
 
@@ -60,13 +62,17 @@ def tag(own: Ledger) -> Tag:
 
 
 def end(database: Database[Document], own: Ledger, publication: Publication, categories: Mapping[int, Category]) -> None:
-    """Serves the publication and resets the ledger to its mark, in one transaction; all commits before it are forgotten.
+    """Serves the publication and resets the ledger to its mark, in one transaction; all commits before it are forgotten. Adopts the log
+    that the publication was made for.
 
     Raises Fenced if another rebuild has taken over.
     """
     number = publication.number
     newest = {"newest_event": publication.newest_event, "newest_observation": publication.newest_observation}
     cube = publications.cells(database, number)
+    adopted: Document = {}
+    if of := publication.adoption:
+        adopted = {"log": bindings.to_document(of.binding), "witness": bindings.witness_documents(of.witness)}
 
     def transaction(session: ClientSession) -> None:
         moved = database.state.update_one(
@@ -76,6 +82,7 @@ def end(database: Database[Document], own: Ledger, publication: Publication, cat
                     "offsets": offsets.to_documents(publication.mark),
                     "committed": {str(own.generation): tag(own).batch},
                     "rebuilding": None,
+                    **adopted,
                     **newest,
                 },
                 "$inc": {"rebuilds": 1},
@@ -85,6 +92,8 @@ def end(database: Database[Document], own: Ledger, publication: Publication, cat
         )
         if not moved.matched_count:
             raise Fenced(f"the rebuild of publication {number}, generation {own.generation}, has been superseded by another rebuild")
+        if of and of.binding.epoch > own.binding.epoch:
+            history.invalidate(database, session)  # days may have been computed from events that are lost
         database.state.update_one({"_id": SERVED}, {"$set": {"publication": number}}, session=session)
         cells.replace(database, session, cube, {category: of.name for category, of in categories.items()})
         database.category.delete_many({}, session=session)

@@ -24,8 +24,9 @@ from tidemark.catalog.cube import MEASURES
 from tidemark.catalog.words import counted
 from tidemark.serving import quarantine
 from tidemark.serving.alerts import Condition
+from tidemark.serving.bindings import Binding, to_document
 from tidemark.serving.database import Document, connect, database_of
-from tidemark.serving.documents import ControlDocument, LedgerDocument, PublicationDocument, ServedDocument
+from tidemark.serving.documents import ControlDocument, LedgerDocument, PublicationDocument, SendingDocument, ServedDocument
 from tidemark.serving.ledger import new_identity
 from tidemark.serving.notes import KEPT_SECONDS
 from tidemark.serving.operations import OPERATIONS
@@ -62,6 +63,11 @@ def _array(items: Schema) -> Schema:
 _CELL = _object(category_id={"bsonType": "int", "minimum": 1}, price_level=_LEVEL, is_best_seller={"bsonType": "bool"})
 _MEASURES: dict[str, Schema] = dict.fromkeys(MEASURES, _WHOLE)
 _OFFSETS = _array(_object(topic=_TEXT, partition=_COUNT, offset=_COUNT))
+_ADOPTION = _object(
+    log=_object(epoch=_COUNT, topics={"bsonType": "object"}, origin=_OFFSETS, landed=_OFFSETS, events=_COUNT),
+    witness=_array(_object(topic=_TEXT, partition=_COUNT, offset=_COUNT, timestamp=_WHOLE, digest=_COUNT)),
+    certain=_OFFSETS,
+)
 _VERSION = _object(observed_at=_WHOLE, registered_at=_WHOLE, position=_WHOLE, partition=_COUNT, offset=_COUNT)
 _CATEGORY_VERSION = _object(registered_at=_WHOLE, position=_WHOLE, partition=_COUNT, offset=_COUNT)
 # The three dimensions of the cell, then the measures in the order of catalog.cube.
@@ -139,6 +145,7 @@ COLLECTIONS: tuple[Collection, ...] = (
                 "since_full": _COUNT,
                 "newest_event": _DATE_OR_NULL,
                 "newest_observation": _DATE_OR_NULL,
+                "adoption": _ADOPTION,
             },
         ),
     ),
@@ -223,7 +230,11 @@ COLLECTIONS: tuple[Collection, ...] = (
             rows=_COUNT,
             content=_TEXT,
             status={"enum": ["planned", "done"]},
-            optional={"acknowledged": {"bsonType": ["int", "long", "null"]}, "ends": {**_OFFSETS, "bsonType": ["array", "null"]}},
+            optional={
+                "acknowledged": {"bsonType": ["int", "long", "null"]},
+                "ends": {**_OFFSETS, "bsonType": ["array", "null"]},
+                "lost": {"bsonType": "bool"},
+            },
         ),
         (IndexModel([("ingestion", ASCENDING), ("number", ASCENDING)], unique=True),),
     ),
@@ -256,6 +267,7 @@ COLLECTIONS: tuple[Collection, ...] = (
 # The initial documents.
 _PUBLICATION_0: PublicationDocument = {"_id": 0, "mark": [], "published_at": None, "rules": None}
 _SERVED: ServedDocument = {"_id": "served", "publication": 0}
+_SENDING: SendingDocument = {"_id": "sending", "epoch": 0, "chunks": 0}
 _CONTROL: ControlDocument = {"_id": "control", "restarts": 0, "pause": None, "stopped_at": None}
 
 
@@ -266,7 +278,8 @@ def _ledger() -> LedgerDocument:
         "generation": 0,
         "committed": {},
         "offsets": [],
-        "topics": {},
+        "log": to_document(Binding()),
+        "witness": [],
         "rules": None,
         "rebuilding": None,
         "rebuilds": 0,
@@ -286,7 +299,7 @@ def prepare(database: Database[Document]) -> None:
     for view in (*VIEWS, *OPERATIONS):
         _create_or_modify(database, view.name, present, _definition(view))
     _insert_once(database, "publication", _PUBLICATION_0)
-    for document in (_SERVED, _CONTROL, _ledger()):
+    for document in (_SERVED, _SENDING, _CONTROL, _ledger()):
         _insert_once(database, "state", document)
 
 

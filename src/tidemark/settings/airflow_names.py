@@ -11,6 +11,7 @@ class Dag(Enum):
     NIGHTLY_BATCH = "nightly_batch"
     HISTORY = "history"
     REBUILD = "rebuild"
+    ADOPT = "adopt"
     WITHDRAW = "withdraw"
     REPLAY_QUARANTINE = "replay_quarantine"
     DISCARD_QUARANTINE = "discard_quarantine"
