@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 from support.servers import free_ports
 
-from bench.sides import Measured, in_turns, measured, place, tell
+from bench.sides import Measured, in_turns, measured, place, report
 from tidemark.ingest.files import PRODUCT_COLUMNS, FileKind
 from tidemark.ingest.generate import day_rows
 from tidemark.ingest.plan import plan
@@ -123,7 +123,7 @@ def main() -> None:
         sent = (2 * given.rounds + 2 + 3) * len(ready) + 3 * len(rows)
         if (found := sum(end for key, end in here.ends().items() if key.topic == topic)) != sent:
             raise RuntimeError(f"{sent} events were sent, Kafka holds {found}")
-    tell("csv_to_kafka", "rows/s", comparisons, reach={"ready": 0.4}, rows=len(ready), planned_rows_per_second=round(planning))
+    report("csv_to_kafka", "rows/s", comparisons, reach={"ready": 0.4}, rows=len(ready), planned_rows_per_second=round(planning))
 
 
 if __name__ == "__main__":

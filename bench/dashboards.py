@@ -24,7 +24,7 @@ from support.browser import CHART, MARKS, dashboard, open_browser
 from support.pages import Pages
 from support.stacks import Stack, prepared_stack
 
-from bench.sides import against_limit, asked, p95, say, tell
+from bench.sides import against_limit, asked, p95, say, report
 from tidemark.local import loopback
 from tidemark.serving.database import connect, database_of
 from tidemark.settings import Settings, settings
@@ -129,7 +129,7 @@ def main() -> None:
         pages = [first_paint_to_last_chart(len(shown)) for _ in range(given.rounds)]
         comparisons["first paint to last chart"] = against_limit(BROWSER_SECONDS, pages)
         comparisons["post to page"] = against_limit(POST_SECONDS, post_to_page(given.rounds, of.api_url))
-    tell("dashboards", "s", comparisons, reach=dict.fromkeys(comparisons, 1), rows=given.rows)
+    report("dashboards", "s", comparisons, reach=dict.fromkeys(comparisons, 1), rows=given.rows)
 
 
 if __name__ == "__main__":

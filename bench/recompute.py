@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 from support.places import Place
 
 from bench.histories import days_landed, draft_at, everything, land_day, spark_and_place
-from bench.sides import Measured, in_turns, measured, say, tell
+from bench.sides import Measured, in_turns, measured, say, report
 from tidemark.catalog.cube import Cell
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.rules import RULES
@@ -174,7 +174,7 @@ def main() -> None:
         comparisons["incremental"] = in_turns(given.rounds, lambda _: later.ours(Mode.INCREMENTAL), lambda _: later.ours(Mode.FULL))
         most = most_memory_mb(spark)
     reach = {"full": 1 / 3, "incremental": 10}
-    tell("recompute", "events/s", comparisons, reach=reach, events=night.events, files=len(night.files), jvm_most_mb=most)
+    report("recompute", "events/s", comparisons, reach=reach, events=night.events, files=len(night.files), jvm_most_mb=most)
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ def say(line: str) -> None:
     sys.stderr.flush()
 
 
-def tell(bench: str, unit: str, comparisons: dict[str, dict[str, Any]], **more: Any) -> None:
+def report(bench: str, unit: str, comparisons: dict[str, dict[str, Any]], **more: Any) -> None:
     """Prints the one line: what was compared by name, and what else there is to say."""
     line = {"bench": bench, "unit": unit, "comparisons": comparisons, **more, "cpus": os.cpu_count(), "load": round(os.getloadavg()[1], 1)}
     sys.stdout.write(json.dumps(line) + "\n")

@@ -72,11 +72,11 @@ def test_a_remembered_text_is_read_as_the_field_asks() -> None:
 def test_a_reader_of_the_callers_sees_what_a_later_name_hides() -> None:
     seen: list[list[tuple[str, Any]]] = []
 
-    def look(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def object_from(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen.append(pairs)
         return dict(pairs)
 
     value = json.dumps(PRODUCT).replace('"price": 1', '"price": -1, "price": 2').encode()
     event = Event("", 0, 0, NOW, None, value)
-    assert product_observation(event, reader=decoder(look)) == product_observation(event)
+    assert product_observation(event, reader=decoder(object_from)) == product_observation(event)
     assert [(name, text) for name, text in seen[0] if name == "price"] == [("price", "-1"), ("price", "2")]

@@ -89,10 +89,10 @@ def test_every_variable_it_passes_is_a_setting() -> None:
     known = {f"TIDEMARK_{name.upper()}" for name in Settings.model_fields}
     for name, service in OURS.items():
         assert set(service.passed) <= known, name
-    told = {*superset_environment(Settings()), *("PYTHONPATH",)}
+    superset_names = {*superset_environment(Settings()), *("PYTHONPATH",)}
     for name, service in SUPERSETS.items():
-        assert set(service.passed) <= told, name
-        assert told <= {*service.passed, *service.image.environment}, name
+        assert set(service.passed) <= superset_names, name
+        assert superset_names <= {*service.passed, *service.image.environment}, name
 
 
 def test_every_setting_that_a_service_cannot_do_without_is_passed() -> None:

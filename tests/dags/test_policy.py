@@ -66,8 +66,8 @@ def test_every_run_and_every_task_ends(bag: Any) -> None:
 
 
 def test_dags_that_tell_each_other_something_mean_the_same(bag: Any) -> None:
-    told = {asset.name: asset.uri for dag in bag.dags.values() for task in dag.tasks for asset in (*task.outlets, *task.inlets)}
-    assert told == {asset.name: asset.uri for asset in (policy.PRODUCTS, policy.REPORTS)}
+    assets = {asset.name: asset.uri for dag in bag.dags.values() for task in dag.tasks for asset in (*task.outlets, *task.inlets)}
+    assert assets == {asset.name: asset.uri for asset in (policy.PRODUCTS, policy.REPORTS)}
 
 
 def test_every_parameter_can_be_filled_in_by_a_person(bag: Any) -> None:

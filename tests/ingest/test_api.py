@@ -247,13 +247,13 @@ def any_bodies(random: Random, count: int) -> list[tuple[str, bytes]]:
 def has_a_name_twice(value: bytes) -> bool:
     twice = False
 
-    def look(pairs: list[tuple[str, Any]]) -> None:
+    def check_names(pairs: list[tuple[str, Any]]) -> None:
         nonlocal twice
         names = [name for name, _ in pairs]
         twice |= len(set(names)) < len(names)
 
     try:
-        json.loads(value, object_pairs_hook=look)
+        json.loads(value, object_pairs_hook=check_names)
     except (ValueError, RecursionError):
         return False
     return twice

@@ -16,7 +16,7 @@ from support.csvs import (
     BOM,
     LINE_ENDS,
     OBSERVED_AT,
-    TOLD_AT,
+    REGISTERED_AT,
     MemoryFile,
     any_products,
     csv_bytes,
@@ -163,7 +163,7 @@ def test_columns_may_come_in_another_order_and_beside_others() -> None:
     ],
 )
 def test_the_date_is_the_moment_of_observation_in_utc(observed_at: datetime, date: str) -> None:
-    origin = Origin("one", FileKind.PRODUCT, PRODUCT_COLUMNS, observed_at, TOLD_AT)
+    origin = Origin("one", FileKind.PRODUCT, PRODUCT_COLUMNS, observed_at, REGISTERED_AT)
     (message,) = messages(csv_bytes([product(1)], ()).lstrip(b"\n"), 100, origin)
     assert plain(message)[1]["date"] == date
 

@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from support.csvs import OBSERVED_AT, TOLD_AT, MemoryFile, csv_bytes
+from support.csvs import OBSERVED_AT, REGISTERED_AT, MemoryFile, csv_bytes
 from support.wording import Wording
 
 from tidemark.catalog.events import Event
@@ -46,8 +46,8 @@ def test_the_same_arguments_give_the_same_bytes(tmp_path: Path, wording: Wording
     command = [sys.executable, "-m", "tidemark.ingest.generate", "--rows", "300", "--days", "3", "--seed", "1", "--first-day", "2024-02-28"]
     done = subprocess.run([*command, "--out", str(tmp_path / "there")], capture_output=True, text=True, check=True)
     assert {path.name: path.read_bytes() for path in (tmp_path / "there").iterdir()} == here
-    told = re.findall(r"(\S+\.csv)\D+([0-9]+)\D+([0-9.]+)", done.stdout)
-    assert [(Path(path).name, int(size)) for path, size, _ in told] == [(name, len(content)) for name, content in here.items()]
+    printed = re.findall(r"(\S+\.csv)\D+([0-9]+)\D+([0-9.]+)", done.stdout)
+    assert [(Path(path).name, int(size)) for path, size, _ in printed] == [(name, len(content)) for name, content in here.items()]
     wording.check(re.sub(r"[0-9.]+(?= (bytes|s)\b)", "<number>", done.stdout))
     assert list(here) == ["categories.csv", "products_2024-02-28.csv", "products_2024-02-29.csv", "products_2024-03-01.csv"]
 
@@ -120,7 +120,7 @@ def judged(rows: Rows) -> Counter[Reason | None]:
     """How many rows are rejected for each reason, none of the reasons being None."""
     content = csv_bytes(rows)
     planned = plan(MemoryFile(content), FileKind.PRODUCT, OBSERVED_AT, 10**9)
-    origin = Origin(planned.ingestion["_id"], FileKind.PRODUCT, tuple(planned.ingestion["columns"]), OBSERVED_AT, TOLD_AT)
+    origin = Origin(planned.ingestion["_id"], FileKind.PRODUCT, tuple(planned.ingestion["columns"]), OBSERVED_AT, REGISTERED_AT)
     (chunk,) = planned.chunks
     reasons: Counter[Reason | None] = Counter()
     for key, value, headers in messages(content[chunk.start : chunk.end], chunk.start, origin):

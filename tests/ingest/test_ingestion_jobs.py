@@ -69,9 +69,9 @@ def figures(refused: pytest.ExceptionInfo[ingestions.Incomplete], ingestion: str
 
 def wanted(place: Place, content: bytes, kind: FileKind, ingestion: str) -> list[Message]:
     """The events of a registered file."""
-    told = registered_at(place, ingestion)
+    registered = registered_at(place, ingestion)
     return [
-        one._replace(headers=[(name, told if name == "tide-registered-at" else value) for name, value in one.headers])
+        one._replace(headers=[(name, registered if name == "tide-registered-at" else value) for name, value in one.headers])
         for one in expected(content, kind, ingestion)
     ]
 

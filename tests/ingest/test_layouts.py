@@ -102,12 +102,12 @@ def test_pictures_and_links_can_be_absent(wording: Wording) -> None:
 
 
 def test_told_with_other_columns_it_is_another_ingestion() -> None:
-    """Else nobody could mend a wrong mapping: the rows would count as sent."""
+    """Otherwise a wrong mapping could not be corrected: the rows would count as sent."""
     content = written((*PRODUCT_COLUMNS, "now"), [[*product(1), "5"]], ",")
-    first, mended = planned(content), planned(content, {"price": "now"})
-    assert first.ingestion["_id"] != mended.ingestion["_id"]
+    first, corrected = planned(content), planned(content, {"price": "now"})
+    assert first.ingestion["_id"] != corrected.ingestion["_id"]
     assert planned(content, {"price": "price"}).ingestion["_id"] == first.ingestion["_id"]
-    assert planned(content, {"price": "now", "title": "title"}).ingestion["_id"] == mended.ingestion["_id"]
+    assert planned(content, {"price": "now", "title": "title"}).ingestion["_id"] == corrected.ingestion["_id"]
 
 
 UNFIT = {

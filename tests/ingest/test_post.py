@@ -178,17 +178,17 @@ def test_rows_that_were_mended_are_posted_from_the_file_of_refused_rows(here: Pl
     file = catalog(tmp_path, 300)
     assert post(file, running.url).status == REFUSED
     header, *rows = refused_rows(file)
-    mended = [[*row[: 3 + len(PRODUCT_COLUMNS)], *["0"] * (3 + len(PRODUCT_COLUMNS) - len(row))] for row in rows]
-    for row in mended:
-        row[3:5], row[7:12] = [row[3].upper(), "mended"], ["4", "5", "6", "7", "8"]
+    corrected = [[*row[: 3 + len(PRODUCT_COLUMNS)], *["0"] * (3 + len(PRODUCT_COLUMNS) - len(row))] for row in rows]
+    for row in corrected:
+        row[3:5], row[7:12] = [row[3].upper(), "corrected"], ["4", "5", "6", "7", "8"]
         row[12] = "False"
     refused = Path(f"{file}.refused.csv")
     with refused.open("w", encoding="latin-1", newline="") as out:
-        csv.writer(out).writerows([header, *mended[:-1], [*mended[-1], "too many"]])
+        csv.writer(out).writerows([header, *corrected[:-1], [*corrected[-1], "too many"]])
     assert post(refused, running.url).status == REFUSED
-    assert (progress(refused)["accepted"], progress(refused)["refused"]) == (len(mended) - 1, 1)
-    events = [event for event in of_file(file, here) if orjson.loads(event.value or b"")["title"] == "mended"]
-    assert [set(orjson.loads(event.value or b"")) for event in events] == [{*PRODUCT_COLUMNS, "date"}] * (len(mended) - 1)
+    assert (progress(refused)["accepted"], progress(refused)["refused"]) == (len(corrected) - 1, 1)
+    events = [event for event in of_file(file, here) if orjson.loads(event.value or b"")["title"] == "corrected"]
+    assert [set(orjson.loads(event.value or b"")) for event in events] == [{*PRODUCT_COLUMNS, "date"}] * (len(corrected) - 1)
     assert refused_rows(refused)[0] == header
 
 

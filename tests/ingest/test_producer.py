@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import Producer
 from kafka import KafkaProducer
 from support.broker import stalling, wait_for
-from support.csvs import OBSERVED_AT, TOLD_AT, MemoryFile, csv_bytes, products
+from support.csvs import OBSERVED_AT, REGISTERED_AT, MemoryFile, csv_bytes, products
 from support.places import Place
 from support.servers import Servers
 from support.wording import Wording
@@ -122,7 +122,7 @@ def test_the_longest_record_is_an_event_however_it_is_escaped(place: Place) -> N
     planned = plan(MemoryFile(content), FileKind.CATEGORY, OBSERVED_AT, 10**9)
     (chunk,) = planned.chunks
     assert chunk.end - chunk.start == MOST_RECORD_BYTES
-    origin = Origin(planned.ingestion["_id"], FileKind.CATEGORY, tuple(planned.ingestion["columns"]), OBSERVED_AT, TOLD_AT)
+    origin = Origin(planned.ingestion["_id"], FileKind.CATEGORY, tuple(planned.ingestion["columns"]), OBSERVED_AT, REGISTERED_AT)
     done = produce_chunk(producer(place), place.settings.category_topic, MemoryFile(content), len(content), chunk, origin, 30)
     assert done.events == 1
     (event,) = place.log()
@@ -168,7 +168,7 @@ def test_fewer_events_than_rows(place: Place, wording: Wording) -> None:
     content = products(20)
     planned = plan(MemoryFile(content), FileKind.PRODUCT, OBSERVED_AT, 10**9)
     (chunk,) = planned.chunks
-    origin = Origin("one", FileKind.PRODUCT, tuple(planned.ingestion["columns"]), OBSERVED_AT, TOLD_AT)
+    origin = Origin("one", FileKind.PRODUCT, tuple(planned.ingestion["columns"]), OBSERVED_AT, REGISTERED_AT)
 
     def go(chunk: Chunk) -> Acknowledged:
         return produce_chunk(producer(place), place.settings.product_topic, MemoryFile(content), len(content), chunk, origin, 20)

@@ -71,11 +71,11 @@ def replays(place: Place) -> list[Event]:
 
 def in_one_order(preview: Document) -> Document:
     """A preview in an order that Kafka's partitions do not decide."""
-    left = [{**one, "examples": sorted(one["examples"], key=lambda example: str(example["where"]))} for one in preview["left"]]
+    still_invalid = [{**one, "examples": sorted(one["examples"], key=lambda example: str(example["origin"]))} for one in preview["still_invalid"]]
     return {
         **preview,
         "reasons": sorted(preview["reasons"], key=lambda one: str(one["reason"])),
-        "left": sorted(left, key=lambda one: str(one["reason"])),
+        "still_invalid": sorted(still_invalid, key=lambda one: str(one["reason"])),
     }
 
 
@@ -87,13 +87,13 @@ def test_a_preview_changes_nothing_and_says_what_would_happen(filled: Place, wor
     found = json.loads(json.dumps(decision.preview))
     assert (found["records"], found["valid"], found["patched"]) == (len(before[1]), 5, 5)
     assert {one["reason"]: (one["records"], one["valid"]) for one in found["reasons"]}["price"] == (5, 5)
-    left = {one["reason"]: one for one in found["left"]}
-    assert left["stars"] == {
+    still_invalid = {one["reason"]: one for one in found["still_invalid"]}
+    assert still_invalid["stars"] == {
         **{"reason": "stars", "rule": rule(Reason.STARS), "records": 1},
-        "examples": [{"where": left["stars"]["examples"][0]["where"], "says": "5.06"}],
+        "examples": [{"origin": still_invalid["stars"]["examples"][0]["origin"], "text": "5.06"}],
     }
-    assert left["stars"]["examples"][0]["where"].startswith("bad.csv byte ")
-    assert (left["malformed"]["records"], len(left["malformed"]["examples"])) == (3, 3)
+    assert still_invalid["stars"]["examples"][0]["origin"].startswith("bad.csv byte ")
+    assert (still_invalid["malformed"]["records"], len(still_invalid["malformed"]["examples"])) == (3, 3)
     assert decision.text == render_replay(found, {"price": "0"})
     wording.check(render_replay(in_one_order(found), {"price": "0"}))
     step = partial(jobs.preview_run, filled.database, of=filled.settings)

@@ -120,7 +120,7 @@ def test_the_broker_is_killed_and_comes_back(
     place = fallible_place
     caplog.set_level(logging.INFO, watch.log.name)
 
-    def told() -> list[tuple[str, str]]:
+    def logged() -> list[tuple[str, str]]:
         """Level and words, without the reasons in them."""
         return [(record.levelname, str(record.msg)) for record in caplog.records if record.name == watch.log.name]
 
@@ -137,7 +137,7 @@ def test_the_broker_is_killed_and_comes_back(
                     produce(one, place.settings.product_topic, given, 1)
                 wording.check(re.sub(r"\([^)]*\)", "(<what its client says>)", str(refused.value)), "producer")
             assert time.monotonic() - started < 10
-            wait_for(lambda: bool(told()))
+            wait_for(lambda: bool(logged()))
             measured_at = log_end(place)["measured_at"]
         finally:
             fallible.kafka.start()
@@ -146,9 +146,9 @@ def test_the_broker_is_killed_and_comes_back(
         wait_for(lambda: noted(place) == place.ends())
         assert log_end(place)["measured_at"] > measured_at
         assert sum(noted(place).values()) == 2
-        wait_for(lambda: len(told()) > 1)
-    assert [level for level, _ in told()] == ["WARNING", "INFO"], "what fails is said once"
-    wording.check("\n".join(words for _, words in told()), "watcher")
+        wait_for(lambda: len(logged()) > 1)
+    assert [level for level, _ in logged()] == ["WARNING", "INFO"], "what fails is said once"
+    wording.check("\n".join(words for _, words in logged()), "watcher")
 
 
 def test_the_command_ends_when_it_is_told_to(place: Place, wording: Wording) -> None:

@@ -47,7 +47,7 @@ def test_made_up_drift_is_named_exactly_and_corrected(place: Place, spark: Spark
     assert cell
     place.database.cube_cell.update_one({"_id": cell["_id"]}, {"$inc": {"products": 1}})
     before = place.database.product.find_one({"_id": altered}) or {}
-    told = place.database.product.find_one({"_id": moved}) or {}
+    document = place.database.product.find_one({"_id": moved}) or {}
     right_name = (place.database.product.find_one({"_id": misnamed}) or {})["category_name"]
     place.database.product.update_one({"_id": altered}, {"$set": {"price": 1234.5}})
     place.database.product.update_one({"_id": misnamed}, {"$set": {"category_name": "made up"}})
@@ -74,7 +74,7 @@ def test_made_up_drift_is_named_exactly_and_corrected(place: Place, spark: Spark
     wording.check(how[misnamed], "a product's name of its category", right=f"'{right_name}'")
     wording.check(how[deleted], "a product that was deleted")
     wording.check(how["B0MADEUP00"], "a product that was made up")
-    version = told["_tide"]["version"]
+    version = document["_tide"]["version"]
     wording.check(how[moved], "a version", now=(*{**version, "registered_at": 5}.values(),), right=(*version.values(),))
     how, name = found["category"], category["category_name"]
     of_name = ", ".join(f"{part} {value}" for part, value in category["_tide"]["version"].items())

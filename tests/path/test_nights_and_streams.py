@@ -58,12 +58,12 @@ def test_an_old_publish_and_two_runs_at_once(place: Place, spark: SparkSession, 
 def test_the_stream_is_ahead_when_it_is_verified(place: Place, spark: SparkSession, work: Batch, wording: Wording) -> None:
     """What the stream has done since the cut, committed or not, is no drift; nor is a name told since, another one or the same."""
     random = Random(95)
-    told = list(names(random, 40))
-    place.send([*any_log(random, 100), *updates(random, 200, keys=30), *told])
+    names_sent = list(names(random, 40))
+    place.send([*any_log(random, 100), *updates(random, 200, keys=30), *names_sent])
     stream = serve(place, spark)
     work.land()
     number = work.cut()
-    place.send([*any_log(random, 200), *updates(random, 300, keys=60), *told[-20:], *names(random, 20)])
+    place.send([*any_log(random, 200), *updates(random, 300, keys=60), *names_sent[-20:], *names(random, 20)])
     stream.run(stream.next(place.log(), 250))
     zombie = stream
     stream = stream_of(place, spark)

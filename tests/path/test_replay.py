@@ -33,7 +33,7 @@ from tidemark.spark.batch import Batch
 pytestmark = pytest.mark.servers
 
 EVERY_FIELD = {
-    **{"asin": "B0MENDED00", "title": "Mended", "stars": "3.5", "reviews": "1", "boughtInLastMonth": "50", "price": "12.34"},
+    **{"asin": "B0PATCHED0", "title": "Patched", "stars": "3.5", "reviews": "1", "boughtInLastMonth": "50", "price": "12.34"},
     **{"listPrice": "20", "category_id": "5", "isBestSeller": "True", "date": "2023-05-05", "id": "11", "category_name": "Mended"},
 }
 
@@ -90,13 +90,13 @@ def test_replays_of_every_kind(place: Place, spark: SparkSession, work: Batch, t
     assert (named(verified), verified["reconciled"]) == ({}, 1), "a source counts once, however many events tell of it"
 
     # A run that was cut off before it marked anything: all is sent again, and nothing changes.
-    marked, told = records(place), states(place)
+    marked, products = records(place), states(place)
     place.database.quarantine.update_many({}, {"$set": {"status": "open"}, "$unset": {"replayed": True}})
     assert replay(place, reason="price", patch={"price": "7.77"}) == first
     assert replay(place, patch=EVERY_FIELD) == second
     serve(place, spark, stream)
     assert_exact(place)
-    assert states(place) == told
+    assert states(place) == products
     again = records(place)
     assert [(one["_id"], one["status"]) for one in again] == [(one["_id"], one["status"]) for one in marked]
     ends = place.ends()
@@ -147,18 +147,18 @@ def test_rules_are_mended_after_a_replay(place: Place, spark: SparkSession, work
     stream = serve(place, spark, stream_of(place, spark, former))
     by_asin = {json.loads(one["raw"])["asin"]: one["_id"] for one in records(place)}
 
-    def mend(asin: str, **patch: str) -> None:
+    def replay_one(asin: str, **patch: str) -> None:
         others = {"_id": {"$ne": by_asin[asin]}, "status": "open"}
         place.database.quarantine.update_many(others, {"$set": {"status": "healed"}})
         assert replay(place, former, patch=patch) == jobs.Sent(1, 0)
         place.database.quarantine.update_many({"status": "healed"}, {"$set": {"status": "open"}})
 
-    mend("B0ACCEPTED", stars="3")
-    mend("B0REJECTED", price="1500000")
-    mend("B0STAYS000", price="5")
+    replay_one("B0ACCEPTED", stars="3")
+    replay_one("B0REJECTED", price="1500000")
+    replay_one("B0STAYS000", price="5")
     serve(place, spark, stream)
-    told = {one["_id"]: (one["stars"], one["price"]) for one in place.database.product.find()}
-    assert told == {"B0ACCEPTED": (3, 12.34), "B0REJECTED": (3.5, 1_500_000), "B0STAYS000": (3.5, 5)}
+    products = {one["_id"]: (one["stars"], one["price"]) for one in place.database.product.find()}
+    assert products == {"B0ACCEPTED": (3, 12.34), "B0REJECTED": (3.5, 1_500_000), "B0STAYS000": (3.5, 5)}
     serve(place, spark)  # by the rules in force
     found = named(night(work))
     assert found["quarantine"].keys() == {by_asin["B0ACCEPTED"], by_asin["B0REJECTED"]}

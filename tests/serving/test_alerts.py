@@ -52,11 +52,11 @@ def state(
     }
 
 
-def found(*looks: tuple[float, dict[str, Any]], of: AlertSettings = USUAL) -> dict[Condition, str | None]:
-    """What the last of these looks finds, each so many minutes after noon at a state."""
+def found(*evaluations: tuple[float, dict[str, Any]], of: AlertSettings = USUAL) -> dict[Condition, str | None]:
+    """The problems that the last of these evaluations finds. Each is of a state, so many minutes after noon."""
     watch: Watch | None = None
-    for minutes, seen in looks:
-        watch = alerts.looked(watch, seen, NOON + minutes * MINUTE)
+    for minutes, seen in evaluations:
+        watch = alerts.next_watch(watch, seen, NOON + minutes * MINUTE)
     assert watch is not None
     return alerts.found(watch, seen, of, NAMES)
 
@@ -78,21 +78,21 @@ def test_a_new_installation_on_which_nothing_has_run_yet() -> None:
 
 @pytest.mark.parametrize(("minutes", "wrong"), [(4, False), (5, False), (5.1, True), (200, True)])
 def test_a_stream_that_gives_no_sign_of_life(minutes: float, wrong: bool, wording: Wording) -> None:
-    said = found(*every(2, 400, silent=minutes * 60))
-    assert (said[Condition.STREAM] is not None) == wrong
-    assert Condition.FRESHNESS not in said, "one alert, not two"
+    problems = found(*every(2, 400, silent=minutes * 60))
+    assert (problems[Condition.STREAM] is not None) == wrong
+    assert Condition.FRESHNESS not in problems, "one alert, not two"
     if wrong:
-        wording.check(str(said[Condition.STREAM]))
+        wording.check(str(problems[Condition.STREAM]))
 
 
 def test_a_stream_that_a_rebuild_keeps_from_running(wording: Wording) -> None:
-    said = found(*every(2, 10, silent=400, rebuilding=12))
-    wording.check(str(said[Condition.STREAM]))
+    problems = found(*every(2, 10, silent=400, rebuilding=12))
+    wording.check(str(problems[Condition.STREAM]))
 
 
 def test_a_stream_that_somebody_has_paused_and_forgotten(wording: Wording) -> None:
-    said = found(*every(2, 10, silent=400, paused_by="somebody"))
-    wording.check(str(said[Condition.STREAM]))
+    problems = found(*every(2, 10, silent=400, paused_by="somebody"))
+    wording.check(str(problems[Condition.STREAM]))
 
 
 def test_whoever_looks_was_down_together_with_the_stream() -> None:
@@ -141,16 +141,16 @@ def test_drift(wording: Wording) -> None:
 
 
 def test_rejections_of_the_last_hour(wording: Wording) -> None:
-    def said(*counters: tuple[float, int, int]) -> str | None:
+    def problem(*counters: tuple[float, int, int]) -> str | None:
         return found(*((minutes, state(events=events, rejected=number)) for minutes, events, number in counters))[Condition.QUARANTINE]
 
-    assert said((0, 1_000, 500)) is None, "how many events those were is not known"
-    wording.check(str(said((0, 1_000, 500), (2, 2_000, 600))))
-    assert said((0, 1_000, 500), (2, 3_000, 600)) is None, "5% is not more than 5%"
-    assert said((0, 1_000, 500), (2, 1_019, 519)) is None, "19 are few"
-    assert said((0, 1_000, 0), (2, 2_000, 900), (62.5, 9_000, 910)) is None, "it was more than an hour ago"
-    wording.check(str(said((0, 1_000, 500), (2, 2_000, 600), (4, 2_000, 0), (6, 2_010, 0))), "where some are discarded")
-    assert said((0, 9_000, 0), (2, 3_000, 900), (4, 3_100, 900)) is None, "a rebuild under other rules"
+    assert problem((0, 1_000, 500)) is None, "how many events those were is not known"
+    wording.check(str(problem((0, 1_000, 500), (2, 2_000, 600))))
+    assert problem((0, 1_000, 500), (2, 3_000, 600)) is None, "5% is not more than 5%"
+    assert problem((0, 1_000, 500), (2, 1_019, 519)) is None, "19 are few"
+    assert problem((0, 1_000, 0), (2, 2_000, 900), (62.5, 9_000, 910)) is None, "it was more than an hour ago"
+    wording.check(str(problem((0, 1_000, 500), (2, 2_000, 600), (4, 2_000, 0), (6, 2_010, 0))), "where some are discarded")
+    assert problem((0, 9_000, 0), (2, 3_000, 900), (4, 3_100, 900)) is None, "a rebuild under other rules"
 
 
 def test_nights(wording: Wording) -> None:
@@ -161,12 +161,12 @@ def test_nights(wording: Wording) -> None:
 
 
 def test_starts_of_the_stream_within_an_hour(wording: Wording) -> None:
-    def said(*looks: tuple[float, int]) -> str | None:
-        return found(*((minutes, state(generation=generation)) for minutes, generation in looks))[Condition.RESTARTS]
+    def problem(*evaluations: tuple[float, int]) -> str | None:
+        return found(*((minutes, state(generation=generation)) for minutes, generation in evaluations))[Condition.RESTARTS]
 
-    assert said((0, 7), (58, 10)) is None
-    wording.check(str(said((0, 7), (58, 11))))
-    assert said((0, 7), (30, 9), (61, 11)) is None
+    assert problem((0, 7), (58, 10)) is None
+    wording.check(str(problem((0, 7), (58, 11))))
+    assert problem((0, 7), (30, 9), (61, 11)) is None
 
 
 def test_what_is_never_to_alert_does_not() -> None:
@@ -181,10 +181,10 @@ def test_what_is_never_to_alert_does_not() -> None:
     assert not any((*found(*awful, of=disabled).values(), *found(*late, of=disabled).values()))
 
 
-def settle(*looks: tuple[float, str | None], calm: timedelta = CALM) -> list[Alert | None]:
-    """What becomes of an alert with each look, so many minutes after noon."""
+def settle(*evaluations: tuple[float, str | None], calm: timedelta = CALM) -> list[Alert | None]:
+    """The alert after each evaluation, so many minutes after noon."""
     steps: list[Alert | None] = [None]
-    for minutes, wrong in looks:
+    for minutes, wrong in evaluations:
         steps.append(alerts.settled(steps[-1], Condition.DRIFT, wrong, NOON + minutes * MINUTE, calm))
     return steps[1:]
 
@@ -207,31 +207,31 @@ def test_what_comes_and_goes_is_one_alert() -> None:
 
 
 def test_each_channel_is_told_once_of_a_beginning_and_once_of_an_end_whatever_comes() -> None:
-    """Channels that fail at random, a condition that comes and goes: what a channel hears alternates, and ends with how it is."""
+    """Channels that fail at random, a condition that comes and goes: notifications alternate, and the last one is of the current state."""
     for seed in range(200):
         random = Random(seed)
         alert: Alert | None = None
-        heard: dict[str, list[bool]] = {"mail": [], "webhook": []}
+        notified: dict[str, list[bool]] = {"mail": [], "webhook": []}
         for minutes in range(0, 100, 2):
             last = minutes >= 90
             wrong = None if last or random.random() < 0.7 else "wrong"
             alert = alerts.settled(alert, Condition.DRIFT, wrong, NOON + minutes * MINUTE, 2 * MINUTE)
-            for _, channel in alerts.untold([alert] if alert else [], heard):
+            for _, channel in alerts.due_notifications([alert] if alert else [], notified):
                 assert alert is not None
                 if last or random.random() < 0.5:
-                    heard[channel].append(alert.on)
-                    alert = replace(alert, told={**alert.told, channel: alert.on})
-        for said in heard.values():
-            assert said == [index % 2 == 0 for index in range(len(said))], seed
-            assert len(said) % 2 == 0, seed
+                    notified[channel].append(alert.on)
+                    alert = replace(alert, notified={**alert.notified, channel: alert.on})
+        for sent in notified.values():
+            assert sent == [index % 2 == 0 for index in range(len(sent))], seed
+            assert len(sent) % 2 == 0, seed
 
 
 def test_a_new_channel_hears_of_what_is_on_and_not_of_what_is_over() -> None:
     (on, over) = settle((0, "wrong"), (2, None), calm=timedelta(0))
     assert on is not None
     assert over is not None
-    assert alerts.untold([on], ["mail"]) == [(on, "mail")]
-    assert alerts.untold([over], ["mail"]) == []
+    assert alerts.due_notifications([on], ["mail"]) == [(on, "mail")]
+    assert alerts.due_notifications([over], ["mail"]) == []
 
 
 def test_messages_say_what_where_and_since_when(wording: Wording) -> None:

@@ -1,4 +1,4 @@
-"""The state as pages look at it: soon, also where MongoDB is away."""
+"""The cached state for pages: a timely answer, also if MongoDB is away."""
 
 from __future__ import annotations
 

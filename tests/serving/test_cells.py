@@ -33,8 +33,8 @@ def misnamed(database: Database[Document]) -> list[tuple[int, str]]:
 
 def commits(database: Database[Document], *batches: tuple[Cells, dict[int, str]]) -> None:
     generation = ledger.start_generation(database, "r", {}).generation
-    for number, (differences, told) in enumerate(batches):
-        categories = {of: Category(name, CategoryVersion(number, 0, 0, 0)) for of, name in told.items()}
+    for number, (differences, renamed) in enumerate(batches):
+        categories = {of: Category(name, CategoryVersion(number, 0, 0, 0)) for of, name in renamed.items()}
         ledger.commit(database, generation, MicroBatch(number, TideMark(), differences, categories))
 
 

@@ -117,20 +117,20 @@ def test_an_ingestion_is_served_once_the_stream_has_reached_the_ends_of_all_its_
 
 def test_rows_of_a_file_are_accepted_or_rejected_once_all_are_served(database: Database[Document]) -> None:
     generation = ledger.start_generation(database, "rules", {}).generation
-    for name, ends in (("served", 5), ("under way", 9), ("mended", 5)):
+    for name, ends in (("served", 5), ("under way", 9), ("corrected", 5)):
         register(database, name, f"/in/{name}", Chunk(0, 0, 90, 4, "00"))
         ingestions.finish_chunk(database, name, 0, 4, TideMark({P0: ends}))
-        for position in range(3 if name != "mended" else 0):
+        for position in range(3 if name != "corrected" else 0):
             quarantine(database, f"{name} {position}", "stars", {"ingestion": name, "position": position, "file": name})
     quarantine(database, "another", "asin", "api")
-    # What is mended, by a replay or by other rules, is accepted; what is discarded was rejected all the same.
+    # What is corrected, by a replay or by other rules, is accepted; what is discarded was rejected all the same.
     for number, status in enumerate(("replayed", "healed", "discarded")):
-        quarantine(database, status, "stars", {"ingestion": "mended", "position": number, "file": "mended"})
+        quarantine(database, status, "stars", {"ingestion": "corrected", "position": number, "file": "corrected"})
         database.quarantine.update_one({"_id": status}, {"$set": {"status": status}})
     ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 5}), {}))
     found = {one["name"]: one for one in database.report_ingestion.find()}
-    told = {name: (one["file_rows"], one["sent"], one["accepted"], one["rejected"]) for name, one in found.items()}
-    assert told == {"served": (4, 4, 1, 3), "under way": (4, 4, None, None), "mended": (4, 4, 3, 1)}
+    counts = {name: (one["file_rows"], one["sent"], one["accepted"], one["rejected"]) for name, one in found.items()}
+    assert counts == {"served": (4, 4, 1, 3), "under way": (4, 4, None, None), "corrected": (4, 4, 3, 1)}
 
 
 def test_rejections_say_where_they_came_from(database: Database[Document]) -> None:
@@ -148,8 +148,8 @@ def test_how_far_each_layer_has_come_in_each_partition(database: Database[Docume
     notes.landed(database, TideMark({P0: 7}))
     ends = [{"topic": of.topic, "partition": of.partition, "start": 2, "offset": end} for of, end in ((P0, 12), (P1, 4))]
     database.state.replace_one({"_id": "log_end"}, {"offsets": ends, "measured_at": MOMENT}, upsert=True)
-    told = ("log_start", "published", "landed", "served", "log_end", "behind")
-    found = {one["partition"]: tuple(one[name] for name in told) for one in database.report_partition.find()}
+    columns = ("log_start", "published", "landed", "served", "log_end", "behind")
+    found = {one["partition"]: tuple(one[name] for name in columns) for one in database.report_partition.find()}
     assert found == {0: (2, 3, 7, 10, 12, 2), 1: (2, 0, 0, 5, 4, 0)}
 
 
@@ -158,8 +158,8 @@ def test_publications_with_what_their_verification_has_found(database: Database[
     publish(database, 2, mark=TideMark({P0: 7, P1: 4}), at=MOMENT)
     database.publication.insert_one({"_id": 3, "mark": [], "published_at": None, "rules": "r"})  # a draft
     database.verification.insert_one({"_id": 2, "at": MOMENT, "drift": 5})
-    told = ("events", "mark", "is_served", "drift")
-    found = {one["publication"]: tuple(one[name] for name in told) for one in database.report_publication.find({"publication": {"$gt": 0}})}
+    columns = ("events", "mark", "is_served", "drift")
+    found = {one["publication"]: tuple(one[name] for name in columns) for one in database.report_publication.find({"publication": {"$gt": 0}})}
     assert found == {1: (3, "products/0:3", False, None), 2: (11, "products/0:7, products/1:4", True, 5)}
 
 

@@ -129,7 +129,7 @@ GOOD: dict[str, Document] = {
             "shifts": {"products": 0.0, "average_price": None, "unpriced": 0.25, "unrated": 0.0, "categories": 0.0},
         },
     },
-    "alert": {"_id": "drift", "text": "2 differences", "began_at": NOW, "ended_at": None, "calm_since": None, "told": {"mail": True}},
+    "alert": {"_id": "drift", "text": "2 differences", "began_at": NOW, "ended_at": None, "calm_since": None, "notified": {"mail": True}},
     "stream_minute": {"_id": NOW, "minute": NOW, "micro_batches": 1, "events": 1, "rejected": 0, "busy_milliseconds": 1},
     "size": {"_id": {}, "part": "lake: events", "at": NOW, "bytes": Int64(1), "items": 1},
 }
@@ -160,7 +160,7 @@ WRONG: list[tuple[str, str, Any]] = [
     ("ingestion_chunk", "status", "sent"),
     ("verification", "drift", -1),
     ("alert", "_id", "anything"),
-    ("alert", "told", {"mail": "yes"}),
+    ("alert", "notified", {"mail": "yes"}),
     ("stream_minute", "events", 1.0),
 ]
 
@@ -171,7 +171,7 @@ MAY_BE_MISSING = {
     ("ingestion_chunk", "ends"),
     ("ingestion", "reconciled"),
     *(("quarantine", name) for name in ("registered_at", "position", "replayed", "discarded")),
-    ("alert", "told.mail"),
+    ("alert", "notified.mail"),
     ("verification", "compared"),
     # Number 0 was not cut from anything.
     *(("publication", name) for name in ("cut", "layers", "since_full", "newest_event", "newest_observation")),

@@ -74,8 +74,8 @@ def test_the_whole_state(database: Database[Document]) -> None:
         ("b", False, None),
         ("a", True, 1),
     ]
-    told = ("topic", "partition", "log_start", "published", "landed", "served", "log_end", "behind")
-    assert [tuple(one[name] for name in told) for one in found["partitions"]] == [
+    columns = ("topic", "partition", "log_start", "published", "landed", "served", "log_end", "behind")
+    assert [tuple(one[name] for name in columns) for one in found["partitions"]] == [
         ("products", 0, 0, 2, 7, 10, 12, 2),
         ("products", 1, 0, 0, 0, 0, 3, 3),
     ]
@@ -117,7 +117,7 @@ def test_lag_is_null_where_nobody_has_looked_within_a_minute(database: Database[
 def test_an_acknowledged_event_has_what_the_weakest_topic_gives(database: Database[Document], wording: Wording) -> None:
     database.state.insert_one({"_id": "log_end", "offsets": [], "measured_at": datetime.now(UTC)})
 
-    def told(*topics: tuple[int, bool]) -> str:
+    def durability(*topics: tuple[int, bool]) -> str:
         documents = [{"topic": str(number), "copies": copies, "flushed": flushed} for number, (copies, flushed) in enumerate(topics)]
         database.state.update_one({"_id": "log_end"}, {"$set": {"topics": documents}})
         log = state(database)["log"]
@@ -125,9 +125,9 @@ def test_an_acknowledged_event_has_what_the_weakest_topic_gives(database: Databa
         return str(log["durability"])
 
     for topics in (((1, False),), ((1, True),), ((2, False),), ((2, True),)):
-        wording.check(told(*topics), str(topics))
-    assert told((2, True), (1, True)) == told((1, True))
-    assert told((1, True), (1, False)) == told((1, False))
+        wording.check(durability(*topics), str(topics))
+    assert durability((2, True), (1, True)) == durability((1, True))
+    assert durability((1, True), (1, False)) == durability((1, False))
 
 
 def test_a_stream_without_a_heartbeat_is_not_alive(database: Database[Document]) -> None:

@@ -187,9 +187,9 @@ def test_other_rules_redo_all_days(place: Place, spark: SparkSession, lake: Lake
     log = numbered(within_days(some_events(34)))
     land(spark, lake, log, 1)
     refresh(lake, place.database, LAST, CATEGORIES)
-    mended = replace(RULES, edition=RULES.edition + 1)
-    assert refresh(lake, place.database, LAST, CATEGORIES, mended).total() == (LAST - FIRST).days + 1
-    assert {label.rules for label in history.labels(place.database).values()} == {mended.fingerprint()}
+    changed = replace(RULES, edition=RULES.edition + 1)
+    assert refresh(lake, place.database, LAST, CATEGORIES, changed).total() == (LAST - FIRST).days + 1
+    assert {label.rules for label in history.labels(place.database).values()} == {changed.fingerprint()}
     assert wrong(place.database, log, list(days(FIRST, LAST))) == []
 
 

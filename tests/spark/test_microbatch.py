@@ -164,7 +164,7 @@ ASINS = [f"B0T000000{number}" for number in range(5)]
 
 
 @pytest.mark.parametrize(
-    ("renamed", "former", "told", "expected"),
+    ("renamed", "former", "later_names", "expected"),
     [
         (2, "Luggage", ["Bags", "Luggage"], "Luggage"),
         (5, "Luggage", ["Bags", "Luggage"], "Luggage"),
@@ -180,7 +180,7 @@ def test_killed_between_a_rename_and_its_commit(
     monkeypatch: pytest.MonkeyPatch,
     renamed: int,
     former: str | None,
-    told: Sequence[str],
+    later_names: Sequence[str],
     expected: str,
 ) -> None:
     """Its successor gets the same events and newer ones in one micro-batch, or none of the names, as after a change of the rules."""
@@ -197,9 +197,9 @@ def test_killed_between_a_rename_and_its_commit(
     assert Counter(names(place.database)) == Counter({"Bags": renamed, former or "Unknown category 7": 5 - renamed})
     assert ledger.read(place.database).renaming == {7}
     successor = start(spark, place)
-    successor.run([last[0], *(named(number, name, 10 + 10 * number) for number, name in enumerate(told, 1))])
+    successor.run([last[0], *(named(number, name, 10 + 10 * number) for number, name in enumerate(later_names, 1))])
     assert names(place.database) == [expected] * 5
-    assert name_of_category(place.database) == ((expected, len(told)) if told or former else None)
+    assert name_of_category(place.database) == ((expected, len(later_names)) if later_names or former else None)
     assert ledger.read(place.database).renaming == frozenset()
 
 
@@ -273,19 +273,19 @@ def test_what_a_micro_batch_tells_of_itself(place: Place, spark: SparkSession) -
         assert found["newest_event"] == datetime.fromtimestamp(NOW / 1000, UTC)
         return dict(found["progress"])
 
-    def look(seconds_ago: int) -> None:
+    def measure(seconds_ago: int) -> None:
         ends = [{"topic": PRODUCTS, "partition": partition, "start": 0, "offset": 10} for partition in range(2)]
         measured_at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
         place.database.state.replace_one({"_id": "log_end"}, {"offsets": ends, "measured_at": measured_at}, upsert=True)
 
     stream = start(spark, place)
-    look(seconds_ago=0)
+    measure(seconds_ago=0)
     stream.run([product(0, 7), product(4, 7), Event(PRODUCTS, 0, 5, NOW, None, b"{}")])
     assert {name: progress()[name] for name in ("batch", "events", "rejected", "behind")} == {
         **{"batch": 0, "events": 3, "rejected": 1, "behind": 14}
     }
     assert stream.batches.offsets == TideMark({TopicPartition(PRODUCTS, 0): 6}), "offsets may have gaps"
-    look(seconds_ago=70)
+    measure(seconds_ago=70)
     stream.run([product(7, 7)])
     assert progress()["behind"] is None
     found = place.database.state.find_one({"_id": "ledger"}) or {}

@@ -58,7 +58,7 @@ def wrong(lake: Lake, database: Database[Document], publication: Publication, tr
     cells = {tuple(cell): dict(zip(MEASURES, sums, strict=True)) for cell, sums in publications.cells(database, publication.number).items()}
     found = {row["id"]: row.asDict() for row in products(lake, publication).collect()}
     sources = {(row["id"], one["reason"]) for row in rejections(lake, publication).collect() for one in row["events"]}
-    told = {number: category.name for number, category in names(lake, publication).items()}
+    categories = {number: category.name for number, category in names(lake, publication).items()}
     expected = {asin: dict(truth.products[asin]) for asin in truth.products}
     return [
         *([] if cells == truth.cube else [f"cells {cells} instead of {truth.cube}"]),
@@ -81,7 +81,7 @@ def wrong(lake: Lake, database: Database[Document], publication: Publication, tr
             if found[asin][name] != one[name]
         ),
         *([] if sources == truth.rejections else [f"rejections {sources ^ truth.rejections}"]),
-        *([] if told == truth.categories else [f"categories {told}"]),
+        *([] if categories == truth.categories else [f"categories {categories}"]),
     ]
 
 

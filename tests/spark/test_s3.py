@@ -107,7 +107,7 @@ class S3:
 
     def writes(self, suffix: str) -> list[Any]:
         """Condition and status of each write of the keys that end so."""
-        return [told for key, *told in httpx.get(f"{self.url}/steer").json() if key.endswith(suffix)]
+        return [writes for key, *writes in httpx.get(f"{self.url}/steer").json() if key.endswith(suffix)]
 
 
 @pytest.fixture

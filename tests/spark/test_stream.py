@@ -37,13 +37,13 @@ class Running:
 
     def __init__(self, act: Callable[[threading.Event], object]) -> None:
         self.failure: BaseException | None = None
-        self.told_to_stop = threading.Event()
+        self.stop_requested = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(act,), daemon=True)
         self._thread.start()
 
     def _run(self, act: Callable[[threading.Event], object]) -> None:
         try:
-            act(self.told_to_stop)
+            act(self.stop_requested)
         except BaseException as failure:
             self.failure = failure
 
@@ -65,7 +65,7 @@ def running(act: Callable[[threading.Event], object]) -> Iterator[Running]:
     try:
         yield found
     finally:
-        found.told_to_stop.set()
+        found.stop_requested.set()
         found.wait()
 
 
@@ -88,7 +88,7 @@ def test_partitions_that_are_added_while_it_runs(small: Place, spark: SparkSessi
     sizes: list[int] = []
     monkeypatch.setattr(metrics, "committed", lambda events, *_: sizes.append(events))
     monkeypatch.setattr(notes, "MOST_SECONDS", 60)  # of a note that is given up it is not known whether it counts
-    with running(lambda told_to_stop: follow(small.database, small.settings, told_to_stop)) as stream:
+    with running(lambda stop_requested: follow(small.database, small.settings, stop_requested)) as stream:
         stream.until(lambda: ledger.read(small.database).generation == 1)
         idle = heartbeat(small.database)
         stream.until(lambda: heartbeat(small.database) != idle)
@@ -112,7 +112,7 @@ def test_partitions_that_are_added_while_it_runs(small: Place, spark: SparkSessi
 
 def test_a_topic_that_is_created_again_while_it_runs(small: Place, spark: SparkSession) -> None:
     """With more events than before, so that no offset tells."""
-    with running(lambda told_to_stop: follow(small.database, small.settings, told_to_stop)) as stream:
+    with running(lambda stop_requested: follow(small.database, small.settings, stop_requested)) as stream:
         small.send(updates(Random(43), 100, keys=20))
         stream.until(served(small))
         before = ledger.read(small.database)
@@ -125,7 +125,7 @@ def test_a_topic_that_is_created_again_while_it_runs(small: Place, spark: SparkS
 
 def test_offsets_that_leave_the_log_while_it_runs(small: Place, spark: SparkSession) -> None:
     """They come and go between two micro-batches."""
-    with running(lambda told_to_stop: follow(small.database, small.settings, told_to_stop)) as stream:
+    with running(lambda stop_requested: follow(small.database, small.settings, stop_requested)) as stream:
         small.send(updates(Random(45), 100, keys=20))
         stream.until(served(small))
         before = ledger.read(small.database)
@@ -169,15 +169,15 @@ def test_it_ends_while_a_micro_batch_is_about_to_begin(small: Place, spark: Spar
     found = describe_log(small.settings)
     own = ledger.start_generation(small.database, RULES.fingerprint(), found.identities)
 
-    def run(told_to_stop: threading.Event) -> None:
+    def run(stop_requested: threading.Event) -> None:
         threading.current_thread().name = "ending"
-        stream = Stream(spark, small.database, small.settings, found, own, RULES, control.read(small.database), told_to_stop)
+        stream = Stream(spark, small.database, small.settings, found, own, RULES, control.read(small.database), stop_requested)
         stream._at_work = Contended()  # type: ignore[assignment]
         stream.run()
 
     with running(run) as stream:
         stream.until(lambda: ledger.read(small.database).committed.get(own.generation, -1) >= 1)
-        stream.told_to_stop.set()
+        stream.stop_requested.set()
         stream.wait(90)
     assert stream.failure is None
     assert not served(small)(), "it had nothing left to begin"

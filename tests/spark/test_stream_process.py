@@ -185,7 +185,7 @@ def test_a_pause(place: Place, wording: Wording) -> None:
         producer.begin_transaction()
         producer.produce(place.settings.product_topic, b"{}", b"key")
         producer.commit_transaction(30)
-        control.tell(place.database, "pause", "", "somebody", drain=True)
+        control.request(place.database, "pause", "", "somebody", drain=True)
         assert running.wait(120) == 0
         assert served(place.database).behind(place.ends()) == 1, "it has not served what was there"
         wording.check(last_line(running), mark=served(place.database))

@@ -122,25 +122,25 @@ def test_the_limits_are_those_of_the_catalog(spark: SparkSession) -> None:
     product |= {"isBestSeller": True, "boughtInLastMonth": 0, "date": "2023-01-01"}
     empty = len(json.dumps(product))
 
-    def told(topic: str, record: object, *headers: tuple[str, bytes | None]) -> Event:
+    def event_of(topic: str, record: object, *headers: tuple[str, bytes | None]) -> Event:
         value = record if isinstance(record, bytes) else json.dumps(record, ensure_ascii=False).encode()
         return Event(topic, 0, 0, NOW, None, value, headers)
 
     position = ("tide-position", b"1")
     events = [
-        told(PRODUCTS, product | {"title": "x" * (most - empty)}),
-        told(PRODUCTS, product | {"title": "x" * (most - empty + 1)}),
-        told(PRODUCTS, product | {"title": "x\0y"}),
-        told(PRODUCTS, product | {"x": {"😀" * (RULES.longest_key // 2): 1}}),
-        told(PRODUCTS, product | {"x": {"😀" * (RULES.longest_key // 2) + "k": 1}}),
-        told(PRODUCTS, product | {"price": "1" + "0" * 100_000}),
-        told(PRODUCTS, product | {"price": "0." + "0" * 100_000 + "1"}),
-        told(CATEGORIES, {"id": 1, "category_name": "日" * name}),
-        told(CATEGORIES, {"id": 1, "category_name": "😀" * name}),
-        told(CATEGORIES, {"id": 1, "category_name": "😀" * (name + 1)}),
-        *(told(PRODUCTS, {}, ("tide-ingestion", ("ü" * length).encode()), position) for length in (header, header + 1)),
-        *(told(PRODUCTS, {}, ("tide-replay-of", b"r" * length)) for length in (header, header + 1)),
-        told(PRODUCTS, {}, ("tide-ingestion", b"i" * (header + 1)), position, ("tide-replay-of", b"r")),
+        event_of(PRODUCTS, product | {"title": "x" * (most - empty)}),
+        event_of(PRODUCTS, product | {"title": "x" * (most - empty + 1)}),
+        event_of(PRODUCTS, product | {"title": "x\0y"}),
+        event_of(PRODUCTS, product | {"x": {"😀" * (RULES.longest_key // 2): 1}}),
+        event_of(PRODUCTS, product | {"x": {"😀" * (RULES.longest_key // 2) + "k": 1}}),
+        event_of(PRODUCTS, product | {"price": "1" + "0" * 100_000}),
+        event_of(PRODUCTS, product | {"price": "0." + "0" * 100_000 + "1"}),
+        event_of(CATEGORIES, {"id": 1, "category_name": "日" * name}),
+        event_of(CATEGORIES, {"id": 1, "category_name": "😀" * name}),
+        event_of(CATEGORIES, {"id": 1, "category_name": "😀" * (name + 1)}),
+        *(event_of(PRODUCTS, {}, ("tide-ingestion", ("ü" * length).encode()), position) for length in (header, header + 1)),
+        *(event_of(PRODUCTS, {}, ("tide-replay-of", b"r" * length)) for length in (header, header + 1)),
+        event_of(PRODUCTS, {}, ("tide-ingestion", b"i" * (header + 1)), position, ("tide-replay-of", b"r")),
     ]
     log = [event._replace(offset=offset) for offset, event in enumerate(events)]
     found = [by_spark(row) for row in observed(spark, log)]

@@ -43,15 +43,15 @@ def test_it_stands_in_the_navigation_and_says_what_the_state_says(stack: Stack, 
 
     def same() -> bool:
         """In one look at either: the stream may be at work between them."""
-        told = now()
-        freshness = told["freshness"]
-        of = {"behind": freshness["events_behind"], "products": told["summary"]["products"]}
+        current = now()
+        freshness = current["freshness"]
+        of = {"behind": freshness["events_behind"], "products": current["summary"]["products"]}
         of |= {"publication": freshness["publication"], "quarantine": freshness["quarantined"]}
-        rows = [[f"{one['topic']}/{one['partition']}", *(f"{one[name]:,}" for name in PARTITION)] for one in told["partitions"]]
-        done = sum(one["events"] for one in told["rates"])
+        rows = [[f"{one['topic']}/{one['partition']}", *(f"{one[name]:,}" for name in PARTITION)] for one in current["partitions"]]
+        done = sum(one["events"] for one in current["rates"])
         shown = {name: figure(page, name) for name in of}
-        told_of = {name: f"{value:,}" for name, value in of.items() if value is not None}
-        return shown == told_of and partitions(page) == rows and page.locator("[data-sum=events]").inner_text() == f"{done:,}" != "0"
+        expected = {name: f"{value:,}" for name, value in of.items() if value is not None}
+        return shown == expected and partitions(page) == rows and page.locator("[data-sum=events]").inner_text() == f"{done:,}" != "0"
 
     until(same, "the page says what the state says", lambda: f"{now()}\n{page.locator('main.tidemark').inner_text()}", 60)
     newest = now()["ingestions"]["newest"]

@@ -55,7 +55,7 @@ def test_the_stream_is_paused_and_goes_on(stack: Stack, page: Page) -> None:
 
     until(paused, "the pause is shown")
     assert "the stream is paused by" in stack.local("run", status=1)
-    stack.clear(run, Dag.STREAM, "tell")
+    stack.clear(run, Dag.STREAM, "request")
     stack.clear(run, Dag.STREAM, "wait")
     with connected() as database:
         assert control.read(database).pause == pause, "it stays paused by whom and since when it was"
@@ -66,7 +66,7 @@ def test_the_stream_is_paused_and_goes_on(stack: Stack, page: Page) -> None:
     restart = trigger(stack, Dag.STREAM, action="restart")
     stack.succeeds(run, Dag.STREAM)
     stack.succeeds(restart, Dag.STREAM)
-    stack.clear(run, Dag.STREAM, "tell", "wait")
+    stack.clear(run, Dag.STREAM, "request", "wait")
     assert stack.generation() == before + 2
     page.goto("/plugin/tidemark")
     expect(shown.locator(".value")).to_have_text("running")
@@ -86,26 +86,26 @@ def test_people_are_told_once_that_the_stream_is_gone_and_once_that_it_is_back(s
         body = {"connection_id": NAMES.of(Connection.WEBHOOK), "conn_type": "http", "host": webhook.url}
         assert airflow._http.post("/connections", json=body).is_success
 
-        def looks() -> list[bool]:
-            """Two looks at once; what has been told of the stream by then."""
+        def evaluate_twice() -> list[bool]:
+            """Two evaluations at once; the notifications about the stream so far."""
             for run in (Form(page, Dag.ALERTS).trigger(), trigger(stack, Dag.ALERTS)):
                 stack.succeeds(run, Dag.ALERTS)
             return [post["on"] for _, post in webhook.posts if post["alert"] == "stream"]
 
         alert = page.locator("[data-part=alerts] tbody tr").filter(has_text="The stream has sent no heartbeat")
-        assert looks() == []
+        assert evaluate_twice() == []
         server = supervised._server(stack.home)
         server.supervisor.stopProcess("speed")
         try:
             until(lambda: stack.state()["freshness"]["seconds_since_heartbeat"] > 6.5, "the stream has been gone for a while")
-            assert looks() == [True]
+            assert evaluate_twice() == [True]
             page.goto("/plugin/tidemark")
             expect(alert).to_be_visible()
             assert "The stream has sent no heartbeat" in stack.local("status", status=1)
         finally:
             server.supervisor.startProcess("speed")
         until(lambda: beats(stack), "the stream is back", stack.logs)
-        assert looks() == [True, False]
+        assert evaluate_twice() == [True, False]
         page.goto("/plugin/tidemark")
         expect(page.locator("[data-figure=stream] .value")).to_have_text("running")
         expect(alert).to_have_count(0)
@@ -125,9 +125,9 @@ def file(started: Stack) -> Path:
     return path
 
 
-def mended(file: Path) -> Path:
+def corrected(file: Path) -> Path:
     """The same, row by row at the same bytes, with the prices that a replay gives."""
-    path = file.with_name("steering mended.csv")
+    path = file.with_name("steering corrected.csv")
     path.write_text(file.read_text().replace(",n/a,", ",0.0,"))
     return path
 
@@ -174,7 +174,7 @@ def test_a_file_is_ingested_and_its_records_are_replayed_and_discarded(stack: St
     ends = stack.log_ends()
     stack.clear(run, Dag.REPLAY_QUARANTINE, "send")
     assert stack.log_ends() == ends
-    stack.took_as(DAY, str(file), mended(file), "product")
+    stack.took_as(DAY, str(file), corrected(file), "product")
     until(lambda: stack.wrong() == [], "the replay is served", lambda: str(stack.wrong()), 60)
 
     form = Form(page, Dag.DISCARD_QUARANTINE)

@@ -57,7 +57,7 @@ SHELL = ("PATH", "HOME", "USER", "LANG", "TERM", "TMPDIR", "JAVA_HOME", "JAVA_TO
 RUN_SECONDS = 1_000.0  # on a machine with other things to do
 READING_SECONDS = 2.0  # that a person takes at least to answer a question
 
-Told = dict[tuple[str, str, str], datetime]
+Registered = dict[tuple[str, str, str], datetime]
 
 
 class Given(NamedTuple):
@@ -252,7 +252,7 @@ class Stack:
         """What is wrong with the history of days (YYYY-MM-DD), given all that has been ingested."""
         found = []
         with connected() as database, snapshot(database) as now:
-            files = self._files(_told(database))
+            files = self._files(_registered(database))
             for day in days:
                 known = [one for one in files if one.kind == "category" or str(one.observed_at) <= day]
                 rows = now.rows("report_history", {"$match": {"day": datetime.fromisoformat(f"{day}T00:00:00+00:00")}}, {"$unset": "day"})
@@ -262,23 +262,23 @@ class Stack:
     def wrong(self) -> list[str]:
         """What is wrong with the served reports and products, given all that has been ingested; its order is what MongoDB was told."""
         with connected() as database:
-            told, ours = _told(database), {one[:3]: one for one in self.ingested}
-            wrong = [f"{one} has not been ingested" for one in ours.keys() - told.keys()]
-            wrong += [f"{one} has been ingested" for one in told.keys() - ours.keys()]
-            known = {(one.name, one.kind): one.path for key, one in ours.items() if key in told}
-            return wrong + wrong_reports(database, self._files(told), known)
+            registered, ours = _registered(database), {one[:3]: one for one in self.ingested}
+            wrong = [f"{one} has not been ingested" for one in ours.keys() - registered.keys()]
+            wrong += [f"{one} has been ingested" for one in registered.keys() - ours.keys()]
+            known = {(one.name, one.kind): one.path for key, one in ours.items() if key in registered}
+            return wrong + wrong_reports(database, self._files(registered), known)
 
     def recomputed(self) -> Recomputed:
         """What all that has been ingested comes to."""
         with connected() as database:
-            return recompute_files(self._files(_told(database)))
+            return recompute_files(self._files(_registered(database)))
 
-    def _files(self, told: Told) -> list[CsvFile]:
-        ours = [(one, told[one[:3]]) for one in self.ingested if one[:3] in told]
+    def _files(self, registered: Registered) -> list[CsvFile]:
+        ours = [(one, registered[one[:3]]) for one in self.ingested if one[:3] in registered]
         return [CsvFile(one.path, one.kind, one.day, int(when.timestamp() * 1000)) for one, when in ours]
 
 
-def _told(database: Database[Document]) -> Told:
+def _registered(database: Database[Document]) -> Registered:
     """When each file that counts was told of, by path, kind and day."""
     found = database.ingestion.find({"withdrawn": None})
     return {(one["file"], one["kind"], one["observed_at"].date().isoformat()): one["registered_at"] for one in found}
@@ -289,16 +289,16 @@ def _question(run: str, dag: Dag, task: str = "approve") -> str:
     return f"/dags/{NAMES.of(dag)}/dagRuns/{run}/taskInstances/{task}/-1/hitlDetails"
 
 
-def until(look: Callable[[], Any], what: str, tell: Callable[[], str] = str, seconds: float = RUN_SECONDS) -> Any:
+def until(condition: Callable[[], Any], what: str, describe: Callable[[], str] = str, seconds: float = RUN_SECONDS) -> Any:
     """The first thing found that counts as true. What a server refuses while it starts again is nothing found."""
     end = time.monotonic() + seconds
     while True:
         try:
-            if found := look():
+            if found := condition():
                 return found
         except (httpx.TransportError, PyMongoError, KafkaError):
             pass
-        assert time.monotonic() < end, f"after {seconds:.0f} s it is still not so that {what}: {tell()}"
+        assert time.monotonic() < end, f"after {seconds:.0f} s it is still not so that {what}: {describe()}"
         time.sleep(0.5)
 
 

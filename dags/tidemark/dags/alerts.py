@@ -42,12 +42,12 @@ NAMES = settings().airflow_names
 )
 def alerts() -> None:
     @task
-    def look() -> None:
+    def evaluate() -> None:
         of = settings()
         with connected(of) as database:
             alerting.evaluate_alerts(database, InVariable(), channels(of), of, NAMES)
 
-    look()
+    evaluate()
 
 
 alerts()

@@ -83,7 +83,7 @@ def ingest() -> None:
         with connected(settings()) as database:
             return jobs.reconcile(database, identities, settings())
 
-    looked = preview()
+    previewed = preview()
     approve = ApprovalOperator(
         task_id=jobs.APPROVE,
         subject="Ingest these files?",
@@ -91,7 +91,7 @@ def ingest() -> None:
         **policy.NO_EXECUTION_TIMEOUT,
     )
     planned = plan()
-    looked >> [approve, planned]
+    previewed >> [approve, planned]
     approve >> planned
     reconciled = reconcile(planned["ingestions"])
     produce.expand_kwargs(planned) >> reconciled

@@ -46,7 +46,7 @@ history.
 
 
 @task.branch(task_id="preview", pool=NAMES.of(Pool.INGEST))
-def look(step: str, params: dict[str, Any], ti: Any) -> str | None:
+def preview(step: str, params: dict[str, Any], ti: Any) -> str | None:
     of = settings()
     with connected(of) as database:
         decision = jobs.preview_run(database, params, step, of)
@@ -67,8 +67,8 @@ def replay_quarantine() -> None:
         with connected(of) as database:
             return jobs.send(database, kafka.get_producer, configuration, params, mark, dag_run.run_id, of)._asdict()
 
-    looked, approve, sent = look(jobs.SEND), ApprovalOperator(subject="Replay these records?", **ASKED), send()
-    looked >> [approve, sent]
+    previewed, approve, sent = preview(jobs.SEND), ApprovalOperator(subject="Replay these records?", **ASKED), send()
+    previewed >> [approve, sent]
     approve >> sent
     add_dashboard_links(sent, Dashboard.PIPELINE)
 
@@ -81,9 +81,9 @@ def discard_quarantine() -> None:
         with connected(settings()) as database:
             return jobs.discard(database, params, mark, dag_run.run_id, NAMES)
 
-    looked = look(jobs.DISCARD)
+    previewed = preview(jobs.DISCARD)
     approve, discarded = ApprovalOperator(subject="Discard these records?", **ASKED), discard()
-    looked >> [approve, discarded]
+    previewed >> [approve, discarded]
     approve >> discarded
 
 

@@ -160,12 +160,12 @@ def _opened(file: Readable, name: str) -> Iterator[IO[bytes]]:
 
 
 def _copy(packed: IO[bytes], out: IO[bytes], what: str) -> None:
-    told, done = time.monotonic(), 0
+    logged_at, done = time.monotonic(), 0
     while some := packed.read(_AT_ONCE):
         out.write(some)
         done += len(some)
-        if time.monotonic() - told > _PROGRESS_SECONDS:
-            told = time.monotonic()
+        if time.monotonic() - logged_at > _PROGRESS_SECONDS:
+            logged_at = time.monotonic()
             log.info("%s: %d MiB unpacked", what, done >> 20)
 
 

@@ -29,7 +29,7 @@ FIELDS = tuple(reason.value for reason in Reason if reason not in (Reason.WITHDR
 Patch = Mapping[str, str]  # texts by field
 
 
-class Mended(NamedTuple):
+class Replayable(NamedTuple):
     """A record that is now a valid observation: the event to replay, the fields that were patched, and the moment of validation."""
 
     record: str
@@ -39,18 +39,18 @@ class Mended(NamedTuple):
     patch: Patch
     moment: int
 
-    def stands(self, timestamp: int, rules: Rules = RULES) -> bool:
+    def is_valid_at(self, timestamp: int, rules: Rules = RULES) -> bool:
         """Is the event as stored by Kafka still an observation? The upper bound of its date depends on Kafka's timestamp (ms)."""
         return timestamp >= self.moment or not isinstance(_judged(self.kind, timestamp, self.message, rules), Rejection)
 
 
-class Left(NamedTuple):
+class StillInvalid(NamedTuple):
     """A record that stays in quarantine: the rule it breaks, the rule's description, the invalid text, and the record's origin."""
 
     reason: str
     rule: str
-    says: str
-    where: str
+    text: str
+    origin: str
 
 
 def patch_of(texts: Mapping[str, str] | Iterable[str] | None) -> Patch:
@@ -75,11 +75,11 @@ def _pair(word: str) -> tuple[str, str]:
     return name, text
 
 
-def mend(record: Document, patch: Patch, now: int, of: KafkaSettings, rules: Rules = RULES) -> Mended | Left:
+def revalidate(record: Document, patch: Patch, now: int, of: KafkaSettings, rules: Rules = RULES) -> Replayable | StillInvalid:
     """Validates a quarantine record as an event stored `now` (ms since 1970). A field is patched only if it breaks its rule."""
     kind = next((kind for kind in FileKind if topic_of(kind, of) == record["topic"]), None)
     if kind is None:
-        return Left(record["reason"], f"an event of a configured topic ({', '.join(of.topics)})", record["topic"], _where(record))
+        return StillInvalid(record["reason"], f"an event of a configured topic ({', '.join(of.topics)})", record["topic"], _origin(record))
     moment = max(now, int(DatetimeMS(record["timestamp"])))
     # A stored value of that length may be truncated.
     value = record["raw"] if record["raw"] is None or len(record["raw"]) < rules.most_bytes else None
@@ -87,12 +87,12 @@ def mend(record: Document, patch: Patch, now: int, of: KafkaSettings, rules: Rul
     while isinstance(seen := _judged(kind, moment, message, rules), Rejection):
         field = seen.reason.value
         if field not in patch or field in taken:
-            return Left(field, rule(seen.reason, rules), _says(message.value, seen.reason), _where(record))
+            return StillInvalid(field, rule(seen.reason, rules), _invalid_text(message.value, seen.reason), _origin(record))
         taken[field] = patch[field]
         message = message._replace(value=_patched(message.value, field, patch[field]))
     if len(message.value) > MOST_MESSAGE_BYTES - _BESIDE_BYTES:
-        return Left(record["reason"], f"an event of at most {MOST_MESSAGE_BYTES} bytes", "", _where(record))
-    return Mended(record["_id"], kind, record["topic"], message._replace(key=_key(seen)), taken, moment)
+        return StillInvalid(record["reason"], f"an event of at most {MOST_MESSAGE_BYTES} bytes", "", _origin(record))
+    return Replayable(record["_id"], kind, record["topic"], message._replace(key=_key(seen)), taken, moment)
 
 
 def _judged(kind: FileKind, timestamp: int, message: Message, rules: Rules) -> ProductObservation | CategoryObservation | Rejection:
@@ -107,7 +107,7 @@ def _key(seen: ProductObservation | CategoryObservation) -> bytes:
 def _headers(record: Document) -> Headers:
     """The original's headers and a reference to it: source and version equal the original's, except for partition and offset."""
     source = record["source"] if isinstance(record["source"], dict) else None
-    headers: Headers = [(events.SOURCE, b"replay"), (events.FORMAT, b"json"), (events.TOLD_AT, b"%d" % record["registered_at"])]
+    headers: Headers = [(events.SOURCE, b"replay"), (events.FORMAT, b"json"), (events.REGISTERED_AT, b"%d" % record["registered_at"])]
     if source is not None:
         headers.append((events.INGESTION, source["ingestion"].encode()))
     if source is not None or record["position"]:
@@ -131,7 +131,7 @@ def _patched(value: bytes, field: str, text: str) -> bytes:
     return orjson.dumps({**_AS_WRITTEN.decode(value.decode()), field: text})
 
 
-def _says(value: bytes, reason: Reason) -> str:
+def _invalid_text(value: bytes, reason: Reason) -> str:
     """The text that breaks the rule; the whole value if the record as a whole is malformed."""
     if reason.value not in FIELDS:
         return value.decode(errors="backslashreplace")
@@ -139,7 +139,7 @@ def _says(value: bytes, reason: Reason) -> str:
     return said if isinstance(said, str) else json.dumps(said)
 
 
-def _where(record: Document) -> str:
+def _origin(record: Document) -> str:
     if isinstance(record["source"], dict):
         return f"{record['source']['file']} byte {record['source']['position']}"
     return f"{record['topic']}/{record['partition']}/{record['offset']}"

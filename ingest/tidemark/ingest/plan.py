@@ -123,5 +123,5 @@ def plan(file: Readable, kind: FileKind, observed_at: datetime, chunk_bytes: int
 def _identity(kind: FileKind, observed_at: datetime, content: str, renamed: tuple[str, ...]) -> str:
     """Renamed columns are part of the identity: under another mapping the same rows have another meaning."""
     moment = observed_at.astimezone(UTC).isoformat(timespec="milliseconds")
-    told = "\n".join((str(kind), moment, content, *renamed))
-    return hashlib.sha256(told.encode()).hexdigest()[:24]
+    hashed = "\n".join((str(kind), moment, content, *renamed))
+    return hashlib.sha256(hashed.encode()).hexdigest()[:24]

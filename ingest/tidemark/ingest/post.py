@@ -56,7 +56,7 @@ _NUMBERS = frozenset(("stars", "reviews", "price", "listPrice", "category_id", "
 _BOOLEANS = {"True": True, "False": False, "true": True, "false": False, "TRUE": True, "FALSE": False}
 _JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _AGAIN = frozenset((408, 429, 500, 502, 503, 504))
-_TELL_EVERY_SECONDS = 5.0
+_PROGRESS_SECONDS = 5.0
 
 
 class Stopped(Exception):
@@ -328,7 +328,7 @@ class Shown:
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn(), console=console
         )
         self._task = self._bar.add_task("", total=posting.bytes, completed=posting.settled.position)
-        self._told = time.monotonic()
+        self._printed_at = time.monotonic()
 
     def __enter__(self) -> Shown:
         if self._console.is_terminal:
@@ -345,8 +345,8 @@ class Shown:
         now = self._posting.settled
         line = f"{now.accepted:,} accepted, {now.refused:,} refused"
         self._bar.update(self._task, completed=now.position, description=line)
-        if not self._console.is_terminal and time.monotonic() - self._told > _TELL_EVERY_SECONDS:
-            self._told = time.monotonic()
+        if not self._console.is_terminal and time.monotonic() - self._printed_at > _PROGRESS_SECONDS:
+            self._printed_at = time.monotonic()
             self._console.print(f"{now.position / self._posting.bytes:.0%}: {line}", highlight=False)
 
 

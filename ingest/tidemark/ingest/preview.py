@@ -134,8 +134,8 @@ class _Rows:
                 self.rejections[found.reason] += 1
                 examples = self.examples.setdefault(found.reason, [])
                 if len(examples) < EXAMPLES:
-                    says = _field(row, found.reason)[:EXAMPLE_CHARACTERS]
-                    examples.append({"file": name, "byte": event.position, "key": (row.key or b"").decode(), "says": says})
+                    text = _field(row, found.reason)[:EXAMPLE_CHARACTERS]
+                    examples.append({"file": name, "byte": event.position, "key": (row.key or b"").decode(), "text": text})
         return None
 
     def _end_file(self, registered_at: int) -> None:

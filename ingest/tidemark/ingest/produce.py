@@ -130,10 +130,10 @@ class _Acknowledgements:
         self.unplaced = 0
         self._topic, self._note = topic, note
         self._ends: dict[int, int] = {}  # by partition
-        self._looked_at, self._newest = 0, time.monotonic()
+        self._counted, self._newest = 0, time.monotonic()
         self._lock = threading.Lock()
 
-    def hear(self, number: int, error: KafkaError | None, message: Kafka) -> None:
+    def on_delivery(self, number: int, error: KafkaError | None, message: Kafka) -> None:
         """Called for each message. Hot path: keep it cheap."""
         with self._lock:
             if error is not None:
@@ -159,8 +159,8 @@ class _Acknowledgements:
 
     def silent_seconds(self) -> float:
         """Seconds since the last new delivery report, or since the wait began."""
-        if self.all > self._looked_at:
-            self._looked_at, self._newest = self.all, time.monotonic()
+        if self.all > self._counted:
+            self._counted, self._newest = self.all, time.monotonic()
         return time.monotonic() - self._newest
 
     @property
@@ -174,51 +174,51 @@ def produce(producer: Producer, topic: str, some: Iterable[Message], within_seco
     Raises NotAcknowledged if Kafka has no such topic, rejects a message, or sends no delivery report for `within_seconds`.
     """
     _require_topic(producer, topic, within_seconds)
-    heard = _Acknowledgements(topic, note)
-    sent, told = 0, time.monotonic()
+    acknowledged = _Acknowledgements(topic, note)
+    sent, logged_at = 0, time.monotonic()
 
     def wait(seconds: float) -> None:
         producer.poll(seconds)
-        if heard.silent_seconds() > within_seconds:
+        if acknowledged.silent_seconds() > within_seconds:
             raise NotAcknowledged(
-                f"Kafka has acknowledged nothing for {within_seconds:g} s ({len(heard.numbers)} of {sent} events of this chunk so far). "
+                f"Kafka has acknowledged nothing for {within_seconds:g} s ({len(acknowledged.numbers)} of {sent} events of this chunk so far). "
                 "Check that Kafka is running, then run the task again",
-                heard.numbers,
+                acknowledged.numbers,
             )
 
     for key, value, headers in some:
         waiting = False
         while True:
             try:
-                producer.produce(topic, value, key, headers=headers, on_delivery=partial(heard.hear, sent))
+                producer.produce(topic, value, key, headers=headers, on_delivery=partial(acknowledged.on_delivery, sent))
                 break
             except BufferError:
                 if not waiting:
-                    heard.begin_to_wait()
+                    acknowledged.begin_to_wait()
                 waiting = True
                 wait(0.1)
             except KafkaException as error:
                 reason = f"the Kafka producer rejected an event of {len(value)} bytes for topic {topic}: {_reason(error.args[0])}"
-                raise NotAcknowledged(reason, heard.numbers) from error
+                raise NotAcknowledged(reason, acknowledged.numbers) from error
         sent += 1
         if sent % _POLL_EVERY == 0:
             producer.poll(0)
-            if heard.failures:
+            if acknowledged.failures:
                 break
-            if time.monotonic() - told > _PROGRESS_SECONDS:
-                told = time.monotonic()
-                log.info("%d events sent, %d acknowledged", sent, len(heard.numbers))
-    heard.begin_to_wait()
-    while heard.all < sent:
+            if time.monotonic() - logged_at > _PROGRESS_SECONDS:
+                logged_at = time.monotonic()
+                log.info("%d events sent, %d acknowledged", sent, len(acknowledged.numbers))
+    acknowledged.begin_to_wait()
+    while acknowledged.all < sent:
         wait(0.2)
-    if heard.failures:
-        reason = f"Kafka rejected {len(heard.failures)} of {sent} events for topic {topic}: {heard.failures[0]}"
-        raise NotAcknowledged(reason, heard.numbers)
-    if heard.unplaced:
+    if acknowledged.failures:
+        reason = f"Kafka rejected {len(acknowledged.failures)} of {sent} events for topic {topic}: {acknowledged.failures[0]}"
+        raise NotAcknowledged(reason, acknowledged.numbers)
+    if acknowledged.unplaced:
         # Without the offsets it is impossible to tell when the chunk is served.
-        reason = f"Kafka did not report the offsets of {heard.unplaced} of {sent} events for topic {topic}: run the task again"
-        raise NotAcknowledged(reason, heard.numbers)
-    return Acknowledged(sent, heard.ends)
+        reason = f"Kafka did not report the offsets of {acknowledged.unplaced} of {sent} events for topic {topic}: run the task again"
+        raise NotAcknowledged(reason, acknowledged.numbers)
+    return Acknowledged(sent, acknowledged.ends)
 
 
 def _require_topic(producer: Producer, topic: str, within_seconds: float) -> None:

@@ -24,7 +24,7 @@ from tidemark.catalog.observations import Reason, moment
 from tidemark.catalog.rules import Rules
 from tidemark.catalog.words import counted
 from tidemark.ingest.jobs import PreviewDecision
-from tidemark.ingest.patches import Left, Mended, Patch, mend, patch_of
+from tidemark.ingest.patches import StillInvalid, Replayable, Patch, revalidate, patch_of
 from tidemark.ingest.produce import UnsafeProducer, produce, require_safe
 from tidemark.rendering.replays import render_replay
 from tidemark.serving import ledger, offsets, quarantine, withdrawals
@@ -53,7 +53,7 @@ class Sent(NamedTuple):
     """The number of records that a run has replayed, and of selected records that stay open."""
 
     replayed: int
-    left: int
+    still_open: int
 
 
 def selection_of(parameters: Mapping[str, Any]) -> Selection:
@@ -91,21 +91,21 @@ def preview(database: Database[Document], meant: Selection, patch: Patch, of: Se
     for some in quarantine.records(database, query):
         for record in some:
             records[record["reason"]] += 1
-            match mend(record, patch, now, of, rules):
-                case Mended() as one:
+            match revalidate(record, patch, now, of, rules):
+                case Replayable() as one:
                     valid[record["reason"]] += 1
                     patched += bool(one.patch)
-                case Left() as one:
+                case StillInvalid() as one:
                     stays[one[:2]] += 1
                     shown = examples.setdefault(one[:2], [])
                     if len(shown) < EXAMPLES:
-                        shown.append({"where": one.where, "says": one.says[:EXAMPLE_CHARACTERS]})
+                        shown.append({"origin": one.origin, "text": one.text[:EXAMPLE_CHARACTERS]})
     return {
         "records": records.total(),
         "valid": valid.total(),
         "patched": patched,
         "reasons": [{"reason": reason, "records": count, "valid": valid[reason]} for reason, count in records.most_common()],
-        "left": [
+        "still_invalid": [
             {"reason": reason, "rule": rule, "records": count, "examples": examples[reason, rule]}
             for (reason, rule), count in stays.most_common()
         ],
@@ -132,17 +132,17 @@ def send(
     patch = patch_of(parameters.get("patch"))
     query = quarantine.selected(database, selection_of(parameters), offsets.from_documents(below), of.airflow_names)
     with _alone(database, by):
-        to_kafka, now, told = producer(), _now(database), time.monotonic()
+        to_kafka, now, logged_at = producer(), _now(database), time.monotonic()
         seen = replayed = 0
         for some in quarantine.records(database, query):
             _require_rules(database, rules)
-            valid = [one for record in some if isinstance(one := mend(record, patch, now, of, rules), Mended)]
+            valid = [one for record in some if isinstance(one := revalidate(record, patch, now, of, rules), Replayable)]
             stored = [one for topic in of.topics for one in _stored(to_kafka, topic, valid, rules, of.acknowledge_seconds)]
             _require_rules(database, rules)  # the stream may have validated these events by other rules
             replayed += quarantine.mark_replayed(database, stored, by)
             seen += len(some)
-            if time.monotonic() - told > _PROGRESS_SECONDS:
-                told = time.monotonic()
+            if time.monotonic() - logged_at > _PROGRESS_SECONDS:
+                logged_at = time.monotonic()
                 log.info("%s validated, %d replayed", counted(seen, "record"), replayed)
     log.info("%s replayed, %d left in quarantine", counted(replayed, "record"), seen - replayed)
     return Sent(replayed, seen - replayed)
@@ -160,9 +160,9 @@ def discard(
     return count
 
 
-def _stored(producer: Producer, topic: str, mended: Sequence[Mended], rules: Rules, acknowledge_seconds: float) -> Iterator[Replayed]:
+def _stored(producer: Producer, topic: str, replayable: Sequence[Replayable], rules: Rules, acknowledge_seconds: float) -> Iterator[Replayed]:
     """Sends the events of a topic. Yields those that Kafka has stored, except those that are rejections by Kafka's timestamp."""
-    those, kept = [one for one in mended if one.topic == topic], dict[int, tuple[int, int, int | None]]()
+    those, kept = [one for one in replayable if one.topic == topic], dict[int, tuple[int, int, int | None]]()
     if not those:
         return
 
@@ -175,7 +175,7 @@ def _stored(producer: Producer, topic: str, mended: Sequence[Mended], rules: Rul
     produce(producer, topic, (one.message for one in those), acknowledge_seconds, note)
     for number, one in enumerate(those):
         partition, offset, timestamp = kept[number]
-        if timestamp is None or one.stands(timestamp, rules):
+        if timestamp is None or one.is_valid_at(timestamp, rules):
             yield Replayed(one.record, one.patch, topic, partition, offset)
         else:
             log.warning("the date of %s is too far ahead of Kafka's clock: it stays in quarantine, replay it later", one.record)

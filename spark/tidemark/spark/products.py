@@ -81,14 +81,14 @@ class ProductWriter:
         """Maps rows of COLUMNS to rows of RESULT. Raises Fenced if a newer generation is at work."""
         database = database_of(client(self.url), self.database)
         differences: Differences = {}
-        told: list[dict[str, Any]] = []
+        categories: list[dict[str, Any]] = []
         with _no_search_for_cycles():
             for rows in _slices(batches):
                 others = rows.filter(pc.not_equal(rows.column("kind"), PRODUCT)).to_pylist()
-                told += [row for row in others if row["kind"] == CATEGORY]
+                categories += [row for row in others if row["kind"] == CATEGORY]
                 self._quarantine(database, [row for row in others if row["reason"] is not None])
                 self._write(database.product, states_of(rows.filter(pc.equal(rows.column("kind"), PRODUCT))), differences)
-        yield _result(differences, told)
+        yield _result(differences, categories)
 
     def _write(self, collection: Collection[Document], states: dict[str, State], differences: Differences) -> None:
         found = collection.find({"_id": {"$in": list(states)}}, {"_tide": True}) if states else ()
@@ -153,7 +153,7 @@ def _count(differences: Differences, contribution: tuple[Any, ...], sign: Callab
     differences[cell] = tuple(map(sign, differences.get(cell, _NOTHING), measures))
 
 
-def _result(differences: Differences, told: list[dict[str, Any]]) -> pa.RecordBatch:
+def _result(differences: Differences, categories: list[dict[str, Any]]) -> pa.RecordBatch:
     rows = [
         {
             "kind": CELL_DIFFERENCE,
@@ -170,6 +170,6 @@ def _result(differences: Differences, told: list[dict[str, Any]]) -> pa.RecordBa
             "category_name": row["category_name"],
             **{name: row[name] for name in CategoryVersion._fields},
         }
-        for row in told
+        for row in categories
     ]
     return pa.RecordBatch.from_pylist(rows, schema=_RESULT_ARROW)

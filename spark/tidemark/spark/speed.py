@@ -51,7 +51,7 @@ class Stream:
         own: ledger.Ledger,
         rules: Rules,
         wanted: Control,
-        told_to_stop: threading.Event,
+        stop_requested: threading.Event,
     ) -> None:
         self._spark = spark
         self._database = database
@@ -62,7 +62,7 @@ class Stream:
         self._rules = rules
         self._wanted = wanted
         self._last: TideMark | None = None  # the end of the log when a pause with `drain` was seen: what must still be served
-        self._told_to_stop = told_to_stop
+        self._stop_requested = stop_requested
         self._at_work = threading.Lock()  # held while a micro-batch runs, so that the stream stops between two
         self._ended = False
         self._failure: BaseException | None = None
@@ -77,7 +77,7 @@ class Stream:
         query = self._query(self._own.offsets, checkpoint)
         log.info("generation %d follows %s from %s", self._own.generation, ", ".join(self._of.topics), self._own.offsets)
         try:
-            while not self._told_to_stop.is_set() and not query.awaitTermination(HEARTBEAT_SECONDS):
+            while not self._stop_requested.is_set() and not query.awaitTermination(HEARTBEAT_SECONDS):
                 wanted = self._beat()
                 self._note_work()
                 if self._is_over(wanted, query):
@@ -121,7 +121,7 @@ class Stream:
 
     def _micro_batch(self, observed: DataFrame, number: int) -> None:
         with self._at_work:
-            if self._ended or self._told_to_stop.is_set():
+            if self._ended or self._stop_requested.is_set():
                 return
             try:
                 self._batches.run(observed, number)
@@ -172,22 +172,22 @@ def _gone_by(query: StreamingQuery) -> TideMark:
     return TideMark({TopicPartition(topic, int(partition)): offset for topic, those in ends.items() for partition, offset in those.items()})
 
 
-def follow(database: Database[Document], of: Settings, told_to_stop: threading.Event) -> None:
+def follow(database: Database[Document], of: Settings, stop_requested: threading.Event) -> None:
     """Waits while the stream is paused, then runs it; a new generation starts whenever partitions have been added.
 
     Returns when told to stop, or when a new process must take over. Raises whatever else ended the last generation.
     """
-    wanted = _wait_while_paused(database, of.airflow_names, told_to_stop)
+    wanted = _wait_while_paused(database, of.airflow_names, stop_requested)
     _ready(database, of)  # before Spark, whose start takes longest
     spark = session("tidemark-speed", of, memory=of.speed_memory, cores=of.speed_cores, ui_port=of.spark_ui_port)
-    while not told_to_stop.is_set():
+    while not stop_requested.is_set():
         before = ledger.read(database)
         found = _ready(database, of)
         rules = withdrawals.in_force(database)
         own = ledger.start_generation(database, rules.fingerprint(), found.identities, before)
         metrics.GENERATION.set(own.generation)
         try:
-            Stream(spark, database, of, found, own, rules, wanted, told_to_stop).run()
+            Stream(spark, database, of, found, own, rules, wanted, stop_requested).run()
         except NewPartition as reason:
             log.info("%s", reason)
         else:
@@ -195,10 +195,10 @@ def follow(database: Database[Document], of: Settings, told_to_stop: threading.E
             return
 
 
-def _wait_while_paused(database: Database[Document], names: AirflowNames, told_to_stop: threading.Event) -> Control:
+def _wait_while_paused(database: Database[Document], names: AirflowNames, stop_requested: threading.Event) -> Control:
     """The desired state after the wait. It is read before the rules, because a change of the rules requests a restart afterwards."""
     said = False
-    while (wanted := control.read(database)).pause is not None and not told_to_stop.wait(HEARTBEAT_SECONDS):
+    while (wanted := control.read(database)).pause is not None and not stop_requested.wait(HEARTBEAT_SECONDS):
         if not said:
             said = True
             log.info("%s; resume with `make resume` or DAG %s", control.describe(wanted), names.of(Dag.STREAM))
@@ -225,15 +225,15 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
     for noisy in ("py4j", "kafka", "pymongo"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    told_to_stop = threading.Event()
+    stop_requested = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: told_to_stop.set())
+        signal.signal(number, lambda _number, _frame: stop_requested.set())
     of = settings()
     with connect(of.mongodb) as client:
         database = database_of(client, of.database)
         metrics.serve(database, of)
         try:
-            follow(database, of, told_to_stop)
+            follow(database, of, stop_requested)
         except ledger.Fenced as reason:
             log.warning("stopped: %s", reason)
             return 1

@@ -73,7 +73,7 @@ def observed(log: DataFrame, category_topic: str, rules: Rules = RULES) -> DataF
     Money and stars are given as doubles, and as integers of cents and tenths. Columns that a kind does not have are null.
     """
     return (
-        log.withColumn("told_with", C.header_values(F.col("headers")))
+        log.withColumn("header_values", C.header_values(F.col("headers")))
         .select(*_parsed(category_topic))
         .withColumn("record", _record(rules))
         .withColumn("exact", _exact_numbers(rules))
@@ -89,15 +89,15 @@ def observed(log: DataFrame, category_topic: str, rules: Rules = RULES) -> DataF
 @lru_cache
 def _parsed(category_topic: str) -> tuple[Column, ...]:
     """The values of the headers, and the event's value as text."""
-    told_with = F.col("told_with")
+    header_values = F.col("header_values")
     return (
         *_columns("topic", "partition", "offset", "timestamp", "value"),
         (F.col("topic") == category_topic).alias("of_category"),
-        C.header(told_with, headers.FORMAT).alias("format"),
-        C.header_name(told_with, headers.INGESTION).alias("ingestion"),
-        C.header_number(told_with, headers.POSITION).alias("told_position"),
-        C.header_number(told_with, headers.TOLD_AT).alias("told"),
-        C.header_name(told_with, headers.REPLAY_OF).alias("replay_of"),
+        C.header(header_values, headers.FORMAT).alias("format"),
+        C.header_name(header_values, headers.INGESTION).alias("ingestion"),
+        C.header_number(header_values, headers.POSITION).alias("header_position"),
+        C.header_number(header_values, headers.REGISTERED_AT).alias("header_registered_at"),
+        C.header_name(header_values, headers.REPLAY_OF).alias("replay_of"),
         F.col("value").cast("string").alias("text"),
     )
 
@@ -122,9 +122,9 @@ def _read(rules: Rules) -> tuple[Column, ...]:
     record, exact = _fields(), F.col("exact")
     return (
         *_columns("topic", "partition", "offset", "timestamp", "value", "of_category"),
-        F.when(F.col("told_position").isNotNull(), F.col("ingestion")).alias("ingestion"),
-        F.coalesce("told", "timestamp").alias("registered_at"),
-        F.coalesce("told_position", F.lit(0)).cast("bigint").alias("position"),
+        F.when(F.col("header_position").isNotNull(), F.col("ingestion")).alias("ingestion"),
+        F.coalesce("header_registered_at", "timestamp").alias("registered_at"),
+        F.coalesce("header_position", F.lit(0)).cast("bigint").alias("position"),
         _source().alias("source"),
         _malformed(rules).alias("malformed"),
         record["asin"].alias("asin"),
@@ -221,10 +221,10 @@ CUBED = (
 
 def sources(log: DataFrame) -> DataFrame:
     """Ingestion and position of the events that have both; one row per event."""
-    told_with = F.col("told_with")
-    named = log.withColumn("told_with", C.header_values(F.col("headers"))).select(
-        C.header_name(told_with, headers.INGESTION).alias("ingestion"),
-        C.header_number(told_with, headers.POSITION).alias("position"),
+    header_values = F.col("header_values")
+    named = log.withColumn("header_values", C.header_values(F.col("headers"))).select(
+        C.header_name(header_values, headers.INGESTION).alias("ingestion"),
+        C.header_number(header_values, headers.POSITION).alias("position"),
     )
     return named.where(F.col("ingestion").isNotNull() & F.col("position").isNotNull())
 
@@ -316,7 +316,7 @@ def _half_surrogate(text: Column, rules: Rules) -> Column:
 
 def _source() -> Column:
     return F.coalesce(
-        F.concat("ingestion", F.lit(":"), F.col("told_position").cast("string")),  # null if one of them is
+        F.concat("ingestion", F.lit(":"), F.col("header_position").cast("string")),  # null if one of them is
         F.col("replay_of"),
         F.concat_ws("/", "topic", "partition", "offset"),
     )

@@ -174,8 +174,8 @@ def _ingestions(spark: SparkSession, lake: Lake, database: Database[Document], m
     if not rows:
         return 0, Differences(0, [])
     wanted = spark.createDataFrame([(identity,) for identity in rows], "ingestion string")
-    told = transforms.sources(lake.events(TideMark(), mark)).join(F.broadcast(wanted), "ingestion").distinct()
-    found = {row["ingestion"]: row["count"] for row in told.groupBy("ingestion").count().collect()}
+    sources = transforms.sources(lake.events(TideMark(), mark)).join(F.broadcast(wanted), "ingestion").distinct()
+    found = {row["ingestion"]: row["count"] for row in sources.groupBy("ingestion").count().collect()}
     right = [identity for identity, count in rows.items() if found.get(identity, 0) == count]
     ingestions.mark_reconciled(database, right)
     wrong = [

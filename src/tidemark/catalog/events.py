@@ -9,7 +9,7 @@ SOURCE = "tide-source"  # csv, api or replay
 FORMAT = "tide-format"  # json or csv
 INGESTION = "tide-ingestion"  # id of the ingestion that an event of a file belongs to
 POSITION = "tide-position"  # byte offset of the record in its file
-TOLD_AT = "tide-registered-at"  # when the ingestion was registered, in milliseconds
+REGISTERED_AT = "tide-registered-at"  # when the ingestion was registered, in milliseconds
 REPLAY_OF = "tide-replay-of"  # topic/partition/offset of the event that a replay repeats
 
 # Names become part of keys in MongoDB, so their length must be bounded. A topic/partition/offset has at most 281 characters.
@@ -53,8 +53,8 @@ class Event(NamedTuple):
     @property
     def registered_at(self) -> int:
         """Milliseconds. An event without this header, e.g. from the API, counts as registered when Kafka stored it."""
-        told = self.number(TOLD_AT)
-        return self.timestamp if told is None else told
+        registered_at = self.number(REGISTERED_AT)
+        return self.timestamp if registered_at is None else registered_at
 
     @property
     def position(self) -> int:

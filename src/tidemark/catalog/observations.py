@@ -101,12 +101,12 @@ def _remembered(read: Callable[[str, *_More], _Answer]) -> Callable[[str, *_More
     return look_up
 
 
-def decoder(look: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None) -> json.JSONDecoder:
+def decoder(object_from: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None) -> json.JSONDecoder:
     """A JSON decoder for the rules: numbers stay text, NaN and infinities are refused.
 
-    `look` builds each object from its pairs, so it also sees pairs that a later duplicate key overrides.
+    `object_from` builds each object from its pairs, so it also sees pairs that a later duplicate key overrides.
     """
-    return json.JSONDecoder(parse_int=_NumberText, parse_float=_NumberText, parse_constant=_no_number, object_pairs_hook=look)
+    return json.JSONDecoder(parse_int=_NumberText, parse_float=_NumberText, parse_constant=_no_number, object_pairs_hook=object_from)
 
 
 def product_observation(event: Event, rules: Rules = RULES, reader: json.JSONDecoder | None = None) -> ProductObservation | Rejection:

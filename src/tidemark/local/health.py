@@ -20,7 +20,7 @@ from tidemark.ingest import topics
 from tidemark.local import loopback
 from tidemark.rendering.control import render_pause
 from tidemark.serving.database import brief, connect, database_of
-from tidemark.serving.operations import LOOKED_AT_LATELY
+from tidemark.serving.operations import MEASURED_RECENTLY
 from tidemark.serving.status import state
 from tidemark.settings import Settings, settings
 
@@ -94,10 +94,10 @@ def watch(of: Settings) -> Health:
     url = ADDRESSES["mongodb"](of)
     try:
         with connect(of.mongodb, within_seconds=TIMEOUT_SECONDS) as client:
-            looked = database_of(client, of.database).report_partition.find_one({"$expr": LOOKED_AT_LATELY})
+            measured = database_of(client, of.database).report_partition.find_one({"$expr": MEASURED_RECENTLY})
     except PyMongoError as error:
         return Health(False, url, f"does not answer: {brief(error)}")
-    return Health(looked is not None, url, "" if looked else "the end of the log was not measured within the last minute")
+    return Health(measured is not None, url, "" if measured else "the end of the log was not measured within the last minute")
 
 
 def speed(of: Settings) -> Health:

@@ -32,7 +32,7 @@ from tidemark.settings.airflow_names import Dag
 from tidemark.settings.sections import AirflowSettings, MongodbSettings
 
 START_SECONDS = 600.0
-LOOK_EVERY_SECONDS = 0.5  # interval of health checks while servers start
+POLL_SECONDS = 0.5  # interval of health checks while servers start
 SILENCE_SECONDS = 180.0  # how long Airflow's API may be unreachable during a run
 FIRST_DAY = date(2024, 1, 1)  # first day of a generated catalog
 SEED = 1
@@ -106,7 +106,7 @@ def _wait_until_healthy(console: Console, of: Settings, say: Progress, names: Co
             raise CannotRun("the stack was stopped in the meantime: make run starts it again and continues")
         if time.monotonic() > until:
             raise CannotRun(_what_is_missing(missing, of))
-        time.sleep(LOOK_EVERY_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 class Catalog(NamedTuple):
@@ -275,15 +275,15 @@ def _wait_for_dag(of: AirflowSettings, say: Callable[[str], None], until: float)
 
 def _wait_for_run(console: Console, of: MongodbSettings, airflow: Airflow, identity: str, dag: Dag = Dag.INGEST) -> None:
     """Waits until the run has ended. Airflow may be unreachable for a while, until supervisor has restarted it."""
-    state, heard = "", time.monotonic()
+    state, answered_at = "", time.monotonic()
     with Progress(console) as say:
         while state not in ENDED:
             try:
                 state = airflow.state(identity, dag)
                 say(_where_it_is(of, airflow, identity, state) if dag is Dag.INGEST else _at_which_task(airflow, identity, dag))
-                heard = time.monotonic()
+                answered_at = time.monotonic()
             except httpx.TransportError as error:
-                if time.monotonic() - heard > SILENCE_SECONDS:
+                if time.monotonic() - answered_at > SILENCE_SECONDS:
                     raise
                 say(f"Airflow does not answer: {error}")
             time.sleep(0.25)

@@ -15,7 +15,7 @@ from tidemark.local import cluster, processes
 from tidemark.local.programs import Program, base_environment, marks, started_here
 from tidemark.settings import Settings, settings
 
-LOOK_EVERY_SECONDS = 1.0
+POLL_SECONDS = 1.0
 SAY_EVERY_SECONDS = 30.0
 RETRY_SECONDS = 10.0
 
@@ -30,7 +30,7 @@ def wait_for_needs(program: Program, of: Settings) -> None:
             if time.monotonic() - said > SAY_EVERY_SECONDS:
                 said = time.monotonic()
                 log.info("%s waits for %s: %s %s", program.name, need.__name__, found.url, found.detail)
-            time.sleep(LOOK_EVERY_SECONDS)
+            time.sleep(POLL_SECONDS)
 
 
 def _follow_predecessor(program: Program, home: Path) -> None:

@@ -75,7 +75,7 @@ class Watch:
 class Alert:
     """The newest alert of a condition. It is on until it has ended.
 
-    `text` describes the problem, `calm_since` is the moment since which it has been gone. `told` says for each channel whether its last
+    `text` describes the problem, `calm_since` is the moment since which it has been gone. `notified` says for each channel whether its last
     notification was that the alert is on.
     """
 
@@ -84,7 +84,7 @@ class Alert:
     began_at: datetime
     ended_at: datetime | None = None
     calm_since: datetime | None = None
-    told: Mapping[str, bool] = field(default_factory=dict)
+    notified: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def on(self) -> bool:
@@ -99,7 +99,7 @@ class Message(NamedTuple):
     text: str
 
 
-def looked(before: Watch | None, state: StatusDocument, now: datetime) -> Watch:
+def next_watch(before: Watch | None, state: StatusDocument, now: datetime) -> Watch:
     """The watch after evaluating a state of serving.status."""
     stream = state["stream"]
     rejected = sum(count for reason, count in state["quarantine"].items() if reason != Reason.WITHDRAWN)
@@ -137,7 +137,7 @@ def settled(before: Alert | None, condition: Condition, wrong: str | None, now: 
     """The next state of a condition's alert: it begins with a problem and ends when there has been none for the time `calm`."""
     if wrong is not None:
         if before is None or not before.on:
-            return Alert(condition, wrong, now, told=before.told if before else {})
+            return Alert(condition, wrong, now, notified=before.notified if before else {})
         return replace(before, text=wrong, calm_since=None)
     if before is None or not before.on:
         return before
@@ -145,9 +145,9 @@ def settled(before: Alert | None, condition: Condition, wrong: str | None, now: 
     return replace(before, calm_since=calm_since, ended_at=now if now - calm_since >= calm else None)
 
 
-def untold(alerts: Iterable[Alert], channels: Iterable[str]) -> list[tuple[Alert, str]]:
+def due_notifications(alerts: Iterable[Alert], channels: Iterable[str]) -> list[tuple[Alert, str]]:
     """The notifications that are due. A channel is not notified of an alert that ended before its beginning could be sent."""
-    return [(alert, channel) for alert in alerts for channel in channels if alert.told.get(channel, False) != alert.on]
+    return [(alert, channel) for alert in alerts for channel in channels if alert.notified.get(channel, False) != alert.on]
 
 
 def message(alert: Alert, database: str) -> Message:

@@ -19,7 +19,7 @@ from tidemark.serving.database import Document
 BATCH, BATCH_SECONDS = "batch", 900.0  # lease of all commands that change the raw history or publications, and how long they wait for it
 VALID_SECONDS = 30
 RENEW_EVERY_SECONDS = 8.0
-LOOK_EVERY_SECONDS = 1.0
+POLL_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def lease(database: Database[Document], name: str, holder: str, within_seconds: 
             found = database.state.find_one({"_id": _key(name)}) or {}
             since = f" since {found['since']:%Y-%m-%d %H:%M} UTC" if "since" in found else ""
             raise Busy(f"{found.get('holder', 'another process')} has been running{since}: wait until it ends, or stop it")
-        time.sleep(LOOK_EVERY_SECONDS)
+        time.sleep(POLL_SECONDS)
     ended = threading.Event()
     renewing = threading.Thread(target=_renew, args=(database, name, holder, ended), daemon=True)
     renewing.start()

@@ -106,12 +106,12 @@ def records(database: Database[Document], query: Document) -> Iterator[list[Docu
 def _completed(database: Database[Document], some: list[Document]) -> list[Document]:
     lacking = [one for one in some if "registered_at" not in one]
     from_files = {one["source"]["ingestion"] for one in lacking if one["source"] != BY_API}
-    told = {
+    registered = {
         one["_id"]: one["registered_at"] for one in database.ingestion.find({"_id": {"$in": list(from_files)}}, {"registered_at": True})
     }
     for one in lacking:
         source = one["source"] if one["source"] != BY_API else {}
-        registered_at: datetime = told.get(source.get("ingestion")) or one["timestamp"]
+        registered_at: datetime = registered.get(source.get("ingestion")) or one["timestamp"]
         one["registered_at"] = int(DatetimeMS(registered_at))
         one["position"] = source.get("position", 0)
     return some

@@ -237,7 +237,7 @@ COLLECTIONS: tuple[Collection, ...] = (
             began_at=_DATE,
             ended_at=_DATE_OR_NULL,
             calm_since=_DATE_OR_NULL,
-            told={"bsonType": "object", "additionalProperties": {"bsonType": "bool"}},
+            notified={"bsonType": "object", "additionalProperties": {"bsonType": "bool"}},
         ),
     ),
     Collection(

@@ -21,7 +21,7 @@ from flask_caching.backends.rediscache import RedisCache
 
 # Lifetime of a claim, in case its process dies, and the longest wait; a request that has waited this long queries by itself.
 WAIT_SECONDS = 60
-LOOK_EVERY_SECONDS = 0.02
+POLL_SECONDS = 0.02
 _ASKED = "tidemark_asked"  # attribute of a request: the keys it has claimed
 
 
@@ -58,7 +58,7 @@ class SharedCache(BaseCache):
                 break
             if time.monotonic() > until:
                 break
-            time.sleep(LOOK_EVERY_SECONDS)
+            time.sleep(POLL_SECONDS)
         return found
 
     def set(self, key: str, value: Any, timeout: int | None = None) -> bool | None:

@@ -45,12 +45,12 @@ def application(of: Settings) -> FastAPI:
 
     app = FastAPIOffline(title="Tidemark", summary="Product and category ingestion", description=document.DESCRIPTION, lifespan=lifespan)
     app.add_middleware(metrics.Measured)
-    app.include_router(_looks())
+    app.include_router(_health_routes())
     app.include_router(_posts(key=bool(of.api_key.get_secret_value())))
     return app
 
 
-def _looks() -> APIRouter:
+def _health_routes() -> APIRouter:
     """Routes without authentication."""
     router = APIRouter()
     router.get("/", response_model=document.Hello, summary="Return a greeting")(_hello)

@@ -139,14 +139,14 @@ class SingleSender:
             else:
                 settled.set_result(outcome)
 
-        def heard(outcome: Any) -> None:
+        def on_outcome(outcome: Any) -> None:
             """Runs in the producer's thread."""
             if not isinstance(outcome, Exception):
                 outcome = Stored(outcome.topic, outcome.partition, outcome.offset)
             with suppress(RuntimeError):  # the loop has ended, so nothing waits any more
                 loop.call_soon_threadsafe(settle, outcome)
 
-        handed_over.add_both(heard)
+        handed_over.add_both(on_outcome)
         stored = await settled
         if stored.offset < 0:
             raise NotStored("Kafka did not report the offset")
