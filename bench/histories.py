@@ -14,7 +14,7 @@ from itertools import islice
 from pyspark.sql import SparkSession
 from support.places import Place
 
-from bench.sides import place, say, session_of
+from bench.sides import place, print_line, session_of
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.rules import RULES
 from tidemark.ingest.files import PRODUCT_COLUMNS, FileKind
@@ -52,7 +52,7 @@ def land_day(here: Place, spark: SparkSession, lake: Lake, rows: Iterable[Sequen
         sent += produce(producer, here.settings.product_topic, messages(text.getvalue().encode(), sent << 20, origin), 60).events
     landing = time.monotonic()
     mark = land(spark, lake, ledger.identity(here.database), here.settings)
-    say(f"day {number}: {sent:,} events sent in {landing - started:.0f} s, landed in {time.monotonic() - landing:.0f} s")
+    print_line(f"day {number}: {sent:,} events sent in {landing - started:.0f} s, landed in {time.monotonic() - landing:.0f} s")
     return mark
 
 

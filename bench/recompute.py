@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 from support.places import Place
 
 from bench.histories import days_landed, draft_at, everything, land_day, spark_and_place
-from bench.sides import Measured, in_turns, measured, say, report
+from bench.sides import Measured, in_turns, measured, print_line, report
 from tidemark.catalog.cube import Cell
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.rules import RULES
@@ -135,7 +135,7 @@ class Night:
         found = measured(self.events, lambda: recompute(self.lake, self.here.database, number, self.here.settings, mode), everything)
         self.cubes["ours"] = {cell: tuple(sums) for cell, sums in publications.cells(self.here.database, number).items()}
         self.number = number
-        say(f"{self.events:,} events {mode.value} by us: {self.events / found.rate:.1f} s")
+        print_line(f"{self.events:,} events {mode.value} by us: {self.events / found.rate:.1f} s")
         return found
 
     def theirs(self) -> Measured:
@@ -143,7 +143,7 @@ class Night:
             self.cubes["theirs"] = in_duckdb(self.files, self.folder, self.here.settings.batch_memory)
 
         found = measured(self.events, work, everything)
-        say(f"{self.events:,} events by DuckDB: {self.events / found.rate:.1f} s")
+        print_line(f"{self.events:,} events by DuckDB: {self.events / found.rate:.1f} s")
         return found
 
     def against_duckdb(self, rounds: int) -> dict[str, Any]:

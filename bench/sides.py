@@ -118,7 +118,7 @@ def p95(seconds: Sequence[float]) -> float:
     return statistics.quantiles(seconds, n=20)[18]
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Progress, beside the one line of JSON."""
     sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {line}\n")
     sys.stderr.flush()

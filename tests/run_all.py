@@ -23,17 +23,17 @@ BESIDE = (
 
 
 def main() -> int:
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as output:
         script = " && ".join(map(shlex.join, BESIDE))
-        beside = subprocess.Popen(["sh", "-c", script], cwd=CHECKOUT, stdout=said, stderr=said)
+        beside = subprocess.Popen(["sh", "-c", script], cwd=CHECKOUT, stdout=output, stderr=output)
         try:
             status = subprocess.run([*STACK, *sys.argv[1:]], cwd=CHECKOUT).returncode
             print("==> waiting for the tests of the connector and of Superset's configuration", flush=True)
             beside.wait()
         finally:
             beside.terminate()
-        said.seek(0)
-        lines = said.read().splitlines()
+        output.seek(0)
+        lines = output.read().splitlines()
     if beside.returncode:
         print("\n".join(lines))
     for line in lines:

@@ -34,11 +34,11 @@ class Charts:
                 return str(found)
             with self._counting:
                 self.asked += 1
-            said = asking()
-            self.cache.set(chart, said)
-            return said
+            answer = asking()
+            self.cache.set(chart, answer)
+            return answer
 
-    def look(self, chart: str) -> tuple[int, str]:
+    def request(self, chart: str) -> tuple[int, str]:
         with self.app.test_client() as client:
             answer = client.get(f"/{chart}")
             return answer.status_code, answer.text
@@ -52,15 +52,15 @@ def slowly() -> str:
 def test_one_asks_and_the_others_wait(tmp_path: Path) -> None:
     charts = Charts(tmp_path, slowly)
     with ThreadPoolExecutor(VIEWERS) as pool:
-        answers = list(pool.map(charts.look, ["a"] * VIEWERS))
+        answers = list(pool.map(charts.request, ["a"] * VIEWERS))
     assert answers == [(200, "an answer")] * VIEWERS
     assert charts.asked == 1
 
 
-def _look_from_here(folder: Path, asked: list[int]) -> None:
+def _request_in_process(folder: Path, asked: list[int]) -> None:
     charts = Charts(folder, slowly)
     with ThreadPoolExecutor(VIEWERS) as pool:
-        answers = list(pool.map(charts.look, ["a", "b"] * VIEWERS))
+        answers = list(pool.map(charts.request, ["a", "b"] * VIEWERS))
     assert answers == [(200, "an answer")] * len(answers)
     asked.append(charts.asked)
 
@@ -68,7 +68,7 @@ def _look_from_here(folder: Path, asked: list[int]) -> None:
 def test_one_of_several_processes_asks(tmp_path: Path) -> None:
     with multiprocessing.Manager() as manager:
         asked = manager.list()
-        processes = [multiprocessing.Process(target=_look_from_here, args=(tmp_path / "answers", asked)) for _ in range(3)]
+        processes = [multiprocessing.Process(target=_request_in_process, args=(tmp_path / "answers", asked)) for _ in range(3)]
         for process in processes:
             process.start()
         for process in processes:
@@ -81,7 +81,7 @@ def test_one_of_several_processes_asks(tmp_path: Path) -> None:
 def test_nobody_waits_for_another_chart(tmp_path: Path) -> None:
     charts = Charts(tmp_path, slowly)
     with ThreadPoolExecutor(VIEWERS) as pool:
-        list(pool.map(charts.look, ["a", "b", "c"] * (VIEWERS // 3)))
+        list(pool.map(charts.request, ["a", "b", "c"] * (VIEWERS // 3)))
     assert charts.asked == 3
 
 
@@ -96,7 +96,7 @@ def test_where_who_asks_fails_another_asks(tmp_path: Path) -> None:
 
     charts = Charts(tmp_path, asking)
     with ThreadPoolExecutor(VIEWERS) as pool:
-        answers = list(pool.map(charts.look, ["a"] * VIEWERS))
+        answers = list(pool.map(charts.request, ["a"] * VIEWERS))
     assert sorted(status for status, _ in answers) == [200] * (VIEWERS - 2) + [500] * 2
     assert charts.asked == 3
 
@@ -107,12 +107,12 @@ def test_who_has_died_holds_nobody_up_for_ever(tmp_path: Path, monkeypatch: pyte
     with charts.app.test_request_context():
         assert charts.cache.get("a") is None  # and never says more
         with ThreadPoolExecutor(1) as pool:
-            assert pool.submit(charts.look, "a").result() == (200, "an answer")
+            assert pool.submit(charts.request, "a").result() == (200, "an answer")
             time.sleep(2)
             monkeypatch.setattr(shared_cache, "WAIT_SECONDS", 60)
             charts.cache.delete("a")
             started = time.monotonic()
-            assert pool.submit(charts.look, "a").result() == (200, "an answer")
+            assert pool.submit(charts.request, "a").result() == (200, "an answer")
             assert time.monotonic() - started < 30  # its claim of before is void
 
 

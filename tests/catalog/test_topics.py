@@ -22,8 +22,8 @@ def test_two_copies_are_required_where_there_are_two() -> None:
 )
 def test_copies_that_can_be_lost_are_named_with_what_to_do(replicas: int, unfit: Mapping[str, str], wording: Wording) -> None:
     assert complaints("product", FIT, replicas) == []
-    (said,) = complaints("product", {**FIT, **unfit}, replicas)
-    wording.check(said)
+    (message,) = complaints("product", {**FIT, **unfit}, replicas)
+    wording.check(message)
 
 
 def test_of_one_replica_no_copies_are_required() -> None:

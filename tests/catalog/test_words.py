@@ -29,7 +29,7 @@ def test_every_reason_has_its_rule_in_words(wording: Wording) -> None:
     assert all(words)
     # Fields of one kind share their words, no others do.
     assert len(set(words)) == len(words) - 3
-    wording.check("\n".join(f"{reason.value}: {said}" for reason, said in zip(Reason, words, strict=True)))
+    wording.check("\n".join(f"{reason.value}: {message}" for reason, message in zip(Reason, words, strict=True)))
 
 
 @pytest.mark.parametrize(

@@ -155,8 +155,8 @@ def test_a_backup_that_is_not_whole_is_refused(running: Containers) -> None:
     (folder / "unfinished").mkdir()
     assert "no complete backup" in running.run("backup", "restore", "/backups/unfinished").stdout
     (folder / "first" / "mongodb" / "product.bson").write_bytes(b"")
-    said = running.run("backup", "restore", "/backups/first")
-    assert (said.returncode, "such as mongodb/product.bson" in said.stdout) == (1, True)
+    output = running.run("backup", "restore", "/backups/first")
+    assert (output.returncode, "such as mongodb/product.bson" in output.stdout) == (1, True)
 
 
 def _redis(of: Containers, *words: str, password: str | None = None) -> str:

@@ -67,7 +67,7 @@ def run_dag(**changed: str) -> str:
     return str(run.state)
 
 
-def lives(place: Place, alive: bool = True) -> None:
+def set_heartbeat(place: Place, alive: bool = True) -> None:
     beat = datetime.now(UTC) + timedelta(hours=1 if alive else -3.5)
     place.database.state.update_one({"_id": "ledger"}, {"$set": {"heartbeat": beat}})
     place.database.state.update_one({"_id": "log_end"}, {"$set": {"offsets": [], "measured_at": datetime.now(UTC)}}, upsert=True)
@@ -79,11 +79,11 @@ def lives(place: Place, alive: bool = True) -> None:
 class TestLooks:
     def test_a_stream_that_stops_and_starts_again(self, place: Place, channels: Channels, wording: Wording) -> None:
         ledger.start_generation(place.database, "rules", {})
-        lives(place)
+        set_heartbeat(place)
         assert run_dag() == "success"
         assert channels.counts() == (0, 0)
 
-        lives(place, False)
+        set_heartbeat(place, False)
         channels.mail.refuses = True
         assert run_dag() == "failed"
         assert channels.counts() == (0, 1), "every other channel is notified"
@@ -100,7 +100,7 @@ class TestLooks:
         assert channels.webhook.headers[0]["X-Token"] == "secret"
         assert [one["_id"] for one in state(place.database)["alerts"]] == ["stream"]
 
-        lives(place)
+        set_heartbeat(place)
         channels.webhook.refuses = True
         assert run_dag() == "failed"
         channels.webhook.refuses = False
@@ -126,16 +126,16 @@ class TestLooks:
     def test_nobody_to_tell(self, place: Place) -> None:
         """No connection of those names: what is wrong is kept and shown all the same."""
         ledger.start_generation(place.database, "rules", {})
-        lives(place)
+        set_heartbeat(place)
         assert run_dag() == "success"
-        lives(place, False)
+        set_heartbeat(place, False)
         assert run_dag() == "success"
         assert [one["_id"] for one in state(place.database)["alerts"]] == ["stream"]
 
     def test_mails_without_an_address(self, place: Place, channels: Channels) -> None:
         ledger.start_generation(place.database, "rules", {})
         for alive in (True, False):
-            lives(place, alive)
+            set_heartbeat(place, alive)
             ended = run_dag(alert_mail_to="")
         assert ended == "failed"
         assert channels.counts() == (0, 1)

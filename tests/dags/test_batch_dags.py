@@ -86,7 +86,7 @@ def test_a_night_takes_the_same_steps_in_airflow_and_in_one_process(bag: Any, mo
     results = {"cut": 1, "verify": {"drift": 0}}
     night = SimpleNamespace(database=None, of=None, **{step: noted(step, results.get(step)) for step in steps if step != "decide"})
     monkeypatch.setattr(verifications, "read", lambda *_: {})
-    monkeypatch.setattr(verifications, "asks", noted("decide", False))
+    monkeypatch.setattr(verifications, "requires_approval", noted("decide", False))
     Batch.nightly(night, "auto", "correct", 7)  # type: ignore[arg-type]
     assert taken == steps
 

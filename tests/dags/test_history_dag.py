@@ -55,4 +55,4 @@ def test_a_night_before_the_first_event_starts_no_spark(connected: Place) -> Non
     with topics.admin(connected.settings.kafka) as client:
         watch.record_end_offsets(connected.database, watch.fetch_end_offsets(client, connected.settings.topics))
     ended, tasks = run(NAMES.of(Dag.HISTORY), "history.py", last_day="2024-02-29", changed=True)
-    assert (ended, tasks) == ("success", {name: ("skipped", 1 if name == "ask" else 0) for name in ("ask", "land", "compute")})
+    assert (ended, tasks) == ("success", {name: ("skipped", 1 if name == "select_days" else 0) for name in ("select_days", "land", "compute")})

@@ -88,14 +88,14 @@ def test_reconciling_tells_who_waits_for_products(dag: Any) -> None:
     assert [asset.name for asset in dag.get_task("reconcile").outlets] == ["products"]
 
 
-MENDED_BY_A_RETRY = (
+RETRYABLE_ERRORS = (
     NotAcknowledged("Kafka is down"),
     ServerSelectionTimeoutError("MongoDB is down"),
     Incomplete("a chunk is missing"),
     OSError("the disk does not answer"),
     TimeoutError("nobody answers"),
 )
-NOT_MENDED_BY_A_RETRY = (
+PERMANENT_ERRORS = (
     UnfitFile("no header"),
     jobs.Unclear("no date"),
     UnsafeProducer("acks is 1"),
@@ -110,8 +110,8 @@ def test_what_is_tried_again(dag: Any, task: str) -> None:
     from airflow.sdk import RetryAction
 
     policy = dag.get_task(task).retry_policy
-    assert {policy.evaluate(error, 1, 3).action for error in NOT_MENDED_BY_A_RETRY} == {RetryAction.FAIL}
-    assert {policy.evaluate(error, 1, 3).action for error in MENDED_BY_A_RETRY} == {RetryAction.DEFAULT}
+    assert {policy.evaluate(error, 1, 3).action for error in PERMANENT_ERRORS} == {RetryAction.FAIL}
+    assert {policy.evaluate(error, 1, 3).action for error in RETRYABLE_ERRORS} == {RetryAction.DEFAULT}
 
 
 @pytest.fixture

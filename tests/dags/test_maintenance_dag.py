@@ -110,6 +110,6 @@ def test_a_run(connected: Place, tmp_path: Path, wording: Wording) -> None:
     file.write_text("no database")
     with pytest.raises(housekeeping.NotCleaned) as failed:
         runs_left(days=5)
-    said, _, of_airflow = str(failed.value).partition(": ")
-    wording.check(said)
+    message, _, of_airflow = str(failed.value).partition(": ")
+    wording.check(message)
     assert of_airflow

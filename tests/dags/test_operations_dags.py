@@ -31,9 +31,9 @@ REFUSED = {
 def test_a_person_is_asked_before_anything_is_withdrawn(bag: Any) -> None:
     dag = bag.dags[NAMES.of(Dag.WITHDRAW)]
     assert dag.params["hold"] is True, "a run waits unless told otherwise"
-    assert dag.get_task("decide").upstream_task_ids == {"held", "approve", "chosen"}
-    held = dag.get_task("held").python_callable
-    assert (held({"hold": True}), held({"hold": False})) == ("approve", "decide")
+    assert dag.get_task("apply").upstream_task_ids == {"decide", "approve", "chosen"}
+    decide = dag.get_task("decide").python_callable
+    assert (decide({"hold": True}), decide({"hold": False})) == ("approve", "apply")
 
 
 @pytest.mark.parametrize("dag_id", TAKEN)
@@ -45,10 +45,10 @@ def test_parameters(bag: Any, dag_id: str) -> None:
 @pytest.mark.parametrize(("dag_id", "parameter"), [(NAMES.of(Dag.WITHDRAW), "ingestion"), (NAMES.of(Dag.REBUILD), "publication")])
 def test_a_person_chooses_where_the_form_does_not_say(bag: Any, dag_id: str, parameter: str, wording: Wording) -> None:
     dag = bag.dags[dag_id]
-    asked, chosen = (dag.get_task(name).python_callable for name in ("asked", "chosen"))
-    assert asked({parameter: None}) == "choose"
-    assert asked({parameter: 7}) == "chosen"
-    assert dag.get_task("chosen").upstream_task_ids == {"asked", "choose"}
+    check_parameter, chosen = (dag.get_task(name).python_callable for name in ("check_parameter", "chosen"))
+    assert check_parameter({parameter: None}) == "choose"
+    assert check_parameter({parameter: 7}) == "chosen"
+    assert dag.get_task("chosen").upstream_task_ids == {"check_parameter", "choose"}
     assert chosen({parameter: 7}, _Answered(None)) == 7
     assert chosen({parameter: None}, _Answered({"params_input": {parameter: 8}})) == 8
     with pytest.raises(NotChosen) as refused:

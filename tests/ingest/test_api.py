@@ -46,13 +46,13 @@ KEY = "a key with an ü"
 
 
 @pytest.fixture(scope="module")
-def here(servers: None) -> Iterator[Place]:
+def place(servers: None) -> Iterator[Place]:
     with a_place() as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def running(here: Place) -> Iterator[Api]:
+def running(place: Place) -> Iterator[Api]:
     with api() as found:
         yield found
         assert found.stop() == 0
@@ -71,8 +71,8 @@ class New:
 
 
 @pytest.fixture
-def new(here: Place) -> New:
-    return New(here)
+def new(place: Place) -> New:
+    return New(place)
 
 
 def product(**fields: Any) -> bytes:
@@ -91,14 +91,14 @@ def figure(running: Api, name: str) -> float:
     return next(float(line.removeprefix(f"{name} ")) for line in lines if line.startswith(f"{name} "))
 
 
-def test_it_greets_and_is_healthy(here: Place, running: Api) -> None:
+def test_it_greets_and_is_healthy(place: Place, running: Api) -> None:
     assert running.http.get("/").json() == {"message": "Hello World"}
     health = running.http.get("/health")
     assert (health.status_code, health.json()["healthy"], health.json()["detail"]) == (200, True, "")
-    assert health.json()["topics"] == {here.settings.product_topic: here.settings.product_partitions, here.settings.category_topic: 1}
+    assert health.json()["topics"] == {place.settings.product_topic: place.settings.product_partitions, place.settings.category_topic: 1}
 
 
-def test_a_product_goes_to_kafka_as_it_came_and_is_answered_as_it_is_stored(here: Place, running: Api, new: New) -> None:
+def test_a_product_goes_to_kafka_as_it_came_and_is_answered_as_it_is_stored(place: Place, running: Api, new: New) -> None:
     """As clients of the Kaggle fields post it: a date of their form, no Content-Type."""
     body = (
         b' {"date": "31/12/2023 00:00",\n'
@@ -112,25 +112,25 @@ def test_a_product_goes_to_kafka_as_it_came_and_is_answered_as_it_is_stored(here
     assert dict(event.headers) == {"tide-source": b"api", "tide-format": b"json"}
     stored = answer.json()
     coordinates = (stored.pop("topic"), stored.pop("partition"), stored.pop("offset"))
-    assert coordinates == (here.settings.product_topic, event.partition, event.offset)
+    assert coordinates == (place.settings.product_topic, event.partition, event.offset)
     assert stored.pop("date") == "2023-12-31T00:00:00.000Z"
     assert stored == {**{name: value for name, value in PRODUCT.items() if name != "date"}, "asin": "B0T00000AA", "stars": 4.1}
 
 
-def test_a_category_goes_to_kafka_and_its_id_is_the_key(here: Place, running: Api, new: New) -> None:
+def test_a_category_goes_to_kafka_and_its_id_is_the_key(place: Place, running: Api, new: New) -> None:
     answer = running.post("/Category", b'{"id": "7.0", "category_name": "Caf\xc3\xa9"}')
     (event,) = new()
-    assert (answer.status_code, event.topic, event.key) == (201, here.settings.category_topic, b"7")
+    assert (answer.status_code, event.topic, event.key) == (201, place.settings.category_topic, b"7")
     assert answer.json() == {"id": 7, "category_name": "Café", "topic": event.topic, "partition": 0, "offset": event.offset}
 
 
-def test_the_same_key_lies_where_ingestion_puts_it(here: Place, running: Api, new: New) -> None:
+def test_the_same_key_lies_where_ingestion_puts_it(place: Place, running: Api, new: New) -> None:
     """One ASIN, one partition, by whatever way it comes: single, in a batch, from a file."""
     records = [product(asin=f"B0T00000{number:02d}") for number in range(20)]
     for record in records:
         assert running.post(PRODUCTS, record).status_code == 201
     assert running.post(BATCH, b"\n".join(records), NDJSON).status_code == 201
-    here.send(Event("ingest-product", 0, 0, 0, json.loads(record)["asin"].encode(), record) for record in records)
+    place.send(Event("ingest-product", 0, 0, 0, json.loads(record)["asin"].encode(), record) for record in records)
     places: dict[bytes | None, set[int]] = {}
     for event in new():
         places.setdefault(event.key, set()).add(event.partition)
@@ -259,7 +259,7 @@ def has_a_name_twice(value: bytes) -> bool:
     return twice
 
 
-def test_generated_batches_are_judged_as_the_oracle_does(here: Place, running: Api, new: New) -> None:
+def test_generated_batches_are_judged_as_the_oracle_does(place: Place, running: Api, new: New) -> None:
     """Each record that the oracle takes is taken, each other is named with its reason; then what is left is stored, byte for byte."""
     sent: list[bytes] = []
     reasons = set()
@@ -282,10 +282,10 @@ def test_generated_batches_are_judged_as_the_oracle_does(here: Place, running: A
     assert reasons == {*Reason} - {Reason.WITHDRAWN}  # of files alone
     events = new()
     assert sorted(event.value or b"" for event in events) == sorted(sent)
-    assert recompute(events, here.settings.category_topic).rejections == set()
+    assert recompute(events, place.settings.category_topic).rejections == set()
 
 
-def test_generated_records_are_answered_as_the_oracle_stores_them(here: Place, running: Api, new: New) -> None:
+def test_generated_records_are_answered_as_the_oracle_stores_them(place: Place, running: Api, new: New) -> None:
     answers: dict[tuple[int, int], dict[str, Any]] = {}
     for topic, value in any_bodies(Random(9), 150):
         if topic != CATEGORIES and (answer := running.post(PRODUCTS, value)).status_code == 201:
@@ -293,7 +293,7 @@ def test_generated_records_are_answered_as_the_oracle_stores_them(here: Place, r
             answers[stored["partition"], stored["offset"]] = stored
     assert len(answers) > 20
     for event in new():
-        (expected,) = recompute([event], here.settings.category_topic).products.values()
+        (expected,) = recompute([event], place.settings.category_topic).products.values()
         expected["date"] = expected["date"].isoformat(timespec="milliseconds").replace("+00:00", "Z")
         stored = answers.pop((event.partition, event.offset))
         assert {name: value for name, value in stored.items() if name not in ("topic", "partition", "offset")} == {
@@ -383,7 +383,7 @@ def resident_bytes(running: Api) -> int:
     return int(fields[1]) * 4096
 
 
-def test_a_small_api_bounds_what_it_holds(here: Place) -> None:
+def test_a_small_api_bounds_what_it_holds(place: Place) -> None:
     """Its key, its largest body and its room for bodies, which end requests before they are read."""
     with api(api_body_bytes="1000000", api_memory_bytes="1500000", api_key=KEY) as small:
         for headers in ({}, {"X-API-Key": ""}, {"X-API-Key": "another"}):
@@ -434,27 +434,27 @@ def _two_bodies_at_once(small: Api) -> None:
     assert small.post(BATCH, body, NDJSON).status_code == 201
 
 
-def said_to(running: Api, *pieces: bytes) -> bytes:
+def exchange(running: Api, *pieces: bytes) -> bytes:
     """What the server says to these bytes until it ends the connection."""
     host, _, port = running.url.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=30) as there:
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
         with suppress(ConnectionError):
             for piece in pieces:
-                there.sendall(piece)
+                connection.sendall(piece)
         found = b""
         with suppress(ConnectionError):
-            while data := there.recv(65_536):
+            while data := connection.recv(65_536):
                 found += data
         return found
 
 
-def test_a_request_that_has_no_end_is_ended(here: Place) -> None:
+def test_a_request_that_has_no_end_is_ended(place: Place) -> None:
     with api(api_body_seconds="1", wait=False) as hasty:
         posted = f"POST {PRODUCTS} HTTP/1.1\r\nHost: x\r\n".encode()
-        assert b" 408 " in said_to(hasty, posted, b"Content-Length: 100\r\n\r\n{")
+        assert b" 408 " in exchange(hasty, posted, b"Content-Length: 100\r\n\r\n{")
         before = resident_bytes(hasty)
-        assert b" 400 " in said_to(hasty, posted, *(b"X: " + b"x" * 1_000_000 for _ in range(100)))
-        said_to(hasty, posted, *(f"X-{number}: {'x' * 1_000}\r\n".encode() for number in range(50_000)))
+        assert b" 400 " in exchange(hasty, posted, *(b"X: " + b"x" * 1_000_000 for _ in range(100)))
+        exchange(hasty, posted, *(f"X-{number}: {'x' * 1_000}\r\n".encode() for number in range(50_000)))
         assert resident_bytes(hasty) - before < 20_000_000
         assert hasty.http.get("/").status_code == 200
 
@@ -462,8 +462,8 @@ def test_a_request_that_has_no_end_is_ended(here: Place) -> None:
 def test_a_client_that_goes_away_leaves_nothing_behind(running: Api, new: New) -> None:
     host, _, port = running.url.removeprefix("http://").partition(":")
     for _ in range(3):
-        with socket.create_connection((host, int(port))) as there:
-            there.sendall(f"POST {PRODUCTS} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{{".encode())
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(f"POST {PRODUCTS} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{{".encode())
     wait_for(lambda: figure(running, "tidemark_api_body_bytes") == 0)
     assert new() == []
 
@@ -482,9 +482,9 @@ def test_examples_of_the_document_are_taken(running: Api) -> None:
     assert CATEGORY["id"] == PRODUCT["category_id"]
 
 
-def test_a_topic_that_is_missing_is_named_and_then_used(here: Place, wording: Wording) -> None:
-    with setting(product_topic=f"{here.settings.product_topic}-later") as of, api(api_acknowledge_seconds="2", wait=False) as early:
-        wait_for(lambda: early.http.get("/health").json()["topics"] == {here.settings.category_topic: 1})
+def test_a_topic_that_is_missing_is_named_and_then_used(place: Place, wording: Wording) -> None:
+    with setting(product_topic=f"{place.settings.product_topic}-later") as of, api(api_acknowledge_seconds="2", wait=False) as early:
+        wait_for(lambda: early.http.get("/health").json()["topics"] == {place.settings.category_topic: 1})
         health = early.http.get("/health")
         assert (health.status_code, health.json()["healthy"]) == (503, False)
         wording.check(health.json()["detail"])

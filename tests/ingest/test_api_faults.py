@@ -60,9 +60,9 @@ def test_a_broker_that_is_stopped_and_started_again(fallible: Servers, kafka: Se
         with api(api_acknowledge_seconds=str(SECONDS), wait=False) as later:
             health = later.http.get("/health")
             assert (health.status_code, health.json()["healthy"]) == (503, False)
-            said, _, why = health.json()["detail"].partition(": ")
+            message, _, why = health.json()["detail"].partition(": ")
             assert why
-            wording.check(said)
+            wording.check(message)
             early = send(later.http, SINGLE, [record("B0EARLY001", "while Kafka is down")])
             assert early.status == 503
             posting.wait_for(503, 1)

@@ -202,8 +202,8 @@ def test_arguments_that_make_no_catalog(
     with pytest.raises(SystemExit) as ended:
         generate.main()
     assert ended.value.code == 2
-    *_, said = capsys.readouterr().err.splitlines()
-    wording.check(said)
+    *_, message = capsys.readouterr().err.splitlines()
+    wording.check(message)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -218,6 +218,6 @@ def test_a_folder_that_cannot_be_written(
     (tmp_path / "file").touch()
     monkeypatch.setattr(sys, "argv", ["generate", "--rows", "2", "--days", "2", "--out", str(tmp_path / out), *arguments])
     assert generate.main() == 1
-    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    wording.check(said)
+    (message,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    wording.check(message)
     assert list(tmp_path.rglob("*.part")) == []

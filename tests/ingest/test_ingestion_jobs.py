@@ -62,9 +62,9 @@ def registered_at(place: Place, ingestion: str) -> bytes:
 
 def figures(refused: pytest.ExceptionInfo[ingestions.Incomplete], ingestion: str) -> list[int]:
     """Rows that are events and in all, chunks that are done and in all, as they are said of an ingestion."""
-    said = str(refused.value)
-    assert ingestion in said
-    return [int(digits) for digits in re.findall("[0-9]+", said.replace(ingestion, ""))]
+    message = str(refused.value)
+    assert ingestion in message
+    return [int(digits) for digits in re.findall("[0-9]+", message.replace(ingestion, ""))]
 
 
 def wanted(place: Place, content: bytes, kind: FileKind, ingestion: str) -> list[Message]:

@@ -31,9 +31,9 @@ def product(number: int) -> Event:
     return Event("ingest-product", 0, 0, 0, b"B0GOOD%04d" % number, PRODUCT % (number, number), (("tide-source", b"csv"), ("odd", None)))
 
 
-def without_coordinates(said: str) -> str:
+def without_coordinates(output: str) -> str:
     """Events as they are shown, in an order that Kafka does not decide."""
-    shown = (re.sub(r"^\S+/\d+/\d+  \S+", "<coordinates and moment>", one) for one in said.strip("\n").split("\n\n"))
+    shown = (re.sub(r"^\S+/\d+/\d+  \S+", "<coordinates and moment>", one) for one in output.strip("\n").split("\n\n"))
     return "\n\n".join(sorted(shown))
 
 
@@ -59,11 +59,11 @@ def test_as_somebody_reads_it(place: Place, capsys: pytest.CaptureFixture[str], 
     ]
     place.send([product(3), *(Event("ingest-product", 0, 0, 0, key, value) for key, value in bad)])
     assert peek.main(["product", "--count", "10"]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for event in place.log():
         moment = datetime.fromtimestamp(event.timestamp / 1000, UTC)
-        assert f"{event.topic}/{event.partition}/{event.offset}  {moment.isoformat(timespec='milliseconds')}" in said
-    wording.check(without_coordinates(said), "product", many="x" * (peek.MOST_CHARACTERS - len('{"title":"')))
+        assert f"{event.topic}/{event.partition}/{event.offset}  {moment.isoformat(timespec='milliseconds')}" in output
+    wording.check(without_coordinates(output), "product", many="x" * (peek.MOST_CHARACTERS - len('{"title":"')))
 
     place.send([Event("ingest-category", 0, 0, 0, b"7", b'{"id":7,"category_name":"Bags"}')])
     assert peek.main(["category"]) == 0
@@ -115,9 +115,9 @@ def test_markers_of_transactions_are_no_events(place: Place) -> None:
 def test_a_topic_that_is_not_there(place: Place, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
     with setting(product_topic="nothing"):
         assert peek.main([]) == 1
-        said = capsys.readouterr().out
-        assert place.settings.kafka in said
-        wording.check(said)
+        output = capsys.readouterr().out
+        assert place.settings.kafka in output
+        wording.check(output)
 
 
 def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], wording: Wording) -> None:
@@ -126,16 +126,16 @@ def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capfd: pyte
     monkeypatch.setattr(peek, "ANSWER_SECONDS", 1.0)
     with setting(kafka_port=str(port)):
         assert peek.main([]) == 1
-        said = capfd.readouterr()
-        wording.check(re.sub(r"\(.*\)", "(<what its client says>)", said.out))
-    assert f"127.0.0.1:{port}" in said.out.partition(" (")[0]
-    assert said.out.count("\n") == 1
-    assert said.err == ""
+        output = capfd.readouterr()
+        wording.check(re.sub(r"\(.*\)", "(<what its client says>)", output.out))
+    assert f"127.0.0.1:{port}" in output.out.partition(" (")[0]
+    assert output.out.count("\n") == 1
+    assert output.err == ""
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "many", "100001"])
 def test_counts(count: str, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
     with pytest.raises(SystemExit):
         peek._arguments(["--count", count])
-    *_, said = capsys.readouterr().err.splitlines()
-    wording.check(said)
+    *_, output = capsys.readouterr().err.splitlines()
+    wording.check(output)

@@ -146,5 +146,5 @@ def test_a_broker_that_is_not_there(
     with setting(kafka_port=str(port)):
         assert topics.main() == 1
     assert time.monotonic() - started < 15, "Kafka's client waits as long as it likes"
-    (said,) = [record.getMessage() for record in caplog.records if record.name == topics.log.name and record.levelname == "ERROR"]
-    wording.check(said, kafka=f"127.0.0.1:{port}")
+    (message,) = [record.getMessage() for record in caplog.records if record.name == topics.log.name and record.levelname == "ERROR"]
+    wording.check(message, kafka=f"127.0.0.1:{port}")

@@ -46,7 +46,7 @@ def watching(place: Place) -> Iterator[threading.Thread]:
 
 
 @pytest.fixture
-def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+def frequent_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "EVERY_SECONDS", 0.1)
     monkeypatch.setattr(watch, "AFTER_FAILURE_SECONDS", 0.2)
     monkeypatch.setattr(watch, "admin", partial(topics.admin, within_seconds=2))
@@ -85,7 +85,7 @@ def test_a_topic_that_is_not_there_has_no_partitions(place: Place) -> None:
         assert watch.fetch_end_offsets(client, ("nowhere", "nothing")) == []
 
 
-def test_what_is_written_follows_what_comes(place: Place, brisk: None) -> None:
+def test_what_is_written_follows_what_comes(place: Place, frequent_measurements: None) -> None:
     """The moment is MongoDB's, and moves on while nothing comes."""
     with watching(place):
         wait_for(lambda: "measured_at" in log_end(place))
@@ -98,7 +98,7 @@ def test_what_is_written_follows_what_comes(place: Place, brisk: None) -> None:
     assert sum(noted(place).values()) == 30
 
 
-def test_the_durability_of_the_topics_follows_their_configuration(place: Place, brisk: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_durability_of_the_topics_follows_their_configuration(place: Place, frequent_measurements: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "DESCRIBE_EVERY_SECONDS", 0.1)
     product_topic, category_topic = place.settings.topics
 
@@ -114,7 +114,7 @@ def test_the_durability_of_the_topics_follows_their_configuration(place: Place, 
 
 
 def test_the_broker_is_killed_and_comes_back(
-    fallible: Servers, fallible_place: Place, brisk: None, caplog: pytest.LogCaptureFixture, wording: Wording
+    fallible: Servers, fallible_place: Place, frequent_measurements: None, caplog: pytest.LogCaptureFixture, wording: Wording
 ) -> None:
     """The watcher waits for it; producing fails in bounded time and says what to do, and works as soon as the broker does."""
     place = fallible_place

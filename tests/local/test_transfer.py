@@ -36,7 +36,7 @@ def chart(uuid: str, **fields: object) -> Any:
 
 
 @pytest.fixture
-def said(tmp_path: Path) -> Any:
+def lines(tmp_path: Path) -> Any:
     there = Pretended()
 
     def bring(*files: Any, overwrite: bool = False) -> str:
@@ -47,42 +47,42 @@ def said(tmp_path: Path) -> Any:
     return bring
 
 
-def test_what_has_changed_in_the_files_is_brought(said: Any, wording: Wording) -> None:
-    wording.check(said(chart("a"), chart("b")), "first")
-    wording.check(said(chart("a"), chart("b")), "again")
-    wording.check(said(chart("a"), chart("b", description="new")), "one has changed")
-    assert said.superset.there["b"].content["description"] == "new"
-    del said.superset.there["a"]
-    wording.check(said(chart("a"), chart("b", description="new")), "one has been deleted")
-    assert said.superset.there.keys() == {"a", "b"}
+def test_what_has_changed_in_the_files_is_brought(lines: Any, wording: Wording) -> None:
+    wording.check(lines(chart("a"), chart("b")), "first")
+    wording.check(lines(chart("a"), chart("b")), "again")
+    wording.check(lines(chart("a"), chart("b", description="new")), "one has changed")
+    assert lines.superset.there["b"].content["description"] == "new"
+    del lines.superset.there["a"]
+    wording.check(lines(chart("a"), chart("b", description="new")), "one has been deleted")
+    assert lines.superset.there.keys() == {"a", "b"}
 
 
-def test_what_a_person_has_changed_stays_until_it_is_overwritten(said: Any, wording: Wording) -> None:
-    said(chart("a"), chart("b"))
-    said.superset.change("a", description="mine")
-    wording.check(said(chart("a"), chart("b")), "nothing new")
-    wording.check(said(chart("a", description="ours"), chart("b", description="new")), "both new")
-    assert said.superset.there["a"].content["description"] == "mine"
-    assert said.superset.there["b"].content["description"] == "new"
-    wording.check(said(chart("a", description="ours"), chart("b", description="new"), overwrite=True), "overwritten")
-    assert said.superset.there["a"].content["description"] == "ours"
+def test_what_a_person_has_changed_stays_until_it_is_overwritten(lines: Any, wording: Wording) -> None:
+    lines(chart("a"), chart("b"))
+    lines.superset.change("a", description="mine")
+    wording.check(lines(chart("a"), chart("b")), "nothing new")
+    wording.check(lines(chart("a", description="ours"), chart("b", description="new")), "both new")
+    assert lines.superset.there["a"].content["description"] == "mine"
+    assert lines.superset.there["b"].content["description"] == "new"
+    wording.check(lines(chart("a", description="ours"), chart("b", description="new"), overwrite=True), "overwritten")
+    assert lines.superset.there["a"].content["description"] == "ours"
 
 
-def test_what_is_there_as_the_file_has_it_is_nobodys_change(said: Any, wording: Wording) -> None:
-    said(chart("a"))
-    said.superset.change("a", description="exported since")
-    wording.check(said(chart("a", description="exported since")))
+def test_what_is_there_as_the_file_has_it_is_nobodys_change(lines: Any, wording: Wording) -> None:
+    lines(chart("a"))
+    lines.superset.change("a", description="exported since")
+    wording.check(lines(chart("a", description="exported since")))
 
 
-def test_another_address_of_mongodb_is_brought(said: Any, wording: Wording) -> None:
+def test_another_address_of_mongodb_is_brought(lines: Any, wording: Wording) -> None:
     def database(url: str) -> Any:
         return transfer.Asset("databases/Tidemark.yaml", {"uuid": "d", "database_name": "Tidemark", "params": {}, "sqlalchemy_uri": url})
 
-    wording.check(said(database("mongopipe://a/x")), "first")
-    said.superset.change("d", sqlalchemy_uri="mongopipe://hidden")
-    wording.check(said(database("mongopipe://a/x")), "hidden")
-    wording.check(said(database("mongopipe://b/x")), "another")
-    assert said.superset.there["d"].content["sqlalchemy_uri"] == "mongopipe://b/x"
+    wording.check(lines(database("mongopipe://a/x")), "first")
+    lines.superset.change("d", sqlalchemy_uri="mongopipe://hidden")
+    wording.check(lines(database("mongopipe://a/x")), "hidden")
+    wording.check(lines(database("mongopipe://b/x")), "another")
+    assert lines.superset.there["d"].content["sqlalchemy_uri"] == "mongopipe://b/x"
 
 
 def test_a_dashboards_file_has_no_number_of_one_superset() -> None:

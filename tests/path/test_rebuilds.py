@@ -85,9 +85,9 @@ def test_rollback_and_back_again(place: Place, spark: SparkSession, work: Batch,
         assert named(night(work)) == {}
         marks.append(ledger.read(place.database).offsets)
     for number in (0, 1):
-        said = work.rebuild_effect(number)
+        message = work.rebuild_effect(number)
         now = ledger.read(place.database).offsets
-        wording.check(said, f"to {number}", now=now, mark=marks[number])
+        wording.check(message, f"to {number}", now=now, mark=marks[number])
         work.rebuild(number)
         assert ledger.read(place.database).offsets == marks[number]
         assert publications.served(place.database) == number

@@ -55,7 +55,7 @@ def evaluate(database: Database[Document], elsewhere: TextMemory | None = None, 
     alerting.evaluate_alerts(database, elsewhere or TextMemory(), channels, of, NAMES)
 
 
-def lives(database: Database[Document], alive: bool = True) -> None:
+def set_heartbeat(database: Database[Document], alive: bool = True) -> None:
     """A stream has given a sign of life now, or long ago."""
     if ledger.read(database).generation == 0:
         generation = ledger.start_generation(database, "rules", {}).generation
@@ -69,17 +69,17 @@ def lives(database: Database[Document], alive: bool = True) -> None:
 def test_one_when_it_begins_one_when_it_is_over_and_none_between(database: Database[Document]) -> None:
     mail, webhook = Channel(), Channel()
     for alive in (True, True, False, False, False):
-        lives(database, alive)
+        set_heartbeat(database, alive)
         evaluate(database, mail=mail, webhook=webhook)
     assert mail.notifications == webhook.notifications == [("stream", True)]
     (shown,) = state(database)["alerts"]
     assert (shown["_id"], shown["ended_at"], shown["notified"]) == ("stream", None, {"mail": True, "webhook": True})
     for _ in range(3):
-        lives(database)
+        set_heartbeat(database)
         evaluate(database, mail=mail, webhook=webhook)
     assert mail.notifications == webhook.notifications == [("stream", True), ("stream", False)]
     assert state(database)["alerts"] == []
-    lives(database, False)
+    set_heartbeat(database, False)
     evaluate(database, mail=mail)
     assert mail.notifications == [("stream", True), ("stream", False), ("stream", True)]
 
@@ -88,9 +88,9 @@ def test_what_could_not_be_sent_is_sent_at_the_next_look_to_those_who_have_not_g
     database: Database[Document], wording: Wording
 ) -> None:
     mail, webhook = Channel(), Channel()
-    lives(database)
+    set_heartbeat(database)
     evaluate(database, mail=mail, webhook=webhook)
-    lives(database, False)
+    set_heartbeat(database, False)
     mail.failing = True
     for _ in range(2):
         with pytest.raises(NotSent) as unsent:
@@ -106,7 +106,7 @@ def test_what_could_not_be_sent_is_sent_at_the_next_look_to_those_who_have_not_g
 def test_an_alert_ends_only_when_nothing_has_been_wrong_for_a_while(database: Database[Document]) -> None:
     mail = Channel()
     for alive in (True, False, True, False, True):
-        lives(database, alive)
+        set_heartbeat(database, alive)
         evaluate(database, calm=60, mail=mail)
     assert mail.notifications == [("stream", True)]
 
@@ -121,7 +121,7 @@ def test_a_state_that_cannot_be_read_is_an_alert_that_needs_no_mongodb(database:
     notifications, of, _ = memory.read()[Condition.STATE].text.partition(f"127.0.0.1:{port}")
     assert of
     wording.check(notifications)
-    lives(database)
+    set_heartbeat(database)
     for _ in range(2):
         evaluate(database, memory, mail=mail)
     assert mail.notifications == [("state", True), ("state", False)]
@@ -137,9 +137,9 @@ def test_looks_at_once_tell_once(database: Database[Document]) -> None:
     """The second one begins while the first is notifying, and waits for its end."""
     from concurrent.futures import ThreadPoolExecutor
 
-    lives(database)
+    set_heartbeat(database)
     evaluate(database)
-    lives(database, False)
+    set_heartbeat(database, False)
     mail = Channel()
     of = AlertSettings(alert_heartbeat_minutes=0)
     with ThreadPoolExecutor() as pool:
@@ -159,7 +159,7 @@ def test_looks_at_once_tell_once(database: Database[Document]) -> None:
 
 def test_restarts_and_rejections_are_counted_from_look_to_look(database: Database[Document], wording: Wording) -> None:
     mail = Channel()
-    lives(database)
+    set_heartbeat(database)
     evaluate(database, mail=mail)
     (first,) = (database.state.find_one({"_id": alerting.WATCH}) or {})["samples"]
     for number in range(25):
@@ -171,7 +171,7 @@ def test_restarts_and_rejections_are_counted_from_look_to_look(database: Databas
         )
     generation = [ledger.start_generation(database, "rules", {}).generation for _ in range(4)][-1]
     ledger.commit(database, generation, MicroBatch(0, TideMark({TopicPartition("products", 0): 110}), {}))
-    lives(database)
+    set_heartbeat(database)
     evaluate(database, mail=mail)
     assert sorted(mail.notifications) == [("quarantine", True), ("restarts", True)]
     texts = {one["_id"]: one["text"] for one in database.alert.find()}

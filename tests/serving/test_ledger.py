@@ -29,7 +29,7 @@ pytestmark = pytest.mark.servers
 
 TOPICS = {"ingest.product": "id-1", "ingest.category": "id-2"}  # a topic's name may hold dots
 P0 = TopicPartition("ingest.product", 0)
-HERE, THERE = Cell(1, None, False), Cell(2, 300, True)
+INCREASED, DECREASED = Cell(1, None, False), Cell(2, 300, True)
 MOMENT = datetime(2023, 10, 31, 12, 0, 0, 999_000, tzinfo=UTC)
 
 
@@ -37,9 +37,9 @@ def start(database: Database[Document]) -> int:
     return ledger.start_generation(database, "rules", TOPICS).generation
 
 
-def batch(number: int, here: int = 1, **more: Any) -> MicroBatch:
+def batch(number: int, count: int = 1, **more: Any) -> MicroBatch:
     """A micro-batch that moves the offset to its number + 1, and adds products here, taking as many from there."""
-    differences = {HERE: (here,) * len(MEASURES), THERE: (-here,) * len(MEASURES), Cell(9, 5, False): (0,) * len(MEASURES)}
+    differences = {INCREASED: (count,) * len(MEASURES), DECREASED: (-count,) * len(MEASURES), Cell(9, 5, False): (0,) * len(MEASURES)}
     return MicroBatch(number, TideMark({P0: number + 1}), differences, **more)
 
 
@@ -140,7 +140,7 @@ def test_a_commit_moves_all_there_is_to_move(database: Database[Document]) -> No
     assert (document["newest_event"], document["newest_observation"]) == (MOMENT, MOMENT)
     assert document["progress"] == {"events": 5}
     assert document["committed_at"] >= document["started_at"]
-    assert cells(database) == {HERE: 2, THERE: -2}, "a cell that nothing changes is not written"
+    assert cells(database) == {INCREASED: 2, DECREASED: -2}, "a cell that nothing changes is not written"
     assert all(isinstance(one[measure], Int64) for one in database.cube_cell.find() for measure in MEASURES)
     version = {"registered_at": 1, "position": 2, "partition": 3, "offset": 4}
     assert list(database.category.find()) == [{"_id": 7, "category_name": "Luggage", "_tide": {"version": version}}]
@@ -168,7 +168,7 @@ def test_a_commit_that_fails_leaves_nothing(database: Database[Document]) -> Non
     nameless = {7: Category(None, CategoryVersion(1, 0, 0, 0))}  # type: ignore[arg-type]
     unchanged(database, lambda: ledger.commit(database, generation, batch(0, categories=nameless)), BulkWriteError)
     ledger.commit(database, generation, batch(0))
-    assert cells(database) == {HERE: 1, THERE: -1}
+    assert cells(database) == {INCREASED: 1, DECREASED: -1}
 
 
 def test_a_heartbeat_only_says_that_the_stream_lives(database: Database[Document]) -> None:
@@ -261,7 +261,7 @@ def test_a_lost_message_is_made_good(
         lose(losing, command, 1)
         ledger.commit(far, generation, batch(number))
     assert losing.lost == {command: 3}
-    assert cells(database) == {HERE: 3, THERE: -3}
+    assert cells(database) == {INCREASED: 3, DECREASED: -3}
     assert ledger.read(database) == Ledger(generation, TideMark({P0: 3}), {generation: 2}, TOPICS, rules="rules")
 
 
@@ -272,7 +272,7 @@ def test_a_commit_nobody_heard_of_is_not_counted_again(database: Database[Docume
     ledger.commit(far, generation, batch(0))
     ledger.commit(far, generation, batch(0))
     assert losing.lost["commitTransaction"] == 3
-    assert cells(database) == {HERE: 1, THERE: -1}
+    assert cells(database) == {INCREASED: 1, DECREASED: -1}
 
 
 def test_nothing_shows_before_all_does(database: Database[Document], far: Database[Document], losing: Proxy) -> None:
@@ -294,12 +294,12 @@ def test_mongodb_killed_among_commits(fallible: Servers, database_of_fallible_se
     database = database_of_fallible_servers
     generation = start(database)
     committed: list[int] = []
-    goes_on = threading.Event()
-    goes_on.set()
+    resume = threading.Event()
+    resume.set()
 
     def run() -> None:
         for number in range(100_000):
-            if not goes_on.is_set():
+            if not resume.is_set():
                 return
             ledger.commit(database, generation, batch(number))
             committed.append(number)
@@ -314,9 +314,9 @@ def test_mongodb_killed_among_commits(fallible: Servers, database_of_fallible_se
             before = len(committed)
             _until(lambda: len(committed) > before + 20)
         finally:
-            goes_on.clear()
+            resume.clear()
         running.result()
-    assert cells(database) == {HERE: len(committed), THERE: -len(committed)}
+    assert cells(database) == {INCREASED: len(committed), DECREASED: -len(committed)}
     assert ledger.read(database).offsets == TideMark({P0: len(committed)})
     schema.prepare(database)
 

@@ -74,17 +74,17 @@ def of_half() -> Document:
 def test_each_threshold_holds_by_itself(name: str, limit: float, wording: Wording) -> None:
     verification, usual = of_half(), BatchSettings()
     assert plausibility.beyond(verification["compared"], usual) == []
-    assert not verifications.asks(verification, "correct", usual)
-    assert verifications.asks(verification, "correct", usual, hold=True)
+    assert not verifications.requires_approval(verification, "correct", usual)
+    assert verifications.requires_approval(verification, "correct", usual, hold=True)
     strict = BatchSettings(**{f"implausible_{name}_shift": limit})
-    (said,) = plausibility.beyond(verification["compared"], strict)
-    wording.check(said)
-    assert verifications.asks(verification, "correct", strict)
-    assert not verifications.asks(verification, "correct", strict, hold=False)
-    assert said in render_decision(verification, [said])
+    (message,) = plausibility.beyond(verification["compared"], strict)
+    wording.check(message)
+    assert verifications.requires_approval(verification, "correct", strict)
+    assert not verifications.requires_approval(verification, "correct", strict, hold=False)
+    assert message in render_decision(verification, [message])
     with pytest.raises(Drifted):
-        verifications.asks({**verification, "drift": 1}, "fail", strict)
-    assert not verifications.asks(verification, "correct", BatchSettings(**{f"implausible_{name}_shift": 2}))
+        verifications.requires_approval({**verification, "drift": 1}, "fail", strict)
+    assert not verifications.requires_approval(verification, "correct", BatchSettings(**{f"implausible_{name}_shift": 2}))
 
 
 def test_what_a_person_is_shown_who_decides(wording: Wording) -> None:

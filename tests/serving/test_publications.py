@@ -264,7 +264,7 @@ def test_verifications(database: Database[Document], wording: Wording) -> None:
     former = publications.read(database, 0)
     clean = verifications.store(database, draft, former, found, 3, ALIKE)
     wording.check("\n".join(render_verification(clean)), "no drift")
-    assert [verifications.asks(clean, on_drift, BatchSettings()) for on_drift in ("correct", "ask", "fail")] == [False] * 3
+    assert [verifications.requires_approval(clean, on_drift, BatchSettings()) for on_drift in ("correct", "ask", "fail")] == [False] * 3
     kept = verifications.store(database, draft, former, {**found, DifferenceKind.CELL: cells, DifferenceKind.PRODUCT: many}, 3, ALIKE)
     assert kept == verifications.read(database, draft.number)
     assert (kept["drift"], kept["counts"]["product"], kept["reconciled"]) == (251, 250, 3)
@@ -273,8 +273,8 @@ def test_verifications(database: Database[Document], wording: Wording) -> None:
         {"what": "B000000009", "how": "$title: missing"},
     )
     wording.check("\n".join(render_verification(kept)), "drift")
-    assert [verifications.asks(kept, on_drift, BatchSettings()) for on_drift in ("correct", "ask")] == [False, True]
-    wording.check(refused(lambda: verifications.asks(kept, "fail", BatchSettings()), Drifted), "refused")
+    assert [verifications.requires_approval(kept, on_drift, BatchSettings()) for on_drift in ("correct", "ask")] == [False, True]
+    wording.check(refused(lambda: verifications.requires_approval(kept, "fail", BatchSettings()), Drifted), "refused")
     assert not verifications.is_expected(kept)
     changed = verifications.store(database, draft, replace(former, rules="former rules"), {**found, DifferenceKind.CELL: cells}, 3, ALIKE)
     assert verifications.is_expected(changed)

@@ -31,11 +31,11 @@ def test_what_is_measured(database: Database[Document], tmp_path: Path) -> None:
     for name in ("kafka", "mongodb"):
         (tmp_path / name).mkdir()
     (tmp_path / "supervisor.pid").write_text("1")
-    said = sizes.measure(database, SUNDAY, tmp_path, {"lake: events": Size(1, 2)})
+    measured = sizes.measure(database, SUNDAY, tmp_path, {"lake: events": Size(1, 2)})
     found = {one["part"]: one for one in database.report_size.find()}
     assert found.keys() >= {"lake: events", *(f"collection {one.name}" for one in schema.COLLECTIONS)}
     assert {part for part in found if part.startswith("folder ")} == {"folder kafka", "folder mongodb"}
-    assert len(said) == len(found)
+    assert len(measured) == len(found)
     assert found["collection state"]["items"] == database.state.count_documents({})
     assert found["collection state"]["bytes"] > 0
 

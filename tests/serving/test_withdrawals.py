@@ -62,18 +62,18 @@ def test_what_is_not_there_is_refused_with_what_is(registered: Database[Document
 
 def test_whether_the_stream_obeys(registered: Database[Document], wording: Wording) -> None:
     ledger.start_generation(registered, RULES.fingerprint(), {})
-    withdrawals.await_obeyed(registered, 0)
+    withdrawals.await_stream(registered, 0)
     withdrawals.withdraw(registered, "a", "ann", "", NAMES)
     assert control.read(registered).pause is None
     with pytest.raises(control.NotDone):
-        withdrawals.await_obeyed(registered, 0)
+        withdrawals.await_stream(registered, 0)
     since = control.pause(registered, "ann").since
     with pytest.raises(control.NotDone) as paused:
-        withdrawals.await_obeyed(registered, 60)
+        withdrawals.await_stream(registered, 60)
     wording.check(str(paused.value), since=f"{since:%Y-%m-%d %H:%M:%S}")
     control.resume(registered)
     ledger.start_generation(registered, withdrawals.in_force(registered).fingerprint(), {})
-    withdrawals.await_obeyed(registered, 0)
+    withdrawals.await_stream(registered, 0)
 
 
 def test_the_rules_stay_while_a_rebuild_is_under_way(registered: Database[Document], wording: Wording) -> None:

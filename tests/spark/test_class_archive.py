@@ -53,21 +53,21 @@ def test_an_archive_that_is_of_no_use_is_nothing_to_tell_of(content: bytes | Non
     archive = tmp_path / "spark.jsa"
     if content is not None:
         archive.write_bytes(content)
-    said, classes = loaded(archive, tmp_path)
-    assert "rows: 7" in said
-    assert str(archive) not in said
+    output, classes = loaded(archive, tmp_path)
+    assert "rows: 7" in output
+    assert str(archive) not in output
     assert classes["org.apache.spark.SparkContext"].startswith("file:")
 
 
 @pytest.mark.parametrize(("learn", "said"), [("echo no memory; exit 1", "no memory"), ('head -c 99999999 {whole} > "$3"', "fatal error")])
-def test_where_none_comes_of_it_the_former_one_stays(learn: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_none_comes_of_it_the_former_one_stays(learn: str, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of one would be the end of every JVM that maps it."""
     process, archive = tmp_path / "python", tmp_path / "spark.jsa"
     process.write_text("#!/bin/sh\n" + learn.format(whole=HomeSettings().class_archive))
     process.chmod(0o755)
     archive.write_bytes(b"former")
     monkeypatch.setattr(sys, "executable", str(process))
-    with pytest.raises(NotMade, match=said):
+    with pytest.raises(NotMade, match=output):
         class_archive.make(archive)
     assert archive.read_bytes() == b"former"
     assert {*tmp_path.iterdir()} == {process, archive}

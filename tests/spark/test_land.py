@@ -111,9 +111,9 @@ def test_a_gap_after_a_landing(place: Place, spark: SparkSession, lake: Lake, wo
     before, rows = lake.landed(), sent(place)
     place.send(updates(Random(77), 200, keys=50))
     broker.forget(*first, below=before.mark[first] + 3)
-    said = refused(lambda: land(spark, lake, ledger.identity(place.database), place.settings), MissingOffsets)
-    assert f"{first.topic}/0:" in said
-    assert all(f" {offset} " in said for offset in (before.mark[first], before.mark[first] + 2))
+    message = refused(lambda: land(spark, lake, ledger.identity(place.database), place.settings), MissingOffsets)
+    assert f"{first.topic}/0:" in message
+    assert all(f" {offset} " in message for offset in (before.mark[first], before.mark[first] + 2))
     assert landed(lake, before.mark) == rows
     assert lake.landed() == before
     broker.recreate(place.settings.product_topic)

@@ -95,12 +95,12 @@ def test_offsets_that_are_missing_are_named(place: Place, wording: Wording) -> N
     wording.check(missing_from(of, TideMark({**ends, first: 19})), "the last of them")
     broker.forget(*second, below=ends[second])
     describe_log(of).require(TideMark({**ends, first: 20}))
-    said = missing_from(of, TideMark({**ends, second: ends[second] - 1}))
-    assert f"{products}/1:" in said
-    assert said.count(f" {ends[second] - 1} ") == 1, "that one"
-    said = missing_from(of, TideMark({**ends, first: ends[first] + 1}))
-    assert f"{products}/0:" in said
-    assert re.findall(r"\d+", said.partition("/0:")[2]) == [str(ends[first] + 1), str(ends[first])]
+    message = missing_from(of, TideMark({**ends, second: ends[second] - 1}))
+    assert f"{products}/1:" in message
+    assert message.count(f" {ends[second] - 1} ") == 1, "that one"
+    message = missing_from(of, TideMark({**ends, first: ends[first] + 1}))
+    assert f"{products}/0:" in message
+    assert re.findall(r"\d+", message.partition("/0:")[2]) == [str(ends[first] + 1), str(ends[first])]
     wording.check(missing_from(of, TideMark({**ends, TopicPartition(products, 9): 1})), "beyond the end")
     assert json.loads(describe_log(of).starting_offsets(TideMark({first: 20}))) == {
         products: {"0": 20, "1": 0, "2": 0, "3": 0},

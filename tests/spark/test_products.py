@@ -167,12 +167,12 @@ def test_another_attempt_of_a_task_comes_to_the_same(database: Database[Document
     ledger = committed((1, 0))
     events = (product_event(2, "9", asin="B0T0000001"), product_event(2, "12", asin="B0T0000002"), product_event(2, "15", asin="B0T0000003"))
     write(database, (1, 1), ledger, events[0], events[2])  # it got that far
-    whole = write(database, (1, 1), ledger, *events)
+    result = write(database, (1, 1), ledger, *events)
     after = list(database.product.find().sort("_id"))
-    assert write(database, (1, 1), ledger, *events) == whole
+    assert write(database, (1, 1), ledger, *events) == result
     assert list(database.product.find().sort("_id")) == after
     replaced = added(cube_difference(product_event(2, "9"), product_event(1)), cube_difference(product_event(2, "12"), product_event(1)))
-    assert whole == plain(added(replaced, cube_difference(product_event(2, "15"))))
+    assert result == plain(added(replaced, cube_difference(product_event(2, "15"))))
     assert [one["_tide"]["before"] and one["_tide"]["before"]["version"]["offset"] for one in after] == [1, 1, None]
 
 

@@ -141,22 +141,22 @@ def drivers(store: str, count: int = 1) -> list[tuple[int, str]]:
     """Exit status and output of drivers that land at the same time."""
     command = [sys.executable, "-c", DRIVER, store]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(count)]
-    said = [process.communicate()[0] for process in started]
-    return [(process.returncode, output) for process, output in zip(started, said, strict=True)]
+    outputs = [process.communicate()[0] for process in started]
+    return [(process.returncode, output) for process, output in zip(started, outputs, strict=True)]
 
 
 def test_of_two_drivers_one_makes_the_commit(s3: S3, place: Place) -> None:
-    ((status, said),) = drivers("ours")
-    assert status == 0, said
+    ((status, output),) = drivers("ours")
+    assert status == 0, output
     place.send(updates(Random(7), 300, keys=50))
     s3.steer(meet=LANDING)
     both = drivers("ours", 2)
     assert sorted(s3.writes(LANDING)) == [["*", 200], ["*", 412]]
     assert [status for status, _ in both] == [0, 0], both
-    assert [said.count("another process has made landing 1") for _, said in both] in ([0, 1], [1, 0])
-    assert all("landed: 300 300 300" in said for _, said in both)
-    ((_, said),) = drivers("ours")
-    assert "landed: 300 300 300" in said
+    assert [output.count("another process has made landing 1") for _, output in both] in ([0, 1], [1, 0])
+    assert all("landed: 300 300 300" in output for _, output in both)
+    ((_, output),) = drivers("ours")
+    assert "landed: 300 300 300" in output
 
 
 def test_with_deltas_own_log_store_both_do(s3: S3, place: Place) -> None:
@@ -170,7 +170,7 @@ def test_with_deltas_own_log_store_both_do(s3: S3, place: Place) -> None:
 
 def test_a_store_that_ignores_conditions_is_refused(s3: S3, wording: Wording) -> None:
     s3.steer(heed=False)
-    ((status, said),) = drivers("ours")
+    ((status, output),) = drivers("ours")
     assert status == 1
-    wording.check(said.partition("unfit: ")[2].partition("\n")[0])
+    wording.check(output.partition("unfit: ")[2].partition("\n")[0])
     assert s3.writes(".json") == []

@@ -103,12 +103,12 @@ def require_right_figures(place: Place) -> None:
     there = topics.partitions(place.settings, 30)
     expected = {(str(number), topic): 0 for topic, count in there.items() for number in range(count)}
 
-    def is_told() -> bool:
+    def is_exported() -> bool:
         with topics.admin(place.settings.kafka) as client:
             watch.record_end_offsets(place.database, watch.fetch_end_offsets(client, place.settings.topics))
         return behind(figures(place)) == expected
 
-    broker.wait_for(is_told)
+    broker.wait_for(is_exported)
 
 
 def behind(shown: dict[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:
@@ -129,8 +129,8 @@ def test_strange_events_sudden_death_and_a_graceful_end(place: Place, wording: W
         os.kill(int(java), signal.SIGKILL)
         assert running.wait(60) == 1
         # Which error Python meets is chance.
-        (said,) = re.findall(r"^\S+ \S+ (ERROR) \w+(; .+\n)", running.text(), re.MULTILINE)
-        wording.check(" <error>".join(said), "Spark has died")
+        (output,) = re.findall(r"^\S+ \S+ (ERROR) \w+(; .+\n)", running.text(), re.MULTILINE)
+        wording.check(" <error>".join(output), "Spark has died")
     place.send(updates(Random(51), 3_000, keys=200))
     taken = socket.create_server(("127.0.0.1", place.settings.speed_metrics_port))
     with taken, stream(TIDEMARK_MAX_EVENTS_PER_BATCH="100", TIDEMARK_TRIGGER_SECONDS="0") as running:
@@ -139,8 +139,8 @@ def test_strange_events_sudden_death_and_a_graceful_end(place: Place, wording: W
             assert running.process.poll() is None, running.text()[-3000:]
             time.sleep(0.1)
         assert running.stop() == 0
-        (said,) = [line for line in running.text().splitlines() if place.settings.speed_metrics_url in line]
-        wording.check(said.split(" ", 2)[2], "a port that is taken", url=place.settings.speed_metrics_url)
+        (output,) = [line for line in running.text().splitlines() if place.settings.speed_metrics_url in line]
+        wording.check(output.split(" ", 2)[2], "a port that is taken", url=place.settings.speed_metrics_url)
         wording.check(last_line(running), "stopped", mark=served(place.database))
     assert not served(place.database).reaches(place.ends()), "it was not loaded"
     assert place.wrong() == []

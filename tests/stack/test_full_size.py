@@ -21,8 +21,8 @@ def test_a_full_size_catalog_whose_stream_is_killed_on_the_way(stack: Stack) -> 
     with stack.command("run", "--rows", str(ROWS), "--days", "1") as running:
         until(half_served, "half of it is served", stack.logs, seconds=1_800)
         kill_program(stack, "speed")
-        said, _ = running.communicate(timeout=1_800)
-    assert running.returncode == 0, said
+        output, _ = running.communicate(timeout=1_800)
+    assert running.returncode == 0, output
     assert stack.generation() > generation
     folder = stack.home / "catalogs" / f"{ROWS}-rows-1-days"
     stack.took("2024-01-01", products=[folder / "products_2024-01-01.csv"], categories=[folder / "categories.csv"])

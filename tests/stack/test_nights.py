@@ -46,7 +46,7 @@ def test_a_person_is_asked(stack: Stack) -> None:
     assert one is not None
 
     run = night(stack, on_drift="ask")
-    assert one["_id"] in stack.asks(run, Dag.NIGHTLY_BATCH)
+    assert one["_id"] in stack.question_of(run, Dag.NIGHTLY_BATCH)
     assert served() == before
     stack.decide(run, "Reject", Dag.NIGHTLY_BATCH)
     assert stack.end_of(run, Dag.NIGHTLY_BATCH) == "success"

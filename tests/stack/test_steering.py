@@ -205,7 +205,7 @@ def test_a_file_is_withdrawn(stack: Stack, page: Page, file: Path) -> None:
     assert "average price" in answer(page, stack, Dag.WITHDRAW, run, "approve", "Approve")
     stack.succeeds(run, Dag.WITHDRAW, NIGHT_SECONDS)
     without(stack, file)
-    stack.clear(run, Dag.WITHDRAW, "chosen", "decide", "obeyed")
+    stack.clear(run, Dag.WITHDRAW, "chosen", "apply", "wait")
     assert stack.wrong() == []
     assert stack.wrong_history([DAY]) == []
     assert (ingestion(file)["accepted"], ingestion(file)["rejected"]) == (0, 40)
@@ -243,6 +243,6 @@ def test_a_withdrawal_is_taken_back(stack: Stack, page: Page) -> None:
     assert "average price" in answer(page, stack, Dag.WITHDRAW, back, "approve", "Approve")
     stack.succeeds(back, Dag.WITHDRAW, NIGHT_SECONDS)
     stack.ingested.add(given)
-    stack.clear(back, Dag.WITHDRAW, "chosen", "decide", "obeyed")
+    stack.clear(back, Dag.WITHDRAW, "chosen", "apply", "wait")
     assert stack.wrong() + stack.wrong_history([day]) == []
     assert ingestion(file)["withdrawn_at"] is None

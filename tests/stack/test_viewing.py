@@ -93,7 +93,7 @@ def test_filters_change_every_chart(stack: Stack, page: Page) -> None:
     level = next(level for category, level, _ in truth.cube if category == number and level is not None)
     over_cube = set(opened.charts()) - {"Events behind", "Freshness"}
 
-    def all_charts_say(**dimensions: Any) -> None:
+    def check_all_charts(**dimensions: Any) -> None:
         found: list[str] = []
 
         def all_right() -> bool:
@@ -103,13 +103,13 @@ def test_filters_change_every_chart(stack: Stack, page: Page) -> None:
         until(all_right, f"every chart says what is of {dimensions}", lambda: "\n".join(filter(None, found)))
 
     answers = Answers(page)
-    all_charts_say()
+    check_all_charts()
     opened.choose("level", label(level))
-    all_charts_say(price_level=level)
+    check_all_charts(price_level=level)
     expect(opened.chart("Price levels in numbers").locator("tbody tr")).to_have_count(1)
     assert opened.column("Price levels in numbers", "Products") == [f"{products(truth, price_level=level):,}"]
     opened.choose("category", name)
-    all_charts_say(category_id=number, price_level=level)
+    check_all_charts(category_id=number, price_level=level)
     shows(opened, "Products", products(truth, category_id=number, price_level=level))
     shows(opened, "Categories", 1)
     expect(opened.chart("Categories in numbers").locator("tbody tr")).to_have_count(1)

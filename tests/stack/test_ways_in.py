@@ -53,11 +53,11 @@ def test_a_file_of_another_kind_fails_at_once_and_sends_nothing(stack: Stack) ->
     wrong = stack.folder / "wrong.csv"
     wrong.write_text("asin;title\nB0GOOD0001;a bag\n")
     ends = stack.log_ends()
-    said = stack.local("run", "--products", str(wrong), "--observed-at", "2024-01-01", status=1)
-    assert "the run has failed: task plan failed: UnfitFile" in said
-    assert f"{wrong}: the first line is not the header of a product file" in said
-    assert "Nothing was sent" in said
-    run = next(one for one in stack.runs() if one["dag_run_id"] in said)
+    output = stack.local("run", "--products", str(wrong), "--observed-at", "2024-01-01", status=1)
+    assert "the run has failed: task plan failed: UnfitFile" in output
+    assert f"{wrong}: the first line is not the header of a product file" in output
+    assert "Nothing was sent" in output
+    run = next(one for one in stack.runs() if one["dag_run_id"] in output)
     assert [one["try_number"] for one in stack.task_instances(run["dag_run_id"]) if one["task_id"] == "plan"] == [1]
     assert stack.log_ends() == ends
 
@@ -66,10 +66,10 @@ def test_a_paused_dag_is_not_waited_for(stack: Stack) -> None:
     with stack.airflow() as airflow:
         assert airflow._http.patch(f"/dags/{NAMES.of(Dag.INGEST)}", json={"is_paused": True}).is_success
         try:
-            said = stack.local("run", "--rows", "400", "--days", "2", status=1)
+            output = stack.local("run", "--rows", "400", "--days", "2", status=1)
         finally:
             assert airflow._http.patch(f"/dags/{NAMES.of(Dag.INGEST)}", json={"is_paused": False}).is_success
-    assert f"DAG {NAMES.of(Dag.INGEST)} is paused: unpause it at http://" in said
+    assert f"DAG {NAMES.of(Dag.INGEST)} is paused: unpause it at http://" in output
 
 
 def test_days_of_a_backfill_the_first_and_the_last_among_them(stack: Stack, page: Page) -> None:
@@ -112,9 +112,9 @@ def test_a_dry_run_sends_nothing(stack: Stack) -> None:
         out.writestr("some/categories.csv", categories.read_bytes())
     given = ("--products", str(archive), "--categories", str(archive), "--observed-at", "2024-08-03", "--columns", "asin=code")
     ends, before = stack.log_ends(), stack.served_reports()
-    said = stack.local("dry-run", *given)
+    output = stack.local("dry-run", *given)
     for word in ("rows in 2 files", "Products: ", "Largest changes by category", "Nothing was sent"):
-        assert word in said
+        assert word in output
     (run,) = (one for one in stack.runs() if one["conf"].get("dry_run"))
     assert stack.states(run["dag_run_id"]) == NOTHING_SENT
     with stack.airflow() as airflow:
@@ -170,8 +170,8 @@ def test_a_run_goes_on_without_whoever_started_it(stack: Stack) -> None:
 def test_runs_that_wait_for_the_stream_keep_none_from_sending(stack: Stack) -> None:
     server = supervised._server(stack.home)
     server.supervisor.stopProcess("speed")
-    said = json.loads(stack.local("status", "--json", status=1))["speed"]
-    assert (said["healthy"], said["detail"][:7]) == (False, "stopped"), "whatever its last heartbeat says"
+    output = json.loads(stack.local("status", "--json", status=1))["speed"]
+    assert (output["healthy"], output["detail"][:7]) == (False, "stopped"), "whatever its last heartbeat says"
     runs = []
     for number in range(4):
         day = date(2024, 9, 1 + number)

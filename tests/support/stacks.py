@@ -101,19 +101,19 @@ class Stack:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=_hear_interrupts,
+            preexec_fn=_restore_interrupts,
         )
 
     def local(self, *words: str, status: int | None = 0, **more: str) -> str:
         """What `python -m tidemark.local ...` says; it must end with that exit status, if one is named."""
         with self.command(*words, **more) as running:
             try:
-                said, _ = running.communicate(timeout=RUN_SECONDS)
+                output, _ = running.communicate(timeout=RUN_SECONDS)
             except BaseException:
                 running.kill()
                 raise
-        assert status in (None, running.returncode), said + self.logs()
-        return said
+        assert status in (None, running.returncode), output + self.logs()
+        return output
 
     def logs(self) -> str:
         """The end of every program's log, for whoever reads a failure."""
@@ -160,7 +160,7 @@ class Stack:
             found.setdefault(one["task_id"], set()).add(one["state"])
         return found
 
-    def asks(self, run: str, dag: Dag = Dag.INGEST, task: str = "approve") -> str:
+    def question_of(self, run: str, dag: Dag = Dag.INGEST, task: str = "approve") -> str:
         """Waits until a run asks a person; what it asks, in Markdown."""
 
         def asked() -> Document | None:
@@ -177,7 +177,7 @@ class Stack:
 
         Whoever answers before Airflow's scheduler has seen the end of the process that asked is asked again, as often as a task is tried.
         """
-        question = self.asks(run, dag)
+        question = self.question_of(run, dag)
 
         def taken() -> bool:
             states = self.states(run, dag)["approve"]
@@ -336,7 +336,7 @@ def kill_program(of: Stack, name: str) -> int:
     return pid
 
 
-def _hear_interrupts() -> None:
+def _restore_interrupts() -> None:
     """As in somebody's terminal: what runs in the background of a shell is born deaf to them."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -52,26 +52,26 @@ PARAMETERS = {
 )
 def history() -> None:
     @task
-    def ask(params: dict[str, Any], dag_run: Any) -> list[str]:
+    def select_days(params: dict[str, Any], dag_run: Any) -> list[str]:
         changed = params["changed"] or dag_run.run_type == "scheduled"
         with connected(settings()) as database:
             # A new installation starts with a scheduled run, which would occupy the only Spark slot and delay its first nightly batch.
             if changed and days.is_empty(database):
                 raise AirflowSkipException("there are no events yet, so there is no history")
-        return days.asked(dag_run.partition_key, params["first_day"], params["last_day"], dag_run.start_date, changed=changed)
+        return days.selected_days(dag_run.partition_key, params["first_day"], params["last_day"], dag_run.start_date, changed=changed)
 
     @task(pool=NAMES.of(Pool.SPARK))
     def land() -> None:
         batch_job.run(settings(), "land")
 
     @task(pool=NAMES.of(Pool.SPARK))
-    def compute(asked: list[str]) -> dict[str, Any]:
-        computed: dict[str, Any] = batch_job.run(settings(), "history", *asked)
+    def compute(selected: list[str]) -> dict[str, Any]:
+        computed: dict[str, Any] = batch_job.run(settings(), "history", *selected)
         return computed
 
-    asked = ask()
-    computed = compute(asked)
-    asked >> land() >> computed
+    selected = select_days()
+    computed = compute(selected)
+    selected >> land() >> computed
     add_dashboard_links(computed, Dashboard.TRENDS)
 
 

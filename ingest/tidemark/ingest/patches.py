@@ -135,8 +135,8 @@ def _invalid_text(value: bytes, reason: Reason) -> str:
     """The text that breaks the rule; the whole value if the record as a whole is malformed."""
     if reason.value not in FIELDS:
         return value.decode(errors="backslashreplace")
-    said = _AS_TEXT.decode(value.decode()).get(reason.value, "")
-    return said if isinstance(said, str) else json.dumps(said)
+    invalid = _AS_TEXT.decode(value.decode()).get(reason.value, "")
+    return invalid if isinstance(invalid, str) else json.dumps(invalid)
 
 
 def _origin(record: Document) -> str:

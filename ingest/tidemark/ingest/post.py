@@ -114,8 +114,8 @@ def _typed(column: str, text: str) -> object:
 class Client:
     """A client for the API at a URL. Retries transient errors for `patience_seconds` and reports each to `say`."""
 
-    def __init__(self, url: str, key: str, patience_seconds: float, say: Callable[[str], object]) -> None:
-        self._url, self._patience, self._say = url, patience_seconds, say
+    def __init__(self, url: str, key: str, patience_seconds: float, report: Callable[[str], object]) -> None:
+        self._url, self._patience, self._report = url, patience_seconds, report
         self._http = httpx.Client(base_url=url, timeout=TIMEOUT, headers={b"X-API-Key": key.encode()} if key else {})
 
     def __enter__(self) -> Client:
@@ -142,7 +142,7 @@ class Client:
             wait = max(least, min(LONGEST_WAIT_SECONDS, 0.25 * 2**tried) * random.uniform(0.5, 1))
             if time.monotonic() - started + wait > self._patience:
                 raise Stopped(f"{reason}. Gave up after {self._patience:g} s. Run the same command again to continue")
-            self._say(reason)
+            self._report(reason)
             time.sleep(wait)
 
     def _why_not(self, answer: httpx.Response) -> str:

@@ -150,11 +150,11 @@ class _Rows:
 
 def _logged(rows: Iterator[Record], name: str) -> Iterator[Record]:
     """The same rows; logs how far it is."""
-    said = time.monotonic()
+    logged_at = time.monotonic()
     for number, row in enumerate(rows):
         yield row
-        if number % _PROGRESS_ROWS == 0 and time.monotonic() - said > _PROGRESS_SECONDS:
-            said = time.monotonic()
+        if number % _PROGRESS_ROWS == 0 and time.monotonic() - logged_at > _PROGRESS_SECONDS:
+            logged_at = time.monotonic()
             log.info("%s: %d rows validated", name, number + 1)
 
 

@@ -108,10 +108,10 @@ class Batch:
         """The verification's result: `drift` and its `text`, and the `form` for a person who must decide."""
         found = verify.verify(self.spark, self.lake, self.database, number, self.of)
         exceeded = plausibility.beyond(found["compared"], self.of)
-        form, said = render_decision(found, exceeded), render_verification(found)
+        form, lines = render_decision(found, exceeded), render_verification(found)
         log.info("publication %d compared with the served one:\n%s", number, form)
-        log.info("%s", said[-1])
-        return {"number": number, "drift": found["drift"], "text": "\n".join(said), "form": form}
+        log.info("%s", lines[-1])
+        return {"number": number, "drift": found["drift"], "text": "\n".join(lines), "form": form}
 
     def publish(self, number: int, keep: int) -> None:
         """Publishes the draft, or rebuilds it if there is drift, and records the end of the night, also if there are no new events."""
@@ -141,7 +141,7 @@ class Batch:
         number = self.cut()
         self.recompute(number, mode)
         found = self.verify(number)
-        if verifications.asks(verifications.read(self.database, number), on_drift, self.of):
+        if verifications.requires_approval(verifications.read(self.database, number), on_drift, self.of):
             raise Held(
                 f"publication {number} needs approval: {counted(found['drift'], 'difference')}, figures as logged above. The previous "
                 f"publication stays served. To publish it and correct the drift, run `python -m tidemark.spark.batch publish {number}`"

@@ -56,7 +56,7 @@ def refresh(lake: Lake, database: Database[Document], last: date, category_topic
     stale = {last} | {
         day for day, label in held.items() if label.rules != fingerprint or not label.mark.reaches(before.mark) or (new and min(new) <= day)
     }
-    wanted = stale | (history.due(held, observed, last) - held.keys())
+    wanted = stale | (history.due_days(held, observed, last) - held.keys())
     done = _compute(lake, landed, database, wanted, category_topic, rules)
     history.confirm(database, {day: label for day, label in held.items() if day not in stale}, landed)
     history.remember(database, Searched(landed, fingerprint, observed))

@@ -197,10 +197,10 @@ def follow(database: Database[Document], of: Settings, stop_requested: threading
 
 def _wait_while_paused(database: Database[Document], names: AirflowNames, stop_requested: threading.Event) -> Control:
     """The desired state after the wait. It is read before the rules, because a change of the rules requests a restart afterwards."""
-    said = False
+    logged = False
     while (wanted := control.read(database)).pause is not None and not stop_requested.wait(HEARTBEAT_SECONDS):
-        if not said:
-            said = True
+        if not logged:
+            logged = True
             log.info("%s; resume with `make resume` or DAG %s", control.describe(wanted), names.of(Dag.STREAM))
             control.mark_stopped(database)
     return wanted

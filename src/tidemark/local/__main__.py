@@ -80,8 +80,8 @@ def status(given: argparse.Namespace, console: Console, of: Settings) -> int:
 
 
 def stop(_: argparse.Namespace, console: Console, of: Settings) -> int:
-    with job.Progress(console) as say:
-        stopped = stack.stop(of, say)
+    with job.Progress(console) as report:
+        stopped = stack.stop(of, report)
     console.print("stopped" if stopped else "nothing was running")
     return 0
 

@@ -54,7 +54,7 @@ class Progress:
         self._console = console
         self._status = console.status("") if console.is_terminal else None
         self._started = time.monotonic()
-        self._said, self._at = "", self._started - self.EVERY_SECONDS
+        self._reported, self._at = "", self._started - self.EVERY_SECONDS
 
     def __enter__(self) -> Progress:
         if self._status:
@@ -69,8 +69,8 @@ class Progress:
         line = f"{text} ({time.monotonic() - self._started:.0f} s)"
         if self._status:
             self._status.update(escape(line))
-        elif time.monotonic() - self._at >= (self.AT_LEAST_EVERY_SECONDS if text == self._said else self.EVERY_SECONDS):
-            self._said, self._at = text, time.monotonic()
+        elif time.monotonic() - self._at >= (self.AT_LEAST_EVERY_SECONDS if text == self._reported else self.EVERY_SECONDS):
+            self._reported, self._at = text, time.monotonic()
             self._console.print(f"  {line}", highlight=False, markup=False)
 
 
@@ -87,16 +87,16 @@ def start(console: Console, of: Settings, *, later: Collection[str] = ()) -> Non
     except RuntimeError as error:
         raise CannotRun(str(error)) from error
     until = time.monotonic() + START_SECONDS
-    with Progress(console) as say:
-        _wait_until_healthy(console, of, say, health.CHECKS.keys() - set(later), until)
-        _wait_for_dag(of, say, until)
+    with Progress(console) as report:
+        _wait_until_healthy(console, of, report, health.CHECKS.keys() - set(later), until)
+        _wait_for_dag(of, report, until)
 
 
-def _wait_until_healthy(console: Console, of: Settings, say: Progress, names: Collection[str], until: float) -> None:
+def _wait_until_healthy(console: Console, of: Settings, report: Progress, names: Collection[str], until: float) -> None:
     """Waits for these servers and reports each when it is up. Raises CannotRun."""
     missing = {name: check for name, check in health.CHECKS.items() if name in names}
     while missing:
-        say(f"starting: waiting for {', '.join(missing)}")
+        report(f"starting: waiting for {', '.join(missing)}")
         for name in [name for name, check in missing.items() if check(of).healthy]:
             del missing[name]
             console.print(f"  {name} is up", highlight=False)
@@ -149,8 +149,8 @@ def run(console: Console, of: Settings, catalog: Catalog, *, batch: bool = True)
             raise CannotRun(f"nothing was sent: the run was not approved ({airflow.page(identity)})")
         console.print(f"Served after {time.monotonic() - started:.0f} s", highlight=False)
         verified = _batch(console, of, airflow, _last_day(conf["observed_at"])) if batch else []
-    with Progress(console) as say:
-        _wait_until_healthy(console, of, say, SHOWING, time.monotonic() + START_SECONDS)
+    with Progress(console) as report:
+        _wait_until_healthy(console, of, report, SHOWING, time.monotonic() + START_SECONDS)
     console.print()
     with connect(of.mongodb) as client:
         reports.show(console, database_of(client, of.database))
@@ -248,11 +248,11 @@ def _generated(console: Console, home: Path, rows: int, days: int) -> dict[str, 
     folder = home / "catalogs" / f"{rows}-rows-{days}-days"
     whole = folder / ".whole"
     if not whole.exists():
-        with Progress(console) as say:
+        with Progress(console) as report:
             what = f"generating {counted(rows, 'product')} over {counted(days, 'day')}"
-            say(what)
+            report(what)
             for path in write(rows, days, SEED, folder, FIRST_DAY):
-                say(f"{what}: {path.name} is written")
+                report(f"{what}: {path.name} is written")
         whole.touch()
     files = sorted(folder.glob("products_*.csv"))
     return {
@@ -262,10 +262,10 @@ def _generated(console: Console, home: Path, rows: int, days: int) -> dict[str, 
     }
 
 
-def _wait_for_dag(of: AirflowSettings, say: Callable[[str], None], until: float) -> None:
+def _wait_for_dag(of: AirflowSettings, report: Callable[[str], None], until: float) -> None:
     with Airflow(of) as airflow:
         while not all(airflow.has_dag(dag) for dag in (Dag.INGEST, Dag.NIGHTLY_BATCH, Dag.HISTORY)):
-            say("waiting for Airflow to read the DAGs")
+            report("waiting for Airflow to read the DAGs")
             if errors := airflow.import_errors():
                 raise CannotRun(f"Airflow cannot read the DAGs: {'; '.join(errors)}")
             if time.monotonic() > until:
@@ -276,16 +276,16 @@ def _wait_for_dag(of: AirflowSettings, say: Callable[[str], None], until: float)
 def _wait_for_run(console: Console, of: MongodbSettings, airflow: Airflow, identity: str, dag: Dag = Dag.INGEST) -> None:
     """Waits until the run has ended. Airflow may be unreachable for a while, until supervisor has restarted it."""
     state, answered_at = "", time.monotonic()
-    with Progress(console) as say:
+    with Progress(console) as report:
         while state not in ENDED:
             try:
                 state = airflow.state(identity, dag)
-                say(_where_it_is(of, airflow, identity, state) if dag is Dag.INGEST else _at_which_task(airflow, identity, dag))
+                report(_where_it_is(of, airflow, identity, state) if dag is Dag.INGEST else _at_which_task(airflow, identity, dag))
                 answered_at = time.monotonic()
             except httpx.TransportError as error:
                 if time.monotonic() - answered_at > SILENCE_SECONDS:
                     raise
-                say(f"Airflow does not answer: {error}")
+                report(f"Airflow does not answer: {error}")
             time.sleep(0.25)
     if state != "success":
         raise CannotRun(

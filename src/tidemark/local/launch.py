@@ -16,7 +16,7 @@ from tidemark.local.programs import Program, base_environment, marks, started_he
 from tidemark.settings import Settings, settings
 
 POLL_SECONDS = 1.0
-SAY_EVERY_SECONDS = 30.0
+LOG_EVERY_SECONDS = 30.0
 RETRY_SECONDS = 10.0
 
 log = logging.getLogger("tidemark.launch")
@@ -24,11 +24,11 @@ log = logging.getLogger("tidemark.launch")
 
 def wait_for_needs(program: Program, of: Settings) -> None:
     """Waits until everything the program needs is healthy. Logs every half a minute what is missing."""
-    said = 0.0
+    logged_at = 0.0
     for need in program.needs:
         while not (found := need(of)).healthy:
-            if time.monotonic() - said > SAY_EVERY_SECONDS:
-                said = time.monotonic()
+            if time.monotonic() - logged_at > LOG_EVERY_SECONDS:
+                logged_at = time.monotonic()
                 log.info("%s waits for %s: %s %s", program.name, need.__name__, found.url, found.detail)
             time.sleep(POLL_SECONDS)
 

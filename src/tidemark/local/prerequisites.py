@@ -53,10 +53,10 @@ def complaints(of: Settings) -> list[str]:
 def _java_complaints() -> list[str]:
     advice = f"install Java {LEAST_JAVA} or newer (apt install openjdk-17-jre-headless), or set JAVA_HOME"
     try:
-        said = subprocess.run([java(), "-version"], capture_output=True, text=True, check=True).stderr
+        output = subprocess.run([java(), "-version"], capture_output=True, text=True, check=True).stderr
     except (OSError, subprocess.CalledProcessError):
         return [f"{java()} does not run: {advice}"]
-    version = re.search(r'version "(\d+)', said)
+    version = re.search(r'version "(\d+)', output)
     if version is None or int(version[1]) < LEAST_JAVA:
         return [f"{java()} is version {version[1] if version else 'unknown'}: {advice}"]
     return []

@@ -100,7 +100,7 @@ def restart(home: Path, name: str) -> None:
     server.supervisor.startProcess(name)
 
 
-def stop(of: Settings, say: Callable[[str], None]) -> bool:
+def stop(of: Settings, report: Callable[[str], None]) -> bool:
     """Stops everything: the stream first, servers last. Returns False if nothing was running."""
     if not is_running(of.home):
         return end_leftovers(of.home)
@@ -108,12 +108,12 @@ def stop(of: Settings, say: Callable[[str], None]) -> bool:
     names = {one.name for one in programs(of.home)}
     for program in reversed(started_here(of)):
         if program.name in names:
-            say(f"stopping {program.name}")
+            report(f"stopping {program.name}")
             try:
                 server.supervisor.stopProcess(program.name)
             except xmlrpc.client.Fault:
                 continue  # it was not running
-    say("stopping supervisor")
+    report("stopping supervisor")
     identity = server.supervisor.getPID()
     server.supervisor.shutdown()
     processes.wait_for_end([identity], STOP_SECONDS)

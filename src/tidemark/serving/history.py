@@ -63,7 +63,7 @@ class Put(StrEnum):
     OLDER = "older"  # than the stored ones, which stay
 
 
-def asked(key: str | None, first: str | None, last: str | None, as_of: datetime, *, changed: bool) -> list[str]:
+def selected_days(key: str | None, first: str | None, last: str | None, as_of: datetime, *, changed: bool) -> list[str]:
     """The arguments of the command `history` for a run: the range that it names, else the day of its partition key (YYYY-MM-DD).
     `changed`: the last of these days, and every earlier day that has changed.
 
@@ -106,7 +106,7 @@ def days(first: date, last: date) -> Iterator[date]:
     return (first + timedelta(days=number) for number in range((last - first).days + 1))
 
 
-def due(held: Collection[date], observed: Collection[date], last: date) -> set[date]:
+def due_days(held: Collection[date], observed: Collection[date], last: date) -> set[date]:
     """The days up to the last that should be stored: the last, the days with observations, and the days in gaps of at most a month between
     these and the stored days.
     """

@@ -261,10 +261,10 @@ def main() -> int:
     try:
         superset = Superset(Client(os.environ["SUPERSET_URL"], "admin", os.environ["SUPERSET_PASSWORD"]))
         if given.what == "import":
-            said = bring(superset, Memory(Path(os.environ["SUPERSET_HOME"]) / "imported.json"), files, overwrite=given.overwrite)
+            lines = bring(superset, Memory(Path(os.environ["SUPERSET_HOME"]) / "imported.json"), files, overwrite=given.overwrite)
         else:
-            said = take(superset, files, ASSETS)
-        for line in said:
+            lines = take(superset, files, ASSETS)
+        for line in lines:
             sys.stdout.write(f"{line}\n")
     except (SupersetError, requests.RequestException) as error:
         sys.stdout.write(f"{error}\n")

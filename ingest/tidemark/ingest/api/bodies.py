@@ -110,8 +110,8 @@ async def read(request: Request, most: int, within_seconds: float, share: Share)
     Raises HTTPException: 413 too large, 408 not received in time, 503 no memory left, 400 client disconnected.
     """
     too_large = HTTPException(413, f"the body is larger than {most} bytes: send a smaller one")
-    said = request.headers.get("content-length", "")
-    if said.isdecimal() and int(said) > most:
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > most:
         raise too_large
     pieces: list[bytes] = []
     size = 0

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from support.wording import Wording
 
-from tidemark.serving.history import NoDay, NotOver, asked, due
+from tidemark.serving.history import NoDay, NotOver, selected_days, due_days
 
 NOW = datetime(2024, 3, 1, 3, 0, 1, tzinfo=UTC)
 
@@ -26,7 +26,7 @@ NOW = datetime(2024, 3, 1, 3, 0, 1, tzinfo=UTC)
     ],
 )
 def test_asked(key: str | None, first: str | None, last: str | None, changed: bool, words: list[str]) -> None:
-    assert asked(key, first, last, NOW, changed=changed) == words
+    assert selected_days(key, first, last, NOW, changed=changed) == words
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_asked(key: str | None, first: str | None, last: str | None, changed: bo
 )
 def test_refused(key: str | None, first: str | None, last: str | None, error: type[Exception], wording: Wording) -> None:
     with pytest.raises(error) as refused:
-        asked(key, first, last, NOW, changed=True)
+        selected_days(key, first, last, NOW, changed=True)
     wording.check(str(refused.value))
 
 
@@ -51,8 +51,8 @@ def test_days_that_are_due() -> None:
     def after(*numbers: int) -> set[date]:
         return {start + timedelta(days=number) for number in numbers}
 
-    assert due([], [], last) == {last}
-    assert due([], after(0, 3), last) == after(0, 1, 2, 3, 40), "a gap of 36 days stays one"
-    assert due([], after(8, 50), last) == after(*range(8, 41)), "one of 31 does not, and what is newer has a night of its own"
-    assert due(after(20), after(0), last) == after(*range(41)), "a day that is held ends a gap"
-    assert due(after(0, 40), [], last) == after(40)
+    assert due_days([], [], last) == {last}
+    assert due_days([], after(0, 3), last) == after(0, 1, 2, 3, 40), "a gap of 36 days stays one"
+    assert due_days([], after(8, 50), last) == after(*range(8, 41)), "one of 31 does not, and what is newer has a night of its own"
+    assert due_days(after(20), after(0), last) == after(*range(41)), "a day that is held ends a gap"
+    assert due_days(after(0, 40), [], last) == after(40)
