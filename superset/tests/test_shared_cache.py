@@ -49,7 +49,7 @@ def slowly() -> str:
     return "an answer"
 
 
-def test_one_asks_and_the_others_wait(tmp_path: Path) -> None:
+def test_concurrent_requests_cost_one_query(tmp_path: Path) -> None:
     charts = Charts(tmp_path, slowly)
     with ThreadPoolExecutor(VIEWERS) as pool:
         answers = list(pool.map(charts.request, ["a"] * VIEWERS))
@@ -65,7 +65,7 @@ def _request_in_process(folder: Path, asked: list[int]) -> None:
     asked.append(charts.asked)
 
 
-def test_one_of_several_processes_asks(tmp_path: Path) -> None:
+def test_concurrent_requests_of_several_processes_cost_one_query(tmp_path: Path) -> None:
     with multiprocessing.Manager() as manager:
         asked = manager.list()
         processes = [multiprocessing.Process(target=_request_in_process, args=(tmp_path / "answers", asked)) for _ in range(3)]
@@ -78,14 +78,14 @@ def test_one_of_several_processes_asks(tmp_path: Path) -> None:
         assert sum(asked) == 2  # one for each chart
 
 
-def test_nobody_waits_for_another_chart(tmp_path: Path) -> None:
+def test_a_request_does_not_wait_for_another_chart(tmp_path: Path) -> None:
     charts = Charts(tmp_path, slowly)
     with ThreadPoolExecutor(VIEWERS) as pool:
         list(pool.map(charts.request, ["a", "b", "c"] * (VIEWERS // 3)))
     assert charts.asked == 3
 
 
-def test_where_who_asks_fails_another_asks(tmp_path: Path) -> None:
+def test_a_failed_query_is_repeated_by_another_request(tmp_path: Path) -> None:
     failures = iter([True, True, False])
 
     def asking() -> str:
@@ -101,7 +101,7 @@ def test_where_who_asks_fails_another_asks(tmp_path: Path) -> None:
     assert charts.asked == 3
 
 
-def test_who_has_died_holds_nobody_up_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lock_of_a_dead_process_expires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_cache, "WAIT_SECONDS", 1)
     charts = Charts(tmp_path, slowly)
     with charts.app.test_request_context():
@@ -116,7 +116,7 @@ def test_who_has_died_holds_nobody_up_for_ever(tmp_path: Path, monkeypatch: pyte
             assert time.monotonic() - started < 30  # its claim of before is void
 
 
-def test_outside_of_a_request_it_is_a_cache_like_any(tmp_path: Path) -> None:
+def test_outside_a_request_it_is_an_ordinary_cache(tmp_path: Path) -> None:
     charts = Charts(tmp_path, slowly)
     with charts.app.app_context():
         assert charts.cache.get("a") is None

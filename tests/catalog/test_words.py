@@ -24,7 +24,7 @@ def judged(rules: Rules = RULES, **fields: Any) -> ProductObservation | Rejectio
     return product_observation(Event("", 0, 0, NOW, None, json.dumps({**PRODUCT, **fields}).encode()), rules)
 
 
-def test_every_reason_has_its_rule_in_words(wording: Wording) -> None:
+def test_every_reason_has_a_description(wording: Wording) -> None:
     words = [rule(reason) for reason in Reason]
     assert all(words)
     # Fields of one kind share their words, no others do.
@@ -36,7 +36,7 @@ def test_every_reason_has_its_rule_in_words(wording: Wording) -> None:
     ("reason", "field", "bound"),
     [(Reason.STARS, "most_stars", 3), (Reason.REVIEWS, "most_count", 7), (Reason.PRICE, "most_dollars", 11), (Reason.ID, "most_id", 13)],
 )
-def test_the_words_tell_the_bounds_in_force(reason: Reason, field: str, bound: int) -> None:
+def test_descriptions_contain_the_bounds_in_force(reason: Reason, field: str, bound: int) -> None:
     usual = str(getattr(RULES, field))
     assert usual in rule(reason)
     assert rule(reason, Rules(**{field: bound})) == rule(reason).replace(usual, str(bound))
@@ -54,7 +54,7 @@ def test_the_words_tell_the_bounds_in_force(reason: Reason, field: str, bound: i
         (Rules(date_formats=RULES.date_formats[:1]), {"date": "31/12/2022 00:00"}),
     ],
 )
-def test_what_is_remembered_of_a_text_is_of_the_rules_it_was_read_by(strict: Rules, fields: dict[str, str]) -> None:
+def test_cached_values_belong_to_the_rules_they_were_read_by(strict: Rules, fields: dict[str, str]) -> None:
     for _ in range(2):
         assert isinstance(judged(**fields), ProductObservation)
         seen = judged(strict, **fields)
@@ -62,14 +62,14 @@ def test_what_is_remembered_of_a_text_is_of_the_rules_it_was_read_by(strict: Rul
         assert seen.reason == next(iter(fields))
 
 
-def test_a_remembered_text_is_read_as_the_field_asks() -> None:
+def test_a_cached_text_is_read_by_the_rule_of_its_field() -> None:
     seen = judged(stars="4.5", price="4.5", listPrice="4.50")
     assert isinstance(seen, ProductObservation)
     assert (seen.stars_tenths, seen.price_cents, seen.list_price_cents) == (45, 450, 450)
     assert isinstance(judged(reviews="4.5"), Rejection)
 
 
-def test_a_reader_of_the_callers_sees_what_a_later_name_hides() -> None:
+def test_a_custom_decoder_sees_pairs_that_a_duplicate_key_overrides() -> None:
     seen: list[list[tuple[str, Any]]] = []
 
     def object_from(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from tidemark.settings import CHECKOUT, airflow_names
 from tidemark.settings.airflow_names import Dag
 
 
-def test_it_looks_every_two_minutes_one_look_at_a_time(bag: Any) -> None:
+def test_it_runs_every_two_minutes_one_run_at_a_time(bag: Any) -> None:
     dag = bag.dags[NAMES.of(Dag.ALERTS)]
     assert (type(dag.timetable).__name__, dag.catchup, dag.max_active_runs) == ("CronTriggerTimetable", False, 1)
     assert dag.timetable.expression == "*/2 * * * *"
@@ -76,8 +76,8 @@ def set_heartbeat(place: Place, alive: bool = True) -> None:
 @pytest.mark.airflow
 @pytest.mark.servers
 @pytest.mark.usefixtures("database")
-class TestLooks:
-    def test_a_stream_that_stops_and_starts_again(self, place: Place, channels: Channels, wording: Wording) -> None:
+class TestRuns:
+    def test_a_lost_stream_raises_one_alert_and_its_return_resolves_it(self, place: Place, channels: Channels, wording: Wording) -> None:
         ledger.start_generation(place.database, "rules", {})
         set_heartbeat(place)
         assert run_dag() == "success"
@@ -109,7 +109,7 @@ class TestLooks:
         wording.check(channels.mail.mails[1]["Subject"], "over")
         assert channels.webhook.posts[1][1]["on"] is False
 
-    def test_mongodb_is_down_and_there_again(self, place: Place, channels: Channels, wording: Wording) -> None:
+    def test_an_unreachable_mongodb_raises_one_alert_and_its_return_resolves_it(self, place: Place, channels: Channels, wording: Wording) -> None:
         (port,) = free_ports(1)
         for _ in range(2):
             assert run_dag(mongodb_url=f"mongodb://127.0.0.1:{port}/?serverSelectionTimeoutMS=200") == "success"
@@ -123,7 +123,7 @@ class TestLooks:
         assert channels.counts() == (2, 2)
         wording.check(channels.mail.mails[1]["Subject"], "over")
 
-    def test_nobody_to_tell(self, place: Place) -> None:
+    def test_without_channels_alerts_are_stored_and_shown(self, place: Place) -> None:
         """No connection of those names: what is wrong is kept and shown all the same."""
         ledger.start_generation(place.database, "rules", {})
         set_heartbeat(place)
@@ -132,7 +132,7 @@ class TestLooks:
         assert run_dag() == "success"
         assert [one["_id"] for one in state(place.database)["alerts"]] == ["stream"]
 
-    def test_mails_without_an_address(self, place: Place, channels: Channels) -> None:
+    def test_mail_without_a_recipient_fails_the_run(self, place: Place, channels: Channels) -> None:
         ledger.start_generation(place.database, "rules", {})
         for alive in (True, False):
             set_heartbeat(place, alive)
@@ -141,7 +141,7 @@ class TestLooks:
         assert channels.counts() == (0, 1)
 
 
-def test_a_webhook_as_the_uri_of_a_connection() -> None:
+def test_a_webhook_connection_given_as_uri() -> None:
     from airflow.sdk import Connection
 
     from tidemark.dags.notifications import address

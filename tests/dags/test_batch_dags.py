@@ -46,7 +46,7 @@ def test_parameters(bag: Any, dag_id: str) -> None:
     assert_takes(bag.dags[dag_id], TAKEN[dag_id], REFUSED[dag_id])
 
 
-def test_every_night_and_no_day_of_its_own(bag: Any) -> None:
+def test_the_nightly_batch_is_scheduled_and_a_rebuild_is_not(bag: Any) -> None:
     dag = bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)]
     assert (type(dag.timetable).__name__, dag.catchup, dag.max_active_runs) == ("CronTriggerTimetable", False, 1)
     assert bag.dags[NAMES.of(Dag.REBUILD)].schedule is None
@@ -60,7 +60,7 @@ def test_spark_jobs_are_limited_by_their_pool(bag: Any) -> None:
     }
 
 
-def test_what_a_person_is_asked_stands_before_what_it_decides(bag: Any) -> None:
+def test_approval_precedes_the_task_it_approves(bag: Any) -> None:
     nightly, rebuild = bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)], bag.dags[NAMES.of(Dag.REBUILD)]
     assert nightly.get_task("publish").upstream_task_ids >= {"decide", "approve"}
     assert rebuild.get_task("rebuild_from").upstream_task_ids == {"chosen"}
@@ -68,7 +68,7 @@ def test_what_a_person_is_asked_stands_before_what_it_decides(bag: Any) -> None:
     assert [asset.name for asset in nightly.get_task("land").inlets] == ["products"]
 
 
-def test_a_night_takes_the_same_steps_in_airflow_and_in_one_process(bag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_nightly_batch_has_the_same_steps_in_airflow_and_in_one_process(bag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The order stands in the DAG and in Batch.nightly."""
     dag = bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)]
     steps = [task.task_id for task in dag.topological_sort() if task.task_id != "approve"]
@@ -91,7 +91,7 @@ def test_a_night_takes_the_same_steps_in_airflow_and_in_one_process(bag: Any, mo
     assert taken == steps
 
 
-def test_what_is_tried_again(bag: Any) -> None:
+def test_which_errors_are_retried(bag: Any) -> None:
     from airflow.sdk import RetryAction
 
     policy = bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)].get_task("publish").retry_policy
@@ -105,9 +105,9 @@ def test_what_is_tried_again(bag: Any) -> None:
 @pytest.mark.airflow
 @pytest.mark.servers
 @pytest.mark.usefixtures("database")
-class TestNights:
+class TestNightlyBatches:
     @pytest.mark.soak(proof="nights")
-    def test_a_night_that_corrects(self, connected: Place, spark: SparkSession) -> None:
+    def test_a_nightly_batch_corrects_drift(self, connected: Place, spark: SparkSession) -> None:
         random = Random(121)
         connected.send(updates(random, 200, keys=40))
         serve(connected, spark)
@@ -122,7 +122,7 @@ class TestNights:
         assert connected.wrong_documents() == []
 
     @pytest.mark.soak(proof="nights")
-    def test_a_night_that_is_implausible_waits_for_a_person(
+    def test_an_implausible_nightly_batch_waits_for_approval(
         self, bag: Any, connected: Place, spark: SparkSession, wording: Wording
     ) -> None:
         work = Batch(connected.database, connected.settings, spark)
@@ -153,7 +153,7 @@ class TestNights:
         assert publications.served(connected.database) == 3
         assert connected.wrong() == []
 
-    def test_a_rebuild_of_what_is_not_there_fails_at_once(self, connected: Place) -> None:
+    def test_a_rebuild_of_an_unknown_publication_is_not_retried(self, connected: Place) -> None:
         state, tasks = run(NAMES.of(Dag.REBUILD), "rebuild.py", publication=7)
         assert state == "failed"
         assert tasks["rebuild_from"] == ("failed", 1)

@@ -29,17 +29,17 @@ def test_parameters(dag: Any) -> None:
     assert_takes(dag, TAKEN, REFUSED)
 
 
-def test_it_is_partitioned_by_the_day_that_has_ended(dag: Any) -> None:
+def test_a_scheduled_run_has_the_day_that_ended_as_partition(dag: Any) -> None:
     assert (type(dag.timetable).__name__, dag.catchup) == ("CronPartitionTimetable", False)
 
 
-def test_spark_jobs_are_limited_by_their_pool_and_what_is_served_goes_first(bag: Any, dag: Any) -> None:
+def test_spark_jobs_are_limited_by_their_pool_and_the_nightly_batch_has_priority(bag: Any, dag: Any) -> None:
     assert {task.task_id for task in dag.tasks if task.pool == NAMES.of(Pool.SPARK)} == {"land", "compute"}
     nightly = min(task.priority_weight for task in bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)].tasks)
     assert nightly > max(task.priority_weight for task in dag.tasks)
 
 
-def test_what_is_tried_again(dag: Any) -> None:
+def test_which_errors_are_retried(dag: Any) -> None:
     from airflow.sdk import RetryAction
 
     policy = dag.get_task("compute").retry_policy
@@ -51,7 +51,7 @@ def test_what_is_tried_again(dag: Any) -> None:
 @pytest.mark.airflow
 @pytest.mark.servers
 @pytest.mark.usefixtures("database")
-def test_a_night_before_the_first_event_starts_no_spark(connected: Place) -> None:
+def test_a_scheduled_run_before_the_first_event_is_skipped_without_spark(connected: Place) -> None:
     with topics.admin(connected.settings.kafka) as client:
         watch.record_end_offsets(connected.database, watch.fetch_end_offsets(client, connected.settings.topics))
     ended, tasks = run(NAMES.of(Dag.HISTORY), "history.py", last_day="2024-02-29", changed=True)

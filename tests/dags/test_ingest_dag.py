@@ -50,17 +50,17 @@ REFUSED = {
 }
 
 
-def test_every_parameter_is_tried(dag: Any) -> None:
+def test_every_parameter_is_tested(dag: Any) -> None:
     assert set(dag.params) == set(TAKEN) == set(REFUSED)
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in TAKEN.items() for value in values])
-def test_parameters_that_are_taken(dag: Any, name: str, value: object) -> None:
+def test_valid_parameters_are_accepted(dag: Any, name: str, value: object) -> None:
     assert dag.params.get_param(name).resolve(value) == value
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in REFUSED.items() for value in values])
-def test_parameters_that_are_refused(dag: Any, name: str, value: object) -> None:
+def test_invalid_parameters_are_refused(dag: Any, name: str, value: object) -> None:
     from airflow.sdk.exceptions import ParamValidationError
 
     with pytest.raises(ParamValidationError):
@@ -71,7 +71,7 @@ def test_a_run_without_parameters_is_valid(dag: Any) -> None:
     dag.params.validate()
 
 
-def test_it_is_partitioned_by_the_day_that_has_ended(dag: Any) -> None:
+def test_a_scheduled_run_has_the_day_that_ended_as_partition(dag: Any) -> None:
     from airflow.sdk.timezone import utc
 
     assert type(dag.timetable).__name__ == "CronPartitionTimetable"
@@ -79,12 +79,12 @@ def test_it_is_partitioned_by_the_day_that_has_ended(dag: Any) -> None:
     assert dag.start_date.tzinfo == utc
 
 
-def test_waiting_takes_one_worker_however_many_runs_wait(dag: Any) -> None:
+def test_waiting_runs_occupy_one_worker(dag: Any) -> None:
     assert dag.get_task("served").pool == NAMES.of(Pool.SERVED)
     assert {dag.get_task(name).pool for name in ("preview", "plan", "produce")} == {NAMES.of(Pool.INGEST)}
 
 
-def test_reconciling_tells_who_waits_for_products(dag: Any) -> None:
+def test_reconciling_updates_the_products_asset(dag: Any) -> None:
     assert [asset.name for asset in dag.get_task("reconcile").outlets] == ["products"]
 
 
@@ -106,7 +106,7 @@ PERMANENT_ERRORS = (
 
 
 @pytest.mark.parametrize("task", ["preview", "plan", "produce", "reconcile", "served"])
-def test_what_is_tried_again(dag: Any, task: str) -> None:
+def test_which_errors_are_retried(dag: Any, task: str) -> None:
     from airflow.sdk import RetryAction
 
     policy = dag.get_task(task).retry_policy
@@ -140,11 +140,11 @@ def _fails_at_once(at: str, **conf: object) -> None:
 
 @pytest.mark.airflow
 @pytest.mark.usefixtures("database", "unreachable")
-class TestRunsThatCannotBe:
-    def test_a_run_by_hand_without_files(self) -> None:
+class TestInvalidRuns:
+    def test_a_manual_run_without_files(self) -> None:
         _fails_at_once("preview")
 
-    def test_a_file_that_is_not_there(self) -> None:
+    def test_a_missing_file(self) -> None:
         _fails_at_once("preview", products=["/none.csv"], observed_at=["2024-01-01"])
 
     def test_a_file_without_a_date(self, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ class TestRunsThatCannotBe:
 @pytest.mark.airflow
 @pytest.mark.servers
 @pytest.mark.usefixtures("database")
-def test_a_chunk_travels_as_its_ingestion_and_number_and_is_shown_by_name(connected: Place, tmp_path: Path) -> None:
+def test_chunks_are_passed_by_key_and_shown_by_name(connected: Place, tmp_path: Path) -> None:
     """A run with a preview, until the stream would have to serve it. Its file is parsed twice."""
     from airflow.dag_processing.dagbag import DagBag
 

@@ -28,7 +28,7 @@ REFUSED = {
 }
 
 
-def test_a_person_is_asked_before_anything_is_withdrawn(bag: Any) -> None:
+def test_a_withdrawal_requires_approval(bag: Any) -> None:
     dag = bag.dags[NAMES.of(Dag.WITHDRAW)]
     assert dag.params["hold"] is True, "a run waits unless told otherwise"
     assert dag.get_task("apply").upstream_task_ids == {"decide", "approve", "chosen"}
@@ -43,7 +43,7 @@ def test_parameters(bag: Any, dag_id: str) -> None:
 
 
 @pytest.mark.parametrize(("dag_id", "parameter"), [(NAMES.of(Dag.WITHDRAW), "ingestion"), (NAMES.of(Dag.REBUILD), "publication")])
-def test_a_person_chooses_where_the_form_does_not_say(bag: Any, dag_id: str, parameter: str, wording: Wording) -> None:
+def test_a_person_chooses_if_the_form_leaves_the_value_empty(bag: Any, dag_id: str, parameter: str, wording: Wording) -> None:
     dag = bag.dags[dag_id]
     check_parameter, chosen = (dag.get_task(name).python_callable for name in ("check_parameter", "chosen"))
     assert check_parameter({parameter: None}) == "choose"
@@ -58,7 +58,7 @@ def test_a_person_chooses_where_the_form_does_not_say(bag: Any, dag_id: str, par
     dag.get_task("choose").params.validate()
 
 
-def test_what_is_tried_again(bag: Any) -> None:
+def test_which_errors_are_retried(bag: Any) -> None:
     from airflow.sdk import RetryAction
 
     for dag_id, permanent_errors in (

@@ -26,12 +26,12 @@ FILES = sorted({path.name for path in DAGS.glob("*.py")} - SHARED)
 ASKING = {"ApprovalOperator", "HITLEntryOperator", "HITLOperator", "HITLBranchOperator"}
 
 
-def test_every_dag_can_be_read(bag: Any) -> None:
+def test_every_dag_can_be_loaded(bag: Any) -> None:
     assert bag.import_errors == {}
     assert {Path(dag.fileloc).name for dag in bag.dags.values()} == set(FILES)
 
 
-def test_every_dag_says_what_it_is(bag: Any) -> None:
+def test_every_dag_is_documented(bag: Any) -> None:
     for dag in bag.dags.values():
         assert "tidemark" in dag.tags, dag.dag_id
         what, *paragraphs = (dag.doc_md or "").split("\n\n")
@@ -40,7 +40,7 @@ def test_every_dag_says_what_it_is(bag: Any) -> None:
             assert [one for one in paragraphs if one.startswith(question)], f"{dag.dag_id}: {question}"
 
 
-def test_every_task_belongs_to_somebody_and_is_tried_again(bag: Any) -> None:
+def test_every_task_has_an_owner_and_retries(bag: Any) -> None:
     for dag in bag.dags.values():
         for task in dag.tasks:
             where = f"{dag.dag_id}.{task.task_id}"
@@ -51,7 +51,7 @@ def test_every_task_belongs_to_somebody_and_is_tried_again(bag: Any) -> None:
             assert task.pool in {*(NAMES.of(pool) for pool in POOLS), "default_pool"}, where
 
 
-def test_every_run_and_every_task_ends(bag: Any) -> None:
+def test_every_run_and_task_has_a_timeout(bag: Any) -> None:
     """But who waits for a person waits as long as the run does, for days, and whoever else waits gives up before its task is ended."""
     for dag in bag.dags.values():
         assert timedelta(days=2) < dag.dagrun_timeout <= policy.RUN_WITHIN, dag.dag_id
@@ -65,12 +65,12 @@ def test_every_run_and_every_task_ends(bag: Any) -> None:
                 assert task.timeout < task.execution_timeout.total_seconds(), where
 
 
-def test_dags_that_tell_each_other_something_mean_the_same(bag: Any) -> None:
+def test_dags_refer_to_the_same_assets(bag: Any) -> None:
     assets = {asset.name: asset.uri for dag in bag.dags.values() for task in dag.tasks for asset in (*task.outlets, *task.inlets)}
     assert assets == {asset.name: asset.uri for asset in (policy.PRODUCTS, policy.REPORTS)}
 
 
-def test_every_parameter_can_be_filled_in_by_a_person(bag: Any) -> None:
+def test_every_parameter_can_be_edited_in_the_form(bag: Any) -> None:
     for dag in bag.dags.values():
         for name in dag.params:
             parameter = dag.params.get_param(name)
@@ -82,7 +82,7 @@ def test_every_parameter_can_be_filled_in_by_a_person(bag: Any) -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_nothing_is_done_at_import(bag: Any, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_importing_a_dag_has_no_side_effects(bag: Any, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything it needs has been imported by the bag; reading it again opens no connection and takes no time."""
     from airflow.dag_processing.dagbag import DagBag
 
@@ -96,7 +96,7 @@ def test_nothing_is_done_at_import(bag: Any, file: str, monkeypatch: pytest.Monk
     assert time.process_time() - started < 2
 
 
-def test_links_lead_to_dashboards_that_there_are(bag: Any) -> None:
+def test_links_lead_to_existing_dashboards(bag: Any) -> None:
     """Read as Airflow's pages read them, from the serialized DAG; the address is that of the task."""
     from airflow.serialization.serialized_objects import DagSerialization
 

@@ -42,7 +42,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("dag_id", "last"), [(NAMES.of(Dag.REPLAY_QUARANTINE), "send"), (NAMES.of(Dag.DISCARD_QUARANTINE), "discard")])
-def test_a_person_is_asked_between_preview_and_act(bag: Any, dag_id: str, last: str) -> None:
+def test_approval_lies_between_preview_and_action(bag: Any, dag_id: str, last: str) -> None:
     dag = bag.dags[dag_id]
     assert dag.schedule is None
     assert dag.params["hold"] is True, "a run waits unless told otherwise"
@@ -66,7 +66,7 @@ def assert_tried_again(policy: Any) -> None:
     assert {policy.evaluate(error, 1, 3).action for error in passing} == {RetryAction.DEFAULT}
 
 
-def test_sending_tells_who_waits_for_products(bag: Any) -> None:
+def test_sending_updates_the_products_asset(bag: Any) -> None:
     assert [asset.name for asset in bag.dags[NAMES.of(Dag.REPLAY_QUARANTINE)].get_task("send").outlets] == ["products"]
 
 
@@ -84,7 +84,7 @@ def with_records(connected: Place) -> Place:
 @pytest.mark.servers
 @pytest.mark.usefixtures("database")
 class TestRuns:
-    def test_a_replay_of_what_is_not_held_and_a_discard_of_the_rest(self, with_records: Place) -> None:
+    def test_a_replay_without_approval_and_a_discard_of_the_rest(self, with_records: Place) -> None:
         state, tasks = run(NAMES.of(Dag.REPLAY_QUARANTINE), "quarantine.py", patch={"price": "5"}, dry_run=True)
         assert (state, tasks["preview"][0], tasks["send"][0]) == ("success", "success", "skipped")
         assert sum(with_records.ends().values()) == 2
@@ -99,7 +99,7 @@ class TestRuns:
         assert found["price"]["replayed"]["by"].startswith("manual__")
         assert found["malformed"]["discarded"]["why"] == "test rows"
 
-    def test_what_cannot_be_done_fails_at_once(self, with_records: Place) -> None:
+    def test_invalid_runs_are_not_retried(self, with_records: Place) -> None:
         state, tasks = run(NAMES.of(Dag.REPLAY_QUARANTINE), "quarantine.py", reason="withdrawn")
         assert (state, tasks["preview"]) == ("failed", ("failed", 1))
         state, tasks = run(NAMES.of(Dag.DISCARD_QUARANTINE), "quarantine.py", hold=False)

@@ -22,7 +22,7 @@ SMALL = {"TIDEMARK_MAX_EVENTS_PER_BATCH": "300", "TIDEMARK_TRIGGER_SECONDS": "0"
 POINTS = {"products-written": True, "in-transaction": True, "committed": False}
 
 
-def test_killed_at_each_named_point(place: Place) -> None:
+def test_a_kill_at_each_named_point(place: Place) -> None:
     random = Random(21)
     for point, leaves_uncommitted in POINTS.items():
         place.send([*updates(random, 1_200, keys=300), *names(random, 60)])
@@ -69,11 +69,11 @@ def _wait_for_generation(place: Place, running: Stream, generation: int) -> None
 
 @pytest.mark.soak(proof="kills")
 @pytest.mark.timeout(7200)
-def test_killed_at_thirty_random_moments(place: Place) -> None:
+def test_kills_at_thirty_random_moments(place: Place) -> None:
     assert _kills(place, Random(23), kills=30) > 0, "no kill fell between the writes and the commit"
 
 
-def test_a_stalled_stream_wakes_beside_its_successor(place: Place) -> None:
+def test_a_stalled_stream_that_resumes_beside_its_successor_is_fenced(place: Place) -> None:
     random = Random(24)
     place.send(updates(random, 4_000, keys=300))
     with stream(**SMALL) as zombie:

@@ -18,7 +18,7 @@ from tidemark.spark.speed import follow
 pytestmark = pytest.mark.servers
 
 
-def test_servers_killed_while_the_stream_works(fallible: Servers, fallible_place: Place, spark: SparkSession) -> None:
+def test_reports_stay_exact_while_servers_are_killed(fallible: Servers, fallible_place: Place, spark: SparkSession) -> None:
     place = fallible_place
     random, stop_requested = Random(61), threading.Event()
 

@@ -91,14 +91,14 @@ def figure(running: Api, name: str) -> float:
     return next(float(line.removeprefix(f"{name} ")) for line in lines if line.startswith(f"{name} "))
 
 
-def test_it_greets_and_is_healthy(place: Place, running: Api) -> None:
+def test_root_and_health_endpoints(place: Place, running: Api) -> None:
     assert running.http.get("/").json() == {"message": "Hello World"}
     health = running.http.get("/health")
     assert (health.status_code, health.json()["healthy"], health.json()["detail"]) == (200, True, "")
     assert health.json()["topics"] == {place.settings.product_topic: place.settings.product_partitions, place.settings.category_topic: 1}
 
 
-def test_a_product_goes_to_kafka_as_it_came_and_is_answered_as_it_is_stored(place: Place, running: Api, new: New) -> None:
+def test_a_product_is_sent_unchanged_and_the_answer_shows_the_stored_values(place: Place, running: Api, new: New) -> None:
     """As clients of the Kaggle fields post it: a date of their form, no Content-Type."""
     body = (
         b' {"date": "31/12/2023 00:00",\n'
@@ -117,14 +117,14 @@ def test_a_product_goes_to_kafka_as_it_came_and_is_answered_as_it_is_stored(plac
     assert stored == {**{name: value for name, value in PRODUCT.items() if name != "date"}, "asin": "B0T00000AA", "stars": 4.1}
 
 
-def test_a_category_goes_to_kafka_and_its_id_is_the_key(place: Place, running: Api, new: New) -> None:
+def test_a_category_is_sent_with_its_id_as_key(place: Place, running: Api, new: New) -> None:
     answer = running.post("/Category", b'{"id": "7.0", "category_name": "Caf\xc3\xa9"}')
     (event,) = new()
     assert (answer.status_code, event.topic, event.key) == (201, place.settings.category_topic, b"7")
     assert answer.json() == {"id": 7, "category_name": "Café", "topic": event.topic, "partition": 0, "offset": event.offset}
 
 
-def test_the_same_key_lies_where_ingestion_puts_it(place: Place, running: Api, new: New) -> None:
+def test_a_key_has_the_same_partition_as_in_file_ingestion(place: Place, running: Api, new: New) -> None:
     """One ASIN, one partition, by whatever way it comes: single, in a batch, from a file."""
     records = [product(asin=f"B0T00000{number:02d}") for number in range(20)]
     for record in records:
@@ -154,7 +154,7 @@ def test_the_same_key_lies_where_ingestion_puts_it(place: Place, running: Api, n
         *(({"date": date}, "date") for date in ("31/02/2023 00:00", "1994-12-31", "yesterday", None, "2123-01-01")),
     ],
 )
-def test_a_broken_rule_is_named_with_its_field(running: Api, fields: dict[str, Any], field: str) -> None:
+def test_an_invalid_field_is_named_with_its_rule(running: Api, fields: dict[str, Any], field: str) -> None:
     answer = running.post(PRODUCTS, product(**fields))
     assert named(answer) == [(field,)]
     assert answer.json()["detail"][0]["msg"] == f"{field}: must be {rule(Reason(field))}"
@@ -168,7 +168,7 @@ def test_a_missing_field_and_a_category_without_a_name_are_named(running: Api) -
     assert named(running.post("/Category", b'{"category_name": "x"}')) == [("id",)]
 
 
-def test_a_date_may_be_a_day_ahead(running: Api) -> None:
+def test_a_date_up_to_one_day_ahead_is_accepted(running: Api) -> None:
     def ahead(seconds: float) -> httpx.Response:
         return running.post(PRODUCTS, product(date=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))))
 
@@ -196,11 +196,11 @@ def test_a_date_may_be_a_day_ahead(running: Api) -> None:
         (product()[:-1] + b', "more": 1, "more": 2}', ("more",)),
     ],
 )
-def test_what_is_no_record_is_refused(running: Api, body: bytes, where: tuple[str, ...]) -> None:
+def test_a_body_that_is_no_record_is_refused(running: Api, body: bytes, where: tuple[str, ...]) -> None:
     assert named(running.post(PRODUCTS, body)) == [where]
 
 
-def test_what_harms_nobody_is_stored(running: Api, new: New) -> None:
+def test_harmless_deviations_are_stored(running: Api, new: New) -> None:
     bodies = [
         product(more=[1, {"deep": [2]}], asin="B0T0000001"),
         product(asin="B0T0000002")[:-1] + b', "more": ' + b"9" * 5_000 + b"}",
@@ -225,7 +225,7 @@ def test_what_harms_nobody_is_stored(running: Api, new: New) -> None:
     ],
     ids=["JSON", "none", "none, from another site", "text", "a form", "lines", "Latin-1", "compressed"],
 )
-def test_the_type_of_a_body(running: Api, headers: dict[str, str], status: int, wording: Wording) -> None:
+def test_content_types_of_a_body(running: Api, headers: dict[str, str], status: int, wording: Wording) -> None:
     answer = running.http.post(PRODUCTS, content=product(), headers=headers)
     assert answer.status_code == status
     if status != 201:
@@ -259,7 +259,7 @@ def has_a_name_twice(value: bytes) -> bool:
     return twice
 
 
-def test_generated_batches_are_judged_as_the_oracle_does(place: Place, running: Api, new: New) -> None:
+def test_generated_batches_are_validated_like_the_oracle(place: Place, running: Api, new: New) -> None:
     """Each record that the oracle takes is taken, each other is named with its reason; then what is left is stored, byte for byte."""
     sent: list[bytes] = []
     reasons = set()
@@ -285,7 +285,7 @@ def test_generated_batches_are_judged_as_the_oracle_does(place: Place, running: 
     assert recompute(events, place.settings.category_topic).rejections == set()
 
 
-def test_generated_records_are_answered_as_the_oracle_stores_them(place: Place, running: Api, new: New) -> None:
+def test_answers_to_generated_records_equal_the_oracles_states(place: Place, running: Api, new: New) -> None:
     answers: dict[tuple[int, int], dict[str, Any]] = {}
     for topic, value in any_bodies(Random(9), 150):
         if topic != CATEGORIES and (answer := running.post(PRODUCTS, value)).status_code == 201:
@@ -302,7 +302,7 @@ def test_generated_records_are_answered_as_the_oracle_stores_them(place: Place, 
     assert not answers
 
 
-def test_a_batch_is_taken_whole_or_not_at_all(running: Api, new: New) -> None:
+def test_a_batch_is_accepted_or_refused_as_a_whole(running: Api, new: New) -> None:
     records = [product(asin=f"B0T000001{number}") for number in range(4)]
     for body, kind in ((b"[" + b" ,\n".join(records) + b"]", "application/json"), (b"\r\n\n".join(records) + b"\n", NDJSON)):
         answer = running.post(BATCH, body, kind)
@@ -319,29 +319,29 @@ def test_a_batch_is_taken_whole_or_not_at_all(running: Api, new: New) -> None:
     assert len(new()) == len(events)
 
 
-def test_each_malformed_record_of_an_array_is_named_beside_the_others(running: Api, new: New) -> None:
+def test_each_malformed_record_of_an_array_is_named(running: Api, new: New) -> None:
     half_a_pair, open_object = product(more="\ud800"), b'{"asin": 1,}'
     records = [product(), open_object, b"", product(price=-1), half_a_pair, b'{"a": [{"b": "]},{[\\\\"}]}', product(title='\\"],[{')]
     assert named(running.post(BATCH, b"[" + b",".join(records) + b"]")) == [(1,), (2,), (3, "price"), (4,), (5, "asin")]
     assert not new()
 
 
-def test_bodies_on_which_a_quadratic_scan_would_hang_are_refused(running: Api) -> None:
+def test_bodies_that_trigger_quadratic_scans_are_refused(running: Api) -> None:
     assert named(running.post(BATCH, b'["' + b'\\"' * 1_000_000)) == [()]
     names = ["".join(name) for name in islice(permutations(ascii_letters, 3), 120_000)]
     assert named(running.post(PRODUCTS, ("{" + ",".join(f'"{name}":1' for name in [*names, names[-1]]) + "}").encode())) == [(names[-1],)]
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[", b"[{}", b"[{}] {}", b'[{"a]', b"null", b"\xff[]", b"[]", b"[ ]"])
-def test_what_is_no_batch_is_refused(running: Api, body: bytes) -> None:
+def test_a_body_that_is_no_batch_is_refused(running: Api, body: bytes) -> None:
     assert named(running.post(BATCH, body)) == [()]
 
 
-def test_a_batch_without_a_record_is_refused(running: Api) -> None:
+def test_an_empty_batch_is_refused(running: Api) -> None:
     assert named(running.post(BATCH, b"\n \r\n", NDJSON)) == [()]
 
 
-def test_a_batch_has_its_limit(running: Api, new: New) -> None:
+def test_a_batch_has_a_maximum_size(running: Api, new: New) -> None:
     record = product()
     answer = running.post(BATCH, b"\n".join([record] * MOST_RECORDS), NDJSON)
     assert answer.json()["acknowledged"] == MOST_RECORDS
@@ -350,7 +350,7 @@ def test_a_batch_has_its_limit(running: Api, new: New) -> None:
     assert len(new()) == MOST_RECORDS
 
 
-def test_the_figures_count_what_has_become_of_records(running: Api) -> None:
+def test_metrics_count_the_outcome_of_records(running: Api) -> None:
     def counted() -> dict[tuple[str, str], float]:
         return {
             (kind, outcome): figure(running, f'tidemark_api_records_total{{kind="{kind}",outcome="{outcome}"}}')
@@ -383,7 +383,7 @@ def resident_bytes(running: Api) -> int:
     return int(fields[1]) * 4096
 
 
-def test_a_small_api_bounds_what_it_holds(place: Place) -> None:
+def test_api_key_and_memory_limits_are_enforced(place: Place) -> None:
     """Its key, its largest body and its room for bodies, which end requests before they are read."""
     with api(api_body_bytes="1000000", api_memory_bytes="1500000", api_key=KEY) as small:
         for headers in ({}, {"X-API-Key": ""}, {"X-API-Key": "another"}):
@@ -448,7 +448,7 @@ def exchange(running: Api, *pieces: bytes) -> bytes:
         return found
 
 
-def test_a_request_that_has_no_end_is_ended(place: Place) -> None:
+def test_an_unfinished_request_times_out(place: Place) -> None:
     with api(api_body_seconds="1", wait=False) as hasty:
         posted = f"POST {PRODUCTS} HTTP/1.1\r\nHost: x\r\n".encode()
         assert b" 408 " in exchange(hasty, posted, b"Content-Length: 100\r\n\r\n{")
@@ -459,7 +459,7 @@ def test_a_request_that_has_no_end_is_ended(place: Place) -> None:
         assert hasty.http.get("/").status_code == 200
 
 
-def test_a_client_that_goes_away_leaves_nothing_behind(running: Api, new: New) -> None:
+def test_a_disconnected_client_leaves_nothing_behind(running: Api, new: New) -> None:
     host, _, port = running.url.removeprefix("http://").partition(":")
     for _ in range(3):
         with socket.create_connection((host, int(port))) as connection:
@@ -468,7 +468,7 @@ def test_a_client_that_goes_away_leaves_nothing_behind(running: Api, new: New) -
     assert new() == []
 
 
-def test_examples_of_the_document_are_taken(running: Api) -> None:
+def test_examples_in_the_openapi_document_are_accepted(running: Api) -> None:
     described = running.http.get("/openapi.json").json()
     posts = {path: routes["post"] for path, routes in described["paths"].items() if "post" in routes}
     assert sorted(posts) == [PRODUCTS, BATCH, "/Category", "/Category/batch"]
@@ -482,7 +482,7 @@ def test_examples_of_the_document_are_taken(running: Api) -> None:
     assert CATEGORY["id"] == PRODUCT["category_id"]
 
 
-def test_a_topic_that_is_missing_is_named_and_then_used(place: Place, wording: Wording) -> None:
+def test_a_missing_topic_is_named_and_used_once_it_exists(place: Place, wording: Wording) -> None:
     with setting(product_topic=f"{place.settings.product_topic}-later") as of, api(api_acknowledge_seconds="2", wait=False) as early:
         wait_for(lambda: early.http.get("/health").json()["topics"] == {place.settings.category_topic: 1})
         health = early.http.get("/health")
@@ -500,7 +500,7 @@ def test_a_topic_that_is_missing_is_named_and_then_used(place: Place, wording: W
 
 
 @pytest.mark.parametrize("value", ["none", "taken"])
-def test_a_port_that_cannot_be_had_is_named(running: Api, value: str) -> None:
+def test_a_port_in_use_is_named(running: Api, value: str) -> None:
     port = running.url.rpartition(":")[2] if value == "taken" else value
     environment = {**os.environ, "TIDEMARK_API_PORT": port}
     done = subprocess.run([sys.executable, "-m", "tidemark.ingest.api"], env=environment, capture_output=True, text=True, timeout=60)
@@ -508,7 +508,7 @@ def test_a_port_that_cannot_be_had_is_named(running: Api, value: str) -> None:
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_looks_at_a_kafka_that_does_not_answer_leave_no_threads() -> None:
+def test_health_checks_of_an_unreachable_kafka_leak_no_threads() -> None:
     of = KafkaSettings(kafka_port=free_ports(1)[0])
     before = threading.active_count()
     for _ in range(3):

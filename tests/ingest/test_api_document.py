@@ -32,11 +32,11 @@ def check(folder: Path, *arguments: str) -> None:
         assert "Traceback" not in running.text()
 
 
-def test_answers_are_those_of_the_document(place: Place, tmp_path: Path) -> None:
+def test_answers_conform_to_the_openapi_document(place: Place, tmp_path: Path) -> None:
     check(tmp_path, "--max-examples", "10", "--seed", "1")
 
 
 @pytest.mark.soak(proof="api")
 @pytest.mark.timeout(1800)
-def test_many_more_answers_are_those_of_the_document(place: Place, tmp_path: Path) -> None:
+def test_many_more_answers_conform_to_the_openapi_document(place: Place, tmp_path: Path) -> None:
     check(tmp_path, "--max-examples", "500")

@@ -40,7 +40,7 @@ def left(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.exists() else []
 
 
-def test_compressed_or_not_it_is_the_same_ingestion(tmp_path: Path) -> None:
+def test_a_compressed_file_is_the_same_ingestion(tmp_path: Path) -> None:
     content = products(40)
     (tmp_path / "a.csv").write_bytes(content)
     (tmp_path / "b.csv.gz").write_bytes(gzip.compress(content))
@@ -52,7 +52,7 @@ def test_compressed_or_not_it_is_the_same_ingestion(tmp_path: Path) -> None:
     assert left(tmp_path / "work") == []
 
 
-def test_the_file_of_an_archive_is_the_one_with_the_header(tmp_path: Path) -> None:
+def test_the_file_with_the_right_header_is_chosen_from_an_archive(tmp_path: Path) -> None:
     """As the archive of the catalog is published: both files in one."""
     both = zipped(tmp_path / "archive.zip", amazon_products__csv=products(9), amazon_categories__csv=categories(5), README__md=b"# Hello\n")
     assert archives.member(both, FileKind.PRODUCT) == "amazon_products.csv"
@@ -62,7 +62,7 @@ def test_the_file_of_an_archive_is_the_one_with_the_header(tmp_path: Path) -> No
         assert plan(plain, FileKind.PRODUCT, OBSERVED_AT, 1_000).ingestion["rows"] == 9
 
 
-def test_folders_and_what_macos_adds_are_not_looked_at(tmp_path: Path) -> None:
+def test_folders_and_macos_metadata_are_ignored(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.mkdir("data")
         archive.writestr("data/products.csv", products(3))
@@ -103,7 +103,7 @@ def _read(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("what", UNFIT)
-def test_refused(what: str, tmp_path: Path, wording: Wording) -> None:
+def test_invalid_archives_are_refused(what: str, tmp_path: Path, wording: Wording) -> None:
     (tmp_path / "a.packed").write_bytes(UNFIT[what](tmp_path))
     with pytest.raises(UnfitFile) as refused:
         identity(tmp_path / "a.packed")
@@ -111,7 +111,7 @@ def test_refused(what: str, tmp_path: Path, wording: Wording) -> None:
     assert left(tmp_path / "work") == []
 
 
-def test_what_a_killed_process_has_left_goes_after_a_day(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_deleted_after_a_day(tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
     for name, age in (("old.part", 90_000), ("new.part", 60), ("kept.csv", 90_000)):
@@ -123,7 +123,7 @@ def test_what_a_killed_process_has_left_goes_after_a_day(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a file system")
-def test_a_full_disk_is_named(tmp_path: Path, wording: Wording) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path, wording: Wording) -> None:
     (tmp_path / "a.gz").write_bytes(gzip.compress(products(30_000)))
     small = tmp_path / "work"
     small.mkdir()
@@ -155,7 +155,7 @@ class Moved:
 
 @pytest.mark.servers
 @pytest.mark.parametrize("form", ["zip", "gz"])
-def test_chunk_by_chunk_to_kafka(place: Place, tmp_path: Path, form: str) -> None:
+def test_an_archive_is_produced_chunk_by_chunk(place: Place, tmp_path: Path, form: str) -> None:
     """Also where the work folder forgets what has been unpacked between two chunks. In the end it holds nothing."""
     from random import Random
 
@@ -181,7 +181,7 @@ def test_chunk_by_chunk_to_kafka(place: Place, tmp_path: Path, form: str) -> Non
 
 
 @pytest.mark.servers
-def test_an_archive_and_a_plain_file_stand_in_for_each_other(place: Place, tmp_path: Path) -> None:
+def test_an_archive_and_a_plain_file_replace_each_other(place: Place, tmp_path: Path) -> None:
     """A chunk is read from what was given last, whichever run its task belongs to."""
     content, forms = products(40), ("a.zip", "a.csv", "a.csv.gz")
     zipped(tmp_path / "a.zip", inside__csv=content)
@@ -203,7 +203,7 @@ def test_an_archive_and_a_plain_file_stand_in_for_each_other(place: Place, tmp_p
 
 
 @pytest.mark.servers
-def test_an_archive_that_has_changed_is_not_produced(place: Place, tmp_path: Path, wording: Wording) -> None:
+def test_a_changed_archive_is_not_produced(place: Place, tmp_path: Path, wording: Wording) -> None:
     path = zipped(tmp_path / "a.zip", a__csv=products(20))
     planned = jobs.plan(place.database, [jobs.File(FileKind.PRODUCT, path, OBSERVED_AT)], 10**9, place.settings)
     for name, content, label in (("a__csv", products(20, price="13.5"), "of another content"), ("b__csv", products(20), "of another name")):
@@ -215,7 +215,7 @@ def test_an_archive_that_has_changed_is_not_produced(place: Place, tmp_path: Pat
     assert len(place.ends()) == 0
 
 
-def test_big_ones_tell_how_far_they_are(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, wording: Wording) -> None:
+def test_unpacking_a_large_archive_logs_progress(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, wording: Wording) -> None:
     monkeypatch.setattr(archives, "_PROGRESS_SECONDS", 0.0)
     out = io.BytesIO()
     with caplog.at_level("INFO"):

@@ -52,13 +52,13 @@ def test_the_same_arguments_give_the_same_bytes(tmp_path: Path, wording: Wording
     assert list(here) == ["categories.csv", "products_2024-02-28.csv", "products_2024-02-29.csv", "products_2024-03-01.csv"]
 
 
-def test_another_seed_or_day_gives_others(tmp_path: Path) -> None:
+def test_another_seed_or_day_gives_other_bytes(tmp_path: Path) -> None:
     one, other = written(tmp_path / "one"), written(tmp_path / "other", seed=2)
     assert {name for name in one if one[name] == other[name]} == {"categories.csv"}
     assert len(set(one.values())) == 4
 
 
-def test_files_are_fit_and_begin_alike_whatever_the_rows(tmp_path: Path) -> None:
+def test_files_are_valid_and_share_a_prefix_for_any_number_of_rows(tmp_path: Path) -> None:
     files = written(tmp_path / "a")
     for name, content in files.items():
         kind = FileKind.CATEGORY if name == "categories.csv" else FileKind.PRODUCT
@@ -99,13 +99,13 @@ def test_every_quirk_occurs(quirk: str, first_day: Rows) -> None:
     assert 0 < found < len(first_day)
 
 
-def test_bought_in_last_month_is_a_floor(first_day: Rows) -> None:
+def test_bought_in_last_month_is_rounded_down(first_day: Rows) -> None:
     floors = Counter(row[10] for row in first_day if len(row) == len(PRODUCT_COLUMNS))
     assert floors.keys() >= {"0", "50", *(str(hundreds * 100) for hundreds in range(1, 11)), "2000"}
     assert all(floor == "50" or int(floor) % 100 == 0 for floor in floors)
 
 
-def test_some_products_are_told_twice_with_another_price(first_day: Rows) -> None:
+def test_some_products_occur_twice_with_another_price(first_day: Rows) -> None:
     rows: dict[str, Rows] = {}
     for row in first_day:
         rows.setdefault(row[0].upper(), []).append(row)
@@ -130,7 +130,7 @@ def judged(rows: Rows) -> Counter[Reason | None]:
     return reasons
 
 
-def test_few_rows_are_broken_each_way(first_day: Rows, second_day: Rows) -> None:
+def test_few_rows_are_invalid_in_each_way(first_day: Rows, second_day: Rows) -> None:
     rows = [*first_day, *second_day]
     broken = [row for row in rows if len(row) != 11 or not row[0].isupper() or row[4] == "11" or row[6] == "n/a" or row[8] == ""]
     assert 10 <= len(broken) <= 40
@@ -138,7 +138,7 @@ def test_few_rows_are_broken_each_way(first_day: Rows, second_day: Rows) -> None
     assert judged([row for row in rows[::20] if row not in broken]).keys() == {None}
 
 
-def test_the_next_day_some_are_repriced_moved_or_gone(first_day: Rows, second_day: Rows) -> None:
+def test_the_next_day_some_products_are_repriced_moved_or_removed(first_day: Rows, second_day: Rows) -> None:
     before, after = ({row[0]: row for row in day if len(row) == len(PRODUCT_COLUMNS)} for day in (first_day, second_day))
     both = before.keys() & after.keys()
     changed = Counter(
@@ -153,7 +153,7 @@ def test_the_next_day_some_are_repriced_moved_or_gone(first_day: Rows, second_da
     assert changed["stars"] < 20
 
 
-def test_categories() -> None:
+def test_generated_categories() -> None:
     those = list(generate.categories())
     assert [int(number) for number, _ in those] == list(range(1, 249))
     assert len({name for _, name in those}) == 248
@@ -162,7 +162,7 @@ def test_categories() -> None:
     assert str(generate.UNKNOWN_CATEGORY) not in dict(those)
 
 
-def test_products_lie_in_all_categories(first_day: Rows) -> None:
+def test_every_category_has_products(first_day: Rows) -> None:
     assert {str(number) for number in range(1, 249)} <= {row[8] for row in first_day if len(row) == len(PRODUCT_COLUMNS)}
 
 
@@ -194,7 +194,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("what", ERRORS)
-def test_arguments_that_make_no_catalog(
+def test_invalid_arguments_are_refused(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wording: Wording
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -212,7 +212,7 @@ def test_arguments_that_make_no_catalog(
     [("file", []), ("file/folder", []), ("new", ["--first-day", "9999-12-31"])],
     ids=["a file", "a folder in a file", "days beyond the calendar"],
 )
-def test_a_folder_that_cannot_be_written(
+def test_an_unwritable_folder_is_reported(
     out: str, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, wording: Wording
 ) -> None:
     (tmp_path / "file").touch()

@@ -53,8 +53,8 @@ def left(place: Place) -> set[str]:
 
 
 @pytest.mark.servers
-class TestPasses:
-    def test_a_file_with_a_preview(self, place: Place, tmp_path: Path, content: bytes, parsed: CountedRows) -> None:
+class TestReads:
+    def test_a_previewed_file_is_parsed_twice(self, place: Place, tmp_path: Path, content: bytes, parsed: CountedRows) -> None:
         (tmp_path / "a.csv").write_bytes(content)
         counted = Counted(tmp_path / "a.csv")
         file = jobs.File(FileKind.PRODUCT, counted, OBSERVED_AT)
@@ -68,7 +68,7 @@ class TestPasses:
         assert 2 * ROWS <= parsed.rows < 2 * ROWS + 10
         assert sum(place.ends().values()) == ROWS
 
-    def test_a_compressed_file_with_a_preview(self, place: Place, tmp_path: Path, content: bytes, parsed: CountedRows) -> None:
+    def test_a_previewed_compressed_file_is_unpacked_once_and_parsed_twice(self, place: Place, tmp_path: Path, content: bytes, parsed: CountedRows) -> None:
         """It is also unpacked once."""
         (tmp_path / "a.csv.gz").write_bytes(gzip.compress(content, 1))
         counted = Counted(tmp_path / "a.csv.gz")
@@ -81,7 +81,7 @@ class TestPasses:
         assert 2 * ROWS <= parsed.rows < 2 * ROWS + 10
         assert left(place) == set()
 
-    def test_a_dry_run(self, place: Place, tmp_path: Path, content: bytes, parsed: CountedRows) -> None:
+    def test_a_dry_run_keeps_no_plan(self, place: Place, tmp_path: Path, content: bytes, parsed: CountedRows) -> None:
         """It keeps nothing, because no task follows."""
         for name, packed in (("a.csv", content), ("a.csv.gz", gzip.compress(content, 1))):
             (tmp_path / name).write_bytes(packed)
@@ -93,7 +93,7 @@ class TestPasses:
             assert left(place) == set()
 
     @pytest.mark.parametrize("packed", [bytes, gzip.compress])
-    def test_on_another_worker(self, place: Place, tmp_path: Path, packed: Callable[[bytes], bytes]) -> None:
+    def test_without_the_kept_plan_the_file_is_planned_again(self, place: Place, tmp_path: Path, packed: Callable[[bytes], bytes]) -> None:
         """Where the plan is missing, the file is planned again."""
         (tmp_path / "a").write_bytes(packed(products(40)))
         file = jobs.File(FileKind.PRODUCT, tmp_path / "a", OBSERVED_AT)
@@ -105,7 +105,7 @@ class TestPasses:
         assert sum(place.ends().values()) == 40
         assert left(place) == set()
 
-    def test_a_file_that_has_changed_since_its_preview(self, place: Place, tmp_path: Path) -> None:
+    def test_a_file_changed_since_its_preview_is_planned_again(self, place: Place, tmp_path: Path) -> None:
         path = tmp_path / "a.csv"
         path.write_bytes(products(40, price="12.5"))
         file = jobs.File(FileKind.PRODUCT, path, OBSERVED_AT)
@@ -138,14 +138,14 @@ def planned(path: Path) -> Planned:
     return found
 
 
-def test_a_plan_is_taken_once_as_it_was_made(path: Path, planned: Planned) -> None:
+def test_a_kept_plan_is_used_once_and_unchanged(path: Path, planned: Planned) -> None:
     assert kept(path).take() == planned
     assert kept(path).take() is None
     assert [one.name for one in path.parent.iterdir()] == ["a.csv"]
 
 
 @pytest.mark.parametrize("change", [(b"x", None), (b"", 1)], ids=["longer", "newer"])
-def test_a_plan_of_the_file_as_it_was_before_is_not_used(path: Path, planned: Planned, change: tuple[bytes, int | None]) -> None:
+def test_a_plan_of_an_older_file_is_not_used(path: Path, planned: Planned, change: tuple[bytes, int | None]) -> None:
     more, seconds = change
     before = path.stat()
     path.write_bytes(path.read_bytes() + more)
@@ -153,7 +153,7 @@ def test_a_plan_of_the_file_as_it_was_before_is_not_used(path: Path, planned: Pl
     assert kept(path).take() is None
 
 
-def test_a_file_that_changes_while_it_is_read(path: Path) -> None:
+def test_a_plan_of_a_file_that_changes_while_it_is_read_is_not_used(path: Path) -> None:
     begun = kept(path)
     found = plan(path, FileKind.PRODUCT, OBSERVED_AT, 1_000)
     path.write_bytes(products(41))
@@ -168,7 +168,7 @@ def test_a_plan_for_another_run_is_not_used(path: Path, planned: Planned) -> Non
     assert kept(path).take() == planned
 
 
-def test_without_a_modification_time_nothing_is_kept(path: Path) -> None:
+def test_without_a_modification_time_no_plan_is_kept(path: Path) -> None:
     os.utime(path, (0, 0))
     kept(path).keep(plan(path, FileKind.PRODUCT, OBSERVED_AT, 1_000))
     assert [one.name for one in path.parent.iterdir()] == ["a.csv"]

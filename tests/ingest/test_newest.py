@@ -23,7 +23,7 @@ def observed(*rows: list[str]) -> list[ProductObservation]:
     return [one for one in map(product_observation, events) if isinstance(one, ProductObservation)]
 
 
-def test_the_later_registration_wins_whichever_file_is_read_first(tmp_path: Path) -> None:
+def test_the_later_registration_wins_in_any_reading_order(tmp_path: Path) -> None:
     """The first file is registered now, the second has been before: it is older."""
     with Newest(tmp_path) as newest:
         newest.add(observed(product(1, "10"), product(2, "20")))

@@ -54,7 +54,7 @@ def test_every_field_can_be_patched() -> None:
     assert set(FIELDS) == EVERY_FIELD.keys()
 
 
-def test_a_replay_is_an_observation_of_the_same_source_and_version_and_nothing_but_what_was_wrong_is_another() -> None:
+def test_a_replay_keeps_source_version_and_all_valid_fields() -> None:
     """Of events of every kind, as they come, from files, the API and elsewhere."""
     random, seen = Random(31), {"replayable": 0, "patched": 0, "malformed": 0}
     for offset in range(6_000):
@@ -87,14 +87,14 @@ def test_a_replay_is_an_observation_of_the_same_source_and_version_and_nothing_b
     assert min(seen.values()) > 100
 
 
-def test_a_replay_of_a_replay_has_the_first_source() -> None:
+def test_a_replay_of_a_replay_keeps_the_first_source() -> None:
     replay = (("tide-source", b"replay"), ("tide-replay-of", b"elsewhere/3/4"), ("tide-registered-at", b"17"))
     replayable = revalidate(rejected(product(price="none"), *replay), {"price": "0"}, LATER, USUAL)
     assert isinstance(replayable, Replayable)
     assert (replay_of(replayable).source, replay_of(replayable).registered_at) == ("elsewhere/3/4", 17)
 
 
-def test_what_it_says_of_its_original() -> None:
+def test_headers_of_a_replay_refer_to_the_original() -> None:
     of_file = revalidate(rejected(product(price="?"), ("tide-ingestion", b"i"), ("tide-position", b"60")), {"price": "1"}, LATER, USUAL)
     assert isinstance(of_file, Replayable)
     assert dict(of_file.message.headers) == {
@@ -109,7 +109,7 @@ def test_what_it_says_of_its_original() -> None:
     }
 
 
-def test_a_patch_replaces_only_what_breaks_a_rule_and_only_once() -> None:
+def test_a_patch_replaces_only_invalid_fields_and_only_once() -> None:
     patch = {"price": "7", "title": "Box"}
     wrong_price = revalidate(rejected(product(price="n/a")), patch, LATER, USUAL)
     assert isinstance(wrong_price, Replayable)
@@ -123,7 +123,7 @@ def test_a_patch_replaces_only_what_breaks_a_rule_and_only_once() -> None:
     assert worse == StillInvalid("price", rule(Reason.PRICE), "-1", f"{PRODUCTS}/1/5")
 
 
-def test_numbers_stay_as_they_were_written() -> None:
+def test_numbers_are_kept_digit_for_digit() -> None:
     digits = b'"stars": 4.4500000000000000000000000001, "more": [1e400, 9007199254740993, {"a": -0.0}]'
     value = product(price="n/a").replace(b'"stars": "0"', digits).replace(b'"reviews": "0"', b'"reviews": ' + b"1" * 5_000)
     replayable = revalidate(rejected(value), {"price": "0", "reviews": "3"}, LATER, USUAL)
@@ -135,7 +135,7 @@ def test_numbers_stay_as_they_were_written() -> None:
     assert stays.text == "1" * 5_000
 
 
-def test_what_was_ahead_of_its_time_is_valid_when_that_has_come() -> None:
+def test_a_future_date_becomes_valid_when_that_time_comes() -> None:
     record = rejected(product(date="2023-11-17T22:13:20Z"))  # three days after NOW
     assert isinstance(revalidate(record, {}, NOW + 2 * DAY_MS - 1, USUAL), StillInvalid)
     replayable = revalidate(record, {}, NOW + 2 * DAY_MS, USUAL)
@@ -150,14 +150,14 @@ def test_what_was_ahead_of_its_time_is_valid_when_that_has_come() -> None:
 
 
 @pytest.mark.parametrize("value", [None, b"", b"B0FIELDS01,one too few", b"[]", b"\xff", b" " * RULES.most_bytes])
-def test_what_has_no_fields_stays(value: bytes | None) -> None:
+def test_a_record_without_fields_stays_invalid(value: bytes | None) -> None:
     invalid = revalidate(rejected(value), EVERY_FIELD, LATER, USUAL)
     assert isinstance(invalid, StillInvalid)
     assert invalid.reason == "malformed"
     assert len(invalid.text) <= 100
 
 
-def test_what_is_withdrawn_stays_whatever_it_says() -> None:
+def test_a_withdrawn_record_stays_invalid() -> None:
     rules = replace(RULES, withdrawn=("i",))
     for value in (product(price="?"), b"B0FIELDS01,one too few"):
         invalid = revalidate(rejected(value, ("tide-ingestion", b"i"), ("tide-position", b"60")), EVERY_FIELD, LATER, USUAL, rules)
@@ -165,7 +165,7 @@ def test_what_is_withdrawn_stays_whatever_it_says() -> None:
         assert invalid.reason == "withdrawn"
 
 
-def test_what_is_too_long_to_be_sent_stays(wording: Wording) -> None:
+def test_a_record_that_is_too_long_to_send_stays_invalid(wording: Wording) -> None:
     padded = product(price="?")[:-1] + b" " * (RULES.most_bytes - 2_000) + b"}"
     invalid = revalidate(rejected(padded), {}, LATER, USUAL)
     assert isinstance(invalid, StillInvalid)
@@ -178,7 +178,7 @@ def test_what_is_too_long_to_be_sent_stays(wording: Wording) -> None:
     wording.check(invalid.rule)
 
 
-def test_a_record_of_another_topic_stays(wording: Wording) -> None:
+def test_a_record_of_another_topic_stays_invalid(wording: Wording) -> None:
     invalid = revalidate({**rejected(b""), "topic": "former"}, {}, LATER, USUAL)
     assert isinstance(invalid, StillInvalid)
     assert invalid._replace(rule="") == StillInvalid("malformed", "", "former", "former/1/5")
@@ -196,13 +196,13 @@ WRONG_PATCHES: dict[str, dict[str, str] | list[str]] = {
 
 
 @pytest.mark.parametrize("what", WRONG_PATCHES)
-def test_patches_that_are_refused(what: str, wording: Wording) -> None:
+def test_invalid_patches_are_refused(what: str, wording: Wording) -> None:
     with pytest.raises(Unclear) as refused:
         patch_of(WRONG_PATCHES[what])
     wording.check(str(refused.value))
 
 
-def test_patches_that_are_taken() -> None:
+def test_valid_patches_are_accepted() -> None:
     assert patch_of(None) == patch_of([]) == patch_of({}) == {}
     assert patch_of(["price=0", "title=a=b", "stars="]) == {"price": "0", "title": "a=b", "stars": ""}
     assert patch_of({"id": "5"}) == {"id": "5"}

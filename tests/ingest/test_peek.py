@@ -38,7 +38,7 @@ def without_coordinates(output: str) -> str:
 
 
 @pytest.mark.servers
-def test_the_newest_events_of_all_partitions_oldest_first(place: Place) -> None:
+def test_it_returns_the_newest_events_of_all_partitions_oldest_first(place: Place) -> None:
     for number in range(0, 60, 5):  # of twelve moments
         place.send([product(number + one) for one in range(5)])
     found = peek.last(place.settings, place.settings.product_topic, 25)
@@ -50,7 +50,7 @@ def test_the_newest_events_of_all_partitions_oldest_first(place: Place) -> None:
 
 
 @pytest.mark.servers
-def test_as_somebody_reads_it(place: Place, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
+def test_rendering_of_events(place: Place, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
     bad = [
         (b"B0BAD00001", b'{"asin":"b0bad"}'),
         (None, b"caf\xe9,[bold]"),
@@ -71,7 +71,7 @@ def test_as_somebody_reads_it(place: Place, capsys: pytest.CaptureFixture[str], 
 
 
 @pytest.mark.servers
-def test_what_is_withdrawn_is_said_to_be(place: Place, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
+def test_withdrawn_events_are_marked(place: Place, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
     register(place.database, "a", "/in/a.csv")
     withdrawals.withdraw(place.database, "a", "somebody", "", NAMES)
     good = product(3)
@@ -81,7 +81,7 @@ def test_what_is_withdrawn_is_said_to_be(place: Place, capsys: pytest.CaptureFix
 
 
 @pytest.mark.servers
-def test_a_topic_without_events(place: Place, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
+def test_an_empty_topic(place: Place, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
     assert peek.main(["category"]) == 0
     wording.check(capsys.readouterr().out)
 
@@ -97,7 +97,7 @@ def test_a_topic_whose_partitions_have_no_leader_yet(place: Place) -> None:
 
 
 @pytest.mark.servers
-def test_markers_of_transactions_are_no_events(place: Place) -> None:
+def test_transaction_markers_are_not_events(place: Place) -> None:
     producer = Producer({"bootstrap.servers": place.settings.kafka, "transactional.id": "peek"})
     producer.init_transactions()
     producer.begin_transaction()
@@ -112,7 +112,7 @@ def test_markers_of_transactions_are_no_events(place: Place) -> None:
 
 
 @pytest.mark.servers
-def test_a_topic_that_is_not_there(place: Place, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
+def test_a_missing_topic(place: Place, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
     with setting(product_topic="nothing"):
         assert peek.main([]) == 1
         output = capsys.readouterr().out
@@ -120,7 +120,7 @@ def test_a_topic_that_is_not_there(place: Place, capsys: pytest.CaptureFixture[s
         wording.check(output)
 
 
-def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], wording: Wording) -> None:
+def test_an_unreachable_server_is_reported_once(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], wording: Wording) -> None:
     """Said once, by us."""
     (port,) = free_ports(1)
     monkeypatch.setattr(peek, "ANSWER_SECONDS", 1.0)
@@ -134,7 +134,7 @@ def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capfd: pyte
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "many", "100001"])
-def test_counts(count: str, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
+def test_invalid_counts_are_refused(count: str, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
     with pytest.raises(SystemExit):
         peek._arguments(["--count", count])
     *_, output = capsys.readouterr().err.splitlines()

@@ -145,7 +145,7 @@ def is_settled(file: Path, place: Place) -> list[Event]:
     return events
 
 
-def test_rows_become_typed_json_digit_for_digit() -> None:
+def test_rows_become_typed_json_with_unchanged_numbers() -> None:
     fields = ["B0T0000001", "NULL", "", "", "4.50", "12", "0.10", "1e2", "007", "True", "+5"]
     assert typed(PRODUCT_COLUMNS, fields, "2023-12-31T00:00:00.000Z") == (
         b'{"asin":"B0T0000001","title":"NULL","imgUrl":"","productURL":"","stars":4.50,"reviews":12,"price":0.10,"listPrice":1e2,'
@@ -154,7 +154,7 @@ def test_rows_become_typed_json_digit_for_digit() -> None:
     assert typed(("id", "category_name", "more"), ["7", "5", "6"], None) == b'{"id":7,"category_name":"5","more":"6"}'
 
 
-def test_every_row_is_accepted_or_refused_and_named(place: Place, running: Api, post: Run, tmp_path: Path, wording: Wording) -> None:
+def test_every_row_is_accepted_or_listed_as_refused(place: Place, running: Api, post: Run, tmp_path: Path, wording: Wording) -> None:
     file = catalog(tmp_path, 3_000)
     done = post(file, running.url, "--batch", "700")
     assert done.status == REFUSED, done.output
@@ -174,7 +174,7 @@ def test_every_row_is_accepted_or_refused_and_named(place: Place, running: Api, 
     wording.check(shown(again.output.splitlines()), "again", accepted=accepted, refused=refused)
 
 
-def test_rows_that_were_mended_are_posted_from_the_file_of_refused_rows(place: Place, running: Api, post: Run, tmp_path: Path) -> None:
+def test_corrected_rows_are_posted_from_the_file_of_refused_rows(place: Place, running: Api, post: Run, tmp_path: Path) -> None:
     file = catalog(tmp_path, 300)
     assert post(file, running.url).status == REFUSED
     header, *rows = refused_rows(file)
@@ -192,7 +192,7 @@ def test_rows_that_were_mended_are_posted_from_the_file_of_refused_rows(place: P
     assert refused_rows(refused)[0] == header
 
 
-def test_categories_and_a_file_without_a_fault(place: Place, running: Api, post: Run, tmp_path: Path) -> None:
+def test_valid_categories_are_all_accepted(place: Place, running: Api, post: Run, tmp_path: Path) -> None:
     file = tmp_path / "categories.csv"
     file.write_text("\ufeffid,category_name\n1,Café\n2,Bags\n2,Luggage\n")
     done = post(file, running.url, kind="category")
@@ -201,7 +201,7 @@ def test_categories_and_a_file_without_a_fault(place: Place, running: Api, post:
     assert found.categories == {1: "Café", 2: "Luggage"}
 
 
-def test_killed_again_and_again_it_goes_on_where_it_was(place: Place, running: Api, post: Run, tmp_path: Path, wording: Wording) -> None:
+def test_after_each_kill_it_resumes_where_it_stopped(place: Place, running: Api, post: Run, tmp_path: Path, wording: Wording) -> None:
     """Of the batches whose answer was written down none is sent again: each kill repeats at most the one under way."""
     file, kills, batch = catalog(tmp_path, 3_000), 3, 25
     random, positions = Random(5), [0]
@@ -228,7 +228,7 @@ def test_killed_again_and_again_it_goes_on_where_it_was(place: Place, running: A
     assert positions == sorted(positions)
 
 
-def test_lost_answers_repeat_batches_and_change_nothing(place: Place, running: Api, post: Run, tmp_path: Path) -> None:
+def test_batches_with_lost_answers_are_repeated_without_effect(place: Place, running: Api, post: Run, tmp_path: Path) -> None:
     file = catalog(tmp_path, 1_200)
     with losing(running.url, lambda number: number % 3 == 1) as proxy:
         done = post(file, proxy.url, "--batch", "200")
@@ -241,7 +241,7 @@ def test_lost_answers_repeat_batches_and_change_nothing(place: Place, running: A
     assert max(repeats.values()) > 1
 
 
-def test_it_waits_for_an_api_that_starts_and_starts_again(place: Place, tmp_path: Path) -> None:
+def test_it_waits_while_the_api_starts_or_restarts(place: Place, tmp_path: Path) -> None:
     file, port = catalog(tmp_path, 5_000), free_ports(1)[0]
     client = started(file, f"http://127.0.0.1:{port}", "--batch", "50")
     with api(port=port) as first:
@@ -258,7 +258,7 @@ def test_it_waits_for_an_api_that_starts_and_starts_again(place: Place, tmp_path
     is_settled(file, place)
 
 
-def test_batches_that_are_too_large_are_split(place: Place, post: Run, tmp_path: Path, wording: Wording) -> None:
+def test_too_large_batches_are_split(place: Place, post: Run, tmp_path: Path, wording: Wording) -> None:
     file = catalog(tmp_path, 200)
     with file.open("a") as out:
         out.write(",".join(["B0T0000000", "x" * 9_000, "", "", "1", "1", "1", "1", "1", "True", "1"]) + "\n")
@@ -271,7 +271,7 @@ def test_batches_that_are_too_large_are_split(place: Place, post: Run, tmp_path:
     assert progress(file)["accepted"] == len(of_file(file, place)) > 150
 
 
-def test_what_stops_it_says_what_to_do(running: Api, post: Run, tmp_path: Path, wording: Wording) -> None:
+def test_each_fatal_error_names_a_remedy(running: Api, post: Run, tmp_path: Path, wording: Wording) -> None:
     file = catalog(tmp_path, 60)
     nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
 
@@ -315,7 +315,7 @@ def test_what_stops_it_says_what_to_do(running: Api, post: Run, tmp_path: Path, 
     [["--kind", "product"], ["--kind", "category", "--date", DATE], []],
     ids=["a product without", "a category with one", "of no kind"],
 )
-def test_a_product_has_a_date_and_a_category_has_none(
+def test_products_require_a_date_and_categories_have_none(
     given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], wording: Wording
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -325,13 +325,13 @@ def test_a_product_has_a_date_and_a_category_has_none(
     wording.check(output)
 
 
-def test_a_setting_that_does_not_fit_is_named(post: Run, tmp_path: Path) -> None:
+def test_an_invalid_setting_is_named(post: Run, tmp_path: Path) -> None:
     with variables(api_port="none"):
         done = post(tmp_path / "file.csv", "http://127.0.0.1:8000")
     assert (done.status, "TIDEMARK_API_PORT=none" in done.output) == (STOPPED, True)
 
 
-def test_the_key_is_the_setting(place: Place, post: Run, tmp_path: Path) -> None:
+def test_the_api_key_comes_from_the_settings(place: Place, post: Run, tmp_path: Path) -> None:
     file = tmp_path / "categories.csv"
     file.write_text("id,category_name\n3,Keys\n")
     with api(api_key="a secret ü") as locked:

@@ -47,7 +47,7 @@ def in_markdown(path: object) -> str:
         ({"dry_run": True, "hold": True}, STRICT, None),
     ],
 )
-def test_the_next_step(place: Place, files: list[jobs.File], parameters: dict[str, Any], of: Settings, step: str | None) -> None:
+def test_the_next_step_depends_on_parameters_and_thresholds(place: Place, files: list[jobs.File], parameters: dict[str, Any], of: Settings, step: str | None) -> None:
     decision = jobs.preview_run(place.database, files, parameters, of)
     assert decision.step == step
     if parameters.get("hold") is not False:
@@ -57,13 +57,13 @@ def test_the_next_step(place: Place, files: list[jobs.File], parameters: dict[st
     assert len(place.ends()) == place.database.ingestion.count_documents({}) == 0
 
 
-def test_without_thresholds_no_row_is_read(place: Place, tmp_path: Path) -> None:
+def test_without_thresholds_rows_are_not_read(place: Place, tmp_path: Path) -> None:
     nothing = [jobs.File(FileKind.PRODUCT, tmp_path / "nothing.csv", OBSERVED_AT)]
     assert jobs.preview_run(place.database, nothing, {}, Settings()) == (jobs.PLAN, None, "")  # type: ignore[call-arg]
     assert jobs.preview_run(place.database, [], {"dry_run": True}, Settings()).step == jobs.PLAN  # type: ignore[call-arg]
 
 
-def test_as_markdown(place: Place, files: list[jobs.File], wording: Wording) -> None:
+def test_rendering_as_markdown(place: Place, files: list[jobs.File], wording: Wording) -> None:
     """What stands in a file is shown as it is, and neither ends a cell nor is read as Markdown."""
     decision = jobs.preview_run(place.database, files, {"dry_run": True}, FREE)
     assert decision.text == render_preview(decision.preview or {}, [])
@@ -73,7 +73,7 @@ def test_as_markdown(place: Place, files: list[jobs.File], wording: Wording) -> 
     wording.check(jobs.preview_run(place.database, files, {"dry_run": True}, STRICT).text, "beyond a threshold", path=path)
 
 
-def test_a_file_that_is_withdrawn(place: Place, files: list[jobs.File], wording: Wording) -> None:
+def test_a_withdrawn_file_is_reported(place: Place, files: list[jobs.File], wording: Wording) -> None:
     """It is said before the run that it would be refused."""
     before = jobs.preview_run(place.database, files, {"dry_run": True}, FREE)
     assert before.preview is not None
@@ -91,7 +91,7 @@ def test_a_file_that_is_withdrawn(place: Place, files: list[jobs.File], wording:
     wording.check(str(refused.value), "plan", ingestion=identity, moment=moment)
 
 
-def test_columns_of_the_run_go_before_those_of_the_settings(wording: Wording) -> None:
+def test_columns_of_the_run_override_the_settings(wording: Wording) -> None:
     of = Settings(columns={"price": "Price"})  # type: ignore[call-arg]
     assert jobs.columns({}, of) == {"price": "Price"}
     assert jobs.columns({"columns": {"title": "Name"}}, of) == {"title": "Name"}

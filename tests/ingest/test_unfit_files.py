@@ -39,19 +39,19 @@ UNFIT = {
 
 
 @pytest.mark.parametrize("what", UNFIT)
-def test_refused(what: str, wording: Wording) -> None:
+def test_invalid_files_are_refused(what: str, wording: Wording) -> None:
     with pytest.raises(UnfitFile) as refused:
         plan(MemoryFile(UNFIT[what]), FileKind.PRODUCT, OBSERVED_AT, 100)
     wording.check(str(refused.value))
 
 
-def test_a_product_file_is_no_category_file(wording: Wording) -> None:
+def test_a_product_file_is_refused_as_a_category_file(wording: Wording) -> None:
     with pytest.raises(UnfitFile) as refused:
         plan(MemoryFile(products(3)), FileKind.CATEGORY, OBSERVED_AT, 100)
     wording.check(str(refused.value))
 
 
-def test_a_quotation_mark_that_never_closes_in_a_short_file_is_one_record() -> None:
+def test_an_unclosed_quotation_mark_in_a_short_file_makes_one_record() -> None:
     """As csv.reader reads it. It is ragged, so it goes as it came, and validation says so."""
     content = ",".join(CATEGORY_COLUMNS).encode() + b'\n1,a\n"2,b\n3,c\n'
     assert plan(MemoryFile(content), FileKind.CATEGORY, OBSERVED_AT, 100).ingestion["rows"] == 2
@@ -73,7 +73,7 @@ CHANGES: dict[str, Callable[[bytes], bytes | None]] = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_changed_since_it_was_planned(what: str, tmp_path: Path, wording: Wording) -> None:
+def test_a_file_changed_since_planning_is_refused(what: str, tmp_path: Path, wording: Wording) -> None:
     file = tmp_path / "products.csv"
     content = products(20) + ROW
     file.write_bytes(content)

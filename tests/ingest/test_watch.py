@@ -64,7 +64,7 @@ def send(place: Place, count: int) -> None:
     place.send(Event("ingest-product", 0, 0, 0, b"%d" % number, b"x") for number in range(count))
 
 
-def test_every_partition_with_first_offset_and_end(place: Place) -> None:
+def test_it_fetches_start_and_end_offsets_of_every_partition(place: Place) -> None:
     of = place.settings
     with topics.admin(of.kafka) as client:
         empty = watch.fetch_end_offsets(client, of.topics)
@@ -77,7 +77,7 @@ def test_every_partition_with_first_offset_and_end(place: Place) -> None:
     assert [one["start"] for one in found] == [0] * 5
 
 
-def test_a_topic_that_is_not_there_has_no_partitions(place: Place) -> None:
+def test_a_missing_topic_has_no_partitions(place: Place) -> None:
     topic = place.settings.category_topic
     with topics.admin(place.settings.kafka) as client:
         found = watch.fetch_end_offsets(client, ("nowhere", topic))
@@ -85,7 +85,7 @@ def test_a_topic_that_is_not_there_has_no_partitions(place: Place) -> None:
         assert watch.fetch_end_offsets(client, ("nowhere", "nothing")) == []
 
 
-def test_what_is_written_follows_what_comes(place: Place, frequent_measurements: None) -> None:
+def test_recorded_offsets_follow_new_events(place: Place, frequent_measurements: None) -> None:
     """The moment is MongoDB's, and moves on while nothing comes."""
     with watching(place):
         wait_for(lambda: "measured_at" in log_end(place))
@@ -113,7 +113,7 @@ def test_the_durability_of_the_topics_follows_their_configuration(place: Place, 
         wait_for(lambda: flushed() == {product_topic: True, category_topic: False})
 
 
-def test_the_broker_is_killed_and_comes_back(
+def test_it_recovers_when_a_killed_broker_returns(
     fallible: Servers, fallible_place: Place, frequent_measurements: None, caplog: pytest.LogCaptureFixture, wording: Wording
 ) -> None:
     """The watcher waits for it; producing fails in bounded time and says what to do, and works as soon as the broker does."""
@@ -151,7 +151,7 @@ def test_the_broker_is_killed_and_comes_back(
     wording.check("\n".join(words for _, words in logged()), "watcher")
 
 
-def test_the_command_ends_when_it_is_told_to(place: Place, wording: Wording) -> None:
+def test_the_command_stops_on_a_signal(place: Place, wording: Wording) -> None:
     process = subprocess.Popen([sys.executable, "-m", "tidemark.ingest.watch"], stdout=subprocess.PIPE, text=True)
     try:
         wait_for(lambda: "measured_at" in log_end(place))

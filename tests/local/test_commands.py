@@ -50,16 +50,16 @@ def test_help_lists_every_target() -> None:
     assert all(len(text) > 5 for text in lines.values())
 
 
-def test_make_alone_is_help() -> None:
+def test_make_without_a_target_shows_help() -> None:
     assert _make() == _make("help")
 
 
-def test_make_run_passes_files_with_spaces_on() -> None:
+def test_make_run_passes_file_names_with_spaces() -> None:
     output = _make("-n", "run", "PRODUCTS=a b.csv,c.csv", "OBSERVED_AT=2024-01-01")
     assert '--products "a b.csv,c.csv" --categories "" --observed-at "2024-01-01"' in output
 
 
-def test_what_run_takes() -> None:
+def test_arguments_of_run() -> None:
     given = commands._arguments(["run"])
     assert (given.products, given.categories, given.observed_at, given.rows, given.days) == (None, None, None, 20_000, 3)
     given = commands._arguments(["run", "--products", "a.csv, b.csv,", "--observed-at", "", "--rows", "7", "--days", "1"])
@@ -71,14 +71,14 @@ def test_what_run_takes() -> None:
 
 
 @pytest.mark.parametrize("columns", ["prize=Price", "price"])
-def test_columns_that_are_none_are_refused(capsys: pytest.CaptureFixture[str], wording: Wording, columns: str) -> None:
+def test_invalid_columns_are_refused(capsys: pytest.CaptureFixture[str], wording: Wording, columns: str) -> None:
     with pytest.raises(SystemExit):
         commands._arguments(["run", "--columns", columns])
     wording.check(_error(capsys))
 
 
 @pytest.mark.parametrize("words", [["run", "--rows", "0"], ["run", "--days", "-1"], ["run", "--rows", "many"]], ids=" ".join)
-def test_counts_are_one_or_more(words: list[str], capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
+def test_counts_are_at_least_one(words: list[str], capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
     with pytest.raises(SystemExit):
         commands._arguments(words)
     wording.check(_error(capsys))
@@ -95,7 +95,7 @@ def test_an_unknown_command_is_refused(words: list[str]) -> None:
         commands._arguments(words)
 
 
-def test_a_wrong_setting_is_named(run_command: RunCommand) -> None:
+def test_an_invalid_setting_is_named(run_command: RunCommand) -> None:
     with variables(kafka_port="http"):
         status, text = run_command("status")
     assert status == 1
@@ -108,13 +108,13 @@ def test_status_of_a_stopped_stack(run_command: RunCommand, wording: Wording) ->
     wording.check(text)
 
 
-def test_status_shows_texts_beside_their_names(capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
+def test_status_wraps_long_texts_beside_their_names(capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
     texts = {"speed": "fatal Exited too quickly", "alerts": "The quarantine has 12 open records. [mail] has failed 3 times since 12:00 UTC"}
     Console(width=60).print(commands._beside(texts))
     wording.check("\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines()))
 
 
-def test_status_for_programs_of_a_stopped_stack(run_command: RunCommand) -> None:
+def test_status_as_json_of_a_stopped_stack(run_command: RunCommand) -> None:
     status, text = run_command("status", "--json")
     output = json.loads(text)
     assert status == 1
@@ -132,14 +132,14 @@ def test_passwords_are_not_shown(configure) -> None:
     assert health.ADDRESSES["mongodb"](of) == "mongodb://...@one.example,two.example/?replicaSet=theirs"
 
 
-def test_stop_twice(run_command: RunCommand, wording: Wording) -> None:
+def test_stopping_twice(run_command: RunCommand, wording: Wording) -> None:
     status, text = run_command("stop")
     assert status == 0
     wording.check(text)
     assert run_command("stop") == (status, text)
 
 
-def test_a_start_that_cannot_be_says_why_and_leaves_nothing(
+def test_a_failed_start_says_why_and_leaves_nothing(
     run_command: RunCommand, configured: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("JAVA_HOME", raising=False)
@@ -151,7 +151,7 @@ def test_a_start_that_cannot_be_says_why_and_leaves_nothing(
     assert not configured.home.exists()
 
 
-def test_clean_deletes_what_the_stack_made_and_nothing_else(run_command: RunCommand, configured: Settings) -> None:
+def test_clean_deletes_only_what_the_stack_created(run_command: RunCommand, configured: Settings) -> None:
     of = configured
     for name in ("airflow", "kafka/log", "mongodb", "logs", "speed", "catalogs", "run", "mine"):
         (of.home / name).mkdir(parents=True)
@@ -170,13 +170,13 @@ def folder(configured: Settings) -> Path:
     return found
 
 
-def test_logs_before_there_are_any(run_command: RunCommand, wording: Wording) -> None:
+def test_logs_without_log_files(run_command: RunCommand, wording: Wording) -> None:
     status, text = run_command("logs")
     assert status == 1
     wording.check(" ".join(text.split()))  # a long folder's name goes to a line of its own
 
 
-def test_logs_show_the_newest_whole_lines(run_command: RunCommand, folder: Path, wording: Wording) -> None:
+def test_logs_show_the_newest_complete_lines(run_command: RunCommand, folder: Path, wording: Wording) -> None:
     (folder / "kafka.log").write_text("".join(f"line {number}\n" for number in range(10_000)))
     (folder / "speed.log").write_text("one line\n")
     status, text = run_command("logs")
@@ -190,7 +190,7 @@ def test_logs_show_the_newest_whole_lines(run_command: RunCommand, folder: Path,
     wording.check(text)
 
 
-def test_logs_are_followed_when_another_file_takes_the_name(folder: Path) -> None:
+def test_logs_are_followed_across_rotation(folder: Path) -> None:
     log = folder / "speed.log"
     log.write_text("first\n")
     command = [sys.executable, "-m", "tidemark.local", "logs", "--follow"]
@@ -212,7 +212,7 @@ def test_logs_are_followed_when_another_file_takes_the_name(folder: Path) -> Non
             following.kill()
 
 
-def test_whoever_has_seen_enough_may_go(folder: Path) -> None:
+def test_a_closed_pipe_ends_following_logs_without_a_traceback(folder: Path) -> None:
     (folder / "kafka.log").write_text("".join(f"line {number}\n" for number in range(400)))
     command = [sys.executable, "-m", "tidemark.local", "logs", "--follow"]
     with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as following:

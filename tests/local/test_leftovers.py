@@ -34,14 +34,14 @@ def marks() -> dict[str, str]:
     return {"TIDEMARK_TEST_STACK": uuid4().hex, "TIDEMARK_TEST_PROGRAM": "one"}
 
 
-def test_the_marked_are_found(marks: dict[str, str]) -> None:
+def test_marked_processes_are_found(marks: dict[str, str]) -> None:
     with python(STUBBORN, marks) as one, python(STUBBORN, {**marks, "TIDEMARK_TEST_PROGRAM": "two"}) as two:
         assert processes.marked(marks) == [one.pid]
         assert processes.marked({"TIDEMARK_TEST_STACK": marks["TIDEMARK_TEST_STACK"]}) == sorted([one.pid, two.pid])
         assert processes.marked({**marks, "TIDEMARK_TEST_STACK": "another"}) == []
 
 
-def test_the_stubborn_are_ended_and_others_are_not(marks: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_leftovers_are_ended_even_if_they_ignore_signals(marks: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "POLITE_SECONDS", 0.3)
     with python(STUBBORN, marks) as stubborn, python(STUBBORN, {**marks, "TIDEMARK_TEST_STACK": "another"}) as other:
         assert processes.end(marks)
@@ -50,7 +50,7 @@ def test_the_stubborn_are_ended_and_others_are_not(marks: dict[str, str], monkey
         assert not processes.end(marks)
 
 
-def test_a_child_that_outlived_its_parent_is_ended(marks: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_orphaned_child_is_ended(marks: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "POLITE_SECONDS", 0.3)
     with python(PARENT, marks) as parent:
         (child,) = {*processes.marked(marks)} - {parent.pid}
@@ -62,7 +62,7 @@ def test_a_child_that_outlived_its_parent_is_ended(marks: dict[str, str], monkey
         assert not processes.alive(child)
 
 
-def test_one_whose_parent_has_not_noticed_its_end_is_not_alive(marks: dict[str, str]) -> None:
+def test_a_zombie_process_is_not_alive(marks: dict[str, str]) -> None:
     with python(STUBBORN, marks) as one:
         one.kill()
         processes.wait_for_end([one.pid], 10)
@@ -70,7 +70,7 @@ def test_one_whose_parent_has_not_noticed_its_end_is_not_alive(marks: dict[str, 
         assert processes.marked(marks) == []
 
 
-def test_workers_that_hide_their_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_airflow_workers_without_a_readable_environment_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only Airflow's, only of the session or group that is meant, with what they have started."""
     there = [
         Process(10, 1, 10, 5, None, b"airflow worker -- LocalExecutor"),

@@ -26,11 +26,11 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prerequisites, "ANSWER_SECONDS", 0.5)
 
 
-def test_nothing_stands_in_the_way(configure) -> None:
+def test_no_complaint_if_all_prerequisites_are_met(configure) -> None:
     assert complaints(configure()) == []
 
 
-def test_no_java(configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wording: Wording) -> None:
+def test_a_missing_java(configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wording: Wording) -> None:
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     (message,) = complaints(configure())
@@ -67,7 +67,7 @@ def _listening(port: int, address: str = "127.0.0.1") -> Iterator[None]:
     "setting",
     ["kafka_port", "kafka_controller_port", "mongodb_port", "airflow_port", "spark_ui_port", "speed_metrics_port", "superset_port"],
 )
-def test_a_taken_port(configure, wording: Wording, setting: str) -> None:
+def test_a_port_in_use(configure, wording: Wording, setting: str) -> None:
     of = configure()
     port = getattr(of, setting)
     with _listening(port):
@@ -76,7 +76,7 @@ def test_a_taken_port(configure, wording: Wording, setting: str) -> None:
     assert complaints(of) == []
 
 
-def test_a_port_taken_on_all_interfaces(configure) -> None:
+def test_a_port_in_use_on_all_interfaces(configure) -> None:
     of = configure()
     with _listening(of.airflow_port, "0.0.0.0"):
         (message,) = complaints(of)
@@ -89,7 +89,7 @@ def test_two_servers_on_one_port(configure, wording: Wording) -> None:
     wording.check(message, port=of.airflow_port)
 
 
-def test_a_home_where_nothing_can_be_written(configure, tmp_path: Path, wording: Wording) -> None:
+def test_an_unwritable_home(configure, tmp_path: Path, wording: Wording) -> None:
     (tmp_path / "file").touch()
     (message,) = complaints(configure(home=tmp_path / "file" / "home"))
     wording.check(message)
@@ -102,13 +102,13 @@ def test_a_full_disk(configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     wording.check(message)
 
 
-def test_a_kafka_that_does_not_answer(configure, wording: Wording) -> None:
+def test_an_unreachable_kafka(configure, wording: Wording) -> None:
     (port,) = free_ports(1)
     (message,) = complaints(configure(kafka_bootstrap_servers=f"127.0.0.1:{port}"))
     wording.check(message, reason=_reason(message), kafka=f"127.0.0.1:{port}")
 
 
-def test_a_mongodb_that_does_not_answer(configure, wording: Wording) -> None:
+def test_an_unreachable_mongodb(configure, wording: Wording) -> None:
     (port,) = free_ports(1)
     (message,) = complaints(configure(mongodb_url=f"mongodb://somebody:secret@127.0.0.1:{port}/?replicaSet=theirs"))
     assert "secret" not in message
@@ -148,7 +148,7 @@ def _wait_for_mongodb(port: int) -> None:
                 raise
 
 
-def test_ports_of_the_users_servers_are_not_ours(configure) -> None:
+def test_ports_of_external_servers_are_not_checked(configure) -> None:
     of = configure(kafka_bootstrap_servers="kafka.example:9092", mongodb_url="mongodb://mongodb.example/?replicaSet=theirs")
     assert set(prerequisites.local_ports(of)) == {"airflow_port", "spark_ui_port", "speed_metrics_port", "api_port", "superset_port"}
 

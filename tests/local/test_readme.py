@@ -24,13 +24,13 @@ def test_the_readme_is_short_and_names_the_two_commands() -> None:
 
 
 @each_page
-def test_every_make_target_it_names_is_one(page: Path) -> None:
+def test_every_named_make_target_exists(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
     assert named_targets(page.read_text()) <= targets
 
 
 @each_page
-def test_every_link_leads_somewhere(page: Path) -> None:
+def test_every_link_has_a_target(page: Path) -> None:
     for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
         if link.startswith("http"):
             continue

@@ -47,7 +47,7 @@ def lines(tmp_path: Path) -> Any:
     return bring
 
 
-def test_what_has_changed_in_the_files_is_brought(lines: Any, wording: Wording) -> None:
+def test_changes_in_the_files_are_imported(lines: Any, wording: Wording) -> None:
     wording.check(lines(chart("a"), chart("b")), "first")
     wording.check(lines(chart("a"), chart("b")), "again")
     wording.check(lines(chart("a"), chart("b", description="new")), "one has changed")
@@ -57,7 +57,7 @@ def test_what_has_changed_in_the_files_is_brought(lines: Any, wording: Wording) 
     assert lines.superset.there.keys() == {"a", "b"}
 
 
-def test_what_a_person_has_changed_stays_until_it_is_overwritten(lines: Any, wording: Wording) -> None:
+def test_changes_made_in_superset_are_kept_unless_overwritten(lines: Any, wording: Wording) -> None:
     lines(chart("a"), chart("b"))
     lines.superset.change("a", description="mine")
     wording.check(lines(chart("a"), chart("b")), "nothing new")
@@ -68,13 +68,13 @@ def test_what_a_person_has_changed_stays_until_it_is_overwritten(lines: Any, wor
     assert lines.superset.there["a"].content["description"] == "ours"
 
 
-def test_what_is_there_as_the_file_has_it_is_nobodys_change(lines: Any, wording: Wording) -> None:
+def test_an_asset_equal_to_its_file_counts_as_unchanged(lines: Any, wording: Wording) -> None:
     lines(chart("a"))
     lines.superset.change("a", description="exported since")
     wording.check(lines(chart("a", description="exported since")))
 
 
-def test_another_address_of_mongodb_is_brought(lines: Any, wording: Wording) -> None:
+def test_a_changed_mongodb_address_is_imported(lines: Any, wording: Wording) -> None:
     def database(url: str) -> Any:
         return transfer.Asset("databases/Tidemark.yaml", {"uuid": "d", "database_name": "Tidemark", "params": {}, "sqlalchemy_uri": url})
 
@@ -85,7 +85,7 @@ def test_another_address_of_mongodb_is_brought(lines: Any, wording: Wording) -> 
     assert lines.superset.there["d"].content["sqlalchemy_uri"] == "mongopipe://b/x"
 
 
-def test_a_dashboards_file_has_no_number_of_one_superset() -> None:
+def test_a_dashboard_file_contains_no_installation_specific_ids() -> None:
     def dashboard(*numbers: int) -> dict[str, Any]:
         first, second = numbers
         return {
@@ -111,7 +111,7 @@ def test_a_dashboards_file_has_no_number_of_one_superset() -> None:
     }
 
 
-def test_a_dataset_is_the_same_in_any_order_and_its_file_keeps_the_order_that_it_has() -> None:
+def test_the_order_of_a_dataset_file_is_ignored_and_kept() -> None:
     def dataset(*columns: str) -> dict[str, Any]:
         return {"table_name": "product", "columns": [{"column_name": name} for name in columns], "metrics": [{"metric_name": "count"}]}
 
@@ -131,5 +131,5 @@ def test_a_dataset_is_the_same_in_any_order_and_its_file_keeps_the_order_that_it
         ("mongodb+srv://me:secret@cluster.example/", "mongopipe+srv://me:secret@cluster.example/shop"),
     ],
 )
-def test_urls(mongodb: str, connector: str) -> None:
+def test_connector_urls_of_mongodb(mongodb: str, connector: str) -> None:
     assert transfer.mongopipe_url(mongodb, "shop") == connector

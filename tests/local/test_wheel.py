@@ -77,7 +77,7 @@ def run(python: Path, script: str, environment: dict[str, str], *words: str) -> 
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_all_dags_load_beside_modules_of_any_name(python: Path, beside_others: dict[str, str]) -> None:
+def test_all_dags_load_beside_modules_with_common_names(python: Path, beside_others: dict[str, str]) -> None:
     found = run(python, LOAD, beside_others, beside_others["AIRFLOW__CORE__DAGS_FOLDER"])
     assert found["errors"] == {}
     assert set(found["dags"]) == {NAMES.of(dag) for dag in Dag}
@@ -100,7 +100,7 @@ print(json.dumps({one.task_id: str(one.state) for one in run.get_task_instances(
 @pytest.mark.servers
 @pytest.mark.airflow
 @pytest.mark.soak(proof="stack")
-def test_the_main_job_runs_beside_them(place: Place, python: Path, beside_others: dict[str, str], tmp_path: Path) -> None:
+def test_an_ingestion_is_served_from_the_wheel(place: Place, python: Path, beside_others: dict[str, str], tmp_path: Path) -> None:
     """A file through DAG `tidemark_ingest` and the stream, both of the wheel."""
     categories, products = write(200, 1, seed=5, out=tmp_path / "files", first_day=date(2024, 1, 1))
     subprocess.run([str(python), "-m", "airflow", "db", "migrate"], env=beside_others, check=True, capture_output=True)

@@ -102,7 +102,7 @@ class Chaos:
         assert self.place.wrong_documents() == []
 
 
-def test_everything_at_once(place: Place, spark: SparkSession) -> None:
+def test_random_concurrent_operations_keep_reports_exact(place: Place, spark: SparkSession) -> None:
     chaos = Chaos(place, spark, Random(131))
     chaos.send()
     chaos.start()
@@ -114,7 +114,7 @@ def test_everything_at_once(place: Place, spark: SparkSession) -> None:
 @pytest.mark.soak(proof="random")
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("seed", range(3))
-def test_everything_at_once_for_long(place: Place, spark: SparkSession, seed: int) -> None:
+def test_random_concurrent_operations_keep_reports_exact_for_several_seeds(place: Place, spark: SparkSession, seed: int) -> None:
     chaos = Chaos(place, spark, Random(seed))
     chaos.send()
     chaos.start()

@@ -28,7 +28,7 @@ from tidemark.spark.recompute import Mode
 pytestmark = pytest.mark.servers
 
 
-def test_made_up_drift_is_named_exactly_and_corrected(place: Place, spark: SparkSession, work: Batch, wording: Wording) -> None:
+def test_artificial_drift_is_named_exactly_and_corrected(place: Place, spark: SparkSession, work: Batch, wording: Wording) -> None:
     random = Random(91)
     place.send([*any_log(random, 300), *updates(random, 500, keys=80)])
     stream = serve(place, spark)
@@ -94,7 +94,7 @@ def test_made_up_drift_is_named_exactly_and_corrected(place: Place, spark: Spark
 
 
 @pytest.mark.soak(proof="losses")
-def test_mended_rules_heal_history(place: Place, spark: SparkSession, work: Batch) -> None:
+def test_changed_rules_heal_the_past(place: Place, spark: SparkSession, work: Batch) -> None:
     """They accept what was rejected, reject what was accepted, and name what had no name."""
     random = Random(96)
     former = replace(RULES, edition=0, most_dollars=200, most_name=11, asin="[A-Za-z0-9]{9,10}")

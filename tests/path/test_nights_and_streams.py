@@ -22,7 +22,7 @@ pytestmark = pytest.mark.servers
 
 
 @pytest.mark.soak(proof="losses")
-def test_an_old_publish_and_two_runs_at_once(place: Place, spark: SparkSession, work: Batch) -> None:
+def test_late_and_concurrent_publications(place: Place, spark: SparkSession, work: Batch) -> None:
     random = Random(94)
     place.send(updates(random, 100, keys=20))
     stream = serve(place, spark)
@@ -55,7 +55,7 @@ def test_an_old_publish_and_two_runs_at_once(place: Place, spark: SparkSession, 
     assert place.wrong() == []
 
 
-def test_the_stream_is_ahead_when_it_is_verified(place: Place, spark: SparkSession, work: Batch, wording: Wording) -> None:
+def test_a_stream_ahead_of_the_mark_is_no_drift(place: Place, spark: SparkSession, work: Batch, wording: Wording) -> None:
     """What the stream has done since the cut, committed or not, is no drift; nor is a name told since, another one or the same."""
     random = Random(95)
     names_sent = list(names(random, 40))

@@ -56,7 +56,7 @@ def assert_served(place: Place, figures: Document, found: Document) -> None:
         assert one["after"]["average_price"] == pytest.approx(served["average_price"], rel=1e-12)
 
 
-def test_what_it_says_is_what_happens(place: Place, tmp_path: Path) -> None:
+def test_a_preview_predicts_the_result_of_the_ingestion(place: Place, tmp_path: Path) -> None:
     categories, *days = write(1_200, 3, seed=5, out=tmp_path, first_day=date(2024, 1, 1))
     bad = tmp_path / "bad.csv"
     bad.write_bytes(EVERY_KIND_OF_ROW)

@@ -65,7 +65,7 @@ def assert_exact(place: Place) -> None:
     assert place.wrong_documents() == []
 
 
-def test_replays_of_every_kind(place: Place, spark: SparkSession, work: Batch, tmp_path: Path) -> None:
+def test_replays_of_every_kind_keep_reports_exact(place: Place, spark: SparkSession, work: Batch, tmp_path: Path) -> None:
     """Some mended by one field, then the rest by all, then all of it again: the reports are those of a recomputation each time."""
     bad = tmp_path / "bad.csv"
     bad.write_bytes(EVERY_KIND_OF_ROW)
@@ -135,7 +135,7 @@ def test_replays_of_every_kind(place: Place, spark: SparkSession, work: Batch, t
 
 
 @pytest.mark.soak(proof="losses")
-def test_rules_are_mended_after_a_replay(place: Place, spark: SparkSession, work: Batch, wording: Wording) -> None:
+def test_rules_change_after_a_replay(place: Place, spark: SparkSession, work: Batch, wording: Wording) -> None:
     """An original that is an observation after all, replays that are rejections after all, and one that stays as it was."""
     usual = {**EVERY_FIELD, "category_id": "7"}
 

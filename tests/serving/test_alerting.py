@@ -66,7 +66,7 @@ def set_heartbeat(database: Database[Document], alive: bool = True) -> None:
     database.state.update_one({"_id": "log_end"}, {"$set": ends}, upsert=True)
 
 
-def test_one_when_it_begins_one_when_it_is_over_and_none_between(database: Database[Document]) -> None:
+def test_each_channel_is_notified_once_at_the_beginning_and_once_at_the_end(database: Database[Document]) -> None:
     mail, webhook = Channel(), Channel()
     for alive in (True, True, False, False, False):
         set_heartbeat(database, alive)
@@ -84,7 +84,7 @@ def test_one_when_it_begins_one_when_it_is_over_and_none_between(database: Datab
     assert mail.notifications == [("stream", True), ("stream", False), ("stream", True)]
 
 
-def test_what_could_not_be_sent_is_sent_at_the_next_look_to_those_who_have_not_got_it(
+def test_a_failed_notification_is_retried_for_its_channel_only(
     database: Database[Document], wording: Wording
 ) -> None:
     mail, webhook = Channel(), Channel()
@@ -103,7 +103,7 @@ def test_what_could_not_be_sent_is_sent_at_the_next_look_to_those_who_have_not_g
     assert mail.notifications == webhook.notifications == [("stream", True)]
 
 
-def test_an_alert_ends_only_when_nothing_has_been_wrong_for_a_while(database: Database[Document]) -> None:
+def test_an_alert_ends_only_after_a_calm_period(database: Database[Document]) -> None:
     mail = Channel()
     for alive in (True, False, True, False, True):
         set_heartbeat(database, alive)
@@ -111,7 +111,7 @@ def test_an_alert_ends_only_when_nothing_has_been_wrong_for_a_while(database: Da
     assert mail.notifications == [("stream", True)]
 
 
-def test_a_state_that_cannot_be_read_is_an_alert_that_needs_no_mongodb(database: Database[Document], wording: Wording) -> None:
+def test_an_unreadable_state_raises_an_alert_without_mongodb(database: Database[Document], wording: Wording) -> None:
     (port,) = free_ports(1)
     memory, mail = TextMemory(), Channel()
     with connect(f"mongodb://127.0.0.1:{port}/", within_seconds=0.2) as nobody:
@@ -127,13 +127,13 @@ def test_a_state_that_cannot_be_read_is_an_alert_that_needs_no_mongodb(database:
     assert mail.notifications == [("state", True), ("state", False)]
 
 
-def test_a_database_that_is_not_prepared_cannot_be_read(database: Database[Document]) -> None:
+def test_an_unprepared_database_raises_the_state_alert(database: Database[Document]) -> None:
     mail = Channel()
     evaluate(database.client.get_database("nothing_here"), mail=mail)
     assert mail.notifications == [("state", True)]
 
 
-def test_looks_at_once_tell_once(database: Database[Document]) -> None:
+def test_concurrent_evaluations_notify_once(database: Database[Document]) -> None:
     """The second one begins while the first is notifying, and waits for its end."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -157,7 +157,7 @@ def test_looks_at_once_tell_once(database: Database[Document]) -> None:
     assert mail.notifications == [("stream", True)]
 
 
-def test_restarts_and_rejections_are_counted_from_look_to_look(database: Database[Document], wording: Wording) -> None:
+def test_restarts_and_rejections_are_counted_between_evaluations(database: Database[Document], wording: Wording) -> None:
     mail = Channel()
     set_heartbeat(database)
     evaluate(database, mail=mail)

@@ -67,17 +67,17 @@ def every(minutes: float, until: float, **given: Any) -> list[tuple[float, dict[
     return [(at, state(NOON + at * MINUTE, **given)) for at in times]
 
 
-def test_nothing_is_wrong() -> None:
+def test_a_healthy_state_raises_no_alert() -> None:
     assert found(*every(2, 120)) == NOTHING
 
 
-def test_a_new_installation_on_which_nothing_has_run_yet() -> None:
+def test_a_new_installation_raises_no_alert() -> None:
     empty = state(silent=None, behind=None, generation=0, events=800, night=None)
     assert found((0, empty), (2, empty)) == {name: None for name in NOTHING if name != Condition.FRESHNESS}
 
 
 @pytest.mark.parametrize(("minutes", "wrong"), [(4, False), (5, False), (5.1, True), (200, True)])
-def test_a_stream_that_gives_no_sign_of_life(minutes: float, wrong: bool, wording: Wording) -> None:
+def test_a_stream_without_a_heartbeat_raises_an_alert(minutes: float, wrong: bool, wording: Wording) -> None:
     problems = found(*every(2, 400, silent=minutes * 60))
     assert (problems[Condition.STREAM] is not None) == wrong
     assert Condition.FRESHNESS not in problems, "one alert, not two"
@@ -85,17 +85,17 @@ def test_a_stream_that_gives_no_sign_of_life(minutes: float, wrong: bool, wordin
         wording.check(str(problems[Condition.STREAM]))
 
 
-def test_a_stream_that_a_rebuild_keeps_from_running(wording: Wording) -> None:
+def test_a_stream_stopped_by_a_rebuild_raises_an_alert_that_says_so(wording: Wording) -> None:
     problems = found(*every(2, 10, silent=400, rebuilding=12))
     wording.check(str(problems[Condition.STREAM]))
 
 
-def test_a_stream_that_somebody_has_paused_and_forgotten(wording: Wording) -> None:
+def test_a_forgotten_pause_raises_an_alert_that_says_so(wording: Wording) -> None:
     problems = found(*every(2, 10, silent=400, paused_by="somebody"))
     wording.check(str(problems[Condition.STREAM]))
 
 
-def test_whoever_looks_was_down_together_with_the_stream() -> None:
+def test_after_an_outage_of_the_evaluation_the_stream_gets_its_full_time() -> None:
     """As after `make stop` and `make start`: the stream gets its time."""
     night = 600.0
     before = every(2, 10)
@@ -104,34 +104,34 @@ def test_whoever_looks_was_down_together_with_the_stream() -> None:
     assert found(*before, *still)[Condition.STREAM] is not None
 
 
-def test_a_stream_that_does_not_catch_up(wording: Wording) -> None:
+def test_a_stream_that_stays_behind_raises_an_alert(wording: Wording) -> None:
     assert found(*every(2, 14, behind=9, newest=NOON))[Condition.FRESHNESS] is None
     wording.check(str(found(*every(2, 18, behind=1_234, newest=NOON))[Condition.FRESHNESS]))
     assert found(*every(2, 18, behind=9, newest=NOON), (20, state(behind=0)))[Condition.FRESHNESS] is None
 
 
-def test_a_stream_at_work_keeps_up_though_something_is_always_on_its_way() -> None:
+def test_a_stream_under_constant_load_raises_no_alert() -> None:
     assert found(*every(2, 60, behind=9))[Condition.FRESHNESS] is None
 
 
-def test_the_first_event_after_a_quiet_night_is_not_late() -> None:
+def test_the_first_event_after_a_quiet_period_raises_no_alert() -> None:
     quiet = every(2, 600, newest=NOON)
     assert found(*quiet, (602, state(behind=1, newest=NOON)))[Condition.FRESHNESS] is None
 
 
-def test_nobody_looks_where_the_log_ends(wording: Wording) -> None:
+def test_an_unmeasured_end_of_the_log_raises_an_alert(wording: Wording) -> None:
     assert found(*every(2, 14, behind=None))[Condition.FRESHNESS] is None
     wording.check(str(found(*every(2, 16, behind=None))[Condition.FRESHNESS]))
 
 
-def test_what_piled_up_while_no_stream_ran_is_not_held_against_the_next_one() -> None:
+def test_a_backlog_from_a_stopped_stream_does_not_count_against_the_next_one() -> None:
     down = every(2, 60, silent=3_000, behind=9, newest=NOON)
     assert found(*down, (62, state(behind=9, newest=NOON)))[Condition.FRESHNESS] is None
     later = [(62 + minutes, state(behind=9, newest=NOON)) for minutes in range(0, 18, 2)]
     assert found(*down, *later)[Condition.FRESHNESS] is not None
 
 
-def test_drift(wording: Wording) -> None:
+def test_drift_raises_an_alert(wording: Wording) -> None:
     assert found((0, state(drift=0)))[Condition.DRIFT] is None
     wording.check(str(found((0, state(drift=3)))[Condition.DRIFT]))
     assert found((0, state(drift=3)), of=AlertSettings(alert_drift=4))[Condition.DRIFT] is None
@@ -140,7 +140,7 @@ def test_drift(wording: Wording) -> None:
     assert found((0, by_other_rules))[Condition.DRIFT] is None, "the night has corrected what was to be expected"
 
 
-def test_rejections_of_the_last_hour(wording: Wording) -> None:
+def test_many_rejections_within_an_hour_raise_an_alert(wording: Wording) -> None:
     def problem(*counters: tuple[float, int, int]) -> str | None:
         return found(*((minutes, state(events=events, rejected=number)) for minutes, events, number in counters))[Condition.QUARANTINE]
 
@@ -153,14 +153,14 @@ def test_rejections_of_the_last_hour(wording: Wording) -> None:
     assert problem((0, 9_000, 0), (2, 3_000, 900), (4, 3_100, 900)) is None, "a rebuild under other rules"
 
 
-def test_nights(wording: Wording) -> None:
+def test_missing_nightly_batches_raise_an_alert(wording: Wording) -> None:
     assert found((30 * 60, state(night=NOON)))[Condition.NIGHT] is None
     wording.check(str(found((30 * 60 + 1, state(night=NOON)))[Condition.NIGHT]))
     assert found((0, state(night=None)), (30 * 60, state(night=None)))[Condition.NIGHT] is None
     wording.check(str(found((0, state(night=None)), (31 * 60, state(night=None)))[Condition.NIGHT]), "where there has been none")
 
 
-def test_starts_of_the_stream_within_an_hour(wording: Wording) -> None:
+def test_frequent_restarts_within_an_hour_raise_an_alert(wording: Wording) -> None:
     def problem(*evaluations: tuple[float, int]) -> str | None:
         return found(*((minutes, state(generation=generation)) for minutes, generation in evaluations))[Condition.RESTARTS]
 
@@ -169,7 +169,7 @@ def test_starts_of_the_stream_within_an_hour(wording: Wording) -> None:
     assert problem((0, 7), (30, 9), (61, 11)) is None
 
 
-def test_what_is_never_to_alert_does_not() -> None:
+def test_disabled_conditions_raise_no_alert() -> None:
     names = ("heartbeat_minutes", "behind_minutes", "drift", "rejected_share", "night_hours", "restarts")
     wrong = state(silent=9_000, events=2_000, rejected=900, drift=99, night=NOON - timedelta(days=99), generation=99)
     awful = [(0.0, state(generation=1)), (2.0, wrong)]
@@ -189,7 +189,7 @@ def settle(*evaluations: tuple[float, str | None], calm: timedelta = CALM) -> li
     return steps[1:]
 
 
-def test_an_alert_begins_goes_on_and_ends_when_it_has_been_calm_for_a_while() -> None:
+def test_an_alert_begins_continues_and_ends_after_a_calm_period() -> None:
     none, first, second, calm, over, still = settle((0, None), (2, "a"), (4, "b"), (6, None), (11, None), (13, None))
     assert none is None
     assert (first, second) == (Alert(Condition.DRIFT, "a", NOON + 2 * MINUTE), Alert(Condition.DRIFT, "b", NOON + 2 * MINUTE))
@@ -200,13 +200,13 @@ def test_an_alert_begins_goes_on_and_ends_when_it_has_been_calm_for_a_while() ->
     assert still == over
 
 
-def test_what_comes_and_goes_is_one_alert() -> None:
+def test_an_intermittent_problem_is_one_alert() -> None:
     steps = settle(*((2.0 * number, "wrong" if number % 2 else None) for number in range(1, 50)))
     assert {alert.began_at for alert in steps if alert} == {NOON + 2 * MINUTE}
     assert all(alert.on for alert in steps if alert)
 
 
-def test_each_channel_is_told_once_of_a_beginning_and_once_of_an_end_whatever_comes() -> None:
+def test_beginnings_and_ends_alternate_for_each_channel() -> None:
     """Channels that fail at random, a condition that comes and goes: notifications alternate, and the last one is of the current state."""
     for seed in range(200):
         random = Random(seed)
@@ -226,7 +226,7 @@ def test_each_channel_is_told_once_of_a_beginning_and_once_of_an_end_whatever_co
             assert len(sent) % 2 == 0, seed
 
 
-def test_a_new_channel_hears_of_what_is_on_and_not_of_what_is_over() -> None:
+def test_a_new_channel_is_notified_only_of_open_alerts() -> None:
     (on, over) = settle((0, "wrong"), (2, None), calm=timedelta(0))
     assert on is not None
     assert over is not None
@@ -234,7 +234,7 @@ def test_a_new_channel_hears_of_what_is_on_and_not_of_what_is_over() -> None:
     assert alerts.due_notifications([over], ["mail"]) == []
 
 
-def test_messages_say_what_where_and_since_when(wording: Wording) -> None:
+def test_messages_name_problem_installation_and_time(wording: Wording) -> None:
     on, over = settle((0, "The stream is 9 events behind"), (2, None), calm=timedelta(0))
     assert on is not None
     assert over is not None

@@ -61,7 +61,7 @@ def unchanged(database: Database[Document], action: Callable[[], object], error:
     return str(raised.value)
 
 
-def test_a_start_takes_the_next_generation_and_writes_down_what_it_works_by(database: Database[Document]) -> None:
+def test_a_start_takes_the_next_generation_and_records_rules_and_topics(database: Database[Document]) -> None:
     assert ledger.read(database) == Ledger(0, TideMark(), {}, {})
     assert ledger.start_generation(database, "rules", {"ingest.product": "id-1"}) == Ledger(
         1, TideMark(), {}, {"ingest.product": "id-1"}, rules="rules"
@@ -75,13 +75,13 @@ def test_a_start_takes_the_next_generation_and_writes_down_what_it_works_by(data
     assert document["heartbeat"] == document["started_at"]
 
 
-def test_without_a_prepared_database_it_says_what_to_do(database: Database[Document], wording: Wording) -> None:
+def test_an_unprepared_database_is_reported_with_the_remedy(database: Database[Document], wording: Wording) -> None:
     database.state.delete_many({})
     for action in (lambda: ledger.read(database), lambda: start(database)):
         wording.check(unchanged(database, action, NotPrepared))
 
 
-def test_a_topic_that_was_created_again_is_refused(database: Database[Document], wording: Wording) -> None:
+def test_a_recreated_topic_is_refused(database: Database[Document], wording: Wording) -> None:
     start(database)
     again = {**TOPICS, "ingest.product": "id-3"}
     wording.check(unchanged(database, lambda: ledger.start_generation(database, "rules", again), TopicsRecreated))
@@ -89,7 +89,7 @@ def test_a_topic_that_was_created_again_is_refused(database: Database[Document],
     assert ledger.read(database).topics == {**TOPICS, "another": "id-4"}
 
 
-def test_no_stream_while_a_rebuild_is_under_way(database: Database[Document], wording: Wording) -> None:
+def test_no_stream_starts_during_a_rebuild(database: Database[Document], wording: Wording) -> None:
     generation = start(database)
     database.state.update_one({"_id": "ledger"}, {"$set": {"rebuilding": 0}})  # publication 0 is one too
     unchanged(database, lambda: start(database), Fenced)
@@ -107,7 +107,7 @@ def test_a_higher_generation_fences(database: Database[Document]) -> None:
     assert ledger.read(database).committed == {former: 0, latter: 0}
 
 
-def test_streams_that_start_at_the_same_time(database: Database[Document]) -> None:
+def test_concurrent_starts_leave_one_stream_unfenced(database: Database[Document]) -> None:
     """Each gets a generation of its own or is fenced, and only the highest can go on."""
 
     def attempt(_: int) -> int | None:
@@ -128,7 +128,7 @@ def test_streams_that_start_at_the_same_time(database: Database[Document]) -> No
     ledger.commit(database, highest, batch(0))
 
 
-def test_a_commit_moves_all_there_is_to_move(database: Database[Document]) -> None:
+def test_a_commit_updates_offsets_cells_and_categories(database: Database[Document]) -> None:
     generation = start(database)
     name = Category("Luggage", CategoryVersion(1, 2, 3, 4))
     ledger.commit(database, generation, batch(0, 3, categories={7: name}, newest_event=MOMENT, newest_observation=MOMENT))
@@ -146,7 +146,7 @@ def test_a_commit_moves_all_there_is_to_move(database: Database[Document]) -> No
     assert list(database.category.find()) == [{"_id": 7, "category_name": "Luggage", "_tide": {"version": version}}]
 
 
-def test_a_commit_that_is_repeated_changes_nothing(database: Database[Document]) -> None:
+def test_a_repeated_commit_changes_nothing(database: Database[Document]) -> None:
     generation = start(database)
     ledger.commit(database, generation, batch(0))
     ledger.commit(database, generation, batch(1))
@@ -156,14 +156,14 @@ def test_a_commit_that_is_repeated_changes_nothing(database: Database[Document])
     assert state(database) == before
 
 
-def test_a_commit_follows_the_one_before_it(database: Database[Document]) -> None:
+def test_commits_must_follow_in_order(database: Database[Document]) -> None:
     generation = start(database)
     unchanged(database, lambda: ledger.commit(database, generation, batch(1)), Fenced)
     ledger.commit(database, generation, batch(0))
     unchanged(database, lambda: ledger.commit(database, generation, batch(2)), Fenced)
 
 
-def test_a_commit_that_fails_leaves_nothing(database: Database[Document]) -> None:
+def test_a_failed_commit_leaves_nothing(database: Database[Document]) -> None:
     generation = start(database)
     nameless = {7: Category(None, CategoryVersion(1, 0, 0, 0))}  # type: ignore[arg-type]
     unchanged(database, lambda: ledger.commit(database, generation, batch(0, categories=nameless)), BulkWriteError)
@@ -171,7 +171,7 @@ def test_a_commit_that_fails_leaves_nothing(database: Database[Document]) -> Non
     assert cells(database) == {INCREASED: 1, DECREASED: -1}
 
 
-def test_a_heartbeat_only_says_that_the_stream_lives(database: Database[Document]) -> None:
+def test_a_heartbeat_changes_nothing_else(database: Database[Document]) -> None:
     generation = start(database)
     database.state.update_one({"_id": "ledger"}, {"$set": {"heartbeat": MOMENT}})
     before = database.state.find_one({"_id": "ledger"}) or {}
@@ -205,7 +205,7 @@ def test_renames_are_recorded_until_a_commit(database: Database[Document]) -> No
     assert ledger.read(database).renaming == frozenset()
 
 
-def test_a_start_that_comes_while_products_are_renamed_fences_that(database: Database[Document], wording: Wording) -> None:
+def test_a_start_during_renames_fences_them(database: Database[Document], wording: Wording) -> None:
     """The transaction has begun before, and the categories are recorded already, so that nothing but the count would change."""
     former = start(database)
     rename(database, former, 7)
@@ -216,7 +216,7 @@ def test_a_start_that_comes_while_products_are_renamed_fences_that(database: Dat
     assert (database.state.find_one({"_id": "ledger"}) or {})["renaming"]["products"] == 2
 
 
-def test_what_a_rebuild_has_forgotten() -> None:
+def test_tags_before_a_rebuild_are_forgotten() -> None:
     """A rebuild of generation 4 leaves its own commit only, and each document bears its tag or one of those who came after."""
     fresh, rebuilt = Ledger(3, TideMark(), {}), Ledger(5, TideMark(), {4: 0})
     assert not fresh.has_forgotten(Tag(1, 0))
@@ -252,7 +252,7 @@ def test_a_start_that_loses_a_race_is_fenced(
 
 @pytest.mark.parametrize("command", ["update", "commitTransaction"])
 @pytest.mark.parametrize("lose", [Proxy.lose_request, Proxy.lose_answer], ids=["request", "answer"])
-def test_a_lost_message_is_made_good(
+def test_a_lost_message_is_retried(
     database: Database[Document], far: Database[Document], losing: Proxy, command: str, lose: Callable[[Proxy, str, int], None]
 ) -> None:
     """Also where MongoDB has carried out what nobody heard of, everything counts once."""
@@ -265,7 +265,7 @@ def test_a_lost_message_is_made_good(
     assert ledger.read(database) == Ledger(generation, TideMark({P0: 3}), {generation: 2}, TOPICS, rules="rules")
 
 
-def test_a_commit_nobody_heard_of_is_not_counted_again(database: Database[Document], far: Database[Document], losing: Proxy) -> None:
+def test_a_commit_whose_answer_was_lost_counts_once(database: Database[Document], far: Database[Document], losing: Proxy) -> None:
     """Not when the client asks again and again, nor when the stream does."""
     generation = start(database)
     losing.lose_answer("commitTransaction", 3)
@@ -275,7 +275,7 @@ def test_a_commit_nobody_heard_of_is_not_counted_again(database: Database[Docume
     assert cells(database) == {INCREASED: 1, DECREASED: -1}
 
 
-def test_nothing_shows_before_all_does(database: Database[Document], far: Database[Document], losing: Proxy) -> None:
+def test_a_commit_becomes_visible_as_a_whole(database: Database[Document], far: Database[Document], losing: Proxy) -> None:
     generation = start(database)
     before, shown = state(database), []
     losing.meanwhile("commitTransaction", lambda: shown.append(state(database)))
@@ -290,7 +290,7 @@ def database_of_fallible_servers(fallible: Servers) -> Iterator[Database[Documen
         yield found
 
 
-def test_mongodb_killed_among_commits(fallible: Servers, database_of_fallible_servers: Database[Document]) -> None:
+def test_commits_survive_kills_of_mongodb(fallible: Servers, database_of_fallible_servers: Database[Document]) -> None:
     database = database_of_fallible_servers
     generation = start(database)
     committed: list[int] = []

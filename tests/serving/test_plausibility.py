@@ -28,7 +28,7 @@ FORMER = {
 ALIKE = {"products": 0.0, "average_price": 0.0, "categories": 0.0, "unpriced": 0.0, "unrated": 0.0}
 
 
-def test_the_same_is_alike() -> None:
+def test_equal_cubes_have_no_shift() -> None:
     found = plausibility.compare(FORMER, FORMER)
     assert found["before"] == found["after"]
     assert found["before"] == {
@@ -43,7 +43,7 @@ def test_the_same_is_alike() -> None:
     assert found["shifts"] == ALIKE
 
 
-def test_what_moves_is_a_share_of_what_it_was() -> None:
+def test_shifts_are_shares_of_the_former_value() -> None:
     after = {Cell(1, 5, False): cell(80, 80, 64_000, 60), Cell(1, None, True): cell(20, 0, 0, 15)}
     assert plausibility.compare(FORMER, after)["shifts"] == pytest.approx(
         {"products": 0.5, "average_price": 1 - 8 / (36_640 / 180), "categories": 0.5, "unpriced": 0.1, "unrated": 0.15}
@@ -57,7 +57,7 @@ def test_what_moves_is_a_share_of_what_it_was() -> None:
     assert nothing["after"]["average_price"] is None
 
 
-def test_beside_nothing_nothing_is_implausible() -> None:
+def test_nothing_is_implausible_compared_with_an_empty_cube() -> None:
     found = plausibility.compare({}, FORMER)
     assert set(found["shifts"].values()) == {None}
     strict = {f"implausible_{name}_shift": 0 for name in ("products", "price", "unpriced", "unrated", "categories")}
@@ -71,7 +71,7 @@ def of_half() -> Document:
 
 
 @pytest.mark.parametrize(("name", "limit"), [("products", 0.49), ("price", 0.9), ("unpriced", 0.05), ("unrated", 0.1), ("categories", 0.2)])
-def test_each_threshold_holds_by_itself(name: str, limit: float, wording: Wording) -> None:
+def test_each_threshold_applies_independently(name: str, limit: float, wording: Wording) -> None:
     verification, usual = of_half(), BatchSettings()
     assert plausibility.beyond(verification["compared"], usual) == []
     assert not verifications.requires_approval(verification, "correct", usual)
@@ -87,6 +87,6 @@ def test_each_threshold_holds_by_itself(name: str, limit: float, wording: Wordin
     assert not verifications.requires_approval(verification, "correct", BatchSettings(**{f"implausible_{name}_shift": 2}))
 
 
-def test_what_a_person_is_shown_who_decides(wording: Wording) -> None:
+def test_the_comparison_shown_for_approval(wording: Wording) -> None:
     exceeded = plausibility.beyond(of_half()["compared"], BatchSettings(implausible_products_shift=0.49))
     wording.check(render_decision(of_half(), exceeded))

@@ -74,7 +74,7 @@ def refused(act: Callable[[], object], error: type[Exception]) -> str:
     return str(raised.value)
 
 
-def test_a_draft_holds_the_ledger_and_the_cells_of_one_moment(database: Database[Document]) -> None:
+def test_a_draft_is_one_snapshot_of_ledger_and_cells(database: Database[Document]) -> None:
     """While a stream commits: offset n is n products."""
     stream, ended = Stream(database), threading.Event()
 
@@ -98,7 +98,7 @@ def test_a_draft_holds_the_ledger_and_the_cells_of_one_moment(database: Database
     assert [draft.number for draft in drafts] == list(range(1, 21))
 
 
-def test_publishing_changes_no_number_that_readers_see(database: Database[Document]) -> None:
+def test_publishing_changes_no_served_number(database: Database[Document]) -> None:
     stream = Stream(database)
     stream.commit(10, {A: 3, B: 2, C: 1})
     number = made(database, {A: 3, B: 2, C: 1})
@@ -120,7 +120,7 @@ def test_publishing_changes_no_number_that_readers_see(database: Database[Docume
     assert (served(database), publications.served(database)) == ({A: 2, C: 5}, second)
 
 
-def test_two_runs_at_once_and_one_that_comes_late(database: Database[Document], wording: Wording) -> None:
+def test_concurrent_and_late_publications(database: Database[Document], wording: Wording) -> None:
     stream = Stream(database)
     stream.commit(1, {A: 1})
     early = made(database, {A: 1})
@@ -131,7 +131,7 @@ def test_two_runs_at_once_and_one_that_comes_late(database: Database[Document], 
     assert served(database) == {A: 2}
 
 
-def test_publishing_and_committing_at_the_same_time(database: Database[Document]) -> None:
+def test_concurrent_publishing_and_committing(database: Database[Document]) -> None:
     """Neither is in the other's way for good, and nothing is lost."""
     stream, ended, committed = Stream(database), threading.Event(), [0]
     cells = [Cell(number, 5, True) for number in range(1, 300)]
@@ -156,7 +156,7 @@ def test_publishing_and_committing_at_the_same_time(database: Database[Document]
     assert committed[0] > 5
 
 
-def test_what_keeps_a_draft_from_being_published(database: Database[Document], wording: Wording) -> None:
+def test_a_stale_draft_is_not_published(database: Database[Document], wording: Wording) -> None:
     wording.check(refused(lambda: publications.cut(database, IN_FORCE), OtherRules), "no stream has started")
     stream = Stream(database)
     wording.check(refused(lambda: publications.cut(database, "new"), OtherRules), "a cut by other rules than the stream's", rules=IN_FORCE)
@@ -181,7 +181,7 @@ def test_what_keeps_a_draft_from_being_published(database: Database[Document], w
     assert (served(database), publications.served(database), other.own.generation) == ({}, 0, 2)
 
 
-def test_a_rebuild_from_its_begin_to_its_end(database: Database[Document], wording: Wording) -> None:
+def test_the_states_of_a_rebuild(database: Database[Document], wording: Wording) -> None:
     stream = Stream(database)
     stream.commit(5, {A: 5})
     when = datetime(2024, 1, 1, tzinfo=UTC)
@@ -219,7 +219,7 @@ def test_a_rebuild_from_its_begin_to_its_end(database: Database[Document], wordi
     assert served(database) == {A: 4, B: 1, C: 1}
 
 
-def test_what_is_kept(database: Database[Document], wording: Wording) -> None:
+def test_pruning_keeps_the_newest_publications(database: Database[Document], wording: Wording) -> None:
     stream = Stream(database)
     numbers = []
     for offset in range(1, 6):
@@ -251,7 +251,7 @@ def test_what_is_kept(database: Database[Document], wording: Wording) -> None:
     assert served(database) == {A: 6}
 
 
-def test_verifications(database: Database[Document], wording: Wording) -> None:
+def test_a_verification_is_stored_and_read(database: Database[Document], wording: Wording) -> None:
     Stream(database)
     draft = publications.cut(database, IN_FORCE)
     wording.check(refused(lambda: verifications.read(database, draft.number), NotVerified), "not verified")
@@ -281,7 +281,7 @@ def test_verifications(database: Database[Document], wording: Wording) -> None:
     wording.check("\n".join(render_verification(changed)), "by other rules")
 
 
-def test_a_night_ends_once(database: Database[Document]) -> None:
+def test_a_night_is_ended_once(database: Database[Document]) -> None:
     publications.end_night(database, 2)
     first = database.state.find_one({"_id": "night"}) or {}
     for number in (2, 1):
@@ -292,7 +292,7 @@ def test_a_night_ends_once(database: Database[Document]) -> None:
     assert (now["publication"], now["at"] >= first["at"]) == (3, True)
 
 
-def test_a_lease_has_one_holder_and_ends_with_it(database: Database[Document], monkeypatch: pytest.MonkeyPatch, wording: Wording) -> None:
+def test_a_lease_has_one_holder_and_expires_with_it(database: Database[Document], monkeypatch: pytest.MonkeyPatch, wording: Wording) -> None:
     monkeypatch.setattr(lease, "VALID_SECONDS", 4)
     monkeypatch.setattr(lease, "RENEW_EVERY_SECONDS", 0.3)
     monkeypatch.setattr(lease, "LOOK_EVERY_SECONDS", 0.05)

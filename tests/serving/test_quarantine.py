@@ -41,7 +41,7 @@ def meant(database: Database[Document], below: TideMark = SERVED, **by: Any) -> 
     return found
 
 
-def test_which_records_are_meant(database: Database[Document]) -> None:
+def test_records_are_selected_by_reason_file_and_time(database: Database[Document]) -> None:
     for name in ("b.csv", "c.csv"):
         register(database, name, f"/in/{name}")
     insert(database, "a", timestamp=MOMENT - HOUR)
@@ -72,13 +72,13 @@ UNCLEAR = {
 
 
 @pytest.mark.parametrize("meant", UNCLEAR.values(), ids=UNCLEAR)
-def test_what_cannot_be_meant(database: Database[Document], meant: Selection, wording: Wording) -> None:
+def test_invalid_selections_are_refused(database: Database[Document], meant: Selection, wording: Wording) -> None:
     with pytest.raises(Unclear) as refused:
         quarantine.selected(database, meant, SERVED, NAMES)
     wording.check(str(refused.value))
 
 
-def test_records_come_in_lists_that_memory_can_hold(database: Database[Document]) -> None:
+def test_records_are_read_in_bounded_lists(database: Database[Document]) -> None:
     for number in range(40):
         insert(database, f"large {number}", raw=b"x" * 1_000_000)
     query = quarantine.selected(database, Selection(), SERVED, NAMES)
@@ -95,7 +95,7 @@ def test_records_come_in_lists_that_memory_can_hold(database: Database[Document]
     assert meant(database) == set()
 
 
-def test_records_come_in_the_order_of_the_log(database: Database[Document]) -> None:
+def test_records_are_read_in_log_order(database: Database[Document]) -> None:
     order = [("categories", 0, 4), ("products", 0, 9), ("products", 0, 10), ("products", 2, 3), ("products", 10, 1)]
     for topic, partition, offset in reversed(order):
         insert(database, f"{topic}/{partition}/{offset}", topic=topic, partition=partition, offset=offset)
@@ -104,7 +104,7 @@ def test_records_come_in_the_order_of_the_log(database: Database[Document]) -> N
     assert [(one["topic"], one["partition"], one["offset"]) for one in some] == order
 
 
-def test_records_written_before_they_said_when_they_were_told(database: Database[Document]) -> None:
+def test_records_without_a_registration_time_are_completed(database: Database[Document]) -> None:
     registered_at = register(database, "i", "/in/a")
     insert(database, "file", source={"ingestion": "i", "position": 5, "file": "a"})
     insert(database, "unknown", source={"ingestion": "?", "position": 6, "file": None})
@@ -117,7 +117,7 @@ def test_records_written_before_they_said_when_they_were_told(database: Database
     assert found == {"file": (registered, 5), "unknown": (stored, 6), "api": (stored, 0), "newer": (3, 4)}
 
 
-def test_marks_are_made_once(database: Database[Document]) -> None:
+def test_records_are_marked_once(database: Database[Document]) -> None:
     for identity in ("a", "b", "c"):
         insert(database, identity)
     done = [Replayed("a", {"price": "$0"}, "products", 1, 8), Replayed("b", {}, "products", 2, 9)]
@@ -155,7 +155,7 @@ class TestRestore:
         assert {name: found[name] for name in fields} == fields
         return found
 
-    def test_what_is_not_there_is_new(self, database: Database[Document]) -> None:
+    def test_a_missing_record_is_restored_as_open(self, database: Database[Document]) -> None:
         record = insert(database, "a")
         database.quarantine.delete_many({})
         assert self.restored(database, record, self.ORIGINAL)["status"] == "open"
@@ -163,7 +163,7 @@ class TestRestore:
         assert self.restored(database, withdrawn, self.ORIGINAL)["status"] == "discarded"
 
     @pytest.mark.parametrize("status", quarantine.STATUSES)
-    def test_a_replay_that_is_an_observation_settles_it(self, database: Database[Document], status: str) -> None:
+    def test_a_valid_replay_settles_its_record(self, database: Database[Document], status: str) -> None:
         record = insert(database, "a")
         quarantine.mark_replayed(database, [Replayed("a", {"price": "0"}, "products", 1, 8)], "a run")
         marked = database.quarantine.find_one({}) or {}
@@ -172,7 +172,7 @@ class TestRestore:
         assert (found["status"], found["replayed"]) == ("replayed", marked["replayed"])
 
     @pytest.mark.parametrize("status", quarantine.STATUSES)
-    def test_a_replay_that_is_a_rejection_itself_does_not(self, database: Database[Document], status: str) -> None:
+    def test_a_rejected_replay_does_not_settle_its_record(self, database: Database[Document], status: str) -> None:
         record = insert(database, "a")
         quarantine.mark_replayed(database, [Replayed("a", {"price": "0"}, "products", 1, 8)], "a run")
         database.quarantine.update_one({}, {"$set": {"status": status}})
@@ -180,13 +180,13 @@ class TestRestore:
         assert (found["status"], found["replayed"]["patch"]) == ("open", {"price": "0"})
 
     @pytest.mark.parametrize("status", ["discarded", "healed"])
-    def test_what_was_discarded_stays_so(self, database: Database[Document], status: str) -> None:
+    def test_a_discarded_record_stays_discarded(self, database: Database[Document], status: str) -> None:
         record = insert(database, "a")
         quarantine.discard(database, {"_id": "a"}, "test rows", "a run")
         database.quarantine.update_one({}, {"$set": {"status": status}})
         found = self.restored(database, record, self.ORIGINAL)
         assert (found["status"], found["discarded"]["why"]) == ("discarded", "test rows")
 
-    def test_what_was_healed_is_open_again(self, database: Database[Document]) -> None:
+    def test_a_healed_record_is_reopened(self, database: Database[Document]) -> None:
         record = insert(database, "a", status="healed")
         assert self.restored(database, {**record, "status": "open"}, self.ORIGINAL)["status"] == "open"

@@ -221,7 +221,7 @@ def everything(database: Database[Document]) -> dict[str, Any]:
     }
 
 
-def test_each_collection_has_a_validator_that_takes_what_is_right_and_nothing_else(database: Database[Document]) -> None:
+def test_each_validator_accepts_valid_documents_and_refuses_others(database: Database[Document]) -> None:
     assert GOOD.keys() == {collection.name for collection in schema.COLLECTIONS}
     database.state.delete_many({})
     taken = []
@@ -234,7 +234,7 @@ def test_each_collection_has_a_validator_that_takes_what_is_right_and_nothing_el
     assert taken == []
 
 
-def test_the_views_are_those_of_the_contract(database: Database[Document]) -> None:
+def test_the_views_are_as_specified(database: Database[Document]) -> None:
     there = {one["name"] for one in database.list_collections(filter={"type": "view"})}
     assert there == {view.name for view in (*VIEWS, *OPERATIONS)}
     assert there >= {
@@ -243,7 +243,7 @@ def test_the_views_are_those_of_the_contract(database: Database[Document]) -> No
     }
 
 
-def test_prepared_again_nothing_is_touched(database: Database[Document]) -> None:
+def test_preparing_again_changes_nothing(database: Database[Document]) -> None:
     database.state.update_one({"_id": "ledger"}, {"$set": {"generation": 7}})
     before, documents = everything(database), {name: list(database[name].find()) for name in ("state", "publication")}
     written = {"ns": {"$regex": f"^{database.name}\\."}}
@@ -255,7 +255,7 @@ def test_prepared_again_nothing_is_touched(database: Database[Document]) -> None
     assert {name: list(database[name].find()) for name in documents} == documents
 
 
-def test_what_is_older_is_brought_to_the_code(database: Database[Document], wording: Wording) -> None:
+def test_an_older_schema_is_migrated(database: Database[Document], wording: Wording) -> None:
     expected = everything(database)
     database.product.insert_one(deepcopy(GOOD["product"]))
     database.command("collMod", "product", validator={})
@@ -292,7 +292,7 @@ def test_what_is_older_is_brought_to_the_code(database: Database[Document], word
     schema.prepare(database)
 
 
-def test_several_prepare_at_the_same_time(prepared: Database[Document]) -> None:
+def test_concurrent_preparation(prepared: Database[Document]) -> None:
     for attempt in range(3):
         fresh = prepared.client.get_database(f"{prepared.name}_{attempt}", write_concern=prepared.write_concern)
         try:

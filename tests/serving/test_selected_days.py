@@ -25,7 +25,7 @@ NOW = datetime(2024, 3, 1, 3, 0, 1, tzinfo=UTC)
         (None, None, "2024-02-02", False, ["--first", "2024-02-02", "--last", "2024-02-02"]),
     ],
 )
-def test_asked(key: str | None, first: str | None, last: str | None, changed: bool, words: list[str]) -> None:
+def test_days_of_a_run(key: str | None, first: str | None, last: str | None, changed: bool, words: list[str]) -> None:
     assert selected_days(key, first, last, NOW, changed=changed) == words
 
 
@@ -39,13 +39,13 @@ def test_asked(key: str | None, first: str | None, last: str | None, changed: bo
         pytest.param("2024-2-1", None, None, NoDay, id="no date"),
     ],
 )
-def test_refused(key: str | None, first: str | None, last: str | None, error: type[Exception], wording: Wording) -> None:
+def test_invalid_days_are_refused(key: str | None, first: str | None, last: str | None, error: type[Exception], wording: Wording) -> None:
     with pytest.raises(error) as refused:
         selected_days(key, first, last, NOW, changed=True)
     wording.check(str(refused.value))
 
 
-def test_days_that_are_due() -> None:
+def test_due_days() -> None:
     start, last = date(2024, 1, 1), date(2024, 2, 10)
 
     def after(*numbers: int) -> set[date]:

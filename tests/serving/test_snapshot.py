@@ -54,7 +54,7 @@ def is_torn(rows: Callable[[str], list[Document]]) -> bool:
     return bool(summary["products"] != sum(one["products"] for one in rows("report_cube")))
 
 
-def test_plain_reads_are_torn_and_snapshots_never(database: Database[Document]) -> None:
+def test_plain_reads_can_be_inconsistent_and_snapshots_never(database: Database[Document]) -> None:
     with moving(database):
         assert any(is_torn(lambda view: list(database[view].find())) for _ in range(MOST_READS)), "nothing moves: the test shows nothing"
         moments = set()

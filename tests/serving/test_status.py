@@ -39,7 +39,7 @@ def test_the_state_of_an_empty_database(database: Database[Document]) -> None:
     assert json.loads(json.dumps(found)) == found
 
 
-def test_the_whole_state(database: Database[Document]) -> None:
+def test_the_complete_state(database: Database[Document]) -> None:
     publish(database, 2, mark=TideMark({P0: 2}), at=MOMENT)
     serve(database, {(1, 5, True): dict.fromkeys(MEASURES, 3)})
     serve(database, {(1, 5, True): dict.fromkeys(MEASURES, -1)})
@@ -83,7 +83,7 @@ def test_the_whole_state(database: Database[Document]) -> None:
     assert [(one["publication"], one["is_served"], one["events"]) for one in found["publications"]] == [(2, True, 2)]
 
 
-def test_the_work_of_the_last_hour_minute_by_minute(database: Database[Document]) -> None:
+def test_the_work_of_the_last_hour_per_minute(database: Database[Document]) -> None:
     this_minute = datetime.now(UTC).replace(second=0, microsecond=0)
     for ago in (90, 50, 2):
         work = {"micro_batches": 2, "events": ago, "rejected": 1, "busy_milliseconds": 300}
@@ -106,7 +106,7 @@ def test_the_newest_ingestions_and_publications_are_listed(database: Database[Do
     assert [one["name"] for one in found["ingestions"]["newest"]] == [f"{number}.csv" for number in range(14, 4, -1)]
 
 
-def test_lag_is_null_where_nobody_has_looked_within_a_minute(database: Database[Document]) -> None:
+def test_lag_is_null_unless_measured_within_a_minute(database: Database[Document]) -> None:
     ends = [{"topic": "products", "partition": 0, "start": 0, "offset": 12}]
     database.state.insert_one({"_id": "log_end", "offsets": ends, "measured_at": datetime.now(UTC) - timedelta(seconds=70)})
     found = state(database)
@@ -114,7 +114,7 @@ def test_lag_is_null_where_nobody_has_looked_within_a_minute(database: Database[
     assert found["log"]["offsets"] == ends
 
 
-def test_an_acknowledged_event_has_what_the_weakest_topic_gives(database: Database[Document], wording: Wording) -> None:
+def test_durability_is_that_of_the_weakest_topic(database: Database[Document], wording: Wording) -> None:
     database.state.insert_one({"_id": "log_end", "offsets": [], "measured_at": datetime.now(UTC)})
 
     def durability(*topics: tuple[int, bool]) -> str:
@@ -137,7 +137,7 @@ def test_a_stream_without_a_heartbeat_is_not_alive(database: Database[Document])
     assert not state(database)["stream"]["alive"]
 
 
-def test_a_database_that_is_not_prepared_is_named(database: Database[Document], wording: Wording) -> None:
+def test_an_unprepared_database_is_named(database: Database[Document], wording: Wording) -> None:
     with pytest.raises(LookupError) as refused:
         state(database.client.get_database("nothing_here"))
     wording.check(str(refused.value))

@@ -45,7 +45,7 @@ def test_a_commit_is_written_once(spark: SparkSession, tmp_path: Path) -> None:
     assert [*commit.parent.iterdir()] == [commit]
 
 
-def test_creating_it_is_what_finds_that_it_exists(spark: SparkSession, tmp_path: Path) -> None:
+def test_creation_itself_detects_an_existing_commit(spark: SparkSession, tmp_path: Path) -> None:
     """A check before writing does not see a link that leads nowhere, as it does not see what another driver writes right after it."""
     commit = tmp_path / "1.json"
     commit.symlink_to(tmp_path / "nowhere")
@@ -54,7 +54,7 @@ def test_creating_it_is_what_finds_that_it_exists(spark: SparkSession, tmp_path:
     assert [*tmp_path.iterdir()] == [commit]
 
 
-def test_delta_commits_with_it(spark: SparkSession) -> None:
+def test_delta_commits_through_the_log_store(spark: SparkSession) -> None:
     jvm: Any = spark._jvm
     delegating = jvm.org.apache.spark.sql.delta.storage.LogStore.createLogStore(spark._jsparkSession)
     found = {scheme: delegating.getDelegate(jvm.org.apache.hadoop.fs.Path(f"{scheme}:///x")) for scheme in log_stores.BY_SCHEME}
@@ -62,7 +62,7 @@ def test_delta_commits_with_it(spark: SparkSession) -> None:
     assert names == log_stores.BY_SCHEME
 
 
-def test_log_stores_of_another_version_are_named(
+def test_log_stores_of_another_version_are_reported(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wording: Wording
 ) -> None:
     monkeypatch.setattr(log_stores, "jar_name", lambda: "none.jar")

@@ -35,7 +35,7 @@ def missing_from(of: KafkaSettings, mark: TideMark) -> str:
     return str(raised.value)
 
 
-def test_each_setting_that_endangers_events_is_named_with_what_to_do(place: Place, wording: Wording) -> None:
+def test_each_unsafe_topic_setting_is_named_with_the_remedy(place: Place, wording: Wording) -> None:
     of = place.settings
     products, categories = of.topics
     describe_log(of)
@@ -59,7 +59,7 @@ def test_each_setting_that_endangers_events_is_named_with_what_to_do(place: Plac
     assert all(topic in complaint(of) for topic in (products, categories)), "both are named at once"
 
 
-def test_missing_and_recreated_topics(place: Place, wording: Wording) -> None:
+def test_missing_and_recreated_topics_are_refused(place: Place, wording: Wording) -> None:
     of = place.settings
     products, categories = of.topics
     before = identities(of)
@@ -78,7 +78,7 @@ def test_missing_and_recreated_topics(place: Place, wording: Wording) -> None:
     broker.create()
 
 
-def test_offsets_that_are_missing_are_named(place: Place, wording: Wording) -> None:
+def test_missing_offsets_are_named(place: Place, wording: Wording) -> None:
     of = place.settings
     products, categories = of.topics
     place.send(updates(Random(1), 400, keys=50))

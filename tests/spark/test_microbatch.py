@@ -60,7 +60,7 @@ def products(database: Database[Document]) -> dict[str, Document]:
     return {one["_id"]: {name: value for name, value in one.items() if name != "_tide"} for one in database.product.find()}
 
 
-def test_streams_and_zombies_in_any_order(place: Place, spark: SparkSession) -> None:
+def test_streams_and_fenced_streams_in_any_order_give_exact_reports(place: Place, spark: SparkSession) -> None:
     """Zombies write ahead and are fenced; their successors look through what they have written, in other micro-batches."""
     random = Random(31)
     log = numbered([*updates(random, 250, keys=40), *any_log(random, 100)])
@@ -114,7 +114,7 @@ def name_of_category(database: Database[Document]) -> Any:
     return found and (found["category_name"], found["_tide"]["version"]["offset"])
 
 
-def test_products_bear_the_newest_name_of_their_category(place: Place, spark: SparkSession) -> None:
+def test_products_have_the_newest_name_of_their_category(place: Place, spark: SparkSession) -> None:
     one, two, other = "B0T0000001", "B0T0000002", "B0T0000003"
     stream = start(spark, place)
     stream.run([product(0, 7, one), product(1, 8, other)])
@@ -130,7 +130,7 @@ def test_products_bear_the_newest_name_of_their_category(place: Place, spark: Sp
     assert name_of_category(place.database) == ("Bags", 1)
 
 
-def test_an_equal_name_writes_no_product_and_counts(place: Place, spark: SparkSession) -> None:
+def test_an_equal_name_counts_without_writing_products(place: Place, spark: SparkSession) -> None:
     stream = start(spark, place)
     stream.run([product(0, 7, f"B0T{number:07d}")._replace(offset=number) for number in range(3_000)])
     stream.run([named(0, "Luggage", 10)])
@@ -174,7 +174,7 @@ ASINS = [f"B0T000000{number}" for number in range(5)]
     ],
     ids=["the former name again", "the former name again, all renamed", "another name", "no name", "no name, and it had none"],
 )
-def test_killed_between_a_rename_and_its_commit(
+def test_a_kill_between_a_rename_and_its_commit(
     place: Place,
     spark: SparkSession,
     monkeypatch: pytest.MonkeyPatch,
@@ -243,7 +243,7 @@ def test_a_fenced_stream_renames_nothing(place: Place, spark: SparkSession, betw
     assert name_of_category(place.database) == ("Luggage", 0 if fence == "a rebuild" else 2)
 
 
-def test_whoever_cannot_go_on_commits_nothing(place: Place, spark: SparkSession, wording: Wording) -> None:
+def test_a_failed_micro_batch_commits_nothing(place: Place, spark: SparkSession, wording: Wording) -> None:
     def refused(stream: Stream, events: Sequence[Event], error: type[Exception]) -> str:
         before = ledger.read(place.database), list(place.database.cube_cell.find())
         with pytest.raises(error) as raised:
@@ -267,7 +267,7 @@ def test_whoever_cannot_go_on_commits_nothing(place: Place, spark: SparkSession,
     assert products(place.database) == before
 
 
-def test_what_a_micro_batch_tells_of_itself(place: Place, spark: SparkSession) -> None:
+def test_a_micro_batch_reports_its_progress(place: Place, spark: SparkSession) -> None:
     def progress() -> dict[str, Any]:
         found = place.database.state.find_one({"_id": "ledger"}) or {}
         assert found["newest_event"] == datetime.fromtimestamp(NOW / 1000, UTC)

@@ -132,7 +132,7 @@ def test_a_new_product_is_inserted(database: Database[Document]) -> None:
     }
 
 
-def test_a_newer_event_replaces_and_what_it_replaces_is_taken_back(database: Database[Document]) -> None:
+def test_a_newer_event_replaces_the_product_and_subtracts_its_contribution(database: Database[Document]) -> None:
     write(database, (1, 0), NOTHING, product_event(1))
     assert write(database, (1, 1), committed((1, 0)), product_event(2, "300")) == difference(product_event(2, "300"), product_event(1))
     assert shown(database) == ("of day 2", (1, 1), "of day 1")
@@ -141,14 +141,14 @@ def test_a_newer_event_replaces_and_what_it_replaces_is_taken_back(database: Dat
 
 
 @pytest.mark.parametrize("day", [1, 2])
-def test_an_older_event_and_the_same_again_change_nothing(database: Database[Document], day: int) -> None:
+def test_older_and_repeated_events_change_nothing(database: Database[Document], day: int) -> None:
     write(database, (1, 0), NOTHING, product_event(2))
     before = document(database)
     assert write(database, (2, 0), committed((1, 0)), product_event(day, "1")) == {}
     assert document(database) == before
 
 
-def test_what_was_never_committed_is_looked_through(database: Database[Document]) -> None:
+def test_uncommitted_writes_are_ignored(database: Database[Document]) -> None:
     write(database, (1, 0), NOTHING, product_event(2))
     # Nothing was committed: the product is a new one, also for an event that is older than what stands there.
     assert write(database, (2, 0), NOTHING, product_event(1, "9")) == difference(product_event(1, "9"))
@@ -162,7 +162,7 @@ def test_what_was_never_committed_is_looked_through(database: Database[Document]
     assert shown(database) == ("of day 3", (3, 0), "of day 1")
 
 
-def test_another_attempt_of_a_task_comes_to_the_same(database: Database[Document]) -> None:
+def test_another_attempt_of_a_task_gives_the_same_result(database: Database[Document]) -> None:
     write(database, (1, 0), NOTHING, product_event(1, asin="B0T0000001"), product_event(1, asin="B0T0000002"))
     ledger = committed((1, 0))
     events = (product_event(2, "9", asin="B0T0000001"), product_event(2, "12", asin="B0T0000002"), product_event(2, "15", asin="B0T0000003"))
@@ -176,7 +176,7 @@ def test_another_attempt_of_a_task_comes_to_the_same(database: Database[Document
     assert [one["_tide"]["before"] and one["_tide"]["before"]["version"]["offset"] for one in after] == [1, 1, None]
 
 
-def test_a_stray_attempt_after_its_micro_batch_was_committed_changes_nothing(database: Database[Document]) -> None:
+def test_a_late_attempt_after_the_commit_changes_nothing(database: Database[Document]) -> None:
     """It knows the ledger as it was, and meets what it has not written itself."""
     write(database, (1, 0), NOTHING, product_event(2))
     write(database, (1, 1), committed((1, 0)), product_event(3))
@@ -194,7 +194,7 @@ def test_a_higher_generation_fences(database: Database[Document], wording: Wordi
     assert list(database.product.find()) == [before], "nothing else of the slice is written either"
 
 
-def test_what_a_rebuild_has_forgotten_counts_as_absent(database: Database[Document]) -> None:
+def test_a_product_forgotten_by_a_rebuild_counts_as_absent(database: Database[Document]) -> None:
     """Stray attempts of generation 2 have inserted a product, and replaced it, after the rebuild of generation 4 had deleted it."""
     write(database, (2, 0), NOTHING, product_event(5))
     write(database, (2, 1), committed((2, 0)), product_event(6))
@@ -203,7 +203,7 @@ def test_what_a_rebuild_has_forgotten_counts_as_absent(database: Database[Docume
 
 
 @pytest.mark.parametrize("other", [(1, 0), (2, 0)], ids=["the same tag", "another"])
-def test_an_insert_is_an_insert(database: Database[Document], between: Proxy, wording: Wording, other: tuple[int, int]) -> None:
+def test_an_insert_does_not_overwrite_a_concurrent_insert(database: Database[Document], between: Proxy, wording: Wording, other: tuple[int, int]) -> None:
     between.meanwhile("insert", lambda: write(database, other, NOTHING, product_event(2, "9")))
     with pytest.raises(Fenced) as fenced:
         write(database, (1, 0), NOTHING, product_event(1), url=between.url)
@@ -212,7 +212,7 @@ def test_an_insert_is_an_insert(database: Database[Document], between: Proxy, wo
 
 
 @pytest.mark.parametrize("other", [((2, 0), 6), ((3, 0), 5), ((5, 0), 8), None], ids=["version", "tag", "both", "nothing left"])
-def test_a_replacement_compares_what_was_read(
+def test_a_replacement_is_a_compare_and_set(
     database: Database[Document], between: Proxy, wording: Wording, other: tuple[tuple[int, int], int] | None
 ) -> None:
     """Meanwhile comes another version under the same tag, the same version under another tag, both, or nothing is left."""
@@ -234,7 +234,7 @@ def test_a_replacement_compares_what_was_read(
 
 
 @pytest.mark.parametrize("lose", [Proxy.lose_request, Proxy.lose_answer], ids=["request", "answer"])
-def test_lost_messages_are_made_good(database: Database[Document], between: Proxy, lose: Callable[[Proxy, str, int], None]) -> None:
+def test_lost_messages_are_retried(database: Database[Document], between: Proxy, lose: Callable[[Proxy, str, int], None]) -> None:
     events = [product_event(1, asin=f"B0T{number:07d}") for number in range(30)]
     lose(between, "insert", 1)
     assert write(database, (1, 0), NOTHING, *events, url=between.url) == {
@@ -249,7 +249,7 @@ def test_lost_messages_are_made_good(database: Database[Document], between: Prox
     assert database.product.count_documents({"title": "of day 2", "_tide.before.version.offset": 1}) == 30
 
 
-def test_categories_are_passed_on_and_their_names_written(database: Database[Document]) -> None:
+def test_categories_are_returned_and_their_names_written(database: Database[Document]) -> None:
     name = Event(
         CATEGORIES, 0, 9, NOW + 5, None, b'{"id": 7, "category_name": "Luggage"}', (("tide-registered-at", b"77"), ("tide-position", b"3"))
     )
@@ -293,7 +293,7 @@ def test_the_quarantine_is_insert_only(database: Database[Document]) -> None:
     assert database.quarantine.count_documents({}) == len(before) + 1
 
 
-def test_more_rows_than_one_slice_holds(database: Database[Document]) -> None:
+def test_more_rows_than_one_slice(database: Database[Document]) -> None:
     events = [product_event(1 + number % 28, asin=f"B0T{number:07d}") for number in range(4_100)]
     writer = ProductWriter(MongodbSettings().mongodb, database.name, Tag(1, 0), NOTHING, {})
     (result,) = writer([rows(events[:1]), rows(events[1:3_000]), rows([]), rows(events[3_000:])])

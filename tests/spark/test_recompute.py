@@ -85,7 +85,7 @@ def wrong(lake: Lake, database: Database[Document], publication: Publication, tr
     ]
 
 
-def test_days_one_after_another_and_all_at_once(place: Place, spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incremental_and_full_recomputation_are_equal(place: Place, spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Days of every kind of event; layers are written together on the way; each day is also recomputed from the raw history."""
     monkeypatch.setattr(module, "MOST_LAYERS", 2)
     random = Random(81)
@@ -111,7 +111,7 @@ def test_days_one_after_another_and_all_at_once(place: Place, spark: SparkSessio
     assert lake.layers() >= {layer for one in publications.listing(place.database) for layer in one.layers or ()}
 
 
-def test_the_moments_of_the_newest(place: Place, spark: SparkSession, lake: Lake) -> None:
+def test_times_of_the_newest_event_and_observation(place: Place, spark: SparkSession, lake: Lake) -> None:
     log = numbered(updates(Random(82), 50, keys=5))
     log = [event._replace(timestamp=1_700_000_000_000 + event.offset) for event in log]
     lake.append(events(kafka(spark, log)), 1)
@@ -122,7 +122,7 @@ def test_the_moments_of_the_newest(place: Place, spark: SparkSession, lake: Lake
     assert one.newest_observation == max(product["date"] for product in oracle(log).products.values())
 
 
-def test_only_what_lies_below_the_mark_counts(place: Place, spark: SparkSession, lake: Lake) -> None:
+def test_only_events_below_the_mark_count(place: Place, spark: SparkSession, lake: Lake) -> None:
     log = numbered(any_log(Random(83), 200))
     lake.append(events(kafka(spark, log)), 1)
     one = recompute(lake, place.database, draft_at(place.database, end_of(log[:120])), USUAL)
@@ -136,7 +136,7 @@ def test_only_what_lies_below_the_mark_counts(place: Place, spark: SparkSession,
     assert publications.served(place.database) == one.number
 
 
-def test_when_all_is_made_of_the_raw_history(place: Place, spark: SparkSession, lake: Lake, wording: Wording) -> None:
+def test_when_a_full_recomputation_is_chosen(place: Place, spark: SparkSession, lake: Lake, wording: Wording) -> None:
     log = numbered(updates(Random(84), 120, keys=20))
     lake.append(events(kafka(spark, log)), 1)
     ends = [end_of(log[: 30 * count]) for count in range(1, 5)]
@@ -166,7 +166,7 @@ def test_when_all_is_made_of_the_raw_history(place: Place, spark: SparkSession, 
     assert wrong(lake, place.database, publications.read(place.database, number), oracle(log)) == []
 
 
-def test_what_cannot_be_recomputed(place: Place, spark: SparkSession, lake: Lake, wording: Wording) -> None:
+def test_impossible_recomputations_are_refused(place: Place, spark: SparkSession, lake: Lake, wording: Wording) -> None:
     log = numbered(updates(Random(85), 20, keys=5))
     lake.append(events(kafka(spark, log[:10])), 1)
     number = draft_at(place.database, end_of(log))
@@ -180,7 +180,7 @@ def test_what_cannot_be_recomputed(place: Place, spark: SparkSession, lake: Lake
     assert recompute(lake, place.database, number, USUAL) == one, "once is enough"
 
 
-def test_no_events_are_an_empty_publication(place: Place, spark: SparkSession, lake: Lake) -> None:
+def test_no_events_give_an_empty_publication(place: Place, spark: SparkSession, lake: Lake) -> None:
     one = recompute(lake, place.database, draft_at(place.database, TideMark()), USUAL)
     assert wrong(lake, place.database, one, oracle([])) == []
     assert (one.layers, one.newest_event) == ((), None)

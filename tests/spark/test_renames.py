@@ -56,7 +56,7 @@ def borne(database: Database[Document]) -> dict[int, set[tuple[str, int | None]]
     return found
 
 
-def test_whoever_bears_another_name_gets_it(database: Database[Document]) -> None:
+def test_only_products_with_another_name_are_renamed(database: Database[Document]) -> None:
     write(database, [product(number, 7) for number in range(2_400)])
     write(database, [product(number, 8) for number in range(2_400, 2_500)])
     rename(database, 1, {7: LUGGAGE})
@@ -73,7 +73,7 @@ def test_whoever_bears_another_name_gets_it(database: Database[Document]) -> Non
     assert borne(database) == {7: {("Unknown category 7", None)}, 8: {("Unknown category 8", None)}}
 
 
-def test_a_product_that_moves_to_another_category_meanwhile_keeps_its_name(database: Database[Document]) -> None:
+def test_a_product_moved_to_another_category_in_the_meantime_is_not_renamed(database: Database[Document]) -> None:
     write(database, [product(1, 7), product(2, 7)])
     with proxy() as between, connect(between.url) as client:
         moved = product(2, 8)._replace(offset=5)

@@ -145,7 +145,7 @@ def drivers(store: str, count: int = 1) -> list[tuple[int, str]]:
     return [(process.returncode, output) for process, output in zip(started, outputs, strict=True)]
 
 
-def test_of_two_drivers_one_makes_the_commit(s3: S3, place: Place) -> None:
+def test_one_of_two_concurrent_drivers_makes_the_commit(s3: S3, place: Place) -> None:
     ((status, output),) = drivers("ours")
     assert status == 0, output
     place.send(updates(Random(7), 300, keys=50))
@@ -159,7 +159,7 @@ def test_of_two_drivers_one_makes_the_commit(s3: S3, place: Place) -> None:
     assert "landed: 300 300 300" in output
 
 
-def test_with_deltas_own_log_store_both_do(s3: S3, place: Place) -> None:
+def test_with_deltas_own_log_store_both_drivers_commit(s3: S3, place: Place) -> None:
     """Why there is another one."""
     drivers("delta")
     place.send(updates(Random(7), 300, keys=50))

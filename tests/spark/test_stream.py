@@ -84,7 +84,7 @@ def heartbeat(database: Database[Document]) -> object:
     return (database.state.find_one({"_id": "ledger"}) or {}).get("heartbeat")
 
 
-def test_partitions_that_are_added_while_it_runs(small: Place, spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partitions_added_while_the_stream_runs(small: Place, spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     monkeypatch.setattr(metrics, "committed", lambda events, *_: sizes.append(events))
     monkeypatch.setattr(notes, "MOST_SECONDS", 60)  # of a note that is given up it is not known whether it counts
@@ -110,7 +110,7 @@ def test_partitions_that_are_added_while_it_runs(small: Place, spark: SparkSessi
     assert sum(one["events"] for one in minutes) == sum(sizes) == 500
 
 
-def test_a_topic_that_is_created_again_while_it_runs(small: Place, spark: SparkSession) -> None:
+def test_a_topic_recreated_while_the_stream_runs(small: Place, spark: SparkSession) -> None:
     """With more events than before, so that no offset tells."""
     with running(lambda stop_requested: follow(small.database, small.settings, stop_requested)) as stream:
         small.send(updates(Random(43), 100, keys=20))
@@ -123,7 +123,7 @@ def test_a_topic_that_is_created_again_while_it_runs(small: Place, spark: SparkS
     assert ledger.read(small.database) == before
 
 
-def test_offsets_that_leave_the_log_while_it_runs(small: Place, spark: SparkSession) -> None:
+def test_offsets_deleted_while_the_stream_runs(small: Place, spark: SparkSession) -> None:
     """They come and go between two micro-batches."""
     with running(lambda stop_requested: follow(small.database, small.settings, stop_requested)) as stream:
         small.send(updates(Random(45), 100, keys=20))
@@ -164,7 +164,7 @@ class Contended:
         self._lock.release()
 
 
-def test_it_ends_while_a_micro_batch_is_about_to_begin(small: Place, spark: SparkSession) -> None:
+def test_the_stream_stops_while_a_micro_batch_is_about_to_begin(small: Place, spark: SparkSession) -> None:
     small.send(updates(Random(47), 3_000, keys=50))
     found = describe_log(small.settings)
     own = ledger.start_generation(small.database, RULES.fingerprint(), found.identities)

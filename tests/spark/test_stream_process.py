@@ -116,7 +116,7 @@ def behind(shown: dict[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:
     return {key[1:]: value for key, value in shown.items() if key[0] == "tidemark_speed_behind_events"}
 
 
-def test_strange_events_sudden_death_and_a_graceful_end(place: Place, wording: Wording) -> None:
+def test_unusual_events_a_kill_and_a_graceful_stop(place: Place, wording: Wording) -> None:
     send_large(place, strange())
     with stream(TIDEMARK_SPEED_MEMORY="2g") as running:
         wait_until_served(place, running)
@@ -146,7 +146,7 @@ def test_strange_events_sudden_death_and_a_graceful_end(place: Place, wording: W
     assert place.wrong() == []
 
 
-def test_what_cannot_run_says_why_in_its_last_line_and_changes_nothing(place: Place, wording: Wording) -> None:
+def test_a_stream_that_cannot_run_says_why_and_changes_nothing(place: Place, wording: Wording) -> None:
     place.send(updates(Random(52), 200, keys=20))
     products = place.settings.product_topic
     ledger.start_generation(place.database, "rules", {})
@@ -172,7 +172,7 @@ def test_what_cannot_run_says_why_in_its_last_line_and_changes_nothing(place: Pl
     wording.check(refused(), "another topic", identity=identities(place.settings)[products])
 
 
-def test_a_pause(place: Place, wording: Wording) -> None:
+def test_a_paused_stream_stops_and_continues_when_resumed(place: Place, wording: Wording) -> None:
     """It serves what is there and ends; started again it waits, without Spark, until it is resumed."""
     place.send(updates(Random(53), 2_000, keys=200))
     with stream(TIDEMARK_MAX_EVENTS_PER_BATCH="400") as running:

@@ -80,11 +80,11 @@ def compare(spark: SparkSession, seed: int, length: int) -> None:
     assert len(kinds) == 2 + 13
 
 
-def test_each_event_is_judged_as_in_the_catalog(spark: SparkSession) -> None:
+def test_each_event_is_validated_as_in_the_catalog_package(spark: SparkSession) -> None:
     compare(spark, seed=1, length=4_000)
 
 
-def test_what_is_withdrawn_is_rejected_whatever_it_says(spark: SparkSession) -> None:
+def test_withdrawn_events_are_always_rejected(spark: SparkSession) -> None:
     rules, log = Rules(withdrawn=("a1", "ü")), list(any_log(Random(8), 2_000))
     found = [by_spark(row) for row in observed(spark, log, rules)]
     assert found == [by_catalog(event, rules) for event in log]
@@ -96,7 +96,7 @@ def test_what_is_withdrawn_is_rejected_whatever_it_says(spark: SparkSession) -> 
 
 @pytest.mark.soak(proof="judging")
 @pytest.mark.timeout(1800)
-def test_many_more_events_are_judged_as_in_the_catalog(spark: SparkSession) -> None:
+def test_many_more_events_are_validated_as_in_the_catalog_package(spark: SparkSession) -> None:
     for seed in range(2, 42):
         compare(spark, seed, length=10_000)
 
@@ -115,7 +115,7 @@ def test_the_newest_version_of_each_id_is_kept(spark: SparkSession) -> None:
     assert sorted(rejected) == sorted({event.source for event in log if by_catalog(event)[0] == "rejection"})
 
 
-def test_the_limits_are_those_of_the_catalog(spark: SparkSession) -> None:
+def test_limits_equal_those_of_the_catalog_package(spark: SparkSession) -> None:
     """What MongoDB could not hold is a rejection, and on the limit itself it is none."""
     most, name, header = RULES.most_bytes, RULES.most_name, MOST_NAME_CHARACTERS
     product = {"asin": "B0T0000001", "title": "", "stars": 0, "reviews": 0, "price": 1, "listPrice": 0, "category_id": 1}

@@ -34,7 +34,7 @@ def partitions(page: Page) -> list[list[str]]:
     return [[cell.inner_text().strip() for cell in row.locator("td").all() if not cell.locator("svg").count()] for row in rows]
 
 
-def test_it_stands_in_the_navigation_and_says_what_the_state_says(stack: Stack, page: Page) -> None:
+def test_the_page_is_in_the_navigation_and_shows_the_state(stack: Stack, page: Page) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto("/")
@@ -60,7 +60,7 @@ def test_it_stands_in_the_navigation_and_says_what_the_state_says(stack: Stack, 
     assert {urlsplit(url).hostname for url in asked if url.startswith("http")} == {"127.0.0.1"}
 
 
-def test_it_goes_on_by_itself_and_says_when_nobody_answers(stack: Stack, page: Page) -> None:
+def test_the_page_refreshes_itself_and_reports_a_server_that_does_not_answer(stack: Stack, page: Page) -> None:
     page.goto("/plugin/tidemark")
     clock = page.locator("main.tidemark header.top .quiet")
     expect(clock).to_contain_text("as of")
@@ -74,7 +74,7 @@ def test_it_goes_on_by_itself_and_says_when_nobody_answers(stack: Stack, page: P
     assert page.evaluate("globalThis.sameDocument")
 
 
-def test_it_is_a_tab_of_a_run_and_leads_to_the_dags(stack: Stack, page: Page) -> None:
+def test_the_page_is_a_tab_of_each_run_and_links_to_the_dags(stack: Stack, page: Page) -> None:
     run = stack.runs()[0]["dag_run_id"]
     page.goto(f"/dags/{NAMES.of(Dag.INGEST)}/runs/{run}")
     page.get_by_role("link", name="Tidemark", exact=True).last.click()

@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="
 ROWS = 1_426_337  # products of Kaggle's file
 
 
-def test_a_full_size_catalog_whose_stream_is_killed_on_the_way(stack: Stack) -> None:
+def test_a_full_size_catalog_with_a_kill_of_the_stream(stack: Stack) -> None:
     generation = stack.generation()
 
     def half_served() -> bool:

@@ -30,7 +30,7 @@ def backfill(stack: Stack, first: date, last: date) -> list[str]:
     return [state for day, state in of_days.items() if str(first) <= day <= str(last)]
 
 
-def test_a_range_of_days_a_late_file_and_the_same_again(stack: Stack) -> None:
+def test_a_range_is_recomputed_after_a_late_file(stack: Stack) -> None:
     first = date(2022, 3, 1)
     days = [first + timedelta(days=number) for number in range(4)]
     *products, categories = stack.catalog("history", rows=150, first=first, days=4, seed=31)

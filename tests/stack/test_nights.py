@@ -35,7 +35,7 @@ def night(stack: Stack, **conf: object) -> str:
         return airflow.trigger(conf, Dag.NIGHTLY_BATCH)
 
 
-def test_a_person_is_asked(stack: Stack) -> None:
+def test_drift_waits_for_approval(stack: Stack) -> None:
     """Refused, the former publication stays served and the wrong product with it; approved, all is right."""
     products, categories = stack.catalog("asked", rows=150, first=date(2024, 3, 1), seed=41)
     stack.local("run", "--products", str(products), "--categories", str(categories), "--observed-at", "2024-03-01")
@@ -62,7 +62,7 @@ def test_a_person_is_asked(stack: Stack) -> None:
     assert stack.wrong() == []
 
 
-def test_a_night_that_is_held(stack: Stack, page: Page) -> None:
+def test_a_held_nightly_batch_can_be_rejected(stack: Stack, page: Page) -> None:
     """From its form, and refused in the browser: the former publication stays served, until the next night makes another one."""
     products, categories = stack.catalog("held", rows=120, first=date(2024, 3, 2), seed=42)
     words = ("--products", str(products), "--categories", str(categories), "--observed-at", "2024-03-02", "--batch", "no")

@@ -16,7 +16,7 @@ from tidemark.local.runs import RunRefused
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
 
 
-def test_everything_is_healthy(stack: Stack) -> None:
+def test_every_program_becomes_healthy(stack: Stack) -> None:
     def healthy() -> dict | None:
         output = json.loads(stack.local("status", "--json", status=None))
         return output if all(one["healthy"] for name, one in output.items() if name != "state") else None
@@ -44,7 +44,7 @@ def _reports_healthy(stack: Stack) -> bool:
     return running.returncode == 0 and "healthy" in output
 
 
-def test_the_day_that_has_ended_is_run_by_the_scheduler(stack: Stack) -> None:
+def test_the_scheduler_runs_the_day_that_has_ended(stack: Stack) -> None:
     runs = [one for one in stack.runs() if one["run_type"] == "scheduled"]
     run = min(runs, key=lambda one: one["partition_key"])
     assert run["state"] == "success"
@@ -83,12 +83,12 @@ def test_make_run_again_changes_nothing(stack: Stack) -> None:
     assert stack.log_ends() == ends
 
 
-def test_airflow_refuses_what_is_no_date(stack: Stack) -> None:
+def test_airflow_refuses_an_invalid_date(stack: Stack) -> None:
     with pytest.raises(RunRefused, match="observed_at"):
         stack.trigger(products=["/in/a.csv"], observed_at=["yesterday"])
 
 
-def test_start_again_disturbs_nothing(stack: Stack) -> None:
+def test_starting_a_running_stack_changes_nothing(stack: Stack) -> None:
     before = {one.name: one.detail.split(",")[0] for one in supervised.programs(stack.home)}
     stack.local("start")
     assert {one.name: one.detail.split(",")[0] for one in supervised.programs(stack.home)} == before
@@ -98,7 +98,7 @@ def test_clean_refuses_a_running_stack(stack: Stack) -> None:
     assert "the stack is running: make stop first" in stack.local("clean", status=1)
 
 
-def test_another_stack_is_told_at_once_which_ports_are_taken(stack: Stack) -> None:
+def test_a_second_stack_reports_ports_in_use_at_once(stack: Stack) -> None:
     output = stack.local("start", status=1, TIDEMARK_HOME=str(stack.folder / "another home"))
     for name in PORTS:
         assert f"choose another with TIDEMARK_{name.upper()}=PORT" in output

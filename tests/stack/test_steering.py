@@ -34,7 +34,7 @@ def trigger(stack: Stack, dag: Dag, **conf: object) -> str:
         return airflow.trigger(conf, dag)
 
 
-def test_the_stream_is_paused_and_goes_on(stack: Stack, page: Page) -> None:
+def test_the_stream_is_paused_and_resumed(stack: Stack, page: Page) -> None:
     before = stack.generation()
     form = Form(page, Dag.STREAM)
     form.fill(action="pause", reason="Kafka moves")
@@ -81,7 +81,7 @@ def beats(stack: Stack) -> bool:
     return True
 
 
-def test_people_are_told_once_that_the_stream_is_gone_and_once_that_it_is_back(stack: Stack, page: Page) -> None:
+def test_a_lost_stream_raises_one_alert_and_its_return_resolves_it(stack: Stack, page: Page) -> None:
     with listening(Webhook()) as webhook, stack.airflow() as airflow:
         body = {"connection_id": NAMES.of(Connection.WEBHOOK), "conn_type": "http", "host": webhook.url}
         assert airflow._http.post("/connections", json=body).is_success
@@ -211,7 +211,7 @@ def test_a_file_is_withdrawn(stack: Stack, page: Page, file: Path) -> None:
     assert (ingestion(file)["accepted"], ingestion(file)["rejected"]) == (0, 40)
 
 
-def test_a_publication_is_brought_back(stack: Stack, page: Page) -> None:
+def test_a_former_publication_is_restored(stack: Stack, page: Page) -> None:
     with connected() as database:
         served = publications.served(database)
     form = Form(page, Dag.REBUILD)
@@ -222,7 +222,7 @@ def test_a_publication_is_brought_back(stack: Stack, page: Page) -> None:
 
 
 @pytest.mark.timeout(3600)
-def test_a_withdrawal_is_taken_back(stack: Stack, page: Page) -> None:
+def test_a_withdrawal_is_undone(stack: Stack, page: Page) -> None:
     """Asked for while the file is being withdrawn: that is done first."""
     day = "2024-09-04"
     file, _ = stack.catalog("taken back", rows=60, first=date.fromisoformat(day), seed=62)

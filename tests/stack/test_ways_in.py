@@ -49,7 +49,7 @@ def test_make_run_with_real_products(stack: Stack) -> None:
     assert stack.wrong() == []
 
 
-def test_a_file_of_another_kind_fails_at_once_and_sends_nothing(stack: Stack) -> None:
+def test_a_file_of_the_wrong_kind_fails_at_once_and_sends_nothing(stack: Stack) -> None:
     wrong = stack.folder / "wrong.csv"
     wrong.write_text("asin;title\nB0GOOD0001;a bag\n")
     ends = stack.log_ends()
@@ -62,7 +62,7 @@ def test_a_file_of_another_kind_fails_at_once_and_sends_nothing(stack: Stack) ->
     assert stack.log_ends() == ends
 
 
-def test_a_paused_dag_is_not_waited_for(stack: Stack) -> None:
+def test_a_run_does_not_wait_for_a_paused_dag(stack: Stack) -> None:
     with stack.airflow() as airflow:
         assert airflow._http.patch(f"/dags/{NAMES.of(Dag.INGEST)}", json={"is_paused": True}).is_success
         try:
@@ -72,7 +72,7 @@ def test_a_paused_dag_is_not_waited_for(stack: Stack) -> None:
     assert f"DAG {NAMES.of(Dag.INGEST)} is paused: unpause it at http://" in output
 
 
-def test_days_of_a_backfill_the_first_and_the_last_among_them(stack: Stack, page: Page) -> None:
+def test_a_backfill_includes_its_first_and_last_day(stack: Stack, page: Page) -> None:
     """Over the end of a February; each day's files, as of that day."""
     first = date(2024, 2, 28)
     days = [(first + timedelta(days=number)).isoformat() for number in range(3)]
@@ -86,7 +86,7 @@ def test_days_of_a_backfill_the_first_and_the_last_among_them(stack: Stack, page
     assert stack.wrong() == []
 
 
-def test_a_day_by_hand(stack: Stack) -> None:
+def test_a_manual_run_of_one_day(stack: Stack) -> None:
     products, unused = stack.catalog("days", rows=100, first=date(2024, 8, 1), seed=7)
     unused.unlink()
     assert stack.end_of(stack.trigger("2024-08-01")) == "success"
@@ -135,7 +135,7 @@ def test_a_dry_run_sends_nothing(stack: Stack) -> None:
     assert stack.wrong() == []
 
 
-def test_a_run_holds_for_a_person(stack: Stack) -> None:
+def test_a_held_run_waits_for_approval(stack: Stack) -> None:
     """Rejected, it sends nothing; approved, it goes on. Whoever waits is told where to decide."""
     products, _ = stack.catalog("held", rows=80, first=date(2024, 8, 4), seed=13)
     conf = {"products": [str(products)], "observed_at": ["2024-08-04"], "hold": True}
@@ -154,7 +154,7 @@ def test_a_run_holds_for_a_person(stack: Stack) -> None:
     assert stack.wrong() == []
 
 
-def test_a_run_goes_on_without_whoever_started_it(stack: Stack) -> None:
+def test_a_run_continues_after_its_client_has_ended(stack: Stack) -> None:
     products, _ = stack.catalog("interrupted", rows=100, first=date(2024, 8, 2), seed=8)
     with stack.command("run", "--products", str(products), "--observed-at", "2024-08-02", PYTHONUNBUFFERED="1") as running:
         assert running.stdout is not None
@@ -167,7 +167,7 @@ def test_a_run_goes_on_without_whoever_started_it(stack: Stack) -> None:
     assert stack.wrong() == []
 
 
-def test_runs_that_wait_for_the_stream_keep_none_from_sending(stack: Stack) -> None:
+def test_waiting_runs_do_not_block_runs_that_send(stack: Stack) -> None:
     server = supervised._server(stack.home)
     server.supervisor.stopProcess("speed")
     output = json.loads(stack.local("status", "--json", status=1))["speed"]
