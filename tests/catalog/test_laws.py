@@ -27,7 +27,7 @@ versions = st.builds(Version, *([st.integers(0, 3)] * 5))
 marks = st.dictionaries(st.builds(TopicPartition, st.sampled_from("ab"), st.integers(0, 2)), st.integers(0, 5)).map(TideMark)
 
 
-def judge(event: Event) -> ProductObservation | CategoryObservation | Rejection:
+def validate(event: Event) -> ProductObservation | CategoryObservation | Rejection:
     return category_observation(event) if event.topic == "ingest-category" else product_observation(event)
 
 
@@ -77,7 +77,7 @@ def test_replacing_states_one_by_one_gives_the_cube_of_the_last_states(random: R
     states: dict[str, ProductObservation] = {}
     cube: dict[Cell, Contribution] = {}
     for event in any_log(random, 30):
-        seen = judge(event)
+        seen = validate(event)
         if not isinstance(seen, ProductObservation):
             continue
         before = states.get(seen.asin)
@@ -125,7 +125,7 @@ def test_a_mark_excludes_its_own_offset(mark: TideMark, topic: str, partition: i
 
 @given(events)
 def test_validation_agrees_with_the_oracle_on_every_event(event: Event) -> None:
-    seen, expected = judge(event), recompute([event])
+    seen, expected = validate(event), recompute([event])
     match seen:
         case Rejection():
             assert expected.rejections == {(event.source, seen.reason.value)}

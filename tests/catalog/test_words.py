@@ -20,7 +20,7 @@ PRODUCT: dict[str, Any] = {
 }
 
 
-def judged(rules: Rules = RULES, **fields: Any) -> ProductObservation | Rejection:
+def validated(rules: Rules = RULES, **fields: Any) -> ProductObservation | Rejection:
     return product_observation(Event("", 0, 0, NOW, None, json.dumps({**PRODUCT, **fields}).encode()), rules)
 
 
@@ -56,17 +56,17 @@ def test_descriptions_contain_the_bounds_in_force(reason: Reason, field: str, bo
 )
 def test_cached_values_belong_to_the_rules_they_were_read_by(strict: Rules, fields: dict[str, str]) -> None:
     for _ in range(2):
-        assert isinstance(judged(**fields), ProductObservation)
-        seen = judged(strict, **fields)
+        assert isinstance(validated(**fields), ProductObservation)
+        seen = validated(strict, **fields)
         assert isinstance(seen, Rejection)
         assert seen.reason == next(iter(fields))
 
 
 def test_a_cached_text_is_read_by_the_rule_of_its_field() -> None:
-    seen = judged(stars="4.5", price="4.5", listPrice="4.50")
+    seen = validated(stars="4.5", price="4.5", listPrice="4.50")
     assert isinstance(seen, ProductObservation)
     assert (seen.stars_tenths, seen.price_cents, seen.list_price_cents) == (45, 450, 450)
-    assert isinstance(judged(reviews="4.5"), Rejection)
+    assert isinstance(validated(reviews="4.5"), Rejection)
 
 
 def test_a_custom_decoder_sees_pairs_that_a_duplicate_key_overrides() -> None:

@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 from support.airflow_home import run
 from support.environment import setting
-from support.hands import serve
+from support.manual_stream import serve
 from support.load import updates
 from support.names import NAMES
 from support.parameters import assert_takes
@@ -22,7 +22,7 @@ from support.wording import Wording
 from tidemark.dags import batch_job
 from tidemark.serving import publications, verifications
 from tidemark.serving.status import state
-from tidemark.serving.verifications import Drifted, Held
+from tidemark.serving.verifications import Drifted, ApprovalRequired
 from tidemark.settings.airflow_names import Dag, Pool
 from tidemark.spark.batch import Batch
 
@@ -144,7 +144,7 @@ class TestNightlyBatches:
             assert decide(2, {"on_drift": "correct", "hold": False}) == "publish"
             connected.send(updates(Random(124), 400, keys=200))
             serve(connected, spark)
-            with pytest.raises(Held) as held:
+            with pytest.raises(ApprovalRequired) as held:
                 Batch(connected.database, strict, spark).nightly("auto", "correct", 7)
             wording.check(str(held.value))
         assert publications.served(connected.database) == 1

@@ -12,7 +12,7 @@ from support.places import Place
 
 from tidemark.dags import batch_job
 from tidemark.ingest import topics, watch
-from tidemark.serving.history import NoDay, NotOver
+from tidemark.serving.history import InvalidDays, DayNotEnded
 from tidemark.settings.airflow_names import Dag, Pool
 
 
@@ -43,7 +43,7 @@ def test_which_errors_are_retried(dag: Any) -> None:
     from airflow.sdk import RetryAction
 
     policy = dag.get_task("compute").retry_policy
-    permanent_errors = (batch_job.JobFailedPermanently("no such layer"), NotOver("today"), NoDay("none"))
+    permanent_errors = (batch_job.JobFailedPermanently("no such layer"), DayNotEnded("today"), InvalidDays("none"))
     assert {policy.evaluate(error, 1, 3).action for error in permanent_errors} == {RetryAction.FAIL}
     assert {policy.evaluate(error, 1, 3).action for error in (batch_job.JobFailed("MongoDB is down"), OSError())} == {RetryAction.DEFAULT}
 

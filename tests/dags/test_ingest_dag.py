@@ -17,7 +17,7 @@ from support.places import Place
 from support.servers import free_ports
 
 from tidemark.ingest import connections, jobs
-from tidemark.ingest.files import UnfitFile
+from tidemark.ingest.files import InvalidFile
 from tidemark.ingest.generate import write
 from tidemark.ingest.produce import NotAcknowledged, UnsafeProducer
 from tidemark.serving.ingestions import Incomplete
@@ -96,8 +96,8 @@ RETRYABLE_ERRORS = (
     TimeoutError("nobody answers"),
 )
 PERMANENT_ERRORS = (
-    UnfitFile("no header"),
-    jobs.Unclear("no date"),
+    InvalidFile("no header"),
+    jobs.InvalidParameters("no date"),
     UnsafeProducer("acks is 1"),
     FileNotFoundError("a.csv"),
     PermissionError("a.csv"),

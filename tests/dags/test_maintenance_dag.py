@@ -50,9 +50,9 @@ def test_old_files_are_deleted_and_recent_folders_kept(tmp_path: Path) -> None:
 
 def test_a_missing_airflow_database_is_detected(tmp_path: Path) -> None:
     (tmp_path / "airflow.db").touch()
-    assert housekeeping.is_here(f"sqlite:///{tmp_path}/airflow.db?timeout=60")
-    assert not housekeeping.is_here(f"sqlite:///{tmp_path}/none.db")
-    assert housekeeping.is_here("postgresql://airflow@database/airflow")
+    assert housekeeping.is_reachable(f"sqlite:///{tmp_path}/airflow.db?timeout=60")
+    assert not housekeeping.is_reachable(f"sqlite:///{tmp_path}/none.db")
+    assert housekeeping.is_reachable("postgresql://airflow@database/airflow")
 
 
 def test_it_runs_every_week_one_run_at_a_time(bag: Any) -> None:
@@ -66,7 +66,7 @@ def test_which_errors_are_retried(bag: Any) -> None:
     from airflow.sdk import RetryAction
 
     policy = bag.dags[NAMES.of(Dag.MAINTENANCE)].get_task("collections").retry_policy
-    permanent_errors = (batch_job.JobFailedPermanently("no"), schema.Differs("view report_cube differs"))
+    permanent_errors = (batch_job.JobFailedPermanently("no"), schema.SchemaDiffers("view report_cube differs"))
     assert {policy.evaluate(error, 1, 3).action for error in permanent_errors} == {RetryAction.FAIL}
     assert policy.evaluate(housekeeping.NotCleaned("the database is locked"), 1, 3).action == RetryAction.DEFAULT
 
@@ -100,16 +100,16 @@ def test_a_run_deletes_only_what_has_expired(connected: Place, tmp_path: Path, w
         original.backup(database)  # its file alone lacks what has been written last
         database.execute("UPDATE dag_run SET start_date = '2024-03-01 05:00:00', logical_date = NULL")
 
-    def runs_left(days: int) -> list[int]:
+    def remaining_runs(days: int) -> list[int]:
         housekeeping.clean_records(f"sqlite:///{file}", NOW - timedelta(days=days))
         with closing(sqlite3.connect(file)) as database:
             return [database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("dag_run", "task_instance")]
 
-    assert min(runs_left(days=30)) > 0
-    assert runs_left(days=5) == [0, 0]
+    assert min(remaining_runs(days=30)) > 0
+    assert remaining_runs(days=5) == [0, 0]
     file.write_text("no database")
     with pytest.raises(housekeeping.NotCleaned) as failed:
-        runs_left(days=5)
+        remaining_runs(days=5)
     message, _, of_airflow = str(failed.value).partition(": ")
     wording.check(message)
     assert of_airflow

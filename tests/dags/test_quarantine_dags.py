@@ -16,7 +16,7 @@ from tidemark.catalog.events import Event
 from tidemark.ingest.produce import NotAcknowledged, UnsafeProducer
 from tidemark.serving.lease import Busy
 from tidemark.serving.publications import OtherRules
-from tidemark.serving.quarantine import Unclear
+from tidemark.serving.quarantine import InvalidRequest
 from tidemark.settings.airflow_names import Dag
 
 SELECTION = {
@@ -60,7 +60,7 @@ def test_parameters(bag: Any, dag_id: str) -> None:
 def assert_tried_again(policy: Any) -> None:
     from airflow.sdk import RetryAction
 
-    permanent_errors = (Unclear("no such file"), OtherRules("restart"), UnsafeProducer("acks is 1"))
+    permanent_errors = (InvalidRequest("no such file"), OtherRules("restart"), UnsafeProducer("acks is 1"))
     assert {policy.evaluate(error, 1, 3).action for error in permanent_errors} == {RetryAction.FAIL}
     passing = (NotAcknowledged("Kafka is down"), Busy("another run"), OSError())
     assert {policy.evaluate(error, 1, 3).action for error in passing} == {RetryAction.DEFAULT}

@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 from support import batch_faults
 from support.events import any_log
-from support.hands import serve
+from support.manual_stream import serve
 from support.lakes import landed, sent
 from support.load import updates
 from support.places import Place

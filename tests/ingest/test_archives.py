@@ -17,7 +17,7 @@ from support.places import Place
 from support.wording import Wording
 
 from tidemark.ingest import archives, jobs
-from tidemark.ingest.files import FileKind, UnfitFile
+from tidemark.ingest.files import FileKind, InvalidFile
 from tidemark.ingest.plan import plan
 from tidemark.ingest.produce import RECOMMENDED
 
@@ -84,7 +84,7 @@ def of_an_unknown_method(folder: Path) -> bytes:
     return bytes(content)
 
 
-UNFIT = {
+INVALID_FILES = {
     "no product file": lambda folder: _read(zipped(folder / "x", a__csv=b"id,name\n1,x\n")),
     "nothing": lambda folder: _read(zipped(folder / "x")),
     "two": lambda folder: _read(zipped(folder / "x", a__csv=products(1), b__csv=products(2))),
@@ -102,10 +102,10 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("what", UNFIT)
+@pytest.mark.parametrize("what", INVALID_FILES)
 def test_invalid_archives_are_refused(what: str, tmp_path: Path, wording: Wording) -> None:
-    (tmp_path / "a.packed").write_bytes(UNFIT[what](tmp_path))
-    with pytest.raises(UnfitFile) as refused:
+    (tmp_path / "a.packed").write_bytes(INVALID_FILES[what](tmp_path))
+    with pytest.raises(InvalidFile) as refused:
         identity(tmp_path / "a.packed")
     wording.check(str(refused.value))
     assert left(tmp_path / "work") == []
@@ -209,7 +209,7 @@ def test_a_changed_archive_is_not_produced(place: Place, tmp_path: Path, wording
     for name, content, label in (("a__csv", products(20, price="13.5"), "of another content"), ("b__csv", products(20), "of another name")):
         zipped(path, **{name: content})
         archives.kept(place.settings.work, planned.ingestions[0]).unlink(missing_ok=True)
-        with pytest.raises(UnfitFile) as refused:
+        with pytest.raises(InvalidFile) as refused:
             jobs.produce(place.database, place.producer, RECOMMENDED, Path, place.settings, **planned.chunks[0])
         wording.check(str(refused.value), label)
     assert len(place.ends()) == 0

@@ -29,7 +29,7 @@ from support.csvs import (
 )
 
 from tidemark.ingest import files
-from tidemark.ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, PRODUCT_COLUMNS, FileKind, UnfitFile
+from tidemark.ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, PRODUCT_COLUMNS, FileKind, InvalidFile
 from tidemark.ingest.plan import Planned, plan
 from tidemark.ingest.records import Origin, messages
 from tidemark.settings import CHECKOUT
@@ -192,12 +192,12 @@ def test_the_longest_record_is_accepted_and_a_longer_one_refused() -> None:
     assert len(longest) == MOST_RECORD_BYTES
     planned = check(header + b"1,a\n" + longest + b"2,c\n", FileKind.CATEGORY, 10**9)
     assert planned.ingestion["rows"] == 3
-    with pytest.raises(UnfitFile) as refused:
+    with pytest.raises(InvalidFile) as refused:
         plan(MemoryFile(header + b"1,a\n" + longest.replace(b"y", b"yy") + b"2,c\n"), FileKind.CATEGORY, OBSERVED_AT, 10**9)
     assert _numbers(refused) == [len(header) + 4, MOST_RECORD_BYTES]
 
 
-def _numbers(refused: pytest.ExceptionInfo[UnfitFile]) -> list[int]:
+def _numbers(refused: pytest.ExceptionInfo[InvalidFile]) -> list[int]:
     """Where the record that is too long begins, and how long one may be."""
     return [int(digits) for digits in re.findall("[0-9]+", str(refused.value))]
 
@@ -223,7 +223,7 @@ def test_a_file_without_line_ends_is_not_read_into_memory() -> None:
     content = products(1) + b"x" * 30_000_000
     tracemalloc.start()
     try:
-        with pytest.raises(UnfitFile) as refused:
+        with pytest.raises(InvalidFile) as refused:
             plan(MemoryFile(content), FileKind.PRODUCT, OBSERVED_AT, 10**9)
         assert _numbers(refused) == [len(content) - 30_000_000, MOST_RECORD_BYTES]
         assert tracemalloc.get_traced_memory()[1] < 10 * MOST_RECORD_BYTES

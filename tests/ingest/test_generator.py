@@ -116,7 +116,7 @@ def test_some_products_occur_twice_with_another_price(first_day: Rows) -> None:
     assert max(map(len, rows.values())) == 2
 
 
-def judged(rows: Rows) -> Counter[Reason | None]:
+def validated(rows: Rows) -> Counter[Reason | None]:
     """How many rows are rejected for each reason, none of the reasons being None."""
     content = csv_bytes(rows)
     planned = plan(MemoryFile(content), FileKind.PRODUCT, OBSERVED_AT, 10**9)
@@ -134,8 +134,8 @@ def test_few_rows_are_invalid_in_each_way(first_day: Rows, second_day: Rows) -> 
     rows = [*first_day, *second_day]
     broken = [row for row in rows if len(row) != 11 or not row[0].isupper() or row[4] == "11" or row[6] == "n/a" or row[8] == ""]
     assert 10 <= len(broken) <= 40
-    assert judged(broken).keys() == {Reason.MALFORMED, Reason.ASIN, Reason.PRICE, Reason.STARS, Reason.CATEGORY_ID}
-    assert judged([row for row in rows[::20] if row not in broken]).keys() == {None}
+    assert validated(broken).keys() == {Reason.MALFORMED, Reason.ASIN, Reason.PRICE, Reason.STARS, Reason.CATEGORY_ID}
+    assert validated([row for row in rows[::20] if row not in broken]).keys() == {None}
 
 
 def test_the_next_day_some_products_are_repriced_moved_or_removed(first_day: Rows, second_day: Rows) -> None:

@@ -24,7 +24,7 @@ from support.wording import Wording
 from tidemark.catalog.events import Event
 from tidemark.catalog.marks import TideMark
 from tidemark.ingest import connections, jobs
-from tidemark.ingest.files import PRODUCT_COLUMNS, FileKind, UnfitFile
+from tidemark.ingest.files import PRODUCT_COLUMNS, FileKind, InvalidFile
 from tidemark.ingest.produce import RECOMMENDED, NotAcknowledged, UnsafeProducer, produce, require_safe
 from tidemark.ingest.records import Message, Origin, messages
 from tidemark.serving import ingestions, offsets
@@ -143,7 +143,7 @@ def test_a_reconciled_ingestion_is_served_once_the_ledger_reaches_its_ends(place
 
 def test_one_invalid_file_fails_the_run(place: Place, tmp_path: Path) -> None:
     files = [file(tmp_path, "a.csv", products(5)), file(tmp_path, "b.csv", b"no,header\n1,2\n"), file(tmp_path, "c.csv", products(6))]
-    with pytest.raises(UnfitFile) as refused:
+    with pytest.raises(InvalidFile) as refused:
         jobs.plan(place.database, files, 1_000, place.settings)
     assert str(refused.value).startswith(f"{tmp_path / 'b.csv'}: ")
     assert "no,header" in str(refused.value)
@@ -237,7 +237,7 @@ def test_a_changed_file_is_not_produced(change: str, place: Place, tmp_path: Pat
             path.write_bytes(products(21))
         case _:
             path.unlink()
-    with pytest.raises(UnfitFile) as refused:
+    with pytest.raises(InvalidFile) as refused:
         produce_all(place, planned.chunks)
     wording.check(str(refused.value))
     assert len(place.ends()) == 0

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from support.csvs import BOM, OBSERVED_AT, MemoryFile, product, sent
 from support.wording import Wording
 
-from tidemark.ingest.files import CATEGORY_COLUMNS, PRODUCT_COLUMNS, FileKind, UnfitFile
+from tidemark.ingest.files import CATEGORY_COLUMNS, PRODUCT_COLUMNS, FileKind, InvalidFile
 from tidemark.ingest.layouts import AS_THEY_ARE, SEPARATORS, columns_in, columns_of, header, layout
 from tidemark.ingest.plan import Planned, plan
 
@@ -91,12 +91,12 @@ def test_picture_and_link_columns_are_optional(wording: Wording) -> None:
     columns = tuple(one for one in PRODUCT_COLUMNS if one not in ("imgUrl", "productURL"))
     row = [text for column, text in zip(PRODUCT_COLUMNS, product(1), strict=True) if column in columns]
     content = written(columns, [row], ",")
-    with pytest.raises(UnfitFile) as missing:
+    with pytest.raises(InvalidFile) as missing:
         planned(content)
     wording.check(str(missing.value))
     ((_, value),) = values(content, {"imgUrl": "", "productURL": ""})
     assert set(value) == {*columns, "date"}
-    with pytest.raises(UnfitFile) as needed:
+    with pytest.raises(InvalidFile) as needed:
         planned(written(PRODUCT_COLUMNS, [product(1)], ","), {"price": ""})
     wording.check(str(needed.value), "needed")
 
@@ -110,7 +110,7 @@ def test_a_file_with_another_column_mapping_is_another_ingestion() -> None:
     assert planned(content, {"price": "now", "title": "title"}).ingestion["_id"] == corrected.ingestion["_id"]
 
 
-UNFIT = {
+INVALID_FILES = {
     "names the columns as the separator that fits best has them": (
         b"ASIN;Name;Price\nB0;Lamp;5\n",
         {},
@@ -120,10 +120,10 @@ UNFIT = {
 }
 
 
-@pytest.mark.parametrize("what", UNFIT)
+@pytest.mark.parametrize("what", INVALID_FILES)
 def test_invalid_layouts_are_refused(what: str, wording: Wording) -> None:
-    content, named = UNFIT[what]
-    with pytest.raises(UnfitFile) as refused:
+    content, named = INVALID_FILES[what]
+    with pytest.raises(InvalidFile) as refused:
         planned(content, named)
     wording.check(str(refused.value))
 

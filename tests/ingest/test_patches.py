@@ -18,7 +18,7 @@ from tidemark.catalog.rules import DAY_MS, RULES
 from tidemark.catalog.words import rule
 from tidemark.ingest.patches import FIELDS, StillInvalid, Replayable, revalidate, patch_of
 from tidemark.serving.database import Document
-from tidemark.serving.quarantine import Unclear
+from tidemark.serving.quarantine import InvalidRequest
 from tidemark.settings.sections import KafkaSettings
 
 USUAL = KafkaSettings()
@@ -35,7 +35,7 @@ def replay_of(replayable: Replayable, timestamp: int = LATER) -> Event:
     return Event(replayable.topic, 7, 123_456, timestamp, replayable.message.key, replayable.message.value, headers)
 
 
-def judged(event: Event) -> Any:
+def validated(event: Event) -> Any:
     return (category_observation if event.topic == CATEGORIES else product_observation)(event)
 
 
@@ -68,14 +68,14 @@ def test_a_replay_keeps_source_version_and_all_valid_fields() -> None:
             seen["malformed"] += 1
             continue
         again = replay_of(replayable)
-        observation = judged(again)
+        observation = validated(again)
         assert not isinstance(observation, Rejection)
         assert (again.source, again.registered_at, again.position) == (event.source, event.registered_at, event.position)
         assert again.header("tide-source") == "replay"
         assert again.header("tide-replay-of")
         key = observation.asin if isinstance(observation, ProductObservation) else str(observation.id)
         assert again.key == key.encode()
-        assert isinstance(judged(again._replace(headers=())), type(observation)), "the value alone says all"
+        assert isinstance(validated(again._replace(headers=())), type(observation)), "the value alone says all"
         before, after = (json.loads(value or b"", parse_float=str, parse_int=str) for value in (event.value, again.value))
         assert {name: value for name, value in after.items() if name not in replayable.patch} == {
             name: value for name, value in before.items() if name not in replayable.patch
@@ -197,7 +197,7 @@ WRONG_PATCHES: dict[str, dict[str, str] | list[str]] = {
 
 @pytest.mark.parametrize("what", WRONG_PATCHES)
 def test_invalid_patches_are_refused(what: str, wording: Wording) -> None:
-    with pytest.raises(Unclear) as refused:
+    with pytest.raises(InvalidRequest) as refused:
         patch_of(WRONG_PATCHES[what])
     wording.check(str(refused.value))
 

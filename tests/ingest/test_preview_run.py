@@ -95,6 +95,6 @@ def test_columns_of_the_run_override_the_settings(wording: Wording) -> None:
     of = Settings(columns={"price": "Price"})  # type: ignore[call-arg]
     assert jobs.columns({}, of) == {"price": "Price"}
     assert jobs.columns({"columns": {"title": "Name"}}, of) == {"title": "Name"}
-    with pytest.raises(jobs.Unclear) as refused:
+    with pytest.raises(jobs.InvalidParameters) as refused:
         jobs.columns({"columns": {"prize": "Price"}}, of)
     wording.check(str(refused.value))

@@ -30,7 +30,7 @@ from tidemark.rendering.replays import render_replay
 from tidemark.serving.database import Document
 from tidemark.serving.lease import Busy, lease
 from tidemark.serving.publications import OtherRules
-from tidemark.serving.quarantine import Unclear
+from tidemark.serving.quarantine import InvalidRequest
 from tidemark.settings import Settings
 
 pytestmark = pytest.mark.servers
@@ -211,7 +211,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("what", WRONG)
 def test_invalid_requests_are_refused(place: Place, what: str, wording: Wording) -> None:
     parameters, step = WRONG[what]
-    with pytest.raises(Unclear) as refused:
+    with pytest.raises(InvalidRequest) as refused:
         jobs.preview_run(place.database, parameters, step, place.settings)
     wording.check(str(refused.value))
 
@@ -245,7 +245,7 @@ def test_the_command_line(filled: Place, caplog: pytest.LogCaptureFixture) -> No
     assert statuses(filled)["discarded"] == 1
     caplog.clear()
     assert replay.main(["--file", "none.csv"]) == 1
-    with pytest.raises(Unclear) as refused:
+    with pytest.raises(InvalidRequest) as refused:
         jobs.preview_run(filled.database, {"file": "none.csv"}, SEND, filled.settings)
     assert caplog.messages[-1] == str(refused.value)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.wording import Wording
 
-from tidemark.ingest.jobs import MOMENT_PATTERN, Unclear, files_of
+from tidemark.ingest.jobs import MOMENT_PATTERN, InvalidParameters, files_of
 from tidemark.settings import Settings
 
 DAY = "2024-02-29"
@@ -112,7 +112,7 @@ def test_the_same_file_with_two_dates_counts_twice(folder: Path) -> None:
     assert [date for *_, date in twice] == ["2024-02-28 00:00", "2024-02-29 00:00"]
 
 
-UNCLEAR: dict[str, tuple[str | None, dict[str, list[str]]]] = {
+INVALID_PARAMETERS: dict[str, tuple[str | None, dict[str, list[str]]]] = {
     "nothing is named, no day": (None, {}),
     "an empty day": ("", {}),
     "only a date": (None, {"observed_at": ["2024-01-01"]}),
@@ -129,10 +129,10 @@ UNCLEAR: dict[str, tuple[str | None, dict[str, list[str]]]] = {
 }
 
 
-@pytest.mark.parametrize("what", UNCLEAR)
+@pytest.mark.parametrize("what", INVALID_PARAMETERS)
 def test_ambiguous_parameters_are_refused(what: str, folder: Path, wording: Wording) -> None:
-    day, parameters = UNCLEAR[what]
-    with pytest.raises(Unclear) as refused:
+    day, parameters = INVALID_PARAMETERS[what]
+    with pytest.raises(InvalidParameters) as refused:
         found(day, parameters, products="{day}/*.csv")
     wording.check(str(refused.value))
 
@@ -146,6 +146,6 @@ def test_missing_files_are_named(folder: Path, wording: Wording) -> None:
 
 
 def test_the_form_accepts_dates() -> None:
-    fit = ("2024-01-01", "2024-01-01T10:00:00Z", "2024-01-01 10:00")
-    unfit = ("", "01/02/2024", "2024-1-1", "2024-01-01T", "x2024-01-01", "2024-01-01x")
-    assert [bool(re.search(MOMENT_PATTERN, text)) for text in (*fit, *unfit)] == [True] * len(fit) + [False] * len(unfit)
+    valid = ("2024-01-01", "2024-01-01T10:00:00Z", "2024-01-01 10:00")
+    invalid = ("", "01/02/2024", "2024-1-1", "2024-01-01T", "x2024-01-01", "2024-01-01x")
+    assert [bool(re.search(MOMENT_PATTERN, text)) for text in (*valid, *invalid)] == [True] * len(valid) + [False] * len(invalid)

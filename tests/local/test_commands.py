@@ -110,7 +110,7 @@ def test_status_of_a_stopped_stack(run_command: RunCommand, wording: Wording) ->
 
 def test_status_wraps_long_texts_beside_their_names(capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
     texts = {"speed": "fatal Exited too quickly", "alerts": "The quarantine has 12 open records. [mail] has failed 3 times since 12:00 UTC"}
-    Console(width=60).print(commands._beside(texts))
+    Console(width=60).print(commands._name_table(texts))
     wording.check("\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines()))
 
 

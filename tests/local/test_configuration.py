@@ -12,7 +12,7 @@ from support.servers import free_ports
 
 from tidemark.local import programs, stack
 from tidemark.local.prepare import POOLS
-from tidemark.local.programs import PROGRAMS, airflow_environment, base_environment, marks, started_here
+from tidemark.local.programs import PROGRAMS, airflow_environment, base_environment, marks, managed_programs
 from tidemark.settings.airflow_names import Pool
 
 NAMES = [program.name for program in PROGRAMS]
@@ -76,9 +76,9 @@ def test_supervisor_accepts_any_checkout_path(configure, tmp_path: Path, monkeyp
 
 def test_external_servers_are_not_started(configure) -> None:
     of = configure(kafka_bootstrap_servers="kafka.example:9092")
-    assert [program.name for program in started_here(of)] == [name for name in NAMES if name != "kafka"]
+    assert [program.name for program in managed_programs(of)] == [name for name in NAMES if name != "kafka"]
     of = configure(mongodb_url="mongodb://mongodb.example/?replicaSet=theirs")
-    assert [program.name for program in started_here(of)] == [name for name in NAMES if name != "mongodb"]
+    assert [program.name for program in managed_programs(of)] == [name for name in NAMES if name != "mongodb"]
     of = configure(kafka_bootstrap_servers="kafka.example:9092", mongodb_url="mongodb://mongodb.example/?replicaSet=theirs")
     assert "program:mongodb" not in stack.configuration(of)
     assert "program:kafka" not in stack.configuration(of)

@@ -10,8 +10,8 @@ import soak
 TESTS = Path(__file__).parents[1]
 ROWS = [line.split(" | ") for line in (TESTS / "README.md").read_text().partition("| promise |")[2].splitlines()[2:] if line]
 SOAK_ONLY = {
-    "stack/test_ways_in.py",
-    "stack/test_steering.py",
+    "stack/test_ingestion_runs.py",
+    "stack/test_manual_operations.py",
     "stack/test_nights.py",
     "stack/test_history.py",
     "stack/test_maintenance.py",

@@ -21,7 +21,7 @@ class Pretended:
     def assets(self) -> dict[str, Any]:
         return dict(self.there)
 
-    def bring(self, assets: Iterable[Any]) -> None:
+    def import_assets(self, assets: Iterable[Any]) -> None:
         for asset in assets:
             params = {**asset.content["params"], "datasource": "7__table"}
             self.there[asset.uuid] = asset._replace(content={**asset.content, "params": params})
@@ -39,12 +39,12 @@ def chart(uuid: str, **fields: object) -> Any:
 def lines(tmp_path: Path) -> Any:
     there = Pretended()
 
-    def bring(*files: Any, overwrite: bool = False) -> str:
+    def import_assets(*files: Any, overwrite: bool = False) -> str:
         memory = transfer.Memory(tmp_path / "imported.json")
-        return "\n".join(transfer.bring(there, memory, {one.uuid: one for one in files}, overwrite=overwrite))
+        return "\n".join(transfer.import_assets(there, memory, {one.uuid: one for one in files}, overwrite=overwrite))
 
-    bring.superset = there  # type: ignore[attr-defined]
-    return bring
+    import_assets.superset = there  # type: ignore[attr-defined]
+    return import_assets
 
 
 def test_changes_in_the_files_are_imported(lines: Any, wording: Wording) -> None:

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 from pyspark.sql import SparkSession
 from support.events import any_log
-from support.hands import serve, stream_of
+from support.manual_stream import serve, stream_of
 from support.load import names, updates
 from support.nights import KEPT, named, night
 from support.places import Place
@@ -15,7 +15,7 @@ from support.wording import Wording
 
 from tidemark.serving import offsets, publications
 from tidemark.serving.ledger import Fenced
-from tidemark.serving.publications import NoPublication, StartAgain
+from tidemark.serving.publications import NoPublication, StaleDraft
 from tidemark.spark.batch import Batch
 
 pytestmark = pytest.mark.servers
@@ -85,6 +85,6 @@ def test_a_stream_ahead_of_the_mark_is_no_drift(place: Place, spark: SparkSessio
     work.recompute(number, "auto")
     assert work.verify(number)["drift"] == 0, "products have their names from events of all ages"
     work.rebuild(1)
-    with pytest.raises(StartAgain) as refused:
+    with pytest.raises(StaleDraft) as refused:
         work.verify(number)
     wording.check(str(refused.value), "a rebuild")

@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import SparkSession
 from support import broker
 from support.events import any_log
-from support.hands import serve, stream_of
+from support.manual_stream import serve, stream_of
 from support.load import updates
 from support.nights import named, night
 from support.places import Place

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 from pyspark.sql import SparkSession
 from support.catalogs import ingest, read
-from support.hands import serve, stream_of
+from support.manual_stream import serve, stream_of
 from support.load import updates
 from support.names import NAMES
 from support.nights import named, night

@@ -10,7 +10,7 @@ import pytest
 from pyspark.sql import SparkSession
 from support import nights
 from support.catalogs import EVERY_KIND_OF_ROW, ingest, read
-from support.hands import serve
+from support.manual_stream import serve
 from support.load import updates
 from support.names import NAMES
 from support.places import Place

@@ -31,7 +31,7 @@ def test_work_is_summed_per_minute(database: Database[Document], monkeypatch: py
     done = Work()
     for more in (Work(1, 500, 3, 700), Work(2, 70_000, 0, 5_000), Work(1, 1, 1, 90)):
         before, done = done, done.plus(more)
-        notes.worked(database, done.since(before))
+        notes.add_work(database, done.since(before))
         assert noted(database) == done
     assert database.stream_minute.count_documents({}) <= 2
 
@@ -44,13 +44,13 @@ def test_work_per_minute_expires(database: Database[Document]) -> None:
 def test_noting_does_not_wait_for_an_unreachable_database(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notes, "MOST_SECONDS", 0.2)
     with connect(f"mongodb://127.0.0.1:{free_ports(1)[0]}", within_seconds=600) as client, pytest.raises(PyMongoError):
-        notes.worked(database_of(client, "away"), Work(1, 1, 0, 1))
+        notes.add_work(database_of(client, "away"), Work(1, 1, 0, 1))
 
 
 def test_the_reach_of_the_raw_history_is_noted(database: Database[Document]) -> None:
     for end in (7, 12):
         mark = TideMark({TopicPartition("products", 0): end, TopicPartition("products", 1): 3})
-        notes.landed(database, mark)
+        notes.record_landing(database, mark)
         found = database.state.find_one({"_id": "landed"}) or {}
         assert offsets.from_documents(found["offsets"]) == mark
         assert abs((datetime.now(UTC) - found["landed_at"]).total_seconds()) < 60

@@ -145,7 +145,7 @@ def test_offsets_of_each_layer_by_partition(database: Database[Document]) -> Non
     publish(database, 1, mark=TideMark({P0: 3}), at=MOMENT)
     generation = ledger.start_generation(database, "rules", {}).generation
     ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 10, P1: 5}), {}))
-    notes.landed(database, TideMark({P0: 7}))
+    notes.record_landing(database, TideMark({P0: 7}))
     ends = [{"topic": of.topic, "partition": of.partition, "start": 2, "offset": end} for of, end in ((P0, 12), (P1, 4))]
     database.state.replace_one({"_id": "log_end"}, {"offsets": ends, "measured_at": MOMENT}, upsert=True)
     columns = ("log_start", "published", "landed", "served", "log_end", "behind")

@@ -22,7 +22,7 @@ from tidemark.rendering.verifications import render_verification
 from tidemark.serving import cells, lease, ledger, plausibility, publications, rebuilds, verifications
 from tidemark.serving.database import Document
 from tidemark.serving.ledger import Category, Fenced, MicroBatch, Tag
-from tidemark.serving.publications import NoPublication, OtherRules, Result, StartAgain
+from tidemark.serving.publications import NoPublication, OtherRules, Result, StaleDraft
 from tidemark.serving.snapshot import snapshot
 from tidemark.serving.verifications import DifferenceKind, Differences, Drifted, NotVerified
 from tidemark.settings.sections import BatchSettings
@@ -127,7 +127,7 @@ def test_concurrent_and_late_publications(database: Database[Document], wording:
     stream.commit(2, {A: 1})
     late = made(database, {A: 2})
     assert publications.publish(database, late, IN_FORCE)
-    wording.check(refused(lambda: publications.publish(database, early, IN_FORCE), StartAgain))
+    wording.check(refused(lambda: publications.publish(database, early, IN_FORCE), StaleDraft))
     assert served(database) == {A: 2}
 
 
@@ -165,7 +165,7 @@ def test_a_stale_draft_is_not_published(database: Database[Document], wording: W
     wording.check(refused(lambda: publications.publish(database, bare, IN_FORCE), NoPublication), "not recomputed")
     number = made(database, {A: 3})
     wording.check(
-        refused(lambda: publications.publish(database, number, "new"), StartAgain), "other rules since it was cut", rules=IN_FORCE
+        refused(lambda: publications.publish(database, number, "new"), StaleDraft), "other rules since it was cut", rules=IN_FORCE
     )
     wording.check(refused(lambda: publications.publish(database, 77, IN_FORCE), NoPublication), "not there")
     other = Stream(database, "new")
@@ -177,7 +177,7 @@ def test_a_stale_draft_is_not_published(database: Database[Document], wording: W
         lambda: publications.publish(database, number, IN_FORCE), Fenced
     )
     rebuilds.end(database, own, publications.read(database, 0), {})
-    wording.check(refused(lambda: publications.publish(database, number, IN_FORCE), StartAgain), "rebuilt since")
+    wording.check(refused(lambda: publications.publish(database, number, IN_FORCE), StaleDraft), "rebuilt since")
     assert (served(database), publications.served(database), other.own.generation) == ({}, 0, 2)
 
 

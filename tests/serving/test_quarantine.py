@@ -14,7 +14,7 @@ from support.wording import Wording
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.serving import quarantine
 from tidemark.serving.database import Document
-from tidemark.serving.quarantine import Replayed, Selection, Unclear
+from tidemark.serving.quarantine import Replayed, Selection, InvalidRequest
 
 pytestmark = pytest.mark.servers
 
@@ -64,16 +64,16 @@ def test_records_are_selected_by_reason_file_and_time(database: Database[Documen
     assert meant(database, since=MOMENT, until=MOMENT + HOUR, reason="stars") == {"b"}
 
 
-UNCLEAR = {
+INVALID_SELECTIONS = {
     "a withdrawn ingestion": Selection(reason="withdrawn"),
     "a file that is not there": Selection(file="none.csv"),
     "no time": Selection(since=MOMENT, until=MOMENT),
 }
 
 
-@pytest.mark.parametrize("meant", UNCLEAR.values(), ids=UNCLEAR)
+@pytest.mark.parametrize("meant", INVALID_SELECTIONS.values(), ids=INVALID_SELECTIONS)
 def test_invalid_selections_are_refused(database: Database[Document], meant: Selection, wording: Wording) -> None:
-    with pytest.raises(Unclear) as refused:
+    with pytest.raises(InvalidRequest) as refused:
         quarantine.selected(database, meant, SERVED, NAMES)
     wording.check(str(refused.value))
 

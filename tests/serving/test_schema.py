@@ -275,7 +275,7 @@ def test_an_older_schema_is_migrated(database: Database[Document], wording: Word
     database.stream_minute.create_index("minute", expireAfterSeconds=1)  # the same, but for another time
     before = everything(database)
     wording.check("\n".join(schema.differences(database)), "differences")
-    with pytest.raises(schema.Differs) as differs:
+    with pytest.raises(schema.SchemaDiffers) as differs:
         schema.require(database)
     wording.check(str(differs.value), "refused")
     assert everything(database) == before, "it has been looked at"

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from support.wording import Wording
 
-from tidemark.serving.history import NoDay, NotOver, selected_days, due_days
+from tidemark.serving.history import InvalidDays, DayNotEnded, selected_days, due_days
 
 NOW = datetime(2024, 3, 1, 3, 0, 1, tzinfo=UTC)
 
@@ -32,11 +32,11 @@ def test_days_of_a_run(key: str | None, first: str | None, last: str | None, cha
 @pytest.mark.parametrize(
     ("key", "first", "last", "error"),
     [
-        pytest.param("2024-03-01", None, None, NotOver, id="the day has not ended"),
-        pytest.param(None, "2024-02-01", "2124-02-01", NotOver, id="the last day has not ended"),
-        pytest.param(None, None, None, NoDay, id="no day"),
-        pytest.param(None, "2024-02-02", "2024-02-01", NoDay, id="the last comes first"),
-        pytest.param("2024-2-1", None, None, NoDay, id="no date"),
+        pytest.param("2024-03-01", None, None, DayNotEnded, id="the day has not ended"),
+        pytest.param(None, "2024-02-01", "2124-02-01", DayNotEnded, id="the last day has not ended"),
+        pytest.param(None, None, None, InvalidDays, id="no day"),
+        pytest.param(None, "2024-02-02", "2024-02-01", InvalidDays, id="the last comes first"),
+        pytest.param("2024-2-1", None, None, InvalidDays, id="no date"),
     ],
 )
 def test_invalid_days_are_refused(key: str | None, first: str | None, last: str | None, error: type[Exception], wording: Wording) -> None:

@@ -54,7 +54,7 @@ def test_the_complete_state(database: Database[Document]) -> None:
         register(database, identity, "/in/a.csv")
     database.ingestion.update_one({"_id": "a"}, {"$set": {"registered_at": MOMENT}})
     ingestions.finish_chunk(database, "a", 0, 1, TideMark({P0: 10}))
-    notes.landed(database, TideMark({P0: 7}))
+    notes.record_landing(database, TideMark({P0: 7}))
     found = state(database)
     assert json.loads(json.dumps(found)) == found
     assert found["freshness"]["published_at"] == "2023-10-31T12:00:00.005Z"

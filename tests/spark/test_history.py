@@ -14,7 +14,7 @@ import pytest
 from pymongo.database import Database
 from pyspark.sql import SparkSession
 from support.events import CATEGORIES, NOW, any_log
-from support.hands import kafka
+from support.manual_stream import kafka
 from support.load import updates
 from support.places import Place
 from support.recompute import MEASURES, differences, recompute, reports
@@ -26,7 +26,7 @@ from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.rules import RULES
 from tidemark.serving import history
 from tidemark.serving.database import Document
-from tidemark.serving.history import Label, NotOver, Put, days
+from tidemark.serving.history import Label, DayNotEnded, Put, days
 from tidemark.serving.snapshot import snapshot
 from tidemark.spark.history import compute, refresh
 from tidemark.spark.lake import Lake
@@ -214,7 +214,7 @@ def test_a_day_computed_from_an_older_landing_is_not_stored(place: Place) -> Non
 def test_a_day_that_has_not_ended_is_refused() -> None:
     day = date(2023, 11, 1)
     history.require_over(day, datetime(2023, 11, 2, tzinfo=UTC))
-    with pytest.raises(NotOver) as refused:
+    with pytest.raises(DayNotEnded) as refused:
         history.require_over(day, datetime(2023, 11, 1, 23, 59, 59, tzinfo=UTC))
     assert all(moment in str(refused.value) for moment in ("2023-11-01", "2023-11-02 00:00"))
 

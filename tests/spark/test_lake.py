@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 from support.wording import Wording
 
 from tidemark.spark import log_stores
-from tidemark.spark.lake import Lake, UnfitLake
+from tidemark.spark.lake import Lake, UnusableLake
 
 pytestmark = pytest.mark.servers
 
@@ -66,7 +66,7 @@ def test_log_stores_of_another_version_are_reported(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wording: Wording
 ) -> None:
     monkeypatch.setattr(log_stores, "jar_name", lambda: "none.jar")
-    with pytest.raises(UnfitLake) as unfit:
+    with pytest.raises(UnusableLake) as error:
         Lake(spark, str(tmp_path / "lake"))
-    wording.check(str(unfit.value))
+    wording.check(str(error.value))
     assert not (tmp_path / "lake").exists()

@@ -16,7 +16,7 @@ from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.serving import ledger
 from tidemark.serving.ledger import TopicsRecreated
 from tidemark.settings.sections import KafkaSettings
-from tidemark.spark.log import MissingOffsets, UnfitTopic, describe_log, identities
+from tidemark.spark.log import MissingOffsets, UnsafeTopic, describe_log, identities
 
 pytestmark = pytest.mark.servers
 
@@ -24,7 +24,7 @@ DAY_MS = 86_400_000
 
 
 def complaint(of: KafkaSettings) -> str:
-    with pytest.raises(UnfitTopic) as raised:
+    with pytest.raises(UnsafeTopic) as raised:
         describe_log(of)
     return str(raised.value)
 
@@ -72,7 +72,7 @@ def test_missing_and_recreated_topics_are_refused(place: Place, wording: Wording
         ledger.read(place.database).require_topics(after)
     broker.delete(categories)
     for asked in (describe_log, identities):
-        with pytest.raises(UnfitTopic) as missing:
+        with pytest.raises(UnsafeTopic) as missing:
             asked(of)
         wording.check(str(missing.value))
     broker.create()

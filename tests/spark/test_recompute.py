@@ -12,7 +12,7 @@ import pytest
 from pymongo.database import Database
 from pyspark.sql import SparkSession
 from support.events import CATEGORIES, PRODUCTS, any_log
-from support.hands import kafka
+from support.manual_stream import kafka
 from support.load import updates
 from support.places import Place
 from support.recompute import MEASURES, Recomputed
@@ -25,7 +25,7 @@ from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.rules import RULES
 from tidemark.serving import offsets, publications
 from tidemark.serving.database import Document
-from tidemark.serving.publications import NoPublication, Publication, StartAgain
+from tidemark.serving.publications import NoPublication, Publication, StaleDraft
 from tidemark.settings import Settings
 from tidemark.spark import recompute as module
 from tidemark.spark.lake import Lake
@@ -154,7 +154,7 @@ def test_when_a_full_recomputation_is_chosen(place: Place, spark: SparkSession, 
     # Other rules than those of the served one.
     other = replace(RULES, edition=99)
     number = draft_at(place.database, ends[3], other.fingerprint())
-    with pytest.raises(StartAgain) as refused:
+    with pytest.raises(StaleDraft) as refused:
         recompute(lake, place.database, number, USUAL)
     wording.check(str(refused.value), other=other.fingerprint(), rules=RULES.fingerprint())
     assert since_full(number, rules=other) == 0

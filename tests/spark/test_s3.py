@@ -57,8 +57,8 @@ if sys.argv[1] == "delta":
 spark = session("test-s3", settings(), memory="1g")
 try:
     raw = lake.Lake(spark, settings().lake_url)
-except lake.UnfitLake as unfit:
-    sys.exit(f"unfit: {unfit}")
+except lake.UnusableLake as error:
+    sys.exit(f"unusable: {error}")
 mark = land(spark, raw, "a database", settings())
 rows = [tuple(row) for row in raw.events(type(mark)(), mark).select("topic", "partition", "offset").collect()]
 print("landed:", len(rows), len(set(rows)), sum(mark.values()))
@@ -172,5 +172,5 @@ def test_a_store_that_ignores_conditions_is_refused(s3: S3, wording: Wording) ->
     s3.steer(heed=False)
     ((status, output),) = drivers("ours")
     assert status == 1
-    wording.check(output.partition("unfit: ")[2].partition("\n")[0])
+    wording.check(output.partition("unusable: ")[2].partition("\n")[0])
     assert s3.writes(".json") == []

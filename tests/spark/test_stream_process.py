@@ -164,7 +164,7 @@ def test_a_stream_that_cannot_run_says_why_and_changes_nothing(place: Place, wor
     wording.check(refused(), "a rebuild")
     place.database.state.update_one({"_id": "ledger"}, {"$set": {"rebuilding": None}})
     broker.configure(products, {"retention.ms": "1000000"})
-    wording.check(refused(), "an unfit topic")
+    wording.check(refused(), "an unsafe topic")
     broker.configure(products, {"retention.ms": "-1"})
     broker.forget(*TopicPartition(products, 1), below=7)
     wording.check(refused(), "missing offsets")

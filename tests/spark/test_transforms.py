@@ -94,7 +94,7 @@ def test_withdrawn_events_are_always_rejected(spark: SparkSession) -> None:
     assert sources == {"a1", "ü"}
 
 
-@pytest.mark.soak(proof="judging")
+@pytest.mark.soak(proof="validation")
 @pytest.mark.timeout(1800)
 def test_many_more_events_are_validated_as_in_the_catalog_package(spark: SparkSession) -> None:
     for seed in range(2, 42):

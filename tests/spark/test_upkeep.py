@@ -14,7 +14,7 @@ from random import Random
 import pytest
 from pyspark.sql import SparkSession
 from support.events import any_log
-from support.hands import kafka, serve
+from support.manual_stream import kafka, serve
 from support.lakes import landed, sent
 from support.load import updates
 from support.places import Place

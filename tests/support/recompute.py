@@ -308,7 +308,7 @@ def label(price_level: int | None) -> str:
     return "unknown" if price_level is None else "$300+" if price_level == 300 else f"${price_level}-{price_level + 5}"
 
 
-# --------------------------------------------------------------------------------------------------------------- judging
+# --------------------------------------------------------------------------------------------------------------- validation
 
 
 def _judged_product(text: Mapping[str, str | None], latest: int, where: Any) -> tuple[str, Facts]:

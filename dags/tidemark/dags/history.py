@@ -42,7 +42,7 @@ PARAMETERS = {
 
 
 @dag(
-    **policy.of("batch", permanent_errors=[batch_job.JobFailedPermanently, days.NotOver, days.NoDay]),
+    **policy.of("batch", permanent_errors=[batch_job.JobFailedPermanently, days.DayNotEnded, days.InvalidDays]),
     dag_id=NAMES.of(Dag.HISTORY),
     schedule=CronPartitionTimetable("0 3 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
     # No start_date: a new installation would start yesterday's run at once, while it ingests its first files.

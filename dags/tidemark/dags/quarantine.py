@@ -18,12 +18,12 @@ from tidemark.settings import settings
 from tidemark.settings.airflow_names import Connection, Dag, Pool
 
 NAMES = settings().airflow_names
-BOTH = {
+OPTIONS = {
     **policy.of("quarantine", permanent_errors=jobs.PERMANENT_ERRORS, retry_delay=timedelta(seconds=10)),
     "schedule": None,
     "max_active_runs": 1,
 }
-ASKED: dict[str, Any] = {"task_id": jobs.APPROVE, "body": "{{ ti.xcom_pull('preview', key='text') }}", **policy.NO_EXECUTION_TIMEOUT}
+APPROVAL: dict[str, Any] = {"task_id": jobs.APPROVE, "body": "{{ ti.xcom_pull('preview', key='text') }}", **policy.NO_EXECUTION_TIMEOUT}
 
 
 REPLAY = """DAG `tidemark_replay_quarantine`: validates quarantine records again, optionally with a patch, and replays the valid ones.
@@ -56,7 +56,7 @@ def preview(step: str, params: dict[str, Any], ti: Any) -> str | None:
     return decision.step
 
 
-@dag(dag_id=NAMES.of(Dag.REPLAY_QUARANTINE), doc_md=REPLAY, params=replay_parameters(), **BOTH)
+@dag(dag_id=NAMES.of(Dag.REPLAY_QUARANTINE), doc_md=REPLAY, params=replay_parameters(), **OPTIONS)
 def replay_quarantine() -> None:
     @task(pool=NAMES.of(Pool.INGEST), outlets=[policy.PRODUCTS], trigger_rule="none_failed_min_one_success")
     def send(params: dict[str, Any], dag_run: Any, ti: Any) -> dict[str, Any]:
@@ -67,13 +67,13 @@ def replay_quarantine() -> None:
         with connected(of) as database:
             return jobs.send(database, kafka.get_producer, configuration, params, mark, dag_run.run_id, of)._asdict()
 
-    previewed, approve, sent = preview(jobs.SEND), ApprovalOperator(subject="Replay these records?", **ASKED), send()
+    previewed, approve, sent = preview(jobs.SEND), ApprovalOperator(subject="Replay these records?", **APPROVAL), send()
     previewed >> [approve, sent]
     approve >> sent
     add_dashboard_links(sent, Dashboard.PIPELINE)
 
 
-@dag(dag_id=NAMES.of(Dag.DISCARD_QUARANTINE), doc_md=DISCARD, params=discard_parameters(), **BOTH)
+@dag(dag_id=NAMES.of(Dag.DISCARD_QUARANTINE), doc_md=DISCARD, params=discard_parameters(), **OPTIONS)
 def discard_quarantine() -> None:
     @task(trigger_rule="none_failed_min_one_success")
     def discard(params: dict[str, Any], dag_run: Any, ti: Any) -> int:
@@ -82,7 +82,7 @@ def discard_quarantine() -> None:
             return jobs.discard(database, params, mark, dag_run.run_id, NAMES)
 
     previewed = preview(jobs.DISCARD)
-    approve, discarded = ApprovalOperator(subject="Discard these records?", **ASKED), discard()
+    approve, discarded = ApprovalOperator(subject="Discard these records?", **APPROVAL), discard()
     previewed >> [approve, discarded]
     approve >> discarded
 

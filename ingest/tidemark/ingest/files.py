@@ -39,7 +39,7 @@ class FileKind(StrEnum):
         return self.columns[0]
 
 
-class UnfitFile(Exception):
+class InvalidFile(Exception):
     """The file as a whole cannot be ingested; nothing was produced."""
 
 
@@ -134,7 +134,7 @@ class _Lines:
 def records(raw: IO[bytes], start: int = 0, note: Callable[[bytes], object] | None = None, separator: str = ",") -> Iterator[Record]:
     """Records of a binary file positioned at byte `start`, without empty lines. `note` is called with every block of bytes that is read.
 
-    When a record is yielded, its end lies in the newest block, or where that begins. Raises UnfitFile if a record is longer than
+    When a record is yielded, its end lies in the newest block, or where that begins. Raises InvalidFile if a record is longer than
     MOST_RECORD_BYTES.
     """
     csv.field_size_limit(2 * MOST_RECORD_BYTES)
@@ -149,8 +149,8 @@ def records(raw: IO[bytes], start: int = 0, note: Callable[[bytes], object] | No
         lines.ended = end
 
 
-def _too_long(start: int) -> UnfitFile:
-    return UnfitFile(
+def _too_long(start: int) -> InvalidFile:
+    return InvalidFile(
         f"the record at byte {start} is longer than {MOST_RECORD_BYTES} bytes: "
         "check for an unclosed quotation mark, and that this is a CSV file"
     )

@@ -16,13 +16,13 @@ from tidemark.catalog.rules import RULES, Rules
 from tidemark.catalog.topics import MOST_MESSAGE_BYTES
 from tidemark.catalog.words import rule
 from tidemark.ingest.files import FileKind
-from tidemark.ingest.kinds import judge_of, topic_of
+from tidemark.ingest.kinds import validator_of, topic_of
 from tidemark.ingest.records import Headers, Message
 from tidemark.serving.database import Document
-from tidemark.serving.quarantine import Unclear
+from tidemark.serving.quarantine import InvalidRequest
 from tidemark.settings.sections import KafkaSettings
 
-_BESIDE_BYTES = 10_000  # upper bound for a message's key and headers
+_OVERHEAD_BYTES = 10_000  # upper bound for a message's key and headers
 # Fields that have a rule and can be patched; reasons that concern the whole record are left out.
 FIELDS = tuple(reason.value for reason in Reason if reason not in (Reason.WITHDRAWN, Reason.MALFORMED))
 
@@ -41,7 +41,7 @@ class Replayable(NamedTuple):
 
     def is_valid_at(self, timestamp: int, rules: Rules = RULES) -> bool:
         """Is the event as stored by Kafka still an observation? The upper bound of its date depends on Kafka's timestamp (ms)."""
-        return timestamp >= self.moment or not isinstance(_judged(self.kind, timestamp, self.message, rules), Rejection)
+        return timestamp >= self.moment or not isinstance(_validated(self.kind, timestamp, self.message, rules), Rejection)
 
 
 class StillInvalid(NamedTuple):
@@ -54,24 +54,24 @@ class StillInvalid(NamedTuple):
 
 
 def patch_of(texts: Mapping[str, str] | Iterable[str] | None) -> Patch:
-    """A patch from texts by field, or from arguments such as price=0. Raises Unclear."""
+    """A patch from texts by field, or from arguments such as price=0. Raises InvalidRequest."""
     if texts is None:
         return {}
     pairs = list(texts.items()) if isinstance(texts, Mapping) else [_pair(word) for word in texts]
     for name, text in pairs:
         if name not in FIELDS:
-            raise Unclear(f"field '{name}' cannot be patched: choose one of {', '.join(FIELDS)}")
+            raise InvalidRequest(f"field '{name}' cannot be patched: choose one of {', '.join(FIELDS)}")
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise Unclear(f"the patch for {name} is not valid UTF-8") from None
+            raise InvalidRequest(f"the patch for {name} is not valid UTF-8") from None
     return dict(pairs)
 
 
 def _pair(word: str) -> tuple[str, str]:
     name, equals, text = word.partition("=")
     if not equals:
-        raise Unclear(f"'{word}' is not a patch: write a field and its text, such as price=0")
+        raise InvalidRequest(f"'{word}' is not a patch: write a field and its text, such as price=0")
     return name, text
 
 
@@ -84,20 +84,20 @@ def revalidate(record: Document, patch: Patch, now: int, of: KafkaSettings, rule
     # A stored value of that length may be truncated.
     value = record["raw"] if record["raw"] is None or len(record["raw"]) < rules.most_bytes else None
     message, taken = Message(None, value or b"", _headers(record)), dict[str, str]()
-    while isinstance(seen := _judged(kind, moment, message, rules), Rejection):
+    while isinstance(seen := _validated(kind, moment, message, rules), Rejection):
         field = seen.reason.value
         if field not in patch or field in taken:
             return StillInvalid(field, rule(seen.reason, rules), _invalid_text(message.value, seen.reason), _origin(record))
         taken[field] = patch[field]
         message = message._replace(value=_patched(message.value, field, patch[field]))
-    if len(message.value) > MOST_MESSAGE_BYTES - _BESIDE_BYTES:
+    if len(message.value) > MOST_MESSAGE_BYTES - _OVERHEAD_BYTES:
         return StillInvalid(record["reason"], f"an event of at most {MOST_MESSAGE_BYTES} bytes", "", _origin(record))
     return Replayable(record["_id"], kind, record["topic"], message._replace(key=_key(seen)), taken, moment)
 
 
-def _judged(kind: FileKind, timestamp: int, message: Message, rules: Rules) -> ProductObservation | CategoryObservation | Rejection:
+def _validated(kind: FileKind, timestamp: int, message: Message, rules: Rules) -> ProductObservation | CategoryObservation | Rejection:
     headers = tuple((name, value) for name, value in message.headers if isinstance(value, bytes))
-    return judge_of(kind)(Event("", 0, 0, timestamp, message.key, message.value, headers), rules)
+    return validator_of(kind)(Event("", 0, 0, timestamp, message.key, message.value, headers), rules)
 
 
 def _key(seen: ProductObservation | CategoryObservation) -> bytes:

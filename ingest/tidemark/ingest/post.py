@@ -38,7 +38,7 @@ from tidemark.catalog.observations import Reason, moment
 from tidemark.catalog.rules import RULES
 from tidemark.catalog.words import counted, rule
 from tidemark.ingest.archives import member
-from tidemark.ingest.files import DATE, FileKind, Record, UnfitFile, is_utf8, records
+from tidemark.ingest.files import DATE, FileKind, Record, InvalidFile, is_utf8, records
 from tidemark.ingest.layouts import Columns, beginning, columns_argument, layout, names
 from tidemark.settings import Settings, describe_errors, settings
 
@@ -112,7 +112,7 @@ def _typed(column: str, text: str) -> object:
 
 
 class Client:
-    """A client for the API at a URL. Retries transient errors for `patience_seconds` and reports each to `say`."""
+    """A client for the API at a URL. Retries transient errors for `patience_seconds` and passes each to `report`."""
 
     def __init__(self, url: str, key: str, patience_seconds: float, report: Callable[[str], object]) -> None:
         self._url, self._patience, self._report = url, patience_seconds, report
@@ -136,7 +136,7 @@ class Client:
                 if answer.status_code in (201, 413, 422):
                     return answer
                 if answer.status_code not in _AGAIN:
-                    raise Stopped(self._why_not(answer))
+                    raise Stopped(self._refusal_text(answer))
                 reason, least = f"{self._url} answered {answer.status_code}: {_detail(answer)}", _retry_after(answer)
             tried += 1
             wait = max(least, min(LONGEST_WAIT_SECONDS, 0.25 * 2**tried) * random.uniform(0.5, 1))
@@ -145,7 +145,7 @@ class Client:
             self._report(reason)
             time.sleep(wait)
 
-    def _why_not(self, answer: httpx.Response) -> str:
+    def _refusal_text(self, answer: httpx.Response) -> str:
         match answer.status_code:
             case 401 | 403:
                 return f"{self._url} rejected the API key: set TIDEMARK_API_KEY to the server's key"
@@ -207,7 +207,7 @@ class Posting:
         with file.open("rb") as raw:
             content = hashlib.file_digest(raw, "sha256").hexdigest()
         if member(file, kind, named) is not None:
-            raise UnfitFile("the file is compressed: unpack it and post the CSV file inside")
+            raise InvalidFile("the file is compressed: unpack it and post the CSV file inside")
         self._separator, columns = layout(beginning(file), kind, named)
         with file.open("rb") as raw:
             first = next(records(raw, separator=self._separator))
@@ -225,12 +225,12 @@ class Posting:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise Stopped(f"another process is posting {self.file}: wait until it has finished") from None
-            if anew or not self._take_up():
+            if anew or not self._resume():
                 self._write()
                 self.refused_file.unlink(missing_ok=True)
             yield
 
-    def _take_up(self) -> bool:
+    def _resume(self) -> bool:
         """Loads the progress; False if nothing has been settled."""
         try:
             found = Settled(**json.loads(self.progress_file.read_text()))
@@ -247,7 +247,7 @@ class Posting:
         return True
 
     def batches(self, most: int) -> Iterator[Batch]:
-        """The rows that are not settled, in the file's order. Raises UnfitFile if a record does not end."""
+        """The rows that are not settled, in the file's order. Raises InvalidFile if a record does not end."""
         with self.file.open("rb") as raw:
             raw.seek(self.settled.position)
             batch = Batch()
@@ -319,7 +319,7 @@ class Posting:
             return out.tell()
 
 
-class Shown:
+class ProgressDisplay:
     """Shows a progress bar in a terminal, otherwise prints a line every few seconds."""
 
     def __init__(self, console: Console, posting: Posting) -> None:
@@ -330,7 +330,7 @@ class Shown:
         self._task = self._bar.add_task("", total=posting.bytes, completed=posting.settled.position)
         self._printed_at = time.monotonic()
 
-    def __enter__(self) -> Shown:
+    def __enter__(self) -> ProgressDisplay:
         if self._console.is_terminal:
             self._bar.start()
         return self
@@ -351,8 +351,8 @@ class Shown:
 
 
 def post(console: Console, posting: Posting, url: str, key: str, *, most: int, patience_seconds: float) -> None:
-    """Posts the rows that are not settled. Raises Stopped, UnfitFile; rows settled before remain settled."""
-    with Shown(console, posting) as shown, Client(url, key, patience_seconds, shown.wait) as client:
+    """Posts the rows that are not settled. Raises Stopped, InvalidFile; rows settled before remain settled."""
+    with ProgressDisplay(console, posting) as shown, Client(url, key, patience_seconds, shown.wait) as client:
         for batch in posting.batches(most):
             refusals = batch.refusals + (settle(client, posting.path, batch.rows, batch.lines) if batch.lines else [])
             posting.write_down(batch, refusals)
@@ -425,7 +425,7 @@ def _run(given: argparse.Namespace, key: str, console: Console) -> int:
                 if now.accepted or now.refused:
                     console.print(f"continuing after {counted(now.accepted + now.refused, 'row')}")
                 post(console, posting, given.url, key, most=given.batch, patience_seconds=given.patience)
-    except UnfitFile as reason:
+    except InvalidFile as reason:
         raise Stopped(f"{given.file}: {reason}") from None
     except OSError as error:
         raise Stopped(f"{error.filename or given.file}: {error.strerror or error}") from None

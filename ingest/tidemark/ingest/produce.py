@@ -17,7 +17,7 @@ from confluent_kafka import Message as Kafka
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.topics import MOST_MESSAGE_BYTES
 from tidemark.catalog.words import counted
-from tidemark.ingest.files import Readable, UnfitFile
+from tidemark.ingest.files import Readable, InvalidFile
 from tidemark.ingest.records import Message, Origin, messages
 from tidemark.serving.ingestions import Chunk
 
@@ -97,7 +97,7 @@ def require_safe(configuration: Mapping[str, Any]) -> None:
 
 
 def read_chunk(file: Readable, file_bytes: int, chunk: Chunk) -> bytes:
-    """The chunk's bytes. Raises UnfitFile, naming the file, if they or the length of the file differ from the plan."""
+    """The chunk's bytes. Raises InvalidFile, naming the file, if they or the length of the file differ from the plan."""
     try:
         with file.open("rb") as raw:
             length = raw.seek(0, io.SEEK_END)
@@ -105,8 +105,8 @@ def read_chunk(file: Readable, file_bytes: int, chunk: Chunk) -> bytes:
             content: bytes = raw.read(chunk.end - chunk.start)
     except FileNotFoundError:
         raise _changed(file, "it no longer exists") from None
-    except UnfitFile as reason:
-        raise UnfitFile(f"{file}: {reason}. Nothing was sent") from None
+    except InvalidFile as reason:
+        raise InvalidFile(f"{file}: {reason}. Nothing was sent") from None
     if length != file_bytes:
         raise _changed(file, f"{length} bytes instead of {file_bytes}")
     if hashlib.sha256(content).hexdigest() != chunk.content:
@@ -114,8 +114,8 @@ def read_chunk(file: Readable, file_bytes: int, chunk: Chunk) -> bytes:
     return content
 
 
-def _changed(file: Readable, how: str) -> UnfitFile:
-    return UnfitFile(
+def _changed(file: Readable, how: str) -> InvalidFile:
+    return InvalidFile(
         f"{file} has changed since it was planned ({how}). Nothing was sent. "
         "Restore the original file, or ingest the new one under a different name"
     )

@@ -32,7 +32,7 @@ from tidemark.serving.database import Document
 from tidemark.serving.documents import OffsetDocument
 from tidemark.serving.lease import lease, this_process
 from tidemark.serving.publications import OtherRules
-from tidemark.serving.quarantine import Replayed, Selection, Unclear
+from tidemark.serving.quarantine import Replayed, Selection, InvalidRequest
 from tidemark.settings import Settings
 from tidemark.settings.airflow_names import AirflowNames
 
@@ -46,7 +46,7 @@ _LEASE, _LEASE_SECONDS = "quarantine", 120.0
 _PROGRESS_SECONDS = 5.0
 
 # Errors that a retry would raise again.
-PERMANENT_ERRORS: tuple[type[Exception], ...] = (Unclear, OtherRules, UnsafeProducer, ledger.NotPrepared)
+PERMANENT_ERRORS: tuple[type[Exception], ...] = (InvalidRequest, OtherRules, UnsafeProducer, ledger.NotPrepared)
 
 
 class Sent(NamedTuple):
@@ -57,10 +57,10 @@ class Sent(NamedTuple):
 
 
 def selection_of(parameters: Mapping[str, Any]) -> Selection:
-    """The records selected by the parameters `reason`, `file`, `since` and `until` of a run. Raises Unclear."""
+    """The records selected by the parameters `reason`, `file`, `since` and `until` of a run. Raises InvalidRequest."""
     reason, file = parameters.get("reason") or None, parameters.get("file") or None
     if reason is not None and reason not in {*Reason}:
-        raise Unclear(f"unknown reason '{reason}': choose one of {', '.join(Reason)}")
+        raise InvalidRequest(f"unknown reason '{reason}': choose one of {', '.join(Reason)}")
     return Selection(reason, file, _moment(parameters.get("since")), _moment(parameters.get("until")))
 
 
@@ -69,10 +69,10 @@ def preview_run(
 ) -> PreviewDecision:
     """Previews a run and chooses its next task: `step`, after approval unless the parameters say otherwise.
 
-    Sends and marks nothing. Raises Unclear, OtherRules.
+    Sends and marks nothing. Raises InvalidRequest, OtherRules.
     """
     if step == DISCARD:
-        _why(parameters)
+        _discard_reason(parameters)
     meant, patch = selection_of(parameters), patch_of(parameters.get("patch"))
     found = preview(database, meant, patch, of, rules or withdrawals.in_force(database))
     text = render_replay(found, patch)
@@ -125,13 +125,13 @@ def send(
 ) -> Sent:
     """Replays the selected open records below a preview's mark that are now valid; `by` names the run.
 
-    Raises Unclear, OtherRules, UnsafeProducer, NotAcknowledged, and Busy while another run is in progress.
+    Raises InvalidRequest, OtherRules, UnsafeProducer, NotAcknowledged, and Busy while another run is in progress.
     """
     require_safe(configuration)
     rules = rules or withdrawals.in_force(database)
     patch = patch_of(parameters.get("patch"))
     query = quarantine.selected(database, selection_of(parameters), offsets.from_documents(below), of.airflow_names)
-    with _alone(database, by):
+    with _exclusive(database, by):
         to_kafka, now, logged_at = producer(), _now(database), time.monotonic()
         seen = replayed = 0
         for some in quarantine.records(database, query):
@@ -151,10 +151,10 @@ def send(
 def discard(
     database: Database[Document], parameters: Mapping[str, Any], below: Sequence[OffsetDocument], by: str, names: AirflowNames
 ) -> int:
-    """Discards the selected open records below a preview's mark and returns their number. Raises Unclear, Busy."""
-    why = _why(parameters)
+    """Discards the selected open records below a preview's mark and returns their number. Raises InvalidRequest, Busy."""
+    why = _discard_reason(parameters)
     query = quarantine.selected(database, selection_of(parameters), offsets.from_documents(below), names)
-    with _alone(database, by):
+    with _exclusive(database, by):
         count = quarantine.discard(database, query, why, by)
     log.info("%s discarded: %s", counted(count, "record"), why)
     return count
@@ -198,16 +198,16 @@ def _now(database: Database[Document]) -> int:
 
 
 @contextmanager
-def _alone(database: Database[Document], by: str) -> Iterator[None]:
+def _exclusive(database: Database[Document], by: str) -> Iterator[None]:
     """Allows one run at a time, so that of two patches the one recorded is the one in effect."""
     with lease(database, _LEASE, this_process(by), _LEASE_SECONDS):
         yield
 
 
-def _why(parameters: Mapping[str, Any]) -> str:
+def _discard_reason(parameters: Mapping[str, Any]) -> str:
     why: str = (parameters.get("why") or "").strip()
     if not why:
-        raise Unclear("discarding records requires a reason: say why they are discarded")
+        raise InvalidRequest("discarding records requires a reason: say why they are discarded")
     return why
 
 
@@ -216,5 +216,5 @@ def _moment(text: str | None) -> datetime | None:
         return None
     milliseconds = moment(text)
     if milliseconds is None:
-        raise Unclear(f"'{text}' is not a valid date or time: write it as 2023-12-31 or 2023-12-31T18:00:00Z")
+        raise InvalidRequest(f"'{text}' is not a valid date or time: write it as 2023-12-31 or 2023-12-31T18:00:00Z")
     return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -139,7 +139,7 @@ def describe(client: KafkaAdminClient, those: Iterable[str]) -> dict[str, Descri
     }
 
 
-def wrong(found: Mapping[str, Described]) -> list[str]:
+def configuration_errors(found: Mapping[str, Described]) -> list[str]:
     """Errors in the configuration of topics, one line each with the remedy."""
     return [line for topic, one in found.items() for line in complaints(topic, one.configuration, one.replicas)]
 
@@ -162,10 +162,10 @@ def main() -> int:
     for topic in of.topics:
         log.info("topic %s %s", topic, "created" if topic in created else "exists")
     log.info("an acknowledged event has %s", render_durability(one.durability for one in found.values()))
-    complained = wrong(found)
-    for line in complained:
+    errors = configuration_errors(found)
+    for line in errors:
         log.error(line)
-    return 1 if complained else 0
+    return 1 if errors else 0
 
 
 if __name__ == "__main__":

@@ -29,13 +29,13 @@ from tidemark.serving import history as days
 from tidemark.serving import ledger, notes, plausibility, publications, verifications, withdrawals
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.lease import BATCH, BATCH_SECONDS, lease, this_process
-from tidemark.serving.publications import NoPublication, OtherRules, StartAgain
+from tidemark.serving.publications import NoPublication, OtherRules, StaleDraft
 from tidemark.serving.sizes import Size
-from tidemark.serving.verifications import Drifted, Held, NotVerified
+from tidemark.serving.verifications import Drifted, ApprovalRequired, NotVerified
 from tidemark.settings import Settings, settings
 from tidemark.spark import adopt, history, impact, land, rebuild, recompute, upkeep, verify
-from tidemark.spark.lake import Lake, LostStates, UnfitLake
-from tidemark.spark.log import MissingOffsets, UnfitTopic
+from tidemark.spark.lake import Lake, LostStates, UnusableLake
+from tidemark.spark.log import MissingOffsets, UnsafeTopic
 from tidemark.spark.recompute import Mode, NotLanded
 from tidemark.spark.session import session
 
@@ -43,10 +43,10 @@ FAILED, FAILED_PERMANENTLY = 1, 2
 
 # Errors that another attempt would meet again.
 PERMANENT_ERRORS = (
-    *(StartAgain, OtherRules, NoPublication, NotVerified, NotLanded, Drifted, Held, LostStates),
-    *(days.NoDay, days.NotOver),
+    *(StaleDraft, OtherRules, NoPublication, NotVerified, NotLanded, Drifted, ApprovalRequired, LostStates),
+    *(days.InvalidDays, days.DayNotEnded),
     *(withdrawals.NoIngestion, withdrawals.NotWithdrawn),
-    *(UnfitLake, UnfitTopic, MissingOffsets, ledger.TopicsRecreated, ledger.NotPrepared, land.ForeignLake, history.LostEvents),
+    *(UnusableLake, UnsafeTopic, MissingOffsets, ledger.TopicsRecreated, ledger.NotPrepared, land.ForeignLake, history.LostEvents),
 )
 
 log = logging.getLogger("tidemark.batch")
@@ -79,7 +79,7 @@ class Batch:
         return self._lake
 
     def land(self) -> None:
-        notes.landed(self.database, land.land(self.spark, self.lake, ledger.identity(self.database), self.of))
+        notes.record_landing(self.database, land.land(self.spark, self.lake, ledger.identity(self.database), self.of))
 
     def adopt(self) -> int:
         """Takes over the raw history and rebuilds everything from it; the number of the publication that is then served."""
@@ -142,7 +142,7 @@ class Batch:
         self.recompute(number, mode)
         found = self.verify(number)
         if verifications.requires_approval(verifications.read(self.database, number), on_drift, self.of):
-            raise Held(
+            raise ApprovalRequired(
                 f"publication {number} needs approval: {counted(found['drift'], 'difference')}, figures as logged above. The previous "
                 f"publication stays served. To publish it and correct the drift, run `python -m tidemark.spark.batch publish {number}`"
             )
@@ -158,7 +158,7 @@ class Batch:
             days.require_over(last, datetime.now(UTC))
             done = history.compute(self.lake, self.database, first, last, self.of.category_topic, self.rules)
         else:
-            raise days.NoDay("no days given: use --first DAY and --last DAY, or --changed-up-to DAY")
+            raise days.InvalidDays("no days given: use --first DAY and --last DAY, or --changed-up-to DAY")
         log.info("history: %s", ", ".join(f"{counted(number, 'day')} {what}" for what, number in done.items()) or "no days")
         return {str(what): number for what, number in done.items()}
 

@@ -29,7 +29,7 @@ class ForeignLake(Exception):
 def land(spark: SparkSession, lake: Lake, database: str, of: KafkaSettings, most: int = MOST_OFFSETS) -> TideMark:
     """Lands the events between the table's own mark and the current end of the log; returns the mark reached.
 
-    `database` is the database's identity. Raises ForeignLake, UnfitTopic, TopicsRecreated, MissingOffsets. Events landed by then stay
+    `database` is the database's identity. Raises ForeignLake, UnsafeTopic, TopicsRecreated, MissingOffsets. Events landed by then stay
     landed.
     """
     require_own(lake, database)

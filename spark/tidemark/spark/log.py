@@ -18,7 +18,7 @@ from tidemark.catalog.topics import complaints
 from tidemark.settings.sections import KafkaSettings
 
 
-class UnfitTopic(Exception):
+class UnsafeTopic(Exception):
     """A topic is missing, or its configuration could lose or misdate events."""
 
 
@@ -84,7 +84,7 @@ _lasting_client = lru_cache(maxsize=1)(_client)
 
 
 def identities(of: KafkaSettings) -> dict[str, str]:
-    """The current ids of the topics, by name. Raises UnfitTopic if one is missing."""
+    """The current ids of the topics, by name. Raises UnsafeTopic if one is missing."""
     client = _lasting_client(of.kafka)
     try:
         described = _described(client, of)
@@ -96,7 +96,7 @@ def identities(of: KafkaSettings) -> dict[str, str]:
 
 
 def describe_log(of: KafkaSettings) -> Log:
-    """The current log. Raises UnfitTopic if a topic is missing or its configuration does not keep events safe."""
+    """The current log. Raises UnsafeTopic if a topic is missing or its configuration does not keep events safe."""
     with _admin(of.kafka) as client:
         described = _described(client, of)
         resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in described]
@@ -107,7 +107,7 @@ def describe_log(of: KafkaSettings) -> Log:
             for line in complaints(topic, {name: found["value"] for name, found in configuration.items()}, _replicas(described[topic]))
         ]
         if wrong:
-            raise UnfitTopic("; ".join(wrong))
+            raise UnsafeTopic("; ".join(wrong))
         partitions = [
             KafkaTopicPartition(topic, one["partition_index"]) for topic, found in described.items() for one in found["partitions"]
         ]
@@ -128,5 +128,5 @@ def _replicas(topic: Mapping[str, Any]) -> int:
 def _described(client: KafkaAdminClient, of: KafkaSettings) -> dict[str, Any]:
     found = {one["name"]: one for one in client.describe_topics(list(of.topics)) if one.get("partitions")}
     if missing := [topic for topic in of.topics if topic not in found]:
-        raise UnfitTopic(f"Kafka at {of.kafka} has no topic {' or '.join(missing)}: run `python -m tidemark.ingest.topics`")
+        raise UnsafeTopic(f"Kafka at {of.kafka} has no topic {' or '.join(missing)}: run `python -m tidemark.ingest.topics`")
     return found

@@ -24,7 +24,7 @@ from tidemark.catalog.cube import MEASURES, Cell
 from tidemark.catalog.versions import CategoryVersion, Version
 from tidemark.serving.database import Document, database_of
 from tidemark.serving.ledger import Category, Fenced, Ledger, Tag
-from tidemark.spark.committed_view import apply, as_read, committed_view_of
+from tidemark.spark.committed_view import apply, unchanged, committed_view_of
 from tidemark.spark.documents import CONTRIBUTION, FIELDS, State, document_of, file_names, quarantine_record, states_of, versioned
 from tidemark.spark.tasks import DOCUMENTS_AT_ONCE, DUPLICATE_KEY, client
 from tidemark.spark.transforms import CATEGORY, PRODUCT
@@ -82,7 +82,7 @@ class ProductWriter:
         database = database_of(client(self.url), self.database)
         differences: Differences = {}
         categories: list[dict[str, Any]] = []
-        with _no_search_for_cycles():
+        with _without_cycle_collection():
             for rows in _slices(batches):
                 others = rows.filter(pc.not_equal(rows.column("kind"), PRODUCT)).to_pylist()
                 categories += [row for row in others if row["kind"] == CATEGORY]
@@ -113,7 +113,7 @@ class ProductWriter:
             if now is None:
                 writes.append(InsertOne(document))
             else:
-                writes.append(ReplaceOne(as_read(asin, now.tag, now.version), document))
+                writes.append(ReplaceOne(unchanged(asin, now.tag, now.version), document))
         apply(collection, writes)
 
     def _quarantine(self, database: Database[Document], rows: list[dict[str, Any]]) -> None:
@@ -131,7 +131,7 @@ class ProductWriter:
 
 
 @contextmanager
-def _no_search_for_cycles() -> Iterator[None]:
+def _without_cycle_collection() -> Iterator[None]:
     """Disables the cyclic garbage collector: documents hold no cycles, and it would take a third of a task's time."""
     gc.disable()
     try:

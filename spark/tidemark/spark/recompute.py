@@ -17,7 +17,7 @@ from tidemark.catalog.marks import TideMark
 from tidemark.catalog.rules import RULES, Rules
 from tidemark.serving import publications
 from tidemark.serving.database import Document
-from tidemark.serving.publications import Publication, Result, StartAgain
+from tidemark.serving.publications import Publication, Result, StaleDraft
 from tidemark.settings import Settings
 from tidemark.spark import transforms
 from tidemark.spark.documents import cell_of, sums_of
@@ -41,13 +41,13 @@ class NotLanded(Exception):
 def recompute(
     lake: Lake, database: Database[Document], number: int, of: Settings, mode: Mode = Mode.AUTO, rules: Rules = RULES
 ) -> Publication:
-    """Recomputes a draft, once. Raises NoPublication, NotLanded, or StartAgain if the rules have changed since the cut."""
+    """Recomputes a draft, once. Raises NoPublication, NotLanded, or StaleDraft if the rules have changed since the cut."""
     draft = publications.read(database, number)
     if draft.layers is not None:
         log.info("publication %d is already recomputed", number)
         return draft
     if draft.rules != rules.fingerprint():
-        raise StartAgain(
+        raise StaleDraft(
             f"publication {number} was cut under rules {draft.rules}, but rules {rules.fingerprint()} are in force: start again at cut"
         )
     if not (landed := lake.landed().mark).reaches(draft.mark):

@@ -30,7 +30,7 @@ from tidemark.settings import Settings, settings
 from tidemark.settings.airflow_names import AirflowNames, Dag
 from tidemark.settings.sections import KafkaSettings
 from tidemark.spark import metrics, transforms
-from tidemark.spark.log import Log, MissingOffsets, UnfitTopic, describe_log
+from tidemark.spark.log import Log, MissingOffsets, UnsafeTopic, describe_log
 from tidemark.spark.microbatch import MicroBatches, NewPartition
 from tidemark.spark.session import session
 
@@ -145,7 +145,7 @@ class Stream:
         if done == self._noted:
             return
         try:
-            notes.worked(self._database, done.since(self._noted))
+            notes.add_work(self._database, done.since(self._noted))
         except PyMongoError as error:
             log.warning("the work of this minute could not be recorded: %s", error)
         else:
@@ -162,10 +162,10 @@ class Stream:
             self._last = None
             return wanted.pause is not None
         self._last = self._last or TideMark(describe_log(self._of).ends)
-        return self._batches.offsets.joined(_gone_by(query)).reaches(self._last)
+        return self._batches.offsets.joined(_processed(query)).reaches(self._last)
 
 
-def _gone_by(query: StreamingQuery) -> TideMark:
+def _processed(query: StreamingQuery) -> TideMark:
     """The offsets that Spark has reached with finished micro-batches. They include offsets without events, as transactions leave them."""
     progress = query.lastProgress
     ends = json.loads((progress["sources"][0]["endOffset"] if progress else None) or "{}")
@@ -207,7 +207,7 @@ def _wait_while_paused(database: Database[Document], names: AirflowNames, stop_r
 
 
 def _ready(database: Database[Document], of: KafkaSettings) -> Log:
-    """The log, checked to be readable from the ledger's offsets. Raises Fenced, UnfitTopic, TopicsRecreated or MissingOffsets."""
+    """The log, checked to be readable from the ledger's offsets. Raises Fenced, UnsafeTopic, TopicsRecreated or MissingOffsets."""
     own = ledger.read(database)  # first: the end of the log must not be older than the offsets
     own.require_no_rebuild()
     found = describe_log(of)
@@ -237,7 +237,7 @@ def main() -> int:
         except ledger.Fenced as reason:
             log.warning("stopped: %s", reason)
             return 1
-        except (UnfitTopic, MissingOffsets, ledger.TopicsRecreated, ledger.NotPrepared) as reason:
+        except (UnsafeTopic, MissingOffsets, ledger.TopicsRecreated, ledger.NotPrepared) as reason:
             log.error("cannot run: %s", reason)
             return 1
         except Exception as error:

@@ -50,24 +50,24 @@ def complaints(topic: str, configuration: Mapping[str, str | None], replicas: in
     """
     found = []
 
-    def set_it(name: str, value: str, why: str) -> None:
+    def complain(name: str, value: str, why: str) -> None:
         found.append(f"topic {topic}: {name} is {configuration.get(name)}, {why}: set it to {value}")
 
     if configuration.get("cleanup.policy") != "delete":
-        set_it("cleanup.policy", "delete", "so Kafka drops events that the raw history needs")
+        complain("cleanup.policy", "delete", "so Kafka drops events that the raw history needs")
     if configuration.get("message.timestamp.type") != "LogAppendTime":
-        set_it("message.timestamp.type", "LogAppendTime", "so a producer's clock sets the timestamps of events")
+        complain("message.timestamp.type", "LogAppendTime", "so a producer's clock sets the timestamps of events")
     retention = int(configuration.get("retention.ms") or 0)
     if 0 <= retention < LEAST_RETENTION_DAYS * DAY_MS:
-        set_it("retention.ms", f"{LEAST_RETENTION_DAYS * DAY_MS} or more, or -1", "which does not outlast a few missed nights")
+        complain("retention.ms", f"{LEAST_RETENTION_DAYS * DAY_MS} or more, or -1", "which does not outlast a few missed nights")
     if (configuration.get("retention.bytes") or "-1") != "-1":
-        set_it("retention.bytes", "-1", "so a day with much data removes events that are still needed")
+        complain("retention.bytes", "-1", "so a day with much data removes events that are still needed")
     if int(configuration.get("max.message.bytes") or 0) > MOST_MESSAGE_BYTES:
-        set_it("max.message.bytes", f"{MOST_MESSAGE_BYTES} or less", "so an event can be too large for MongoDB")
+        complain("max.message.bytes", f"{MOST_MESSAGE_BYTES} or less", "so an event can be too large for MongoDB")
     if _in_sync(configuration) < required_in_sync(replicas):
-        set_it("min.insync.replicas", "2", f"so an acknowledged event may have one copy, although the topic has {replicas} replicas")
+        complain("min.insync.replicas", "2", f"so an acknowledged event may have one copy, although the topic has {replicas} replicas")
     if replicas > 1 and configuration.get("unclean.leader.election.enable") == "true":
-        set_it("unclean.leader.election.enable", "false", "so a replica that lacks acknowledged events can become the leader")
+        complain("unclean.leader.election.enable", "false", "so a replica that lacks acknowledged events can become the leader")
     return found
 
 

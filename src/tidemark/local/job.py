@@ -105,7 +105,7 @@ def _wait_until_healthy(console: Console, of: Settings, report: Progress, names:
         if not stack.is_running(of.home):
             raise CannotRun("the stack was stopped in the meantime: make run starts it again and continues")
         if time.monotonic() > until:
-            raise CannotRun(_what_is_missing(missing, of))
+            raise CannotRun(_describe_missing(missing, of))
         time.sleep(POLL_SECONDS)
 
 
@@ -280,7 +280,7 @@ def _wait_for_run(console: Console, of: MongodbSettings, airflow: Airflow, ident
         while state not in ENDED:
             try:
                 state = airflow.state(identity, dag)
-                report(_where_it_is(of, airflow, identity, state) if dag is Dag.INGEST else _at_which_task(airflow, identity, dag))
+                report(_ingestion_progress(of, airflow, identity, state) if dag is Dag.INGEST else _task_progress(airflow, identity, dag))
                 answered_at = time.monotonic()
             except httpx.TransportError as error:
                 if time.monotonic() - answered_at > SILENCE_SECONDS:
@@ -294,7 +294,7 @@ def _wait_for_run(console: Console, of: MongodbSettings, airflow: Airflow, ident
         )
 
 
-def _where_it_is(of: MongodbSettings, airflow: Airflow, identity: str, state: str) -> str:
+def _ingestion_progress(of: MongodbSettings, airflow: Airflow, identity: str, state: str) -> str:
     tasks = airflow.tasks(identity)
     if state == "queued":
         return "waiting for Airflow to start the run"
@@ -308,10 +308,10 @@ def _where_it_is(of: MongodbSettings, airflow: Airflow, identity: str, state: st
     chunks = Counter(task.state for task in tasks if task.name == "produce" and task.map_index >= 0)
     sent = f"{chunks['success']} of {counted(chunks.total(), 'chunk')} in Kafka" if chunks else "everything was sent before"
     retried = chunks["up_for_retry"] + chunks["failed"]
-    return sent + (f", {counted(retried, 'chunk')} to be retried" if retried else "") + _where_the_stream_is(of)
+    return sent + (f", {counted(retried, 'chunk')} to be retried" if retried else "") + _stream_progress(of)
 
 
-def _at_which_task(airflow: Airflow, identity: str, dag: Dag) -> str:
+def _task_progress(airflow: Airflow, identity: str, dag: Dag) -> str:
     tasks = airflow.tasks(identity, dag)
     waiting = [task for task in tasks if task.state in WAITING]
     if waiting:
@@ -322,7 +322,7 @@ def _at_which_task(airflow: Airflow, identity: str, dag: Dag) -> str:
     )
 
 
-def _where_the_stream_is(of: MongodbSettings) -> str:
+def _stream_progress(of: MongodbSettings) -> str:
     try:
         with connect(of.mongodb, within_seconds=5) as client:
             now = database_of(client, of.database).report_freshness.find_one() or {}
@@ -334,7 +334,7 @@ def _where_the_stream_is(of: MongodbSettings) -> str:
     return "" if behind is None else f", the stream is {counted(behind, 'event')} behind"
 
 
-def _what_is_missing(missing: dict[str, Callable[[Settings], health.Health]], of: Settings) -> str:
+def _describe_missing(missing: dict[str, Callable[[Settings], health.Health]], of: Settings) -> str:
     lines = [f"{name} is not up after {START_SECONDS:.0f} s: {check(of).detail}" for name, check in missing.items()]
     lines += [f"program {one.name}: {one.state} {one.detail}" for one in stack.programs(of.home) if one.state not in ("RUNNING", "EXITED")]
     return "\n".join([*lines, f"The logs are in {stack.log_folder(of.home)}"])

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from tidemark.local import cluster, processes
-from tidemark.local.programs import Program, base_environment, marks, started_here
+from tidemark.local.programs import Program, base_environment, marks, managed_programs
 from tidemark.settings import Settings, settings
 
 POLL_SECONDS = 1.0
@@ -59,7 +59,7 @@ def main() -> None:
     for noisy in ("kafka", "httpx"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     of = settings()
-    program = next(one for one in (*started_here(of), *cluster.PROGRAMS) if one.name == sys.argv[1])
+    program = next(one for one in (*managed_programs(of), *cluster.PROGRAMS) if one.name == sys.argv[1])
     environment = {**base_environment(of.home), **program.environment(of), **marks(of.home, program.name)}
     _pause(program, of.home)
     _follow_predecessor(program, of.home)

@@ -80,12 +80,12 @@ def _port_complaints(of: Settings) -> list[str]:
         variable = f"TIDEMARK_{name.upper()}"
         if same:
             found.append(f"{variable} and TIDEMARK_{same[0].upper()} are both {port}: choose another port for one of them")
-        elif _taken(port):
+        elif _port_in_use(port):
             found.append(f"port {port} ({_PORTS[name]}) is used by another program: stop it, or choose another with {variable}=PORT")
     return found
 
 
-def _taken(port: int) -> bool:
+def _port_in_use(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as there:
         there.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -98,16 +98,16 @@ def _taken(port: int) -> bool:
 def _server_complaints(of: Settings) -> list[str]:
     """Problems with the servers that the user runs. The texts contain no passwords."""
     found = []
-    if of.kafka_bootstrap_servers and (wrong := _wrong_with_kafka(of.kafka_bootstrap_servers)):
+    if of.kafka_bootstrap_servers and (wrong := _kafka_problem(of.kafka_bootstrap_servers)):
         found.append(f"Kafka does not answer: {wrong}. Start it, or correct TIDEMARK_KAFKA_BOOTSTRAP_SERVERS={of.kafka_bootstrap_servers}")
-    if of.mongodb_url and (wrong := _wrong_with_mongodb(of.mongodb_url)):
+    if of.mongodb_url and (wrong := _mongodb_problem(of.mongodb_url)):
         found.append(f"MongoDB of TIDEMARK_MONGODB_URL {wrong}")
-    if of.airflow_database_url and (wrong := _wrong_with_database(of.airflow_database_url)):
+    if of.airflow_database_url and (wrong := _database_problem(of.airflow_database_url)):
         found.append(f"the database of TIDEMARK_AIRFLOW_DATABASE_URL cannot be used: {wrong}")
     return found
 
 
-def _wrong_with_kafka(servers: str) -> str | None:
+def _kafka_problem(servers: str) -> str | None:
     try:
         with topics.admin(servers, ANSWER_SECONDS):
             return None
@@ -115,7 +115,7 @@ def _wrong_with_kafka(servers: str) -> str | None:
         return str(error)
 
 
-def _wrong_with_mongodb(url: str) -> str | None:
+def _mongodb_problem(url: str) -> str | None:
     try:
         with connect(url, within_seconds=ANSWER_SECONDS) as client:
             hello = client.admin.command("hello")
@@ -126,7 +126,7 @@ def _wrong_with_mongodb(url: str) -> str | None:
     return None
 
 
-def _wrong_with_database(url: str) -> str | None:
+def _database_problem(url: str) -> str | None:
     try:
         engine = create_engine(url)
         engine.connect().close()

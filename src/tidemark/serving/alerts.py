@@ -120,7 +120,7 @@ def next_watch(before: Watch | None, state: StatusDocument, now: datetime) -> Wa
 
 def found(watch: Watch, state: StatusDocument, of: AlertSettings, names: AirflowNames) -> dict[Condition, str | None]:
     """The problem of each condition, None if there is none. A condition that cannot be judged is absent."""
-    judged = {
+    problems = {
         Condition.STREAM: _silent(watch, state, of, names),
         Condition.FRESHNESS: _behind(watch, state, of),
         Condition.DRIFT: _drift(state, of),
@@ -129,8 +129,8 @@ def found(watch: Watch, state: StatusDocument, of: AlertSettings, names: Airflow
         Condition.RESTARTS: _restarts(watch, of),
     }
     if not state["stream"]["alive"]:
-        del judged[Condition.FRESHNESS]
-    return judged
+        del problems[Condition.FRESHNESS]
+    return problems
 
 
 def settled(before: Alert | None, condition: Condition, wrong: str | None, now: datetime, calm: timedelta) -> Alert | None:

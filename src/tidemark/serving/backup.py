@@ -95,7 +95,7 @@ def restore(database: Database[Document], lake: str, folder: Path) -> Document:
 
     since = datetime.now(UTC) - datetime.fromisoformat(manifest["saved_at"])
 
-    def go_on_from_there(session: ClientSession) -> None:
+    def restore_state(session: ClientSession) -> None:
         database[_LAST].delete_many(_OF_THE_LAYERS, session=session)
         for some in _saved(folder, _LAST):
             database[_LAST].insert_many(some, session=session)
@@ -104,7 +104,7 @@ def restore(database: Database[Document], lake: str, folder: Path) -> Document:
         publications.skip_numbers(database, session, _PUBLICATIONS_SKIPPED)
 
     _retag(database, _saved_ledger(folder), since)
-    in_transaction(database, go_on_from_there)
+    in_transaction(database, restore_state)
     return manifest
 
 

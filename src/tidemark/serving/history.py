@@ -31,11 +31,11 @@ HISTORY = "history"  # document of collection `state`
 _LONGEST_GAP_DAYS = 31
 
 
-class NotOver(Exception):
+class DayNotEnded(Exception):
     """The day has not ended, so more may be observed on it."""
 
 
-class NoDay(ValueError):
+class InvalidDays(ValueError):
     """The days that a run should compute are missing or invalid."""
 
 
@@ -67,14 +67,14 @@ def selected_days(key: str | None, first: str | None, last: str | None, as_of: d
     """The arguments of the command `history` for a run: the range that it names, else the day of its partition key (YYYY-MM-DD).
     `changed`: the last of these days, and every earlier day that has changed.
 
-    Raises NoDay, or NotOver for a day that had not ended at the moment `as_of`.
+    Raises InvalidDays, or DayNotEnded for a day that had not ended at the moment `as_of`.
     """
     first = first or last or key
     last = last or first
     if first is None or last is None:
-        raise NoDay("the run names no days: give the first and the last day, or one day as its partition key (YYYY-MM-DD)")
+        raise InvalidDays("the run names no days: give the first and the last day, or one day as its partition key (YYYY-MM-DD)")
     if _day(last) < _day(first):
-        raise NoDay(f"the last day, {last}, is before the first day, {first}")
+        raise InvalidDays(f"the last day, {last}, is before the first day, {first}")
     require_over(_day(last), as_of)
     return ["--changed-up-to", last] if changed else ["--first", first, "--last", last]
 
@@ -83,13 +83,13 @@ def _day(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise NoDay(f"'{text}' is not a valid day: write it as 2023-12-31") from None
+        raise InvalidDays(f"'{text}' is not a valid day: write it as 2023-12-31") from None
 
 
 def require_over(day: date, as_of: datetime) -> None:
-    """Raises NotOver if the day had not ended at the moment `as_of`."""
+    """Raises DayNotEnded if the day had not ended at the moment `as_of`."""
     if end_of(day) > as_of:
-        raise NotOver(f"{day} has not ended: its history can be computed after {day + timedelta(days=1)} 00:00 UTC")
+        raise DayNotEnded(f"{day} has not ended: its history can be computed after {day + timedelta(days=1)} 00:00 UTC")
 
 
 def start_of(day: date) -> datetime:

@@ -40,7 +40,7 @@ def lease(database: Database[Document], name: str, holder: str, within_seconds: 
     The lease expires soon after its holder has died.
     """
     until = time.monotonic() + within_seconds
-    while not _take(database, name, holder):
+    while not _acquire(database, name, holder):
         if time.monotonic() > until:
             found = database.state.find_one({"_id": _key(name)}) or {}
             since = f" since {found['since']:%Y-%m-%d %H:%M} UTC" if "since" in found else ""
@@ -57,13 +57,13 @@ def lease(database: Database[Document], name: str, holder: str, within_seconds: 
         database.state.delete_one({"_id": _key(name), "holder": holder})
 
 
-def _take(database: Database[Document], name: str, holder: str) -> bool:
+def _acquire(database: Database[Document], name: str, holder: str) -> bool:
     """Expiry is decided by MongoDB's clock alone."""
-    taken = {"holder": holder, "since": "$$NOW", "until": {"$add": ["$$NOW", VALID_SECONDS * 1000]}}
+    acquired = {"holder": holder, "since": "$$NOW", "until": {"$add": ["$$NOW", VALID_SECONDS * 1000]}}
     is_held = {"$gte": ["$until", "$$NOW"]}
     now = database.state.find_one_and_update(
         {"_id": _key(name)},
-        [{"$replaceWith": {"$cond": [is_held, "$$ROOT", {"_id": "$_id", **taken}]}}],
+        [{"$replaceWith": {"$cond": [is_held, "$$ROOT", {"_id": "$_id", **acquired}]}}],
         upsert=True,
         return_document=ReturnDocument.AFTER,
     )

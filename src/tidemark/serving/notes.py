@@ -37,13 +37,13 @@ class Work:
         return Work(*(one - other for one, other in zip(astuple(self), astuple(before), strict=True)))
 
 
-def landed(database: Database[Document], mark: TideMark) -> None:
+def record_landing(database: Database[Document], mark: TideMark) -> None:
     """Records that the raw history reaches this mark, at the current time of MongoDB's clock."""
     note = {"offsets": {"$literal": offsets.to_documents(mark)}, "landed_at": "$$NOW"}
     database.state.update_one({"_id": LANDED}, [{"$set": note}], upsert=True)
 
 
-def worked(database: Database[Document], work: Work) -> None:
+def add_work(database: Database[Document], work: Work) -> None:
     """Adds work to the current minute of MongoDB's clock. Raises PyMongoError after MOST_SECONDS at the latest."""
     sums = {name: {"$add": [f"${name}", f"$$new.{name}"]} for name in asdict(work)}
     with pymongo.timeout(MOST_SECONDS):

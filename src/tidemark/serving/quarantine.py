@@ -27,7 +27,7 @@ IN_ORDER = ("topic", "partition", "offset")  # the order of the log
 _RECORDS_AT_ONCE, _BYTES_AT_ONCE = 1_000, 16 * 1024 * 1024
 
 
-class Unclear(ValueError):
+class InvalidRequest(ValueError):
     """The request cannot be fulfilled; the message says what to request instead."""
 
 
@@ -51,14 +51,14 @@ class Replayed(NamedTuple):
 
 
 def selected(database: Database[Document], meant: Selection, below: TideMark, names: AirflowNames) -> Document:
-    """A query for the selected open records below a mark. `names` are for the text of Unclear, which it raises."""
+    """A query for the selected open records below a mark. `names` are for the text of InvalidRequest, which it raises."""
     if meant.reason == Reason.WITHDRAWN:
-        raise Unclear(
+        raise InvalidRequest(
             f"records of a withdrawn ingestion cannot be replayed one by one: undo the withdrawal with DAG {names.of(Dag.WITHDRAW)}"
         )
     if meant.since is not None and meant.until is not None and meant.since >= meant.until:
         since, until = (f"{moment:%Y-%m-%d %H:%M} UTC" for moment in (meant.since, meant.until))
-        raise Unclear(f"the period from {since} to {until} is empty: its end must be later than its beginning")
+        raise InvalidRequest(f"the period from {since} to {until} is empty: its end must be later than its beginning")
     partitions = [{"topic": one.topic, "partition": one.partition, "offset": {"$lt": int(end)}} for one, end in below.items()]
     times = {name: moment for name, moment in (("$gte", meant.since), ("$lt", meant.until)) if moment is not None}
     return {
@@ -75,7 +75,7 @@ def _from_file(database: Database[Document], file: str) -> Document:
         return {"source": BY_API}
     found = [one["_id"] for one in database.ingestion.find({"$or": [{"name": file}, {"file": file}]}, {"_id": True})]
     if not found:
-        raise Unclear(f"no file '{file}' has been ingested: use a name of report_ingestion, or `{BY_API}` for records from no file")
+        raise InvalidRequest(f"no file '{file}' has been ingested: use a name of report_ingestion, or `{BY_API}` for records from no file")
     return {"source.ingestion": {"$in": found}}
 
 

@@ -44,7 +44,7 @@ class Drifted(Exception):
     """Differences have been found and must not be corrected automatically."""
 
 
-class Held(Exception):
+class ApprovalRequired(Exception):
     """A person must decide whether it is published."""
 
 

@@ -17,8 +17,8 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from tidemark.ingest.api import document, metrics
-from tidemark.ingest.api.bodies import MOST_RECORDS, RETRY_AFTER, Form, NoBatch, Share, form_of, read
-from tidemark.ingest.api.judging import Judge, TooMany, Unfit, judge_batch, shown
+from tidemark.ingest.api.bodies import MOST_RECORDS, RETRY_AFTER, Form, InvalidBatch, Reservation, form_of, read
+from tidemark.ingest.api.validation import Validator, TooManyRecords, BrokenRule, validate_batch, shown
 from tidemark.ingest.api.sending import NotStored
 from tidemark.ingest.api.service import Service
 from tidemark.ingest.files import MOST_RECORD_BYTES, FileKind
@@ -133,38 +133,38 @@ async def _post_one(request: Request, kind: FileKind) -> Response:
     service: Service = request.app.state.service
     if form_of(request) is not Form.JSON:
         raise HTTPException(415, f"one record is expected: send it as {Form.JSON}, or send many to {request.url.path}/batch")
-    with Share(service.bodies) as share:
-        body = await read(request, min(service.of.api_body_bytes, MOST_RECORD_BYTES), service.of.api_body_seconds, share)
-        judged = Judge(kind, _now())(body)
-        if isinstance(judged, Unfit):
+    with Reservation(service.bodies) as reservation:
+        body = await read(request, min(service.of.api_body_bytes, MOST_RECORD_BYTES), service.of.api_body_seconds, reservation)
+        result = Validator(kind, _now())(body)
+        if isinstance(result, BrokenRule):
             metrics.RECORDS.labels(str(kind), metrics.REFUSED).inc()
-            return _refused([_fault(judged)])
+            return _refused([_fault(result)])
         try:
-            stored = await service.single.send(service.topic(kind), judged.message)
+            stored = await service.single.send(service.topic(kind), result.message)
         except NotStored as reason:
             service.complain(str(reason))
             metrics.RECORDS.labels(str(kind), metrics.NOT_ACKNOWLEDGED).inc()
-            name = (judged.message.key or b"").decode()
+            name = (result.message.key or b"").decode()
             return _answer(503, {"detail": f"{kind} {name}: {reason}. The record may or may not be stored: send it again"}, RETRY_AFTER)
     metrics.RECORDS.labels(str(kind), metrics.ACKNOWLEDGED).inc()
-    return _answer(201, {**shown(judged.observation), **stored._asdict()})
+    return _answer(201, {**shown(result.observation), **stored._asdict()})
 
 
 async def _post_batch(request: Request, kind: FileKind) -> Response:
     service: Service = request.app.state.service
     form = form_of(request)
-    with Share(service.bodies) as share:
-        body = await read(request, service.of.api_body_bytes, service.of.api_body_seconds, share)
+    with Reservation(service.bodies) as reservation:
+        body = await read(request, service.of.api_body_bytes, service.of.api_body_seconds, reservation)
         async with service.batches.place():
             try:
-                batch = await service.batches.run(partial(judge_batch, kind, body, form, _now()))
-            except NoBatch as reason:
+                batch = await service.batches.run(partial(validate_batch, kind, body, form, _now()))
+            except InvalidBatch as reason:
                 return _refused([{"loc": ["body"], "msg": str(reason), "type": "malformed"}])
-            except TooMany:
+            except TooManyRecords:
                 raise HTTPException(413, f"the batch has more than {MOST_RECORDS} records: split it") from None
             if batch.faults:
                 metrics.RECORDS.labels(str(kind), metrics.REFUSED).inc(len(batch.faults))
-                return _refused(_fault(unfit, number) for number, unfit in batch.faults)
+                return _refused(_fault(broken, number) for number, broken in batch.faults)
             try:
                 done = await service.batches.send(service.topic(kind), batch.messages)
             except NotAcknowledged as reason:
@@ -186,11 +186,11 @@ def _not_acknowledged(service: Service, kind: FileKind, numbers: list[int], reas
     return _answer(503, {"detail": detail, "acknowledged": len(numbers) - len(left), "not_acknowledged": left}, RETRY_AFTER)
 
 
-def _fault(unfit: Unfit, *number: int) -> dict[str, Any]:
+def _fault(broken: BrokenRule, *number: int) -> dict[str, Any]:
     return {
-        "loc": ["body", *number, *([unfit.field] if unfit.field else [])],
-        "msg": f"{unfit.field or 'record'}: must be {unfit.rule}",
-        "type": unfit.field or "malformed",
+        "loc": ["body", *number, *([broken.field] if broken.field else [])],
+        "msg": f"{broken.field or 'record'}: must be {broken.rule}",
+        "type": broken.field or "malformed",
     }
 
 

@@ -22,7 +22,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError, RetriableError
 
 from tidemark.catalog.topics import MOST_MESSAGE_BYTES
 from tidemark.catalog.words import counted
-from tidemark.ingest.api.bodies import RETRY_AFTER, Room
+from tidemark.ingest.api.bodies import RETRY_AFTER, MemoryLimit
 from tidemark.ingest.produce import RECOMMENDED, Acknowledged, produce
 from tidemark.ingest.records import Message
 from tidemark.settings import Settings
@@ -53,8 +53,8 @@ class NotStored(Exception):
 class SingleSender:
     """Sends single records through kafka-python's idempotent producer without blocking the event loop."""
 
-    def __init__(self, of: Settings, room: Room) -> None:
-        self._of, self._room = of, room
+    def __init__(self, of: Settings, memory: MemoryLimit) -> None:
+        self._of, self._memory = of, memory
         self._producer: KafkaProducer | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -119,17 +119,17 @@ class SingleSender:
         producer = self._producer
         assert producer is not None
         size = len(message.value) + _OVERHEAD_BYTES
-        self._room.take(size)
+        self._memory.reserve(size)
         try:
             handed_over = await self._handed_over(producer, topic, message)
         except BaseException:
-            self._room.give_back(size)
+            self._memory.release(size)
             raise
         loop = asyncio.get_running_loop()
         settled: asyncio.Future[Stored] = loop.create_future()
 
         def settle(outcome: Stored | Exception) -> None:
-            self._room.give_back(size)
+            self._memory.release(size)
             if isinstance(outcome, Exception) and not isinstance(outcome, RetriableError):
                 self._replace(producer)
             if settled.done():

@@ -11,7 +11,7 @@ from kafka.errors import KafkaError
 from tidemark.catalog.words import counted
 from tidemark.ingest import topics
 from tidemark.ingest.api import document
-from tidemark.ingest.api.bodies import Room
+from tidemark.ingest.api.bodies import MemoryLimit
 from tidemark.ingest.api.sending import BatchSender, SingleSender
 from tidemark.ingest.files import FileKind
 from tidemark.ingest.kinds import topic_of
@@ -30,7 +30,7 @@ class Service:
 
     def __init__(self, of: Settings) -> None:
         self.of = of
-        self.bodies, self.waiting = Room(of.api_memory_bytes), Room(of.api_memory_bytes)
+        self.bodies, self.waiting = MemoryLimit(of.api_memory_bytes), MemoryLimit(of.api_memory_bytes)
         self.single, self.batches = SingleSender(of, self.waiting), BatchSender(of)
         self._checking = asyncio.Lock()
         self._checked_at, self._health = float("-inf"), document.Health(healthy=False, kafka=of.kafka, topics={}, detail="")

@@ -54,7 +54,7 @@ def test_a_file_of_the_wrong_kind_fails_at_once_and_sends_nothing(stack: Stack) 
     wrong.write_text("asin;title\nB0GOOD0001;a bag\n")
     ends = stack.log_ends()
     output = stack.local("run", "--products", str(wrong), "--observed-at", "2024-01-01", status=1)
-    assert "the run has failed: task plan failed: UnfitFile" in output
+    assert "the run has failed: task plan failed: InvalidFile" in output
     assert f"{wrong}: the first line is not the header of a product file" in output
     assert "Nothing was sent" in output
     run = next(one for one in stack.runs() if one["dag_run_id"] in output)

@@ -12,20 +12,20 @@ from random import Random
 import pytest
 from pyspark.sql import SparkSession
 from support.events import any_log
-from support.hands import Stream, serve, stream_of
+from support.manual_stream import Stream, serve, stream_of
 from support.load import updates
 from support.places import Place
 
 from tidemark.rendering.verifications import render_verification
 from tidemark.serving import ledger, publications, verifications
 from tidemark.serving.ledger import Fenced
-from tidemark.serving.publications import NoPublication, StartAgain
+from tidemark.serving.publications import NoPublication, StaleDraft
 from tidemark.spark.batch import Batch
 from tidemark.spark.recompute import NotLanded
 
 pytestmark = pytest.mark.servers
 
-GIVES_UP = (Fenced, StartAgain, NoPublication, NotLanded)
+GIVES_UP = (Fenced, StaleDraft, NoPublication, NotLanded)
 
 
 class Chaos:
@@ -123,4 +123,4 @@ def test_random_concurrent_operations_keep_reports_exact_for_several_seeds(place
     chaos.rest()
     assert chaos.happened["nights"] > 3
     assert chaos.happened["rebuild"] > 3
-    assert chaos.happened["StartAgain"] > 0
+    assert chaos.happened["StaleDraft"] > 0

@@ -1,4 +1,4 @@
-"""The stream driven by hand: micro-batches of a test's own choosing, in this process."""
+"""A stream under the control of a test: it runs micro-batches of given events, in this process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def kafka(spark: SparkSession, events: Iterable[Event]) -> DataFrame:
 
 
 class Stream:
-    """A generation that is driven by hand."""
+    """A generation whose micro-batches a test runs."""
 
     def __init__(
         self,
@@ -62,8 +62,8 @@ class Stream:
 
     def next(self, log: Iterable[Event], most: int) -> list[Event]:
         """What it has not served, as many as that, in the order of each partition's offsets."""
-        left = [event for event in log if not self.batches.offsets.covers(event)]
-        return sorted(left, key=lambda event: (event.partition, event.offset))[:most]
+        unserved = [event for event in log if not self.batches.offsets.covers(event)]
+        return sorted(unserved, key=lambda event: (event.partition, event.offset))[:most]
 
 
 def stream_of(place: Place, spark: SparkSession, rules: Rules | None = None) -> Stream:

@@ -9,7 +9,7 @@ import pytest
 from support.csvs import BOM, OBSERVED_AT, MemoryFile, categories, products
 from support.wording import Wording
 
-from tidemark.ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, PRODUCT_COLUMNS, FileKind, UnfitFile
+from tidemark.ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, PRODUCT_COLUMNS, FileKind, InvalidFile
 from tidemark.ingest.plan import plan
 from tidemark.ingest.produce import read_chunk
 
@@ -17,7 +17,7 @@ HEADER = ",".join(PRODUCT_COLUMNS).encode()
 ROW = products(1).partition(b"\n")[2]
 UNCLOSED = ROW.replace(b'"Lamp, 0"', b'"Lamp, 0')
 
-UNFIT = {
+INVALID_FILES = {
     "empty": b"",
     "empty but for a BOM": BOM,
     "empty lines only": b"\r\n\n\r",
@@ -38,15 +38,15 @@ UNFIT = {
 }
 
 
-@pytest.mark.parametrize("what", UNFIT)
+@pytest.mark.parametrize("what", INVALID_FILES)
 def test_invalid_files_are_refused(what: str, wording: Wording) -> None:
-    with pytest.raises(UnfitFile) as refused:
-        plan(MemoryFile(UNFIT[what]), FileKind.PRODUCT, OBSERVED_AT, 100)
+    with pytest.raises(InvalidFile) as refused:
+        plan(MemoryFile(INVALID_FILES[what]), FileKind.PRODUCT, OBSERVED_AT, 100)
     wording.check(str(refused.value))
 
 
 def test_a_product_file_is_refused_as_a_category_file(wording: Wording) -> None:
-    with pytest.raises(UnfitFile) as refused:
+    with pytest.raises(InvalidFile) as refused:
         plan(MemoryFile(products(3)), FileKind.CATEGORY, OBSERVED_AT, 100)
     wording.check(str(refused.value))
 
@@ -88,6 +88,6 @@ def test_a_file_changed_since_planning_is_refused(what: str, tmp_path: Path, wor
         file.unlink()
     else:
         file.write_bytes(changed)
-    with pytest.raises(UnfitFile) as refused:
+    with pytest.raises(InvalidFile) as refused:
         read_chunk(file, planned.ingestion["bytes"], last)
     wording.check(str(refused.value))
