@@ -24,7 +24,7 @@ from support.browser import CHART, MARKS, dashboard, open_browser
 from support.pages import Pages
 from support.stacks import Stack, prepared_stack
 
-from bench.sides import against_limit, asked, p95, print_line, report
+from bench.sides import against_limit, query_seconds, p95, print_line, report
 from tidemark.local import loopback
 from tidemark.serving.database import connect, database_of
 from tidemark.settings import Settings, settings
@@ -121,9 +121,9 @@ def main() -> None:
             name: (partial(viewer.get, f"/chart/{charts[name]}/data/?force=true"), CHART_SECONDS) for name in shown
         }
         asking["explorer"] = partial(viewer.post, "/chart/data", filtered), TABLE_SECONDS
-        for name, (ask, limit) in asking.items():
-            asked(ask, WARMING)
-            seconds = asked(ask, given.times)
+        for name, (query, limit) in asking.items():
+            query_seconds(query, WARMING)
+            seconds = query_seconds(query, given.times)
             comparisons[f"{name} p95"] = against_limit(limit, [p95(seconds)])
             print_line(f"{name}: median {statistics.median(seconds):.3f} s, p95 {p95(seconds):.3f} s")
         pages = [first_paint_to_last_chart(len(shown)) for _ in range(given.rounds)]

@@ -104,12 +104,12 @@ def against_limit(limit: float, rounds: Sequence[float], whole: float | None = N
     }
 
 
-def asked(ask: Callable[[], object], times: int) -> list[float]:
+def query_seconds(query: Callable[[], object], times: int) -> list[float]:
     """Seconds of each of so many questions, one after the other."""
     found = []
     for _ in range(times):
         started = time.perf_counter()
-        ask()
+        query()
         found.append(time.perf_counter() - started)
     return found
 

@@ -23,16 +23,16 @@ UNAUTHORIZED = 13  # MongoDB's error code
 
 
 @pytest.fixture(scope="module")
-def few() -> Iterator[Containers]:
+def services() -> Iterator[Containers]:
     with containers("several", TIDEMARK_MONGODB_CACHE_GB="0.5") as made:
         made.start("prepare", "api")
         yield made
 
 
 @pytest.fixture
-def running(few: Containers) -> Iterator[Containers]:
-    with setting(**few.settings):
-        yield few
+def running(services: Containers) -> Iterator[Containers]:
+    with setting(**services.settings):
+        yield services
 
 
 def test_an_account_can_write_only_its_own_collections(running: Containers) -> None:

@@ -59,8 +59,8 @@ def test_an_ingestion_through_all_services_gives_exact_reports(running: Containe
     run = stack.trigger(products=[str(one) for one in products], categories=[str(categories)], observed_at=list(DAYS))
     assert stack.end_of(run) == "success", stack.failure(run) + running.logs()
     for day, path in zip(DAYS, products, strict=True):
-        stack.took(day, products=[path])
-    stack.took(DAYS[-1], categories=[categories])
+        stack.add_ingested(day, products=[path])
+    stack.add_ingested(DAYS[-1], categories=[categories])
     assert stack.wrong() == []
     _night(running)
     assert stack.wrong() == []

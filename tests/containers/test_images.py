@@ -26,7 +26,7 @@ def tracked() -> list[str]:
     return done.stdout.splitlines()
 
 
-def kept(path: str) -> bool:
+def is_in_build_context(path: str) -> bool:
     """Does .dockerignore let a file into the build? The last line that names it, or a folder that it is in, decides."""
     names = ["/".join(path.split("/")[:count]) for count in range(1, path.count("/") + 2)]
     found = True
@@ -52,20 +52,20 @@ def test_every_copied_path_exists_and_is_not_ignored(file: Path) -> None:
     for *sources, _ in copied:
         for source in sources:
             files = [name for name in tracked() if source == "." or name == source or name.startswith(f"{source}/")]
-            assert any(kept(name) for name in files), source
+            assert any(is_in_build_context(name) for name in files), source
 
 
 def test_the_build_context_contains_only_what_runs() -> None:
-    names = {name for name in tracked() if kept(name)}
+    names = {name for name in tracked() if is_in_build_context(name)}
     folders = {name.split("/")[0] for name in names}
     assert folders == {
         *("dags", "ingest", "plugins", "spark", "src", "superset"),
         *("LICENSE", "README.md", "pyproject.toml", "requirements.lock", "requirements-setup.lock", "setup.sh"),
     }
     assert not [name for name in names if re.search(r"(^|/)(tests|bench|compliance)/", name)]
-    assert not kept(".env")
-    assert not kept(".git/config")
-    assert not kept(".venv/bin/python")
+    assert not is_in_build_context(".env")
+    assert not is_in_build_context(".git/config")
+    assert not is_in_build_context(".venv/bin/python")
     assert "superset/connector/mongopipe/dialect.py" in names
 
 

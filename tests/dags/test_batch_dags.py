@@ -15,7 +15,7 @@ from support.environment import setting
 from support.manual_stream import serve
 from support.load import updates
 from support.names import NAMES
-from support.parameters import assert_takes
+from support.parameters import assert_accepts
 from support.places import Place
 from support.wording import Wording
 
@@ -26,7 +26,7 @@ from tidemark.serving.verifications import Drifted, ApprovalRequired
 from tidemark.settings.airflow_names import Dag, Pool
 from tidemark.spark.batch import Batch
 
-TAKEN = {
+VALID_PARAMETERS = {
     NAMES.of(Dag.NIGHTLY_BATCH): {
         "mode": ["auto", "incremental", "full"],
         "on_drift": ["correct", "ask", "fail"],
@@ -35,15 +35,15 @@ TAKEN = {
     },
     NAMES.of(Dag.REBUILD): {"publication": [None, 0, 12]},
 }
-REFUSED = {
+INVALID_PARAMETERS = {
     NAMES.of(Dag.NIGHTLY_BATCH): {"mode": ["", None, "weekly"], "on_drift": [None, True], "hold": ["yes"], "keep": [0, "7", 1.5]},
     NAMES.of(Dag.REBUILD): {"publication": [-1, "3", 1.5]},
 }
 
 
-@pytest.mark.parametrize("dag_id", TAKEN)
+@pytest.mark.parametrize("dag_id", VALID_PARAMETERS)
 def test_parameters(bag: Any, dag_id: str) -> None:
-    assert_takes(bag.dags[dag_id], TAKEN[dag_id], REFUSED[dag_id])
+    assert_accepts(bag.dags[dag_id], VALID_PARAMETERS[dag_id], INVALID_PARAMETERS[dag_id])
 
 
 def test_the_nightly_batch_is_scheduled_and_a_rebuild_is_not(bag: Any) -> None:
@@ -53,7 +53,7 @@ def test_the_nightly_batch_is_scheduled_and_a_rebuild_is_not(bag: Any) -> None:
 
 
 def test_spark_jobs_are_limited_by_their_pool(bag: Any) -> None:
-    pools = {f"{dag}.{task.task_id}": task.pool for dag in TAKEN for task in bag.dags[dag].tasks}
+    pools = {f"{dag}.{task.task_id}": task.pool for dag in VALID_PARAMETERS for task in bag.dags[dag].tasks}
     assert {name for name, pool in pools.items() if pool == NAMES.of(Pool.SPARK)} == {
         *(f"{NAMES.of(Dag.NIGHTLY_BATCH)}.{name}" for name in ("land", "cut", "recompute", "verify", "publish")),
         f"{NAMES.of(Dag.REBUILD)}.rebuild_from",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support.airflow_home import run
 from support.names import NAMES
-from support.parameters import assert_takes
+from support.parameters import assert_accepts
 from support.places import Place
 
 from tidemark.dags import batch_job
@@ -21,12 +21,12 @@ def dag(bag: Any) -> Any:
     return bag.dags[NAMES.of(Dag.HISTORY)]
 
 
-TAKEN = {"first_day": [None, "2024-02-29"], "last_day": [None, "1995-01-01"], "changed": [False, True]}
-REFUSED = {"first_day": ["29.02.2024", "2023-02-29", 20240229], "last_day": ["yesterday"], "changed": [None, "yes"]}
+VALID_PARAMETERS = {"first_day": [None, "2024-02-29"], "last_day": [None, "1995-01-01"], "changed": [False, True]}
+INVALID_PARAMETERS = {"first_day": ["29.02.2024", "2023-02-29", 20240229], "last_day": ["yesterday"], "changed": [None, "yes"]}
 
 
 def test_parameters(dag: Any) -> None:
-    assert_takes(dag, TAKEN, REFUSED)
+    assert_accepts(dag, VALID_PARAMETERS, INVALID_PARAMETERS)
 
 
 def test_a_scheduled_run_has_the_day_that_ended_as_partition(dag: Any) -> None:

@@ -12,7 +12,7 @@ import pytest
 from pymongo.errors import ServerSelectionTimeoutError
 from support.environment import setting
 from support.names import NAMES
-from support.passes import counted_rows
+from support.counted_reads import counted_rows
 from support.places import Place
 from support.servers import free_ports
 
@@ -30,7 +30,7 @@ def dag(bag: Any) -> Any:
     return bag.dags[NAMES.of(Dag.INGEST)]
 
 
-TAKEN = {
+VALID_PARAMETERS = {
     "products": [[], ["/in/a.csv"], ["s3://bucket/a.csv", "/in/b c.csv"]],
     "categories": [[], ["/in/categories.csv"]],
     "observed_at": [[], ["2023-12-31"], ["2023-12-31T18:00:00Z", "2023-12-31 18:00"]],
@@ -39,7 +39,7 @@ TAKEN = {
     "hold": [None, False, True],
     "chunk_bytes": [None, 1, 16_777_216],
 }
-REFUSED = {
+INVALID_PARAMETERS = {
     "products": ["/in/a.csv", [1], [""], None],
     "categories": ["/in/categories.csv", [None]],
     "observed_at": ["2023-12-31", ["yesterday"], ["31.12.2023"], ["2023-12-31x"]],
@@ -51,15 +51,15 @@ REFUSED = {
 
 
 def test_every_parameter_is_tested(dag: Any) -> None:
-    assert set(dag.params) == set(TAKEN) == set(REFUSED)
+    assert set(dag.params) == set(VALID_PARAMETERS) == set(INVALID_PARAMETERS)
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in TAKEN.items() for value in values])
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in VALID_PARAMETERS.items() for value in values])
 def test_valid_parameters_are_accepted(dag: Any, name: str, value: object) -> None:
     assert dag.params.get_param(name).resolve(value) == value
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in REFUSED.items() for value in values])
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in INVALID_PARAMETERS.items() for value in values])
 def test_invalid_parameters_are_refused(dag: Any, name: str, value: object) -> None:
     from airflow.sdk.exceptions import ParamValidationError
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 from support.names import NAMES
-from support.parameters import assert_takes
+from support.parameters import assert_accepts
 from support.wording import Wording
 
 from tidemark.dags.choices import NotChosen
 from tidemark.serving import control, withdrawals
 from tidemark.settings.airflow_names import Dag
 
-TAKEN = {
+VALID_PARAMETERS = {
     NAMES.of(Dag.WITHDRAW): {
         "ingestion": [None, "9f"],
         "take_back": [False, True],
@@ -22,7 +22,7 @@ TAKEN = {
     },
     NAMES.of(Dag.STREAM): {"action": ["pause", "resume", "restart"], "reason": [None, "", "Kafka moves"], "drain": [True, False]},
 }
-REFUSED = {
+INVALID_PARAMETERS = {
     NAMES.of(Dag.WITHDRAW): {"ingestion": ["", 5], "take_back": [None, "yes"], "reason": [5], "hold": [None]},
     NAMES.of(Dag.STREAM): {"action": [None, "", "stop"], "reason": [5], "drain": [None, "yes"]},
 }
@@ -36,9 +36,9 @@ def test_a_withdrawal_requires_approval(bag: Any) -> None:
     assert (decide({"hold": True}), decide({"hold": False})) == ("approve", "apply")
 
 
-@pytest.mark.parametrize("dag_id", TAKEN)
+@pytest.mark.parametrize("dag_id", VALID_PARAMETERS)
 def test_parameters(bag: Any, dag_id: str) -> None:
-    assert_takes(bag.dags[dag_id], TAKEN[dag_id], REFUSED[dag_id])
+    assert_accepts(bag.dags[dag_id], VALID_PARAMETERS[dag_id], INVALID_PARAMETERS[dag_id])
     assert (bag.dags[dag_id].schedule, bag.dags[dag_id].max_active_runs) == (None, 1)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.airflow_home import run
 from support.names import NAMES
-from support.parameters import assert_takes
+from support.parameters import assert_accepts
 from support.places import Place
 from support.quarantined import quarantined
 
@@ -27,7 +27,7 @@ SELECTION = {
     "dry_run": [False, True],
     "hold": [True, False],
 }
-TAKEN = {
+VALID_PARAMETERS = {
     NAMES.of(Dag.REPLAY_QUARANTINE): {**SELECTION, "patch": [None, {}, {"price": "0", "title": ""}]},
     NAMES.of(Dag.DISCARD_QUARANTINE): {**SELECTION, "why": ["", "test rows"]},
 }
@@ -35,7 +35,7 @@ OF_SELECTION = {
     **{"reason": [5, ["price"]], "file": [["a.csv"]], "since": ["yesterday", 5], "until": ["31.12.2023"]},
     **{"dry_run": [None, "yes"], "hold": [None, 1]},
 }
-REFUSED = {
+INVALID_PARAMETERS = {
     NAMES.of(Dag.REPLAY_QUARANTINE): {**OF_SELECTION, "patch": ["price=0", {"price": 0}, {"price": None}]},
     NAMES.of(Dag.DISCARD_QUARANTINE): {**OF_SELECTION, "why": [None, 5]},
 }
@@ -49,15 +49,15 @@ def test_approval_lies_between_preview_and_action(bag: Any, dag_id: str, last: s
     assert {task.task_id for task in dag.tasks} == {"preview", "approve", last}
     assert dag.get_task(last).upstream_task_ids == {"preview", "approve"}
     assert dag.get_task("approve").upstream_task_ids == {"preview"}
-    assert_tried_again(dag.get_task(last).retry_policy)
+    assert_retried(dag.get_task(last).retry_policy)
 
 
-@pytest.mark.parametrize("dag_id", TAKEN)
+@pytest.mark.parametrize("dag_id", VALID_PARAMETERS)
 def test_parameters(bag: Any, dag_id: str) -> None:
-    assert_takes(bag.dags[dag_id], TAKEN[dag_id], REFUSED[dag_id])
+    assert_accepts(bag.dags[dag_id], VALID_PARAMETERS[dag_id], INVALID_PARAMETERS[dag_id])
 
 
-def assert_tried_again(policy: Any) -> None:
+def assert_retried(policy: Any) -> None:
     from airflow.sdk import RetryAction
 
     permanent_errors = (InvalidRequest("no such file"), OtherRules("restart"), UnsafeProducer("acks is 1"))

@@ -40,7 +40,7 @@ def test_a_kill_at_each_named_point(place: Place) -> None:
 
 def _kills(place: Place, random: Random, kills: int) -> int:
     """Kills streams at random moments while events come; returns how many kills left uncommitted documents behind."""
-    left = 0
+    with_uncommitted = 0
     for _ in range(kills):
         before = ledger.read(place.database).generation
         with stream(**SMALL) as doomed:
@@ -50,13 +50,13 @@ def _kills(place: Place, random: Random, kills: int) -> int:
                 place.send(updates(random, 250, keys=300))
                 time.sleep(0.25)
             doomed.kill()
-        left += uncommitted(place.database) > 0
+        with_uncommitted += uncommitted(place.database) > 0
         assert place.wrong() == []
     with stream() as successor:
         wait_until_served(place, successor)
     assert place.wrong() == []
     assert place.wrong_documents() == []
-    return left
+    return with_uncommitted
 
 
 def _wait_for_generation(place: Place, running: Stream, generation: int) -> None:

@@ -232,7 +232,7 @@ def test_content_types_of_a_body(running: Api, headers: dict[str, str], status: 
         wording.check(answer.json()["detail"])
 
 
-def reason_against(value: bytes, topic: str) -> str | None:
+def rejection_reason(value: bytes, topic: str) -> str | None:
     """The oracle's, for an event that comes just now; None where it is an observation."""
     reasons = [reason for _, reason in recompute([Event(topic, 0, 0, time.time_ns() // 1_000_000, None, value)]).rejections]
     return reasons[0] if reasons else None
@@ -244,7 +244,7 @@ def any_bodies(random: Random, count: int) -> list[tuple[str, bytes]]:
     return [(event.topic, event.value) for event in events if event.value and b"\n" not in event.value and event.value.strip()]
 
 
-def has_a_name_twice(value: bytes) -> bool:
+def has_duplicate_name(value: bytes) -> bool:
     twice = False
 
     def check_names(pairs: list[tuple[str, Any]]) -> None:
@@ -267,8 +267,8 @@ def test_generated_batches_are_validated_like_the_oracle(place: Place, running: 
         some = any_bodies(Random(seed), 500)
         for topic, path in (("ingest-product", BATCH), (CATEGORIES, "/Category/batch")):
             values = [value for of, value in some if of == topic]
-            wrong = {number: reason for number, value in enumerate(values) if (reason := reason_against(value, topic))}
-            twice = {number for number, value in enumerate(values) if has_a_name_twice(value)}
+            wrong = {number: reason for number, value in enumerate(values) if (reason := rejection_reason(value, topic))}
+            twice = {number for number, value in enumerate(values) if has_duplicate_name(value)}
             answer = running.post(path, b"\n".join(values), NDJSON)
             assert answer.status_code == 422
             found = {fault["loc"][1]: fault["type"] for fault in answer.json()["detail"]}

@@ -36,7 +36,7 @@ def identity(path: Path, kind: FileKind = FileKind.PRODUCT) -> str:
         return plan(plain, kind, OBSERVED_AT, 1_000).ingestion["_id"]
 
 
-def left(folder: Path) -> list[Path]:
+def leftovers(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.exists() else []
 
 
@@ -49,7 +49,7 @@ def test_a_compressed_file_is_the_same_ingestion(tmp_path: Path) -> None:
         zipped(tmp_path / f"{compression}.zip", compression, a__csv=content)
     found = {identity(path) for path in tmp_path.iterdir() if path.is_file()}
     assert len(found) == 1
-    assert left(tmp_path / "work") == []
+    assert leftovers(tmp_path / "work") == []
 
 
 def test_the_file_with_the_right_header_is_chosen_from_an_archive(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_invalid_archives_are_refused(what: str, tmp_path: Path, wording: Wordin
     with pytest.raises(InvalidFile) as refused:
         identity(tmp_path / "a.packed")
     wording.check(str(refused.value))
-    assert left(tmp_path / "work") == []
+    assert leftovers(tmp_path / "work") == []
 
 
 def test_leftovers_of_a_killed_process_are_deleted_after_a_day(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_leftovers_of_a_killed_process_are_deleted_after_a_day(tmp_path: Path) -
         os.utime(work / name, (time.time() - age,) * 2)
     (tmp_path / "a.gz").write_bytes(gzip.compress(products(3)))
     identity(tmp_path / "a.gz")
-    assert {path.name for path in left(work)} == {"new.part", "kept.csv"}
+    assert {path.name for path in leftovers(work)} == {"new.part", "kept.csv"}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a file system")
@@ -135,7 +135,7 @@ def test_a_full_disk_is_reported(tmp_path: Path, wording: Wording) -> None:
             identity(tmp_path / "a.gz")
         assert full.value.errno == errno.ENOSPC
         wording.check(str(full.value))
-        assert left(small) == []
+        assert leftovers(small) == []
     finally:
         subprocess.run(["umount", str(small)], check=True)
 
@@ -169,13 +169,13 @@ def test_an_archive_is_produced_chunk_by_chunk(place: Place, tmp_path: Path, for
     of, plain = place.settings, jobs.File(FileKind.PRODUCT, tmp_path / "a.csv", OBSERVED_AT)
     planned = jobs.plan(place.database, [plain._replace(path=path)], 3_000, of)
     assert len(planned.chunks) > 3
-    assert [one.name for one in left(of.work)] == [f"{planned.ingestions[0]}.csv"]
+    assert [one.name for one in leftovers(of.work)] == [f"{planned.ingestions[0]}.csv"]
     producer, moved = place.producer(), Moved(of.work)
     for chunk in planned.chunks:
         jobs.produce(place.database, lambda: producer, RECOMMENDED, moved, of, **chunk)
     assert moved.times == len(planned.chunks)
     jobs.reconcile(place.database, planned.ingestions, of)
-    assert left(of.work) == []
+    assert leftovers(of.work) == []
     assert jobs.plan(place.database, [plain], 3_000, of) == (planned.ingestions, [])
     assert sum(place.ends().values()) == place.database.ingestion.find_one({})["rows"]  # type: ignore[index]
 
@@ -194,7 +194,7 @@ def test_an_archive_and_a_plain_file_replace_each_other(place: Place, tmp_path: 
         (registered,) = place.database.ingestion.find()
         members.append(registered["member"])
         assert (registered["name"], registered["file"]) == ("inside.csv", str(tmp_path / name))
-        for kept in left(place.settings.work):
+        for kept in leftovers(place.settings.work):
             kept.unlink()
         jobs.produce(place.database, place.producer, RECOMMENDED, Path, place.settings, **chunks[len(members) - 1])
         (tmp_path / name).unlink()

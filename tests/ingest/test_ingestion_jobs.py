@@ -46,7 +46,7 @@ def produce_all(place: Place, chunks: Sequence[jobs.ChunkKey], configuration: Ma
         jobs.produce(place.database, lambda: producer, configuration, Path, place.settings, **chunk)
 
 
-def nobody() -> Producer:
+def no_producer() -> Producer:
     raise AssertionError("nothing is to be produced")
 
 
@@ -67,7 +67,7 @@ def figures(refused: pytest.ExceptionInfo[ingestions.Incomplete], ingestion: str
     return [int(digits) for digits in re.findall("[0-9]+", message.replace(ingestion, ""))]
 
 
-def wanted(place: Place, content: bytes, kind: FileKind, ingestion: str) -> list[Message]:
+def expected_events(place: Place, content: bytes, kind: FileKind, ingestion: str) -> list[Message]:
     """The events of a registered file."""
     registered = registered_at(place, ingestion)
     return [
@@ -94,7 +94,7 @@ def test_every_row_is_an_event(place: Place, tmp_path: Path) -> None:
     events = place.log()
     should_be = [
         one for (kind, content), identity in zip(contents.values(), planned.ingestions, strict=True)
-        for one in wanted(place, content, kind, identity)
+        for one in expected_events(place, content, kind, identity)
     ]  # fmt: skip
     assert comparable(events) == comparable(should_be)
     assert all(
@@ -168,7 +168,7 @@ def test_a_repeated_run_produces_only_the_missing_chunks(place: Place, tmp_path:
     produce_all(place, again.chunks)
     ends = place.ends()
     for chunk in first.chunks:
-        jobs.produce(place.database, nobody, RECOMMENDED, Path, place.settings, **chunk)
+        jobs.produce(place.database, no_producer, RECOMMENDED, Path, place.settings, **chunk)
     assert jobs.plan(place.database, [one], 1_500, place.settings) == (first.ingestions, [])
     assert place.ends() == ends
     assert sum(ends.values()) == 60
@@ -194,7 +194,7 @@ def test_an_interrupted_chunk_is_sent_again(place: Place, tmp_path: Path) -> Non
     produce_all(place, planned.chunks)
     jobs.reconcile(place.database, planned.ingestions, place.settings)
     events = place.log()
-    should_be = wanted(place, content, FileKind.PRODUCT, identity)
+    should_be = expected_events(place, content, FileKind.PRODUCT, identity)
     assert comparable(events) == comparable(should_be) + comparable(half)
     assert len({event.source for event in events}) == ingestion["rows"]
     truth = place.truth()
@@ -296,7 +296,7 @@ def test_the_same_content_with_another_date_is_another_ingestion(place: Place, t
 def test_an_unsafe_producer_is_refused_before_sending(place: Place, tmp_path: Path) -> None:
     planned = jobs.plan(place.database, [file(tmp_path, "a.csv", products(5))], 10**9, place.settings)
     with pytest.raises(UnsafeProducer) as refused:
-        jobs.produce(place.database, nobody, {**RECOMMENDED, "acks": 1}, Path, place.settings, **planned.chunks[0])
+        jobs.produce(place.database, no_producer, {**RECOMMENDED, "acks": 1}, Path, place.settings, **planned.chunks[0])
     with pytest.raises(UnsafeProducer) as unsafe:
         require_safe({"acks": 1, **{name: value for name, value in RECOMMENDED.items() if name != "acks"}})
     assert str(refused.value) == str(unsafe.value)
@@ -305,7 +305,7 @@ def test_an_unsafe_producer_is_refused_before_sending(place: Place, tmp_path: Pa
 def test_an_unregistered_ingestion_is_refused(place: Place, tmp_path: Path, wording: Wording) -> None:
     planned = jobs.plan(place.database, [file(tmp_path, "a.csv", products(5))], 10**9, place.settings)
     with pytest.raises(LookupError) as no_chunk:
-        jobs.produce(place.database, nobody, RECOMMENDED, Path, place.settings, planned.ingestions[0], 7)
+        jobs.produce(place.database, no_producer, RECOMMENDED, Path, place.settings, planned.ingestions[0], 7)
     wording.check(str(no_chunk.value), "chunk", ingestion=planned.ingestions[0])
     with pytest.raises(LookupError) as no_ingestion:
         jobs.reconcile(place.database, ["nothing"], place.settings)
@@ -334,8 +334,8 @@ def test_airflow_hooks_and_paths_in_another_time_zone(place: Place, tmp_path: Pa
     ]
     should_be = [
         one._replace(value=one.value.replace(b"2023-10-31T12:30:00.789Z", b"2024-02-29T00:00:00.000Z"))
-        for one in wanted(place, content, FileKind.PRODUCT, of_products)
+        for one in expected_events(place, content, FileKind.PRODUCT, of_products)
     ]
-    should_be += wanted(place, categories(3), FileKind.CATEGORY, of_categories)
+    should_be += expected_events(place, categories(3), FileKind.CATEGORY, of_categories)
     assert comparable(place.log()) == comparable(should_be)
     assert again == {"ingestions": [of_products], "chunks": []}

@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 from support.csvs import OBSERVED_AT, csv_bytes, product, products
-from support.passes import Counted, CountedRows, counted_rows
+from support.counted_reads import Counted, CountedRows, counted_rows
 from support.places import Place
 
 from tidemark.ingest import jobs
@@ -46,7 +46,7 @@ def send(place: Place, planned: jobs.Plan, file: Counted) -> None:
     jobs.reconcile(place.database, planned.ingestions, place.settings)
 
 
-def left(place: Place) -> set[str]:
+def leftovers(place: Place) -> set[str]:
     """The kinds of files in the work folder."""
     work = place.settings.work
     return {one.suffix for one in work.iterdir()} if work.exists() else set()
@@ -59,9 +59,9 @@ class TestReads:
         counted = Counted(tmp_path / "a.csv")
         file = jobs.File(FileKind.PRODUCT, counted, OBSERVED_AT)
         assert previewed(place, file, hold=True).step == jobs.APPROVE
-        assert (round(counted.reads()), left(place)) == (1, {".plan"})
+        assert (round(counted.reads()), leftovers(place)) == (1, {".plan"})
         planned = jobs.plan(place.database, [file], CHUNK_BYTES, place.settings)
-        assert (round(counted.reads()), left(place)) == (1, set())
+        assert (round(counted.reads()), leftovers(place)) == (1, set())
         assert len(planned.chunks) > 2
         send(place, planned, counted)
         assert 2 <= counted.reads() < 2.5
@@ -74,12 +74,12 @@ class TestReads:
         counted = Counted(tmp_path / "a.csv.gz")
         file = jobs.File(FileKind.PRODUCT, counted, OBSERVED_AT)
         previewed(place, file, hold=True)
-        assert left(place) == {".plan", ".csv"}
+        assert leftovers(place) == {".plan", ".csv"}
         planned = jobs.plan(place.database, [file], CHUNK_BYTES, place.settings)
         send(place, planned, counted)
         assert 1 <= counted.reads() < 1.5
         assert 2 * ROWS <= parsed.rows < 2 * ROWS + 10
-        assert left(place) == set()
+        assert leftovers(place) == set()
 
     def test_a_dry_run_keeps_no_plan(self, place: Place, tmp_path: Path, content: bytes, parsed: CountedRows) -> None:
         """It keeps nothing, because no task follows."""
@@ -90,7 +90,7 @@ class TestReads:
             assert previewed(place, jobs.File(FileKind.PRODUCT, counted, OBSERVED_AT), dry_run=True).step is None
             assert 1 <= counted.reads() < 1.5
             assert ROWS <= parsed.rows - before < ROWS + 10
-            assert left(place) == set()
+            assert leftovers(place) == set()
 
     @pytest.mark.parametrize("packed", [bytes, gzip.compress])
     def test_without_the_kept_plan_the_file_is_planned_again(self, place: Place, tmp_path: Path, packed: Callable[[bytes], bytes]) -> None:
@@ -103,7 +103,7 @@ class TestReads:
         planned = jobs.plan(place.database, [file], CHUNK_BYTES, place.settings)
         send(place, planned, Counted(tmp_path / "a"))
         assert sum(place.ends().values()) == 40
-        assert left(place) == set()
+        assert leftovers(place) == set()
 
     def test_a_file_changed_since_its_preview_is_planned_again(self, place: Place, tmp_path: Path) -> None:
         path = tmp_path / "a.csv"

@@ -42,7 +42,7 @@ def producer(place: Place, **configuration: Any) -> Producer:
 
 
 @contextmanager
-def soon() -> Iterator[None]:
+def fails_soon() -> Iterator[None]:
     started = time.monotonic()
     yield
     assert time.monotonic() - started < LONGEST
@@ -109,12 +109,12 @@ def test_events_without_a_key_are_spread_over_all_partitions(place: Place) -> No
     """Rows that go as they came must not all be one partition's."""
     one = producer(place)
 
-    def lie_in_all() -> bool:
+    def all_partitions_used() -> bool:
         """The producer stays with a partition for some milliseconds, so it takes many."""
         produce(one, place.settings.product_topic, [Message(None, b"x", [])], 20)
         return all(end for key, end in place.ends().items() if key.topic == place.settings.product_topic)
 
-    wait_for(lie_in_all)
+    wait_for(all_partitions_used)
 
 
 def test_the_longest_record_is_accepted_with_any_escaping(place: Place) -> None:
@@ -131,13 +131,13 @@ def test_the_longest_record_is_accepted_with_any_escaping(place: Place) -> None:
 
 def test_an_unknown_topic(place: Place, monkeypatch: pytest.MonkeyPatch, wording: Wording) -> None:
     monkeypatch.setattr("tidemark.ingest.produce._NEW_TOPIC_SECONDS", 0.2)
-    with soon(), pytest.raises(NotAcknowledged) as refused:
+    with fails_soon(), pytest.raises(NotAcknowledged) as refused:
         produce(producer(place), "nowhere", some(3), 20)
     wording.check(str(refused.value))
 
 
 def test_an_event_that_is_too_large_for_the_producer(place: Place, wording: Wording) -> None:
-    with soon(), pytest.raises(NotAcknowledged) as refused:
+    with fails_soon(), pytest.raises(NotAcknowledged) as refused:
         produce(producer(place), place.settings.product_topic, some(1, size=9_000_000), 20)
     wording.check(str(refused.value))
 
@@ -145,7 +145,7 @@ def test_an_event_that_is_too_large_for_the_producer(place: Place, wording: Word
 def test_events_that_are_too_large_for_the_topic(place: Place, wording: Wording) -> None:
     generous = producer(place, **{"message.max.bytes": 20_000_000, "batch.num.messages": 1})
     given = [*some(5), *some(1, size=9_000_000), *some(5)]
-    with soon(), pytest.raises(NotAcknowledged) as refused:
+    with fails_soon(), pytest.raises(NotAcknowledged) as refused:
         produce(generous, place.settings.product_topic, given, 20)
     wording.check(re.sub("[0-9]+ of 11 ", "<refused> of 11 ", str(refused.value)))
 
@@ -153,13 +153,13 @@ def test_events_that_are_too_large_for_the_topic(place: Place, wording: Wording)
 def test_an_acknowledgement_without_an_offset_is_not_accepted(place: Place, wording: Wording) -> None:
     """Without the offset nobody could tell when the event is served."""
     careless = producer(place, acks=0, **{"enable.idempotence": False})
-    with soon(), pytest.raises(NotAcknowledged) as refused:
+    with fails_soon(), pytest.raises(NotAcknowledged) as refused:
         produce(careless, place.settings.product_topic, some(3), 20)
     wording.check(str(refused.value))
 
 
 def test_a_transactional_producer_is_refused(place: Place, wording: Wording) -> None:
-    with soon(), pytest.raises(NotAcknowledged) as refused:
+    with fails_soon(), pytest.raises(NotAcknowledged) as refused:
         produce(producer(place, **{"transactional.id": "x"}), place.settings.product_topic, some(3), 20)
     wording.check(str(refused.value))
 
@@ -170,19 +170,19 @@ def test_fewer_events_than_rows(place: Place, wording: Wording) -> None:
     (chunk,) = planned.chunks
     origin = Origin("one", FileKind.PRODUCT, tuple(planned.ingestion["columns"]), OBSERVED_AT, REGISTERED_AT)
 
-    def go(chunk: Chunk) -> Acknowledged:
+    def produce_it(chunk: Chunk) -> Acknowledged:
         return produce_chunk(producer(place), place.settings.product_topic, MemoryFile(content), len(content), chunk, origin, 20)
 
-    assert go(chunk).events == 20
+    assert produce_it(chunk).events == 20
     with pytest.raises(NotAcknowledged) as refused:
-        go(chunk._replace(rows=21))
+        produce_it(chunk._replace(rows=21))
     wording.check(str(refused.value))
 
 
 def test_an_unreachable_broker(fallible: Servers, fallible_place: Place, wording: Wording) -> None:
     place = fallible_place
     before = produce(producer(place), place.settings.product_topic, some(5), 20).ends
-    with stalling(fallible) as stall, soon():
+    with stalling(fallible) as stall, fails_soon():
         stall()
         with pytest.raises(NotAcknowledged) as refused:
             produce(producer(place), place.settings.product_topic, some(5), SECONDS)
@@ -198,14 +198,14 @@ def test_a_broker_that_stops_responding(queue: int, count: int, fallible: Server
     one = producer(place, **{"queue.buffering.max.messages": queue})
     one.list_topics(timeout=20)  # connected
 
-    def then_stalled(stall: Callable[[], None]) -> Iterator[Message]:
+    def stalled_after_ten(stall: Callable[[], None]) -> Iterator[Message]:
         yield from some(10)
         one.flush(20)
         stall()
         yield from some(count)
 
-    with stalling(fallible) as stall, soon(), pytest.raises(NotAcknowledged) as refused:
-        produce(one, place.settings.product_topic, then_stalled(stall), SECONDS)
+    with stalling(fallible) as stall, fails_soon(), pytest.raises(NotAcknowledged) as refused:
+        produce(one, place.settings.product_topic, stalled_after_ten(stall), SECONDS)
     assert refused.value.acknowledged == frozenset(range(10))
     wording.check(str(refused.value))
     assert produce(producer(place), place.settings.product_topic, some(3), 20).events == 3

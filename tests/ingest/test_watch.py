@@ -56,7 +56,7 @@ def log_end(place: Place) -> dict[str, Any]:
     return place.database.state.find_one({"_id": "log_end"}) or {}
 
 
-def noted(place: Place) -> TideMark:
+def recorded(place: Place) -> TideMark:
     return offsets.from_documents(log_end(place).get("offsets"))
 
 
@@ -89,13 +89,13 @@ def test_recorded_offsets_follow_new_events(place: Place, frequent_measurements:
     """The moment is MongoDB's, and moves on while nothing comes."""
     with watching(place):
         wait_for(lambda: "measured_at" in log_end(place))
-        assert len(noted(place)) == 0
+        assert len(recorded(place)) == 0
         send(place, 30)
-        wait_for(lambda: noted(place) == place.ends())
+        wait_for(lambda: recorded(place) == place.ends())
         measured_at = log_end(place)["measured_at"]
         assert abs((datetime.now(UTC) - measured_at).total_seconds()) < 30
         wait_for(lambda: log_end(place)["measured_at"] > measured_at)
-    assert sum(noted(place).values()) == 30
+    assert sum(recorded(place).values()) == 30
 
 
 def test_the_durability_of_the_topics_follows_their_configuration(place: Place, frequent_measurements: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +128,7 @@ def test_it_recovers_when_a_killed_broker_returns(
     given = [Message(b"key", b"x", [])]
     produce(producer, place.settings.product_topic, given, 20)
     with watching(place):
-        wait_for(lambda: noted(place) == place.ends())
+        wait_for(lambda: recorded(place) == place.ends())
         fallible.kafka.kill()
         try:
             started = time.monotonic()
@@ -143,9 +143,9 @@ def test_it_recovers_when_a_killed_broker_returns(
             fallible.kafka.start()
             fallible.wait()
         assert produce(producer, place.settings.product_topic, given, 20).events == 1
-        wait_for(lambda: noted(place) == place.ends())
+        wait_for(lambda: recorded(place) == place.ends())
         assert log_end(place)["measured_at"] > measured_at
-        assert sum(noted(place).values()) == 2
+        assert sum(recorded(place).values()) == 2
         wait_for(lambda: len(logged()) > 1)
     assert [level for level, _ in logged()] == ["WARNING", "INFO"], "what fails is said once"
     wording.check("\n".join(words for _, words in logged()), "watcher")

@@ -22,7 +22,7 @@ from tidemark.local.programs import mongod
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prerequisites, "ANSWER_SECONDS", 0.5)
 
 

@@ -172,13 +172,13 @@ def test_frequent_restarts_within_an_hour_raise_an_alert(wording: Wording) -> No
 def test_disabled_conditions_raise_no_alert() -> None:
     names = ("heartbeat_minutes", "behind_minutes", "drift", "rejected_share", "night_hours", "restarts")
     wrong = state(silent=9_000, events=2_000, rejected=900, drift=99, night=NOON - timedelta(days=99), generation=99)
-    awful = [(0.0, state(generation=1)), (2.0, wrong)]
+    failing = [(0.0, state(generation=1)), (2.0, wrong)]
     late = [(number * 2.0, state(behind=9, newest=NOON)) for number in range(99)]
     strict = AlertSettings(**dict.fromkeys((f"alert_{name}" for name in names), 0.001))
-    seen = found(*awful, of=strict) | {Condition.FRESHNESS: found(*late, of=strict)[Condition.FRESHNESS]}
+    seen = found(*failing, of=strict) | {Condition.FRESHNESS: found(*late, of=strict)[Condition.FRESHNESS]}
     assert all(seen.values()), seen
     disabled = AlertSettings(**dict.fromkeys((f"alert_{name}" for name in names), "never"))
-    assert not any((*found(*awful, of=disabled).values(), *found(*late, of=disabled).values()))
+    assert not any((*found(*failing, of=disabled).values(), *found(*late, of=disabled).values()))
 
 
 def settle(*evaluations: tuple[float, str | None], calm: timedelta = CALM) -> list[Alert | None]:

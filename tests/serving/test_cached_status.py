@@ -22,7 +22,7 @@ pytestmark = pytest.mark.servers
 
 
 @pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+def long_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine the first answer takes its time."""
     monkeypatch.setattr(cached_status, "MOST_SECONDS", 30)
 

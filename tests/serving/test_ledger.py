@@ -225,61 +225,61 @@ def test_tags_before_a_rebuild_are_forgotten() -> None:
 
 
 @pytest.fixture
-def losing() -> Iterator[Proxy]:
+def mongodb_proxy() -> Iterator[Proxy]:
     with proxy() as found:
         yield found
 
 
 @pytest.fixture
-def far(database: Database[Document], losing: Proxy) -> Iterator[Database[Document]]:
+def database_over_proxy(database: Database[Document], mongodb_proxy: Proxy) -> Iterator[Database[Document]]:
     """The same database over a connection that loses messages."""
-    with connect(losing.url) as client:
-        far = database_of(client, database.name)
-        far.command("ping")
-        yield far
+    with connect(mongodb_proxy.url) as client:
+        database_over_proxy = database_of(client, database.name)
+        database_over_proxy.command("ping")
+        yield database_over_proxy
 
 
 @pytest.mark.parametrize("change", [{"rebuilding": 3}, {"topics": {"ingest.product": "id-9"}}], ids=["rebuild", "topics"])
 def test_a_start_that_loses_a_race_is_fenced(
-    database: Database[Document], far: Database[Document], losing: Proxy, change: Document
+    database: Database[Document], database_over_proxy: Database[Document], mongodb_proxy: Proxy, change: Document
 ) -> None:
     """A rebuild begins, or a stream on other topics starts, after the ledger was read and before the generation is taken."""
-    losing.meanwhile("findAndModify", lambda: database.state.update_one({"_id": "ledger"}, {"$set": change}))
+    mongodb_proxy.meanwhile("findAndModify", lambda: database.state.update_one({"_id": "ledger"}, {"$set": change}))
     with pytest.raises(Fenced):
-        start(far)
+        start(database_over_proxy)
     assert ledger.read(database).generation == 0
 
 
 @pytest.mark.parametrize("command", ["update", "commitTransaction"])
 @pytest.mark.parametrize("lose", [Proxy.lose_request, Proxy.lose_answer], ids=["request", "answer"])
 def test_a_lost_message_is_retried(
-    database: Database[Document], far: Database[Document], losing: Proxy, command: str, lose: Callable[[Proxy, str, int], None]
+    database: Database[Document], database_over_proxy: Database[Document], mongodb_proxy: Proxy, command: str, lose: Callable[[Proxy, str, int], None]
 ) -> None:
     """Also where MongoDB has carried out what nobody heard of, everything counts once."""
     generation = start(database)
     for number in range(3):
-        lose(losing, command, 1)
-        ledger.commit(far, generation, batch(number))
-    assert losing.lost == {command: 3}
+        lose(mongodb_proxy, command, 1)
+        ledger.commit(database_over_proxy, generation, batch(number))
+    assert mongodb_proxy.lost == {command: 3}
     assert cells(database) == {INCREASED: 3, DECREASED: -3}
     assert ledger.read(database) == Ledger(generation, TideMark({P0: 3}), {generation: 2}, TOPICS, rules="rules")
 
 
-def test_a_commit_whose_answer_was_lost_counts_once(database: Database[Document], far: Database[Document], losing: Proxy) -> None:
+def test_a_commit_whose_answer_was_lost_counts_once(database: Database[Document], database_over_proxy: Database[Document], mongodb_proxy: Proxy) -> None:
     """Not when the client asks again and again, nor when the stream does."""
     generation = start(database)
-    losing.lose_answer("commitTransaction", 3)
-    ledger.commit(far, generation, batch(0))
-    ledger.commit(far, generation, batch(0))
-    assert losing.lost["commitTransaction"] == 3
+    mongodb_proxy.lose_answer("commitTransaction", 3)
+    ledger.commit(database_over_proxy, generation, batch(0))
+    ledger.commit(database_over_proxy, generation, batch(0))
+    assert mongodb_proxy.lost["commitTransaction"] == 3
     assert cells(database) == {INCREASED: 1, DECREASED: -1}
 
 
-def test_a_commit_becomes_visible_as_a_whole(database: Database[Document], far: Database[Document], losing: Proxy) -> None:
+def test_a_commit_becomes_visible_as_a_whole(database: Database[Document], database_over_proxy: Database[Document], mongodb_proxy: Proxy) -> None:
     generation = start(database)
     before, shown = state(database), []
-    losing.meanwhile("commitTransaction", lambda: shown.append(state(database)))
-    ledger.commit(far, generation, batch(0, categories={7: Category("Luggage", CategoryVersion(1, 0, 0, 0))}))
+    mongodb_proxy.meanwhile("commitTransaction", lambda: shown.append(state(database)))
+    ledger.commit(database_over_proxy, generation, batch(0, categories={7: Category("Luggage", CategoryVersion(1, 0, 0, 0))}))
     assert shown == [before]
     assert all(now != then for now, then in zip(state(database), before, strict=True))
 

@@ -64,7 +64,7 @@ def test_nothing_is_implausible_compared_with_an_empty_cube() -> None:
     assert plausibility.beyond(found, BatchSettings(**strict)) == []
 
 
-def of_half() -> Document:
+def verification_of_half() -> Document:
     """A verification of half of the products."""
     after = {Cell(1, 5, False): cell(80, 80, 64_000, 60), Cell(1, None, True): cell(20, 0, 0, 15)}
     return {"_id": 7, "drift": 0, "counts": {}, "named": {}, "compared": plausibility.compare(FORMER, after)}
@@ -72,7 +72,7 @@ def of_half() -> Document:
 
 @pytest.mark.parametrize(("name", "limit"), [("products", 0.49), ("price", 0.9), ("unpriced", 0.05), ("unrated", 0.1), ("categories", 0.2)])
 def test_each_threshold_applies_independently(name: str, limit: float, wording: Wording) -> None:
-    verification, usual = of_half(), BatchSettings()
+    verification, usual = verification_of_half(), BatchSettings()
     assert plausibility.beyond(verification["compared"], usual) == []
     assert not verifications.requires_approval(verification, "correct", usual)
     assert verifications.requires_approval(verification, "correct", usual, hold=True)
@@ -88,5 +88,5 @@ def test_each_threshold_applies_independently(name: str, limit: float, wording: 
 
 
 def test_the_comparison_shown_for_approval(wording: Wording) -> None:
-    exceeded = plausibility.beyond(of_half()["compared"], BatchSettings(implausible_products_shift=0.49))
-    wording.check(render_decision(of_half(), exceeded))
+    exceeded = plausibility.beyond(verification_of_half()["compared"], BatchSettings(implausible_products_shift=0.49))
+    wording.check(render_decision(verification_of_half(), exceeded))

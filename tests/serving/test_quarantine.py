@@ -34,7 +34,7 @@ def insert(database: Database[Document], identity: str, **fields: Any) -> Docume
     return record
 
 
-def meant(database: Database[Document], below: TideMark = SERVED, **by: Any) -> set[str]:
+def selected(database: Database[Document], below: TideMark = SERVED, **by: Any) -> set[str]:
     query = quarantine.selected(database, Selection(**by), below, NAMES)
     found = {one["_id"] for some in quarantine.records(database, query) for one in some}
     assert sum(quarantine.count(database, query).values()) == len(found)
@@ -52,16 +52,16 @@ def test_records_are_selected_by_reason_file_and_time(database: Database[Documen
     insert(database, "withdrawn", reason="withdrawn")
     insert(database, "not served", offset=100)
     insert(database, "of another partition", partition=1, offset=0)
-    assert meant(database) == {"a", "b", "category"}
-    assert meant(database, TideMark()) == set()
-    assert meant(database, reason="price") == {"a"}
-    assert meant(database, reason="title") == set()
-    assert meant(database, file="b.csv") == meant(database, file="/in/b.csv") == {"b"}
-    assert meant(database, file="c.csv") == set()
-    assert meant(database, file="api") == {"a", "category"}
-    assert meant(database, since=MOMENT) == {"b", "category"}
-    assert meant(database, until=MOMENT) == {"a"}
-    assert meant(database, since=MOMENT, until=MOMENT + HOUR, reason="stars") == {"b"}
+    assert selected(database) == {"a", "b", "category"}
+    assert selected(database, TideMark()) == set()
+    assert selected(database, reason="price") == {"a"}
+    assert selected(database, reason="title") == set()
+    assert selected(database, file="b.csv") == selected(database, file="/in/b.csv") == {"b"}
+    assert selected(database, file="c.csv") == set()
+    assert selected(database, file="api") == {"a", "category"}
+    assert selected(database, since=MOMENT) == {"b", "category"}
+    assert selected(database, until=MOMENT) == {"a"}
+    assert selected(database, since=MOMENT, until=MOMENT + HOUR, reason="stars") == {"b"}
 
 
 INVALID_SELECTIONS = {
@@ -71,10 +71,10 @@ INVALID_SELECTIONS = {
 }
 
 
-@pytest.mark.parametrize("meant", INVALID_SELECTIONS.values(), ids=INVALID_SELECTIONS)
-def test_invalid_selections_are_refused(database: Database[Document], meant: Selection, wording: Wording) -> None:
+@pytest.mark.parametrize("selection", INVALID_SELECTIONS.values(), ids=INVALID_SELECTIONS)
+def test_invalid_selections_are_refused(database: Database[Document], selection: Selection, wording: Wording) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        quarantine.selected(database, meant, SERVED, NAMES)
+        quarantine.selected(database, selection, SERVED, NAMES)
     wording.check(str(refused.value))
 
 
@@ -92,7 +92,7 @@ def test_records_are_read_in_bounded_lists(database: Database[Document]) -> None
         seen += [one["_id"] for one in some]
         quarantine.mark_replayed(database, [Replayed(one["_id"], {}, "products", 0, 9) for one in some], "a run")
     assert sorted(seen) == sorted(str(number) for number in range(2_500)), "each once, marked or not"
-    assert meant(database) == set()
+    assert selected(database) == set()
 
 
 def test_records_are_read_in_log_order(database: Database[Document]) -> None:

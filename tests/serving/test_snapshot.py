@@ -48,7 +48,7 @@ def moving(database: Database[Document]) -> Iterator[None]:
         running.result()
 
 
-def is_torn(rows: Callable[[str], list[Document]]) -> bool:
+def is_inconsistent(rows: Callable[[str], list[Document]]) -> bool:
     """Do two views speak of different moments?"""
     (summary,) = rows("report_summary")
     return bool(summary["products"] != sum(one["products"] for one in rows("report_cube")))
@@ -56,11 +56,11 @@ def is_torn(rows: Callable[[str], list[Document]]) -> bool:
 
 def test_plain_reads_can_be_inconsistent_and_snapshots_never(database: Database[Document]) -> None:
     with moving(database):
-        assert any(is_torn(lambda view: list(database[view].find())) for _ in range(MOST_READS)), "nothing moves: the test shows nothing"
+        assert any(is_inconsistent(lambda view: list(database[view].find())) for _ in range(MOST_READS)), "nothing moves: the test shows nothing"
         moments = set()
         for read in range(MOST_READS):
             with snapshot(database) as now:
-                assert not is_torn(now.rows)
+                assert not is_inconsistent(now.rows)
                 moments.add((now.one("report_summary") or {})["products"])
             if read >= SNAPSHOTS and len(moments) > MOMENTS:
                 break

@@ -38,7 +38,7 @@ PARTITIONS = frozenset({*(TopicPartition(PRODUCTS, partition) for partition in r
 
 
 @pytest.fixture
-def between() -> Iterator[Proxy]:
+def mongodb_proxy() -> Iterator[Proxy]:
     with proxy() as found:
         yield found
 
@@ -222,10 +222,10 @@ def _kill(patch: pytest.MonkeyPatch, renamed: int) -> None:
 
 
 @pytest.mark.parametrize("fence", ["a successor", "a rebuild"])
-def test_a_fenced_stream_renames_nothing(place: Place, spark: SparkSession, between: Proxy, fence: str) -> None:
+def test_a_fenced_stream_renames_nothing(place: Place, spark: SparkSession, mongodb_proxy: Proxy, fence: str) -> None:
     """It has read which products to rename when it is fenced. A name that is equal to the category's is no reason to rename."""
     start(spark, place).run([*(product(number, 7, asin) for number, asin in enumerate(ASINS)), named(0, "Luggage", 10)])
-    with connect(between.url) as client:
+    with connect(mongodb_proxy.url) as client:
         zombie = start(spark, replace(place, database=database_of(client, place.database.name)))
 
         def meanwhile() -> None:
@@ -234,7 +234,7 @@ def test_a_fenced_stream_renames_nothing(place: Place, spark: SparkSession, betw
             else:  # in its micro-batch the names are one, which is no other
                 start(spark, place).run([named(1, "Bags", 20), named(2, "Luggage", 30)])
 
-        between.meanwhile("update", meanwhile)
+        mongodb_proxy.meanwhile("update", meanwhile)
         before = list(place.database.product.find().sort("_id"))
         with pytest.raises(Fenced):
             zombie.run([named(1, "Bags", 20)])

@@ -44,7 +44,7 @@ def database(prepared: Database[Document]) -> Database[Document]:
 
 
 @pytest.fixture
-def between() -> Iterator[Proxy]:
+def mongodb_proxy() -> Iterator[Proxy]:
     with proxy() as found:
         yield found
 
@@ -203,17 +203,17 @@ def test_a_product_forgotten_by_a_rebuild_counts_as_absent(database: Database[Do
 
 
 @pytest.mark.parametrize("other", [(1, 0), (2, 0)], ids=["the same tag", "another"])
-def test_an_insert_does_not_overwrite_a_concurrent_insert(database: Database[Document], between: Proxy, wording: Wording, other: tuple[int, int]) -> None:
-    between.meanwhile("insert", lambda: write(database, other, NOTHING, product_event(2, "9")))
+def test_an_insert_does_not_overwrite_a_concurrent_insert(database: Database[Document], mongodb_proxy: Proxy, wording: Wording, other: tuple[int, int]) -> None:
+    mongodb_proxy.meanwhile("insert", lambda: write(database, other, NOTHING, product_event(2, "9")))
     with pytest.raises(Fenced) as fenced:
-        write(database, (1, 0), NOTHING, product_event(1), url=between.url)
+        write(database, (1, 0), NOTHING, product_event(1), url=mongodb_proxy.url)
     wording.check(str(fenced.value))
     assert shown(database) == ("of day 2", other, None)
 
 
 @pytest.mark.parametrize("other", [((2, 0), 6), ((3, 0), 5), ((5, 0), 8), None], ids=["version", "tag", "both", "nothing left"])
 def test_a_replacement_is_a_compare_and_set(
-    database: Database[Document], between: Proxy, wording: Wording, other: tuple[tuple[int, int], int] | None
+    database: Database[Document], mongodb_proxy: Proxy, wording: Wording, other: tuple[tuple[int, int], int] | None
 ) -> None:
     """Meanwhile comes another version under the same tag, the same version under another tag, both, or nothing is left."""
     write(database, (1, 0), NOTHING, product_event(1))
@@ -226,26 +226,26 @@ def test_a_replacement_is_a_compare_and_set(
         else:
             write(database, other[0], ledger, product_event(other[1]))
 
-    between.meanwhile("update", meanwhile)
+    mongodb_proxy.meanwhile("update", meanwhile)
     with pytest.raises(Fenced) as fenced:
-        write(database, (4, 0), ledger, product_event(7), url=between.url)
+        write(database, (4, 0), ledger, product_event(7), url=mongodb_proxy.url)
     wording.check(str(fenced.value))
     assert [one["title"] for one in database.product.find()] == ([f"of day {other[1]}"] if other else [])
 
 
 @pytest.mark.parametrize("lose", [Proxy.lose_request, Proxy.lose_answer], ids=["request", "answer"])
-def test_lost_messages_are_retried(database: Database[Document], between: Proxy, lose: Callable[[Proxy, str, int], None]) -> None:
+def test_lost_messages_are_retried(database: Database[Document], mongodb_proxy: Proxy, lose: Callable[[Proxy, str, int], None]) -> None:
     events = [product_event(1, asin=f"B0T{number:07d}") for number in range(30)]
-    lose(between, "insert", 1)
-    assert write(database, (1, 0), NOTHING, *events, url=between.url) == {
+    lose(mongodb_proxy, "insert", 1)
+    assert write(database, (1, 0), NOTHING, *events, url=mongodb_proxy.url) == {
         cell: tuple(30 * one for one in measures) for cell, measures in difference(product_event(1)).items()
     }
     newer = [product_event(2, "20", asin=f"B0T{number:07d}") for number in range(30)]
-    lose(between, "update", 1)
-    assert write(database, (1, 1), committed((1, 0)), *newer, url=between.url) == {
+    lose(mongodb_proxy, "update", 1)
+    assert write(database, (1, 1), committed((1, 0)), *newer, url=mongodb_proxy.url) == {
         cell: tuple(30 * one for one in measures) for cell, measures in difference(product_event(2, "20"), product_event(1)).items()
     }
-    assert between.lost == {"insert": 1, "update": 1}
+    assert mongodb_proxy.lost == {"insert": 1, "update": 1}
     assert database.product.count_documents({"title": "of day 2", "_tide.before.version.offset": 1}) == 30
 
 

@@ -70,7 +70,7 @@ def running(act: Callable[[threading.Event], object]) -> Iterator[Running]:
 
 
 @pytest.fixture
-def small(place: Place) -> Place:
+def small_batches(place: Place) -> Place:
     """A place whose stream takes few events at a time."""
     return replace(place, settings=Settings(max_events_per_batch=MOST_EVENTS, trigger_seconds=0.5))
 
@@ -84,55 +84,55 @@ def heartbeat(database: Database[Document]) -> object:
     return (database.state.find_one({"_id": "ledger"}) or {}).get("heartbeat")
 
 
-def test_partitions_added_while_the_stream_runs(small: Place, spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partitions_added_while_the_stream_runs(small_batches: Place, spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     monkeypatch.setattr(metrics, "committed", lambda events, *_: sizes.append(events))
     monkeypatch.setattr(notes, "MOST_SECONDS", 60)  # of a note that is given up it is not known whether it counts
-    with running(lambda stop_requested: follow(small.database, small.settings, stop_requested)) as stream:
-        stream.until(lambda: ledger.read(small.database).generation == 1)
-        idle = heartbeat(small.database)
-        stream.until(lambda: heartbeat(small.database) != idle)
-        small.send(updates(Random(41), 350, keys=100))
-        stream.until(served(small))
-        broker.add_partitions(small.settings.product_topic, 6)
-        small.send(updates(Random(42), 150, keys=100))
-        assert small.ends()[TopicPartition(small.settings.product_topic, 5)] > 0
-        stream.until(served(small))
+    with running(lambda stop_requested: follow(small_batches.database, small_batches.settings, stop_requested)) as stream:
+        stream.until(lambda: ledger.read(small_batches.database).generation == 1)
+        idle = heartbeat(small_batches.database)
+        stream.until(lambda: heartbeat(small_batches.database) != idle)
+        small_batches.send(updates(Random(41), 350, keys=100))
+        stream.until(served(small_batches))
+        broker.add_partitions(small_batches.settings.product_topic, 6)
+        small_batches.send(updates(Random(42), 150, keys=100))
+        assert small_batches.ends()[TopicPartition(small_batches.settings.product_topic, 5)] > 0
+        stream.until(served(small_batches))
     assert stream.failure is None
-    assert ledger.read(small.database).generation == 2
-    assert small.wrong() == []
-    assert small.wrong_documents() == []
+    assert ledger.read(small_batches.database).generation == 2
+    assert small_batches.wrong() == []
+    assert small_batches.wrong_documents() == []
     # Spark rounds each partition's part up.
     assert max(sizes) <= MOST_EVENTS + 7
     assert len(sizes) >= 500 / (MOST_EVENTS + 7)
-    minutes = list(small.database.stream_minute.find())
+    minutes = list(small_batches.database.stream_minute.find())
     assert sum(one["micro_batches"] for one in minutes) == len(sizes)
     assert sum(one["events"] for one in minutes) == sum(sizes) == 500
 
 
-def test_a_topic_recreated_while_the_stream_runs(small: Place, spark: SparkSession) -> None:
+def test_a_topic_recreated_while_the_stream_runs(small_batches: Place, spark: SparkSession) -> None:
     """With more events than before, so that no offset tells."""
-    with running(lambda stop_requested: follow(small.database, small.settings, stop_requested)) as stream:
-        small.send(updates(Random(43), 100, keys=20))
-        stream.until(served(small))
-        before = ledger.read(small.database)
-        broker.recreate(small.settings.product_topic)
-        small.send(updates(Random(44), 500, keys=20))
+    with running(lambda stop_requested: follow(small_batches.database, small_batches.settings, stop_requested)) as stream:
+        small_batches.send(updates(Random(43), 100, keys=20))
+        stream.until(served(small_batches))
+        before = ledger.read(small_batches.database)
+        broker.recreate(small_batches.settings.product_topic)
+        small_batches.send(updates(Random(44), 500, keys=20))
         stream.wait()
     assert isinstance(stream.failure, TopicsRecreated)
-    assert ledger.read(small.database) == before
+    assert ledger.read(small_batches.database) == before
 
 
-def test_offsets_deleted_while_the_stream_runs(small: Place, spark: SparkSession) -> None:
+def test_offsets_deleted_while_the_stream_runs(small_batches: Place, spark: SparkSession) -> None:
     """They come and go between two micro-batches."""
-    with running(lambda stop_requested: follow(small.database, small.settings, stop_requested)) as stream:
-        small.send(updates(Random(45), 100, keys=20))
-        stream.until(served(small))
-        before = ledger.read(small.database)
+    with running(lambda stop_requested: follow(small_batches.database, small_batches.settings, stop_requested)) as stream:
+        small_batches.send(updates(Random(45), 100, keys=20))
+        stream.until(served(small_batches))
+        before = ledger.read(small_batches.database)
         for number in range(30):
-            small.send(updates(Random(46 + number), 200, keys=20))
-            first = TopicPartition(small.settings.product_topic, 0)
-            broker.forget(*first, below=small.ends()[first])
+            small_batches.send(updates(Random(46 + number), 200, keys=20))
+            first = TopicPartition(small_batches.settings.product_topic, 0)
+            broker.forget(*first, below=small_batches.ends()[first])
             if stream.failure:
                 break
         stream.wait()
@@ -140,8 +140,8 @@ def test_offsets_deleted_while_the_stream_runs(small: Place, spark: SparkSession
     lost = re.search(rf"{first.topic}/0\D+(\d+)\D+(\d+)", str(stream.failure))
     assert lost
     assert int(lost[1]) <= int(lost[2]), "from the first of them to the last"
-    assert ledger.read(small.database).generation == before.generation
-    assert (small.database.state.find_one({"_id": "ledger"}) or {})["rebuilding"] is None
+    assert ledger.read(small_batches.database).generation == before.generation
+    assert (small_batches.database.state.find_one({"_id": "ledger"}) or {})["rebuilding"] is None
 
 
 class Contended:
@@ -164,21 +164,21 @@ class Contended:
         self._lock.release()
 
 
-def test_the_stream_stops_while_a_micro_batch_is_about_to_begin(small: Place, spark: SparkSession) -> None:
-    small.send(updates(Random(47), 3_000, keys=50))
-    found = describe_log(small.settings)
-    own = ledger.start_generation(small.database, RULES.fingerprint(), found.identities)
+def test_the_stream_stops_while_a_micro_batch_is_about_to_begin(small_batches: Place, spark: SparkSession) -> None:
+    small_batches.send(updates(Random(47), 3_000, keys=50))
+    found = describe_log(small_batches.settings)
+    own = ledger.start_generation(small_batches.database, RULES.fingerprint(), found.identities)
 
     def run(stop_requested: threading.Event) -> None:
         threading.current_thread().name = "ending"
-        stream = Stream(spark, small.database, small.settings, found, own, RULES, control.read(small.database), stop_requested)
+        stream = Stream(spark, small_batches.database, small_batches.settings, found, own, RULES, control.read(small_batches.database), stop_requested)
         stream._at_work = Contended()  # type: ignore[assignment]
         stream.run()
 
     with running(run) as stream:
-        stream.until(lambda: ledger.read(small.database).committed.get(own.generation, -1) >= 1)
+        stream.until(lambda: ledger.read(small_batches.database).committed.get(own.generation, -1) >= 1)
         stream.stop_requested.set()
         stream.wait(90)
     assert stream.failure is None
-    assert not served(small)(), "it had nothing left to begin"
-    assert small.wrong() == []
+    assert not served(small_batches)(), "it had nothing left to begin"
+    assert small_batches.wrong() == []

@@ -48,7 +48,7 @@ def send_large(place: Place, events: Iterable[Event]) -> None:
     assert producer.flush(60) == 0
 
 
-def strange() -> Iterator[Event]:
+def unusual_events() -> Iterator[Event]:
     """Events of every size and sort that Kafka takes, each a product of its own where it is one."""
     numbers = iter(range(100))
 
@@ -117,7 +117,7 @@ def behind(shown: dict[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:
 
 
 def test_unusual_events_a_kill_and_a_graceful_stop(place: Place, wording: Wording) -> None:
-    send_large(place, strange())
+    send_large(place, unusual_events())
     with stream(TIDEMARK_SPEED_MEMORY="2g") as running:
         wait_until_served(place, running)
         assert place.wrong() == []

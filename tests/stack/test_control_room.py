@@ -41,7 +41,7 @@ def test_the_page_is_in_the_navigation_and_shows_the_state(stack: Stack, page: P
     page.get_by_role("link", name="Tidemark", exact=True).click()
     expect(page.locator("[data-figure=stream] .value")).to_have_text("running")
 
-    def same() -> bool:
+    def shows_state() -> bool:
         """In one look at either: the stream may be at work between them."""
         current = now()
         freshness = current["freshness"]
@@ -53,7 +53,7 @@ def test_the_page_is_in_the_navigation_and_shows_the_state(stack: Stack, page: P
         expected = {name: f"{value:,}" for name, value in of.items() if value is not None}
         return shown == expected and partitions(page) == rows and page.locator("[data-sum=events]").inner_text() == f"{done:,}" != "0"
 
-    until(same, "the page says what the state says", lambda: f"{now()}\n{page.locator('main.tidemark').inner_text()}", 60)
+    until(shows_state, "the page says what the state says", lambda: f"{now()}\n{page.locator('main.tidemark').inner_text()}", 60)
     newest = now()["ingestions"]["newest"]
     names = page.locator("[data-part=ingestions] tbody tr td:first-child")
     assert [one.inner_text() for one in names.all()] == [one["name"] for one in newest]

@@ -25,5 +25,5 @@ def test_a_full_size_catalog_with_a_kill_of_the_stream(stack: Stack) -> None:
     assert running.returncode == 0, output
     assert stack.generation() > generation
     folder = stack.home / "catalogs" / f"{ROWS}-rows-1-days"
-    stack.took("2024-01-01", products=[folder / "products_2024-01-01.csv"], categories=[folder / "categories.csv"])
+    stack.add_ingested("2024-01-01", products=[folder / "products_2024-01-01.csv"], categories=[folder / "categories.csv"])
     assert stack.wrong() == []

@@ -35,8 +35,8 @@ def test_make_run_with_files(stack: Stack) -> None:
         "run", "--products", f"{new},{old},{odd}", "--categories", str(categories), "--observed-at", ",".join(days), "--batch", "no"
     )
     for path, day in zip((new, old, odd), days, strict=True):
-        stack.took(day, products=[path])
-    stack.took(days[0], categories=[categories])
+        stack.add_ingested(day, products=[path])
+    stack.add_ingested(days[0], categories=[categories])
     assert stack.wrong() == []
 
 
@@ -45,7 +45,7 @@ def test_make_run_with_real_products(stack: Stack) -> None:
     stack.local(
         "run", "--products", str(SAMPLE_PRODUCTS), "--categories", str(SAMPLE_CATEGORIES), "--observed-at", "2023-12-31", "--batch", "no"
     )
-    stack.took("2023-12-31", products=[SAMPLE_PRODUCTS], categories=[SAMPLE_CATEGORIES])
+    stack.add_ingested("2023-12-31", products=[SAMPLE_PRODUCTS], categories=[SAMPLE_CATEGORIES])
     assert stack.wrong() == []
 
 
@@ -81,8 +81,8 @@ def test_a_backfill_includes_its_first_and_last_day(stack: Stack, page: Page) ->
     made = Form(page, Dag.INGEST).backfill(first, first + timedelta(days=2))
     assert stack.backfilled(made) == dict.fromkeys(days, "success")
     for path, day in zip(products, days, strict=True):
-        stack.took(day, products=[path])
-    stack.took(days[1], categories=[categories])
+        stack.add_ingested(day, products=[path])
+    stack.add_ingested(days[1], categories=[categories])
     assert stack.wrong() == []
 
 
@@ -90,7 +90,7 @@ def test_a_manual_run_of_one_day(stack: Stack) -> None:
     products, unused = stack.catalog("days", rows=100, first=date(2024, 8, 1), seed=7)
     unused.unlink()
     assert stack.end_of(stack.trigger("2024-08-01")) == "success"
-    stack.took("2024-08-01", products=[products])
+    stack.add_ingested("2024-08-01", products=[products])
     assert stack.wrong() == []
 
 
@@ -130,8 +130,8 @@ def test_a_dry_run_sends_nothing(stack: Stack) -> None:
     assert not list((stack.home / "work").iterdir())
     # What stands in the archive is what a plain file says, but for the bytes before a row.
     (stack.folder / "dry" / "as read.csv").write_text(text.replace("code,title", "asin,title", 1))
-    stack.took_as("2024-08-03", str(archive), stack.folder / "dry" / "as read.csv", "product")
-    stack.took_as("2024-08-03", str(archive), categories, "category")
+    stack.add_ingested_as("2024-08-03", str(archive), stack.folder / "dry" / "as read.csv", "product")
+    stack.add_ingested_as("2024-08-03", str(archive), categories, "category")
     assert stack.wrong() == []
 
 
@@ -150,7 +150,7 @@ def test_a_held_run_waits_for_approval(stack: Stack) -> None:
     body = stack.decide(run, "Approve")
     assert " rows in 1 file**" in body
     assert stack.end_of(run) == "success"
-    stack.took("2024-08-04", products=[products])
+    stack.add_ingested("2024-08-04", products=[products])
     assert stack.wrong() == []
 
 
@@ -163,7 +163,7 @@ def test_a_run_continues_after_its_client_has_ended(stack: Stack) -> None:
         assert "interrupted; started programs keep running" in running.stdout.read()
         assert running.wait(60) == 1
     assert stack.end_of(page.rpartition("/")[2]) == "success"
-    stack.took("2024-08-02", products=[products])
+    stack.add_ingested("2024-08-02", products=[products])
     assert stack.wrong() == []
 
 
@@ -177,7 +177,7 @@ def test_waiting_runs_do_not_block_runs_that_send(stack: Stack) -> None:
         day = date(2024, 9, 1 + number)
         products, _ = stack.catalog(f"waiting {number}", rows=60, first=day, seed=20 + number)
         runs.append(stack.trigger(products=[str(products)], observed_at=[day.isoformat()]))
-        stack.took(day.isoformat(), products=[products])
+        stack.add_ingested(day.isoformat(), products=[products])
 
     def all_sent() -> bool:
         return all(stack.states(run)["reconcile"] == {"success"} for run in runs)

@@ -32,5 +32,5 @@ def test_a_run_whose_chunk_and_stream_are_killed_loses_nothing(stack: Stack, pag
     assert killed not in tries, "an attempt that was killed has an id of its own"
     assert sorted(tries.values())[-1] > 1
     assert stack.generation() > generation
-    stack.took("2024-10-01", products=[products])
+    stack.add_ingested("2024-10-01", products=[products])
     assert stack.wrong() == []

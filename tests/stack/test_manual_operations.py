@@ -72,7 +72,7 @@ def test_the_stream_is_paused_and_resumed(stack: Stack, page: Page) -> None:
     expect(shown.locator(".value")).to_have_text("running")
 
 
-def beats(stack: Stack) -> bool:
+def sends_heartbeats(stack: Stack) -> bool:
     """Does the stream give signs of life for a while? One that starts gives one before Spark has started."""
     for _ in range(10):
         if stack.state()["freshness"]["seconds_since_heartbeat"] > 3:
@@ -104,7 +104,7 @@ def test_a_lost_stream_raises_one_alert_and_its_return_resolves_it(stack: Stack,
             assert "The stream has sent no heartbeat" in stack.local("status", status=1)
         finally:
             server.supervisor.startProcess("speed")
-        until(lambda: beats(stack), "the stream is back", stack.logs)
+        until(lambda: sends_heartbeats(stack), "the stream is back", stack.logs)
         assert evaluate_twice() == [True, False]
         page.goto("/plugin/tidemark")
         expect(page.locator("[data-figure=stream] .value")).to_have_text("running")
@@ -158,7 +158,7 @@ def test_a_file_is_ingested_and_its_records_are_replayed_and_discarded(stack: St
     form = Form(page, Dag.INGEST)
     form.fill(products=[str(file)], observed_at=[DAY])
     stack.succeeds(form.trigger())
-    stack.took(DAY, products=[file])
+    stack.add_ingested(DAY, products=[file])
     assert stack.wrong() == []
     assert records(file) == {"price": ["open"] * 3, "stars": ["open"] * 2}
 
@@ -174,7 +174,7 @@ def test_a_file_is_ingested_and_its_records_are_replayed_and_discarded(stack: St
     ends = stack.log_ends()
     stack.clear(run, Dag.REPLAY_QUARANTINE, "send")
     assert stack.log_ends() == ends
-    stack.took_as(DAY, str(file), corrected(file), "product")
+    stack.add_ingested_as(DAY, str(file), corrected(file), "product")
     until(lambda: stack.wrong() == [], "the replay is served", lambda: str(stack.wrong()), 60)
 
     form = Form(page, Dag.DISCARD_QUARANTINE)
@@ -227,7 +227,7 @@ def test_a_withdrawal_is_undone(stack: Stack, page: Page) -> None:
     day = "2024-09-04"
     file, _ = stack.catalog("taken back", rows=60, first=date.fromisoformat(day), seed=62)
     stack.succeeds(stack.trigger(products=[str(file)], observed_at=[day]))
-    stack.took(day, products=[file])
+    stack.add_ingested(day, products=[file])
     stack.succeeds(trigger(stack, Dag.HISTORY, first_day=day), Dag.HISTORY)
     assert stack.wrong() + stack.wrong_history([day]) == []
 

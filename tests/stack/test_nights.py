@@ -39,7 +39,7 @@ def test_drift_waits_for_approval(stack: Stack) -> None:
     """Refused, the former publication stays served and the wrong product with it; approved, all is right."""
     products, categories = stack.catalog("asked", rows=150, first=date(2024, 3, 1), seed=41)
     stack.local("run", "--products", str(products), "--categories", str(categories), "--observed-at", "2024-03-01")
-    stack.took("2024-03-01", products=[products], categories=[categories])
+    stack.add_ingested("2024-03-01", products=[products], categories=[categories])
     before = served()
     with connected() as database:
         one = database.product.find_one_and_update({}, {"$set": {"title": ALTERED}})
@@ -67,7 +67,7 @@ def test_a_held_nightly_batch_can_be_rejected(stack: Stack, page: Page) -> None:
     products, categories = stack.catalog("held", rows=120, first=date(2024, 3, 2), seed=42)
     words = ("--products", str(products), "--categories", str(categories), "--observed-at", "2024-03-02", "--batch", "no")
     stack.local("run", *words)
-    stack.took("2024-03-02", products=[products], categories=[categories])
+    stack.add_ingested("2024-03-02", products=[products], categories=[categories])
     before = served()
     form = Form(page, Dag.NIGHTLY_BATCH)
     form.fill(mode="incremental", hold=True)

@@ -61,8 +61,8 @@ def test_make_run(stack: Stack) -> None:
     folder = stack.home / "catalogs" / "400-rows-2-days"
     days = ["2024-01-01", "2024-01-02"]
     for day in days:
-        stack.took(day, products=[folder / f"products_{day}.csv"])
-    stack.took(days[-1], categories=[folder / "categories.csv"])
+        stack.add_ingested(day, products=[folder / f"products_{day}.csv"])
+    stack.add_ingested(days[-1], categories=[folder / "categories.csv"])
     assert stack.wrong() == []
     (summary,) = stack.served_reports()["report_summary"]
     for text in ("Served after", f"│ {summary['products']:,} ", "Products by price level", "The 10 largest categories", "Freshness"):

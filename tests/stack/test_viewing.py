@@ -41,8 +41,8 @@ def page(started: Stack) -> Iterator[Page]:
         if not {str(file) for file in files.values()} <= {one.path for one in started.ingested}:
             started.local("run", "--rows", "400", "--days", "2")
             for day, file in files.items():
-                started.took(day, products=[file])
-            started.took(DAYS[-1], categories=[folder / "categories.csv"])
+                started.add_ingested(day, products=[file])
+            started.add_ingested(DAYS[-1], categories=[folder / "categories.csv"])
         assert health.superset(started.of).healthy
         until(lambda: len(Pages("viewer").dashboards()) == 4, "the dashboards have been imported", started.logs)
         with open_browser("viewer") as opened:
@@ -96,11 +96,11 @@ def test_filters_change_every_chart(stack: Stack, page: Page) -> None:
     def check_all_charts(**dimensions: Any) -> None:
         found: list[str] = []
 
-        def all_right() -> bool:
+        def all_agree() -> bool:
             found[:] = [wrong(chart, answers.rows(numbers[chart]), truth, **dimensions) for chart in over_cube]
             return not any(found)
 
-        until(all_right, f"every chart says what is of {dimensions}", lambda: "\n".join(filter(None, found)))
+        until(all_agree, f"every chart says what is of {dimensions}", lambda: "\n".join(filter(None, found)))
 
     answers = Answers(page)
     check_all_charts()

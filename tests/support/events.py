@@ -60,7 +60,7 @@ def _record(random: Random, category: bool) -> dict[str, Any]:
     return record
 
 
-def _spoilt(text: str, random: Random) -> bytes:
+def _corrupted(text: str, random: Random) -> bytes:
     """What is no JSON object, or only just one."""
     end = text.rstrip("}")
     spoilt = random.choice(
@@ -116,7 +116,7 @@ def any_event(random: Random, offset: int = 0) -> Event:
     chance = random.random()
     value: bytes | None
     if chance < 0.15:
-        value = _spoilt(text, random)
+        value = _corrupted(text, random)
     elif chance < 0.17:
         value = random.choice((None, b"\xff\xfe", b'{"title": "\xe9"}', text.encode("utf-8", "surrogatepass") + b"\xc3"))
     else:

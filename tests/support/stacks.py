@@ -124,12 +124,12 @@ class Stack:
         categories, *products = write(rows, days, seed, self.folder / name, first)
         return [*products, categories]
 
-    def took(self, day: str, *, products: Iterable[Path] = (), categories: Iterable[Path] = ()) -> None:
+    def add_ingested(self, day: str, *, products: Iterable[Path] = (), categories: Iterable[Path] = ()) -> None:
         """Notes what has been ingested as of a day, for `wrong`."""
         self.ingested |= {Given(str(path), "product", day, str(path)) for path in products}
         self.ingested |= {Given(str(path), "category", day, str(path)) for path in categories}
 
-    def took_as(self, day: str, name: str, path: Path, kind: str) -> None:
+    def add_ingested_as(self, day: str, name: str, path: Path, kind: str) -> None:
         """Notes what has been ingested in another form, under that name, as the plain file that says the same."""
         self.ingested = {one for one in self.ingested if one[:3] != (name, kind, day)} | {Given(name, kind, day, str(path))}
 

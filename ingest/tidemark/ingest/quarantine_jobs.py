@@ -73,8 +73,8 @@ def preview_run(
     """
     if step == DISCARD:
         _discard_reason(parameters)
-    meant, patch = selection_of(parameters), patch_of(parameters.get("patch"))
-    found = preview(database, meant, patch, of, rules or withdrawals.in_force(database))
+    selection, patch = selection_of(parameters), patch_of(parameters.get("patch"))
+    found = preview(database, selection, patch, of, rules or withdrawals.in_force(database))
     text = render_replay(found, patch)
     log.info("preview:\n%s", text)
     if parameters.get("dry_run") or not (found["valid"] if step == SEND else found["records"]):
@@ -82,10 +82,10 @@ def preview_run(
     return PreviewDecision(step if parameters.get("hold") is False else APPROVE, found, text)
 
 
-def preview(database: Database[Document], meant: Selection, patch: Patch, of: Settings, rules: Rules) -> Document:
+def preview(database: Database[Document], selection: Selection, patch: Patch, of: Settings, rules: Rules) -> Document:
     """Validates the selected records again; the result is JSON-serializable. `mark` is the tide mark below which they lie."""
     mark = _require_rules(database, rules)
-    query, now = quarantine.selected(database, meant, mark, of.airflow_names), _now(database)
+    query, now = quarantine.selected(database, selection, mark, of.airflow_names), _now(database)
     records, valid, patched, stays = Counter[str](), Counter[str](), 0, Counter[tuple[str, str]]()
     examples: dict[tuple[str, str], list[Document]] = {}
     for some in quarantine.records(database, query):

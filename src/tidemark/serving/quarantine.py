@@ -50,22 +50,22 @@ class Replayed(NamedTuple):
     offset: int
 
 
-def selected(database: Database[Document], meant: Selection, below: TideMark, names: AirflowNames) -> Document:
+def selected(database: Database[Document], selection: Selection, below: TideMark, names: AirflowNames) -> Document:
     """A query for the selected open records below a mark. `names` are for the text of InvalidRequest, which it raises."""
-    if meant.reason == Reason.WITHDRAWN:
+    if selection.reason == Reason.WITHDRAWN:
         raise InvalidRequest(
             f"records of a withdrawn ingestion cannot be replayed one by one: undo the withdrawal with DAG {names.of(Dag.WITHDRAW)}"
         )
-    if meant.since is not None and meant.until is not None and meant.since >= meant.until:
-        since, until = (f"{moment:%Y-%m-%d %H:%M} UTC" for moment in (meant.since, meant.until))
+    if selection.since is not None and selection.until is not None and selection.since >= selection.until:
+        since, until = (f"{moment:%Y-%m-%d %H:%M} UTC" for moment in (selection.since, selection.until))
         raise InvalidRequest(f"the period from {since} to {until} is empty: its end must be later than its beginning")
     partitions = [{"topic": one.topic, "partition": one.partition, "offset": {"$lt": int(end)}} for one, end in below.items()]
-    times = {name: moment for name, moment in (("$gte", meant.since), ("$lt", meant.until)) if moment is not None}
+    times = {name: moment for name, moment in (("$gte", selection.since), ("$lt", selection.until)) if moment is not None}
     return {
         "status": OPEN,
-        "reason": meant.reason if meant.reason is not None else {"$ne": Reason.WITHDRAWN},
+        "reason": selection.reason if selection.reason is not None else {"$ne": Reason.WITHDRAWN},
         **({"timestamp": times} if times else {}),
-        **(_from_file(database, meant.file) if meant.file is not None else {}),
+        **(_from_file(database, selection.file) if selection.file is not None else {}),
         **({"$or": partitions} if partitions else {"_id": {"$in": []}}),
     }
 
