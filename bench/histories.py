@@ -26,7 +26,7 @@ from tidemark.spark.lake import Lake
 from tidemark.spark.land import land
 from tidemark.spark.session import session
 
-ROWS_AT_ONCE = 50_000
+ROWS_PER_BATCH = 50_000
 FIRST_DAY = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -46,7 +46,7 @@ def land_day(here: Place, spark: SparkSession, lake: Lake, rows: Iterable[Sequen
     moment = FIRST_DAY + timedelta(days=number)
     origin = Origin(f"day-{number}", FileKind.PRODUCT, PRODUCT_COLUMNS, moment, moment)
     producer, started, rows, sent = here.producer(), time.monotonic(), iter(rows), 0
-    while some := list(islice(rows, ROWS_AT_ONCE)):
+    while some := list(islice(rows, ROWS_PER_BATCH)):
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerows(some)
         sent += produce(producer, here.settings.product_topic, messages(text.getvalue().encode(), sent << 20, origin), 60).events

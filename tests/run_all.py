@@ -16,7 +16,7 @@ from soak import CHECKOUT, CONNECTOR
 
 VENV = Path(sys.prefix)
 STACK = (sys.executable, "-m", "pytest", "-m", "not soak", "-n", os.environ.get("WORKERS", "2"), "--dist", "loadscope")
-BESIDE = (
+PARALLEL = (
     (*CONNECTOR, "TARGETS=test"),
     (str(VENV / "superset" / "bin" / "python"), "-m", "pytest", "superset/tests"),
 )
@@ -24,7 +24,7 @@ BESIDE = (
 
 def main() -> int:
     with tempfile.TemporaryFile("w+") as output:
-        script = " && ".join(map(shlex.join, BESIDE))
+        script = " && ".join(map(shlex.join, PARALLEL))
         beside = subprocess.Popen(["sh", "-c", script], cwd=CHECKOUT, stdout=output, stderr=output)
         try:
             status = subprocess.run([*STACK, *sys.argv[1:]], cwd=CHECKOUT).returncode

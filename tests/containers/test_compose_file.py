@@ -22,8 +22,8 @@ from tidemark.settings.airflow_names import Dag
 
 PROFILES = ("one", "several")
 SERVICES = compose.services(compose.filled_example())
-OURS = {name: one for name, one in SERVICES.items() if "tidemark.Dockerfile" in str(one.definition.get("build"))}
-SUPERSETS = {name: one for name, one in SERVICES.items() if one.image and name not in OURS}
+OWN_SERVICES = {name: one for name, one in SERVICES.items() if "tidemark.Dockerfile" in str(one.definition.get("build"))}
+SUPERSETS = {name: one for name, one in SERVICES.items() if one.image and name not in OWN_SERVICES}
 
 # Settings by which services find each other: no default fits where each has an address of its own.
 ADDRESSES = {
@@ -87,7 +87,7 @@ def test_the_command_that_creates_env_fills_in_every_secret(tmp_path: Path) -> N
 
 def test_every_variable_passed_is_a_setting() -> None:
     known = {f"TIDEMARK_{name.upper()}" for name in Settings.model_fields}
-    for name, service in OURS.items():
+    for name, service in OWN_SERVICES.items():
         assert set(service.passed) <= known, name
     superset_names = {*superset_environment(Settings()), *("PYTHONPATH",)}
     for name, service in SUPERSETS.items():
@@ -96,7 +96,7 @@ def test_every_variable_passed_is_a_setting() -> None:
 
 
 def test_every_setting_that_a_service_requires_is_passed() -> None:
-    passed = {name.removeprefix("TIDEMARK_").lower() for service in OURS.values() for name in service.passed}
+    passed = {name.removeprefix("TIDEMARK_").lower() for service in OWN_SERVICES.values() for name in service.passed}
     secret = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
     assert (secret | ADDRESSES) - SUPERSET_NAMES <= passed
     # What a variable of .env sets is passed on, each by its own name.
@@ -105,7 +105,7 @@ def test_every_setting_that_a_service_requires_is_passed() -> None:
 
 
 def test_every_value_passed_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
-    for service in OURS.values():
+    for service in OWN_SERVICES.values():
         with monkeypatch.context() as patch:
             for name, value in service.passed.items():
                 patch.setenv(name, value)
@@ -147,7 +147,7 @@ def test_workers_have_the_resources_of_the_stream_and_a_batch_job() -> None:
 
 def test_commands_and_health_checks_exist() -> None:
     programs = {program.name for program in (*PROGRAMS, *cluster.PROGRAMS)}
-    launched = {name: service for name, service in OURS.items() if name != "backup"}
+    launched = {name: service for name, service in OWN_SERVICES.items() if name != "backup"}
     for name, service in launched.items():
         assert service.command[:3] == ["python", "-m", "tidemark.local.launch"], name
         assert service.command[3] in programs

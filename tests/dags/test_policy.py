@@ -23,7 +23,7 @@ SHARED = {line for line in (DAGS / ".airflowignore").read_text().splitlines() if
 FILES = sorted({path.name for path in DAGS.glob("*.py")} - SHARED)
 
 # Tasks that wait for a person.
-ASKING = {"ApprovalOperator", "HITLEntryOperator", "HITLOperator", "HITLBranchOperator"}
+APPROVAL_OPERATORS = {"ApprovalOperator", "HITLEntryOperator", "HITLOperator", "HITLBranchOperator"}
 
 
 def test_every_dag_can_be_loaded(bag: Any) -> None:
@@ -36,7 +36,7 @@ def test_every_dag_is_documented(bag: Any) -> None:
         assert "tidemark" in dag.tags, dag.dag_id
         what, *paragraphs = (dag.doc_md or "").split("\n\n")
         assert what.startswith(f"DAG `{dag.dag_id}`: "), dag.dag_id
-        for question in (policy.WHEN, policy.IF_IT_FAILS):
+        for question in (policy.WHEN, policy.ON_FAILURE):
             assert [one for one in paragraphs if one.startswith(question)], f"{dag.dag_id}: {question}"
 
 
@@ -54,13 +54,13 @@ def test_every_task_has_an_owner_and_retries(bag: Any) -> None:
 def test_every_run_and_task_has_a_timeout(bag: Any) -> None:
     """But who waits for a person waits as long as the run does, for days, and whoever else waits gives up before its task is ended."""
     for dag in bag.dags.values():
-        assert timedelta(days=2) < dag.dagrun_timeout <= policy.RUN_WITHIN, dag.dag_id
+        assert timedelta(days=2) < dag.dagrun_timeout <= policy.RUN_TIMEOUT, dag.dag_id
         for task in dag.tasks:
             where = f"{dag.dag_id}.{task.task_id}"
-            if task.task_type in ASKING:
+            if task.task_type in APPROVAL_OPERATORS:
                 assert (task.execution_timeout, task.response_timeout) == (None, None), where
             else:
-                assert timedelta() < task.execution_timeout <= policy.TASK_WITHIN, where
+                assert timedelta() < task.execution_timeout <= policy.TASK_TIMEOUT, where
             if task.task_type.endswith("Sensor"):
                 assert task.timeout < task.execution_timeout.total_seconds(), where
 

@@ -34,7 +34,7 @@ from tidemark.catalog.marks import TideMark
 from tidemark.catalog.observations import Reason
 from tidemark.catalog.words import rule
 from tidemark.ingest import topics
-from tidemark.ingest.api.bodies import MOST_RECORDS
+from tidemark.ingest.api.bodies import MAX_RECORDS
 from tidemark.ingest.api.document import CATEGORY, PRODUCT
 from tidemark.settings.sections import KafkaSettings
 
@@ -343,11 +343,11 @@ def test_an_empty_batch_is_refused(running: Api) -> None:
 
 def test_a_batch_has_a_maximum_size(running: Api, new: New) -> None:
     record = product()
-    answer = running.post(BATCH, b"\n".join([record] * MOST_RECORDS), NDJSON)
-    assert answer.json()["acknowledged"] == MOST_RECORDS
-    assert running.post(BATCH, b"\n".join([record] * (MOST_RECORDS + 1)), NDJSON).status_code == 413
-    assert running.post(BATCH, b"[" + b",".join([record] * (MOST_RECORDS + 1)) + b"]").status_code == 413
-    assert len(new()) == MOST_RECORDS
+    answer = running.post(BATCH, b"\n".join([record] * MAX_RECORDS), NDJSON)
+    assert answer.json()["acknowledged"] == MAX_RECORDS
+    assert running.post(BATCH, b"\n".join([record] * (MAX_RECORDS + 1)), NDJSON).status_code == 413
+    assert running.post(BATCH, b"[" + b",".join([record] * (MAX_RECORDS + 1)) + b"]").status_code == 413
+    assert len(new()) == MAX_RECORDS
 
 
 def test_metrics_count_the_outcome_of_records(running: Api) -> None:

@@ -29,7 +29,7 @@ from support.csvs import (
 )
 
 from tidemark.ingest import files
-from tidemark.ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, PRODUCT_COLUMNS, FileKind, InvalidFile
+from tidemark.ingest.files import CATEGORY_COLUMNS, MAX_RECORD_BYTES, PRODUCT_COLUMNS, FileKind, InvalidFile
 from tidemark.ingest.plan import Planned, plan
 from tidemark.ingest.records import Origin, messages
 from tidemark.settings import CHECKOUT
@@ -188,13 +188,13 @@ def test_the_ingestion_id_depends_on_file_kind_and_moment() -> None:
 def test_the_longest_record_is_accepted_and_a_longer_one_refused() -> None:
     """A record may have a MiB, line end and quoted lines included."""
     header, end = csv_bytes([], CATEGORY_COLUMNS), b'",b\n'
-    longest = b'"' + b"x\n" * ((MOST_RECORD_BYTES - len(end)) // 2 - 1) + b"y" + end
-    assert len(longest) == MOST_RECORD_BYTES
+    longest = b'"' + b"x\n" * ((MAX_RECORD_BYTES - len(end)) // 2 - 1) + b"y" + end
+    assert len(longest) == MAX_RECORD_BYTES
     planned = check(header + b"1,a\n" + longest + b"2,c\n", FileKind.CATEGORY, 10**9)
     assert planned.ingestion["rows"] == 3
     with pytest.raises(InvalidFile) as refused:
         plan(MemoryFile(header + b"1,a\n" + longest.replace(b"y", b"yy") + b"2,c\n"), FileKind.CATEGORY, OBSERVED_AT, 10**9)
-    assert _numbers(refused) == [len(header) + 4, MOST_RECORD_BYTES]
+    assert _numbers(refused) == [len(header) + 4, MAX_RECORD_BYTES]
 
 
 def _numbers(refused: pytest.ExceptionInfo[InvalidFile]) -> list[int]:
@@ -225,8 +225,8 @@ def test_a_file_without_line_ends_is_not_read_into_memory() -> None:
     try:
         with pytest.raises(InvalidFile) as refused:
             plan(MemoryFile(content), FileKind.PRODUCT, OBSERVED_AT, 10**9)
-        assert _numbers(refused) == [len(content) - 30_000_000, MOST_RECORD_BYTES]
-        assert tracemalloc.get_traced_memory()[1] < 10 * MOST_RECORD_BYTES
+        assert _numbers(refused) == [len(content) - 30_000_000, MAX_RECORD_BYTES]
+        assert tracemalloc.get_traced_memory()[1] < 10 * MAX_RECORD_BYTES
     finally:
         tracemalloc.stop()
 

@@ -9,7 +9,7 @@ import pytest
 from support.csvs import BOM, OBSERVED_AT, MemoryFile, categories, products
 from support.wording import Wording
 
-from tidemark.ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, PRODUCT_COLUMNS, FileKind, InvalidFile
+from tidemark.ingest.files import CATEGORY_COLUMNS, MAX_RECORD_BYTES, PRODUCT_COLUMNS, FileKind, InvalidFile
 from tidemark.ingest.plan import plan
 from tidemark.ingest.produce import read_chunk
 
@@ -32,9 +32,9 @@ INVALID_FILES = {
     "a date": HEADER + b",date\n" + ROW,
     "a header in Latin-1": HEADER + b",gr\xf6\xdfe\n" + ROW,
     "UTF-16": (HEADER + b"\n" + ROW).decode().encode("utf-16"),
-    "an unclosed quotation mark": HEADER + b"\n" + ROW + UNCLOSED + ROW.replace(b'"', b"") * (MOST_RECORD_BYTES // 100),
-    "an unclosed quotation mark in the header": b'"' + HEADER + b"\n" + b"x\n" * MOST_RECORD_BYTES,
-    "no text": bytes(2 * MOST_RECORD_BYTES),
+    "an unclosed quotation mark": HEADER + b"\n" + ROW + UNCLOSED + ROW.replace(b'"', b"") * (MAX_RECORD_BYTES // 100),
+    "an unclosed quotation mark in the header": b'"' + HEADER + b"\n" + b"x\n" * MAX_RECORD_BYTES,
+    "no text": bytes(2 * MAX_RECORD_BYTES),
 }
 
 

@@ -15,7 +15,7 @@ from support.csvs import BOM, OBSERVED_AT, MemoryFile, product, sent
 from support.wording import Wording
 
 from tidemark.ingest.files import CATEGORY_COLUMNS, PRODUCT_COLUMNS, FileKind, InvalidFile
-from tidemark.ingest.layouts import AS_THEY_ARE, SEPARATORS, columns_in, columns_of, header, layout
+from tidemark.ingest.layouts import UNMAPPED, SEPARATORS, columns_in, columns_of, header, layout
 from tidemark.ingest.plan import Planned, plan
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=12)
@@ -28,11 +28,11 @@ def written(columns: tuple[str, ...], rows: list[list[str]], separator: str, lin
     return text.getvalue().encode()
 
 
-def planned(content: bytes, named: Mapping[str, str] = AS_THEY_ARE) -> Planned:
+def planned(content: bytes, named: Mapping[str, str] = UNMAPPED) -> Planned:
     return plan(MemoryFile(content), FileKind.PRODUCT, OBSERVED_AT, 300, named)
 
 
-def values(content: bytes, named: Mapping[str, str] = AS_THEY_ARE) -> list[tuple[bytes | None, Any]]:
+def values(content: bytes, named: Mapping[str, str] = UNMAPPED) -> list[tuple[bytes | None, Any]]:
     """Keys and values of a file's events."""
     return [(one.key, json.loads(one.value)) for one in sent(content, planned(content, named))]
 

@@ -63,7 +63,7 @@ def test_rendering_of_events(place: Place, capsys: pytest.CaptureFixture[str], w
     for event in place.log():
         moment = datetime.fromtimestamp(event.timestamp / 1000, UTC)
         assert f"{event.topic}/{event.partition}/{event.offset}  {moment.isoformat(timespec='milliseconds')}" in output
-    wording.check(without_coordinates(output), "product", many="x" * (peek.MOST_CHARACTERS - len('{"title":"')))
+    wording.check(without_coordinates(output), "product", many="x" * (peek.MAX_CHARACTERS - len('{"title":"')))
 
     place.send([Event("ingest-category", 0, 0, 0, b"7", b'{"id":7,"category_name":"Bags"}')])
     assert peek.main(["category"]) == 0

@@ -19,7 +19,7 @@ from tidemark.settings import Settings
 
 pytestmark = pytest.mark.servers
 
-FREE = Settings(hold_rejected_share=0.25)  # type: ignore[call-arg]
+LENIENT = Settings(hold_rejected_share=0.25)  # type: ignore[call-arg]
 STRICT = Settings(hold_rejected_share=0.24)  # type: ignore[call-arg]
 
 
@@ -39,11 +39,11 @@ def in_markdown(path: object) -> str:
 @pytest.mark.parametrize(
     ("parameters", "of", "step"),
     [
-        ({}, FREE, jobs.PLAN),
+        ({}, LENIENT, jobs.PLAN),
         ({}, STRICT, jobs.APPROVE),
         ({"hold": False}, STRICT, jobs.PLAN),
-        ({"hold": True}, FREE, jobs.APPROVE),
-        ({"dry_run": True}, FREE, None),
+        ({"hold": True}, LENIENT, jobs.APPROVE),
+        ({"dry_run": True}, LENIENT, None),
         ({"dry_run": True, "hold": True}, STRICT, None),
     ],
 )
@@ -65,7 +65,7 @@ def test_without_thresholds_rows_are_not_read(place: Place, tmp_path: Path) -> N
 
 def test_rendering_as_markdown(place: Place, files: list[jobs.File], wording: Wording) -> None:
     """What stands in a file is shown as it is, and neither ends a cell nor is read as Markdown."""
-    decision = jobs.preview_run(place.database, files, {"dry_run": True}, FREE)
+    decision = jobs.preview_run(place.database, files, {"dry_run": True}, LENIENT)
     assert decision.text == render_preview(decision.preview or {}, [])
     assert r"n/a \| \*dear\*" in decision.text
     path = in_markdown(files[0].path)
@@ -75,13 +75,13 @@ def test_rendering_as_markdown(place: Place, files: list[jobs.File], wording: Wo
 
 def test_a_withdrawn_file_is_reported(place: Place, files: list[jobs.File], wording: Wording) -> None:
     """It is said before the run that it would be refused."""
-    before = jobs.preview_run(place.database, files, {"dry_run": True}, FREE)
+    before = jobs.preview_run(place.database, files, {"dry_run": True}, LENIENT)
     assert before.preview is not None
     assert before.preview["refused"] == []
     (identity,) = jobs.plan(place.database, files, 1_000, place.settings).ingestions
     withdrawn = withdrawals.withdraw(place.database, identity, "ann", "the *wrong* file", NAMES)
     moment = f"{withdrawn.at:%Y-%m-%d %H:%M}"
-    decision = jobs.preview_run(place.database, files, {"dry_run": True}, FREE)
+    decision = jobs.preview_run(place.database, files, {"dry_run": True}, LENIENT)
     assert r"the \*wrong\* file" in decision.text
     wording.check(decision.text, "preview", path=in_markdown(files[0].path), ingestion=identity, moment=moment)
     with pytest.raises(withdrawals.Withdrawn) as refused:

@@ -19,7 +19,7 @@ from support.servers import Servers
 from support.wording import Wording
 
 from tidemark.catalog.marks import TideMark
-from tidemark.ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, FileKind
+from tidemark.ingest.files import CATEGORY_COLUMNS, MAX_RECORD_BYTES, FileKind
 from tidemark.ingest.plan import plan
 from tidemark.ingest.produce import RECOMMENDED, Acknowledged, NotAcknowledged, produce, produce_chunk
 from tidemark.ingest.records import Message, Origin
@@ -118,15 +118,15 @@ def test_events_without_a_key_are_spread_over_all_partitions(place: Place) -> No
 
 
 def test_the_longest_record_is_accepted_with_any_escaping(place: Place) -> None:
-    content = csv_bytes([["7", "\x01" * (MOST_RECORD_BYTES - len(b"7,\n"))]], CATEGORY_COLUMNS)
+    content = csv_bytes([["7", "\x01" * (MAX_RECORD_BYTES - len(b"7,\n"))]], CATEGORY_COLUMNS)
     planned = plan(MemoryFile(content), FileKind.CATEGORY, OBSERVED_AT, 10**9)
     (chunk,) = planned.chunks
-    assert chunk.end - chunk.start == MOST_RECORD_BYTES
+    assert chunk.end - chunk.start == MAX_RECORD_BYTES
     origin = Origin(planned.ingestion["_id"], FileKind.CATEGORY, tuple(planned.ingestion["columns"]), OBSERVED_AT, REGISTERED_AT)
     done = produce_chunk(producer(place), place.settings.category_topic, MemoryFile(content), len(content), chunk, origin, 30)
     assert done.events == 1
     (event,) = place.log()
-    assert len(event.value or b"") > 6 * (MOST_RECORD_BYTES - 10)
+    assert len(event.value or b"") > 6 * (MAX_RECORD_BYTES - 10)
 
 
 def test_an_unknown_topic(place: Place, monkeypatch: pytest.MonkeyPatch, wording: Wording) -> None:

@@ -198,7 +198,7 @@ def test_unacknowledged_records_are_not_marked(filled: Place) -> None:
     assert statuses(filled).keys() == {"open"}
 
 
-WRONG: dict[str, tuple[dict[str, Any], str]] = {
+INVALID: dict[str, tuple[dict[str, Any], str]] = {
     "no such reason": ({"reason": "colour"}, SEND),
     "withdrawn": ({"reason": "withdrawn"}, SEND),
     "no such file": ({"file": "none.csv"}, SEND),
@@ -208,9 +208,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("what", WRONG)
+@pytest.mark.parametrize("what", INVALID)
 def test_invalid_requests_are_refused(place: Place, what: str, wording: Wording) -> None:
-    parameters, step = WRONG[what]
+    parameters, step = INVALID[what]
     with pytest.raises(InvalidRequest) as refused:
         jobs.preview_run(place.database, parameters, step, place.settings)
     wording.check(str(refused.value))

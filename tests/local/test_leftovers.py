@@ -14,8 +14,8 @@ import pytest
 from tidemark.local import processes
 from tidemark.local.processes import Process
 
-STUBBORN = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
-PARENT = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {STUBBORN!r}]); time.sleep(600)"
+IGNORES_SIGTERM = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
+PARENT = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {IGNORES_SIGTERM!r}]); time.sleep(600)"
 
 
 @contextmanager
@@ -35,15 +35,15 @@ def marks() -> dict[str, str]:
 
 
 def test_marked_processes_are_found(marks: dict[str, str]) -> None:
-    with python(STUBBORN, marks) as one, python(STUBBORN, {**marks, "TIDEMARK_TEST_PROGRAM": "two"}) as two:
+    with python(IGNORES_SIGTERM, marks) as one, python(IGNORES_SIGTERM, {**marks, "TIDEMARK_TEST_PROGRAM": "two"}) as two:
         assert processes.marked(marks) == [one.pid]
         assert processes.marked({"TIDEMARK_TEST_STACK": marks["TIDEMARK_TEST_STACK"]}) == sorted([one.pid, two.pid])
         assert processes.marked({**marks, "TIDEMARK_TEST_STACK": "another"}) == []
 
 
 def test_only_leftovers_are_ended_even_if_they_ignore_signals(marks: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "POLITE_SECONDS", 0.3)
-    with python(STUBBORN, marks) as stubborn, python(STUBBORN, {**marks, "TIDEMARK_TEST_STACK": "another"}) as other:
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.3)
+    with python(IGNORES_SIGTERM, marks) as stubborn, python(IGNORES_SIGTERM, {**marks, "TIDEMARK_TEST_STACK": "another"}) as other:
         assert processes.end(marks)
         assert stubborn.wait(10) == -9
         assert other.poll() is None
@@ -51,7 +51,7 @@ def test_only_leftovers_are_ended_even_if_they_ignore_signals(marks: dict[str, s
 
 
 def test_an_orphaned_child_is_ended(marks: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "POLITE_SECONDS", 0.3)
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.3)
     with python(PARENT, marks) as parent:
         (child,) = {*processes.marked(marks)} - {parent.pid}
         parent.kill()
@@ -63,7 +63,7 @@ def test_an_orphaned_child_is_ended(marks: dict[str, str], monkeypatch: pytest.M
 
 
 def test_a_zombie_process_is_not_alive(marks: dict[str, str]) -> None:
-    with python(STUBBORN, marks) as one:
+    with python(IGNORES_SIGTERM, marks) as one:
         one.kill()
         processes.wait_for_end([one.pid], 10)
         assert not processes.alive(one.pid)

@@ -21,7 +21,7 @@ from tidemark.ingest.generate import write
 from tidemark.settings import CHECKOUT, settings
 from tidemark.settings.airflow_names import Dag
 
-HOSTILE = ("settings", "catalog", "serving", "local", "ingest", "spark", "dags", "plugins", "policy", "choices", "dashboards")
+COMMON_NAMES = ("settings", "catalog", "serving", "local", "ingest", "spark", "dags", "plugins", "policy", "choices", "dashboards")
 
 LOAD = """
 import json, sys
@@ -56,7 +56,7 @@ def other_modules(python: Path, tmp_path: Path) -> dict[str, str]:
     """The environment of an Airflow whose path begins with modules that are named as ours once were."""
     hostile = tmp_path / "theirs"
     hostile.mkdir()
-    for name in HOSTILE:
+    for name in COMMON_NAMES:
         (hostile / f"{name}.py").write_text(f"raise AssertionError('{name} is another team's')\n")
     (bundle,) = (python.parent.parent / "lib").glob("python*/site-packages/tidemark/dags")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}

@@ -25,7 +25,7 @@ from tidemark.spark.recompute import NotLanded
 
 pytestmark = pytest.mark.servers
 
-GIVES_UP = (Fenced, StaleDraft, NoPublication, NotLanded)
+EXPECTED_ERRORS = (Fenced, StaleDraft, NoPublication, NotLanded)
 
 
 class Chaos:
@@ -43,7 +43,7 @@ class Chaos:
         try:
             act()
             self.happened[act.__name__] += 1
-        except GIVES_UP as reason:
+        except EXPECTED_ERRORS as reason:
             self.happened[type(reason).__name__] += 1
         assert self.place.wrong() == [], (act.__name__, self.happened)
 
@@ -73,7 +73,7 @@ class Chaos:
         except StopIteration:
             self.nights.remove(night)
             self.happened["nights"] += 1
-        except GIVES_UP:
+        except EXPECTED_ERRORS:
             self.nights.remove(night)
             raise
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.servers
 @pytest.fixture(autouse=True)
 def long_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine the first answer takes its time."""
-    monkeypatch.setattr(cached_status, "MOST_SECONDS", 30)
+    monkeypatch.setattr(cached_status, "MAX_SECONDS", 30)
 
 
 def test_concurrent_readers_cost_one_query(database: Database[Document]) -> None:
@@ -37,7 +37,7 @@ def test_concurrent_readers_cost_one_query(database: Database[Document]) -> None
 
 
 def test_an_unreachable_mongodb_is_named(monkeypatch: pytest.MonkeyPatch, wording: Wording) -> None:
-    monkeypatch.setattr(cached_status, "MOST_SECONDS", 0.3)
+    monkeypatch.setattr(cached_status, "MAX_SECONDS", 0.3)
     (port,) = free_ports(1)
     found = CachedStatus(MongodbSettings(mongodb_url=f"mongodb://somebody:secret@127.0.0.1:{port}/?replicaSet=tidemark")).now()
     assert found.state is None
@@ -47,7 +47,7 @@ def test_an_unreachable_mongodb_is_named(monkeypatch: pytest.MonkeyPatch, wordin
 def test_a_mongodb_that_stops_responding_blocks_one_reader_and_recovers(
     database: Database[Document], monkeypatch: pytest.MonkeyPatch, wording: Wording
 ) -> None:
-    monkeypatch.setattr(cached_status, "MOST_SECONDS", 8)
+    monkeypatch.setattr(cached_status, "MAX_SECONDS", 8)
     monkeypatch.setattr(cached_status, "FRESH_SECONDS", 0)
     with proxy() as between:
         shared = CachedStatus(MongodbSettings(database=database.name, mongodb_url=between.url))

@@ -27,7 +27,7 @@ def noted(database: Database[Document]) -> Work:
 
 
 def test_work_is_summed_per_minute(database: Database[Document], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notes, "MOST_SECONDS", 30)  # of what is given up it is not known whether it counts
+    monkeypatch.setattr(notes, "MAX_SECONDS", 30)  # of what is given up it is not known whether it counts
     done = Work()
     for more in (Work(1, 500, 3, 700), Work(2, 70_000, 0, 5_000), Work(1, 1, 1, 90)):
         before, done = done, done.plus(more)
@@ -42,7 +42,7 @@ def test_work_per_minute_expires(database: Database[Document]) -> None:
 
 
 def test_noting_does_not_wait_for_an_unreachable_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notes, "MOST_SECONDS", 0.2)
+    monkeypatch.setattr(notes, "MAX_SECONDS", 0.2)
     with connect(f"mongodb://127.0.0.1:{free_ports(1)[0]}", within_seconds=600) as client, pytest.raises(PyMongoError):
         notes.add_work(database_of(client, "away"), Work(1, 1, 0, 1))
 

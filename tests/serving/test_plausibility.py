@@ -25,7 +25,7 @@ FORMER = {
     Cell(2, 300, True): cell(100, 100, 3_600_000, 100),
     Cell(3, 5, False): cell(0, 0, 0, 0),
 }
-ALIKE = {"products": 0.0, "average_price": 0.0, "categories": 0.0, "unpriced": 0.0, "unrated": 0.0}
+NO_SHIFT = {"products": 0.0, "average_price": 0.0, "categories": 0.0, "unpriced": 0.0, "unrated": 0.0}
 
 
 def test_equal_cubes_have_no_shift() -> None:
@@ -40,7 +40,7 @@ def test_equal_cubes_have_no_shift() -> None:
         "unrated": 20,
         "discounted": 0,
     }
-    assert found["shifts"] == ALIKE
+    assert found["shifts"] == NO_SHIFT
 
 
 def test_shifts_are_shares_of_the_former_value() -> None:

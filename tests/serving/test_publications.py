@@ -32,7 +32,7 @@ pytestmark = pytest.mark.servers
 P0 = TopicPartition("products", 0)
 A, B, C = Cell(1, 5, True), Cell(1, None, False), Cell(2, 300, False)
 IN_FORCE = RULES.fingerprint()
-ALIKE = plausibility.compare({}, {})
+NO_SHIFT = plausibility.compare({}, {})
 
 
 def sums(products: int) -> tuple[int, ...]:
@@ -262,10 +262,10 @@ def test_a_verification_is_stored_and_read(database: Database[Document], wording
     assert (many.total, len(many.named)) == (250, 100)
     found = dict.fromkeys(DifferenceKind, Differences(0, []))
     former = publications.read(database, 0)
-    clean = verifications.store(database, draft, former, found, 3, ALIKE)
+    clean = verifications.store(database, draft, former, found, 3, NO_SHIFT)
     wording.check("\n".join(render_verification(clean)), "no drift")
     assert [verifications.requires_approval(clean, on_drift, BatchSettings()) for on_drift in ("correct", "ask", "fail")] == [False] * 3
-    kept = verifications.store(database, draft, former, {**found, DifferenceKind.CELL: cells, DifferenceKind.PRODUCT: many}, 3, ALIKE)
+    kept = verifications.store(database, draft, former, {**found, DifferenceKind.CELL: cells, DifferenceKind.PRODUCT: many}, 3, NO_SHIFT)
     assert kept == verifications.read(database, draft.number)
     assert (kept["drift"], kept["counts"]["product"], kept["reconciled"]) == (251, 250, 3)
     assert (kept["named"]["cell"], kept["named"]["product"][9]) == (
@@ -276,7 +276,7 @@ def test_a_verification_is_stored_and_read(database: Database[Document], wording
     assert [verifications.requires_approval(kept, on_drift, BatchSettings()) for on_drift in ("correct", "ask")] == [False, True]
     wording.check(refused(lambda: verifications.requires_approval(kept, "fail", BatchSettings()), Drifted), "refused")
     assert not verifications.is_expected(kept)
-    changed = verifications.store(database, draft, replace(former, rules="former rules"), {**found, DifferenceKind.CELL: cells}, 3, ALIKE)
+    changed = verifications.store(database, draft, replace(former, rules="former rules"), {**found, DifferenceKind.CELL: cells}, 3, NO_SHIFT)
     assert verifications.is_expected(changed)
     wording.check("\n".join(render_verification(changed)), "by other rules")
 

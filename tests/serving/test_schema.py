@@ -33,7 +33,7 @@ CONTRIBUTION = [1, 5, True, *([1] * len(MEASURES))]
 FIGURES = {"products": 4, "average_price": 4.5, "unpriced": 1, "average_stars": None, "unrated": 4, "categories": 1}
 
 # A document of each collection, with the fields that readers rely on.
-GOOD: dict[str, Document] = {
+VALID: dict[str, Document] = {
     "product": {
         "_id": "B0T0000001",
         "asin": "B0T0000001",
@@ -135,7 +135,7 @@ GOOD: dict[str, Document] = {
 }
 
 # Values of the right sort that are wrong all the same.
-WRONG: list[tuple[str, str, Any]] = [
+INVALID: list[tuple[str, str, Any]] = [
     ("product", "price", 5),
     ("product", "stars", 4),
     ("product", "reviews", 7.0),
@@ -164,7 +164,7 @@ WRONG: list[tuple[str, str, Any]] = [
     ("stream_minute", "events", 1.0),
 ]
 
-MAY_BE_ANYTHING = {("verification", "_id")}
+UNTYPED = {("verification", "_id")}
 MAY_BE_MISSING = {
     ("product", "_tide.category"),
     ("ingestion_chunk", "acknowledged"),
@@ -222,14 +222,14 @@ def everything(database: Database[Document]) -> dict[str, Any]:
 
 
 def test_each_validator_accepts_valid_documents_and_refuses_others(database: Database[Document]) -> None:
-    assert GOOD.keys() == {collection.name for collection in schema.COLLECTIONS}
+    assert VALID.keys() == {collection.name for collection in schema.COLLECTIONS}
     database.state.delete_many({})
     taken = []
-    for collection, good in GOOD.items():
+    for collection, good in VALID.items():
         assert accepts(database, collection, deepcopy(good)), collection
-        wrong = [(path, MinKey()) for path in paths(good) if (collection, path) not in MAY_BE_ANYTHING]
+        wrong = [(path, MinKey()) for path in paths(good) if (collection, path) not in UNTYPED]
         wrong += [(path, ...) for path in paths(good) if path != "_id" and (collection, path) not in MAY_BE_MISSING and path[-1] != "0"]
-        wrong += [(path, value) for of, path, value in WRONG if of == collection]
+        wrong += [(path, value) for of, path, value in INVALID if of == collection]
         taken += [(collection, path, value) for path, value in wrong if accepts(database, collection, changed(good, path, value))]
     assert taken == []
 
@@ -257,7 +257,7 @@ def test_preparing_again_changes_nothing(database: Database[Document]) -> None:
 
 def test_an_older_schema_is_migrated(database: Database[Document], wording: Wording) -> None:
     expected = everything(database)
-    database.product.insert_one(deepcopy(GOOD["product"]))
+    database.product.insert_one(deepcopy(VALID["product"]))
     database.command("collMod", "product", validator={})
     database.command("collMod", "category", validationLevel="off")
     database.command("collMod", "report_cube", viewOn="cube_cell", pipeline=[{"$limit": 1}])

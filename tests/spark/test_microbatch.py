@@ -184,7 +184,7 @@ def test_a_kill_between_a_rename_and_its_commit(
     expected: str,
 ) -> None:
     """Its successor gets the same events and newer ones in one micro-batch, or none of the names, as after a change of the rules."""
-    monkeypatch.setattr(renames, "PRODUCTS_AT_ONCE", 2)
+    monkeypatch.setattr(renames, "PRODUCTS_PER_BATCH", 2)
     stream = start(spark, place)
     stream.run([product(number, 7, asin) for number, asin in enumerate(ASINS)])
     if former:

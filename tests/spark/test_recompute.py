@@ -87,7 +87,7 @@ def wrong(lake: Lake, database: Database[Document], publication: Publication, tr
 
 def test_incremental_and_full_recomputation_are_equal(place: Place, spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Days of every kind of event; layers are written together on the way; each day is also recomputed from the raw history."""
-    monkeypatch.setattr(module, "MOST_LAYERS", 2)
+    monkeypatch.setattr(module, "MAX_LAYERS", 2)
     random = Random(81)
     log = numbered([event for _ in range(3) for event in (*any_log(random, 120), *updates(random, 80, keys=30))])
     cuts = [0, 200, 330, len(log)]

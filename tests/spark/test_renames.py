@@ -20,7 +20,7 @@ from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.ledger import Category, Ledger, Tag
 from tidemark.settings.sections import MongodbSettings
 from tidemark.spark.products import ProductWriter
-from tidemark.spark.renames import PRODUCTS_AT_ONCE, rename
+from tidemark.spark.renames import PRODUCTS_PER_BATCH, rename
 
 pytestmark = pytest.mark.servers
 
@@ -68,7 +68,7 @@ def test_only_products_with_another_name_are_renamed(database: Database[Document
     rename(database, 1, {7: newer_version, 8: None, 9: LUGGAGE})
     found = database.state.find_one({"_id": "ledger"}) or {}
     assert found["renaming"] == {"categories": [7], "products": 2 * 2_400}
-    assert 2 * PRODUCTS_AT_ONCE < 2_400
+    assert 2 * PRODUCTS_PER_BATCH < 2_400
     rename(database, 1, {7: None})
     assert names_by_category(database) == {7: {("Unknown category 7", None)}, 8: {("Unknown category 8", None)}}
 

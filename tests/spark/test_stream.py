@@ -29,7 +29,7 @@ from tidemark.spark.speed import Stream, follow
 
 pytestmark = pytest.mark.servers
 
-MOST_EVENTS = 120
+MAX_EVENTS = 120
 
 
 class Running:
@@ -72,7 +72,7 @@ def running(act: Callable[[threading.Event], object]) -> Iterator[Running]:
 @pytest.fixture
 def small_batches(place: Place) -> Place:
     """A place whose stream takes few events at a time."""
-    return replace(place, settings=Settings(max_events_per_batch=MOST_EVENTS, trigger_seconds=0.5))
+    return replace(place, settings=Settings(max_events_per_batch=MAX_EVENTS, trigger_seconds=0.5))
 
 
 def served(place: Place) -> Callable[[], bool]:
@@ -87,7 +87,7 @@ def heartbeat(database: Database[Document]) -> object:
 def test_partitions_added_while_the_stream_runs(small_batches: Place, spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     monkeypatch.setattr(metrics, "committed", lambda events, *_: sizes.append(events))
-    monkeypatch.setattr(notes, "MOST_SECONDS", 60)  # of a note that is given up it is not known whether it counts
+    monkeypatch.setattr(notes, "MAX_SECONDS", 60)  # of a note that is given up it is not known whether it counts
     with running(lambda stop_requested: follow(small_batches.database, small_batches.settings, stop_requested)) as stream:
         stream.until(lambda: ledger.read(small_batches.database).generation == 1)
         idle = heartbeat(small_batches.database)
@@ -103,8 +103,8 @@ def test_partitions_added_while_the_stream_runs(small_batches: Place, spark: Spa
     assert small_batches.wrong() == []
     assert small_batches.wrong_documents() == []
     # Spark rounds each partition's part up.
-    assert max(sizes) <= MOST_EVENTS + 7
-    assert len(sizes) >= 500 / (MOST_EVENTS + 7)
+    assert max(sizes) <= MAX_EVENTS + 7
+    assert len(sizes) >= 500 / (MAX_EVENTS + 7)
     minutes = list(small_batches.database.stream_minute.find())
     assert sum(one["micro_batches"] for one in minutes) == len(sizes)
     assert sum(one["events"] for one in minutes) == sum(sizes) == 500

@@ -14,7 +14,7 @@ from support.events import CATEGORIES, NOW, PRODUCTS, any_log
 from support.recompute import recompute
 
 from tidemark.catalog.cube import MEASURES, cell_of, contribution_of
-from tidemark.catalog.events import MOST_NAME_CHARACTERS, Event
+from tidemark.catalog.events import MAX_NAME_CHARACTERS, Event
 from tidemark.catalog.observations import CategoryObservation, ProductObservation, Rejection, category_observation, product_observation
 from tidemark.catalog.rules import RULES, Rules
 from tidemark.spark import transforms
@@ -117,7 +117,7 @@ def test_the_newest_version_of_each_id_is_kept(spark: SparkSession) -> None:
 
 def test_limits_equal_those_of_the_catalog_package(spark: SparkSession) -> None:
     """What MongoDB could not hold is a rejection, and on the limit itself it is none."""
-    most, name, header = RULES.most_bytes, RULES.most_name, MOST_NAME_CHARACTERS
+    most, name, header = RULES.most_bytes, RULES.most_name, MAX_NAME_CHARACTERS
     product = {"asin": "B0T0000001", "title": "", "stars": 0, "reviews": 0, "price": 1, "listPrice": 0, "category_id": 1}
     product |= {"isBestSeller": True, "boughtInLastMonth": 0, "date": "2023-01-01"}
     empty = len(json.dumps(product))

@@ -17,7 +17,7 @@ from typing import Any
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-MEET_SECONDS = 300  # a driver that fails never comes
+BARRIER_SECONDS = 300  # a driver that fails never comes
 
 
 class Steered:
@@ -39,7 +39,7 @@ class Steered:
             with self._came:
                 self._waiting[key] += 1
                 self._came.notify_all()
-                self._came.wait_for(lambda: self._waiting[key] > 1, MEET_SECONDS)
+                self._came.wait_for(lambda: self._waiting[key] > 1, BARRIER_SECONDS)
         condition = request.get("HTTP_IF_NONE_MATCH", "")
         if not self._heed:
             request.pop("HTTP_IF_NONE_MATCH", None)

@@ -55,7 +55,7 @@ SENT = {name: {"success"} for name in ("preview", "plan", "produce", "reconcile"
 REPORTS = ("report_cube", "report_price_level", "report_category", "report_summary")
 SHELL = ("PATH", "HOME", "USER", "LANG", "TERM", "TMPDIR", "JAVA_HOME", "JAVA_TOOL_OPTIONS", "http_proxy", "https_proxy", "no_proxy")
 RUN_SECONDS = 1_000.0  # on a machine with other things to do
-READING_SECONDS = 2.0  # that a person takes at least to answer a question
+ANSWER_SECONDS = 2.0  # that a person takes at least to answer a question
 
 Registered = dict[tuple[str, str, str], datetime]
 
@@ -182,7 +182,7 @@ class Stack:
         def taken() -> bool:
             states = self.states(run, dag)["approve"]
             if WAITING & states:
-                time.sleep(READING_SECONDS)
+                time.sleep(ANSWER_SECONDS)
                 with self.airflow() as airflow:
                     airflow._http.patch(_question(run, dag), json={"chosen_options": [option]})
             return bool(ENDED & states)

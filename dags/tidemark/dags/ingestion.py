@@ -102,7 +102,7 @@ def ingest() -> None:
         collection="state",
         query=reconciled,
         poke_interval=1,
-        timeout=policy.WAIT_WITHIN.total_seconds(),
+        timeout=policy.WAIT_TIMEOUT.total_seconds(),
         pool=NAMES.of(Pool.SERVED),  # limits waiting to one worker, so that the others stay free
     )
     add_dashboard_links(reconciled, Dashboard.PIPELINE)

@@ -78,7 +78,7 @@ def maintenance() -> None:
 
     @task
     def leftovers(dag_run: Any) -> int:
-        before = dag_run.start_date - policy.RUN_WITHIN  # no run is older than that
+        before = dag_run.start_date - policy.RUN_TIMEOUT  # no run is older than that
         of = settings()
         return sum(housekeeping.delete_old(folder, before) for folder in (of.work, of.jobs))
 

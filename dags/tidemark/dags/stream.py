@@ -26,7 +26,7 @@ from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag, Pool
 
 NAMES = settings().airflow_names
-PATIENCE_SECONDS = 900
+WAIT_SECONDS = 900
 
 PARAMETERS = {
     "action": Param(
@@ -64,7 +64,7 @@ def stream() -> None:
     @task(pool=NAMES.of(Pool.SERVED))
     def wait(generation: int, params: dict[str, Any]) -> None:
         with connected(settings()) as database:
-            control.wait(database, params["action"], generation, PATIENCE_SECONDS)
+            control.wait(database, params["action"], generation, WAIT_SECONDS)
 
     wait(request())
 

@@ -25,7 +25,7 @@ from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag, Pool
 
 NAMES = settings().airflow_names
-PATIENCE_SECONDS = 900
+WAIT_SECONDS = 900
 
 INGESTION: dict[str, Any] = {
     "type": ["null", "string"],
@@ -43,7 +43,7 @@ PARAMETERS = {
 }
 
 # Waits for the triggered run to end, without occupying a worker.
-TO_ITS_END: dict[str, Any] = {"wait_for_completion": True, "deferrable": True, "poke_interval": 5, "logical_date": None}
+WAIT_FOR_COMPLETION: dict[str, Any] = {"wait_for_completion": True, "deferrable": True, "poke_interval": 5, "logical_date": None}
 
 
 @dag(
@@ -86,14 +86,14 @@ def withdraw() -> None:
     @task(pool=NAMES.of(Pool.SERVED))
     def wait() -> None:
         with connected(settings()) as database:
-            withdrawals.await_stream(database, PATIENCE_SECONDS)
+            withdrawals.await_stream(database, WAIT_SECONDS)
 
     # No further approval: the figures have been shown.
     agreed = {"on_drift": "correct", "hold": False}
-    nightly = TriggerDagRunOperator(task_id="nightly", trigger_dag_id=NAMES.of(Dag.NIGHTLY_BATCH), conf=agreed, **TO_ITS_END)
+    nightly = TriggerDagRunOperator(task_id="nightly", trigger_dag_id=NAMES.of(Dag.NIGHTLY_BATCH), conf=agreed, **WAIT_FOR_COMPLETION)
     yesterday = "{{ (dag_run.start_date - macros.timedelta(days=1)) | ds }}"
     days = TriggerDagRunOperator(
-        task_id="history", trigger_dag_id=NAMES.of(Dag.HISTORY), conf={"last_day": yesterday, "changed": True}, **TO_ITS_END
+        task_id="history", trigger_dag_id=NAMES.of(Dag.HISTORY), conf={"last_day": yesterday, "changed": True}, **WAIT_FOR_COMPLETION
     )
     one = chosen("ingestion", ingestions(), "Which ingestion?", **INGESTION)
     decision, applied = decide(), apply(one)

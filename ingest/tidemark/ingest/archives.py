@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from tidemark.ingest.files import MOST_RECORD_BYTES, FileKind, Readable, InvalidFile
-from tidemark.ingest.layouts import AS_THEY_ARE, Columns, layout
+from tidemark.ingest.files import MAX_RECORD_BYTES, FileKind, Readable, InvalidFile
+from tidemark.ingest.layouts import UNMAPPED, Columns, layout
 
 log = logging.getLogger(__name__)
 
 _ZIP, _GZIP = (b"PK\x03\x04", b"PK\x05\x06"), b"\x1f\x8b"
-_AT_ONCE = 1024 * 1024  # bytes
+_READ_BYTES = 1024 * 1024  # bytes
 _PROGRESS_SECONDS = 5.0
 _LEFTOVER_SECONDS = 24 * 3600.0  # age after which an unfinished file counts as abandoned
 _DAMAGED = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError)
@@ -64,7 +64,7 @@ class Unpacked:
             unfinished.unlink(missing_ok=True)
 
 
-def member(file: Readable, kind: FileKind, named: Columns = AS_THEY_ARE) -> str | None:
+def member(file: Readable, kind: FileKind, named: Columns = UNMAPPED) -> str | None:
     """The member of a compressed file that is of that kind: its name in a zip archive, empty for gzip, None if not compressed.
 
     Raises InvalidFile if the file is damaged, or if an archive does not contain exactly one such member.
@@ -83,7 +83,7 @@ def member(file: Readable, kind: FileKind, named: Columns = AS_THEY_ARE) -> str 
             if one.flag_bits & 1:
                 raise InvalidFile("the archive is encrypted: unpack it and name the file inside")
             with archive.open(one) as packed:
-                begins = packed.read(MOST_RECORD_BYTES + 1)
+                begins = packed.read(MAX_RECORD_BYTES + 1)
             try:
                 layout(begins, kind, named)
                 valid.append(one.filename)
@@ -161,7 +161,7 @@ def _opened(file: Readable, name: str) -> Iterator[IO[bytes]]:
 
 def _copy(packed: IO[bytes], out: IO[bytes], what: str) -> None:
     logged_at, done = time.monotonic(), 0
-    while some := packed.read(_AT_ONCE):
+    while some := packed.read(_READ_BYTES):
         out.write(some)
         done += len(some)
         if time.monotonic() - logged_at > _PROGRESS_SECONDS:

@@ -19,7 +19,7 @@ from tidemark.ingest import archives
 from tidemark.ingest.files import File, FileKind, Path, Readable, InvalidFile
 from tidemark.ingest.kept_plans import KeptPlan
 from tidemark.ingest.kinds import topic_of
-from tidemark.ingest.layouts import AS_THEY_ARE, Columns, columns_of
+from tidemark.ingest.layouts import UNMAPPED, Columns, columns_of
 from tidemark.ingest.plan import Planned
 from tidemark.ingest.plan import plan as plan_file
 from tidemark.ingest.preview import beyond, preview
@@ -132,7 +132,7 @@ def preview_run(database: Database[Document], files: Sequence[File], parameters:
     return PreviewDecision(APPROVE if hold or (passed and hold is None) else PLAN, found, text)
 
 
-def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int, of: AirflowSettings, named: Columns = AS_THEY_ARE) -> Plan:
+def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int, of: AirflowSettings, named: Columns = UNMAPPED) -> Plan:
     """Plans and registers all files before any event is produced. Unpacks compressed files.
 
     Raises InvalidFile, and Withdrawn if one of the files has been withdrawn.

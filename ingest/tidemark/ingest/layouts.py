@@ -11,7 +11,7 @@ from typing import NamedTuple
 from tidemark.ingest.files import (
     CATEGORY_COLUMNS,
     DATE,
-    MOST_RECORD_BYTES,
+    MAX_RECORD_BYTES,
     PRODUCT_COLUMNS,
     FileKind,
     Readable,
@@ -26,7 +26,7 @@ ABSENT = ""  # in Columns: the file has no such column
 DISPLACED = "file:"  # prefix of a file's column that has one of our names but a different meaning
 
 Columns = Mapping[str, str]  # our name -> the name in the file, where they differ
-AS_THEY_ARE: Columns = MappingProxyType({})
+UNMAPPED: Columns = MappingProxyType({})
 
 
 class Layout(NamedTuple):
@@ -39,10 +39,10 @@ class Layout(NamedTuple):
 def beginning(file: Readable) -> bytes:
     """The beginning of a file: one byte more than the longest possible first record."""
     with file.open("rb") as raw:
-        return bytes(raw.read(MOST_RECORD_BYTES + 1))
+        return bytes(raw.read(MAX_RECORD_BYTES + 1))
 
 
-def layout(begins: bytes, kind: FileKind, named: Columns = AS_THEY_ARE) -> Layout:
+def layout(begins: bytes, kind: FileKind, named: Columns = UNMAPPED) -> Layout:
     """The layout of a file of that kind that begins with these bytes: the separator that makes its first record a valid header.
 
     Raises InvalidFile with the columns found and required, for the separator that yields most columns.
@@ -59,7 +59,7 @@ def layout(begins: bytes, kind: FileKind, named: Columns = AS_THEY_ARE) -> Layou
     raise max(complaints, key=lambda one: one[0])[1]
 
 
-def header(fields: Sequence[str], kind: FileKind, named: Columns = AS_THEY_ARE) -> tuple[str, ...]:
+def header(fields: Sequence[str], kind: FileKind, named: Columns = UNMAPPED) -> tuple[str, ...]:
     """The columns of a header, by our names. Additional columns are allowed.
 
     Raises InvalidFile if this is not the header of a file of that kind.

@@ -13,7 +13,7 @@ from tidemark.catalog import events
 from tidemark.catalog.events import Event
 from tidemark.catalog.observations import CategoryObservation, ProductObservation, Reason, Rejection, decoder
 from tidemark.catalog.rules import RULES, Rules
-from tidemark.catalog.topics import MOST_MESSAGE_BYTES
+from tidemark.catalog.topics import MAX_MESSAGE_BYTES
 from tidemark.catalog.words import rule
 from tidemark.ingest.files import FileKind
 from tidemark.ingest.kinds import validator_of, topic_of
@@ -90,8 +90,8 @@ def revalidate(record: Document, patch: Patch, now: int, of: KafkaSettings, rule
             return StillInvalid(field, rule(seen.reason, rules), _invalid_text(message.value, seen.reason), _origin(record))
         taken[field] = patch[field]
         message = message._replace(value=_patched(message.value, field, patch[field]))
-    if len(message.value) > MOST_MESSAGE_BYTES - _OVERHEAD_BYTES:
-        return StillInvalid(record["reason"], f"an event of at most {MOST_MESSAGE_BYTES} bytes", "", _origin(record))
+    if len(message.value) > MAX_MESSAGE_BYTES - _OVERHEAD_BYTES:
+        return StillInvalid(record["reason"], f"an event of at most {MAX_MESSAGE_BYTES} bytes", "", _origin(record))
     return Replayable(record["_id"], kind, record["topic"], message._replace(key=_key(seen)), taken, moment)
 
 

@@ -33,7 +33,7 @@ from tidemark.settings.sections import KafkaSettings, MongodbSettings
 
 ANSWER_SECONDS = 10.0
 MONGODB_SECONDS = 3.0
-MOST_CHARACTERS = 1_000  # shown of a value
+MAX_CHARACTERS = 1_000  # shown of a value
 
 
 class NotReadable(Exception):
@@ -139,9 +139,9 @@ def _show(console: Console, event: Event, kind: FileKind, rules: Rules) -> None:
     for name, content in event.headers:
         console.print(f"  {name}: {_text(content)}", markup=False)
     value = _text(event.value)
-    console.print(f"  {value[:MOST_CHARACTERS]}", markup=False)
-    if len(value) > MOST_CHARACTERS:
-        console.print(f"  ... {counted(len(value) - MOST_CHARACTERS, 'more character')}", markup=False)
+    console.print(f"  {value[:MAX_CHARACTERS]}", markup=False)
+    if len(value) > MAX_CHARACTERS:
+        console.print(f"  ... {counted(len(value) - MAX_CHARACTERS, 'more character')}", markup=False)
     verdict = validation_result(event, kind, rules)
     console.print(f"  {verdict}\n", style="green" if verdict.startswith("valid") else "red", markup=False)
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import IO, NamedTuple
 
 from tidemark.ingest.files import FileKind, Readable, Record, InvalidFile, records
-from tidemark.ingest.layouts import AS_THEY_ARE, Columns, Layout, beginning, header, layout, names
+from tidemark.ingest.layouts import UNMAPPED, Columns, Layout, beginning, header, layout, names
 from tidemark.serving.documents import IngestionFields
 from tidemark.serving.ingestions import Chunk
 
@@ -99,7 +99,7 @@ class Planning:
 
 
 @contextmanager
-def planning(file: Readable, kind: FileKind, observed_at: datetime, chunk_bytes: int, named: Columns = AS_THEY_ARE) -> Iterator[Planning]:
+def planning(file: Readable, kind: FileKind, observed_at: datetime, chunk_bytes: int, named: Columns = UNMAPPED) -> Iterator[Planning]:
     """Opens a file to read its rows and to plan chunks of about `chunk_bytes` in the same pass.
 
     Each chunk ends with the record that reaches that size. Chunks are contiguous from the end of the header; only empty lines may follow
@@ -113,7 +113,7 @@ def planning(file: Readable, kind: FileKind, observed_at: datetime, chunk_bytes:
         raise InvalidFile(f"{file}: {reason}. Nothing was sent") from None
 
 
-def plan(file: Readable, kind: FileKind, observed_at: datetime, chunk_bytes: int, named: Columns = AS_THEY_ARE) -> Planned:
+def plan(file: Readable, kind: FileKind, observed_at: datetime, chunk_bytes: int, named: Columns = UNMAPPED) -> Planned:
     """Reads the whole file and plans its chunks. Errors are those of planning()."""
     with planning(file, kind, observed_at, chunk_bytes, named) as one:
         deque(one.rows(), maxlen=0)

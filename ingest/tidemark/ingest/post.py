@@ -44,8 +44,8 @@ from tidemark.settings import Settings, describe_errors, settings
 
 ACCEPTED, STOPPED, REFUSED = 0, 1, 3
 
-MOST_RECORDS = 10_000  # limit of the API per request
-MOST_BATCH_BYTES = 8 * 1024 * 1024
+MAX_RECORDS = 10_000  # limit of the API per request
+MAX_BATCH_BYTES = 8 * 1024 * 1024
 PATIENCE_SECONDS = 600.0
 LONGEST_WAIT_SECONDS = 30.0
 TIMEOUT = httpx.Timeout(10, read=120, write=60)  # longer than the API's own timeouts
@@ -55,7 +55,7 @@ REFUSED_COLUMNS = ("refused_byte", "refused_field", "refused_why")
 _NUMBERS = frozenset(("stars", "reviews", "price", "listPrice", "category_id", "boughtInLastMonth", "id"))
 _BOOLEANS = {"True": True, "False": False, "true": True, "false": False, "TRUE": True, "FALSE": False}
 _JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
-_AGAIN = frozenset((408, 429, 500, 502, 503, 504))
+_RETRYABLE = frozenset((408, 429, 500, 502, 503, 504))
 _PROGRESS_SECONDS = 5.0
 
 
@@ -135,7 +135,7 @@ class Client:
             else:
                 if answer.status_code in (201, 413, 422):
                     return answer
-                if answer.status_code not in _AGAIN:
+                if answer.status_code not in _RETRYABLE:
                     raise Stopped(self._refusal_text(answer))
                 reason, least = f"{self._url} answered {answer.status_code}: {_detail(answer)}", _retry_after(answer)
             tried += 1
@@ -260,7 +260,7 @@ class Posting:
                     batch.rows.append(row)
                     batch.lines.append(typed(self.columns, fields, self.date))
                     batch.bytes += len(batch.lines[-1])
-                if len(batch) >= most or batch.bytes >= MOST_BATCH_BYTES:
+                if len(batch) >= most or batch.bytes >= MAX_BATCH_BYTES:
                     yield batch
                     batch = Batch()
             if len(batch):
@@ -370,8 +370,8 @@ def _date(text: str) -> str:
 
 def _count(text: str) -> int:
     number = int(text)
-    if not 1 <= number <= MOST_RECORDS:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to {MOST_RECORDS}")
+    if not 1 <= number <= MAX_RECORDS:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to {MAX_RECORDS}")
     return number
 
 

@@ -22,7 +22,7 @@ from tidemark.ingest import archives
 from tidemark.ingest.files import File, FileKind, Readable, Record
 from tidemark.ingest.kept_plans import KeptPlan
 from tidemark.ingest.kinds import validator_of, topic_of
-from tidemark.ingest.layouts import AS_THEY_ARE, Columns
+from tidemark.ingest.layouts import UNMAPPED, Columns
 from tidemark.ingest.newest import Newest
 from tidemark.ingest.plan import Planned, planning
 from tidemark.ingest.records import Message, Origin, messages_of, milliseconds
@@ -47,7 +47,7 @@ def preview(
     files: Iterable[File],
     chunk_bytes: int,
     of: Settings,
-    named: Columns = AS_THEY_ARE,
+    named: Columns = UNMAPPED,
     *,
     keep: bool = False,
 ) -> Document:

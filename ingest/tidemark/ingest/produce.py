@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Kafka
 
 from tidemark.catalog.marks import TideMark, TopicPartition
-from tidemark.catalog.topics import MOST_MESSAGE_BYTES
+from tidemark.catalog.topics import MAX_MESSAGE_BYTES
 from tidemark.catalog.words import counted
 from tidemark.ingest.files import Readable, InvalidFile
 from tidemark.ingest.records import Message, Origin, messages
@@ -47,13 +47,13 @@ RECOMMENDED: dict[str, Any] = {
     "batch.num.messages": 10_000,
     "batch.size": 1_000_000,
     "queue.buffering.max.messages": 200_000,
-    "message.max.bytes": MOST_MESSAGE_BYTES,
+    "message.max.bytes": MAX_MESSAGE_BYTES,
 }
 
 # What a person can do about an error of Kafka, by error code.
 _REMEDIES = {
     KafkaError.MSG_SIZE_TOO_LARGE: (
-        f"set max.message.bytes of the topic and message.max.bytes of the connection to {MOST_MESSAGE_BYTES}, which fits every record"
+        f"set max.message.bytes of the topic and message.max.bytes of the connection to {MAX_MESSAGE_BYTES}, which fits every record"
     ),
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "allow the user of the connection to write to the topic",
     KafkaError.UNKNOWN_TOPIC_OR_PART: "create the topic with `python -m tidemark.ingest.topics`",

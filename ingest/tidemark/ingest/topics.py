@@ -18,7 +18,7 @@ from tidemark.catalog.topics import (
     CONFIGURATION,
     DAY_MS,
     FLUSHING,
-    MOST_MESSAGE_BYTES,
+    MAX_MESSAGE_BYTES,
     Durability,
     complaints,
     durability,
@@ -86,7 +86,7 @@ def configuration(of: KafkaSettings) -> dict[str, str]:
         **(FLUSHING if of.kafka_flush else {}),
         "min.insync.replicas": str(required_in_sync(of.kafka_replication)),
         "retention.ms": str(of.retention_days * DAY_MS),
-        "max.message.bytes": str(MOST_MESSAGE_BYTES),
+        "max.message.bytes": str(MAX_MESSAGE_BYTES),
     }
 
 

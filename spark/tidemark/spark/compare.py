@@ -25,7 +25,7 @@ from tidemark.spark.tasks import client, slices
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_SCANNED_AT_ONCE = 5_000  # documents per batch of a scan
+_SCAN_BATCH_SIZE = 5_000  # documents per batch of a scan
 
 Event = tuple[str, int, int]  # topic, partition, offset
 
@@ -213,7 +213,7 @@ def _scanned(collection: Collection[Document], batches: Iterable[pa.RecordBatch]
             some: list[Document] = []
             for one in collection.find({"_id": bounds} if bounds else {}, fields):
                 some.append(one)
-                if len(some) == _SCANNED_AT_ONCE:
+                if len(some) == _SCAN_BATCH_SIZE:
                     yield some
                     some = []
             yield some

@@ -19,14 +19,14 @@ from tidemark.spark.transforms import events
 
 log = logging.getLogger(__name__)
 
-MOST_OFFSETS = 1_000_000  # per partition and landing, to limit what an interrupted landing must repeat
+MAX_OFFSETS = 1_000_000  # per partition and landing, to limit what an interrupted landing must repeat
 
 
 class ForeignLake(Exception):
     """The raw history belongs to another database."""
 
 
-def land(spark: SparkSession, lake: Lake, database: str, of: KafkaSettings, most: int = MOST_OFFSETS) -> TideMark:
+def land(spark: SparkSession, lake: Lake, database: str, of: KafkaSettings, most: int = MAX_OFFSETS) -> TideMark:
     """Lands the events between the table's own mark and the current end of the log; returns the mark reached.
 
     `database` is the database's identity. Raises ForeignLake, UnsafeTopic, TopicsRecreated, MissingOffsets. Events landed by then stay

@@ -26,7 +26,7 @@ from tidemark.serving.database import Document, database_of
 from tidemark.serving.ledger import Category, Fenced, Ledger, Tag
 from tidemark.spark.committed_view import apply, unchanged, committed_view_of
 from tidemark.spark.documents import CONTRIBUTION, FIELDS, State, document_of, file_names, quarantine_record, states_of, versioned
-from tidemark.spark.tasks import DOCUMENTS_AT_ONCE, DUPLICATE_KEY, client
+from tidemark.spark.tasks import DOCUMENTS_PER_BATCH, DUPLICATE_KEY, client
 from tidemark.spark.transforms import CATEGORY, PRODUCT
 
 # The result of a task, as a Spark schema: differences by cell (version columns null), and categories (measures null).
@@ -143,8 +143,8 @@ def _without_cycle_collection() -> Iterator[None]:
 def _slices(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Rows in slices of one find's size."""
     for batch in batches:
-        for start in range(0, batch.num_rows, DOCUMENTS_AT_ONCE):
-            yield batch.slice(start, DOCUMENTS_AT_ONCE)
+        for start in range(0, batch.num_rows, DOCUMENTS_PER_BATCH):
+            yield batch.slice(start, DOCUMENTS_PER_BATCH)
 
 
 def _count(differences: Differences, contribution: tuple[Any, ...], sign: Callable[[int, int], int]) -> None:

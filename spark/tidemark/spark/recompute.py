@@ -25,7 +25,7 @@ from tidemark.spark.lake import Lake
 
 log = logging.getLogger(__name__)
 
-MOST_LAYERS = 8  # beyond this number, layers are merged into one
+MAX_LAYERS = 8  # beyond this number, layers are merged into one
 
 
 class Mode(StrEnum):
@@ -92,7 +92,7 @@ def _layers(lake: Lake, base: Publication | None, start: TideMark, end: TideMark
     if start == end:
         return kept
     rows = transforms.observed(lake.events(start, end), category_topic, rules)
-    if len(kept) >= MOST_LAYERS:
+    if len(kept) >= MAX_LAYERS:
         rows, kept = rows.unionByName(lake.states(kept)), ()
     layer = lake.write_layer(transforms.states(rows))
     return (*kept, *({layer} & lake.layers()))

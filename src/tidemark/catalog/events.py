@@ -13,7 +13,7 @@ REGISTERED_AT = "tide-registered-at"  # when the ingestion was registered, in mi
 REPLAY_OF = "tide-replay-of"  # topic/partition/offset of the event that a replay repeats
 
 # Names become part of keys in MongoDB, so their length must be bounded. A topic/partition/offset has at most 281 characters.
-MOST_NAME_CHARACTERS = 500
+MAX_NAME_CHARACTERS = 500
 
 # Fifteen digits cover every millisecond until the year 33,658 and every byte of a petabyte, and fit a 64-bit integer.
 HEADER_NUMBER = "[0-9]{1,15}"
@@ -41,9 +41,9 @@ class Event(NamedTuple):
             return None
 
     def name(self, name: str) -> str | None:
-        """A header that holds a name; None if it is empty or longer than MOST_NAME_CHARACTERS."""
+        """A header that holds a name; None if it is empty or longer than MAX_NAME_CHARACTERS."""
         text = self.header(name)
-        return text if text is not None and 1 <= len(text) <= MOST_NAME_CHARACTERS else None
+        return text if text is not None and 1 <= len(text) <= MAX_NAME_CHARACTERS else None
 
     def number(self, name: str) -> int | None:
         """A header that holds a whole number; None if it holds anything else."""

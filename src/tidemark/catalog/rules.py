@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
-from tidemark.catalog.topics import MOST_MESSAGE_BYTES
+from tidemark.catalog.topics import MAX_MESSAGE_BYTES
 
 DAY_MS = 86_400_000
 
@@ -62,7 +62,7 @@ class Rules:
 
     edition: int = 1  # increment it when the code that applies the rules changes their meaning
     withdrawn: tuple[str, ...] = ()  # ingestions whose events are rejected whatever their content; sorted
-    most_bytes: int = MOST_MESSAGE_BYTES  # of an event's value, uncompressed; a longer one is malformed
+    most_bytes: int = MAX_MESSAGE_BYTES  # of an event's value, uncompressed; a longer one is malformed
     deepest_nesting: int = 100  # levels of a JSON value; a deeper one is malformed
     longest_key: int = 50_000  # of a JSON object, in UTF-16 code units: the limit of Spark's parser
     asin: str = "[A-Z0-9]{10}"

@@ -8,8 +8,8 @@ from typing import NamedTuple
 DAY_MS = 86_400_000
 
 # The largest event. Its document in MongoDB stays well below the limit of 16 MiB. Kafka counts compressed bytes.
-MOST_MESSAGE_BYTES = 8 * 1024 * 1024
-LEAST_RETENTION_DAYS = 3
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+MIN_RETENTION_DAYS = 3
 
 # Configuration of topics that are created here; retention.ms comes from the settings.
 CONFIGURATION = {
@@ -58,12 +58,12 @@ def complaints(topic: str, configuration: Mapping[str, str | None], replicas: in
     if configuration.get("message.timestamp.type") != "LogAppendTime":
         complain("message.timestamp.type", "LogAppendTime", "so a producer's clock sets the timestamps of events")
     retention = int(configuration.get("retention.ms") or 0)
-    if 0 <= retention < LEAST_RETENTION_DAYS * DAY_MS:
-        complain("retention.ms", f"{LEAST_RETENTION_DAYS * DAY_MS} or more, or -1", "which does not outlast a few missed nights")
+    if 0 <= retention < MIN_RETENTION_DAYS * DAY_MS:
+        complain("retention.ms", f"{MIN_RETENTION_DAYS * DAY_MS} or more, or -1", "which does not outlast a few missed nights")
     if (configuration.get("retention.bytes") or "-1") != "-1":
         complain("retention.bytes", "-1", "so a day with much data removes events that are still needed")
-    if int(configuration.get("max.message.bytes") or 0) > MOST_MESSAGE_BYTES:
-        complain("max.message.bytes", f"{MOST_MESSAGE_BYTES} or less", "so an event can be too large for MongoDB")
+    if int(configuration.get("max.message.bytes") or 0) > MAX_MESSAGE_BYTES:
+        complain("max.message.bytes", f"{MAX_MESSAGE_BYTES} or less", "so an event can be too large for MongoDB")
     if _in_sync(configuration) < required_in_sync(replicas):
         complain("min.insync.replicas", "2", f"so an acknowledged event may have one copy, although the topic has {replicas} replicas")
     if replicas > 1 and configuration.get("unclean.leader.election.enable") == "true":

@@ -33,10 +33,10 @@ from tidemark.settings.sections import AirflowSettings, MongodbSettings
 
 START_SECONDS = 600.0
 POLL_SECONDS = 0.5  # interval of health checks while servers start
-SILENCE_SECONDS = 180.0  # how long Airflow's API may be unreachable during a run
+UNREACHABLE_SECONDS = 180.0  # how long Airflow's API may be unreachable during a run
 FIRST_DAY = date(2024, 1, 1)  # first day of a generated catalog
 SEED = 1
-SHOWING = ("superset",)  # takes long to start, and ingestion does not need it
+STARTED_LATER = ("superset",)  # takes long to start, and ingestion does not need it
 CATALOG = "/superset/dashboard/tidemark-catalog/"  # path of dashboard Catalog
 
 
@@ -138,7 +138,7 @@ def run(console: Console, of: Settings, catalog: Catalog, *, batch: bool = True)
     """
     conf = _conf(console, of.home, catalog)
     started = time.monotonic()
-    start(console, of, later=SHOWING)
+    start(console, of, later=STARTED_LATER)
     _require_stream(of)
     console.print(f"Ingesting {', '.join(Path(one).name for one in (*conf['products'], *conf['categories']))}", highlight=False)
     with Airflow(of) as airflow:
@@ -150,7 +150,7 @@ def run(console: Console, of: Settings, catalog: Catalog, *, batch: bool = True)
         console.print(f"Served after {time.monotonic() - started:.0f} s", highlight=False)
         verified = _batch(console, of, airflow, _last_day(conf["observed_at"])) if batch else []
     with Progress(console) as report:
-        _wait_until_healthy(console, of, report, SHOWING, time.monotonic() + START_SECONDS)
+        _wait_until_healthy(console, of, report, STARTED_LATER, time.monotonic() + START_SECONDS)
     console.print()
     with connect(of.mongodb) as client:
         reports.show(console, database_of(client, of.database))
@@ -283,7 +283,7 @@ def _wait_for_run(console: Console, of: MongodbSettings, airflow: Airflow, ident
                 report(_ingestion_progress(of, airflow, identity, state) if dag is Dag.INGEST else _task_progress(airflow, identity, dag))
                 answered_at = time.monotonic()
             except httpx.TransportError as error:
-                if time.monotonic() - answered_at > SILENCE_SECONDS:
+                if time.monotonic() - answered_at > UNREACHABLE_SECONDS:
                     raise
                 report(f"Airflow does not answer: {error}")
             time.sleep(0.25)

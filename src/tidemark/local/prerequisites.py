@@ -18,8 +18,8 @@ from tidemark.ingest import topics
 from tidemark.serving.database import connect
 from tidemark.settings import Settings, java
 
-LEAST_JAVA = 17
-LEAST_FREE_MB = 2_000
+MIN_JAVA = 17
+MIN_FREE_MB = 2_000
 ANSWER_SECONDS = 5.0  # timeout of a server that the user runs
 
 # The settings whose ports the local stack listens on, with the server of each.
@@ -51,13 +51,13 @@ def complaints(of: Settings) -> list[str]:
 
 
 def _java_complaints() -> list[str]:
-    advice = f"install Java {LEAST_JAVA} or newer (apt install openjdk-17-jre-headless), or set JAVA_HOME"
+    advice = f"install Java {MIN_JAVA} or newer (apt install openjdk-17-jre-headless), or set JAVA_HOME"
     try:
         output = subprocess.run([java(), "-version"], capture_output=True, text=True, check=True).stderr
     except (OSError, subprocess.CalledProcessError):
         return [f"{java()} does not run: {advice}"]
     version = re.search(r'version "(\d+)', output)
-    if version is None or int(version[1]) < LEAST_JAVA:
+    if version is None or int(version[1]) < MIN_JAVA:
         return [f"{java()} is version {version[1] if version else 'unknown'}: {advice}"]
     return []
 
@@ -67,8 +67,8 @@ def _home_complaints(home: Path) -> list[str]:
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         return [f"{there} is not writable: set TIDEMARK_HOME to a folder that is"]
     free = shutil.disk_usage(there).free // 2**20
-    if free < LEAST_FREE_MB:
-        return [f"{there} has {free} MB free, {LEAST_FREE_MB} MB are needed: free some space, or set TIDEMARK_HOME to another disk"]
+    if free < MIN_FREE_MB:
+        return [f"{there} has {free} MB free, {MIN_FREE_MB} MB are needed: free some space, or set TIDEMARK_HOME to another disk"]
     return []
 
 

@@ -21,8 +21,8 @@ from tidemark.settings.airflow_names import AirflowNames, Dag
 from tidemark.settings.sections import AlertSettings
 
 WITHIN = timedelta(hours=1)  # window in which rejections and starts of the stream are counted
-BROKEN_OFF = timedelta(minutes=10)  # a longer gap between evaluations means that the evaluation itself was down
-LEAST_REJECTED = 20  # with fewer rejections their share is not significant
+MAX_EVALUATION_GAP = timedelta(minutes=10)  # a longer gap between evaluations means that the evaluation itself was down
+MIN_REJECTED = 20  # with fewer rejections their share is not significant
 
 
 class Condition(StrEnum):
@@ -108,7 +108,7 @@ def next_watch(before: Watch | None, state: StatusDocument, now: datetime) -> Wa
     behind = stream["alive"] and state["freshness"]["events_behind"] != 0
     if before is None:
         return Watch(now, now, now if behind else None, (sample,))
-    unbroken = now - before.samples[-1].at <= BROKEN_OFF
+    unbroken = now - before.samples[-1].at <= MAX_EVALUATION_GAP
     was_behind_since = before.behind_since if unbroken else None
     return Watch(
         first_at=before.first_at,
@@ -206,7 +206,7 @@ def _rejected(watch: Watch, of: AlertSettings) -> str | None:
     events = sum(max(0, after.events - before.events) for before, after in pairwise(watch.samples))
     rejected = sum(max(0, after.rejected - before.rejected) for before, after in pairwise(watch.samples))
     # More rejections than events come from a rebuild under other rules.
-    if not LEAST_REJECTED <= rejected <= events or rejected / events <= of.alert_rejected_share:
+    if not MIN_REJECTED <= rejected <= events or rejected / events <= of.alert_rejected_share:
         return None
     return (
         f"{rejected:,} of the {events:,} events since {_moment(watch.samples[0].at)} were rejected ({rejected / events:.1%}): "

@@ -18,7 +18,7 @@ from tidemark.serving.ledger import NotPrepared
 from tidemark.serving.status import state
 from tidemark.settings.sections import MongodbSettings
 
-MOST_SECONDS = 3.0  # timeout of MongoDB
+MAX_SECONDS = 3.0  # timeout of MongoDB
 FRESH_SECONDS = 1.0  # for this long an answer is returned to every caller
 OLD_SECONDS = 10.0  # after this time callers wait for a new answer
 
@@ -58,8 +58,8 @@ class CachedStatus:
     def _query(self) -> Answer:
         try:
             if self._client is None:
-                self._client = connect(self._of.mongodb, within_seconds=MOST_SECONDS)
-            with pymongo.timeout(MOST_SECONDS):
+                self._client = connect(self._of.mongodb, within_seconds=MAX_SECONDS)
+            with pymongo.timeout(MAX_SECONDS):
                 return Answer(state(database_of(self._client, self._of.database)), None)
         except NotPrepared as reason:
             return Answer(None, str(reason))
@@ -71,5 +71,5 @@ def explain(error: PyMongoError, url: str) -> str:
     """An error of the MongoDB of a URL as text: what happened, and what to do."""
     if error.timeout or isinstance(error, ConnectionFailure):
         hosts = urlsplit(url).netloc.rpartition("@")[2]
-        return f"MongoDB ({hosts}) does not answer within {MOST_SECONDS:.0f} s: see `make status` and `make logs PROGRAM=mongodb`"
+        return f"MongoDB ({hosts}) does not answer within {MAX_SECONDS:.0f} s: see `make status` and `make logs PROGRAM=mongodb`"
     return f"MongoDB returned an error: {error}"

@@ -14,7 +14,7 @@ from tidemark.catalog.cube import MEASURES, Cell, label, unknown_category
 from tidemark.serving.database import Document
 from tidemark.serving.snapshot import Snapshot
 
-AT_ONCE = 5_000  # documents per command
+BATCH_SIZE = 5_000  # documents per command
 
 Sums = tuple[int, ...]  # in the order of the measures of catalog.cube
 Cells = Mapping[Cell, Sums]
@@ -40,7 +40,7 @@ def measures(sums: Iterable[int]) -> Document:
 
 
 def in_slices(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    return (rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE))
+    return (rows[start : start + BATCH_SIZE] for start in range(0, len(rows), BATCH_SIZE))
 
 
 def add(database: Database[Document], session: ClientSession, differences: Cells) -> None:

@@ -17,7 +17,7 @@ from tidemark.serving.database import Document
 
 LANDED = "landed"
 KEPT_SECONDS = 2 * 60 * 60  # retention of a minute
-MOST_SECONDS = 2.0  # timeout of writing a record, because the stream has other work to do
+MAX_SECONDS = 2.0  # timeout of writing a record, because the stream has other work to do
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ def record_landing(database: Database[Document], mark: TideMark) -> None:
 
 
 def add_work(database: Database[Document], work: Work) -> None:
-    """Adds work to the current minute of MongoDB's clock. Raises PyMongoError after MOST_SECONDS at the latest."""
+    """Adds work to the current minute of MongoDB's clock. Raises PyMongoError after MAX_SECONDS at the latest."""
     sums = {name: {"$add": [f"${name}", f"$$new.{name}"]} for name in asdict(work)}
-    with pymongo.timeout(MOST_SECONDS):
+    with pymongo.timeout(MAX_SECONDS):
         database.aggregate(
             [
                 {"$documents": [{name: Int64(value) for name, value in asdict(work).items()}]},

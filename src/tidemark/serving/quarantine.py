@@ -24,7 +24,7 @@ OPEN, REPLAYED, DISCARDED, HEALED = STATUSES = ("open", "replayed", "discarded",
 BY_API = "api"  # the source of events that came from no file
 
 IN_ORDER = ("topic", "partition", "offset")  # the order of the log
-_RECORDS_AT_ONCE, _BYTES_AT_ONCE = 1_000, 16 * 1024 * 1024
+_RECORDS_PER_BATCH, _BYTES_PER_BATCH = 1_000, 16 * 1024 * 1024
 
 
 class InvalidRequest(ValueError):
@@ -93,10 +93,10 @@ def records(database: Database[Document], query: Document) -> Iterator[list[Docu
     """
     some: list[Document] = []
     size = 0
-    for one in database.quarantine.find(query, batch_size=_RECORDS_AT_ONCE).sort(IN_ORDER):
+    for one in database.quarantine.find(query, batch_size=_RECORDS_PER_BATCH).sort(IN_ORDER):
         some.append(one)
         size += len(one["raw"] or b"")
-        if len(some) == _RECORDS_AT_ONCE or size >= _BYTES_AT_ONCE:
+        if len(some) == _RECORDS_PER_BATCH or size >= _BYTES_PER_BATCH:
             yield _completed(database, some)
             some, size = [], 0
     if some:

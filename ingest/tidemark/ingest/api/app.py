@@ -17,11 +17,11 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from tidemark.ingest.api import document, metrics
-from tidemark.ingest.api.bodies import MOST_RECORDS, RETRY_AFTER, Form, InvalidBatch, Reservation, form_of, read
+from tidemark.ingest.api.bodies import MAX_RECORDS, RETRY_AFTER, Form, InvalidBatch, Reservation, form_of, read
 from tidemark.ingest.api.validation import Validator, TooManyRecords, BrokenRule, validate_batch, shown
 from tidemark.ingest.api.sending import NotStored
 from tidemark.ingest.api.service import Service
-from tidemark.ingest.files import MOST_RECORD_BYTES, FileKind
+from tidemark.ingest.files import MAX_RECORD_BYTES, FileKind
 from tidemark.ingest.produce import NotAcknowledged
 from tidemark.settings import Settings
 
@@ -86,7 +86,7 @@ def _posts(*, key: bool) -> APIRouter:
             status_code=201,
             responses=document.answers(document.StoredBatch, key=key, unavailable=document.NotAcknowledged),
             openapi_extra=document.batch(kind),
-            summary=f"Store up to {MOST_RECORDS:,} {'products' if kind is FileKind.PRODUCT else 'categories'}",
+            summary=f"Store up to {MAX_RECORDS:,} {'products' if kind is FileKind.PRODUCT else 'categories'}",
         )(post)
     return router
 
@@ -134,7 +134,7 @@ async def _post_one(request: Request, kind: FileKind) -> Response:
     if form_of(request) is not Form.JSON:
         raise HTTPException(415, f"one record is expected: send it as {Form.JSON}, or send many to {request.url.path}/batch")
     with Reservation(service.bodies) as reservation:
-        body = await read(request, min(service.of.api_body_bytes, MOST_RECORD_BYTES), service.of.api_body_seconds, reservation)
+        body = await read(request, min(service.of.api_body_bytes, MAX_RECORD_BYTES), service.of.api_body_seconds, reservation)
         result = Validator(kind, _now())(body)
         if isinstance(result, BrokenRule):
             metrics.RECORDS.labels(str(kind), metrics.REFUSED).inc()
@@ -161,7 +161,7 @@ async def _post_batch(request: Request, kind: FileKind) -> Response:
             except InvalidBatch as reason:
                 return _refused([{"loc": ["body"], "msg": str(reason), "type": "malformed"}])
             except TooManyRecords:
-                raise HTTPException(413, f"the batch has more than {MOST_RECORDS} records: split it") from None
+                raise HTTPException(413, f"the batch has more than {MAX_RECORDS} records: split it") from None
             if batch.faults:
                 metrics.RECORDS.labels(str(kind), metrics.REFUSED).inc(len(batch.faults))
                 return _refused(_fault(broken, number) for number, broken in batch.faults)

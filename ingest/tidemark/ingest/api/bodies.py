@@ -12,10 +12,10 @@ from typing import NamedTuple
 from fastapi import HTTPException, Request
 from starlette.requests import ClientDisconnect
 
-MOST_RECORDS = 10_000  # per batch
+MAX_RECORDS = 10_000  # per batch
 RETRY_AFTER = {"Retry-After": "5"}  # seconds; about as long as a broker takes to start
 
-_LEAST_RESERVATION = 4_096  # bytes reserved by every request
+_MIN_RESERVATION = 4_096  # bytes reserved by every request
 _SPACE = b" \t\r\n"
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _FLAT_OBJECT = rb'\{[^][{}"]*+(?:' + _STRING + rb'[^][{}"]*+)*+\}'
@@ -72,7 +72,7 @@ class Reservation:
         self._memory, self._taken = memory, 0
 
     def __enter__(self) -> Reservation:
-        self.reserve(_LEAST_RESERVATION)
+        self.reserve(_MIN_RESERVATION)
         return self
 
     def __exit__(self, *_: object) -> None:

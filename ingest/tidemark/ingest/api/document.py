@@ -8,7 +8,7 @@ import orjson
 from pydantic import BaseModel, Field
 
 from tidemark.catalog.rules import RULES
-from tidemark.ingest.api.bodies import MOST_RECORDS, Form
+from tidemark.ingest.api.bodies import MAX_RECORDS, Form
 from tidemark.ingest.files import FileKind
 
 DESCRIPTION = """Accepts records of products and categories. Each record is validated by the rules of the catalog and answered once
@@ -87,7 +87,7 @@ def one(kind: FileKind) -> dict[str, Any]:
 
 def batch(kind: FileKind) -> dict[str, Any]:
     """The request body of a batch."""
-    array = {"type": "array", "items": _schema(kind), "minItems": 1, "maxItems": MOST_RECORDS}
+    array = {"type": "array", "items": _schema(kind), "minItems": 1, "maxItems": MAX_RECORDS}
     lines = {
         "type": "string",
         "format": "ndjson",

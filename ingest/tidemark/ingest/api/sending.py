@@ -20,7 +20,7 @@ from fastapi import HTTPException
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError, RetriableError
 
-from tidemark.catalog.topics import MOST_MESSAGE_BYTES
+from tidemark.catalog.topics import MAX_MESSAGE_BYTES
 from tidemark.catalog.words import counted
 from tidemark.ingest.api.bodies import RETRY_AFTER, MemoryLimit
 from tidemark.ingest.produce import RECOMMENDED, Acknowledged, produce
@@ -29,7 +29,7 @@ from tidemark.settings import Settings
 
 log = logging.getLogger("tidemark.api")
 
-BATCHES_AT_ONCE = 4
+MAX_CONCURRENT_BATCHES = 4
 _TRY_AGAIN_SECONDS = 0.05
 _MARGIN_SECONDS = 1.0  # the batch producer expires a message at the limit and reports it slightly later
 _OVERHEAD_BYTES = 2_048  # memory overhead of a pending record
@@ -105,7 +105,7 @@ class SingleSender:
                 bootstrap_timeout_ms=milliseconds,
                 # send() would block the event loop while it waits for an unknown topic; the caller retries instead.
                 max_block_ms=1,
-                max_request_size=MOST_MESSAGE_BYTES,
+                max_request_size=MAX_MESSAGE_BYTES,
                 metadata_max_age_ms=60_000,
                 reconnect_backoff_max_ms=1_000,
                 allow_auto_create_topics=False,
@@ -182,8 +182,8 @@ class BatchSender:
     def __init__(self, of: Settings) -> None:
         self._of = of
         self._producer: Producer | None = None
-        self._places = asyncio.Semaphore(BATCHES_AT_ONCE)
-        self._threads = ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="batch")
+        self._places = asyncio.Semaphore(MAX_CONCURRENT_BATCHES)
+        self._threads = ThreadPoolExecutor(MAX_CONCURRENT_BATCHES, thread_name_prefix="batch")
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:

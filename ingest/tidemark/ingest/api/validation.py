@@ -16,8 +16,8 @@ from tidemark.catalog.observations import (
     decoder,
 )
 from tidemark.catalog.words import rule
-from tidemark.ingest.api.bodies import MOST_RECORDS, Form, InvalidBatch, records
-from tidemark.ingest.files import MOST_RECORD_BYTES, FileKind
+from tidemark.ingest.api.bodies import MAX_RECORDS, Form, InvalidBatch, records
+from tidemark.ingest.files import MAX_RECORD_BYTES, FileKind
 from tidemark.ingest.kinds import validator_of
 from tidemark.ingest.records import Headers, Message
 
@@ -71,8 +71,8 @@ class Validator:
         self._reader = decoder(self._object)
 
     def __call__(self, record: bytes) -> ValidRecord | BrokenRule:
-        if len(record) > MOST_RECORD_BYTES:
-            return BrokenRule("", f"at most {MOST_RECORD_BYTES} bytes")
+        if len(record) > MAX_RECORD_BYTES:
+            return BrokenRule("", f"at most {MAX_RECORD_BYTES} bytes")
         event = Event(self._kind, 0, 0, self._now, None, record, _AS_STORED)
         seen = validator_of(self._kind)(event, reader=self._reader)
         if self._twice:
@@ -98,7 +98,7 @@ def validate_batch(kind: FileKind, body: bytes, form: Form, now: int) -> Batch:
     count = 0
     for number, record in records(body, form):
         count += 1
-        if count > MOST_RECORDS:
+        if count > MAX_RECORDS:
             raise TooManyRecords
         result = validate(record)
         if isinstance(result, BrokenRule):
