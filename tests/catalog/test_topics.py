@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 from support.wording import Wording
 
-from tidemark.catalog.topics import CONFIGURATION, FLUSHING, Durability, complaints, durability, required_in_sync
+from tidemark.catalog.topics import CONFIGURATION, FLUSHING, Durability, problems, durability, required_in_sync
 
 SAFE = {**CONFIGURATION, "retention.ms": "-1", "max.message.bytes": "1048576", "min.insync.replicas": "2"}
 
@@ -21,13 +21,13 @@ def test_two_in_sync_copies_are_required_with_two_replicas() -> None:
     "unfit", [{"min.insync.replicas": "1"}, {"unclean.leader.election.enable": "true"}], ids=lambda one: next(iter(one))
 )
 def test_settings_that_can_lose_copies_are_reported_with_the_remedy(replicas: int, unsafe: Mapping[str, str], wording: Wording) -> None:
-    assert complaints("product", SAFE, replicas) == []
-    (message,) = complaints("product", {**SAFE, **unsafe}, replicas)
+    assert problems("product", SAFE, replicas) == []
+    (message,) = problems("product", {**SAFE, **unsafe}, replicas)
     wording.check(message)
 
 
 def test_no_second_copy_is_required_with_one_replica() -> None:
-    assert complaints("product", {**SAFE, "min.insync.replicas": "1", "unclean.leader.election.enable": "true"}, 1) == []
+    assert problems("product", {**SAFE, "min.insync.replicas": "1", "unclean.leader.election.enable": "true"}, 1) == []
 
 
 @pytest.mark.parametrize(

@@ -23,11 +23,11 @@ from tidemark.settings import CHECKOUT, airflow_names
 from tidemark.settings.airflow_names import Dag
 
 
-def test_it_runs_every_two_minutes_one_run_at_a_time(bag: Any) -> None:
-    dag = bag.dags[NAMES.of(Dag.ALERTS)]
+def test_it_runs_every_two_minutes_one_run_at_a_time(dag_bag: Any) -> None:
+    dag = dag_bag.dags[NAMES.of(Dag.ALERTS)]
     assert (type(dag.timetable).__name__, dag.catchup, dag.max_active_runs) == ("CronTriggerTimetable", False, 1)
     assert dag.timetable.expression == "*/2 * * * *"
-    others = {task.priority_weight for one in bag.dags.values() for task in one.tasks if one is not dag}
+    others = {task.priority_weight for one in dag_bag.dags.values() for task in one.tasks if one is not dag}
     assert dag.get_task("evaluate").priority_weight > max(others)
 
 

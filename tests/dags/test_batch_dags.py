@@ -42,35 +42,35 @@ INVALID_PARAMETERS = {
 
 
 @pytest.mark.parametrize("dag_id", VALID_PARAMETERS)
-def test_parameters(bag: Any, dag_id: str) -> None:
-    assert_accepts(bag.dags[dag_id], VALID_PARAMETERS[dag_id], INVALID_PARAMETERS[dag_id])
+def test_parameters(dag_bag: Any, dag_id: str) -> None:
+    assert_accepts(dag_bag.dags[dag_id], VALID_PARAMETERS[dag_id], INVALID_PARAMETERS[dag_id])
 
 
-def test_the_nightly_batch_is_scheduled_and_a_rebuild_is_not(bag: Any) -> None:
-    dag = bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)]
+def test_the_nightly_batch_is_scheduled_and_a_rebuild_is_not(dag_bag: Any) -> None:
+    dag = dag_bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)]
     assert (type(dag.timetable).__name__, dag.catchup, dag.max_active_runs) == ("CronTriggerTimetable", False, 1)
-    assert bag.dags[NAMES.of(Dag.REBUILD)].schedule is None
+    assert dag_bag.dags[NAMES.of(Dag.REBUILD)].schedule is None
 
 
-def test_spark_jobs_are_limited_by_their_pool(bag: Any) -> None:
-    pools = {f"{dag}.{task.task_id}": task.pool for dag in VALID_PARAMETERS for task in bag.dags[dag].tasks}
+def test_spark_jobs_are_limited_by_their_pool(dag_bag: Any) -> None:
+    pools = {f"{dag}.{task.task_id}": task.pool for dag in VALID_PARAMETERS for task in dag_bag.dags[dag].tasks}
     assert {name for name, pool in pools.items() if pool == NAMES.of(Pool.SPARK)} == {
         *(f"{NAMES.of(Dag.NIGHTLY_BATCH)}.{name}" for name in ("land", "cut", "recompute", "verify", "publish")),
         f"{NAMES.of(Dag.REBUILD)}.rebuild_from",
     }
 
 
-def test_approval_precedes_the_task_it_approves(bag: Any) -> None:
-    nightly, rebuild = bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)], bag.dags[NAMES.of(Dag.REBUILD)]
+def test_approval_precedes_the_task_it_approves(dag_bag: Any) -> None:
+    nightly, rebuild = dag_bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)], dag_bag.dags[NAMES.of(Dag.REBUILD)]
     assert nightly.get_task("publish").upstream_task_ids >= {"decide", "approve"}
     assert rebuild.get_task("rebuild_from").upstream_task_ids == {"chosen"}
     assert [asset.name for asset in nightly.get_task("publish").outlets] == ["reports"]
     assert [asset.name for asset in nightly.get_task("land").inlets] == ["products"]
 
 
-def test_a_nightly_batch_has_the_same_steps_in_airflow_and_in_one_process(bag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_nightly_batch_has_the_same_steps_in_airflow_and_in_one_process(dag_bag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The order stands in the DAG and in Batch.nightly."""
-    dag = bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)]
+    dag = dag_bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)]
     steps = [task.task_id for task in dag.topological_sort() if task.task_id != "approve"]
     for before, step in pairwise(steps):
         assert before in dag.get_task(step).upstream_task_ids, "each step waits for the one before"
@@ -91,14 +91,14 @@ def test_a_nightly_batch_has_the_same_steps_in_airflow_and_in_one_process(bag: A
     assert taken == steps
 
 
-def test_which_errors_are_retried(bag: Any) -> None:
+def test_which_errors_are_retried(dag_bag: Any) -> None:
     from airflow.sdk import RetryAction
 
-    policy = bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)].get_task("publish").retry_policy
+    policy = dag_bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)].get_task("publish").retry_policy
     permanent_errors = (batch_job.JobFailedPermanently("start again at cut"), Drifted("2 differences"))
     assert {policy.evaluate(error, 1, 3).action for error in permanent_errors} == {RetryAction.FAIL}
     assert {policy.evaluate(error, 1, 3).action for error in (batch_job.JobFailed("MongoDB is down"), OSError())} == {RetryAction.DEFAULT}
-    rebuilding = bag.dags[NAMES.of(Dag.REBUILD)].get_task("rebuild_from").retry_policy
+    rebuilding = dag_bag.dags[NAMES.of(Dag.REBUILD)].get_task("rebuild_from").retry_policy
     assert rebuilding.evaluate(batch_job.JobFailedPermanently("no publication 9"), 1, 3).action == RetryAction.FAIL
 
 
@@ -123,10 +123,10 @@ class TestNightlyBatches:
 
     @pytest.mark.soak(proof="nights")
     def test_an_implausible_nightly_batch_waits_for_approval(
-        self, bag: Any, connected: Place, spark: SparkSession, wording: Wording
+        self, dag_bag: Any, connected: Place, spark: SparkSession, wording: Wording
     ) -> None:
         work = Batch(connected.database, connected.settings, spark)
-        decide = bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)].get_task("decide").python_callable
+        decide = dag_bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)].get_task("decide").python_callable
         for seed, keys in ((122, 20), (123, 60)):
             connected.send(updates(Random(seed), 200, keys))
             serve(connected, spark)

@@ -17,8 +17,8 @@ from tidemark.settings.airflow_names import Dag, Pool
 
 
 @pytest.fixture
-def dag(bag: Any) -> Any:
-    return bag.dags[NAMES.of(Dag.HISTORY)]
+def dag(dag_bag: Any) -> Any:
+    return dag_bag.dags[NAMES.of(Dag.HISTORY)]
 
 
 VALID_PARAMETERS = {"first_day": [None, "2024-02-29"], "last_day": [None, "1995-01-01"], "changed": [False, True]}
@@ -33,9 +33,9 @@ def test_a_scheduled_run_has_the_day_that_ended_as_partition(dag: Any) -> None:
     assert (type(dag.timetable).__name__, dag.catchup) == ("CronPartitionTimetable", False)
 
 
-def test_spark_jobs_are_limited_by_their_pool_and_the_nightly_batch_has_priority(bag: Any, dag: Any) -> None:
+def test_spark_jobs_are_limited_by_their_pool_and_the_nightly_batch_has_priority(dag_bag: Any, dag: Any) -> None:
     assert {task.task_id for task in dag.tasks if task.pool == NAMES.of(Pool.SPARK)} == {"land", "compute"}
-    nightly = min(task.priority_weight for task in bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)].tasks)
+    nightly = min(task.priority_weight for task in dag_bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)].tasks)
     assert nightly > max(task.priority_weight for task in dag.tasks)
 
 

@@ -26,8 +26,8 @@ from tidemark.settings.airflow_names import Dag, Pool
 
 
 @pytest.fixture
-def dag(bag: Any) -> Any:
-    return bag.dags[NAMES.of(Dag.INGEST)]
+def dag(dag_bag: Any) -> Any:
+    return dag_bag.dags[NAMES.of(Dag.INGEST)]
 
 
 VALID_PARAMETERS = {

@@ -55,17 +55,17 @@ def test_a_missing_airflow_database_is_detected(tmp_path: Path) -> None:
     assert housekeeping.is_reachable("postgresql://airflow@database/airflow")
 
 
-def test_it_runs_every_week_one_run_at_a_time(bag: Any) -> None:
-    dag = bag.dags[NAMES.of(Dag.MAINTENANCE)]
+def test_it_runs_every_week_one_run_at_a_time(dag_bag: Any) -> None:
+    dag = dag_bag.dags[NAMES.of(Dag.MAINTENANCE)]
     assert (type(dag.timetable).__name__, dag.max_active_runs) == ("CronTriggerTimetable", 1)
     assert {task.task_id for task in dag.tasks if task.pool == NAMES.of(Pool.SPARK)} == {"raw_history"}
     assert {task.task_id for task in dag.tasks if task.upstream_task_ids} == {"measure"}, "one that fails keeps no other from its work"
 
 
-def test_which_errors_are_retried(bag: Any) -> None:
+def test_which_errors_are_retried(dag_bag: Any) -> None:
     from airflow.sdk import RetryAction
 
-    policy = bag.dags[NAMES.of(Dag.MAINTENANCE)].get_task("collections").retry_policy
+    policy = dag_bag.dags[NAMES.of(Dag.MAINTENANCE)].get_task("collections").retry_policy
     permanent_errors = (batch_job.JobFailedPermanently("no"), schema.SchemaDiffers("view report_cube differs"))
     assert {policy.evaluate(error, 1, 3).action for error in permanent_errors} == {RetryAction.FAIL}
     assert policy.evaluate(housekeeping.NotCleaned("the database is locked"), 1, 3).action == RetryAction.DEFAULT

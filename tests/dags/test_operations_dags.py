@@ -28,8 +28,8 @@ INVALID_PARAMETERS = {
 }
 
 
-def test_a_withdrawal_requires_approval(bag: Any) -> None:
-    dag = bag.dags[NAMES.of(Dag.WITHDRAW)]
+def test_a_withdrawal_requires_approval(dag_bag: Any) -> None:
+    dag = dag_bag.dags[NAMES.of(Dag.WITHDRAW)]
     assert dag.params["hold"] is True, "a run waits unless told otherwise"
     assert dag.get_task("apply").upstream_task_ids == {"decide", "approve", "chosen"}
     decide = dag.get_task("decide").python_callable
@@ -37,14 +37,14 @@ def test_a_withdrawal_requires_approval(bag: Any) -> None:
 
 
 @pytest.mark.parametrize("dag_id", VALID_PARAMETERS)
-def test_parameters(bag: Any, dag_id: str) -> None:
-    assert_accepts(bag.dags[dag_id], VALID_PARAMETERS[dag_id], INVALID_PARAMETERS[dag_id])
-    assert (bag.dags[dag_id].schedule, bag.dags[dag_id].max_active_runs) == (None, 1)
+def test_parameters(dag_bag: Any, dag_id: str) -> None:
+    assert_accepts(dag_bag.dags[dag_id], VALID_PARAMETERS[dag_id], INVALID_PARAMETERS[dag_id])
+    assert (dag_bag.dags[dag_id].schedule, dag_bag.dags[dag_id].max_active_runs) == (None, 1)
 
 
 @pytest.mark.parametrize(("dag_id", "parameter"), [(NAMES.of(Dag.WITHDRAW), "ingestion"), (NAMES.of(Dag.REBUILD), "publication")])
-def test_a_person_chooses_if_the_form_leaves_the_value_empty(bag: Any, dag_id: str, parameter: str, wording: Wording) -> None:
-    dag = bag.dags[dag_id]
+def test_a_person_chooses_if_the_form_leaves_the_value_empty(dag_bag: Any, dag_id: str, parameter: str, wording: Wording) -> None:
+    dag = dag_bag.dags[dag_id]
     check_parameter, chosen = (dag.get_task(name).python_callable for name in ("check_parameter", "chosen"))
     assert check_parameter({parameter: None}) == "choose"
     assert check_parameter({parameter: 7}) == "chosen"
@@ -58,14 +58,14 @@ def test_a_person_chooses_if_the_form_leaves_the_value_empty(bag: Any, dag_id: s
     dag.get_task("choose").params.validate()
 
 
-def test_which_errors_are_retried(bag: Any) -> None:
+def test_which_errors_are_retried(dag_bag: Any) -> None:
     from airflow.sdk import RetryAction
 
     for dag_id, permanent_errors in (
         (NAMES.of(Dag.WITHDRAW), withdrawals.NoIngestion("none")),
         (NAMES.of(Dag.STREAM), control.NotDone("it is paused")),
     ):
-        policy = bag.dags[dag_id].tasks[0].retry_policy
+        policy = dag_bag.dags[dag_id].tasks[0].retry_policy
         assert policy.evaluate(permanent_errors, 1, 3).action == RetryAction.FAIL
         assert policy.evaluate(OSError(), 1, 3).action == RetryAction.DEFAULT
 

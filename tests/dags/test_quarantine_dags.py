@@ -42,8 +42,8 @@ INVALID_PARAMETERS = {
 
 
 @pytest.mark.parametrize(("dag_id", "last"), [(NAMES.of(Dag.REPLAY_QUARANTINE), "send"), (NAMES.of(Dag.DISCARD_QUARANTINE), "discard")])
-def test_approval_lies_between_preview_and_action(bag: Any, dag_id: str, last: str) -> None:
-    dag = bag.dags[dag_id]
+def test_approval_lies_between_preview_and_action(dag_bag: Any, dag_id: str, last: str) -> None:
+    dag = dag_bag.dags[dag_id]
     assert dag.schedule is None
     assert dag.params["hold"] is True, "a run waits unless told otherwise"
     assert {task.task_id for task in dag.tasks} == {"preview", "approve", last}
@@ -53,8 +53,8 @@ def test_approval_lies_between_preview_and_action(bag: Any, dag_id: str, last: s
 
 
 @pytest.mark.parametrize("dag_id", VALID_PARAMETERS)
-def test_parameters(bag: Any, dag_id: str) -> None:
-    assert_accepts(bag.dags[dag_id], VALID_PARAMETERS[dag_id], INVALID_PARAMETERS[dag_id])
+def test_parameters(dag_bag: Any, dag_id: str) -> None:
+    assert_accepts(dag_bag.dags[dag_id], VALID_PARAMETERS[dag_id], INVALID_PARAMETERS[dag_id])
 
 
 def assert_retried(policy: Any) -> None:
@@ -66,8 +66,8 @@ def assert_retried(policy: Any) -> None:
     assert {policy.evaluate(error, 1, 3).action for error in passing} == {RetryAction.DEFAULT}
 
 
-def test_sending_updates_the_products_asset(bag: Any) -> None:
-    assert [asset.name for asset in bag.dags[NAMES.of(Dag.REPLAY_QUARANTINE)].get_task("send").outlets] == ["products"]
+def test_sending_updates_the_products_asset(dag_bag: Any) -> None:
+    assert [asset.name for asset in dag_bag.dags[NAMES.of(Dag.REPLAY_QUARANTINE)].get_task("send").outlets] == ["products"]
 
 
 @pytest.fixture

@@ -146,7 +146,7 @@ def test_a_failed_start_says_why_and_leaves_nothing(
     monkeypatch.setenv("PATH", str(tmp_path))
     status, text = run_command("start")
     assert status == 1
-    assert text.splitlines() == prerequisites.complaints(configured)
+    assert text.splitlines() == prerequisites.problems(configured)
     assert text.startswith(f"{java()} ")
     assert not configured.home.exists()
 

@@ -17,7 +17,7 @@ from support.servers import free_ports
 from support.wording import Wording
 
 from tidemark.local import prerequisites
-from tidemark.local.prerequisites import complaints
+from tidemark.local.prerequisites import problems
 from tidemark.local.programs import mongod
 
 
@@ -26,20 +26,20 @@ def _short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prerequisites, "ANSWER_SECONDS", 0.5)
 
 
-def test_no_complaint_if_all_prerequisites_are_met(configure) -> None:
-    assert complaints(configure()) == []
+def test_no_problem_if_all_prerequisites_are_met(configure) -> None:
+    assert problems(configure()) == []
 
 
 def test_a_missing_java(configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wording: Wording) -> None:
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    (message,) = complaints(configure())
+    (message,) = problems(configure())
     wording.check(message)
 
 
 def test_a_java_home_without_java(configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wording: Wording) -> None:
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    (message,) = complaints(configure())
+    (message,) = problems(configure())
     wording.check(message)
 
 
@@ -50,7 +50,7 @@ def test_an_old_java(configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2021-04-20' >&2\n")
     java.chmod(0o755)
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    (message,) = complaints(configure())
+    (message,) = problems(configure())
     wording.check(message)
 
 
@@ -71,46 +71,46 @@ def test_a_port_in_use(configure, wording: Wording, setting: str) -> None:
     of = configure()
     port = getattr(of, setting)
     with _listening(port):
-        (message,) = complaints(of)
+        (message,) = problems(of)
     wording.check(message, port=port)
-    assert complaints(of) == []
+    assert problems(of) == []
 
 
 def test_a_port_in_use_on_all_interfaces(configure) -> None:
     of = configure()
     with _listening(of.airflow_port, "0.0.0.0"):
-        (message,) = complaints(of)
+        (message,) = problems(of)
     assert "TIDEMARK_AIRFLOW_PORT" in message
 
 
 def test_two_servers_on_one_port(configure, wording: Wording) -> None:
     of = configure()
-    (message,) = complaints(configure(kafka_port=of.airflow_port, airflow_port=of.airflow_port))
+    (message,) = problems(configure(kafka_port=of.airflow_port, airflow_port=of.airflow_port))
     wording.check(message, port=of.airflow_port)
 
 
 def test_an_unwritable_home(configure, tmp_path: Path, wording: Wording) -> None:
     (tmp_path / "file").touch()
-    (message,) = complaints(configure(home=tmp_path / "file" / "home"))
+    (message,) = problems(configure(home=tmp_path / "file" / "home"))
     wording.check(message)
 
 
 def test_a_full_disk(configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wording: Wording) -> None:
     there = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: there._replace(free=2_000 * 2**20 - 1))
-    (message,) = complaints(configure())
+    (message,) = problems(configure())
     wording.check(message)
 
 
 def test_an_unreachable_kafka(configure, wording: Wording) -> None:
     (port,) = free_ports(1)
-    (message,) = complaints(configure(kafka_bootstrap_servers=f"127.0.0.1:{port}"))
+    (message,) = problems(configure(kafka_bootstrap_servers=f"127.0.0.1:{port}"))
     wording.check(message, reason=_reason(message), kafka=f"127.0.0.1:{port}")
 
 
 def test_an_unreachable_mongodb(configure, wording: Wording) -> None:
     (port,) = free_ports(1)
-    (message,) = complaints(configure(mongodb_url=f"mongodb://somebody:secret@127.0.0.1:{port}/?replicaSet=theirs"))
+    (message,) = problems(configure(mongodb_url=f"mongodb://somebody:secret@127.0.0.1:{port}/?replicaSet=theirs"))
     assert "secret" not in message
     wording.check(message, reason=_reason(message))
 
@@ -130,7 +130,7 @@ def test_a_mongodb_without_transactions(configure, tmp_path: Path, monkeypatch: 
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
         try:
             _wait_for_mongodb(port)
-            (message,) = complaints(configure(mongodb_url=f"mongodb://127.0.0.1:{port}"))
+            (message,) = problems(configure(mongodb_url=f"mongodb://127.0.0.1:{port}"))
         finally:
             server.terminate()
     wording.check(message)
@@ -161,9 +161,9 @@ def test_ports_of_external_servers_are_not_checked(configure) -> None:
     ],
 )
 def test_a_database_that_airflow_cannot_use(configure, wording: Wording, url: str) -> None:
-    (message,) = complaints(configure(airflow_database_url=url))
+    (message,) = problems(configure(airflow_database_url=url))
     wording.check(message)
 
 
 def test_a_database_that_airflow_can_use(configure, tmp_path: Path) -> None:
-    assert complaints(configure(airflow_database_url=f"sqlite:///{tmp_path}/airflow.db")) == []
+    assert problems(configure(airflow_database_url=f"sqlite:///{tmp_path}/airflow.db")) == []

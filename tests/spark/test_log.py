@@ -23,7 +23,7 @@ pytestmark = pytest.mark.servers
 DAY_MS = 86_400_000
 
 
-def complaint(of: KafkaSettings) -> str:
+def problem(of: KafkaSettings) -> str:
     with pytest.raises(UnsafeTopic) as raised:
         describe_log(of)
     return str(raised.value)
@@ -49,14 +49,14 @@ def test_each_unsafe_topic_setting_is_named_with_the_remedy(place: Place, wordin
             ("max.message.bytes", "8388609", "8388608"),
         ):
             broker.configure(topic, {name: wrong})
-            wording.check(complaint(of), f"{'product' if topic == products else 'category'} {name} {wrong}")
+            wording.check(problem(of), f"{'product' if topic == products else 'category'} {name} {wrong}")
             broker.configure(topic, {name: right})
             describe_log(of)
     broker.configure(products, {"retention.ms": "-1"})
     describe_log(of)
     broker.configure(products, {"retention.ms": "1000"})
     broker.configure(categories, {"cleanup.policy": "compact"})
-    assert all(topic in complaint(of) for topic in (products, categories)), "both are named at once"
+    assert all(topic in problem(of) for topic in (products, categories)), "both are named at once"
 
 
 def test_missing_and_recreated_topics_are_refused(place: Place, wording: Wording) -> None:

@@ -47,7 +47,7 @@ def layout(begins: bytes, kind: FileKind, named: Columns = UNMAPPED) -> Layout:
 
     Raises InvalidFile with the columns found and required, for the separator that yields most columns.
     """
-    complaints = []
+    problems = []
     for separator in SEPARATORS:
         first = next(records(io.BytesIO(begins), separator=separator), None)
         if first is None:
@@ -55,8 +55,8 @@ def layout(begins: bytes, kind: FileKind, named: Columns = UNMAPPED) -> Layout:
         try:
             return Layout(separator, header(first.fields, kind, named))
         except InvalidFile as reason:
-            complaints.append((len(first.fields), reason))
-    raise max(complaints, key=lambda one: one[0])[1]
+            problems.append((len(first.fields), reason))
+    raise max(problems, key=lambda one: one[0])[1]
 
 
 def header(fields: Sequence[str], kind: FileKind, named: Columns = UNMAPPED) -> tuple[str, ...]:

@@ -154,10 +154,10 @@ class _Acknowledgements:
     def all(self) -> int:
         return len(self.numbers) + len(self.failures) + self.unplaced
 
-    def begin_to_wait(self) -> None:
+    def start_waiting(self) -> None:
         self._newest = time.monotonic()
 
-    def silent_seconds(self) -> float:
+    def seconds_without_report(self) -> float:
         """Seconds since the last new delivery report, or since the wait began."""
         if self.all > self._counted:
             self._counted, self._newest = self.all, time.monotonic()
@@ -179,7 +179,7 @@ def produce(producer: Producer, topic: str, some: Iterable[Message], within_seco
 
     def wait(seconds: float) -> None:
         producer.poll(seconds)
-        if acknowledged.silent_seconds() > within_seconds:
+        if acknowledged.seconds_without_report() > within_seconds:
             raise NotAcknowledged(
                 f"Kafka has acknowledged nothing for {within_seconds:g} s ({len(acknowledged.numbers)} of {sent} events of this chunk so far). "
                 "Check that Kafka is running, then run the task again",
@@ -194,7 +194,7 @@ def produce(producer: Producer, topic: str, some: Iterable[Message], within_seco
                 break
             except BufferError:
                 if not waiting:
-                    acknowledged.begin_to_wait()
+                    acknowledged.start_waiting()
                 waiting = True
                 wait(0.1)
             except KafkaException as error:
@@ -208,7 +208,7 @@ def produce(producer: Producer, topic: str, some: Iterable[Message], within_seco
             if time.monotonic() - logged_at > _PROGRESS_SECONDS:
                 logged_at = time.monotonic()
                 log.info("%d events sent, %d acknowledged", sent, len(acknowledged.numbers))
-    acknowledged.begin_to_wait()
+    acknowledged.start_waiting()
     while acknowledged.all < sent:
         wait(0.2)
     if acknowledged.failures:

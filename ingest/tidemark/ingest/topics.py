@@ -20,7 +20,7 @@ from tidemark.catalog.topics import (
     FLUSHING,
     MAX_MESSAGE_BYTES,
     Durability,
-    complaints,
+    problems,
     durability,
     required_in_sync,
 )
@@ -141,7 +141,7 @@ def describe(client: KafkaAdminClient, those: Iterable[str]) -> dict[str, Descri
 
 def configuration_errors(found: Mapping[str, Described]) -> list[str]:
     """Errors in the configuration of topics, one line each with the remedy."""
-    return [line for topic, one in found.items() for line in complaints(topic, one.configuration, one.replicas)]
+    return [line for topic, one in found.items() for line in problems(topic, one.configuration, one.replicas)]
 
 
 def main() -> int:

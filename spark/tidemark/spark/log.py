@@ -14,7 +14,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, Of
 from kafka.errors import KafkaError
 
 from tidemark.catalog.marks import TideMark, TopicPartition
-from tidemark.catalog.topics import complaints
+from tidemark.catalog.topics import problems
 from tidemark.settings.sections import KafkaSettings
 
 
@@ -104,7 +104,7 @@ def describe_log(of: KafkaSettings) -> Log:
         wrong = [
             line
             for topic, configuration in configurations.items()
-            for line in complaints(topic, {name: found["value"] for name, found in configuration.items()}, _replicas(described[topic]))
+            for line in problems(topic, {name: found["value"] for name, found in configuration.items()}, _replicas(described[topic]))
         ]
         if wrong:
             raise UnsafeTopic("; ".join(wrong))

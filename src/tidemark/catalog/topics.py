@@ -43,31 +43,31 @@ def durability(configuration: Mapping[str, str | None], replicas: int) -> Durabi
     return Durability(min(_in_sync(configuration), replicas), configuration.get("flush.messages") == FLUSHING["flush.messages"])
 
 
-def complaints(topic: str, configuration: Mapping[str, str | None], replicas: int) -> list[str]:
+def problems(topic: str, configuration: Mapping[str, str | None], replicas: int) -> list[str]:
     """The problems of a topic's configuration (Kafka's names and values), each with its remedy; empty if there are none.
 
     `replicas` is the number that each partition has, or that of the partition with the fewest. With one, no copies can be required.
     """
     found = []
 
-    def complain(name: str, value: str, why: str) -> None:
+    def add_problem(name: str, value: str, why: str) -> None:
         found.append(f"topic {topic}: {name} is {configuration.get(name)}, {why}: set it to {value}")
 
     if configuration.get("cleanup.policy") != "delete":
-        complain("cleanup.policy", "delete", "so Kafka drops events that the raw history needs")
+        add_problem("cleanup.policy", "delete", "so Kafka drops events that the raw history needs")
     if configuration.get("message.timestamp.type") != "LogAppendTime":
-        complain("message.timestamp.type", "LogAppendTime", "so a producer's clock sets the timestamps of events")
+        add_problem("message.timestamp.type", "LogAppendTime", "so a producer's clock sets the timestamps of events")
     retention = int(configuration.get("retention.ms") or 0)
     if 0 <= retention < MIN_RETENTION_DAYS * DAY_MS:
-        complain("retention.ms", f"{MIN_RETENTION_DAYS * DAY_MS} or more, or -1", "which does not outlast a few missed nights")
+        add_problem("retention.ms", f"{MIN_RETENTION_DAYS * DAY_MS} or more, or -1", "which does not outlast a few missed nights")
     if (configuration.get("retention.bytes") or "-1") != "-1":
-        complain("retention.bytes", "-1", "so a day with much data removes events that are still needed")
+        add_problem("retention.bytes", "-1", "so a day with much data removes events that are still needed")
     if int(configuration.get("max.message.bytes") or 0) > MAX_MESSAGE_BYTES:
-        complain("max.message.bytes", f"{MAX_MESSAGE_BYTES} or less", "so an event can be too large for MongoDB")
+        add_problem("max.message.bytes", f"{MAX_MESSAGE_BYTES} or less", "so an event can be too large for MongoDB")
     if _in_sync(configuration) < required_in_sync(replicas):
-        complain("min.insync.replicas", "2", f"so an acknowledged event may have one copy, although the topic has {replicas} replicas")
+        add_problem("min.insync.replicas", "2", f"so an acknowledged event may have one copy, although the topic has {replicas} replicas")
     if replicas > 1 and configuration.get("unclean.leader.election.enable") == "true":
-        complain("unclean.leader.election.enable", "false", "so a replica that lacks acknowledged events can become the leader")
+        add_problem("unclean.leader.election.enable", "false", "so a replica that lacks acknowledged events can become the leader")
     return found
 
 

@@ -79,8 +79,8 @@ def start(console: Console, of: Settings, *, later: Collection[str] = ()) -> Non
     if not stack.is_running(of.home):
         if stack.end_leftovers(of.home):
             console.print("ended processes left behind by a former stack")
-        if complaints := prerequisites.complaints(of):
-            raise CannotRun("\n".join(complaints))
+        if problems := prerequisites.problems(of):
+            raise CannotRun("\n".join(problems))
     of.home.mkdir(parents=True, exist_ok=True)
     try:
         stack.start(of)

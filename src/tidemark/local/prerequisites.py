@@ -45,12 +45,12 @@ def local_ports(of: Settings) -> dict[str, int]:
     return {name: getattr(of, name) for name in _PORTS if not external.get(name)}
 
 
-def complaints(of: Settings) -> list[str]:
+def problems(of: Settings) -> list[str]:
     """The missing prerequisites, each with its remedy; empty if there are none. For a stack that is not running yet."""
-    return [*_java_complaints(), *_home_complaints(of.home), *_port_complaints(of), *_server_complaints(of)]
+    return [*_java_problems(), *_home_problems(of.home), *_port_problems(of), *_server_problems(of)]
 
 
-def _java_complaints() -> list[str]:
+def _java_problems() -> list[str]:
     advice = f"install Java {MIN_JAVA} or newer (apt install openjdk-17-jre-headless), or set JAVA_HOME"
     try:
         output = subprocess.run([java(), "-version"], capture_output=True, text=True, check=True).stderr
@@ -62,7 +62,7 @@ def _java_complaints() -> list[str]:
     return []
 
 
-def _home_complaints(home: Path) -> list[str]:
+def _home_problems(home: Path) -> list[str]:
     there = next(folder for folder in (home, *home.absolute().parents) if folder.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         return [f"{there} is not writable: set TIDEMARK_HOME to a folder that is"]
@@ -72,7 +72,7 @@ def _home_complaints(home: Path) -> list[str]:
     return []
 
 
-def _port_complaints(of: Settings) -> list[str]:
+def _port_problems(of: Settings) -> list[str]:
     found = []
     ports = local_ports(of)
     for name, port in ports.items():
@@ -95,7 +95,7 @@ def _port_in_use(port: int) -> bool:
     return False
 
 
-def _server_complaints(of: Settings) -> list[str]:
+def _server_problems(of: Settings) -> list[str]:
     """Problems with the servers that the user runs. The texts contain no passwords."""
     found = []
     if of.kafka_bootstrap_servers and (wrong := _kafka_problem(of.kafka_bootstrap_servers)):

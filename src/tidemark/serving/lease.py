@@ -24,9 +24,9 @@ POLL_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
-def this_process(what: str) -> str:
+def this_process(role: str) -> str:
     """A holder's name: the work, and the process and thread that do it."""
-    return f"{what} (process {os.getpid()}, thread {threading.get_native_id()} on {socket.gethostname()})"
+    return f"{role} (process {os.getpid()}, thread {threading.get_native_id()} on {socket.gethostname()})"
 
 
 class Busy(Exception):

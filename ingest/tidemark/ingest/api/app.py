@@ -142,7 +142,7 @@ async def _post_one(request: Request, kind: FileKind) -> Response:
         try:
             stored = await service.single.send(service.topic(kind), result.message)
         except NotStored as reason:
-            service.complain(str(reason))
+            service.log_failure(str(reason))
             metrics.RECORDS.labels(str(kind), metrics.NOT_ACKNOWLEDGED).inc()
             name = (result.message.key or b"").decode()
             return _answer(503, {"detail": f"{kind} {name}: {reason}. The record may or may not be stored: send it again"}, RETRY_AFTER)
@@ -175,7 +175,7 @@ async def _post_batch(request: Request, kind: FileKind) -> Response:
 
 
 def _not_acknowledged(service: Service, kind: FileKind, numbers: list[int], reason: NotAcknowledged) -> Response:
-    service.complain(str(reason))
+    service.log_failure(str(reason))
     left = [number for index, number in enumerate(numbers) if index not in reason.acknowledged]
     metrics.RECORDS.labels(str(kind), metrics.ACKNOWLEDGED).inc(len(numbers) - len(left))
     metrics.RECORDS.labels(str(kind), metrics.NOT_ACKNOWLEDGED).inc(len(left))

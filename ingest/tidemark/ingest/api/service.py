@@ -22,7 +22,7 @@ log = logging.getLogger("tidemark.api")
 
 _HEALTH_SECONDS = 2.0
 _KAFKA_SECONDS = 2.0
-_COMPLAIN_EVERY_SECONDS = 30.0
+_LOG_EVERY_SECONDS = 30.0
 
 
 class Service:
@@ -34,17 +34,17 @@ class Service:
         self.single, self.batches = SingleSender(of, self.waiting), BatchSender(of)
         self._checking = asyncio.Lock()
         self._checked_at, self._health = float("-inf"), document.Health(healthy=False, kafka=of.kafka, topics={}, detail="")
-        self._complained_at, self._suppressed = float("-inf"), 0
+        self._logged_at, self._suppressed = float("-inf"), 0
 
     def topic(self, kind: FileKind) -> str:
         return topic_of(kind, self.of)
 
-    def complain(self, reason: str) -> None:
+    def log_failure(self, reason: str) -> None:
         """Logs failed requests, at most once every _COMPLAIN_EVERY_SECONDS."""
         self._suppressed += 1
-        if time.monotonic() - self._complained_at > _COMPLAIN_EVERY_SECONDS:
+        if time.monotonic() - self._logged_at > _LOG_EVERY_SECONDS:
             log.warning("%s (%s since the last such line)", reason, counted(self._suppressed, "failed request"))
-            self._complained_at, self._suppressed = time.monotonic(), 0
+            self._logged_at, self._suppressed = time.monotonic(), 0
 
     async def health(self) -> document.Health:
         """The health of Kafka, cached for _HEALTH_SECONDS."""
