@@ -24,7 +24,7 @@ from support.browser import CHART, MARKS, dashboard, open_browser
 from support.pages import Pages
 from support.stacks import Stack, prepared_stack
 
-from bench.sides import against_limit, query_seconds, p95, print_line, report
+from bench.sides import against_limit, p95, print_line, query_seconds, report
 from tidemark.local import loopback
 from tidemark.serving.database import connect, database_of
 from tidemark.settings import Settings, settings

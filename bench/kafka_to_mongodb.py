@@ -20,7 +20,7 @@ from support.csvs import csv_bytes
 from support.places import Place
 from support.streams import Stream, stream
 
-from bench.sides import Measured, in_turns, measured, place, session_of, report
+from bench.sides import Measured, in_turns, measured, place, report, session_of
 from tidemark.ingest.files import PRODUCT_COLUMNS, FileKind
 from tidemark.ingest.generate import day_rows
 from tidemark.ingest.produce import produce

@@ -16,7 +16,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from support.states import name_categories, serve
 
-from bench.sides import against_limit, query_seconds, p95, place, report
+from bench.sides import against_limit, p95, place, query_seconds, report
 from tidemark.catalog.cube import MEASURES
 from tidemark.serving.database import Document
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 from support.wording import Wording
 
-from tidemark.catalog.topics import CONFIGURATION, FLUSHING, Durability, problems, durability, required_in_sync
+from tidemark.catalog.topics import CONFIGURATION, FLUSHING, Durability, durability, problems, required_in_sync
 
 SAFE = {**CONFIGURATION, "retention.ms": "-1", "max.message.bytes": "1048576", "min.insync.replicas": "2"}
 

@@ -109,7 +109,9 @@ class TestRuns:
         wording.check(channels.mail.mails[1]["Subject"], "over")
         assert channels.webhook.posts[1][1]["on"] is False
 
-    def test_an_unreachable_mongodb_raises_one_alert_and_its_return_resolves_it(self, place: Place, channels: Channels, wording: Wording) -> None:
+    def test_an_unreachable_mongodb_raises_one_alert_and_its_return_resolves_it(
+        self, place: Place, channels: Channels, wording: Wording
+    ) -> None:
         (port,) = free_ports(1)
         for _ in range(2):
             assert run_dag(mongodb_url=f"mongodb://127.0.0.1:{port}/?serverSelectionTimeoutMS=200") == "success"

@@ -12,8 +12,8 @@ import pytest
 from pyspark.sql import SparkSession
 from support.airflow_home import run
 from support.environment import setting
-from support.manual_stream import serve
 from support.load import updates
+from support.manual_stream import serve
 from support.names import NAMES
 from support.parameters import assert_accepts
 from support.places import Place
@@ -22,7 +22,7 @@ from support.wording import Wording
 from tidemark.dags import batch_job
 from tidemark.serving import publications, verifications
 from tidemark.serving.status import state
-from tidemark.serving.verifications import Drifted, ApprovalRequired
+from tidemark.serving.verifications import ApprovalRequired, Drifted
 from tidemark.settings.airflow_names import Dag, Pool
 from tidemark.spark.batch import Batch
 

@@ -12,7 +12,7 @@ from support.places import Place
 
 from tidemark.dags import batch_job
 from tidemark.ingest import topics, watch
-from tidemark.serving.history import InvalidDays, DayNotEnded
+from tidemark.serving.history import DayNotEnded, InvalidDays
 from tidemark.settings.airflow_names import Dag, Pool
 
 
@@ -55,4 +55,7 @@ def test_a_scheduled_run_before_the_first_event_is_skipped_without_spark(connect
     with topics.admin(connected.settings.kafka) as client:
         watch.record_end_offsets(connected.database, watch.fetch_end_offsets(client, connected.settings.topics))
     ended, tasks = run(NAMES.of(Dag.HISTORY), "history.py", last_day="2024-02-29", changed=True)
-    assert (ended, tasks) == ("success", {name: ("skipped", 1 if name == "select_days" else 0) for name in ("select_days", "land", "compute")})
+    assert (ended, tasks) == (
+        "success",
+        {name: ("skipped", 1 if name == "select_days" else 0) for name in ("select_days", "land", "compute")},
+    )

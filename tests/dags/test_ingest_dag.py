@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from pymongo.errors import ServerSelectionTimeoutError
+from support.counted_reads import counted_rows
 from support.environment import setting
 from support.names import NAMES
-from support.counted_reads import counted_rows
 from support.places import Place
 from support.servers import free_ports
 

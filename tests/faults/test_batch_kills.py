@@ -12,9 +12,9 @@ import pytest
 from pyspark.sql import SparkSession
 from support import batch_faults
 from support.events import any_log
-from support.manual_stream import serve
 from support.lakes import landed, sent
 from support.load import updates
+from support.manual_stream import serve
 from support.places import Place
 
 from tidemark.serving import ledger, publications, verifications

@@ -215,7 +215,9 @@ def test_a_changed_archive_is_not_produced(place: Place, tmp_path: Path, wording
     assert len(place.ends()) == 0
 
 
-def test_unpacking_a_large_archive_logs_progress(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, wording: Wording) -> None:
+def test_unpacking_a_large_archive_logs_progress(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, wording: Wording
+) -> None:
     monkeypatch.setattr(archives, "_PROGRESS_SECONDS", 0.0)
     out = io.BytesIO()
     with caplog.at_level("INFO"):

@@ -81,7 +81,9 @@ def check(content: bytes, kind: FileKind, chunk_bytes: int) -> Planned:
 @example(b"id,category_name\n", b'"1","a\r', 1, 100)
 @example(b"id,category_name\n", b'"1","a\n\n\n', 1, 100)
 @example(b"id,category_name\r\n", b"1,a\r\n\r\n\r\n", 5, 100)
-def test_arbitrary_bytes_after_a_header_give_the_same_events_for_any_chunk_size(header: bytes, soup: bytes, chunk_bytes: int, block_bytes: int) -> None:
+def test_arbitrary_bytes_after_a_header_give_the_same_events_for_any_chunk_size(
+    header: bytes, soup: bytes, chunk_bytes: int, block_bytes: int
+) -> None:
     content = header + soup
     if not read_whole(content)[2]:
         return

@@ -9,8 +9,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from support.csvs import OBSERVED_AT, csv_bytes, product, products
 from support.counted_reads import Counted, CountedRows, counted_rows
+from support.csvs import OBSERVED_AT, csv_bytes, product, products
 from support.places import Place
 
 from tidemark.ingest import jobs
@@ -68,7 +68,9 @@ class TestReads:
         assert 2 * ROWS <= parsed.rows < 2 * ROWS + 10
         assert sum(place.ends().values()) == ROWS
 
-    def test_a_previewed_compressed_file_is_unpacked_once_and_parsed_twice(self, place: Place, tmp_path: Path, content: bytes, parsed: CountedRows) -> None:
+    def test_a_previewed_compressed_file_is_unpacked_once_and_parsed_twice(
+        self, place: Place, tmp_path: Path, content: bytes, parsed: CountedRows
+    ) -> None:
         """It is also unpacked once."""
         (tmp_path / "a.csv.gz").write_bytes(gzip.compress(content, 1))
         counted = Counted(tmp_path / "a.csv.gz")

@@ -15,7 +15,7 @@ from support.csvs import BOM, OBSERVED_AT, MemoryFile, product, sent
 from support.wording import Wording
 
 from tidemark.ingest.files import CATEGORY_COLUMNS, PRODUCT_COLUMNS, FileKind, InvalidFile
-from tidemark.ingest.layouts import UNMAPPED, SEPARATORS, columns_in, columns_of, header, layout
+from tidemark.ingest.layouts import SEPARATORS, UNMAPPED, columns_in, columns_of, header, layout
 from tidemark.ingest.plan import Planned, plan
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=12)

@@ -16,7 +16,7 @@ from tidemark.catalog.events import Event
 from tidemark.catalog.observations import ProductObservation, Reason, Rejection, category_observation, product_observation
 from tidemark.catalog.rules import DAY_MS, RULES
 from tidemark.catalog.words import rule
-from tidemark.ingest.patches import FIELDS, StillInvalid, Replayable, revalidate, patch_of
+from tidemark.ingest.patches import FIELDS, Replayable, StillInvalid, patch_of, revalidate
 from tidemark.serving.database import Document
 from tidemark.serving.quarantine import InvalidRequest
 from tidemark.settings.sections import KafkaSettings

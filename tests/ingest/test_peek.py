@@ -120,7 +120,9 @@ def test_a_missing_topic(place: Place, capsys: pytest.CaptureFixture[str], wordi
         wording.check(output)
 
 
-def test_an_unreachable_server_is_reported_once(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], wording: Wording) -> None:
+def test_an_unreachable_server_is_reported_once(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], wording: Wording
+) -> None:
     """Said once, by us."""
     (port,) = free_ports(1)
     monkeypatch.setattr(peek, "ANSWER_SECONDS", 1.0)

@@ -47,7 +47,9 @@ def in_markdown(path: object) -> str:
         ({"dry_run": True, "hold": True}, STRICT, None),
     ],
 )
-def test_the_next_step_depends_on_parameters_and_thresholds(place: Place, files: list[jobs.File], parameters: dict[str, Any], of: Settings, step: str | None) -> None:
+def test_the_next_step_depends_on_parameters_and_thresholds(
+    place: Place, files: list[jobs.File], parameters: dict[str, Any], of: Settings, step: str | None
+) -> None:
     decision = jobs.preview_run(place.database, files, parameters, of)
     assert decision.step == step
     if parameters.get("hold") is not False:

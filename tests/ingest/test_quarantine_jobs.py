@@ -71,7 +71,9 @@ def replays(place: Place) -> list[Event]:
 
 def in_one_order(preview: Document) -> Document:
     """A preview in an order that Kafka's partitions do not decide."""
-    still_invalid = [{**one, "examples": sorted(one["examples"], key=lambda example: str(example["origin"]))} for one in preview["still_invalid"]]
+    still_invalid = [
+        {**one, "examples": sorted(one["examples"], key=lambda example: str(example["origin"]))} for one in preview["still_invalid"]
+    ]
     return {
         **preview,
         "reasons": sorted(preview["reasons"], key=lambda one: str(one["reason"])),

@@ -25,16 +25,16 @@ pytestmark = pytest.mark.servers
 DAY_MS = 86_400_000
 
 
-def described(place: Place, *those: str) -> dict[str, topics.Described]:
+def description(place: Place, *those: str) -> dict[str, topics.Described]:
     with topics.admin(place.settings.kafka) as client:
         return topics.describe(client, those or place.settings.topics)
 
 
 def test_a_missing_topic_is_absent_from_the_description(place: Place) -> None:
     product_topic, category_topic = place.settings.topics
-    assert described(place).keys() == {product_topic, category_topic}
-    assert [*described(place, "nowhere", category_topic)] == [category_topic]
-    assert described(place, "nowhere", "nothing") == {}
+    assert description(place).keys() == {product_topic, category_topic}
+    assert [*description(place, "nowhere", category_topic)] == [category_topic]
+    assert description(place, "nowhere", "nothing") == {}
 
 
 def test_topics_are_created_as_specified(place: Place) -> None:
@@ -53,7 +53,7 @@ def test_topics_are_created_as_specified(place: Place) -> None:
     for one in found.values():
         assert one.configuration.items() >= expected.items()
         assert one.configuration["flush.messages"] != "1"
-    assert topics.configuration_errors(described(place)) == []
+    assert topics.configuration_errors(description(place)) == []
 
 
 def test_topics_follow_the_settings(place: Place) -> None:
@@ -63,7 +63,7 @@ def test_topics_follow_the_settings(place: Place) -> None:
         assert one.partitions == (7 if topic == place.settings.product_topic else 1)
         assert one.configuration["retention.ms"] == str(3 * DAY_MS)
         assert one.configuration["flush.messages"] == "1"
-    assert {one.durability for one in described(place).values()} == {Durability(1, flushed=True)}
+    assert {one.durability for one in description(place).values()} == {Durability(1, flushed=True)}
 
 
 def test_a_created_topic_is_readable_at_once(place: Place) -> None:
@@ -137,9 +137,7 @@ def test_a_different_configuration_is_reported_and_kept(
     assert described()[product_topic].configuration[name] == value
 
 
-def test_an_unreachable_broker(
-    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, wording: Wording
-) -> None:
+def test_an_unreachable_broker(place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, wording: Wording) -> None:
     (port,) = free_ports(1)
     monkeypatch.setattr(topics, "ANSWER_SECONDS", 1)
     started = time.monotonic()

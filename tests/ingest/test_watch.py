@@ -98,7 +98,9 @@ def test_recorded_offsets_follow_new_events(place: Place, frequent_measurements:
     assert sum(recorded(place).values()) == 30
 
 
-def test_the_durability_of_the_topics_follows_their_configuration(place: Place, frequent_measurements: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_durability_of_the_topics_follows_their_configuration(
+    place: Place, frequent_measurements: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(watch, "DESCRIBE_EVERY_SECONDS", 0.1)
     product_topic, category_topic = place.settings.topics
 

@@ -12,7 +12,7 @@ from support.servers import free_ports
 
 from tidemark.local import programs, stack
 from tidemark.local.prepare import POOLS
-from tidemark.local.programs import PROGRAMS, airflow_environment, base_environment, marks, managed_programs
+from tidemark.local.programs import PROGRAMS, airflow_environment, base_environment, managed_programs, marks
 from tidemark.settings.airflow_names import Pool
 
 NAMES = [program.name for program in PROGRAMS]

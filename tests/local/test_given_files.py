@@ -97,7 +97,9 @@ def test_paths_are_made_absolute(console: Console, tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize("act", [job.run, job.dry_run])
 @pytest.mark.parametrize("arguments", [{"observed_at": ["2024-01-01"]}, {"columns": {"price": "Price"}}], ids=["date", "columns"])
-def test_a_date_or_columns_without_files_are_refused(console: Console, configure, wording: Wording, act: Any, arguments: dict[str, Any]) -> None:
+def test_a_date_or_columns_without_files_are_refused(
+    console: Console, configure, wording: Wording, act: Any, arguments: dict[str, Any]
+) -> None:
     nothing = job.Catalog(products=[], categories=[], observed_at=[], columns={}, rows=10, days=1)
     with pytest.raises(CannotRun) as refused:
         act(console, configure(), nothing._replace(**arguments))

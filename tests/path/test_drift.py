@@ -11,8 +11,8 @@ import pytest
 from pyspark.sql import SparkSession
 from support.catalogs import EVERY_KIND_OF_ROW, ingest, read
 from support.events import any_log
-from support.manual_stream import serve, stream_of
 from support.load import updates
+from support.manual_stream import serve, stream_of
 from support.nights import named, night
 from support.places import Place
 from support.wording import Wording

@@ -7,8 +7,8 @@ from random import Random
 import pytest
 from pyspark.sql import SparkSession
 from support.events import any_log
-from support.manual_stream import serve, stream_of
 from support.load import names, updates
+from support.manual_stream import serve, stream_of
 from support.nights import KEPT, named, night
 from support.places import Place
 from support.wording import Wording

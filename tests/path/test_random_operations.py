@@ -12,8 +12,8 @@ from random import Random
 import pytest
 from pyspark.sql import SparkSession
 from support.events import any_log
-from support.manual_stream import Stream, serve, stream_of
 from support.load import updates
+from support.manual_stream import Stream, serve, stream_of
 from support.places import Place
 
 from tidemark.rendering.verifications import render_verification

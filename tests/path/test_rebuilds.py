@@ -8,8 +8,8 @@ import pytest
 from pyspark.sql import SparkSession
 from support import broker
 from support.events import any_log
-from support.manual_stream import serve, stream_of
 from support.load import updates
+from support.manual_stream import serve, stream_of
 from support.nights import named, night
 from support.places import Place
 from support.wording import Wording
@@ -102,9 +102,7 @@ def test_a_rollback_and_its_reversal(place: Place, spark: SparkSession, work: Ba
     assert int(line[0]) == publications.served(place.database)
 
 
-def test_preconditions_of_a_rebuild_are_checked_before_any_change(
-    place: Place, spark: SparkSession, work: Batch, wording: Wording
-) -> None:
+def test_preconditions_of_a_rebuild_are_checked_before_any_change(place: Place, spark: SparkSession, work: Batch, wording: Wording) -> None:
     random = Random(97)
     place.send(updates(random, 200, keys=20))
     serve(place, spark)

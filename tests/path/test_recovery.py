@@ -14,8 +14,8 @@ from pyspark.sql import SparkSession
 from support import broker
 from support.databases import emptied
 from support.events import any_log
-from support.manual_stream import serve, stream_of
 from support.load import updates
+from support.manual_stream import serve, stream_of
 from support.nights import named, night
 from support.places import Place
 from support.recompute import differences, recompute, reports

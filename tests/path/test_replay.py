@@ -13,8 +13,8 @@ from confluent_kafka import Producer
 from pyspark.sql import SparkSession
 from support.catalogs import EVERY_KIND_OF_ROW, ingest, read
 from support.events import any_log
-from support.manual_stream import serve, stream_of
 from support.load import updates
+from support.manual_stream import serve, stream_of
 from support.names import NAMES
 from support.nights import named, night
 from support.places import Place

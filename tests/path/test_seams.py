@@ -9,8 +9,8 @@ from random import Random
 import pytest
 from pyspark.sql import SparkSession
 from support.catalogs import ingest, read
-from support.manual_stream import serve, stream_of
 from support.load import updates
+from support.manual_stream import serve, stream_of
 from support.names import NAMES
 from support.nights import named, night
 from support.places import Place

@@ -10,8 +10,8 @@ import pytest
 from pyspark.sql import SparkSession
 from support import nights
 from support.catalogs import EVERY_KIND_OF_ROW, ingest, read
-from support.manual_stream import serve
 from support.load import updates
+from support.manual_stream import serve
 from support.names import NAMES
 from support.places import Place
 from support.recompute import recompute

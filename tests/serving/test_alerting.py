@@ -84,9 +84,7 @@ def test_each_channel_is_notified_once_at_the_beginning_and_once_at_the_end(data
     assert mail.notifications == [("stream", True), ("stream", False), ("stream", True)]
 
 
-def test_a_failed_notification_is_retried_for_its_channel_only(
-    database: Database[Document], wording: Wording
-) -> None:
+def test_a_failed_notification_is_retried_for_its_channel_only(database: Database[Document], wording: Wording) -> None:
     mail, webhook = Channel(), Channel()
     set_heartbeat(database)
     evaluate(database, mail=mail, webhook=webhook)

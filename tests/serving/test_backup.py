@@ -84,9 +84,7 @@ def test_restoring_over_another_raw_history_is_refused(database: Database[Docume
 
 
 @pytest.mark.parametrize("wrong", ["manifest.json", "mongodb/state.bson", "lake/events/part-0.parquet"])
-def test_an_incomplete_backup_is_refused(
-    database: Database[Document], saved: Path, tmp_path: Path, wrong: str, wording: Wording
-) -> None:
+def test_an_incomplete_backup_is_refused(database: Database[Document], saved: Path, tmp_path: Path, wrong: str, wording: Wording) -> None:
     (saved / wrong).unlink()
     with pytest.raises(NotRestored) as refused:
         backup.restore(database, str(tmp_path / "new"), saved)

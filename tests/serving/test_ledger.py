@@ -253,7 +253,11 @@ def test_a_start_that_loses_a_race_is_fenced(
 @pytest.mark.parametrize("command", ["update", "commitTransaction"])
 @pytest.mark.parametrize("lose", [Proxy.lose_request, Proxy.lose_answer], ids=["request", "answer"])
 def test_a_lost_message_is_retried(
-    database: Database[Document], database_over_proxy: Database[Document], mongodb_proxy: Proxy, command: str, lose: Callable[[Proxy, str, int], None]
+    database: Database[Document],
+    database_over_proxy: Database[Document],
+    mongodb_proxy: Proxy,
+    command: str,
+    lose: Callable[[Proxy, str, int], None],
 ) -> None:
     """Also where MongoDB has carried out what nobody heard of, everything counts once."""
     generation = start(database)
@@ -265,7 +269,9 @@ def test_a_lost_message_is_retried(
     assert ledger.read(database) == Ledger(generation, TideMark({P0: 3}), {generation: 2}, TOPICS, rules="rules")
 
 
-def test_a_commit_whose_answer_was_lost_counts_once(database: Database[Document], database_over_proxy: Database[Document], mongodb_proxy: Proxy) -> None:
+def test_a_commit_whose_answer_was_lost_counts_once(
+    database: Database[Document], database_over_proxy: Database[Document], mongodb_proxy: Proxy
+) -> None:
     """Not when the client asks again and again, nor when the stream does."""
     generation = start(database)
     mongodb_proxy.lose_answer("commitTransaction", 3)
@@ -275,7 +281,9 @@ def test_a_commit_whose_answer_was_lost_counts_once(database: Database[Document]
     assert cells(database) == {INCREASED: 1, DECREASED: -1}
 
 
-def test_a_commit_becomes_visible_as_a_whole(database: Database[Document], database_over_proxy: Database[Document], mongodb_proxy: Proxy) -> None:
+def test_a_commit_becomes_visible_as_a_whole(
+    database: Database[Document], database_over_proxy: Database[Document], mongodb_proxy: Proxy
+) -> None:
     generation = start(database)
     before, shown = state(database), []
     mongodb_proxy.meanwhile("commitTransaction", lambda: shown.append(state(database)))

@@ -159,7 +159,9 @@ def test_publications_with_their_verification(database: Database[Document]) -> N
     database.publication.insert_one({"_id": 3, "mark": [], "published_at": None, "rules": "r"})  # a draft
     database.verification.insert_one({"_id": 2, "at": MOMENT, "drift": 5})
     columns = ("events", "mark", "is_served", "drift")
-    found = {one["publication"]: tuple(one[name] for name in columns) for one in database.report_publication.find({"publication": {"$gt": 0}})}
+    found = {
+        one["publication"]: tuple(one[name] for name in columns) for one in database.report_publication.find({"publication": {"$gt": 0}})
+    }
     assert found == {1: (3, "products/0:3", False, None), 2: (11, "products/0:7, products/1:4", True, 5)}
 
 

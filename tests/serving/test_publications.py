@@ -276,7 +276,9 @@ def test_a_verification_is_stored_and_read(database: Database[Document], wording
     assert [verifications.requires_approval(kept, on_drift, BatchSettings()) for on_drift in ("correct", "ask")] == [False, True]
     wording.check(refused(lambda: verifications.requires_approval(kept, "fail", BatchSettings()), Drifted), "refused")
     assert not verifications.is_expected(kept)
-    changed = verifications.store(database, draft, replace(former, rules="former rules"), {**found, DifferenceKind.CELL: cells}, 3, NO_SHIFT)
+    changed = verifications.store(
+        database, draft, replace(former, rules="former rules"), {**found, DifferenceKind.CELL: cells}, 3, NO_SHIFT
+    )
     assert verifications.is_expected(changed)
     wording.check("\n".join(render_verification(changed)), "by other rules")
 
@@ -292,7 +294,9 @@ def test_a_night_is_ended_once(database: Database[Document]) -> None:
     assert (now["publication"], now["at"] >= first["at"]) == (3, True)
 
 
-def test_a_lease_has_one_holder_and_expires_with_it(database: Database[Document], monkeypatch: pytest.MonkeyPatch, wording: Wording) -> None:
+def test_a_lease_has_one_holder_and_expires_with_it(
+    database: Database[Document], monkeypatch: pytest.MonkeyPatch, wording: Wording
+) -> None:
     monkeypatch.setattr(lease, "VALID_SECONDS", 4)
     monkeypatch.setattr(lease, "RENEW_EVERY_SECONDS", 0.3)
     monkeypatch.setattr(lease, "LOOK_EVERY_SECONDS", 0.05)

@@ -14,7 +14,7 @@ from support.wording import Wording
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.serving import quarantine
 from tidemark.serving.database import Document
-from tidemark.serving.quarantine import Replayed, Selection, InvalidRequest
+from tidemark.serving.quarantine import InvalidRequest, Replayed, Selection
 
 pytestmark = pytest.mark.servers
 

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from support.wording import Wording
 
-from tidemark.serving.history import InvalidDays, DayNotEnded, selected_days, due_days
+from tidemark.serving.history import DayNotEnded, InvalidDays, due_days, selected_days
 
 NOW = datetime(2024, 3, 1, 3, 0, 1, tzinfo=UTC)
 

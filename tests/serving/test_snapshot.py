@@ -56,7 +56,9 @@ def is_inconsistent(rows: Callable[[str], list[Document]]) -> bool:
 
 def test_plain_reads_can_be_inconsistent_and_snapshots_never(database: Database[Document]) -> None:
     with moving(database):
-        assert any(is_inconsistent(lambda view: list(database[view].find())) for _ in range(MAX_READS)), "nothing moves: the test shows nothing"
+        assert any(is_inconsistent(lambda view: list(database[view].find())) for _ in range(MAX_READS)), (
+            "nothing moves: the test shows nothing"
+        )
         moments = set()
         for read in range(MAX_READS):
             with snapshot(database) as now:

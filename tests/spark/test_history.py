@@ -14,8 +14,8 @@ import pytest
 from pymongo.database import Database
 from pyspark.sql import SparkSession
 from support.events import CATEGORIES, NOW, any_log
-from support.manual_stream import kafka
 from support.load import updates
+from support.manual_stream import kafka
 from support.places import Place
 from support.recompute import MEASURES, differences, recompute, reports
 from support.states import numbered
@@ -26,7 +26,7 @@ from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.rules import RULES
 from tidemark.serving import history
 from tidemark.serving.database import Document
-from tidemark.serving.history import Label, DayNotEnded, Put, days
+from tidemark.serving.history import DayNotEnded, Label, Put, days
 from tidemark.serving.snapshot import snapshot
 from tidemark.spark.history import compute, refresh
 from tidemark.spark.lake import Lake

@@ -11,8 +11,8 @@ from confluent_kafka import Producer
 from pyspark.sql import SparkSession
 from support import broker
 from support.events import any_log
-from support.manual_stream import kafka
 from support.load import updates
+from support.manual_stream import kafka
 from support.places import Place
 from support.wording import Wording
 

@@ -15,8 +15,8 @@ from pymongo.database import Database
 from pyspark.sql import SparkSession
 from support import broker
 from support.events import CATEGORIES, NOW, PRODUCTS, any_log
-from support.manual_stream import Stream
 from support.load import updates
+from support.manual_stream import Stream
 from support.places import Place
 from support.proxy import Proxy, proxy
 from support.recompute import differences, recompute, reports

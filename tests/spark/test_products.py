@@ -112,7 +112,9 @@ def committed(*numbers: tuple[int, int]) -> Ledger:
 
 
 def test_a_new_product_is_inserted(database: Database[Document]) -> None:
-    event = product_event(3, "139.99", stars="4.55", listPrice="159.99", isBestSeller="true", imgUrl="https://images.example/1.jpg", productURL="")
+    event = product_event(
+        3, "139.99", stars="4.55", listPrice="159.99", isBestSeller="true", imgUrl="https://images.example/1.jpg", productURL=""
+    )
     assert write(database, (1, 0), NOTHING, event) == difference(event)
     found = document(database)
     tide = found.pop("_tide")
@@ -165,7 +167,11 @@ def test_uncommitted_writes_are_ignored(database: Database[Document]) -> None:
 def test_another_attempt_of_a_task_gives_the_same_result(database: Database[Document]) -> None:
     write(database, (1, 0), NOTHING, product_event(1, asin="B0T0000001"), product_event(1, asin="B0T0000002"))
     ledger = committed((1, 0))
-    events = (product_event(2, "9", asin="B0T0000001"), product_event(2, "12", asin="B0T0000002"), product_event(2, "15", asin="B0T0000003"))
+    events = (
+        product_event(2, "9", asin="B0T0000001"),
+        product_event(2, "12", asin="B0T0000002"),
+        product_event(2, "15", asin="B0T0000003"),
+    )
     write(database, (1, 1), ledger, events[0], events[2])  # it got that far
     result = write(database, (1, 1), ledger, *events)
     after = list(database.product.find().sort("_id"))
@@ -203,7 +209,9 @@ def test_a_product_forgotten_by_a_rebuild_counts_as_absent(database: Database[Do
 
 
 @pytest.mark.parametrize("other", [(1, 0), (2, 0)], ids=["the same tag", "another"])
-def test_an_insert_does_not_overwrite_a_concurrent_insert(database: Database[Document], mongodb_proxy: Proxy, wording: Wording, other: tuple[int, int]) -> None:
+def test_an_insert_does_not_overwrite_a_concurrent_insert(
+    database: Database[Document], mongodb_proxy: Proxy, wording: Wording, other: tuple[int, int]
+) -> None:
     mongodb_proxy.meanwhile("insert", lambda: write(database, other, NOTHING, product_event(2, "9")))
     with pytest.raises(Fenced) as fenced:
         write(database, (1, 0), NOTHING, product_event(1), url=mongodb_proxy.url)

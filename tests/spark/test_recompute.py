@@ -12,8 +12,8 @@ import pytest
 from pymongo.database import Database
 from pyspark.sql import SparkSession
 from support.events import CATEGORIES, PRODUCTS, any_log
-from support.manual_stream import kafka
 from support.load import updates
+from support.manual_stream import kafka
 from support.places import Place
 from support.recompute import MEASURES, Recomputed
 from support.recompute import recompute as oracle
@@ -85,7 +85,9 @@ def wrong(lake: Lake, database: Database[Document], publication: Publication, tr
     ]
 
 
-def test_incremental_and_full_recomputation_are_equal(place: Place, spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incremental_and_full_recomputation_are_equal(
+    place: Place, spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Days of every kind of event; layers are written together on the way; each day is also recomputed from the raw history."""
     monkeypatch.setattr(module, "MAX_LAYERS", 2)
     random = Random(81)

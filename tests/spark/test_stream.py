@@ -171,7 +171,9 @@ def test_the_stream_stops_while_a_micro_batch_is_about_to_begin(small_batches: P
 
     def run(stop_requested: threading.Event) -> None:
         threading.current_thread().name = "ending"
-        stream = Stream(spark, small_batches.database, small_batches.settings, found, own, RULES, control.read(small_batches.database), stop_requested)
+        stream = Stream(
+            spark, small_batches.database, small_batches.settings, found, own, RULES, control.read(small_batches.database), stop_requested
+        )
         stream._at_work = Contended()  # type: ignore[assignment]
         stream.run()
 

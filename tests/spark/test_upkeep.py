@@ -14,9 +14,9 @@ from random import Random
 import pytest
 from pyspark.sql import SparkSession
 from support.events import any_log
-from support.manual_stream import kafka, serve
 from support.lakes import landed, sent
 from support.load import updates
+from support.manual_stream import kafka, serve
 from support.places import Place
 
 from tidemark.serving import ledger, publications, verifications

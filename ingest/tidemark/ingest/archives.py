@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from tidemark.ingest.files import MAX_RECORD_BYTES, FileKind, Readable, InvalidFile
+from tidemark.ingest.files import MAX_RECORD_BYTES, FileKind, InvalidFile, Readable
 from tidemark.ingest.layouts import UNMAPPED, Columns, layout
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,9 @@ def member(file: Readable, kind: FileKind, named: Columns = UNMAPPED) -> str | N
             except InvalidFile as reason:
                 invalid.append(f"{one.filename}: {reason}")
     if len(valid) > 1:
-        raise InvalidFile(f"the archive contains {len(valid)} {kind} files ({', '.join(valid[:5])}): unpack it and name the files to ingest")
+        raise InvalidFile(
+            f"the archive contains {len(valid)} {kind} files ({', '.join(valid[:5])}): unpack it and name the files to ingest"
+        )
     if not valid:
         raise InvalidFile(f"the archive contains no {kind} file: {'; '.join(invalid[:3]) or 'it is empty'}")
     return valid[0]

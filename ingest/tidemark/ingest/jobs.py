@@ -16,7 +16,7 @@ from pymongo.database import Database
 from tidemark.catalog.observations import moment
 from tidemark.catalog.words import counted
 from tidemark.ingest import archives
-from tidemark.ingest.files import File, FileKind, Path, Readable, InvalidFile
+from tidemark.ingest.files import File, FileKind, InvalidFile, Path, Readable
 from tidemark.ingest.kept_plans import KeptPlan
 from tidemark.ingest.kinds import topic_of
 from tidemark.ingest.layouts import UNMAPPED, Columns, columns_of
@@ -78,15 +78,17 @@ class Plan(NamedTuple):
 def files_of(day: str | None, parameters: Mapping[str, Any], of: IngestionSettings, paths: Paths) -> list[File]:
     """The files of a run: those given as parameters, otherwise those that the patterns of the settings find for its day.
 
-    `day` (YYYY-MM-DD) is None for a run by hand. Raises InvalidParameters if dates and files do not match, FileNotFoundError if a given file
-    does not exist.
+    `day` (YYYY-MM-DD) is None for a manual run. Raises InvalidParameters if dates and files do not match, FileNotFoundError if a given
+    file does not exist.
     """
     products: Sequence[str] = parameters.get("products") or []
     categories: Sequence[str] = parameters.get("categories") or []
     dates = [_moment(text) for text in parameters.get("observed_at") or ([day] if day else [])]
     if not products and not categories:
         if not day:
-            raise InvalidParameters("no files and no day given: set products or categories, or give a day as the partition key (YYYY-MM-DD)")
+            raise InvalidParameters(
+                "no files and no day given: set products or categories, or give a day as the partition key (YYYY-MM-DD)"
+            )
         if len(dates) > 1:
             raise InvalidParameters(f"{len(dates)} dates but no files given: give one date for the day's files, or name the files")
         found = {FileKind.CATEGORY: _found(of.categories_pattern, day, paths), FileKind.PRODUCT: _found(of.products_pattern, day, paths)}

@@ -14,8 +14,8 @@ from tidemark.ingest.files import (
     MAX_RECORD_BYTES,
     PRODUCT_COLUMNS,
     FileKind,
-    Readable,
     InvalidFile,
+    Readable,
     is_utf8,
     records,
 )
@@ -67,7 +67,9 @@ def header(fields: Sequence[str], kind: FileKind, named: Columns = UNMAPPED) -> 
     found = names(fields)
     theirs = {ours: named.get(ours, ours) for ours in kind.columns}
     if wanting := [ours for ours, name in theirs.items() if name == ABSENT and ours not in OPTIONAL]:
-        raise InvalidFile(f"the column mapping leaves out {listed(wanting, 'column')}, required in a {kind} file: map every required column")
+        raise InvalidFile(
+            f"the column mapping leaves out {listed(wanting, 'column')}, required in a {kind} file: map every required column"
+        )
     needed = {name: ours for ours, name in theirs.items() if name != ABSENT}
     if missing := [name for name in needed if name not in found]:
         raise InvalidFile(

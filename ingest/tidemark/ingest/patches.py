@@ -16,7 +16,7 @@ from tidemark.catalog.rules import RULES, Rules
 from tidemark.catalog.topics import MAX_MESSAGE_BYTES
 from tidemark.catalog.words import rule
 from tidemark.ingest.files import FileKind
-from tidemark.ingest.kinds import validator_of, topic_of
+from tidemark.ingest.kinds import topic_of, validator_of
 from tidemark.ingest.records import Headers, Message
 from tidemark.serving.database import Document
 from tidemark.serving.quarantine import InvalidRequest

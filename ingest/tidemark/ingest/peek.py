@@ -22,7 +22,7 @@ from tidemark.catalog.observations import CategoryObservation, ProductObservatio
 from tidemark.catalog.rules import RULES, Rules
 from tidemark.catalog.words import counted, rule
 from tidemark.ingest.files import FileKind
-from tidemark.ingest.kinds import validator_of, topic_of
+from tidemark.ingest.kinds import topic_of, validator_of
 from tidemark.ingest.topics import admin
 from tidemark.ingest.watch import fetch_end_offsets
 from tidemark.serving import withdrawals

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import IO, NamedTuple
 
-from tidemark.ingest.files import FileKind, Readable, Record, InvalidFile, records
+from tidemark.ingest.files import FileKind, InvalidFile, Readable, Record, records
 from tidemark.ingest.layouts import UNMAPPED, Columns, Layout, beginning, header, layout, names
 from tidemark.serving.documents import IngestionFields
 from tidemark.serving.ingestions import Chunk

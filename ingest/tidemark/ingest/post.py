@@ -38,7 +38,7 @@ from tidemark.catalog.observations import Reason, moment
 from tidemark.catalog.rules import RULES
 from tidemark.catalog.words import counted, rule
 from tidemark.ingest.archives import member
-from tidemark.ingest.files import DATE, FileKind, Record, InvalidFile, is_utf8, records
+from tidemark.ingest.files import DATE, FileKind, InvalidFile, Record, is_utf8, records
 from tidemark.ingest.layouts import Columns, beginning, columns_argument, layout, names
 from tidemark.settings import Settings, describe_errors, settings
 

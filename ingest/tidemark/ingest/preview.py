@@ -21,7 +21,7 @@ from tidemark.catalog.words import rule
 from tidemark.ingest import archives
 from tidemark.ingest.files import File, FileKind, Readable, Record
 from tidemark.ingest.kept_plans import KeptPlan
-from tidemark.ingest.kinds import validator_of, topic_of
+from tidemark.ingest.kinds import topic_of, validator_of
 from tidemark.ingest.layouts import UNMAPPED, Columns
 from tidemark.ingest.newest import Newest
 from tidemark.ingest.plan import Planned, planning
@@ -93,7 +93,9 @@ class _Rows:
         self.categories: dict[int, CategoryObservation] = {}
         self._of_file: dict[int, CategoryObservation] = {}  # categories of the file that is being read
 
-    def validate(self, database: Database[Document], file: File, plain: Readable, chunk_bytes: int, named: Columns, newest: Newest) -> Planned:
+    def validate(
+        self, database: Database[Document], file: File, plain: Readable, chunk_bytes: int, named: Columns, newest: Newest
+    ) -> Planned:
         """Validates every row of a file as the event that it would become, and plans the file in the same pass."""
         now = datetime.now(UTC)
         before = self.rejections.total()

@@ -17,7 +17,7 @@ from confluent_kafka import Message as Kafka
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.topics import MAX_MESSAGE_BYTES
 from tidemark.catalog.words import counted
-from tidemark.ingest.files import Readable, InvalidFile
+from tidemark.ingest.files import InvalidFile, Readable
 from tidemark.ingest.records import Message, Origin, messages
 from tidemark.serving.ingestions import Chunk
 
@@ -181,8 +181,8 @@ def produce(producer: Producer, topic: str, some: Iterable[Message], within_seco
         producer.poll(seconds)
         if acknowledged.seconds_without_report() > within_seconds:
             raise NotAcknowledged(
-                f"Kafka has acknowledged nothing for {within_seconds:g} s ({len(acknowledged.numbers)} of {sent} events of this chunk so far). "
-                "Check that Kafka is running, then run the task again",
+                f"Kafka has acknowledged nothing for {within_seconds:g} s ({len(acknowledged.numbers)} of {sent} events of this chunk so "
+                "far). Check that Kafka is running, then run the task again",
                 acknowledged.numbers,
             )
 

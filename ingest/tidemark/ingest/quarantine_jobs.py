@@ -24,7 +24,7 @@ from tidemark.catalog.observations import Reason, moment
 from tidemark.catalog.rules import Rules
 from tidemark.catalog.words import counted
 from tidemark.ingest.jobs import PreviewDecision
-from tidemark.ingest.patches import StillInvalid, Replayable, Patch, revalidate, patch_of
+from tidemark.ingest.patches import Patch, Replayable, StillInvalid, patch_of, revalidate
 from tidemark.ingest.produce import UnsafeProducer, produce, require_safe
 from tidemark.rendering.replays import render_replay
 from tidemark.serving import ledger, offsets, quarantine, withdrawals
@@ -32,7 +32,7 @@ from tidemark.serving.database import Document
 from tidemark.serving.documents import OffsetDocument
 from tidemark.serving.lease import lease, this_process
 from tidemark.serving.publications import OtherRules
-from tidemark.serving.quarantine import Replayed, Selection, InvalidRequest
+from tidemark.serving.quarantine import InvalidRequest, Replayed, Selection
 from tidemark.settings import Settings
 from tidemark.settings.airflow_names import AirflowNames
 
@@ -160,7 +160,9 @@ def discard(
     return count
 
 
-def _stored(producer: Producer, topic: str, replayable: Sequence[Replayable], rules: Rules, acknowledge_seconds: float) -> Iterator[Replayed]:
+def _stored(
+    producer: Producer, topic: str, replayable: Sequence[Replayable], rules: Rules, acknowledge_seconds: float
+) -> Iterator[Replayed]:
     """Sends the events of a topic. Yields those that Kafka has stored, except those that are rejections by Kafka's timestamp."""
     those, kept = [one for one in replayable if one.topic == topic], dict[int, tuple[int, int, int | None]]()
     if not those:

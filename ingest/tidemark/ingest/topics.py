@@ -20,8 +20,8 @@ from tidemark.catalog.topics import (
     FLUSHING,
     MAX_MESSAGE_BYTES,
     Durability,
-    problems,
     durability,
+    problems,
     required_in_sync,
 )
 from tidemark.rendering.topics import render_durability

@@ -31,7 +31,7 @@ from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.lease import BATCH, BATCH_SECONDS, lease, this_process
 from tidemark.serving.publications import NoPublication, OtherRules, StaleDraft
 from tidemark.serving.sizes import Size
-from tidemark.serving.verifications import Drifted, ApprovalRequired, NotVerified
+from tidemark.serving.verifications import ApprovalRequired, Drifted, NotVerified
 from tidemark.settings import Settings, settings
 from tidemark.spark import adopt, history, impact, land, rebuild, recompute, upkeep, verify
 from tidemark.spark.lake import Lake, LostStates, UnusableLake

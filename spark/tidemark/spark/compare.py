@@ -131,7 +131,9 @@ class ProductFinder:
 
     def _row(self, asin: str, held: Bookkeeping) -> dict[str, Any]:
         view = held.committed.version if held.committed else None
-        counts = self.context.is_abandoned(held) or (view is not None and not self.context.is_beyond(self.context.product_topic, view[3], view[4]))
+        counts = self.context.is_abandoned(held) or (
+            view is not None and not self.context.is_beyond(self.context.product_topic, view[3], view[4])
+        )
         return {"id": asin, **held.tag._asdict(), "version": list(held.version), "counts": counts}
 
 

@@ -24,7 +24,7 @@ from tidemark.catalog.cube import MEASURES, Cell
 from tidemark.catalog.versions import CategoryVersion, Version
 from tidemark.serving.database import Document, database_of
 from tidemark.serving.ledger import Category, Fenced, Ledger, Tag
-from tidemark.spark.committed_view import apply, unchanged, committed_view_of
+from tidemark.spark.committed_view import apply, committed_view_of, unchanged
 from tidemark.spark.documents import CONTRIBUTION, FIELDS, State, document_of, file_names, quarantine_record, states_of, versioned
 from tidemark.spark.tasks import DOCUMENTS_PER_BATCH, DUPLICATE_KEY, client
 from tidemark.spark.transforms import CATEGORY, PRODUCT

@@ -26,7 +26,7 @@ from tidemark.spark.lake import Lake
 from tidemark.spark.log import describe_log
 from tidemark.spark.rebuild_documents import DONE, ProductRemover, ProductRestorer, QuarantineHealer, QuarantineRestorer
 from tidemark.spark.tasks import fencing
-from tidemark.spark.verify import names, products, stored_products, stored_records, rejections
+from tidemark.spark.verify import names, products, rejections, stored_products, stored_records
 
 log = logging.getLogger(__name__)
 

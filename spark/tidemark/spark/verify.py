@@ -117,7 +117,12 @@ def stored_records(spark: SparkSession, database: Database[Document], context: C
 
 
 def _products(
-    spark: SparkSession, lake: Lake, database: Database[Document], draft: Publication, context: ComparisonContext, categories: Mapping[int, Category]
+    spark: SparkSession,
+    lake: Lake,
+    database: Database[Document],
+    draft: Publication,
+    context: ComparisonContext,
+    categories: Mapping[int, Category],
 ) -> Differences:
     states = products(lake, draft)
     wrong = states.mapInArrow(ProductComparer(context, categories), DIFFERENCE)
@@ -125,7 +130,9 @@ def _products(
     return _named(wrong.unionByName(surplus.select("id", F.lit("should not exist").alias("how"))))
 
 
-def _quarantine(spark: SparkSession, lake: Lake, database: Database[Document], draft: Publication, context: ComparisonContext) -> Differences:
+def _quarantine(
+    spark: SparkSession, lake: Lake, database: Database[Document], draft: Publication, context: ComparisonContext
+) -> Differences:
     rejected = rejections(lake, draft)
     wrong = rejected.mapInArrow(QuarantineComparer(context), DIFFERENCE)
     surplus = stored_records(spark, database, context).join(rejected.select("id"), "id", "left_anti")

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from tidemark.local import cluster, processes
-from tidemark.local.programs import Program, base_environment, marks, managed_programs
+from tidemark.local.programs import Program, base_environment, managed_programs, marks
 from tidemark.settings import Settings, settings
 
 POLL_SECONDS = 1.0

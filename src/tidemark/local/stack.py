@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from supervisor.xmlrpc import SupervisorTransport
 
 from tidemark.local import processes
-from tidemark.local.programs import Program, base_environment, marks, managed_programs
+from tidemark.local.programs import Program, base_environment, managed_programs, marks
 from tidemark.settings import CHECKOUT, Settings
 
 LOG_BYTES = "20MB"

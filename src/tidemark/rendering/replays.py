@@ -19,7 +19,9 @@ def render_replay(preview: Mapping[str, Any], patch: Mapping[str, str]) -> str:
         parts.append(table(("reason", "records", "now valid"), lines))
     if preview["still_invalid"]:
         head = ("reason", "records", "must be", "example", "in")
-        parts.append("**Records that are still invalid**\n\n" + table(head, (line for one in preview["still_invalid"] for line in _lines(one))))
+        parts.append(
+            "**Records that are still invalid**\n\n" + table(head, (line for one in preview["still_invalid"] for line in _lines(one)))
+        )
     return "\n\n".join(parts)
 
 

@@ -18,9 +18,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from tidemark.ingest.api import document, metrics
 from tidemark.ingest.api.bodies import MAX_RECORDS, RETRY_AFTER, Form, InvalidBatch, Reservation, form_of, read
-from tidemark.ingest.api.validation import Validator, TooManyRecords, BrokenRule, validate_batch, shown
 from tidemark.ingest.api.sending import NotStored
 from tidemark.ingest.api.service import Service
+from tidemark.ingest.api.validation import BrokenRule, TooManyRecords, Validator, shown, validate_batch
 from tidemark.ingest.files import MAX_RECORD_BYTES, FileKind
 from tidemark.ingest.produce import NotAcknowledged
 from tidemark.settings import Settings
