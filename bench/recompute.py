@@ -33,7 +33,7 @@ MILLION = 1_000_000
 
 # One parse of each value. The header of a position makes a rejection's source, as the stream names it.
 _STATES = f"""
-WITH told AS (
+WITH observed AS (
     SELECT topic, partition, "offset", timestamp, value,
         map_from_entries(list_transform(headers, lambda h: (h.key, decode(h.value)))) AS headers
     FROM read_parquet($files)
@@ -42,7 +42,7 @@ WITH told AS (
         '{{"asin": "VARCHAR", "title": "VARCHAR", "imgUrl": "VARCHAR", "productURL": "VARCHAR", "stars": "VARCHAR", "reviews": "VARCHAR",
           "price": "VARCHAR", "listPrice": "VARCHAR", "category_id": "VARCHAR", "isBestSeller": "VARCHAR",
           "boughtInLastMonth": "VARCHAR", "date": "VARCHAR"}}') END AS r
-    FROM told
+    FROM observed
 ), read AS (
     SELECT topic, partition, "offset", timestamp, value,
         headers['tide-ingestion'] AS ingestion, TRY_CAST(headers['tide-position'] AS BIGINT) AS position,
@@ -56,7 +56,7 @@ WITH told AS (
         TRY_CAST(r.category_id AS BIGINT) AS category_id, TRY_CAST(r.isBestSeller AS BOOLEAN) AS isBestSeller,
         TRY_CAST(r.boughtInLastMonth AS BIGINT) AS boughtInLastMonth, epoch_ms(TRY_CAST(r.date AS TIMESTAMPTZ)) AS observed_at
     FROM parsed
-), judged AS (
+), validated AS (
     SELECT *, CASE
         WHEN malformed THEN 'malformed'
         WHEN NOT coalesce(regexp_full_match(asin, '{RULES.asin}'), false) THEN 'asin'
@@ -81,7 +81,7 @@ WITH told AS (
           price_cents: price_cents, listPrice: listPrice, list_price_cents: list_price_cents, category_id: category_id,
           isBestSeller: isBestSeller, boughtInLastMonth: boughtInLastMonth, topic: topic, timestamp: timestamp, reason: reason,
           ingestion: ingestion, raw: CASE WHEN reason IS NOT NULL THEN value END}} AS state
-    FROM judged
+    FROM validated
 )
 SELECT rejected, id, event, max(version) AS version, arg_max(state, version) AS state FROM versions GROUP BY rejected, id, event
 """

@@ -18,7 +18,7 @@ def test_two_in_sync_copies_are_required_with_two_replicas() -> None:
 
 @pytest.mark.parametrize("replicas", [2, 3])
 @pytest.mark.parametrize(
-    "unfit", [{"min.insync.replicas": "1"}, {"unclean.leader.election.enable": "true"}], ids=lambda one: next(iter(one))
+    "unsafe", [{"min.insync.replicas": "1"}, {"unclean.leader.election.enable": "true"}], ids=lambda one: next(iter(one))
 )
 def test_settings_that_can_lose_copies_are_reported_with_the_remedy(replicas: int, unsafe: Mapping[str, str], wording: Wording) -> None:
     assert problems("product", SAFE, replicas) == []

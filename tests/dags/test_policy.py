@@ -83,7 +83,7 @@ def test_every_parameter_can_be_edited_in_the_form(dag_bag: Any) -> None:
 
 @pytest.mark.parametrize("file", FILES)
 def test_importing_a_dag_has_no_side_effects(dag_bag: Any, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything it needs has been imported by the bag; reading it again opens no connection and takes no time."""
+    """Everything it needs has been imported by the DagBag; reading it again opens no connection and takes no time."""
     from airflow.dag_processing.dagbag import DagBag
 
     opened: list[object] = []

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.servers
 def schemathesis(url: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT / "tests"), "SCHEMATHESIS_HOOKS": "support.schemathesis_hooks"}
     command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{url}/openapi.json", "--no-color", "--continue-on-failure"]
-    # That a number or a boolean may also come as text the document says in words; `the_oracle_agrees` checks what is refused, exactly.
+    # That a number or a boolean may also come as text the document says in words; `assert_oracle_agrees` checks what is refused, exactly.
     checks = ["--checks", "all", "--exclude-checks", "negative_data_rejection"]
     return subprocess.run([*command, *checks, *arguments], env=environment, cwd=folder, capture_output=True, text=True)
 

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.servers
 
 EVERY_FIELD = {
     **{"asin": "B0PATCHED0", "title": "Patched", "stars": "3.5", "reviews": "1", "boughtInLastMonth": "50", "price": "12.34"},
-    **{"listPrice": "20", "category_id": "5", "isBestSeller": "True", "date": "2023-05-05", "id": "11", "category_name": "Mended"},
+    **{"listPrice": "20", "category_id": "5", "isBestSeller": "True", "date": "2023-05-05", "id": "11", "category_name": "Patched"},
 }
 
 

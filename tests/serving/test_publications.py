@@ -299,7 +299,7 @@ def test_a_lease_has_one_holder_and_expires_with_it(
 ) -> None:
     monkeypatch.setattr(lease, "VALID_SECONDS", 4)
     monkeypatch.setattr(lease, "RENEW_EVERY_SECONDS", 0.3)
-    monkeypatch.setattr(lease, "LOOK_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "POLL_SECONDS", 0.05)
     with lease.lease(database, "batch", "one", within_seconds=1):
         time.sleep(5)  # longer than it is valid: it is renewed
         with pytest.raises(lease.Busy) as busy, lease.lease(database, "batch", "two", within_seconds=0.2):
@@ -311,6 +311,6 @@ def test_a_lease_has_one_holder_and_expires_with_it(
     with lease.lease(database, "batch", "two", within_seconds=0):
         pass
     started = time.monotonic()
-    assert lease._take(database, "batch", "killed")
+    assert lease._acquire(database, "batch", "killed")
     with lease.lease(database, "batch", "three", within_seconds=30):
         assert time.monotonic() - started > 1

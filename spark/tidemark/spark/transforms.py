@@ -79,7 +79,7 @@ def observed(log: DataFrame, category_topic: str, rules: Rules = RULES) -> DataF
         .withColumn("exact", _exact_numbers(rules))
         .select(*_read(rules))
         .withColumn("reason", _reason(rules))
-        .select(*_judged(rules))
+        .select(*_validated(rules))
     )
 
 
@@ -159,7 +159,7 @@ def _reason(rules: Rules) -> Column:
 
 
 @lru_cache
-def _judged(rules: Rules) -> tuple[Column, ...]:
+def _validated(rules: Rules) -> tuple[Column, ...]:
     """The columns of observed()."""
     rejected = F.col("reason").isNotNull()
     kind = F.when(rejected, REJECTION).when(F.col("of_category"), CATEGORY).otherwise(PRODUCT)

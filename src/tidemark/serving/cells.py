@@ -87,8 +87,8 @@ def read(now: Snapshot) -> dict[Cell, Sums]:
 def misnamed(now: Snapshot) -> Iterator[tuple[int, str]]:
     """Categories whose cells have another name than the category itself, with both names."""
     names = {one["_id"]: one["category_name"] for one in now.rows("category")}
-    borne = now.rows("cube_cell", {"$group": {"_id": {"category_id": "$category_id", "category_name": "$category_name"}}})
-    for number, name in sorted((one["_id"]["category_id"], one["_id"]["category_name"]) for one in borne):
+    found = now.rows("cube_cell", {"$group": {"_id": {"category_id": "$category_id", "category_name": "$category_name"}}})
+    for number, name in sorted((one["_id"]["category_id"], one["_id"]["category_name"]) for one in found):
         if name != (expected := names.get(number, unknown_category(number))):
             yield number, f"named '{name}' instead of '{expected}'"
 

@@ -40,7 +40,7 @@ class Service:
         return topic_of(kind, self.of)
 
     def log_failure(self, reason: str) -> None:
-        """Logs failed requests, at most once every _COMPLAIN_EVERY_SECONDS."""
+        """Logs failed requests, at most once every _LOG_EVERY_SECONDS."""
         self._suppressed += 1
         if time.monotonic() - self._logged_at > _LOG_EVERY_SECONDS:
             log.warning("%s (%s since the last such line)", reason, counted(self._suppressed, "failed request"))
