@@ -61,14 +61,14 @@ WITH observed AS (
         WHEN malformed THEN 'malformed'
         WHEN NOT coalesce(regexp_full_match(asin, '{RULES.asin}'), false) THEN 'asin'
         WHEN title IS NULL THEN 'title'
-        WHEN NOT coalesce(stars_tenths BETWEEN 0 AND {RULES.most_stars * 10}, false) THEN 'stars'
-        WHEN NOT coalesce(reviews BETWEEN 0 AND {RULES.most_count}, false) THEN 'reviews'
-        WHEN NOT coalesce(boughtInLastMonth BETWEEN 0 AND {RULES.most_count}, false) THEN 'boughtInLastMonth'
-        WHEN NOT coalesce(price_cents BETWEEN 0 AND {RULES.most_dollars * 100}, false) THEN 'price'
-        WHEN NOT coalesce(list_price_cents BETWEEN 0 AND {RULES.most_dollars * 100}, false) THEN 'listPrice'
-        WHEN NOT coalesce(category_id BETWEEN 1 AND {RULES.most_id}, false) THEN 'category_id'
+        WHEN NOT coalesce(stars_tenths BETWEEN 0 AND {RULES.max_stars * 10}, false) THEN 'stars'
+        WHEN NOT coalesce(reviews BETWEEN 0 AND {RULES.max_count}, false) THEN 'reviews'
+        WHEN NOT coalesce(boughtInLastMonth BETWEEN 0 AND {RULES.max_count}, false) THEN 'boughtInLastMonth'
+        WHEN NOT coalesce(price_cents BETWEEN 0 AND {RULES.max_dollars * 100}, false) THEN 'price'
+        WHEN NOT coalesce(list_price_cents BETWEEN 0 AND {RULES.max_dollars * 100}, false) THEN 'listPrice'
+        WHEN NOT coalesce(category_id BETWEEN 1 AND {RULES.max_id}, false) THEN 'category_id'
         WHEN isBestSeller IS NULL THEN 'isBestSeller'
-        WHEN NOT coalesce(observed_at BETWEEN {RULES.earliest_ms} AND timestamp + {RULES.ahead_ms}, false) THEN 'date'
+        WHEN NOT coalesce(observed_at BETWEEN {RULES.earliest_ms} AND timestamp + {RULES.max_ahead_ms}, false) THEN 'date'
         END AS reason
     FROM read
 ), versions AS (

@@ -34,7 +34,7 @@ def test_every_reason_has_a_description(wording: Wording) -> None:
 
 @pytest.mark.parametrize(
     ("reason", "field", "bound"),
-    [(Reason.STARS, "most_stars", 3), (Reason.REVIEWS, "most_count", 7), (Reason.PRICE, "most_dollars", 11), (Reason.ID, "most_id", 13)],
+    [(Reason.STARS, "max_stars", 3), (Reason.REVIEWS, "max_count", 7), (Reason.PRICE, "max_dollars", 11), (Reason.ID, "max_id", 13)],
 )
 def test_descriptions_contain_the_bounds_in_force(reason: Reason, field: str, bound: int) -> None:
     usual = str(getattr(RULES, field))
@@ -45,9 +45,9 @@ def test_descriptions_contain_the_bounds_in_force(reason: Reason, field: str, bo
 @pytest.mark.parametrize(
     ("strict", "fields"),
     [
-        (Rules(most_stars=3), {"stars": "4"}),
-        (Rules(most_dollars=10), {"price": "11"}),
-        (Rules(most_count=5), {"reviews": "6"}),
+        (Rules(max_stars=3), {"stars": "4"}),
+        (Rules(max_dollars=10), {"price": "11"}),
+        (Rules(max_count=5), {"reviews": "6"}),
         (Rules(number="()([0-9]+)()()()"), {"listPrice": "1e2"}),
         (Rules(number="()([0-9]+)()()()"), {"category_id": "1.0"}),
         (Rules(true="yes"), {"isBestSeller": "TRUE"}),

@@ -149,7 +149,7 @@ def test_a_future_date_becomes_valid_when_that_time_comes() -> None:
     assert past.moment == NOW
 
 
-@pytest.mark.parametrize("value", [None, b"", b"B0FIELDS01,one too few", b"[]", b"\xff", b" " * RULES.most_bytes])
+@pytest.mark.parametrize("value", [None, b"", b"B0FIELDS01,one too few", b"[]", b"\xff", b" " * RULES.max_bytes])
 def test_a_record_without_fields_stays_invalid(value: bytes | None) -> None:
     invalid = revalidate(rejected(value), EVERY_FIELD, LATER, USUAL)
     assert isinstance(invalid, StillInvalid)
@@ -166,12 +166,12 @@ def test_a_withdrawn_record_stays_invalid() -> None:
 
 
 def test_a_record_that_is_too_long_to_send_stays_invalid(wording: Wording) -> None:
-    padded = product(price="?")[:-1] + b" " * (RULES.most_bytes - 2_000) + b"}"
+    padded = product(price="?")[:-1] + b" " * (RULES.max_bytes - 2_000) + b"}"
     invalid = revalidate(rejected(padded), {}, LATER, USUAL)
     assert isinstance(invalid, StillInvalid)
     replayable = revalidate(rejected(padded), {"price": "1"}, LATER, USUAL)
     assert isinstance(replayable, Replayable), "written anew it is short"
-    wordy = product(price="?", more="x" * (RULES.most_bytes - 2_000))
+    wordy = product(price="?", more="x" * (RULES.max_bytes - 2_000))
     invalid = revalidate(rejected(wordy), {"price": "1"}, LATER, USUAL)
     assert isinstance(invalid, StillInvalid)
     assert invalid._replace(rule="") == StillInvalid("price", "", "", f"{PRODUCTS}/1/5")

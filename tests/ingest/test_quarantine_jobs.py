@@ -148,7 +148,7 @@ def test_only_records_of_the_preview_are_sent(filled: Place) -> None:
 
 
 def test_a_record_that_is_valid_without_a_patch_is_sent_unchanged(filled: Place) -> None:
-    """As when the rules have been mended: these records were made by others."""
+    """As when the rules have changed: these records were made by others."""
     filled.send([Event("ingest-product", 0, 0, 0, None, value := product(1, price=12.50))])
     (event,) = (one for one in filled.log() if one.value == value)
     place = {"topic": event.topic, "partition": event.partition, "offset": event.offset, "registered_at": event.timestamp, "position": 0}

@@ -1,4 +1,4 @@
-"""Drift on real servers: what was altered is named and corrected, rows that are missing are counted, mended rules heal."""
+"""Drift on real servers: what was altered is named and corrected, rows that are missing are counted, changed rules heal."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_artificial_drift_is_named_exactly_and_corrected(place: Place, spark: Sp
 def test_changed_rules_heal_the_past(place: Place, spark: SparkSession, work: Batch) -> None:
     """They accept what was rejected, reject what was accepted, and name what had no name."""
     random = Random(96)
-    former = replace(RULES, edition=0, most_dollars=200, most_name=11, asin="[A-Za-z0-9]{9,10}")
+    former = replace(RULES, edition=0, max_dollars=200, max_name_length=11, asin="[A-Za-z0-9]{9,10}")
     place.send([*any_log(random, 400), *updates(random, 600, keys=80)])
     stream = stream_of(place, spark, former)
     stream.run(stream.next(place.log(), 10_000))

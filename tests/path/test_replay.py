@@ -66,7 +66,7 @@ def assert_exact(place: Place) -> None:
 
 
 def test_replays_of_every_kind_keep_reports_exact(place: Place, spark: SparkSession, work: Batch, tmp_path: Path) -> None:
-    """Some mended by one field, then the rest by all, then all of it again: the reports are those of a recomputation each time."""
+    """Some patched in one field, then the rest by all, then all of it again: the reports are those of a recomputation each time."""
     bad = tmp_path / "bad.csv"
     bad.write_bytes(EVERY_KIND_OF_ROW)
     file = read(bad, FileKind.PRODUCT, "2024-01-02")
@@ -143,7 +143,7 @@ def test_rules_change_after_a_replay(place: Place, spark: SparkSession, work: Ba
         return Event("ingest-product", 0, 0, 0, asin.encode(), json.dumps({**usual, "asin": asin, **fields}).encode())
 
     place.send([product("B0ACCEPTED", stars="5"), *(product(asin, price="n/a") for asin in ("B0REJECTED", "B0STAYS000", "B0OPEN0000"))])
-    former = replace(RULES, edition=0, most_dollars=2_000_000, most_stars=4)
+    former = replace(RULES, edition=0, max_dollars=2_000_000, max_stars=4)
     stream = serve(place, spark, stream_of(place, spark, former))
     by_asin = {json.loads(one["raw"])["asin"]: one["_id"] for one in records(place)}
 

@@ -65,7 +65,7 @@ def unusual_events() -> Iterator[Event]:
     def rejected(value: bytes | None, *headers: tuple[str, bytes]) -> Event:
         return Event(PRODUCTS, 0, 0, 0, None, value, headers)
 
-    most, position = RULES.most_bytes, ("tide-position", b"5")
+    most, position = RULES.max_bytes, ("tide-position", b"5")
     yield product(title="x" * (most - 1_000))
     yield product(title="日" * 1_000_000, imgUrl="y" * 2_000_000, productURL="z" * 3_000_000)
     yield product(title="x" * most)
@@ -74,8 +74,8 @@ def unusual_events() -> Iterator[Event]:
     yield product(("tide-ingestion", b"\x00"), position, title="of an ingestion without a name")
     yield product(**{"$set": {"a.b": 1}, "": 1, "\x00": 2, "_id": 3, "k" * 60_000: 4})
     yield product(category_id=2**31 - 1, reviews=2**31 - 1, boughtInLastMonth=2**31 - 1, price=1_000_000, listPrice=1_000_000)
-    yield category(7, "n" * RULES.most_name)
-    yield category(7, "n" * (RULES.most_name + 1))
+    yield category(7, "n" * RULES.max_name_length)
+    yield category(7, "n" * (RULES.max_name_length + 1))
     yield category(8, "N" * (most - 1_000))
     yield category(9, "\x00")
     yield rejected(b"[" * most)
@@ -122,7 +122,7 @@ def test_unusual_events_a_kill_and_a_graceful_stop(place: Place, wording: Wordin
         wait_until_served(place, running)
         assert place.wrong() == []
         assert place.wrong_documents() == []
-        assert max(len(one["raw"] or b"") for one in place.database.quarantine.find()) == RULES.most_bytes
+        assert max(len(one["raw"] or b"") for one in place.database.quarantine.find()) == RULES.max_bytes
         require_right_figures(place)
         # Spark's own process dies: the stream must not live on without it.
         (java,) = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text().split()

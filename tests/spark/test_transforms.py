@@ -117,7 +117,7 @@ def test_the_newest_version_of_each_id_is_kept(spark: SparkSession) -> None:
 
 def test_limits_equal_those_of_the_catalog_package(spark: SparkSession) -> None:
     """What MongoDB could not hold is a rejection, and on the limit itself it is none."""
-    most, name, header = RULES.most_bytes, RULES.most_name, MAX_NAME_CHARACTERS
+    most, name, header = RULES.max_bytes, RULES.max_name_length, MAX_NAME_CHARACTERS
     product = {"asin": "B0T0000001", "title": "", "stars": 0, "reviews": 0, "price": 1, "listPrice": 0, "category_id": 1}
     product |= {"isBestSeller": True, "boughtInLastMonth": 0, "date": "2023-01-01"}
     empty = len(json.dumps(product))
@@ -131,8 +131,8 @@ def test_limits_equal_those_of_the_catalog_package(spark: SparkSession) -> None:
         event_of(PRODUCTS, product | {"title": "x" * (most - empty)}),
         event_of(PRODUCTS, product | {"title": "x" * (most - empty + 1)}),
         event_of(PRODUCTS, product | {"title": "x\0y"}),
-        event_of(PRODUCTS, product | {"x": {"😀" * (RULES.longest_key // 2): 1}}),
-        event_of(PRODUCTS, product | {"x": {"😀" * (RULES.longest_key // 2) + "k": 1}}),
+        event_of(PRODUCTS, product | {"x": {"😀" * (RULES.max_key_length // 2): 1}}),
+        event_of(PRODUCTS, product | {"x": {"😀" * (RULES.max_key_length // 2) + "k": 1}}),
         event_of(PRODUCTS, product | {"price": "1" + "0" * 100_000}),
         event_of(PRODUCTS, product | {"price": "0." + "0" * 100_000 + "1"}),
         event_of(CATEGORIES, {"id": 1, "category_name": "日" * name}),

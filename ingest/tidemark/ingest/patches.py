@@ -82,7 +82,7 @@ def revalidate(record: Document, patch: Patch, now: int, of: KafkaSettings, rule
         return StillInvalid(record["reason"], f"an event of a configured topic ({', '.join(of.topics)})", record["topic"], _origin(record))
     moment = max(now, int(DatetimeMS(record["timestamp"])))
     # A stored value of that length may be truncated.
-    value = record["raw"] if record["raw"] is None or len(record["raw"]) < rules.most_bytes else None
+    value = record["raw"] if record["raw"] is None or len(record["raw"]) < rules.max_bytes else None
     message, taken = Message(None, value or b"", _headers(record)), dict[str, str]()
     while isinstance(seen := _validated(kind, moment, message, rules), Rejection):
         field = seen.reason.value

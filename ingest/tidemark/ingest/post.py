@@ -363,7 +363,7 @@ def post(console: Console, posting: Posting, url: str, key: str, *, most: int, p
 def _date(text: str) -> str:
     """A date in the API's format. Raises argparse.ArgumentTypeError if it is invalid or the rules do not allow it."""
     found = moment(text)
-    if found is None or not RULES.earliest_ms <= found <= time.time_ns() // 1_000_000 + RULES.ahead_ms:
+    if found is None or not RULES.earliest_ms <= found <= time.time_ns() // 1_000_000 + RULES.max_ahead_ms:
         raise argparse.ArgumentTypeError(f"{text} is not {rule(Reason.DATE)}")
     return datetime.fromtimestamp(found / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 

@@ -172,7 +172,7 @@ def _validated(rules: Rules) -> tuple[Column, ...]:
         *_columns("title", "imgUrl", "productURL", "stars", "stars_tenths", "reviews", "price", "price_cents", "listPrice"),
         *_columns("list_price_cents", "category_id", "isBestSeller", "boughtInLastMonth", "category_name"),
         *_columns("topic", "timestamp", "reason", "ingestion"),
-        F.when(rejected, F.substring("value", 1, rules.most_bytes)).alias("raw"),
+        F.when(rejected, F.substring("value", 1, rules.max_bytes)).alias("raw"),
     )
 
 
@@ -263,7 +263,7 @@ def _contributions(rules: Rules) -> tuple[Column, ...]:
 @lru_cache
 def _record(rules: Rules) -> Column:
     schema = ", ".join(f"{name} {kind}" for name, kind in {**_FIELDS, _CORRUPT: "string"}.items())
-    return F.from_json(F.col("text"), schema, _options(rules.deepest_nesting))
+    return F.from_json(F.col("text"), schema, _options(rules.max_nesting))
 
 
 def _options(depth: int) -> dict[str, str]:
@@ -277,7 +277,7 @@ def _malformed(rules: Rules) -> Column:
     return (
         F.coalesce(
             (F.col("format") == "csv")
-            | (F.octet_length("value") > rules.most_bytes)
+            | (F.octet_length("value") > rules.max_bytes)
             | ~F.is_valid_utf8(text)
             | ~F.ltrim(text, F.lit(_SPACE)).startswith("{")
             | record[_CORRUPT].isNotNull()
@@ -300,7 +300,7 @@ def _trailing(text: Column, rules: Rules) -> Column:
     pair = F.from_json(
         F.concat(F.lit("["), trimmed, F.lit(',"'), digest, F.lit('"]')),
         "array<variant>",
-        _options(rules.deepest_nesting + 1),
+        _options(rules.max_nesting + 1),
     )
     alone = (F.size(pair) == 2) & (F.try_variant_get(F.try_element_at(pair, F.lit(2)), "$", "string") == digest)
     but_the_last = F.substring(F.col("value"), F.lit(1), F.octet_length("value") - 1).cast("string")  # on bytes, which is cheap
@@ -311,7 +311,7 @@ def _trailing(text: Column, rules: Rules) -> Column:
 def _half_surrogate(text: Column, rules: Rules) -> Column:
     """Does a string contain half a surrogate pair? Spark's variant parser refuses it anywhere, its record parser does not."""
     escaped = text.contains("\\u") & text.rlike("\\\\u[dD][89a-fA-F]")
-    return F.when(escaped, F.from_json(text, "variant", _options(rules.deepest_nesting)).isNull()).otherwise(F.lit(False))
+    return F.when(escaped, F.from_json(text, "variant", _options(rules.max_nesting)).isNull()).otherwise(F.lit(False))
 
 
 def _source() -> Column:
@@ -337,16 +337,16 @@ def _within(column: str, least: int, most: int) -> Column:
 
 
 def _product_reason(rules: Rules) -> Column:
-    latest = F.col("timestamp") + rules.ahead_ms
+    latest = F.col("timestamp") + rules.max_ahead_ms
     kept = {
         Reason.ASIN: C.matches(F.col("asin"), rules.asin),
         Reason.TITLE: F.col("title").isNotNull(),
-        Reason.STARS: _within("stars_tenths", 0, rules.most_stars * 10),
-        Reason.REVIEWS: _within("reviews", 0, rules.most_count),
-        Reason.BOUGHT: _within("boughtInLastMonth", 0, rules.most_count),
-        Reason.PRICE: _within("price_cents", 0, rules.most_dollars * 100),
-        Reason.LIST_PRICE: _within("list_price_cents", 0, rules.most_dollars * 100),
-        Reason.CATEGORY_ID: _within("category_id", 1, rules.most_id),
+        Reason.STARS: _within("stars_tenths", 0, rules.max_stars * 10),
+        Reason.REVIEWS: _within("reviews", 0, rules.max_count),
+        Reason.BOUGHT: _within("boughtInLastMonth", 0, rules.max_count),
+        Reason.PRICE: _within("price_cents", 0, rules.max_dollars * 100),
+        Reason.LIST_PRICE: _within("list_price_cents", 0, rules.max_dollars * 100),
+        Reason.CATEGORY_ID: _within("category_id", 1, rules.max_id),
         Reason.BEST_SELLER: F.col("isBestSeller").isNotNull(),
         Reason.DATE: F.coalesce(F.col("observed_at").between(F.lit(rules.earliest_ms), latest), F.lit(False)),
     }
@@ -356,8 +356,8 @@ def _product_reason(rules: Rules) -> Column:
 def _category_reason(rules: Rules) -> Column:
     return _first_broken(
         {
-            Reason.ID: _within("category_id", 1, rules.most_id),
-            Reason.CATEGORY_NAME: F.coalesce(F.length("category_name").between(1, rules.most_name), F.lit(False)),
+            Reason.ID: _within("category_id", 1, rules.max_id),
+            Reason.CATEGORY_NAME: F.coalesce(F.length("category_name").between(1, rules.max_name_length), F.lit(False)),
         }
     )
 

@@ -56,20 +56,20 @@ _PROPERTIES: dict[FileKind, dict[str, Any]] = {
         "title": {"type": "string"},
         "imgUrl": _URL,
         "productURL": _URL,
-        "stars": _number(RULES.most_stars, "0 means unrated"),
-        "reviews": _count(RULES.most_count),
-        "price": _number(RULES.most_dollars, "in dollars; 0 means unknown"),
-        "listPrice": _number(RULES.most_dollars, "in dollars; 0 means none"),
-        "category_id": _count(RULES.most_id, 1),
+        "stars": _number(RULES.max_stars, "0 means unrated"),
+        "reviews": _count(RULES.max_count),
+        "price": _number(RULES.max_dollars, "in dollars; 0 means unknown"),
+        "listPrice": _number(RULES.max_dollars, "in dollars; 0 means none"),
+        "category_id": _count(RULES.max_id, 1),
         "isBestSeller": {"type": "boolean"},
-        "boughtInLastMonth": _count(RULES.most_count),
+        "boughtInLastMonth": _count(RULES.max_count),
         "date": {
             "type": "string",
             "format": "date-time",
             "description": "time of observation: ISO 8601, 31/12/2023 18:30 or 31-12-2023 18:30:00; UTC unless a time zone is given",
         },
     },
-    FileKind.CATEGORY: {"id": _count(RULES.most_id, 1), "category_name": {"type": "string", "minLength": 1}},
+    FileKind.CATEGORY: {"id": _count(RULES.max_id, 1), "category_name": {"type": "string", "minLength": 1}},
 }
 _OPTIONAL = ("imgUrl", "productURL")
 
