@@ -108,7 +108,7 @@ def in_duckdb(files: list[str], folder: Path, memory: str) -> dict[Cell, tuple[i
     return {Cell(category, level, best): tuple(map(int, sums)) for category, level, best, *sums in rows}
 
 
-def most_memory_mb(spark: SparkSession) -> int:
+def max_memory_mb(spark: SparkSession) -> int:
     """The most that the JVM has had in memory so far, heap and all."""
     jvm = spark.sparkContext._jvm
     assert jvm is not None
@@ -172,9 +172,9 @@ def main() -> None:
         later = Night(here, spark, lake, land_day(here, spark, lake, change, given.days))
         later.ours(Mode.INCREMENTAL)
         comparisons["incremental"] = in_turns(given.rounds, lambda _: later.ours(Mode.INCREMENTAL), lambda _: later.ours(Mode.FULL))
-        most = most_memory_mb(spark)
+        most = max_memory_mb(spark)
     reach = {"full": 1 / 3, "incremental": 10}
-    report("recompute", "events/s", comparisons, reach=reach, events=night.events, files=len(night.files), jvm_most_mb=most)
+    report("recompute", "events/s", comparisons, reach=reach, events=night.events, files=len(night.files), jvm_max_mb=most)
 
 
 if __name__ == "__main__":

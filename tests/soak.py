@@ -42,7 +42,7 @@ PROOFS = (
     Proof(
         "losses",
         12,
-        "lost layers and days, offsets without events, two drivers on S3, changed rules, what a former stream leaves, no archive of classes",
+        "lost layers and days, offsets without events, two drivers on S3, new rules, what a former stream leaves, no archive of classes",
     ),
     Proof("history", 8, "seeded nights and late files, and a backfill through Airflow"),
     Proof("stack", 12, "the whole stack: every way in, real products, runs that wait, hold and go on alone"),

@@ -313,9 +313,9 @@ def test_a_batch_is_accepted_or_refused_as_a_whole(running: Api, new: New) -> No
     reached = TideMark({(end["topic"], end["partition"]): end["offset"] for end in answer.json()["ends"]})  # type: ignore[misc]
     assert all(reached.covers(event) for event in events)
     # An array counts its records, lines are counted as lines.
-    spoilt = [records[0], product(price=-1), b"{}", records[1]]
-    assert named(running.post(BATCH, b"[" + b",".join(spoilt) + b"]")) == [(1, "price"), (2, "asin")]
-    assert named(running.post(BATCH, b"\n\n".join(spoilt), NDJSON)) == [(2, "price"), (4, "asin")]
+    corrupted = [records[0], product(price=-1), b"{}", records[1]]
+    assert named(running.post(BATCH, b"[" + b",".join(corrupted) + b"]")) == [(1, "price"), (2, "asin")]
+    assert named(running.post(BATCH, b"\n\n".join(corrupted), NDJSON)) == [(2, "price"), (4, "asin")]
     assert len(new()) == len(events)
 
 
@@ -449,14 +449,14 @@ def exchange(running: Api, *pieces: bytes) -> bytes:
 
 
 def test_an_unfinished_request_times_out(place: Place) -> None:
-    with api(api_body_seconds="1", wait=False) as hasty:
+    with api(api_body_seconds="1", wait=False) as short_timeout:
         posted = f"POST {PRODUCTS} HTTP/1.1\r\nHost: x\r\n".encode()
-        assert b" 408 " in exchange(hasty, posted, b"Content-Length: 100\r\n\r\n{")
-        before = resident_bytes(hasty)
-        assert b" 400 " in exchange(hasty, posted, *(b"X: " + b"x" * 1_000_000 for _ in range(100)))
-        exchange(hasty, posted, *(f"X-{number}: {'x' * 1_000}\r\n".encode() for number in range(50_000)))
-        assert resident_bytes(hasty) - before < 20_000_000
-        assert hasty.http.get("/").status_code == 200
+        assert b" 408 " in exchange(short_timeout, posted, b"Content-Length: 100\r\n\r\n{")
+        before = resident_bytes(short_timeout)
+        assert b" 400 " in exchange(short_timeout, posted, *(b"X: " + b"x" * 1_000_000 for _ in range(100)))
+        exchange(short_timeout, posted, *(f"X-{number}: {'x' * 1_000}\r\n".encode() for number in range(50_000)))
+        assert resident_bytes(short_timeout) - before < 20_000_000
+        assert short_timeout.http.get("/").status_code == 200
 
 
 def test_a_disconnected_client_leaves_nothing_behind(running: Api, new: New) -> None:

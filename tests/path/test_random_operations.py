@@ -94,7 +94,7 @@ class Chaos:
         if self.random.random() < 0.4:
             self.work.rebuild(self.random.choice(numbers))
 
-    def rest(self) -> None:
+    def finish(self) -> None:
         """All comes to its end, and one more night finds nothing."""
         serve(self.place, self.spark)
         self.work.nightly("full", "fail", 3)
@@ -108,7 +108,7 @@ def test_random_concurrent_operations_keep_reports_exact(place: Place, spark: Sp
     chaos.start()
     for _ in range(6):
         chaos.step()
-    chaos.rest()
+    chaos.finish()
 
 
 @pytest.mark.soak(proof="random")
@@ -120,7 +120,7 @@ def test_random_concurrent_operations_keep_reports_exact_for_several_seeds(place
     chaos.start()
     for _ in range(250):
         chaos.step()
-    chaos.rest()
+    chaos.finish()
     assert chaos.happened["nights"] > 3
     assert chaos.happened["rebuild"] > 3
     assert chaos.happened["StaleDraft"] > 0

@@ -102,12 +102,12 @@ class S3:
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
 
-    def steer(self, *, meet: str = "", heed: bool = True) -> None:
-        httpx.post(f"{self.url}/steer", json={"meet": meet, "heed": heed}).raise_for_status()
+    def configure(self, *, barrier: str = "", conditional_writes: bool = True) -> None:
+        httpx.post(f"{self.url}/control", json={"barrier": barrier, "conditional_writes": conditional_writes}).raise_for_status()
 
     def writes(self, suffix: str) -> list[Any]:
         """Condition and status of each write of the keys that end so."""
-        return [writes for key, *writes in httpx.get(f"{self.url}/steer").json() if key.endswith(suffix)]
+        return [writes for key, *writes in httpx.get(f"{self.url}/control").json() if key.endswith(suffix)]
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_one_of_two_concurrent_drivers_makes_the_commit(s3: S3, place: Place) ->
     ((status, output),) = drivers("ours")
     assert status == 0, output
     place.send(updates(Random(7), 300, keys=50))
-    s3.steer(meet=LANDING)
+    s3.configure(barrier=LANDING)
     both = drivers("ours", 2)
     assert sorted(s3.writes(LANDING)) == [["*", 200], ["*", 412]]
     assert [status for status, _ in both] == [0, 0], both
@@ -163,13 +163,13 @@ def test_with_deltas_own_log_store_both_drivers_commit(s3: S3, place: Place) -> 
     """Why there is another one."""
     drivers("delta")
     place.send(updates(Random(7), 300, keys=50))
-    s3.steer(meet=LANDING)
+    s3.configure(barrier=LANDING)
     drivers("delta", 2)
     assert s3.writes(LANDING) == [["", 200], ["", 200]]
 
 
 def test_a_store_that_ignores_conditions_is_refused(s3: S3, wording: Wording) -> None:
-    s3.steer(heed=False)
+    s3.configure(conditional_writes=False)
     ((status, output),) = drivers("ours")
     assert status == 1
     wording.check(output.partition("unusable: ")[2].partition("\n")[0])

@@ -120,14 +120,14 @@ def file(started: Stack) -> Path:
         row[6] = "n/a"
     for row in rows[7:9]:
         row[4] = "fine"
-    path = started.folder / "steering.csv"
+    path = started.folder / "operations.csv"
     path.write_bytes(csv_bytes(rows))
     return path
 
 
 def corrected(file: Path) -> Path:
     """The same, row by row at the same bytes, with the prices that a replay gives."""
-    path = file.with_name("steering corrected.csv")
+    path = file.with_name("operations corrected.csv")
     path.write_text(file.read_text().replace(",n/a,", ",0.0,"))
     return path
 

@@ -63,7 +63,7 @@ def _record(random: Random, category: bool) -> dict[str, Any]:
 def _corrupted(text: str, random: Random) -> bytes:
     """What is no JSON object, or only just one."""
     end = text.rstrip("}")
-    spoilt = random.choice(
+    corrupted = random.choice(
         (
             *("", " ", "null", "5", "[]", '"text"', "{", "}", "{}", "[" + text + "]", text + " x", text + text, text + "}", text[:-1]),
             *(f" \n{text}\t\r\n", "\ufeff" + text, text.replace('"', "'"), end + ",}", end + ', "price": NaN}', end + ', "price": 04}'),
@@ -73,7 +73,7 @@ def _corrupted(text: str, random: Random) -> bytes:
             *(end + ', "x": {"a": "}"}}', end + ', "x": tru}', end + ' "x": 1}', end + ', x: 1}', "// no\n" + text, text.replace(":", "=", 1)),
         )
     )  # fmt: skip
-    return spoilt.encode("utf-8", "surrogatepass")
+    return corrupted.encode("utf-8", "surrogatepass")
 
 
 def _headers(random: Random) -> tuple[tuple[str, bytes | None], ...]:

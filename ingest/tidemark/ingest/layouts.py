@@ -66,9 +66,9 @@ def header(fields: Sequence[str], kind: FileKind, named: Columns = UNMAPPED) -> 
     """
     found = names(fields)
     theirs = {ours: named.get(ours, ours) for ours in kind.columns}
-    if wanting := [ours for ours, name in theirs.items() if name == ABSENT and ours not in OPTIONAL]:
+    if unmapped := [ours for ours, name in theirs.items() if name == ABSENT and ours not in OPTIONAL]:
         raise InvalidFile(
-            f"the column mapping leaves out {listed(wanting, 'column')}, required in a {kind} file: map every required column"
+            f"the column mapping leaves out {listed(unmapped, 'column')}, required in a {kind} file: map every required column"
         )
     needed = {name: ours for ours, name in theirs.items() if name != ABSENT}
     if missing := [name for name in needed if name not in found]:
