@@ -59,7 +59,7 @@ def test_an_unusable_archive_is_ignored_silently(content: bytes | None, tmp_path
     assert classes["org.apache.spark.SparkContext"].startswith("file:")
 
 
-@pytest.mark.parametrize(("learn", "said"), [("echo no memory; exit 1", "no memory"), ('head -c 99999999 {whole} > "$3"', "fatal error")])
+@pytest.mark.parametrize(("learn", "output"), [("echo no memory; exit 1", "no memory"), ('head -c 99999999 {whole} > "$3"', "fatal error")])
 def test_a_failed_creation_keeps_the_former_archive(learn: str, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of one would be the end of every JVM that maps it."""
     process, archive = tmp_path / "python", tmp_path / "spark.jsa"
