@@ -21,7 +21,7 @@ from pathlib import Path
 import httpx
 from support.servers import free_ports
 
-from bench.sides import cpu_seconds, place, tell
+from bench.sides import cpu_seconds, place, report
 from tidemark.catalog.events import Event
 from tidemark.catalog.observations import Rejection, product_observation
 from tidemark.ingest.files import PRODUCT_COLUMNS
@@ -137,7 +137,7 @@ def main() -> None:
         "acknowledged": acknowledged,
         "connections": CONNECTIONS,
     }
-    tell("api_posts", "records/s", comparisons, **figures)
+    report("api_posts", "records/s", comparisons, **figures)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 from support.servers import free_ports
 
-from bench.sides import Measured, in_turns, measured, place, tell
+from bench.sides import Measured, in_turns, measured, place, report
 from tidemark.ingest.files import PRODUCT_COLUMNS, FileKind
 from tidemark.ingest.generate import day_rows
 from tidemark.ingest.plan import plan
@@ -108,22 +108,22 @@ def main() -> None:
             for row in rows:
                 http.post("/row", json=row).raise_for_status()
 
-        def own() -> list[int]:
+        def own_process() -> list[int]:
             return [os.getpid()]
 
         def our_side(_: int) -> Measured:
-            return measured(len(ready), ours, own)
+            return measured(len(ready), ours, own_process)
 
         ours()
         ready_made()
         comparisons = {
-            "ready": in_turns(given.rounds, our_side, lambda _: measured(len(ready), ready_made, own)),
-            "post_per_row": in_turns(3, our_side, lambda _: measured(len(rows), post_per_row, own)),
+            "ready": in_turns(given.rounds, our_side, lambda _: measured(len(ready), ready_made, own_process)),
+            "post_per_row": in_turns(3, our_side, lambda _: measured(len(rows), post_per_row, own_process)),
         }
         sent = (2 * given.rounds + 2 + 3) * len(ready) + 3 * len(rows)
         if (found := sum(end for key, end in here.ends().items() if key.topic == topic)) != sent:
             raise RuntimeError(f"{sent} events were sent, Kafka holds {found}")
-    tell("csv_to_kafka", "rows/s", comparisons, reach={"ready": 0.4}, rows=len(ready), planned_rows_per_second=round(planning))
+    report("csv_to_kafka", "rows/s", comparisons, reach={"ready": 0.4}, rows=len(ready), planned_rows_per_second=round(planning))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from support.browser import CHART, MARKS, dashboard, open_browser
 from support.pages import Pages
 from support.stacks import Stack, prepared_stack
 
-from bench.sides import against_limit, asked, p95, say, tell
+from bench.sides import against_limit, p95, print_line, query_seconds, report
 from tidemark.local import loopback
 from tidemark.serving.database import connect, database_of
 from tidemark.settings import Settings, settings
@@ -59,7 +59,7 @@ def serve(made: Stack, rows: int, batch: str) -> None:
     with made.command("run", "--rows", str(rows), "--days", "1", "--batch", batch, PYTHONUNBUFFERED="1") as running:
         assert running.stdout is not None
         for line in running.stdout:
-            say(line.rstrip())
+            print_line(line.rstrip())
     if running.returncode:
         raise RuntimeError("the catalog has not been served")
 
@@ -121,15 +121,15 @@ def main() -> None:
             name: (partial(viewer.get, f"/chart/{charts[name]}/data/?force=true"), CHART_SECONDS) for name in shown
         }
         asking["explorer"] = partial(viewer.post, "/chart/data", filtered), TABLE_SECONDS
-        for name, (ask, limit) in asking.items():
-            asked(ask, WARMING)
-            seconds = asked(ask, given.times)
+        for name, (query, limit) in asking.items():
+            query_seconds(query, WARMING)
+            seconds = query_seconds(query, given.times)
             comparisons[f"{name} p95"] = against_limit(limit, [p95(seconds)])
-            say(f"{name}: median {statistics.median(seconds):.3f} s, p95 {p95(seconds):.3f} s")
+            print_line(f"{name}: median {statistics.median(seconds):.3f} s, p95 {p95(seconds):.3f} s")
         pages = [first_paint_to_last_chart(len(shown)) for _ in range(given.rounds)]
         comparisons["first paint to last chart"] = against_limit(BROWSER_SECONDS, pages)
         comparisons["post to page"] = against_limit(POST_SECONDS, post_to_page(given.rounds, of.api_url))
-    tell("dashboards", "s", comparisons, reach=dict.fromkeys(comparisons, 1), rows=given.rows)
+    report("dashboards", "s", comparisons, reach=dict.fromkeys(comparisons, 1), rows=given.rows)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from pymongo.database import Database
 from support.places import Place
 from support.streams import stream, wait_until_served
 
-from bench.sides import against_limit, place, tell
+from bench.sides import against_limit, place, report
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.serving import offsets
 from tidemark.serving.database import Document
@@ -36,7 +36,7 @@ from tidemark.serving.snapshot import snapshot
 ASINS = 100_000
 CATEGORIES, LEVELS = 100, 50  # with best sellers and others 10,000 cells
 LIMITS = {"p50": 1.0, "p95": 1.5}  # seconds
-LOOK_EVERY_SECONDS = 0.02
+POLL_SECONDS = 0.02
 SEND_EVERY_SECONDS = 0.005
 
 
@@ -82,11 +82,11 @@ class Trace:
             raise RuntimeError(error.str())
         self.produced[message.partition() or 0][message.offset() or 0] = moment
 
-    def look(self, database: Database[Document], until: threading.Event) -> None:
+    def poll(self, database: Database[Document], until: threading.Event) -> None:
         """Notes each mark and the moment at which its snapshot has been read, once more at the end."""
         last = False
         while not last:
-            last = until.wait(LOOK_EVERY_SECONDS)
+            last = until.wait(POLL_SECONDS)
             with snapshot(database) as now:
                 ledger = now.one("state", {"$match": {"_id": "ledger"}}) or {}
                 mark = offsets.from_documents(ledger["offsets"])
@@ -132,8 +132,8 @@ def main() -> None:
     some, enough = products(Random(1)), threading.Event()
     with place() as here, stream(TIDEMARK_SPEED_MEMORY="2g") as running:
         trace = Trace(here.settings.product_topic)
-        looking = threading.Thread(target=trace.look, args=(here.database, enough))
-        looking.start()
+        polling = threading.Thread(target=trace.poll, args=(here.database, enough))
+        polling.start()
         try:
             send(here, trace, some, given.rate, 1)
             wait_until_served(here, running)  # the first of a JVM takes long
@@ -143,7 +143,7 @@ def main() -> None:
             wait_until_served(here, running)
         finally:
             enough.set()
-            looking.join()
+            polling.join()
         if wrong := here.wrong():
             raise RuntimeError(f"the reports are wrong: {wrong[:5]}")
         cells = here.database.cube_cell.count_documents({})
@@ -155,7 +155,7 @@ def main() -> None:
     whole = percentiles([age for _, age in ages])
     comparisons = {name: against_limit(limit, [one[name] for one in rounds], whole[name]) for name, limit in LIMITS.items()}
     more = {"p99": round(whole["p99"], 3), "most": round(whole["most"], 3), "events": len(ages), "cells": cells}
-    tell("freshness", "seconds", comparisons, **more)
+    report("freshness", "seconds", comparisons, **more)
 
 
 if __name__ == "__main__":

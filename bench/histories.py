@@ -14,7 +14,7 @@ from itertools import islice
 from pyspark.sql import SparkSession
 from support.places import Place
 
-from bench.sides import place, say, session_of
+from bench.sides import place, print_line, session_of
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.rules import RULES
 from tidemark.ingest.files import PRODUCT_COLUMNS, FileKind
@@ -26,7 +26,7 @@ from tidemark.spark.lake import Lake
 from tidemark.spark.land import land
 from tidemark.spark.session import session
 
-ROWS_AT_ONCE = 50_000
+ROWS_PER_BATCH = 50_000
 FIRST_DAY = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -46,13 +46,13 @@ def land_day(here: Place, spark: SparkSession, lake: Lake, rows: Iterable[Sequen
     moment = FIRST_DAY + timedelta(days=number)
     origin = Origin(f"day-{number}", FileKind.PRODUCT, PRODUCT_COLUMNS, moment, moment)
     producer, started, rows, sent = here.producer(), time.monotonic(), iter(rows), 0
-    while some := list(islice(rows, ROWS_AT_ONCE)):
+    while some := list(islice(rows, ROWS_PER_BATCH)):
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerows(some)
         sent += produce(producer, here.settings.product_topic, messages(text.getvalue().encode(), sent << 20, origin), 60).events
     landing = time.monotonic()
     mark = land(spark, lake, ledger.read(here.database), here.settings)
-    say(f"day {number}: {sent:,} events sent in {landing - started:.0f} s, landed in {time.monotonic() - landing:.0f} s")
+    print_line(f"day {number}: {sent:,} events sent in {landing - started:.0f} s, landed in {time.monotonic() - landing:.0f} s")
     return mark
 
 

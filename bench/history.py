@@ -12,7 +12,7 @@ from datetime import date, timedelta
 from support.places import Place
 
 from bench.histories import FIRST_DAY, days_landed, everything, spark_and_place
-from bench.sides import Measured, in_turns, measured, say, tell
+from bench.sides import Measured, in_turns, measured, print_line, report
 from tidemark.catalog.marks import TideMark
 from tidemark.serving.history import days, labels
 from tidemark.spark import history
@@ -41,7 +41,7 @@ class Range:
         for held in (self.database.history_day, self.database.history):  # what is held as it would be is not written again
             held.delete_many({})
         found = measured(len(self.days), act, everything)
-        say(f"{len(self.days)} days {how}: {len(self.days) / found.rate:.1f} s")
+        print_line(f"{len(self.days)} days {how}: {len(self.days) / found.rate:.1f} s")
         self.left[how] = {day: label.digest for day, label in labels(self.database).items()}
         return found
 
@@ -62,7 +62,7 @@ def main() -> None:
         if some.left["in one pass"] != some.left["one by one"]:
             raise RuntimeError("one pass and single days differ")
         cells = here.database.history.count_documents({})
-    tell("history", "days/s", comparisons, events=TideMark().behind(mark), cells=cells)
+    report("history", "days/s", comparisons, events=TideMark().behind(mark), cells=cells)
 
 
 if __name__ == "__main__":

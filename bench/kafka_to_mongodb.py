@@ -20,7 +20,7 @@ from support.csvs import csv_bytes
 from support.places import Place
 from support.streams import Stream, stream
 
-from bench.sides import Measured, in_turns, measured, place, session_of, tell
+from bench.sides import Measured, in_turns, measured, place, report, session_of
 from tidemark.ingest.files import PRODUCT_COLUMNS, FileKind
 from tidemark.ingest.generate import day_rows
 from tidemark.ingest.produce import produce
@@ -29,7 +29,7 @@ from tidemark.serving import ledger, schema
 from tidemark.serving.database import Document, database_of
 
 WARMING = 3  # rounds of the stream alone, until its JVM has compiled what it runs
-LOOK_EVERY_SECONDS = 0.02
+POLL_SECONDS = 0.02
 
 
 def day(products: int, seed: int, number: int) -> list[Message]:
@@ -51,7 +51,7 @@ def served(here: Place, running: Stream, events: Sequence[Message]) -> Measured:
         while not ledger.read(here.database).offsets.reaches(ends):
             if running.process.poll() is not None:
                 raise RuntimeError(f"the stream has ended:\n{running.text()[-5_000:]}")
-            time.sleep(LOOK_EVERY_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     return measured(len(events), wake, lambda: [*session_of(running.process.pid), *server(here)])
 
@@ -100,7 +100,7 @@ def main() -> None:
         (summary,) = here.database.report_summary.find()
         if summary["products"] != (found := here.database.product.count_documents({})):
             raise RuntimeError(f"{found} products are there, the report has {summary['products']}")
-    tell("kafka_to_mongodb", "products/s", comparisons, reach={"new": 0.3, "known": 1.2}, products=given.products)
+    report("kafka_to_mongodb", "products/s", comparisons, reach={"new": 0.3, "known": 1.2}, products=given.products)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 from support.places import Place
 
 from bench.histories import days_landed, draft_at, everything, land_day, spark_and_place
-from bench.sides import Measured, in_turns, measured, say, tell
+from bench.sides import Measured, in_turns, measured, print_line, report
 from tidemark.catalog.cube import Cell
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.rules import RULES
@@ -33,7 +33,7 @@ MILLION = 1_000_000
 
 # One parse of each value. The header of a position makes a rejection's source, as the stream names it.
 _STATES = f"""
-WITH told AS (
+WITH observed AS (
     SELECT topic, partition, "offset", timestamp, value,
         map_from_entries(list_transform(headers, lambda h: (h.key, decode(h.value)))) AS headers
     FROM read_parquet($files)
@@ -42,7 +42,7 @@ WITH told AS (
         '{{"asin": "VARCHAR", "title": "VARCHAR", "imgUrl": "VARCHAR", "productURL": "VARCHAR", "stars": "VARCHAR", "reviews": "VARCHAR",
           "price": "VARCHAR", "listPrice": "VARCHAR", "category_id": "VARCHAR", "isBestSeller": "VARCHAR",
           "boughtInLastMonth": "VARCHAR", "date": "VARCHAR"}}') END AS r
-    FROM told
+    FROM observed
 ), read AS (
     SELECT topic, partition, "offset", timestamp, value,
         headers['tide-ingestion'] AS ingestion, TRY_CAST(headers['tide-position'] AS BIGINT) AS position,
@@ -56,19 +56,19 @@ WITH told AS (
         TRY_CAST(r.category_id AS BIGINT) AS category_id, TRY_CAST(r.isBestSeller AS BOOLEAN) AS isBestSeller,
         TRY_CAST(r.boughtInLastMonth AS BIGINT) AS boughtInLastMonth, epoch_ms(TRY_CAST(r.date AS TIMESTAMPTZ)) AS observed_at
     FROM parsed
-), judged AS (
+), validated AS (
     SELECT *, CASE
         WHEN malformed THEN 'malformed'
         WHEN NOT coalesce(regexp_full_match(asin, '{RULES.asin}'), false) THEN 'asin'
         WHEN title IS NULL THEN 'title'
-        WHEN NOT coalesce(stars_tenths BETWEEN 0 AND {RULES.most_stars * 10}, false) THEN 'stars'
-        WHEN NOT coalesce(reviews BETWEEN 0 AND {RULES.most_count}, false) THEN 'reviews'
-        WHEN NOT coalesce(boughtInLastMonth BETWEEN 0 AND {RULES.most_count}, false) THEN 'boughtInLastMonth'
-        WHEN NOT coalesce(price_cents BETWEEN 0 AND {RULES.most_dollars * 100}, false) THEN 'price'
-        WHEN NOT coalesce(list_price_cents BETWEEN 0 AND {RULES.most_dollars * 100}, false) THEN 'listPrice'
-        WHEN NOT coalesce(category_id BETWEEN 1 AND {RULES.most_id}, false) THEN 'category_id'
+        WHEN NOT coalesce(stars_tenths BETWEEN 0 AND {RULES.max_stars * 10}, false) THEN 'stars'
+        WHEN NOT coalesce(reviews BETWEEN 0 AND {RULES.max_count}, false) THEN 'reviews'
+        WHEN NOT coalesce(boughtInLastMonth BETWEEN 0 AND {RULES.max_count}, false) THEN 'boughtInLastMonth'
+        WHEN NOT coalesce(price_cents BETWEEN 0 AND {RULES.max_dollars * 100}, false) THEN 'price'
+        WHEN NOT coalesce(list_price_cents BETWEEN 0 AND {RULES.max_dollars * 100}, false) THEN 'listPrice'
+        WHEN NOT coalesce(category_id BETWEEN 1 AND {RULES.max_id}, false) THEN 'category_id'
         WHEN isBestSeller IS NULL THEN 'isBestSeller'
-        WHEN NOT coalesce(observed_at BETWEEN {RULES.earliest_ms} AND timestamp + {RULES.ahead_ms}, false) THEN 'date'
+        WHEN NOT coalesce(observed_at BETWEEN {RULES.earliest_ms} AND timestamp + {RULES.max_ahead_ms}, false) THEN 'date'
         END AS reason
     FROM read
 ), versions AS (
@@ -81,7 +81,7 @@ WITH told AS (
           price_cents: price_cents, listPrice: listPrice, list_price_cents: list_price_cents, category_id: category_id,
           isBestSeller: isBestSeller, boughtInLastMonth: boughtInLastMonth, topic: topic, timestamp: timestamp, reason: reason,
           ingestion: ingestion, raw: CASE WHEN reason IS NOT NULL THEN value END}} AS state
-    FROM judged
+    FROM validated
 )
 SELECT rejected, id, event, max(version) AS version, arg_max(state, version) AS state FROM versions GROUP BY rejected, id, event
 """
@@ -108,7 +108,7 @@ def in_duckdb(files: list[str], folder: Path, memory: str) -> dict[Cell, tuple[i
     return {Cell(category, level, best): tuple(map(int, sums)) for category, level, best, *sums in rows}
 
 
-def most_memory_mb(spark: SparkSession) -> int:
+def max_memory_mb(spark: SparkSession) -> int:
     """The most that the JVM has had in memory so far, heap and all."""
     jvm = spark.sparkContext._jvm
     assert jvm is not None
@@ -135,7 +135,7 @@ class Night:
         found = measured(self.events, lambda: recompute(self.lake, self.here.database, number, self.here.settings, mode), everything)
         self.cubes["ours"] = {cell: tuple(sums) for cell, sums in publications.cells(self.here.database, number).items()}
         self.number = number
-        say(f"{self.events:,} events {mode.value} by us: {self.events / found.rate:.1f} s")
+        print_line(f"{self.events:,} events {mode.value} by us: {self.events / found.rate:.1f} s")
         return found
 
     def theirs(self) -> Measured:
@@ -143,7 +143,7 @@ class Night:
             self.cubes["theirs"] = in_duckdb(self.files, self.folder, self.here.settings.batch_memory)
 
         found = measured(self.events, work, everything)
-        say(f"{self.events:,} events by DuckDB: {self.events / found.rate:.1f} s")
+        print_line(f"{self.events:,} events by DuckDB: {self.events / found.rate:.1f} s")
         return found
 
     def against_duckdb(self, rounds: int) -> dict[str, Any]:
@@ -172,9 +172,9 @@ def main() -> None:
         later = Night(here, spark, lake, land_day(here, spark, lake, change, given.days))
         later.ours(Mode.INCREMENTAL)
         comparisons["incremental"] = in_turns(given.rounds, lambda _: later.ours(Mode.INCREMENTAL), lambda _: later.ours(Mode.FULL))
-        most = most_memory_mb(spark)
+        most = max_memory_mb(spark)
     reach = {"full": 1 / 3, "incremental": 10}
-    tell("recompute", "events/s", comparisons, reach=reach, events=night.events, files=len(night.files), jvm_most_mb=most)
+    report("recompute", "events/s", comparisons, reach=reach, events=night.events, files=len(night.files), jvm_max_mb=most)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from support.states import name_categories, serve
 
-from bench.sides import against_limit, asked, p95, place, tell
+from bench.sides import against_limit, p95, place, query_seconds, report
 from tidemark.catalog.cube import MEASURES
 from tidemark.serving.database import Document
 
@@ -53,12 +53,12 @@ def main() -> None:
     with place() as here:
         fill(here.database, given.cells, Random(1))
         for view in VIEWS:
-            asked(partial(read, here.database[view]), 10)
+            query_seconds(partial(read, here.database[view]), 10)
         for _ in range(given.rounds):
             for view in VIEWS:
-                seconds[view].append(asked(partial(read, here.database[view]), given.times))
+                seconds[view].append(query_seconds(partial(read, here.database[view]), given.times))
     comparisons = {f"{view} p95": against_limit(LIMIT_SECONDS, [p95(one) for one in rounds]) for view, rounds in seconds.items()}
-    tell(
+    report(
         "report_views",
         "seconds",
         comparisons,

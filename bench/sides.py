@@ -104,12 +104,12 @@ def against_limit(limit: float, rounds: Sequence[float], whole: float | None = N
     }
 
 
-def asked(ask: Callable[[], object], times: int) -> list[float]:
+def query_seconds(query: Callable[[], object], times: int) -> list[float]:
     """Seconds of each of so many questions, one after the other."""
     found = []
     for _ in range(times):
         started = time.perf_counter()
-        ask()
+        query()
         found.append(time.perf_counter() - started)
     return found
 
@@ -118,13 +118,13 @@ def p95(seconds: Sequence[float]) -> float:
     return statistics.quantiles(seconds, n=20)[18]
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Progress, beside the one line of JSON."""
     sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {line}\n")
     sys.stderr.flush()
 
 
-def tell(bench: str, unit: str, comparisons: dict[str, dict[str, Any]], **more: Any) -> None:
+def report(bench: str, unit: str, comparisons: dict[str, dict[str, Any]], **more: Any) -> None:
     """Prints the one line: what was compared by name, and what else there is to say."""
     line = {"bench": bench, "unit": unit, "comparisons": comparisons, **more, "cpus": os.cpu_count(), "load": round(os.getloadavg()[1], 1)}
     sys.stdout.write(json.dumps(line) + "\n")

@@ -113,7 +113,7 @@ def fallible(fallible_servers: Servers) -> Iterator[Servers]:
     with setting(**fallible_servers.settings):
         fallible_servers.wait()
         yield fallible_servers
-        fallible_servers.mend()
+        fallible_servers.restart()
 
 
 @pytest.fixture

@@ -16,24 +16,24 @@ from soak import CHECKOUT, CONNECTOR
 
 VENV = Path(sys.prefix)
 STACK = (sys.executable, "-m", "pytest", "-m", "not soak", "-n", os.environ.get("WORKERS", "2"), "--dist", "loadscope")
-BESIDE = (
+PARALLEL = (
     (*CONNECTOR, "TARGETS=test"),
     (str(VENV / "superset" / "bin" / "python"), "-m", "pytest", "superset/tests"),
 )
 
 
 def main() -> int:
-    with tempfile.TemporaryFile("w+") as said:
-        script = " && ".join(map(shlex.join, BESIDE))
-        beside = subprocess.Popen(["sh", "-c", script], cwd=CHECKOUT, stdout=said, stderr=said)
+    with tempfile.TemporaryFile("w+") as output:
+        script = " && ".join(map(shlex.join, PARALLEL))
+        beside = subprocess.Popen(["sh", "-c", script], cwd=CHECKOUT, stdout=output, stderr=output)
         try:
             status = subprocess.run([*STACK, *sys.argv[1:]], cwd=CHECKOUT).returncode
             print("==> waiting for the tests of the connector and of Superset's configuration", flush=True)
             beside.wait()
         finally:
             beside.terminate()
-        said.seek(0)
-        lines = said.read().splitlines()
+        output.seek(0)
+        lines = output.read().splitlines()
     if beside.returncode:
         print("\n".join(lines))
     for line in lines:

@@ -33,7 +33,7 @@ class Proof(NamedTuple):
 
 PROOFS = (
     Proof("protocol", 3, "5,000 random schedules of the protocol's model"),
-    Proof("judging", 5, "400,000 generated events, judged by Spark and by catalog/"),
+    Proof("validation", 5, "400,000 generated events, validated by Spark and by catalog/"),
     Proof("api", 6.5, "a broker that falls again and again, two brokers of three, generated requests against the API's document"),
     Proof("kills", 12, "the stream killed at random moments, thirty times"),
     Proof("nights", 12, "a night through Airflow, and one killed at each of its steps, with drift and without; upkeep"),
@@ -42,7 +42,7 @@ PROOFS = (
     Proof(
         "losses",
         12,
-        "lost layers and days, offsets without events, two drivers on S3, mended rules, what a former stream leaves, no archive of classes",
+        "lost layers and days, offsets without events, two drivers on S3, new rules, what a former stream leaves, no archive of classes",
     ),
     Proof("history", 8, "seeded nights and late files, and a backfill through Airflow"),
     Proof("stack", 12, "the whole stack: every way in, real products, runs that wait, hold and go on alone"),

@@ -21,11 +21,11 @@ VIEWERS = 12
 class Charts:
     """An application whose requests answer from the cache, or ask `asking` and keep what it says."""
 
-    def __init__(self, folder: Path, asking: Callable[[], str]) -> None:
+    def __init__(self, folder: Path, query: Callable[[], str]) -> None:
         self.app = Flask("charts")
         config = {"CACHE_TYPE": "tidemark.superset.shared_cache.SharedCache", "CACHE_DIR": str(folder), "CACHE_DEFAULT_TIMEOUT": 30}
         self.cache = Cache(self.app, config=config)
-        self.asked = 0
+        self.queries = 0
         self._counting = threading.Lock()
 
         @self.app.get("/<chart>")
@@ -33,12 +33,12 @@ class Charts:
             if found := self.cache.get(chart):
                 return str(found)
             with self._counting:
-                self.asked += 1
-            said = asking()
-            self.cache.set(chart, said)
-            return said
+                self.queries += 1
+            answer = query()
+            self.cache.set(chart, answer)
+            return answer
 
-    def look(self, chart: str) -> tuple[int, str]:
+    def request(self, chart: str) -> tuple[int, str]:
         with self.app.test_client() as client:
             answer = client.get(f"/{chart}")
             return answer.status_code, answer.text
@@ -49,74 +49,74 @@ def slowly() -> str:
     return "an answer"
 
 
-def test_one_asks_and_the_others_wait(tmp_path: Path) -> None:
+def test_concurrent_requests_cost_one_query(tmp_path: Path) -> None:
     charts = Charts(tmp_path, slowly)
     with ThreadPoolExecutor(VIEWERS) as pool:
-        answers = list(pool.map(charts.look, ["a"] * VIEWERS))
+        answers = list(pool.map(charts.request, ["a"] * VIEWERS))
     assert answers == [(200, "an answer")] * VIEWERS
-    assert charts.asked == 1
+    assert charts.queries == 1
 
 
-def _look_from_here(folder: Path, asked: list[int]) -> None:
+def _request_in_process(folder: Path, queries: list[int]) -> None:
     charts = Charts(folder, slowly)
     with ThreadPoolExecutor(VIEWERS) as pool:
-        answers = list(pool.map(charts.look, ["a", "b"] * VIEWERS))
+        answers = list(pool.map(charts.request, ["a", "b"] * VIEWERS))
     assert answers == [(200, "an answer")] * len(answers)
-    asked.append(charts.asked)
+    queries.append(charts.queries)
 
 
-def test_one_of_several_processes_asks(tmp_path: Path) -> None:
+def test_concurrent_requests_of_several_processes_cost_one_query(tmp_path: Path) -> None:
     with multiprocessing.Manager() as manager:
-        asked = manager.list()
-        processes = [multiprocessing.Process(target=_look_from_here, args=(tmp_path / "answers", asked)) for _ in range(3)]
+        queries = manager.list()
+        processes = [multiprocessing.Process(target=_request_in_process, args=(tmp_path / "answers", queries)) for _ in range(3)]
         for process in processes:
             process.start()
         for process in processes:
             process.join(60)
         assert [process.exitcode for process in processes] == [0, 0, 0]
-        assert len(asked) == 3
-        assert sum(asked) == 2  # one for each chart
+        assert len(queries) == 3
+        assert sum(queries) == 2  # one for each chart
 
 
-def test_nobody_waits_for_another_chart(tmp_path: Path) -> None:
+def test_a_request_does_not_wait_for_another_chart(tmp_path: Path) -> None:
     charts = Charts(tmp_path, slowly)
     with ThreadPoolExecutor(VIEWERS) as pool:
-        list(pool.map(charts.look, ["a", "b", "c"] * (VIEWERS // 3)))
-    assert charts.asked == 3
+        list(pool.map(charts.request, ["a", "b", "c"] * (VIEWERS // 3)))
+    assert charts.queries == 3
 
 
-def test_where_who_asks_fails_another_asks(tmp_path: Path) -> None:
+def test_a_failed_query_is_repeated_by_another_request(tmp_path: Path) -> None:
     failures = iter([True, True, False])
 
-    def asking() -> str:
+    def query() -> str:
         time.sleep(0.1)
         if next(failures):
             raise RuntimeError("MongoDB does not answer")
         return "an answer"
 
-    charts = Charts(tmp_path, asking)
+    charts = Charts(tmp_path, query)
     with ThreadPoolExecutor(VIEWERS) as pool:
-        answers = list(pool.map(charts.look, ["a"] * VIEWERS))
+        answers = list(pool.map(charts.request, ["a"] * VIEWERS))
     assert sorted(status for status, _ in answers) == [200] * (VIEWERS - 2) + [500] * 2
-    assert charts.asked == 3
+    assert charts.queries == 3
 
 
-def test_who_has_died_holds_nobody_up_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lock_of_a_dead_process_expires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_cache, "WAIT_SECONDS", 1)
     charts = Charts(tmp_path, slowly)
     with charts.app.test_request_context():
         assert charts.cache.get("a") is None  # and never says more
         with ThreadPoolExecutor(1) as pool:
-            assert pool.submit(charts.look, "a").result() == (200, "an answer")
+            assert pool.submit(charts.request, "a").result() == (200, "an answer")
             time.sleep(2)
             monkeypatch.setattr(shared_cache, "WAIT_SECONDS", 60)
             charts.cache.delete("a")
             started = time.monotonic()
-            assert pool.submit(charts.look, "a").result() == (200, "an answer")
+            assert pool.submit(charts.request, "a").result() == (200, "an answer")
             assert time.monotonic() - started < 30  # its claim of before is void
 
 
-def test_outside_of_a_request_it_is_a_cache_like_any(tmp_path: Path) -> None:
+def test_outside_a_request_it_is_an_ordinary_cache(tmp_path: Path) -> None:
     charts = Charts(tmp_path, slowly)
     with charts.app.app_context():
         assert charts.cache.get("a") is None

@@ -27,7 +27,7 @@ versions = st.builds(Version, *([st.integers(0, 3)] * 5))
 marks = st.dictionaries(st.builds(TopicPartition, st.sampled_from("ab"), st.integers(0, 2)), st.integers(0, 5)).map(TideMark)
 
 
-def judge(event: Event) -> ProductObservation | CategoryObservation | Rejection:
+def validate(event: Event) -> ProductObservation | CategoryObservation | Rejection:
     return category_observation(event) if event.topic == "ingest-category" else product_observation(event)
 
 
@@ -43,11 +43,11 @@ def test_newest_wins_is_commutative_associative_and_idempotent(a: Version, b: Ve
 
 
 @given(st.lists(versions, min_size=1, max_size=4))
-def test_arrival_order_decides_nothing(some: list[Version]) -> None:
+def test_the_result_does_not_depend_on_arrival_order(some: list[Version]) -> None:
     assert len({reduce(newest, order) for order in permutations(some)}) == 1
 
 
-def test_the_tie_breakers_in_their_order() -> None:
+def test_versions_compare_by_each_field_in_order() -> None:
     lowest = Version(observed_at=1, registered_at=1, position=1, partition=1, offset=1)
     for position, name in enumerate(Version._fields):
         higher = lowest._replace(**{name: 2}, **dict.fromkeys(Version._fields[position + 1 :], 0))
@@ -77,7 +77,7 @@ def test_replacing_states_one_by_one_gives_the_cube_of_the_last_states(random: R
     states: dict[str, ProductObservation] = {}
     cube: dict[Cell, Contribution] = {}
     for event in any_log(random, 30):
-        seen = judge(event)
+        seen = validate(event)
         if not isinstance(seen, ProductObservation):
             continue
         before = states.get(seen.asin)
@@ -91,7 +91,7 @@ def test_replacing_states_one_by_one_gives_the_cube_of_the_last_states(random: R
 
 
 @given(st.integers(0, 100_000_000))
-def test_every_price_lies_in_one_level(cents: int) -> None:
+def test_every_price_has_exactly_one_level(cents: int) -> None:
     level = price_level(cents)
     if cents == 0:
         assert level is None
@@ -103,7 +103,7 @@ def test_every_price_lies_in_one_level(cents: int) -> None:
         assert level * 100 <= cents < (level + 5) * 100
 
 
-def test_labels() -> None:
+def test_labels_of_price_levels() -> None:
     assert [label(level) for level in (None, 0, 5, 295, 300)] == ["unknown", "$0-5", "$5-10", "$295-300", "$300+"]
 
 
@@ -118,14 +118,14 @@ def test_marks_form_a_lattice(a: TideMark, b: TideMark, c: TideMark) -> None:
 
 
 @given(marks, st.sampled_from("ab"), st.integers(0, 2), st.integers(0, 6))
-def test_a_mark_is_exclusive(mark: TideMark, topic: str, partition: int, offset: int) -> None:
+def test_a_mark_excludes_its_own_offset(mark: TideMark, topic: str, partition: int, offset: int) -> None:
     event = Event(topic, partition, offset, 0, None, None)
     assert mark.covers(event) == (offset < mark[TopicPartition(topic, partition)])
 
 
 @given(events)
-def test_validation_judges_every_event_as_the_oracle_does(event: Event) -> None:
-    seen, expected = judge(event), recompute([event])
+def test_validation_agrees_with_the_oracle_on_every_event(event: Event) -> None:
+    seen, expected = validate(event), recompute([event])
     match seen:
         case Rejection():
             assert expected.rejections == {(event.source, seen.reason.value)}
@@ -141,7 +141,7 @@ def test_validation_judges_every_event_as_the_oracle_does(event: Event) -> None:
             assert (product["imgUrl"], product["productURL"]) == (seen.img_url, seen.product_url)
 
 
-def test_the_fingerprint_names_the_rules() -> None:
+def test_the_fingerprint_changes_with_the_rules() -> None:
     assert Rules().fingerprint() == RULES.fingerprint()
     assert Rules(level_dollars=10).fingerprint() != RULES.fingerprint()
     assert Rules(edition=RULES.edition + 1).fingerprint() != RULES.fingerprint()

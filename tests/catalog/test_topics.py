@@ -7,27 +7,27 @@ from collections.abc import Mapping
 import pytest
 from support.wording import Wording
 
-from tidemark.catalog.topics import CONFIGURATION, FLUSHING, Durability, complaints, durability, required_in_sync
+from tidemark.catalog.topics import CONFIGURATION, FLUSHING, Durability, durability, problems, required_in_sync
 
-FIT = {**CONFIGURATION, "retention.ms": "-1", "max.message.bytes": "1048576", "min.insync.replicas": "2"}
+SAFE = {**CONFIGURATION, "retention.ms": "-1", "max.message.bytes": "1048576", "min.insync.replicas": "2"}
 
 
-def test_two_copies_are_required_where_there_are_two() -> None:
+def test_two_in_sync_copies_are_required_with_two_replicas() -> None:
     assert [required_in_sync(replicas) for replicas in (1, 2, 3, 5)] == [1, 2, 2, 2]
 
 
 @pytest.mark.parametrize("replicas", [2, 3])
 @pytest.mark.parametrize(
-    "unfit", [{"min.insync.replicas": "1"}, {"unclean.leader.election.enable": "true"}], ids=lambda one: next(iter(one))
+    "unsafe", [{"min.insync.replicas": "1"}, {"unclean.leader.election.enable": "true"}], ids=lambda one: next(iter(one))
 )
-def test_copies_that_can_be_lost_are_named_with_what_to_do(replicas: int, unfit: Mapping[str, str], wording: Wording) -> None:
-    assert complaints("product", FIT, replicas) == []
-    (said,) = complaints("product", {**FIT, **unfit}, replicas)
-    wording.check(said)
+def test_settings_that_can_lose_copies_are_reported_with_the_remedy(replicas: int, unsafe: Mapping[str, str], wording: Wording) -> None:
+    assert problems("product", SAFE, replicas) == []
+    (message,) = problems("product", {**SAFE, **unsafe}, replicas)
+    wording.check(message)
 
 
-def test_of_one_replica_no_copies_are_required() -> None:
-    assert complaints("product", {**FIT, "min.insync.replicas": "1", "unclean.leader.election.enable": "true"}, 1) == []
+def test_no_second_copy_is_required_with_one_replica() -> None:
+    assert problems("product", {**SAFE, "min.insync.replicas": "1", "unclean.leader.election.enable": "true"}, 1) == []
 
 
 @pytest.mark.parametrize(
@@ -41,5 +41,5 @@ def test_of_one_replica_no_copies_are_required() -> None:
         ("2", 1, {}, Durability(1, flushed=False)),
     ],
 )
-def test_what_an_acknowledged_event_has(in_sync: str, replicas: int, flushing: Mapping[str, str], expected: Durability) -> None:
+def test_durability_of_an_acknowledged_event(in_sync: str, replicas: int, flushing: Mapping[str, str], expected: Durability) -> None:
     assert durability({"min.insync.replicas": in_sync, **flushing}, replicas) == expected

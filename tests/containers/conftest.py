@@ -13,10 +13,10 @@ from support.environment import setting
 @pytest.fixture(scope="module")
 def started() -> Iterator[Containers]:
     if missing := missing_programs():
-        said = f"Debian's {' and '.join(missing)} are not installed: apt-get install --no-install-recommends {' '.join(missing)}"
+        message = f"Debian's {' and '.join(missing)} are not installed: apt-get install --no-install-recommends {' '.join(missing)}"
         if os.environ.get("CI") == "true":
-            pytest.fail(said)
-        pytest.skip(said)
+            pytest.fail(message)
+        pytest.skip(message)
     small = {"TIDEMARK_SPEED_CORES": "1", "TIDEMARK_BATCH_CORES": "2", "TIDEMARK_MONGODB_CACHE_GB": "0.5"}
     with containers("several", **small) as made:
         made.start()

@@ -23,19 +23,19 @@ UNAUTHORIZED = 13  # MongoDB's error code
 
 
 @pytest.fixture(scope="module")
-def few() -> Iterator[Containers]:
+def services() -> Iterator[Containers]:
     with containers("several", TIDEMARK_MONGODB_CACHE_GB="0.5") as made:
         made.start("prepare", "api")
         yield made
 
 
 @pytest.fixture
-def running(few: Containers) -> Iterator[Containers]:
-    with setting(**few.settings):
-        yield few
+def running(services: Containers) -> Iterator[Containers]:
+    with setting(**services.settings):
+        yield services
 
 
-def test_an_account_writes_its_collections_and_no_other(running: Containers) -> None:
+def test_an_account_can_write_only_its_own_collections(running: Containers) -> None:
     for account, written in accounts.WRITES.items():
         password = running.variables[f"TIDEMARK_MONGODB_{account.upper()}_PASSWORD"]
         with connect(running.mongodb_url(account, password)) as client:
@@ -52,7 +52,7 @@ def test_an_account_writes_its_collections_and_no_other(running: Containers) -> 
                     database.command(command)
 
 
-def test_the_account_for_reports_reads_them_and_changes_nothing(running: Containers) -> None:
+def test_the_report_account_can_read_reports_and_write_nothing(running: Containers) -> None:
     password = running.variables["TIDEMARK_MONGODB_REPORTS_PASSWORD"]
     with connect(running.mongodb_url("reports", password)) as client:
         database = database_of(client, "tidemark")
@@ -65,12 +65,12 @@ def test_the_account_for_reports_reads_them_and_changes_nothing(running: Contain
             assert refused.value.code == UNAUTHORIZED
 
 
-def test_without_a_password_nothing_is_read(running: Containers) -> None:
+def test_without_a_password_nothing_can_be_read(running: Containers) -> None:
     with connect(f"mongodb://{running.address('mongodb', 27017)}/?replicaSet=tidemark") as client, pytest.raises(OperationFailure):
         database_of(client, "tidemark").product.find_one()
 
 
-def test_the_api_takes_posts_with_its_key_alone(running: Containers) -> None:
+def test_the_api_accepts_posts_only_with_its_key(running: Containers) -> None:
     category = {"id": 9_001, "category_name": "Posted"}
     key = running.variables["TIDEMARK_API_KEY"]
     with loopback.client(f"http://{running.address('api', 8000)}", timeout=60) as http:

@@ -22,8 +22,8 @@ from tidemark.settings.airflow_names import Dag
 
 PROFILES = ("one", "several")
 SERVICES = compose.services(compose.filled_example())
-OURS = {name: one for name, one in SERVICES.items() if "tidemark.Dockerfile" in str(one.definition.get("build"))}
-SUPERSETS = {name: one for name, one in SERVICES.items() if one.image and name not in OURS}
+OWN_SERVICES = {name: one for name, one in SERVICES.items() if "tidemark.Dockerfile" in str(one.definition.get("build"))}
+SUPERSETS = {name: one for name, one in SERVICES.items() if one.image and name not in OWN_SERVICES}
 
 # Settings by which services find each other: no default fits where each has an address of its own.
 ADDRESSES = {
@@ -38,27 +38,27 @@ SUPERSET_NAMES = {
 }  # fmt: skip
 
 
-def test_it_is_as_the_specification_has_it() -> None:
+def test_it_conforms_to_the_compose_specification() -> None:
     command = [str(Path(sys.executable).with_name("check-jsonschema")), "--builtin-schema", "vendor.compose-spec", str(compose.FILE)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", sorted(compose.secrets()))
-def test_without_a_secret_nothing_starts_and_it_says_which(name: str, wording: Wording) -> None:
+def test_a_missing_secret_is_named_and_nothing_starts(name: str, wording: Wording) -> None:
     with pytest.raises(NotSet) as refused:
         compose.services({**compose.filled_example(), name: ""})
     assert str(refused.value).startswith(f"{name}: ")
     wording.check(str(refused.value))
 
 
-def test_without_a_profile_nothing_starts(wording: Wording) -> None:
+def test_without_a_profile_no_service_starts(wording: Wording) -> None:
     with pytest.raises(NotSet) as refused:
         compose.services({**compose.filled_example(), "COMPOSE_PROFILES": ""})
     wording.check(str(refused.value))
 
 
-def test_the_example_explains_every_variable_and_no_other() -> None:
+def test_the_example_documents_exactly_the_variables_in_use() -> None:
     assert set(compose.example()) == set(compose.variables())
     lines = compose.EXAMPLE.read_text().splitlines()
     for name in compose.example():
@@ -67,7 +67,7 @@ def test_the_example_explains_every_variable_and_no_other() -> None:
         assert re.match(r"# \w.{10}", before), name
 
 
-def test_secrets_have_no_default_and_all_else_has_the_examples() -> None:
+def test_secrets_have_no_default_and_other_variables_default_to_the_example() -> None:
     ways = compose.variables()
     assert {name for name, how in ways.items() if how == {"?"}} == compose.secrets() | {"COMPOSE_PROFILES"}
     assert all(how == {"-"} for name, how in ways.items() if name not in compose.secrets() | {"COMPOSE_PROFILES"})
@@ -75,7 +75,7 @@ def test_secrets_have_no_default_and_all_else_has_the_examples() -> None:
     assert defaults == {name: value for name, value in compose.example().items() if name in defaults}
 
 
-def test_the_line_that_makes_env_fills_in_every_secret(tmp_path: Path) -> None:
+def test_the_command_that_creates_env_fills_in_every_secret(tmp_path: Path) -> None:
     (line,) = re.findall(r"^#   (awk .*) > \.env", compose.EXAMPLE.read_text(), re.MULTILINE)
     done = subprocess.run(["sh", "-c", line], cwd=CHECKOUT, capture_output=True, text=True, check=True)
     made = dict(text.split("=", 1) for text in done.stdout.splitlines() if re.match(r"\w+=", text))
@@ -85,18 +85,18 @@ def test_the_line_that_makes_env_fills_in_every_secret(tmp_path: Path) -> None:
     assert made.keys() == compose.example().keys()
 
 
-def test_every_variable_it_passes_is_a_setting() -> None:
+def test_every_variable_passed_is_a_setting() -> None:
     known = {f"TIDEMARK_{name.upper()}" for name in Settings.model_fields}
-    for name, service in OURS.items():
+    for name, service in OWN_SERVICES.items():
         assert set(service.passed) <= known, name
-    told = {*superset_environment(Settings()), *("PYTHONPATH",)}
+    superset_names = {*superset_environment(Settings()), *("PYTHONPATH",)}
     for name, service in SUPERSETS.items():
-        assert set(service.passed) <= told, name
-        assert told <= {*service.passed, *service.image.environment}, name
+        assert set(service.passed) <= superset_names, name
+        assert superset_names <= {*service.passed, *service.image.environment}, name
 
 
-def test_every_setting_that_a_service_cannot_do_without_is_passed() -> None:
-    passed = {name.removeprefix("TIDEMARK_").lower() for service in OURS.values() for name in service.passed}
+def test_every_setting_that_a_service_requires_is_passed() -> None:
+    passed = {name.removeprefix("TIDEMARK_").lower() for service in OWN_SERVICES.values() for name in service.passed}
     secret = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
     assert (secret | ADDRESSES) - SUPERSET_NAMES <= passed
     # What a variable of .env sets is passed on, each by its own name.
@@ -104,8 +104,8 @@ def test_every_setting_that_a_service_cannot_do_without_is_passed() -> None:
     assert ours <= passed | {"mongodb_cache_gb"}
 
 
-def test_every_value_it_passes_is_one_that_the_settings_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    for service in OURS.values():
+def test_every_value_passed_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    for service in OWN_SERVICES.values():
         with monkeypatch.context() as patch:
             for name, value in service.passed.items():
                 patch.setenv(name, value)
@@ -115,7 +115,7 @@ def test_every_value_it_passes_is_one_that_the_settings_take(monkeypatch: pytest
             assert value == "" or field in read.model_fields_set, (service.name, name)
 
 
-def test_each_has_a_check_of_its_health_or_ends_and_says_what_it_takes() -> None:
+def test_each_service_has_a_health_check_or_ends_and_has_limits() -> None:
     for name, service in SERVICES.items():
         assert bool(service.health) != service.ends, name
         assert service.definition["restart"] == ("unless-stopped" if service.health else "no" if name == "backup" else "on-failure")
@@ -124,7 +124,7 @@ def test_each_has_a_check_of_its_health_or_ends_and_says_what_it_takes() -> None
         assert service.definition["logging"]["options"]["max-size"], name
 
 
-def test_it_waits_for_health_or_for_the_end_of_what_ends() -> None:
+def test_services_wait_for_healthy_or_completed_dependencies() -> None:
     for service in SERVICES.values():
         for name, condition in service.needs.items():
             expected = "service_completed_successfully" if SERVICES[name].ends else "service_healthy"
@@ -132,7 +132,7 @@ def test_it_waits_for_health_or_for_the_end_of_what_ends() -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_each_profile_has_all_that_its_services_need(profile: str) -> None:
+def test_each_profile_contains_the_dependencies_of_its_services(profile: str) -> None:
     there = compose.of_profile(profile, compose.filled_example())
     assert {need for service in there.values() for need in service.needs} <= set(there)
     workers = [one for name, one in there.items() if name.startswith("spark-worker")]
@@ -140,14 +140,14 @@ def test_each_profile_has_all_that_its_services_need(profile: str) -> None:
     assert int(workers[0].definition["deploy"].get("replicas", 1)) == {"one": 1, "several": 2}[profile]
 
 
-def test_workers_give_what_the_stream_and_a_batch_job_take() -> None:
+def test_workers_have_the_resources_of_the_stream_and_a_batch_job() -> None:
     example = compose.example()
     assert int(example["TIDEMARK_SPARK_WORKER_CORES"]) >= int(example["TIDEMARK_SPEED_CORES"]) + int(example["TIDEMARK_BATCH_CORES"])
 
 
-def test_they_run_programs_and_checks_that_there_are() -> None:
+def test_commands_and_health_checks_exist() -> None:
     programs = {program.name for program in (*PROGRAMS, *cluster.PROGRAMS)}
-    launched = {name: service for name, service in OURS.items() if name != "backup"}
+    launched = {name: service for name, service in OWN_SERVICES.items() if name != "backup"}
     for name, service in launched.items():
         assert service.command[:3] == ["python", "-m", "tidemark.local.launch"], name
         assert service.command[3] in programs
@@ -163,7 +163,7 @@ def test_they_run_programs_and_checks_that_there_are() -> None:
         assert all(find_spec(module) for module in modules), modules
 
 
-def test_what_ends_is_waited_for() -> None:
+def test_a_dependent_service_waits_for_each_one_that_ends() -> None:
     """`docker compose up --wait` takes the end of a container for a failure, unless another one depends on it."""
     ending = {name for name, service in SERVICES.items() if service.ends}
     waited = {
@@ -176,19 +176,19 @@ def test_what_ends_is_waited_for() -> None:
     assert ending - profiles == waited
 
 
-def test_named_volumes_are_all_that_is_kept() -> None:
+def test_only_named_volumes_are_persistent() -> None:
     volumes = yaml.safe_load(compose.FILE.read_text())["volumes"]
     used = [volume for service in SERVICES.values() for volume in service.volumes]
     assert {volume.source for volume in used if not volume.source.startswith(".")} == set(volumes)
     assert {volume.source for volume in used if volume.source.startswith(".")} == {"./catalogs", "./containers", "./backups"}
 
 
-def test_only_pages_and_the_api_are_published_and_on_loopback_unless_told() -> None:
+def test_only_pages_and_the_api_publish_ports_on_loopback_by_default() -> None:
     published = {name: one.definition["ports"] for name, one in SERVICES.items() if "ports" in one.definition}
     assert published == {"api": ["127.0.0.1:8000:8000"], "airflow-api": ["127.0.0.1:8080:8080"], "superset": ["127.0.0.1:8088:8088"]}
 
 
-def test_none_runs_as_root_or_may_become_it() -> None:
+def test_no_service_runs_as_root_or_can_gain_privileges() -> None:
     for name, service in SERVICES.items():
         if service.image:
             assert service.definition["cap_drop"] == ["ALL"]
@@ -197,7 +197,7 @@ def test_none_runs_as_root_or_may_become_it() -> None:
             assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", service.definition["user"]), name
 
 
-def test_the_document_names_what_there_is() -> None:
+def test_the_documentation_names_existing_services_and_variables() -> None:
     text = (CHECKOUT / "docs" / "deploy.md").read_text()
     known = {f"TIDEMARK_{name.upper()}" for name in Settings.model_fields} | set(compose.example())
     assert set(re.findall(r"TIDEMARK_[A-Z_]*[A-Z]\b", text.replace("TIDEMARK_MONGODB_..._PASSWORD", ""))) <= known

@@ -38,7 +38,7 @@ def stack(started: Containers) -> Stack:
     return Stack(started.folder, started.settings)
 
 
-def test_nobody_gets_in_without_a_password(running: Containers) -> None:
+def test_every_server_refuses_access_without_a_password(running: Containers) -> None:
     with connect(f"mongodb://{running.address('mongodb', 27017)}/?replicaSet=tidemark") as client, pytest.raises(OperationFailure):
         database_of(client, "tidemark").product.find_one()
     assert "NOAUTH" in _redis(running, "PING", password="")
@@ -52,15 +52,15 @@ def test_nobody_gets_in_without_a_password(running: Containers) -> None:
             Client(f"http://{running.address('superset', 8088)}", account, account)
 
 
-def test_the_main_job_is_done_by_all_of_them_and_its_reports_are_exact(running: Containers, stack: Stack) -> None:
+def test_an_ingestion_through_all_services_gives_exact_reports(running: Containers, stack: Stack) -> None:
     categories, *products = write(300, len(DAYS), 5, running.volume("./catalogs"), date.fromisoformat(DAYS[0]))
     with stack.airflow() as airflow:
         until(lambda: airflow.has_dag(), "Airflow knows the DAG", running.logs)
     run = stack.trigger(products=[str(one) for one in products], categories=[str(categories)], observed_at=list(DAYS))
     assert stack.end_of(run) == "success", stack.failure(run) + running.logs()
     for day, path in zip(DAYS, products, strict=True):
-        stack.took(day, products=[path])
-    stack.took(DAYS[-1], categories=[categories])
+        stack.add_ingested(day, products=[path])
+    stack.add_ingested(DAYS[-1], categories=[categories])
     assert stack.wrong() == []
     _night(running)
     assert stack.wrong() == []
@@ -81,14 +81,14 @@ def test_stream_and_batch_run_on_the_workers(running: Containers) -> None:
     assert all("Asked to launch executor" in one.text() for one in running.running["spark-workers"])
 
 
-def test_airflow_and_superset_keep_what_they_know_in_postgresql(running: Containers) -> None:
+def test_airflow_and_superset_store_their_metadata_in_postgresql(running: Containers) -> None:
     runs = _rows(running, "airflow", "SELECT dag_id FROM dag_run WHERE state = 'success'")
     assert (NAMES.of(Dag.INGEST),) in runs
     dashboards = _rows(running, "superset", "SELECT slug FROM dashboards")
     assert len(dashboards) == len(list((CHECKOUT / "superset" / "assets" / "dashboards").glob("*.yaml")))
 
 
-def test_charts_are_answered_through_the_account_for_reports_and_kept_in_redis(running: Containers) -> None:
+def test_charts_are_queried_with_the_report_account_and_cached_in_redis(running: Containers) -> None:
     viewer = Client(f"http://{running.address('superset', 8088)}", "viewer", running.variables["TIDEMARK_SUPERSET_VIEWER_PASSWORD"])
     charts = [one["id"] for one in viewer.get("/dashboard/tidemark-catalog/charts").json()["result"]]
     answers = [viewer.get(f"/chart/{number}/data/").json()["result"][0] for number in charts]
@@ -102,7 +102,7 @@ def test_charts_are_answered_through_the_account_for_reports_and_kept_in_redis(r
     until(kept, "an answer is in Redis, for two seconds", running.logs)
 
 
-def test_every_health_check_says_when_its_server_is_gone(running: Containers) -> None:
+def test_every_health_check_fails_when_its_server_is_down(running: Containers) -> None:
     cache = running.running["superset-cache"][0]
     assert cache.is_healthy()
     cache.stop()
@@ -111,7 +111,7 @@ def test_every_health_check_says_when_its_server_is_gone(running: Containers) ->
     until(cache.is_healthy, "Redis is back")
 
 
-def test_a_backup_comes_back_into_empty_servers_as_it_was(running: Containers, stack: Stack) -> None:
+def test_a_backup_is_restored_unchanged_into_empty_servers(running: Containers, stack: Stack) -> None:
     saved = running.run("backup", "save", "/backups/first")
     assert saved.returncode == 0, saved.stdout + saved.stderr
     before, documents = stack.served_reports(), _documents()
@@ -140,7 +140,7 @@ def test_a_backup_comes_back_into_empty_servers_as_it_was(running: Containers, s
     assert stack.served_reports() == before
 
 
-def test_what_is_posted_to_the_api_is_served(running: Containers) -> None:
+def test_records_posted_to_the_api_are_served(running: Containers) -> None:
     running.start("api")
     category = {"id": 9_001, "category_name": "Posted"}
     with loopback.client(f"http://{running.address('api', 8000)}", timeout=60) as http:
@@ -150,13 +150,13 @@ def test_what_is_posted_to_the_api_is_served(running: Containers) -> None:
         until(lambda: database.category.find_one(9_001), "the posted category is served", running.logs)
 
 
-def test_a_backup_that_is_not_whole_is_refused(running: Containers) -> None:
+def test_an_incomplete_backup_is_refused(running: Containers) -> None:
     folder = running.volume("./backups")
     (folder / "unfinished").mkdir()
     assert "no complete backup" in running.run("backup", "restore", "/backups/unfinished").stdout
     (folder / "first" / "mongodb" / "product.bson").write_bytes(b"")
-    said = running.run("backup", "restore", "/backups/first")
-    assert (said.returncode, "such as mongodb/product.bson" in said.stdout) == (1, True)
+    output = running.run("backup", "restore", "/backups/first")
+    assert (output.returncode, "such as mongodb/product.bson" in output.stdout) == (1, True)
 
 
 def _redis(of: Containers, *words: str, password: str | None = None) -> str:

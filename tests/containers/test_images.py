@@ -26,7 +26,7 @@ def tracked() -> list[str]:
     return done.stdout.splitlines()
 
 
-def kept(path: str) -> bool:
+def is_in_build_context(path: str) -> bool:
     """Does .dockerignore let a file into the build? The last line that names it, or a folder that it is in, decides."""
     names = ["/".join(path.split("/")[:count]) for count in range(1, path.count("/") + 2)]
     found = True
@@ -40,36 +40,36 @@ def kept(path: str) -> bool:
 
 
 @pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.name)
-def test_a_linter_has_nothing_to_say(file: Path) -> None:
+def test_the_linter_finds_no_problem(file: Path) -> None:
     done = subprocess.run([str(Path(sys.executable).with_name("hadolint")), str(file)], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
 
 
 @pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.name)
-def test_every_path_it_copies_is_there_and_not_ignored(file: Path) -> None:
+def test_every_copied_path_exists_and_is_not_ignored(file: Path) -> None:
     copied = [value.split() for value in instructions(file, "COPY") if not value.startswith("--from")]
     assert copied
     for *sources, _ in copied:
         for source in sources:
             files = [name for name in tracked() if source == "." or name == source or name.startswith(f"{source}/")]
-            assert any(kept(name) for name in files), source
+            assert any(is_in_build_context(name) for name in files), source
 
 
-def test_the_build_gets_what_runs_and_nothing_else() -> None:
-    names = {name for name in tracked() if kept(name)}
+def test_the_build_context_contains_only_what_runs() -> None:
+    names = {name for name in tracked() if is_in_build_context(name)}
     folders = {name.split("/")[0] for name in names}
     assert folders == {
         *("dags", "ingest", "plugins", "spark", "src", "superset"),
         *("LICENSE", "README.md", "pyproject.toml", "requirements.lock", "requirements-setup.lock", "setup.sh"),
     }
     assert not [name for name in names if re.search(r"(^|/)(tests|bench|compliance)/", name)]
-    assert not kept(".env")
-    assert not kept(".git/config")
-    assert not kept(".venv/bin/python")
+    assert not is_in_build_context(".env")
+    assert not is_in_build_context(".git/config")
+    assert not is_in_build_context(".venv/bin/python")
     assert "superset/connector/mongopipe/dialect.py" in names
 
 
-def test_they_are_installed_by_the_parts_of_make_run() -> None:
+def test_images_are_installed_by_the_steps_of_make_run() -> None:
     script = (CHECKOUT / "setup.sh").read_text()
     (parts,) = re.findall(r"^run\)\n((?:    \w+\n)+)", script, re.MULTILINE)
     run = [command for file in DOCKERFILES for command in instructions(file, "RUN")]
@@ -80,7 +80,7 @@ def test_they_are_installed_by_the_parts_of_make_run() -> None:
 
 
 @pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.name)
-def test_it_is_made_in_stages_of_one_pinned_base_and_does_not_run_as_root(file: Path) -> None:
+def test_stages_share_one_pinned_base_and_do_not_run_as_root(file: Path) -> None:
     bases = [value.partition(" AS ")[0] for value in instructions(file, "FROM")]
     assert len(bases) > 1
     assert {base for base in bases if base != "base"} == {"python:3.11-slim-bookworm"}
@@ -89,7 +89,7 @@ def test_it_is_made_in_stages_of_one_pinned_base_and_does_not_run_as_root(file: 
     assert made == ["10001"]
 
 
-def test_a_volume_belongs_to_who_writes_it() -> None:
+def test_each_volume_is_owned_by_the_user_that_writes_it() -> None:
     """A named volume that is new gets the owner of the folder in the image: one that the image does not have would be root's."""
     for service in compose.services(compose.filled_example()).values():
         if service.image:
@@ -98,7 +98,7 @@ def test_a_volume_belongs_to_who_writes_it() -> None:
             assert {volume.target for volume in service.volumes if not volume.source.startswith(".")} <= made
 
 
-def test_each_image_has_its_health_and_entry_scripts() -> None:
+def test_each_image_contains_its_health_and_entry_scripts() -> None:
     assert [file.name for file in DOCKERFILES] == ["superset.Dockerfile", "tidemark.Dockerfile"]
     for file in DOCKERFILES:
         assert compose.image(file).command[0] in ("python", "gunicorn")

@@ -16,7 +16,7 @@ airflow_home.claim()
 
 
 @pytest.fixture(scope="session")
-def bag() -> Any:
+def dag_bag() -> Any:
     """Every DAG of this checkout, and the errors met on the way."""
     from airflow.dag_processing.dagbag import DagBag
 

@@ -9,8 +9,8 @@ import pytest
 from pyspark.sql import SparkSession
 from support.airflow_home import run
 from support.databases import emptied
-from support.hands import serve
 from support.load import updates
+from support.manual_stream import serve
 from support.names import NAMES
 from support.places import Place
 

@@ -1,4 +1,4 @@
-"""DAG `tidemark_alerts`: how often it looks, and looks for real that write mails and post to a webhook."""
+"""DAG `tidemark_alerts`: its schedule, and runs that write mails and post to a webhook."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from tidemark.settings import CHECKOUT, airflow_names
 from tidemark.settings.airflow_names import Dag
 
 
-def test_it_looks_every_two_minutes_one_look_at_a_time(bag: Any) -> None:
-    dag = bag.dags[NAMES.of(Dag.ALERTS)]
+def test_it_runs_every_two_minutes_one_run_at_a_time(dag_bag: Any) -> None:
+    dag = dag_bag.dags[NAMES.of(Dag.ALERTS)]
     assert (type(dag.timetable).__name__, dag.catchup, dag.max_active_runs) == ("CronTriggerTimetable", False, 1)
     assert dag.timetable.expression == "*/2 * * * *"
-    others = {task.priority_weight for one in bag.dags.values() for task in one.tasks if one is not dag}
-    assert dag.get_task("look").priority_weight > max(others)
+    others = {task.priority_weight for one in dag_bag.dags.values() for task in one.tasks if one is not dag}
+    assert dag.get_task("evaluate").priority_weight > max(others)
 
 
-class Told(NamedTuple):
+class Channels(NamedTuple):
     mail: MailServer
     webhook: Webhook
 
@@ -40,7 +40,7 @@ class Told(NamedTuple):
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
+def channels(monkeypatch: pytest.MonkeyPatch) -> Iterator[Channels]:
     """Airflow's connections tidemark_smtp and tidemark_webhook lead to these."""
     with listening(MailServer()) as mail, listening(Webhook()) as webhook:
         headers = json.dumps({"X-Token": "secret"})
@@ -52,10 +52,10 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
             ),
         ):
             monkeypatch.setitem(os.environ, f"AIRFLOW_CONN_{name.upper()}", connection)
-        yield Told(mail, webhook)
+        yield Channels(mail, webhook)
 
 
-def look(**changed: str) -> str:
+def run_dag(**changed: str) -> str:
     """A run of the DAG in this process; its state."""
     from airflow.dag_processing.dagbag import DagBag
 
@@ -67,7 +67,7 @@ def look(**changed: str) -> str:
     return str(run.state)
 
 
-def lives(place: Place, alive: bool = True) -> None:
+def set_heartbeat(place: Place, alive: bool = True) -> None:
     beat = datetime.now(UTC) + timedelta(hours=1 if alive else -3.5)
     place.database.state.update_one({"_id": "ledger"}, {"$set": {"heartbeat": beat}})
     place.database.state.update_one({"_id": "log_end"}, {"$set": {"offsets": [], "measured_at": datetime.now(UTC)}}, upsert=True)
@@ -76,72 +76,74 @@ def lives(place: Place, alive: bool = True) -> None:
 @pytest.mark.airflow
 @pytest.mark.servers
 @pytest.mark.usefixtures("database")
-class TestLooks:
-    def test_a_stream_that_stops_and_starts_again(self, place: Place, told: Told, wording: Wording) -> None:
+class TestRuns:
+    def test_a_lost_stream_raises_one_alert_and_its_return_resolves_it(self, place: Place, channels: Channels, wording: Wording) -> None:
         ledger.start_generation(place.database, "rules", {})
-        lives(place)
-        assert look() == "success"
-        assert told.counts() == (0, 0)
+        set_heartbeat(place)
+        assert run_dag() == "success"
+        assert channels.counts() == (0, 0)
 
-        lives(place, False)
-        told.mail.refuses = True
-        assert look() == "failed"
-        assert told.counts() == (0, 1), "who can be told is told"
-        told.mail.refuses = False
-        assert [look(), look()] == ["success", "success"]
-        assert told.counts() == (1, 1)
-        (mail,), ((path, post),) = told.mail.mails, told.webhook.posts
+        set_heartbeat(place, False)
+        channels.mail.refuses = True
+        assert run_dag() == "failed"
+        assert channels.counts() == (0, 1), "every other channel is notified"
+        channels.mail.refuses = False
+        assert [run_dag(), run_dag()] == ["success", "success"]
+        assert channels.counts() == (1, 1)
+        (mail,), ((path, post),) = channels.mail.mails, channels.webhook.posts
         assert (mail["To"], mail["From"]) == ("a@shop.example, b@shop.example", "tidemark@shop.example")
         begun = f"{(place.database.alert.find_one({'_id': 'stream'}) or {})['began_at']:%Y-%m-%d %H:%M}"
         wording.check(f"{mail['Subject']}\n{mail.get_body(('html',)).get_content()}", "mail", begun=begun)
         assert path == "/a/hook?b=c"
         assert (post["alert"], post["on"]) == ("stream", True)
         wording.check(post["text"], "post", begun=begun)
-        assert told.webhook.headers[0]["X-Token"] == "secret"
+        assert channels.webhook.headers[0]["X-Token"] == "secret"
         assert [one["_id"] for one in state(place.database)["alerts"]] == ["stream"]
 
-        lives(place)
-        told.webhook.refuses = True
-        assert look() == "failed"
-        told.webhook.refuses = False
-        assert [look(), look()] == ["success", "success"]
-        assert told.counts() == (2, 2)
-        wording.check(told.mail.mails[1]["Subject"], "over")
-        assert told.webhook.posts[1][1]["on"] is False
+        set_heartbeat(place)
+        channels.webhook.refuses = True
+        assert run_dag() == "failed"
+        channels.webhook.refuses = False
+        assert [run_dag(), run_dag()] == ["success", "success"]
+        assert channels.counts() == (2, 2)
+        wording.check(channels.mail.mails[1]["Subject"], "over")
+        assert channels.webhook.posts[1][1]["on"] is False
 
-    def test_mongodb_is_down_and_there_again(self, place: Place, told: Told, wording: Wording) -> None:
+    def test_an_unreachable_mongodb_raises_one_alert_and_its_return_resolves_it(
+        self, place: Place, channels: Channels, wording: Wording
+    ) -> None:
         (port,) = free_ports(1)
         for _ in range(2):
-            assert look(mongodb_url=f"mongodb://127.0.0.1:{port}/?serverSelectionTimeoutMS=200") == "success"
-        assert told.counts() == (1, 1)
-        ((_, post),) = told.webhook.posts
+            assert run_dag(mongodb_url=f"mongodb://127.0.0.1:{port}/?serverSelectionTimeoutMS=200") == "success"
+        assert channels.counts() == (1, 1)
+        ((_, post),) = channels.webhook.posts
         assert (post["alert"], post["on"]) == ("state", True)
         subject, text = post["text"].splitlines()
-        assert subject == told.mail.mails[0]["Subject"]
+        assert subject == channels.mail.mails[0]["Subject"]
         wording.check(f"{subject}\n{text.partition(': ')[0]}", "begun")
-        assert [look(), look()] == ["success", "success"]
-        assert told.counts() == (2, 2)
-        wording.check(told.mail.mails[1]["Subject"], "over")
+        assert [run_dag(), run_dag()] == ["success", "success"]
+        assert channels.counts() == (2, 2)
+        wording.check(channels.mail.mails[1]["Subject"], "over")
 
-    def test_nobody_to_tell(self, place: Place) -> None:
+    def test_without_channels_alerts_are_stored_and_shown(self, place: Place) -> None:
         """No connection of those names: what is wrong is kept and shown all the same."""
         ledger.start_generation(place.database, "rules", {})
-        lives(place)
-        assert look() == "success"
-        lives(place, False)
-        assert look() == "success"
+        set_heartbeat(place)
+        assert run_dag() == "success"
+        set_heartbeat(place, False)
+        assert run_dag() == "success"
         assert [one["_id"] for one in state(place.database)["alerts"]] == ["stream"]
 
-    def test_mails_without_an_address(self, place: Place, told: Told) -> None:
+    def test_mail_without_a_recipient_fails_the_run(self, place: Place, channels: Channels) -> None:
         ledger.start_generation(place.database, "rules", {})
         for alive in (True, False):
-            lives(place, alive)
-            ended = look(alert_mail_to="")
+            set_heartbeat(place, alive)
+            ended = run_dag(alert_mail_to="")
         assert ended == "failed"
-        assert told.counts() == (0, 1)
+        assert channels.counts() == (0, 1)
 
 
-def test_a_webhook_as_the_uri_of_a_connection() -> None:
+def test_a_webhook_connection_given_as_uri() -> None:
     from airflow.sdk import Connection
 
     from tidemark.dags.notifications import address

@@ -12,21 +12,21 @@ import pytest
 from pyspark.sql import SparkSession
 from support.airflow_home import run
 from support.environment import setting
-from support.hands import serve
 from support.load import updates
+from support.manual_stream import serve
 from support.names import NAMES
-from support.parameters import assert_takes
+from support.parameters import assert_accepts
 from support.places import Place
 from support.wording import Wording
 
 from tidemark.dags import batch_job
 from tidemark.serving import publications, verifications
 from tidemark.serving.status import state
-from tidemark.serving.verifications import Drifted, Held
+from tidemark.serving.verifications import ApprovalRequired, Drifted
 from tidemark.settings.airflow_names import Dag, Pool
 from tidemark.spark.batch import Batch
 
-TAKEN = {
+VALID_PARAMETERS = {
     NAMES.of(Dag.NIGHTLY_BATCH): {
         "mode": ["auto", "incremental", "full"],
         "on_drift": ["correct", "ask", "fail"],
@@ -35,42 +35,42 @@ TAKEN = {
     },
     NAMES.of(Dag.REBUILD): {"publication": [None, 0, 12]},
 }
-REFUSED = {
+INVALID_PARAMETERS = {
     NAMES.of(Dag.NIGHTLY_BATCH): {"mode": ["", None, "weekly"], "on_drift": [None, True], "hold": ["yes"], "keep": [0, "7", 1.5]},
     NAMES.of(Dag.REBUILD): {"publication": [-1, "3", 1.5]},
 }
 
 
-@pytest.mark.parametrize("dag_id", TAKEN)
-def test_parameters(bag: Any, dag_id: str) -> None:
-    assert_takes(bag.dags[dag_id], TAKEN[dag_id], REFUSED[dag_id])
+@pytest.mark.parametrize("dag_id", VALID_PARAMETERS)
+def test_parameters(dag_bag: Any, dag_id: str) -> None:
+    assert_accepts(dag_bag.dags[dag_id], VALID_PARAMETERS[dag_id], INVALID_PARAMETERS[dag_id])
 
 
-def test_every_night_and_no_day_of_its_own(bag: Any) -> None:
-    dag = bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)]
+def test_the_nightly_batch_is_scheduled_and_a_rebuild_is_not(dag_bag: Any) -> None:
+    dag = dag_bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)]
     assert (type(dag.timetable).__name__, dag.catchup, dag.max_active_runs) == ("CronTriggerTimetable", False, 1)
-    assert bag.dags[NAMES.of(Dag.REBUILD)].schedule is None
+    assert dag_bag.dags[NAMES.of(Dag.REBUILD)].schedule is None
 
 
-def test_spark_jobs_are_limited_by_their_pool(bag: Any) -> None:
-    pools = {f"{dag}.{task.task_id}": task.pool for dag in TAKEN for task in bag.dags[dag].tasks}
+def test_spark_jobs_are_limited_by_their_pool(dag_bag: Any) -> None:
+    pools = {f"{dag}.{task.task_id}": task.pool for dag in VALID_PARAMETERS for task in dag_bag.dags[dag].tasks}
     assert {name for name, pool in pools.items() if pool == NAMES.of(Pool.SPARK)} == {
         *(f"{NAMES.of(Dag.NIGHTLY_BATCH)}.{name}" for name in ("land", "cut", "recompute", "verify", "publish")),
         f"{NAMES.of(Dag.REBUILD)}.rebuild_from",
     }
 
 
-def test_what_a_person_is_asked_stands_before_what_it_decides(bag: Any) -> None:
-    nightly, rebuild = bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)], bag.dags[NAMES.of(Dag.REBUILD)]
+def test_approval_precedes_the_task_it_approves(dag_bag: Any) -> None:
+    nightly, rebuild = dag_bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)], dag_bag.dags[NAMES.of(Dag.REBUILD)]
     assert nightly.get_task("publish").upstream_task_ids >= {"decide", "approve"}
     assert rebuild.get_task("rebuild_from").upstream_task_ids == {"chosen"}
     assert [asset.name for asset in nightly.get_task("publish").outlets] == ["reports"]
     assert [asset.name for asset in nightly.get_task("land").inlets] == ["products"]
 
 
-def test_a_night_takes_the_same_steps_in_airflow_and_in_one_process(bag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_nightly_batch_has_the_same_steps_in_airflow_and_in_one_process(dag_bag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The order stands in the DAG and in Batch.nightly."""
-    dag = bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)]
+    dag = dag_bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)]
     steps = [task.task_id for task in dag.topological_sort() if task.task_id != "approve"]
     for before, step in pairwise(steps):
         assert before in dag.get_task(step).upstream_task_ids, "each step waits for the one before"
@@ -86,28 +86,28 @@ def test_a_night_takes_the_same_steps_in_airflow_and_in_one_process(bag: Any, mo
     results = {"cut": 1, "verify": {"drift": 0}}
     night = SimpleNamespace(database=None, of=None, **{step: noted(step, results.get(step)) for step in steps if step != "decide"})
     monkeypatch.setattr(verifications, "read", lambda *_: {})
-    monkeypatch.setattr(verifications, "asks", noted("decide", False))
+    monkeypatch.setattr(verifications, "requires_approval", noted("decide", False))
     Batch.nightly(night, "auto", "correct", 7)  # type: ignore[arg-type]
     assert taken == steps
 
 
-def test_what_is_tried_again(bag: Any) -> None:
+def test_which_errors_are_retried(dag_bag: Any) -> None:
     from airflow.sdk import RetryAction
 
-    policy = bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)].get_task("publish").retry_policy
+    policy = dag_bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)].get_task("publish").retry_policy
     permanent_errors = (batch_job.JobFailedPermanently("start again at cut"), Drifted("2 differences"))
     assert {policy.evaluate(error, 1, 3).action for error in permanent_errors} == {RetryAction.FAIL}
     assert {policy.evaluate(error, 1, 3).action for error in (batch_job.JobFailed("MongoDB is down"), OSError())} == {RetryAction.DEFAULT}
-    rebuilding = bag.dags[NAMES.of(Dag.REBUILD)].get_task("rebuild_from").retry_policy
+    rebuilding = dag_bag.dags[NAMES.of(Dag.REBUILD)].get_task("rebuild_from").retry_policy
     assert rebuilding.evaluate(batch_job.JobFailedPermanently("no publication 9"), 1, 3).action == RetryAction.FAIL
 
 
 @pytest.mark.airflow
 @pytest.mark.servers
 @pytest.mark.usefixtures("database")
-class TestNights:
+class TestNightlyBatches:
     @pytest.mark.soak(proof="nights")
-    def test_a_night_that_corrects(self, connected: Place, spark: SparkSession) -> None:
+    def test_a_nightly_batch_corrects_drift(self, connected: Place, spark: SparkSession) -> None:
         random = Random(121)
         connected.send(updates(random, 200, keys=40))
         serve(connected, spark)
@@ -122,11 +122,11 @@ class TestNights:
         assert connected.wrong_documents() == []
 
     @pytest.mark.soak(proof="nights")
-    def test_a_night_that_is_implausible_waits_for_a_person(
-        self, bag: Any, connected: Place, spark: SparkSession, wording: Wording
+    def test_an_implausible_nightly_batch_waits_for_approval(
+        self, dag_bag: Any, connected: Place, spark: SparkSession, wording: Wording
     ) -> None:
         work = Batch(connected.database, connected.settings, spark)
-        decide = bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)].get_task("decide").python_callable
+        decide = dag_bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)].get_task("decide").python_callable
         for seed, keys in ((122, 20), (123, 60)):
             connected.send(updates(Random(seed), 200, keys))
             serve(connected, spark)
@@ -144,7 +144,7 @@ class TestNights:
             assert decide(2, {"on_drift": "correct", "hold": False}) == "publish"
             connected.send(updates(Random(124), 400, keys=200))
             serve(connected, spark)
-            with pytest.raises(Held) as held:
+            with pytest.raises(ApprovalRequired) as held:
                 Batch(connected.database, strict, spark).nightly("auto", "correct", 7)
             wording.check(str(held.value))
         assert publications.served(connected.database) == 1
@@ -153,7 +153,7 @@ class TestNights:
         assert publications.served(connected.database) == 3
         assert connected.wrong() == []
 
-    def test_a_rebuild_of_what_is_not_there_fails_at_once(self, connected: Place) -> None:
+    def test_a_rebuild_of_an_unknown_publication_is_not_retried(self, connected: Place) -> None:
         state, tasks = run(NAMES.of(Dag.REBUILD), "rebuild.py", publication=7)
         assert state == "failed"
         assert tasks["rebuild_from"] == ("failed", 1)

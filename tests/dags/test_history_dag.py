@@ -7,43 +7,43 @@ from typing import Any
 import pytest
 from support.airflow_home import run
 from support.names import NAMES
-from support.parameters import assert_takes
+from support.parameters import assert_accepts
 from support.places import Place
 
 from tidemark.dags import batch_job
 from tidemark.ingest import topics, watch
-from tidemark.serving.history import NoDay, NotOver
+from tidemark.serving.history import DayNotEnded, InvalidDays
 from tidemark.settings.airflow_names import Dag, Pool
 
 
 @pytest.fixture
-def dag(bag: Any) -> Any:
-    return bag.dags[NAMES.of(Dag.HISTORY)]
+def dag(dag_bag: Any) -> Any:
+    return dag_bag.dags[NAMES.of(Dag.HISTORY)]
 
 
-TAKEN = {"first_day": [None, "2024-02-29"], "last_day": [None, "1995-01-01"], "changed": [False, True]}
-REFUSED = {"first_day": ["29.02.2024", "2023-02-29", 20240229], "last_day": ["yesterday"], "changed": [None, "yes"]}
+VALID_PARAMETERS = {"first_day": [None, "2024-02-29"], "last_day": [None, "1995-01-01"], "changed": [False, True]}
+INVALID_PARAMETERS = {"first_day": ["29.02.2024", "2023-02-29", 20240229], "last_day": ["yesterday"], "changed": [None, "yes"]}
 
 
 def test_parameters(dag: Any) -> None:
-    assert_takes(dag, TAKEN, REFUSED)
+    assert_accepts(dag, VALID_PARAMETERS, INVALID_PARAMETERS)
 
 
-def test_it_is_partitioned_by_the_day_that_has_ended(dag: Any) -> None:
+def test_a_scheduled_run_has_the_day_that_ended_as_partition(dag: Any) -> None:
     assert (type(dag.timetable).__name__, dag.catchup) == ("CronPartitionTimetable", False)
 
 
-def test_spark_jobs_are_limited_by_their_pool_and_what_is_served_goes_first(bag: Any, dag: Any) -> None:
+def test_spark_jobs_are_limited_by_their_pool_and_the_nightly_batch_has_priority(dag_bag: Any, dag: Any) -> None:
     assert {task.task_id for task in dag.tasks if task.pool == NAMES.of(Pool.SPARK)} == {"land", "compute"}
-    nightly = min(task.priority_weight for task in bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)].tasks)
+    nightly = min(task.priority_weight for task in dag_bag.dags[NAMES.of(Dag.NIGHTLY_BATCH)].tasks)
     assert nightly > max(task.priority_weight for task in dag.tasks)
 
 
-def test_what_is_tried_again(dag: Any) -> None:
+def test_which_errors_are_retried(dag: Any) -> None:
     from airflow.sdk import RetryAction
 
     policy = dag.get_task("compute").retry_policy
-    permanent_errors = (batch_job.JobFailedPermanently("no such layer"), NotOver("today"), NoDay("none"))
+    permanent_errors = (batch_job.JobFailedPermanently("no such layer"), DayNotEnded("today"), InvalidDays("none"))
     assert {policy.evaluate(error, 1, 3).action for error in permanent_errors} == {RetryAction.FAIL}
     assert {policy.evaluate(error, 1, 3).action for error in (batch_job.JobFailed("MongoDB is down"), OSError())} == {RetryAction.DEFAULT}
 
@@ -51,8 +51,11 @@ def test_what_is_tried_again(dag: Any) -> None:
 @pytest.mark.airflow
 @pytest.mark.servers
 @pytest.mark.usefixtures("database")
-def test_a_night_before_the_first_event_starts_no_spark(connected: Place) -> None:
+def test_a_scheduled_run_before_the_first_event_is_skipped_without_spark(connected: Place) -> None:
     with topics.admin(connected.settings.kafka) as client:
         watch.record_end_offsets(connected.database, watch.fetch_end_offsets(client, connected.settings.topics))
     ended, tasks = run(NAMES.of(Dag.HISTORY), "history.py", last_day="2024-02-29", changed=True)
-    assert (ended, tasks) == ("success", {name: ("skipped", 1 if name == "ask" else 0) for name in ("ask", "land", "compute")})
+    assert (ended, tasks) == (
+        "success",
+        {name: ("skipped", 1 if name == "select_days" else 0) for name in ("select_days", "land", "compute")},
+    )

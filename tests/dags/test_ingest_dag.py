@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 from pymongo.errors import ServerSelectionTimeoutError
+from support.counted_reads import counted_rows
 from support.environment import setting
 from support.names import NAMES
-from support.passes import counted_rows
 from support.places import Place
 from support.servers import free_ports
 
 from tidemark.ingest import connections, jobs
-from tidemark.ingest.files import UnfitFile
+from tidemark.ingest.files import InvalidFile
 from tidemark.ingest.generate import write
 from tidemark.ingest.produce import NotAcknowledged, UnsafeProducer
 from tidemark.serving.ingestions import Incomplete
@@ -26,11 +26,11 @@ from tidemark.settings.airflow_names import Dag, Pool
 
 
 @pytest.fixture
-def dag(bag: Any) -> Any:
-    return bag.dags[NAMES.of(Dag.INGEST)]
+def dag(dag_bag: Any) -> Any:
+    return dag_bag.dags[NAMES.of(Dag.INGEST)]
 
 
-TAKEN = {
+VALID_PARAMETERS = {
     "products": [[], ["/in/a.csv"], ["s3://bucket/a.csv", "/in/b c.csv"]],
     "categories": [[], ["/in/categories.csv"]],
     "observed_at": [[], ["2023-12-31"], ["2023-12-31T18:00:00Z", "2023-12-31 18:00"]],
@@ -39,7 +39,7 @@ TAKEN = {
     "hold": [None, False, True],
     "chunk_bytes": [None, 1, 16_777_216],
 }
-REFUSED = {
+INVALID_PARAMETERS = {
     "products": ["/in/a.csv", [1], [""], None],
     "categories": ["/in/categories.csv", [None]],
     "observed_at": ["2023-12-31", ["yesterday"], ["31.12.2023"], ["2023-12-31x"]],
@@ -50,17 +50,17 @@ REFUSED = {
 }
 
 
-def test_every_parameter_is_tried(dag: Any) -> None:
-    assert set(dag.params) == set(TAKEN) == set(REFUSED)
+def test_every_parameter_is_tested(dag: Any) -> None:
+    assert set(dag.params) == set(VALID_PARAMETERS) == set(INVALID_PARAMETERS)
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in TAKEN.items() for value in values])
-def test_parameters_that_are_taken(dag: Any, name: str, value: object) -> None:
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in VALID_PARAMETERS.items() for value in values])
+def test_valid_parameters_are_accepted(dag: Any, name: str, value: object) -> None:
     assert dag.params.get_param(name).resolve(value) == value
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in REFUSED.items() for value in values])
-def test_parameters_that_are_refused(dag: Any, name: str, value: object) -> None:
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in INVALID_PARAMETERS.items() for value in values])
+def test_invalid_parameters_are_refused(dag: Any, name: str, value: object) -> None:
     from airflow.sdk.exceptions import ParamValidationError
 
     with pytest.raises(ParamValidationError):
@@ -71,7 +71,7 @@ def test_a_run_without_parameters_is_valid(dag: Any) -> None:
     dag.params.validate()
 
 
-def test_it_is_partitioned_by_the_day_that_has_ended(dag: Any) -> None:
+def test_a_scheduled_run_has_the_day_that_ended_as_partition(dag: Any) -> None:
     from airflow.sdk.timezone import utc
 
     assert type(dag.timetable).__name__ == "CronPartitionTimetable"
@@ -79,25 +79,25 @@ def test_it_is_partitioned_by_the_day_that_has_ended(dag: Any) -> None:
     assert dag.start_date.tzinfo == utc
 
 
-def test_waiting_takes_one_worker_however_many_runs_wait(dag: Any) -> None:
+def test_waiting_runs_occupy_one_worker(dag: Any) -> None:
     assert dag.get_task("served").pool == NAMES.of(Pool.SERVED)
     assert {dag.get_task(name).pool for name in ("preview", "plan", "produce")} == {NAMES.of(Pool.INGEST)}
 
 
-def test_reconciling_tells_who_waits_for_products(dag: Any) -> None:
+def test_reconciling_updates_the_products_asset(dag: Any) -> None:
     assert [asset.name for asset in dag.get_task("reconcile").outlets] == ["products"]
 
 
-MENDED_BY_A_RETRY = (
+RETRYABLE_ERRORS = (
     NotAcknowledged("Kafka is down"),
     ServerSelectionTimeoutError("MongoDB is down"),
     Incomplete("a chunk is missing"),
     OSError("the disk does not answer"),
     TimeoutError("nobody answers"),
 )
-NOT_MENDED_BY_A_RETRY = (
-    UnfitFile("no header"),
-    jobs.Unclear("no date"),
+PERMANENT_ERRORS = (
+    InvalidFile("no header"),
+    jobs.InvalidParameters("no date"),
     UnsafeProducer("acks is 1"),
     FileNotFoundError("a.csv"),
     PermissionError("a.csv"),
@@ -106,12 +106,12 @@ NOT_MENDED_BY_A_RETRY = (
 
 
 @pytest.mark.parametrize("task", ["preview", "plan", "produce", "reconcile", "served"])
-def test_what_is_tried_again(dag: Any, task: str) -> None:
+def test_which_errors_are_retried(dag: Any, task: str) -> None:
     from airflow.sdk import RetryAction
 
     policy = dag.get_task(task).retry_policy
-    assert {policy.evaluate(error, 1, 3).action for error in NOT_MENDED_BY_A_RETRY} == {RetryAction.FAIL}
-    assert {policy.evaluate(error, 1, 3).action for error in MENDED_BY_A_RETRY} == {RetryAction.DEFAULT}
+    assert {policy.evaluate(error, 1, 3).action for error in PERMANENT_ERRORS} == {RetryAction.FAIL}
+    assert {policy.evaluate(error, 1, 3).action for error in RETRYABLE_ERRORS} == {RetryAction.DEFAULT}
 
 
 @pytest.fixture
@@ -140,11 +140,11 @@ def _fails_at_once(at: str, **conf: object) -> None:
 
 @pytest.mark.airflow
 @pytest.mark.usefixtures("database", "unreachable")
-class TestRunsThatCannotBe:
-    def test_a_run_by_hand_without_files(self) -> None:
+class TestInvalidRuns:
+    def test_a_manual_run_without_files(self) -> None:
         _fails_at_once("preview")
 
-    def test_a_file_that_is_not_there(self) -> None:
+    def test_a_missing_file(self) -> None:
         _fails_at_once("preview", products=["/none.csv"], observed_at=["2024-01-01"])
 
     def test_a_file_without_a_date(self, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ class TestRunsThatCannotBe:
 @pytest.mark.airflow
 @pytest.mark.servers
 @pytest.mark.usefixtures("database")
-def test_a_chunk_travels_as_its_ingestion_and_number_and_is_shown_by_name(connected: Place, tmp_path: Path) -> None:
+def test_chunks_are_passed_by_key_and_shown_by_name(connected: Place, tmp_path: Path) -> None:
     """A run with a preview, until the stream would have to serve it. Its file is parsed twice."""
     from airflow.dag_processing.dagbag import DagBag
 

@@ -34,7 +34,7 @@ def written(path: Path, days_ago: float) -> Path:
     return path
 
 
-def test_old_files_go_and_folders_that_nobody_is_about_to_fill(tmp_path: Path) -> None:
+def test_old_files_are_deleted_and_recent_folders_kept(tmp_path: Path) -> None:
     old, new = written(tmp_path / "dag_id=a" / "old" / "1.log", 8), written(tmp_path / "dag_id=a" / "new" / "1.log", 6)
     (tmp_path / "dag_id=b" / "just made").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "dag_id=a")
@@ -48,25 +48,25 @@ def test_old_files_go_and_folders_that_nobody_is_about_to_fill(tmp_path: Path) -
     assert housekeeping.delete_old(tmp_path / "nowhere", NOW) == 0
 
 
-def test_an_airflow_database_that_is_elsewhere(tmp_path: Path) -> None:
+def test_a_missing_airflow_database_is_detected(tmp_path: Path) -> None:
     (tmp_path / "airflow.db").touch()
-    assert housekeeping.is_here(f"sqlite:///{tmp_path}/airflow.db?timeout=60")
-    assert not housekeeping.is_here(f"sqlite:///{tmp_path}/none.db")
-    assert housekeeping.is_here("postgresql://airflow@database/airflow")
+    assert housekeeping.is_reachable(f"sqlite:///{tmp_path}/airflow.db?timeout=60")
+    assert not housekeeping.is_reachable(f"sqlite:///{tmp_path}/none.db")
+    assert housekeeping.is_reachable("postgresql://airflow@database/airflow")
 
 
-def test_every_week_and_one_at_a_time(bag: Any) -> None:
-    dag = bag.dags[NAMES.of(Dag.MAINTENANCE)]
+def test_it_runs_every_week_one_run_at_a_time(dag_bag: Any) -> None:
+    dag = dag_bag.dags[NAMES.of(Dag.MAINTENANCE)]
     assert (type(dag.timetable).__name__, dag.max_active_runs) == ("CronTriggerTimetable", 1)
     assert {task.task_id for task in dag.tasks if task.pool == NAMES.of(Pool.SPARK)} == {"raw_history"}
     assert {task.task_id for task in dag.tasks if task.upstream_task_ids} == {"measure"}, "one that fails keeps no other from its work"
 
 
-def test_what_is_tried_again(bag: Any) -> None:
+def test_which_errors_are_retried(dag_bag: Any) -> None:
     from airflow.sdk import RetryAction
 
-    policy = bag.dags[NAMES.of(Dag.MAINTENANCE)].get_task("collections").retry_policy
-    permanent_errors = (batch_job.JobFailedPermanently("no"), schema.Differs("view report_cube differs"))
+    policy = dag_bag.dags[NAMES.of(Dag.MAINTENANCE)].get_task("collections").retry_policy
+    permanent_errors = (batch_job.JobFailedPermanently("no"), schema.SchemaDiffers("view report_cube differs"))
     assert {policy.evaluate(error, 1, 3).action for error in permanent_errors} == {RetryAction.FAIL}
     assert policy.evaluate(housekeeping.NotCleaned("the database is locked"), 1, 3).action == RetryAction.DEFAULT
 
@@ -74,7 +74,7 @@ def test_what_is_tried_again(bag: Any) -> None:
 @pytest.mark.airflow
 @pytest.mark.servers
 @pytest.mark.usefixtures("database")
-def test_a_run(connected: Place, tmp_path: Path, wording: Wording) -> None:
+def test_a_run_deletes_only_what_has_expired(connected: Place, tmp_path: Path, wording: Wording) -> None:
     connected.send(updates(Random(141), 60, keys=10))
     batch_job.run(connected.settings, "land")
     old = connected.settings.jobs / "killed" / "result"
@@ -100,16 +100,16 @@ def test_a_run(connected: Place, tmp_path: Path, wording: Wording) -> None:
         original.backup(database)  # its file alone lacks what has been written last
         database.execute("UPDATE dag_run SET start_date = '2024-03-01 05:00:00', logical_date = NULL")
 
-    def runs_left(days: int) -> list[int]:
+    def remaining_runs(days: int) -> list[int]:
         housekeeping.clean_records(f"sqlite:///{file}", NOW - timedelta(days=days))
         with closing(sqlite3.connect(file)) as database:
             return [database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("dag_run", "task_instance")]
 
-    assert min(runs_left(days=30)) > 0
-    assert runs_left(days=5) == [0, 0]
+    assert min(remaining_runs(days=30)) > 0
+    assert remaining_runs(days=5) == [0, 0]
     file.write_text("no database")
     with pytest.raises(housekeeping.NotCleaned) as failed:
-        runs_left(days=5)
-    said, _, of_airflow = str(failed.value).partition(": ")
-    wording.check(said)
+        remaining_runs(days=5)
+    message, _, of_airflow = str(failed.value).partition(": ")
+    wording.check(message)
     assert of_airflow

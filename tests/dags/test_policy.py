@@ -23,25 +23,25 @@ SHARED = {line for line in (DAGS / ".airflowignore").read_text().splitlines() if
 FILES = sorted({path.name for path in DAGS.glob("*.py")} - SHARED)
 
 # Tasks that wait for a person.
-ASKING = {"ApprovalOperator", "HITLEntryOperator", "HITLOperator", "HITLBranchOperator"}
+APPROVAL_OPERATORS = {"ApprovalOperator", "HITLEntryOperator", "HITLOperator", "HITLBranchOperator"}
 
 
-def test_every_dag_can_be_read(bag: Any) -> None:
-    assert bag.import_errors == {}
-    assert {Path(dag.fileloc).name for dag in bag.dags.values()} == set(FILES)
+def test_every_dag_can_be_loaded(dag_bag: Any) -> None:
+    assert dag_bag.import_errors == {}
+    assert {Path(dag.fileloc).name for dag in dag_bag.dags.values()} == set(FILES)
 
 
-def test_every_dag_says_what_it_is(bag: Any) -> None:
-    for dag in bag.dags.values():
+def test_every_dag_is_documented(dag_bag: Any) -> None:
+    for dag in dag_bag.dags.values():
         assert "tidemark" in dag.tags, dag.dag_id
         what, *paragraphs = (dag.doc_md or "").split("\n\n")
         assert what.startswith(f"DAG `{dag.dag_id}`: "), dag.dag_id
-        for question in (policy.WHEN, policy.IF_IT_FAILS):
+        for question in (policy.WHEN, policy.ON_FAILURE):
             assert [one for one in paragraphs if one.startswith(question)], f"{dag.dag_id}: {question}"
 
 
-def test_every_task_belongs_to_somebody_and_is_tried_again(bag: Any) -> None:
-    for dag in bag.dags.values():
+def test_every_task_has_an_owner_and_retries(dag_bag: Any) -> None:
+    for dag in dag_bag.dags.values():
         for task in dag.tasks:
             where = f"{dag.dag_id}.{task.task_id}"
             assert task.owner == "tidemark", where
@@ -51,27 +51,27 @@ def test_every_task_belongs_to_somebody_and_is_tried_again(bag: Any) -> None:
             assert task.pool in {*(NAMES.of(pool) for pool in POOLS), "default_pool"}, where
 
 
-def test_every_run_and_every_task_ends(bag: Any) -> None:
+def test_every_run_and_task_has_a_timeout(dag_bag: Any) -> None:
     """But who waits for a person waits as long as the run does, for days, and whoever else waits gives up before its task is ended."""
-    for dag in bag.dags.values():
-        assert timedelta(days=2) < dag.dagrun_timeout <= policy.RUN_WITHIN, dag.dag_id
+    for dag in dag_bag.dags.values():
+        assert timedelta(days=2) < dag.dagrun_timeout <= policy.RUN_TIMEOUT, dag.dag_id
         for task in dag.tasks:
             where = f"{dag.dag_id}.{task.task_id}"
-            if task.task_type in ASKING:
+            if task.task_type in APPROVAL_OPERATORS:
                 assert (task.execution_timeout, task.response_timeout) == (None, None), where
             else:
-                assert timedelta() < task.execution_timeout <= policy.TASK_WITHIN, where
+                assert timedelta() < task.execution_timeout <= policy.TASK_TIMEOUT, where
             if task.task_type.endswith("Sensor"):
                 assert task.timeout < task.execution_timeout.total_seconds(), where
 
 
-def test_dags_that_tell_each_other_something_mean_the_same(bag: Any) -> None:
-    told = {asset.name: asset.uri for dag in bag.dags.values() for task in dag.tasks for asset in (*task.outlets, *task.inlets)}
-    assert told == {asset.name: asset.uri for asset in (policy.PRODUCTS, policy.REPORTS)}
+def test_dags_refer_to_the_same_assets(dag_bag: Any) -> None:
+    assets = {asset.name: asset.uri for dag in dag_bag.dags.values() for task in dag.tasks for asset in (*task.outlets, *task.inlets)}
+    assert assets == {asset.name: asset.uri for asset in (policy.PRODUCTS, policy.REPORTS)}
 
 
-def test_every_parameter_can_be_filled_in_by_a_person(bag: Any) -> None:
-    for dag in bag.dags.values():
+def test_every_parameter_can_be_edited_in_the_form(dag_bag: Any) -> None:
+    for dag in dag_bag.dags.values():
         for name in dag.params:
             parameter = dag.params.get_param(name)
             assert parameter.schema.get("title"), f"{dag.dag_id}: {name}"
@@ -82,8 +82,8 @@ def test_every_parameter_can_be_filled_in_by_a_person(bag: Any) -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_nothing_is_done_at_import(bag: Any, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything it needs has been imported by the bag; reading it again opens no connection and takes no time."""
+def test_importing_a_dag_has_no_side_effects(dag_bag: Any, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything it needs has been imported by the DagBag; reading it again opens no connection and takes no time."""
     from airflow.dag_processing.dagbag import DagBag
 
     opened: list[object] = []
@@ -96,13 +96,13 @@ def test_nothing_is_done_at_import(bag: Any, file: str, monkeypatch: pytest.Monk
     assert time.process_time() - started < 2
 
 
-def test_links_lead_to_dashboards_that_there_are(bag: Any) -> None:
+def test_links_lead_to_existing_dashboards(dag_bag: Any) -> None:
     """Read as Airflow's pages read them, from the serialized DAG; the address is that of the task."""
     from airflow.serialization.serialized_objects import DagSerialization
 
     slugs = {yaml.safe_load(file.read_text())["slug"] for file in (CHECKOUT / "superset" / "assets" / "dashboards").glob("*.yaml")}
     linked = {}
-    for dag in bag.dags.values():
+    for dag in dag_bag.dags.values():
         read = DagSerialization.from_dict(DagSerialization.to_dict(dag))
         for task in dag.tasks:
             links = [link for link in task.operator_extra_links if link.name.startswith("Dashboard ")]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.airflow_home import run
 from support.names import NAMES
-from support.parameters import assert_takes
+from support.parameters import assert_accepts
 from support.places import Place
 from support.quarantined import quarantined
 
@@ -16,7 +16,7 @@ from tidemark.catalog.events import Event
 from tidemark.ingest.produce import NotAcknowledged, UnsafeProducer
 from tidemark.serving.lease import Busy
 from tidemark.serving.publications import OtherRules
-from tidemark.serving.quarantine import Unclear
+from tidemark.serving.quarantine import InvalidRequest
 from tidemark.settings.airflow_names import Dag
 
 SELECTION = {
@@ -27,7 +27,7 @@ SELECTION = {
     "dry_run": [False, True],
     "hold": [True, False],
 }
-TAKEN = {
+VALID_PARAMETERS = {
     NAMES.of(Dag.REPLAY_QUARANTINE): {**SELECTION, "patch": [None, {}, {"price": "0", "title": ""}]},
     NAMES.of(Dag.DISCARD_QUARANTINE): {**SELECTION, "why": ["", "test rows"]},
 }
@@ -35,39 +35,39 @@ OF_SELECTION = {
     **{"reason": [5, ["price"]], "file": [["a.csv"]], "since": ["yesterday", 5], "until": ["31.12.2023"]},
     **{"dry_run": [None, "yes"], "hold": [None, 1]},
 }
-REFUSED = {
+INVALID_PARAMETERS = {
     NAMES.of(Dag.REPLAY_QUARANTINE): {**OF_SELECTION, "patch": ["price=0", {"price": 0}, {"price": None}]},
     NAMES.of(Dag.DISCARD_QUARANTINE): {**OF_SELECTION, "why": [None, 5]},
 }
 
 
 @pytest.mark.parametrize(("dag_id", "last"), [(NAMES.of(Dag.REPLAY_QUARANTINE), "send"), (NAMES.of(Dag.DISCARD_QUARANTINE), "discard")])
-def test_a_person_is_asked_between_preview_and_act(bag: Any, dag_id: str, last: str) -> None:
-    dag = bag.dags[dag_id]
+def test_approval_lies_between_preview_and_action(dag_bag: Any, dag_id: str, last: str) -> None:
+    dag = dag_bag.dags[dag_id]
     assert dag.schedule is None
     assert dag.params["hold"] is True, "a run waits unless told otherwise"
     assert {task.task_id for task in dag.tasks} == {"preview", "approve", last}
     assert dag.get_task(last).upstream_task_ids == {"preview", "approve"}
     assert dag.get_task("approve").upstream_task_ids == {"preview"}
-    assert_tried_again(dag.get_task(last).retry_policy)
+    assert_retried(dag.get_task(last).retry_policy)
 
 
-@pytest.mark.parametrize("dag_id", TAKEN)
-def test_parameters(bag: Any, dag_id: str) -> None:
-    assert_takes(bag.dags[dag_id], TAKEN[dag_id], REFUSED[dag_id])
+@pytest.mark.parametrize("dag_id", VALID_PARAMETERS)
+def test_parameters(dag_bag: Any, dag_id: str) -> None:
+    assert_accepts(dag_bag.dags[dag_id], VALID_PARAMETERS[dag_id], INVALID_PARAMETERS[dag_id])
 
 
-def assert_tried_again(policy: Any) -> None:
+def assert_retried(policy: Any) -> None:
     from airflow.sdk import RetryAction
 
-    permanent_errors = (Unclear("no such file"), OtherRules("restart"), UnsafeProducer("acks is 1"))
+    permanent_errors = (InvalidRequest("no such file"), OtherRules("restart"), UnsafeProducer("acks is 1"))
     assert {policy.evaluate(error, 1, 3).action for error in permanent_errors} == {RetryAction.FAIL}
     passing = (NotAcknowledged("Kafka is down"), Busy("another run"), OSError())
     assert {policy.evaluate(error, 1, 3).action for error in passing} == {RetryAction.DEFAULT}
 
 
-def test_sending_tells_who_waits_for_products(bag: Any) -> None:
-    assert [asset.name for asset in bag.dags[NAMES.of(Dag.REPLAY_QUARANTINE)].get_task("send").outlets] == ["products"]
+def test_sending_updates_the_products_asset(dag_bag: Any) -> None:
+    assert [asset.name for asset in dag_bag.dags[NAMES.of(Dag.REPLAY_QUARANTINE)].get_task("send").outlets] == ["products"]
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def with_records(connected: Place) -> Place:
 @pytest.mark.servers
 @pytest.mark.usefixtures("database")
 class TestRuns:
-    def test_a_replay_of_what_is_not_held_and_a_discard_of_the_rest(self, with_records: Place) -> None:
+    def test_a_replay_without_approval_and_a_discard_of_the_rest(self, with_records: Place) -> None:
         state, tasks = run(NAMES.of(Dag.REPLAY_QUARANTINE), "quarantine.py", patch={"price": "5"}, dry_run=True)
         assert (state, tasks["preview"][0], tasks["send"][0]) == ("success", "success", "skipped")
         assert sum(with_records.ends().values()) == 2
@@ -99,7 +99,7 @@ class TestRuns:
         assert found["price"]["replayed"]["by"].startswith("manual__")
         assert found["malformed"]["discarded"]["why"] == "test rows"
 
-    def test_what_cannot_be_done_fails_at_once(self, with_records: Place) -> None:
+    def test_invalid_runs_are_not_retried(self, with_records: Place) -> None:
         state, tasks = run(NAMES.of(Dag.REPLAY_QUARANTINE), "quarantine.py", reason="withdrawn")
         assert (state, tasks["preview"]) == ("failed", ("failed", 1))
         state, tasks = run(NAMES.of(Dag.DISCARD_QUARANTINE), "quarantine.py", hold=False)

@@ -12,9 +12,9 @@ import pytest
 from pyspark.sql import SparkSession
 from support import batch_faults
 from support.events import any_log
-from support.hands import serve
 from support.lakes import landed, sent
 from support.load import updates
+from support.manual_stream import serve
 from support.places import Place
 
 from tidemark.serving import ledger, publications, verifications
@@ -34,7 +34,7 @@ def killed_at(point: str, *command: object) -> None:
     assert done.returncode == -signal.SIGKILL, f"{point}: status {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
 
 
-def test_killed_while_it_publishes(place: Place, spark: SparkSession) -> None:
+def test_a_kill_while_publishing(place: Place, spark: SparkSession) -> None:
     random, work = Random(101), Batch(place.database, place.settings, spark)
     place.send(updates(random, 150, keys=40))
     serve(place, spark)
@@ -51,12 +51,12 @@ def test_killed_while_it_publishes(place: Place, spark: SparkSession) -> None:
     assert place.wrong() == []
 
 
-def test_killed_while_it_compacts(place: Place, spark: SparkSession) -> None:
+def test_a_kill_while_compacting(place: Place, spark: SparkSession) -> None:
     _upkeep_killed(place, spark, Random(105), "compacting")
 
 
 @pytest.mark.soak(proof="nights")
-def test_every_step_of_upkeep(place: Place, spark: SparkSession) -> None:
+def test_a_kill_at_every_step_of_maintenance(place: Place, spark: SparkSession) -> None:
     *compacting, compacted = _upkeep_killed(place, spark, Random(106), *["compacting"] * 5, "compacted")
     assert not all(compacting), "whoever looks for the first file of a write may see it when all is written, but not always"
     assert compacted
@@ -112,20 +112,20 @@ def _rebuild_killed(place: Place, spark: SparkSession, points: tuple[str, ...], 
         assert place.wrong_documents() == [], point
 
 
-def test_killed_while_it_rebuilds(place: Place, spark: SparkSession) -> None:
+def test_a_kill_while_rebuilding(place: Place, spark: SparkSession) -> None:
     _rebuild_killed(place, spark, ("products-removed",), Random(102))
 
 
 @pytest.mark.soak(proof="rebuilds")
 @pytest.mark.timeout(3600)
-def test_every_step_of_a_rebuild(place: Place, spark: SparkSession) -> None:
+def test_a_kill_at_every_step_of_a_rebuild(place: Place, spark: SparkSession) -> None:
     _rebuild_killed(place, spark, REBUILD_POINTS * 3, Random(103))
 
 
 @pytest.mark.soak(proof="nights")
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("drifted", [False, True])
-def test_every_step_of_a_night(place: Place, spark: SparkSession, drifted: bool) -> None:
+def test_a_kill_at_every_step_of_a_nightly_batch(place: Place, spark: SparkSession, drifted: bool) -> None:
     """Where a product is missing the night ends in a rebuild."""
     random, work = Random(104), Batch(place.database, place.settings, spark)
     place.send([*any_log(random, 150), *updates(random, 200, keys=40)])

@@ -22,7 +22,7 @@ SMALL = {"TIDEMARK_MAX_EVENTS_PER_BATCH": "300", "TIDEMARK_TRIGGER_SECONDS": "0"
 POINTS = {"products-written": True, "in-transaction": True, "committed": False}
 
 
-def test_killed_at_each_named_point(place: Place) -> None:
+def test_a_kill_at_each_named_point(place: Place) -> None:
     random = Random(21)
     for point, leaves_uncommitted in POINTS.items():
         place.send([*updates(random, 1_200, keys=300), *names(random, 60)])
@@ -40,7 +40,7 @@ def test_killed_at_each_named_point(place: Place) -> None:
 
 def _kills(place: Place, random: Random, kills: int) -> int:
     """Kills streams at random moments while events come; returns how many kills left uncommitted documents behind."""
-    left = 0
+    with_uncommitted = 0
     for _ in range(kills):
         before = ledger.read(place.database).generation
         with stream(**SMALL) as doomed:
@@ -50,13 +50,13 @@ def _kills(place: Place, random: Random, kills: int) -> int:
                 place.send(updates(random, 250, keys=300))
                 time.sleep(0.25)
             doomed.kill()
-        left += uncommitted(place.database) > 0
+        with_uncommitted += uncommitted(place.database) > 0
         assert place.wrong() == []
     with stream() as successor:
         wait_until_served(place, successor)
     assert place.wrong() == []
     assert place.wrong_documents() == []
-    return left
+    return with_uncommitted
 
 
 def _wait_for_generation(place: Place, running: Stream, generation: int) -> None:
@@ -69,11 +69,11 @@ def _wait_for_generation(place: Place, running: Stream, generation: int) -> None
 
 @pytest.mark.soak(proof="kills")
 @pytest.mark.timeout(7200)
-def test_killed_at_thirty_random_moments(place: Place) -> None:
+def test_kills_at_thirty_random_moments(place: Place) -> None:
     assert _kills(place, Random(23), kills=30) > 0, "no kill fell between the writes and the commit"
 
 
-def test_a_stalled_stream_wakes_beside_its_successor(place: Place) -> None:
+def test_a_stalled_stream_that_resumes_beside_its_successor_is_fenced(place: Place) -> None:
     random = Random(24)
     place.send(updates(random, 4_000, keys=300))
     with stream(**SMALL) as zombie:

@@ -11,8 +11,8 @@ from pyspark.sql import SparkSession
 from support import broker
 from support.csvs import OBSERVED_AT, products
 from support.events import any_log
-from support.hands import Stream, serve, stream_of
 from support.load import updates
+from support.manual_stream import Stream, serve, stream_of
 from support.nights import named, night
 from support.places import Place, wrong_products
 from support.recompute import differences, recompute, reports

@@ -18,16 +18,16 @@ from tidemark.spark.speed import follow
 pytestmark = pytest.mark.servers
 
 
-def test_servers_killed_while_the_stream_works(fallible: Servers, fallible_place: Place, spark: SparkSession) -> None:
+def test_reports_stay_exact_while_servers_are_killed(fallible: Servers, fallible_place: Place, spark: SparkSession) -> None:
     place = fallible_place
-    random, told_to_stop = Random(61), threading.Event()
+    random, stop_requested = Random(61), threading.Event()
 
     def supervised() -> None:
-        while not told_to_stop.is_set():
+        while not stop_requested.is_set():
             try:
-                follow(place.database, place.settings, told_to_stop)
+                follow(place.database, place.settings, stop_requested)
             except Exception:  # whatever it is, a supervisor starts the stream again
-                told_to_stop.wait(1)
+                stop_requested.wait(1)
 
     running = threading.Thread(target=supervised, daemon=True)
     running.start()
@@ -44,7 +44,7 @@ def test_servers_killed_while_the_stream_works(fallible: Servers, fallible_place
         last = place.ends()
         wait_for(lambda: ledger.read(place.database).offsets.reaches(last), 120)
     finally:
-        told_to_stop.set()
+        stop_requested.set()
         running.join(90)
     assert not running.is_alive()
     assert place.wrong() == []

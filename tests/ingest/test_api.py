@@ -34,7 +34,7 @@ from tidemark.catalog.marks import TideMark
 from tidemark.catalog.observations import Reason
 from tidemark.catalog.words import rule
 from tidemark.ingest import topics
-from tidemark.ingest.api.bodies import MOST_RECORDS
+from tidemark.ingest.api.bodies import MAX_RECORDS
 from tidemark.ingest.api.document import CATEGORY, PRODUCT
 from tidemark.settings.sections import KafkaSettings
 
@@ -46,13 +46,13 @@ KEY = "a key with an ü"
 
 
 @pytest.fixture(scope="module")
-def here(servers: None) -> Iterator[Place]:
+def place(servers: None) -> Iterator[Place]:
     with a_place() as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def running(here: Place) -> Iterator[Api]:
+def running(place: Place) -> Iterator[Api]:
     with api() as found:
         yield found
         assert found.stop() == 0
@@ -71,8 +71,8 @@ class New:
 
 
 @pytest.fixture
-def new(here: Place) -> New:
-    return New(here)
+def new(place: Place) -> New:
+    return New(place)
 
 
 def product(**fields: Any) -> bytes:
@@ -91,14 +91,14 @@ def figure(running: Api, name: str) -> float:
     return next(float(line.removeprefix(f"{name} ")) for line in lines if line.startswith(f"{name} "))
 
 
-def test_it_greets_and_is_healthy(here: Place, running: Api) -> None:
+def test_root_and_health_endpoints(place: Place, running: Api) -> None:
     assert running.http.get("/").json() == {"message": "Hello World"}
     health = running.http.get("/health")
     assert (health.status_code, health.json()["healthy"], health.json()["detail"]) == (200, True, "")
-    assert health.json()["topics"] == {here.settings.product_topic: here.settings.product_partitions, here.settings.category_topic: 1}
+    assert health.json()["topics"] == {place.settings.product_topic: place.settings.product_partitions, place.settings.category_topic: 1}
 
 
-def test_a_product_goes_to_kafka_as_it_came_and_is_answered_as_it_is_stored(here: Place, running: Api, new: New) -> None:
+def test_a_product_is_sent_unchanged_and_the_answer_shows_the_stored_values(place: Place, running: Api, new: New) -> None:
     """As clients of the Kaggle fields post it: a date of their form, no Content-Type."""
     body = (
         b' {"date": "31/12/2023 00:00",\n'
@@ -112,25 +112,25 @@ def test_a_product_goes_to_kafka_as_it_came_and_is_answered_as_it_is_stored(here
     assert dict(event.headers) == {"tide-source": b"api", "tide-format": b"json"}
     stored = answer.json()
     coordinates = (stored.pop("topic"), stored.pop("partition"), stored.pop("offset"))
-    assert coordinates == (here.settings.product_topic, event.partition, event.offset)
+    assert coordinates == (place.settings.product_topic, event.partition, event.offset)
     assert stored.pop("date") == "2023-12-31T00:00:00.000Z"
     assert stored == {**{name: value for name, value in PRODUCT.items() if name != "date"}, "asin": "B0T00000AA", "stars": 4.1}
 
 
-def test_a_category_goes_to_kafka_and_its_id_is_the_key(here: Place, running: Api, new: New) -> None:
+def test_a_category_is_sent_with_its_id_as_key(place: Place, running: Api, new: New) -> None:
     answer = running.post("/Category", b'{"id": "7.0", "category_name": "Caf\xc3\xa9"}')
     (event,) = new()
-    assert (answer.status_code, event.topic, event.key) == (201, here.settings.category_topic, b"7")
+    assert (answer.status_code, event.topic, event.key) == (201, place.settings.category_topic, b"7")
     assert answer.json() == {"id": 7, "category_name": "Café", "topic": event.topic, "partition": 0, "offset": event.offset}
 
 
-def test_the_same_key_lies_where_ingestion_puts_it(here: Place, running: Api, new: New) -> None:
+def test_a_key_has_the_same_partition_as_in_file_ingestion(place: Place, running: Api, new: New) -> None:
     """One ASIN, one partition, by whatever way it comes: single, in a batch, from a file."""
     records = [product(asin=f"B0T00000{number:02d}") for number in range(20)]
     for record in records:
         assert running.post(PRODUCTS, record).status_code == 201
     assert running.post(BATCH, b"\n".join(records), NDJSON).status_code == 201
-    here.send(Event("ingest-product", 0, 0, 0, json.loads(record)["asin"].encode(), record) for record in records)
+    place.send(Event("ingest-product", 0, 0, 0, json.loads(record)["asin"].encode(), record) for record in records)
     places: dict[bytes | None, set[int]] = {}
     for event in new():
         places.setdefault(event.key, set()).add(event.partition)
@@ -154,7 +154,7 @@ def test_the_same_key_lies_where_ingestion_puts_it(here: Place, running: Api, ne
         *(({"date": date}, "date") for date in ("31/02/2023 00:00", "1994-12-31", "yesterday", None, "2123-01-01")),
     ],
 )
-def test_a_broken_rule_is_named_with_its_field(running: Api, fields: dict[str, Any], field: str) -> None:
+def test_an_invalid_field_is_named_with_its_rule(running: Api, fields: dict[str, Any], field: str) -> None:
     answer = running.post(PRODUCTS, product(**fields))
     assert named(answer) == [(field,)]
     assert answer.json()["detail"][0]["msg"] == f"{field}: must be {rule(Reason(field))}"
@@ -168,7 +168,7 @@ def test_a_missing_field_and_a_category_without_a_name_are_named(running: Api) -
     assert named(running.post("/Category", b'{"category_name": "x"}')) == [("id",)]
 
 
-def test_a_date_may_be_a_day_ahead(running: Api) -> None:
+def test_a_date_up_to_one_day_ahead_is_accepted(running: Api) -> None:
     def ahead(seconds: float) -> httpx.Response:
         return running.post(PRODUCTS, product(date=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))))
 
@@ -196,11 +196,11 @@ def test_a_date_may_be_a_day_ahead(running: Api) -> None:
         (product()[:-1] + b', "more": 1, "more": 2}', ("more",)),
     ],
 )
-def test_what_is_no_record_is_refused(running: Api, body: bytes, where: tuple[str, ...]) -> None:
+def test_a_body_that_is_no_record_is_refused(running: Api, body: bytes, where: tuple[str, ...]) -> None:
     assert named(running.post(PRODUCTS, body)) == [where]
 
 
-def test_what_harms_nobody_is_stored(running: Api, new: New) -> None:
+def test_harmless_deviations_are_stored(running: Api, new: New) -> None:
     bodies = [
         product(more=[1, {"deep": [2]}], asin="B0T0000001"),
         product(asin="B0T0000002")[:-1] + b', "more": ' + b"9" * 5_000 + b"}",
@@ -225,14 +225,14 @@ def test_what_harms_nobody_is_stored(running: Api, new: New) -> None:
     ],
     ids=["JSON", "none", "none, from another site", "text", "a form", "lines", "Latin-1", "compressed"],
 )
-def test_the_type_of_a_body(running: Api, headers: dict[str, str], status: int, wording: Wording) -> None:
+def test_content_types_of_a_body(running: Api, headers: dict[str, str], status: int, wording: Wording) -> None:
     answer = running.http.post(PRODUCTS, content=product(), headers=headers)
     assert answer.status_code == status
     if status != 201:
         wording.check(answer.json()["detail"])
 
 
-def reason_against(value: bytes, topic: str) -> str | None:
+def rejection_reason(value: bytes, topic: str) -> str | None:
     """The oracle's, for an event that comes just now; None where it is an observation."""
     reasons = [reason for _, reason in recompute([Event(topic, 0, 0, time.time_ns() // 1_000_000, None, value)]).rejections]
     return reasons[0] if reasons else None
@@ -244,22 +244,22 @@ def any_bodies(random: Random, count: int) -> list[tuple[str, bytes]]:
     return [(event.topic, event.value) for event in events if event.value and b"\n" not in event.value and event.value.strip()]
 
 
-def has_a_name_twice(value: bytes) -> bool:
+def has_duplicate_name(value: bytes) -> bool:
     twice = False
 
-    def look(pairs: list[tuple[str, Any]]) -> None:
+    def check_names(pairs: list[tuple[str, Any]]) -> None:
         nonlocal twice
         names = [name for name, _ in pairs]
         twice |= len(set(names)) < len(names)
 
     try:
-        json.loads(value, object_pairs_hook=look)
+        json.loads(value, object_pairs_hook=check_names)
     except (ValueError, RecursionError):
         return False
     return twice
 
 
-def test_generated_batches_are_judged_as_the_oracle_does(here: Place, running: Api, new: New) -> None:
+def test_generated_batches_are_validated_like_the_oracle(place: Place, running: Api, new: New) -> None:
     """Each record that the oracle takes is taken, each other is named with its reason; then what is left is stored, byte for byte."""
     sent: list[bytes] = []
     reasons = set()
@@ -267,8 +267,8 @@ def test_generated_batches_are_judged_as_the_oracle_does(here: Place, running: A
         some = any_bodies(Random(seed), 500)
         for topic, path in (("ingest-product", BATCH), (CATEGORIES, "/Category/batch")):
             values = [value for of, value in some if of == topic]
-            wrong = {number: reason for number, value in enumerate(values) if (reason := reason_against(value, topic))}
-            twice = {number for number, value in enumerate(values) if has_a_name_twice(value)}
+            wrong = {number: reason for number, value in enumerate(values) if (reason := rejection_reason(value, topic))}
+            twice = {number for number, value in enumerate(values) if has_duplicate_name(value)}
             answer = running.post(path, b"\n".join(values), NDJSON)
             assert answer.status_code == 422
             found = {fault["loc"][1]: fault["type"] for fault in answer.json()["detail"]}
@@ -282,10 +282,10 @@ def test_generated_batches_are_judged_as_the_oracle_does(here: Place, running: A
     assert reasons == {*Reason} - {Reason.WITHDRAWN}  # of files alone
     events = new()
     assert sorted(event.value or b"" for event in events) == sorted(sent)
-    assert recompute(events, here.settings.category_topic).rejections == set()
+    assert recompute(events, place.settings.category_topic).rejections == set()
 
 
-def test_generated_records_are_answered_as_the_oracle_stores_them(here: Place, running: Api, new: New) -> None:
+def test_answers_to_generated_records_equal_the_oracles_states(place: Place, running: Api, new: New) -> None:
     answers: dict[tuple[int, int], dict[str, Any]] = {}
     for topic, value in any_bodies(Random(9), 150):
         if topic != CATEGORIES and (answer := running.post(PRODUCTS, value)).status_code == 201:
@@ -293,7 +293,7 @@ def test_generated_records_are_answered_as_the_oracle_stores_them(here: Place, r
             answers[stored["partition"], stored["offset"]] = stored
     assert len(answers) > 20
     for event in new():
-        (expected,) = recompute([event], here.settings.category_topic).products.values()
+        (expected,) = recompute([event], place.settings.category_topic).products.values()
         expected["date"] = expected["date"].isoformat(timespec="milliseconds").replace("+00:00", "Z")
         stored = answers.pop((event.partition, event.offset))
         assert {name: value for name, value in stored.items() if name not in ("topic", "partition", "offset")} == {
@@ -302,7 +302,7 @@ def test_generated_records_are_answered_as_the_oracle_stores_them(here: Place, r
     assert not answers
 
 
-def test_a_batch_is_taken_whole_or_not_at_all(running: Api, new: New) -> None:
+def test_a_batch_is_accepted_or_refused_as_a_whole(running: Api, new: New) -> None:
     records = [product(asin=f"B0T000001{number}") for number in range(4)]
     for body, kind in ((b"[" + b" ,\n".join(records) + b"]", "application/json"), (b"\r\n\n".join(records) + b"\n", NDJSON)):
         answer = running.post(BATCH, body, kind)
@@ -313,44 +313,44 @@ def test_a_batch_is_taken_whole_or_not_at_all(running: Api, new: New) -> None:
     reached = TideMark({(end["topic"], end["partition"]): end["offset"] for end in answer.json()["ends"]})  # type: ignore[misc]
     assert all(reached.covers(event) for event in events)
     # An array counts its records, lines are counted as lines.
-    spoilt = [records[0], product(price=-1), b"{}", records[1]]
-    assert named(running.post(BATCH, b"[" + b",".join(spoilt) + b"]")) == [(1, "price"), (2, "asin")]
-    assert named(running.post(BATCH, b"\n\n".join(spoilt), NDJSON)) == [(2, "price"), (4, "asin")]
+    corrupted = [records[0], product(price=-1), b"{}", records[1]]
+    assert named(running.post(BATCH, b"[" + b",".join(corrupted) + b"]")) == [(1, "price"), (2, "asin")]
+    assert named(running.post(BATCH, b"\n\n".join(corrupted), NDJSON)) == [(2, "price"), (4, "asin")]
     assert len(new()) == len(events)
 
 
-def test_each_malformed_record_of_an_array_is_named_beside_the_others(running: Api, new: New) -> None:
+def test_each_malformed_record_of_an_array_is_named(running: Api, new: New) -> None:
     half_a_pair, open_object = product(more="\ud800"), b'{"asin": 1,}'
     records = [product(), open_object, b"", product(price=-1), half_a_pair, b'{"a": [{"b": "]},{[\\\\"}]}', product(title='\\"],[{')]
     assert named(running.post(BATCH, b"[" + b",".join(records) + b"]")) == [(1,), (2,), (3, "price"), (4,), (5, "asin")]
     assert not new()
 
 
-def test_bodies_on_which_a_quadratic_scan_would_hang_are_refused(running: Api) -> None:
+def test_bodies_that_trigger_quadratic_scans_are_refused(running: Api) -> None:
     assert named(running.post(BATCH, b'["' + b'\\"' * 1_000_000)) == [()]
     names = ["".join(name) for name in islice(permutations(ascii_letters, 3), 120_000)]
     assert named(running.post(PRODUCTS, ("{" + ",".join(f'"{name}":1' for name in [*names, names[-1]]) + "}").encode())) == [(names[-1],)]
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[", b"[{}", b"[{}] {}", b'[{"a]', b"null", b"\xff[]", b"[]", b"[ ]"])
-def test_what_is_no_batch_is_refused(running: Api, body: bytes) -> None:
+def test_a_body_that_is_no_batch_is_refused(running: Api, body: bytes) -> None:
     assert named(running.post(BATCH, body)) == [()]
 
 
-def test_a_batch_without_a_record_is_refused(running: Api) -> None:
+def test_an_empty_batch_is_refused(running: Api) -> None:
     assert named(running.post(BATCH, b"\n \r\n", NDJSON)) == [()]
 
 
-def test_a_batch_has_its_limit(running: Api, new: New) -> None:
+def test_a_batch_has_a_maximum_size(running: Api, new: New) -> None:
     record = product()
-    answer = running.post(BATCH, b"\n".join([record] * MOST_RECORDS), NDJSON)
-    assert answer.json()["acknowledged"] == MOST_RECORDS
-    assert running.post(BATCH, b"\n".join([record] * (MOST_RECORDS + 1)), NDJSON).status_code == 413
-    assert running.post(BATCH, b"[" + b",".join([record] * (MOST_RECORDS + 1)) + b"]").status_code == 413
-    assert len(new()) == MOST_RECORDS
+    answer = running.post(BATCH, b"\n".join([record] * MAX_RECORDS), NDJSON)
+    assert answer.json()["acknowledged"] == MAX_RECORDS
+    assert running.post(BATCH, b"\n".join([record] * (MAX_RECORDS + 1)), NDJSON).status_code == 413
+    assert running.post(BATCH, b"[" + b",".join([record] * (MAX_RECORDS + 1)) + b"]").status_code == 413
+    assert len(new()) == MAX_RECORDS
 
 
-def test_the_figures_count_what_has_become_of_records(running: Api) -> None:
+def test_metrics_count_the_outcome_of_records(running: Api) -> None:
     def counted() -> dict[tuple[str, str], float]:
         return {
             (kind, outcome): figure(running, f'tidemark_api_records_total{{kind="{kind}",outcome="{outcome}"}}')
@@ -383,7 +383,7 @@ def resident_bytes(running: Api) -> int:
     return int(fields[1]) * 4096
 
 
-def test_a_small_api_bounds_what_it_holds(here: Place) -> None:
+def test_api_key_and_memory_limits_are_enforced(place: Place) -> None:
     """Its key, its largest body and its room for bodies, which end requests before they are read."""
     with api(api_body_bytes="1000000", api_memory_bytes="1500000", api_key=KEY) as small:
         for headers in ({}, {"X-API-Key": ""}, {"X-API-Key": "another"}):
@@ -434,41 +434,41 @@ def _two_bodies_at_once(small: Api) -> None:
     assert small.post(BATCH, body, NDJSON).status_code == 201
 
 
-def said_to(running: Api, *pieces: bytes) -> bytes:
+def exchange(running: Api, *pieces: bytes) -> bytes:
     """What the server says to these bytes until it ends the connection."""
     host, _, port = running.url.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=30) as there:
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
         with suppress(ConnectionError):
             for piece in pieces:
-                there.sendall(piece)
+                connection.sendall(piece)
         found = b""
         with suppress(ConnectionError):
-            while data := there.recv(65_536):
+            while data := connection.recv(65_536):
                 found += data
         return found
 
 
-def test_a_request_that_has_no_end_is_ended(here: Place) -> None:
-    with api(api_body_seconds="1", wait=False) as hasty:
+def test_an_unfinished_request_times_out(place: Place) -> None:
+    with api(api_body_seconds="1", wait=False) as short_timeout:
         posted = f"POST {PRODUCTS} HTTP/1.1\r\nHost: x\r\n".encode()
-        assert b" 408 " in said_to(hasty, posted, b"Content-Length: 100\r\n\r\n{")
-        before = resident_bytes(hasty)
-        assert b" 400 " in said_to(hasty, posted, *(b"X: " + b"x" * 1_000_000 for _ in range(100)))
-        said_to(hasty, posted, *(f"X-{number}: {'x' * 1_000}\r\n".encode() for number in range(50_000)))
-        assert resident_bytes(hasty) - before < 20_000_000
-        assert hasty.http.get("/").status_code == 200
+        assert b" 408 " in exchange(short_timeout, posted, b"Content-Length: 100\r\n\r\n{")
+        before = resident_bytes(short_timeout)
+        assert b" 400 " in exchange(short_timeout, posted, *(b"X: " + b"x" * 1_000_000 for _ in range(100)))
+        exchange(short_timeout, posted, *(f"X-{number}: {'x' * 1_000}\r\n".encode() for number in range(50_000)))
+        assert resident_bytes(short_timeout) - before < 20_000_000
+        assert short_timeout.http.get("/").status_code == 200
 
 
-def test_a_client_that_goes_away_leaves_nothing_behind(running: Api, new: New) -> None:
+def test_a_disconnected_client_leaves_nothing_behind(running: Api, new: New) -> None:
     host, _, port = running.url.removeprefix("http://").partition(":")
     for _ in range(3):
-        with socket.create_connection((host, int(port))) as there:
-            there.sendall(f"POST {PRODUCTS} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{{".encode())
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(f"POST {PRODUCTS} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{{".encode())
     wait_for(lambda: figure(running, "tidemark_api_body_bytes") == 0)
     assert new() == []
 
 
-def test_examples_of_the_document_are_taken(running: Api) -> None:
+def test_examples_in_the_openapi_document_are_accepted(running: Api) -> None:
     described = running.http.get("/openapi.json").json()
     posts = {path: routes["post"] for path, routes in described["paths"].items() if "post" in routes}
     assert sorted(posts) == [PRODUCTS, BATCH, "/Category", "/Category/batch"]
@@ -482,9 +482,9 @@ def test_examples_of_the_document_are_taken(running: Api) -> None:
     assert CATEGORY["id"] == PRODUCT["category_id"]
 
 
-def test_a_topic_that_is_missing_is_named_and_then_used(here: Place, wording: Wording) -> None:
-    with setting(product_topic=f"{here.settings.product_topic}-later") as of, api(api_acknowledge_seconds="2", wait=False) as early:
-        wait_for(lambda: early.http.get("/health").json()["topics"] == {here.settings.category_topic: 1})
+def test_a_missing_topic_is_named_and_used_once_it_exists(place: Place, wording: Wording) -> None:
+    with setting(product_topic=f"{place.settings.product_topic}-later") as of, api(api_acknowledge_seconds="2", wait=False) as early:
+        wait_for(lambda: early.http.get("/health").json()["topics"] == {place.settings.category_topic: 1})
         health = early.http.get("/health")
         assert (health.status_code, health.json()["healthy"]) == (503, False)
         wording.check(health.json()["detail"])
@@ -500,7 +500,7 @@ def test_a_topic_that_is_missing_is_named_and_then_used(here: Place, wording: Wo
 
 
 @pytest.mark.parametrize("value", ["none", "taken"])
-def test_a_port_that_cannot_be_had_is_named(running: Api, value: str) -> None:
+def test_a_port_in_use_is_named(running: Api, value: str) -> None:
     port = running.url.rpartition(":")[2] if value == "taken" else value
     environment = {**os.environ, "TIDEMARK_API_PORT": port}
     done = subprocess.run([sys.executable, "-m", "tidemark.ingest.api"], env=environment, capture_output=True, text=True, timeout=60)
@@ -508,7 +508,7 @@ def test_a_port_that_cannot_be_had_is_named(running: Api, value: str) -> None:
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_looks_at_a_kafka_that_does_not_answer_leave_no_threads() -> None:
+def test_health_checks_of_an_unreachable_kafka_leak_no_threads() -> None:
     of = KafkaSettings(kafka_port=free_ports(1)[0])
     before = threading.active_count()
     for _ in range(3):

@@ -52,7 +52,7 @@ def until_accepted(http: httpx.Client, path: str, asin: str, title: str) -> list
     return posts
 
 
-def test_a_broker_that_is_stopped_and_started_again(fallible: Servers, kafka: Server, place: Place, wording: Wording) -> None:
+def test_a_broker_restart(fallible: Servers, kafka: Server, place: Place, wording: Wording) -> None:
     before = len(place.log())
     with api(api_acknowledge_seconds=str(SECONDS)) as running, load(running.url) as posting:
         posting.wait_for(201, 10)
@@ -60,9 +60,9 @@ def test_a_broker_that_is_stopped_and_started_again(fallible: Servers, kafka: Se
         with api(api_acknowledge_seconds=str(SECONDS), wait=False) as later:
             health = later.http.get("/health")
             assert (health.status_code, health.json()["healthy"]) == (503, False)
-            said, _, why = health.json()["detail"].partition(": ")
+            message, _, why = health.json()["detail"].partition(": ")
             assert why
-            wording.check(said)
+            wording.check(message)
             early = send(later.http, SINGLE, [record("B0EARLY001", "while Kafka is down")])
             assert early.status == 503
             posting.wait_for(503, 1)
@@ -77,7 +77,7 @@ def test_a_broker_that_is_stopped_and_started_again(fallible: Servers, kafka: Se
     assert of([*posting.posts, early, *then], place) == []
 
 
-def test_a_broker_that_is_paused(kafka: Server, place: Place) -> None:
+def test_a_paused_broker(kafka: Server, place: Place) -> None:
     """Answers come in time; what was not acknowledged comes before what is posted after it; nothing is held for ever."""
     with api(api_acknowledge_seconds=str(SECONDS)) as running:
         with load(running.url) as posting:
@@ -99,7 +99,7 @@ def test_a_broker_that_is_paused(kafka: Server, place: Place) -> None:
         assert 'tidemark_api_records_total{kind="product",outcome="not acknowledged"} 0.0' not in running.http.get("/metrics").text
 
 
-def test_an_api_that_is_stopped_under_load(kafka: Server, place: Place) -> None:
+def test_stopping_the_api_under_load(kafka: Server, place: Place) -> None:
     with api() as running, load(running.url) as posting:
         posting.wait_for(201, 10)
         assert running.stop() == 0
@@ -114,7 +114,7 @@ def test_an_api_that_is_stopped_under_load(kafka: Server, place: Place) -> None:
     assert not unheard & {event.value for event in place.log()}
 
 
-def test_an_api_that_is_stopped_while_kafka_is_paused(fallible: Servers, kafka: Server, place: Place) -> None:
+def test_stopping_the_api_while_kafka_is_paused(fallible: Servers, kafka: Server, place: Place) -> None:
     with (
         api(api_acknowledge_seconds=str(SECONDS)) as running,
         httpx.Client(base_url=running.url, timeout=60) as one,
@@ -146,7 +146,7 @@ def test_an_api_that_is_stopped_while_kafka_is_paused(fallible: Servers, kafka: 
     assert of(posts, place) == []
 
 
-def test_an_api_that_is_killed_under_load(kafka: Server, place: Place) -> None:
+def test_killing_the_api_under_load(kafka: Server, place: Place) -> None:
     with api() as running, load(running.url) as posting:
         posting.wait_for(201, 10)
         running.signal(signal.SIGKILL)
@@ -157,7 +157,7 @@ def test_an_api_that_is_killed_under_load(kafka: Server, place: Place) -> None:
 
 @pytest.mark.soak(proof="api")
 @pytest.mark.timeout(1800)
-def test_a_broker_that_falls_again_and_again(fallible: Servers, kafka: Server, place: Place) -> None:
+def test_repeated_broker_crashes(fallible: Servers, kafka: Server, place: Place) -> None:
     with api(api_acknowledge_seconds=str(SECONDS)) as running, load(running.url) as posting:
         for number in range(12):
             posting.wait_for(201, 10)

@@ -17,7 +17,7 @@ from support.places import Place
 from support.wording import Wording
 
 from tidemark.ingest import archives, jobs
-from tidemark.ingest.files import FileKind, UnfitFile
+from tidemark.ingest.files import FileKind, InvalidFile
 from tidemark.ingest.plan import plan
 from tidemark.ingest.produce import RECOMMENDED
 
@@ -36,11 +36,11 @@ def identity(path: Path, kind: FileKind = FileKind.PRODUCT) -> str:
         return plan(plain, kind, OBSERVED_AT, 1_000).ingestion["_id"]
 
 
-def left(folder: Path) -> list[Path]:
+def leftovers(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.exists() else []
 
 
-def test_compressed_or_not_it_is_the_same_ingestion(tmp_path: Path) -> None:
+def test_a_compressed_file_is_the_same_ingestion(tmp_path: Path) -> None:
     content = products(40)
     (tmp_path / "a.csv").write_bytes(content)
     (tmp_path / "b.csv.gz").write_bytes(gzip.compress(content))
@@ -49,10 +49,10 @@ def test_compressed_or_not_it_is_the_same_ingestion(tmp_path: Path) -> None:
         zipped(tmp_path / f"{compression}.zip", compression, a__csv=content)
     found = {identity(path) for path in tmp_path.iterdir() if path.is_file()}
     assert len(found) == 1
-    assert left(tmp_path / "work") == []
+    assert leftovers(tmp_path / "work") == []
 
 
-def test_the_file_of_an_archive_is_the_one_with_the_header(tmp_path: Path) -> None:
+def test_the_file_with_the_right_header_is_chosen_from_an_archive(tmp_path: Path) -> None:
     """As the archive of the catalog is published: both files in one."""
     both = zipped(tmp_path / "archive.zip", amazon_products__csv=products(9), amazon_categories__csv=categories(5), README__md=b"# Hello\n")
     assert archives.member(both, FileKind.PRODUCT) == "amazon_products.csv"
@@ -62,7 +62,7 @@ def test_the_file_of_an_archive_is_the_one_with_the_header(tmp_path: Path) -> No
         assert plan(plain, FileKind.PRODUCT, OBSERVED_AT, 1_000).ingestion["rows"] == 9
 
 
-def test_folders_and_what_macos_adds_are_not_looked_at(tmp_path: Path) -> None:
+def test_folders_and_macos_metadata_are_ignored(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.mkdir("data")
         archive.writestr("data/products.csv", products(3))
@@ -84,7 +84,7 @@ def of_an_unknown_method(folder: Path) -> bytes:
     return bytes(content)
 
 
-UNFIT = {
+INVALID_FILES = {
     "no product file": lambda folder: _read(zipped(folder / "x", a__csv=b"id,name\n1,x\n")),
     "nothing": lambda folder: _read(zipped(folder / "x")),
     "two": lambda folder: _read(zipped(folder / "x", a__csv=products(1), b__csv=products(2))),
@@ -102,16 +102,16 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("what", UNFIT)
-def test_refused(what: str, tmp_path: Path, wording: Wording) -> None:
-    (tmp_path / "a.packed").write_bytes(UNFIT[what](tmp_path))
-    with pytest.raises(UnfitFile) as refused:
+@pytest.mark.parametrize("what", INVALID_FILES)
+def test_invalid_archives_are_refused(what: str, tmp_path: Path, wording: Wording) -> None:
+    (tmp_path / "a.packed").write_bytes(INVALID_FILES[what](tmp_path))
+    with pytest.raises(InvalidFile) as refused:
         identity(tmp_path / "a.packed")
     wording.check(str(refused.value))
-    assert left(tmp_path / "work") == []
+    assert leftovers(tmp_path / "work") == []
 
 
-def test_what_a_killed_process_has_left_goes_after_a_day(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_deleted_after_a_day(tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
     for name, age in (("old.part", 90_000), ("new.part", 60), ("kept.csv", 90_000)):
@@ -119,11 +119,11 @@ def test_what_a_killed_process_has_left_goes_after_a_day(tmp_path: Path) -> None
         os.utime(work / name, (time.time() - age,) * 2)
     (tmp_path / "a.gz").write_bytes(gzip.compress(products(3)))
     identity(tmp_path / "a.gz")
-    assert {path.name for path in left(work)} == {"new.part", "kept.csv"}
+    assert {path.name for path in leftovers(work)} == {"new.part", "kept.csv"}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a file system")
-def test_a_full_disk_is_named(tmp_path: Path, wording: Wording) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path, wording: Wording) -> None:
     (tmp_path / "a.gz").write_bytes(gzip.compress(products(30_000)))
     small = tmp_path / "work"
     small.mkdir()
@@ -135,7 +135,7 @@ def test_a_full_disk_is_named(tmp_path: Path, wording: Wording) -> None:
             identity(tmp_path / "a.gz")
         assert full.value.errno == errno.ENOSPC
         wording.check(str(full.value))
-        assert left(small) == []
+        assert leftovers(small) == []
     finally:
         subprocess.run(["umount", str(small)], check=True)
 
@@ -155,7 +155,7 @@ class Moved:
 
 @pytest.mark.servers
 @pytest.mark.parametrize("form", ["zip", "gz"])
-def test_chunk_by_chunk_to_kafka(place: Place, tmp_path: Path, form: str) -> None:
+def test_an_archive_is_produced_chunk_by_chunk(place: Place, tmp_path: Path, form: str) -> None:
     """Also where the work folder forgets what has been unpacked between two chunks. In the end it holds nothing."""
     from random import Random
 
@@ -169,19 +169,19 @@ def test_chunk_by_chunk_to_kafka(place: Place, tmp_path: Path, form: str) -> Non
     of, plain = place.settings, jobs.File(FileKind.PRODUCT, tmp_path / "a.csv", OBSERVED_AT)
     planned = jobs.plan(place.database, [plain._replace(path=path)], 3_000, of)
     assert len(planned.chunks) > 3
-    assert [one.name for one in left(of.work)] == [f"{planned.ingestions[0]}.csv"]
+    assert [one.name for one in leftovers(of.work)] == [f"{planned.ingestions[0]}.csv"]
     producer, moved = place.producer(), Moved(of.work)
     for chunk in planned.chunks:
         jobs.produce(place.database, lambda: producer, RECOMMENDED, moved, of, **chunk)
     assert moved.times == len(planned.chunks)
     jobs.reconcile(place.database, planned.ingestions, of)
-    assert left(of.work) == []
+    assert leftovers(of.work) == []
     assert jobs.plan(place.database, [plain], 3_000, of) == (planned.ingestions, [])
     assert sum(place.ends().values()) == place.database.ingestion.find_one({})["rows"]  # type: ignore[index]
 
 
 @pytest.mark.servers
-def test_an_archive_and_a_plain_file_stand_in_for_each_other(place: Place, tmp_path: Path) -> None:
+def test_an_archive_and_a_plain_file_replace_each_other(place: Place, tmp_path: Path) -> None:
     """A chunk is read from what was given last, whichever run its task belongs to."""
     content, forms = products(40), ("a.zip", "a.csv", "a.csv.gz")
     zipped(tmp_path / "a.zip", inside__csv=content)
@@ -194,7 +194,7 @@ def test_an_archive_and_a_plain_file_stand_in_for_each_other(place: Place, tmp_p
         (registered,) = place.database.ingestion.find()
         members.append(registered["member"])
         assert (registered["name"], registered["file"]) == ("inside.csv", str(tmp_path / name))
-        for kept in left(place.settings.work):
+        for kept in leftovers(place.settings.work):
             kept.unlink()
         jobs.produce(place.database, place.producer, RECOMMENDED, Path, place.settings, **chunks[len(members) - 1])
         (tmp_path / name).unlink()
@@ -203,19 +203,21 @@ def test_an_archive_and_a_plain_file_stand_in_for_each_other(place: Place, tmp_p
 
 
 @pytest.mark.servers
-def test_an_archive_that_has_changed_is_not_produced(place: Place, tmp_path: Path, wording: Wording) -> None:
+def test_a_changed_archive_is_not_produced(place: Place, tmp_path: Path, wording: Wording) -> None:
     path = zipped(tmp_path / "a.zip", a__csv=products(20))
     planned = jobs.plan(place.database, [jobs.File(FileKind.PRODUCT, path, OBSERVED_AT)], 10**9, place.settings)
     for name, content, label in (("a__csv", products(20, price="13.5"), "of another content"), ("b__csv", products(20), "of another name")):
         zipped(path, **{name: content})
         archives.kept(place.settings.work, planned.ingestions[0]).unlink(missing_ok=True)
-        with pytest.raises(UnfitFile) as refused:
+        with pytest.raises(InvalidFile) as refused:
             jobs.produce(place.database, place.producer, RECOMMENDED, Path, place.settings, **planned.chunks[0])
         wording.check(str(refused.value), label)
     assert len(place.ends()) == 0
 
 
-def test_big_ones_tell_how_far_they_are(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, wording: Wording) -> None:
+def test_unpacking_a_large_archive_logs_progress(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, wording: Wording
+) -> None:
     monkeypatch.setattr(archives, "_PROGRESS_SECONDS", 0.0)
     out = io.BytesIO()
     with caplog.at_level("INFO"):

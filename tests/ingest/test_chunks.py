@@ -16,7 +16,7 @@ from support.csvs import (
     BOM,
     LINE_ENDS,
     OBSERVED_AT,
-    TOLD_AT,
+    REGISTERED_AT,
     MemoryFile,
     any_products,
     csv_bytes,
@@ -29,7 +29,7 @@ from support.csvs import (
 )
 
 from tidemark.ingest import files
-from tidemark.ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, PRODUCT_COLUMNS, FileKind, UnfitFile
+from tidemark.ingest.files import CATEGORY_COLUMNS, MAX_RECORD_BYTES, PRODUCT_COLUMNS, FileKind, InvalidFile
 from tidemark.ingest.plan import Planned, plan
 from tidemark.ingest.records import Origin, messages
 from tidemark.settings import CHECKOUT
@@ -81,7 +81,9 @@ def check(content: bytes, kind: FileKind, chunk_bytes: int) -> Planned:
 @example(b"id,category_name\n", b'"1","a\r', 1, 100)
 @example(b"id,category_name\n", b'"1","a\n\n\n', 1, 100)
 @example(b"id,category_name\r\n", b"1,a\r\n\r\n\r\n", 5, 100)
-def test_any_bytes_after_a_header(header: bytes, soup: bytes, chunk_bytes: int, block_bytes: int) -> None:
+def test_arbitrary_bytes_after_a_header_give_the_same_events_for_any_chunk_size(
+    header: bytes, soup: bytes, chunk_bytes: int, block_bytes: int
+) -> None:
     content = header + soup
     if not read_whole(content)[2]:
         return
@@ -90,13 +92,13 @@ def test_any_bytes_after_a_header(header: bytes, soup: bytes, chunk_bytes: int, 
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_written_products(seed: int) -> None:
+def test_generated_products_give_the_same_events_for_any_chunk_size(seed: int) -> None:
     content = any_products(Random(seed), rows=60)
     identities = {check(content, FileKind.PRODUCT, size).ingestion["_id"] for size in SIZES}
     assert len(identities) == 1, "the chunk size has changed which ingestion it is"
 
 
-def test_the_written_products_are_of_every_kind() -> None:
+def test_the_generated_products_are_of_every_kind() -> None:
     together = [any_products(Random(seed), rows=60) for seed in range(12)]
     rows = [row for content in together for row in read_whole(content)[2]]
     assert {row.fields is None for row in rows} == {True, False}
@@ -109,7 +111,7 @@ def test_the_written_products_are_of_every_kind() -> None:
 @pytest.mark.parametrize("end", LINE_ENDS)
 @pytest.mark.parametrize("bom", [b"", BOM])
 @pytest.mark.parametrize("last", [True, False])
-def test_values_are_the_text_that_was_written(end: str, bom: bytes, last: bool) -> None:
+def test_values_equal_the_written_text(end: str, bom: bytes, last: bool) -> None:
     """Without csv.reader: rows are known before they are written."""
     rows = [["B0T0000001", "two\nlines", *"ab", *"1234567"], ["B0T0000002", 'say ""so""', *"ab", *"1234567"]]
     lines = [",".join(PRODUCT_COLUMNS), 'B0T0000001,"two\nlines",a,b,1,2,3,4,5,6,7', 'B0T0000002,"say """"so""""",a,b,1,2,3,4,5,6,7']
@@ -121,7 +123,7 @@ def test_values_are_the_text_that_was_written(end: str, bom: bytes, last: bool) 
         assert [int(headers["tide-position"]) for *_, headers in found] == positions
 
 
-def test_line_ends_at_the_edge_of_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_line_ends_split_between_two_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are read in blocks; a CR LF or a quoted line end that a block cuts in two is still one."""
     monkeypatch.setattr(files, "_BLOCK_BYTES", 4_096)
     for edge in (4_096, 8_192):
@@ -133,7 +135,7 @@ def test_line_ends_at_the_edge_of_a_read(monkeypatch: pytest.MonkeyPatch) -> Non
                 check(content, FileKind.CATEGORY, 1)
 
 
-def test_ragged_rows_and_rows_that_are_not_utf_8_go_as_they_came() -> None:
+def test_ragged_and_non_utf_8_rows_are_sent_unchanged() -> None:
     content = csv_bytes([], CATEGORY_COLUMNS) + b'1\n2,b\r\n3,"c",d\r4,caf\xe9\n5,"e\nf",\xff\n"6,g\n\n'
     found = [(one.key, one.value, dict(one.headers)["tide-format"]) for one in sent(content, check(content, FileKind.CATEGORY, 1))]
     assert found == [
@@ -146,7 +148,7 @@ def test_ragged_rows_and_rows_that_are_not_utf_8_go_as_they_came() -> None:
     ]
 
 
-def test_columns_may_come_in_another_order_and_beside_others() -> None:
+def test_columns_in_another_order_and_additional_columns() -> None:
     content = b"colour,category_name,id\nred,Lamps,7\n,,\n"
     assert [(one.key, one.value) for one in sent(content, check(content, FileKind.CATEGORY, 1))] == [
         (b"7", b'{"colour":"red","category_name":"Lamps","id":"7"}'),
@@ -162,13 +164,13 @@ def test_columns_may_come_in_another_order_and_beside_others() -> None:
         (datetime(33, 1, 2, tzinfo=UTC), "0033-01-02T00:00:00.000Z"),
     ],
 )
-def test_the_date_is_the_moment_of_observation_in_utc(observed_at: datetime, date: str) -> None:
-    origin = Origin("one", FileKind.PRODUCT, PRODUCT_COLUMNS, observed_at, TOLD_AT)
+def test_the_date_is_the_time_of_observation_in_utc(observed_at: datetime, date: str) -> None:
+    origin = Origin("one", FileKind.PRODUCT, PRODUCT_COLUMNS, observed_at, REGISTERED_AT)
     (message,) = messages(csv_bytes([product(1)], ()).lstrip(b"\n"), 100, origin)
     assert plain(message)[1]["date"] == date
 
 
-def test_file_kind_and_moment_make_the_ingestion() -> None:
+def test_the_ingestion_id_depends_on_file_kind_and_moment() -> None:
     content = b"id,asin,category_name," + ",".join(PRODUCT_COLUMNS[1:]).encode() + b"\n" + b"," * 12 + b"\n"
 
     def identity(content: bytes, kind: FileKind, observed_at: datetime, name: str = "a.csv") -> str:
@@ -185,19 +187,19 @@ def test_file_kind_and_moment_make_the_ingestion() -> None:
     assert len({first, *others}) == 4
 
 
-def test_the_longest_record_and_one_byte_more() -> None:
+def test_the_longest_record_is_accepted_and_a_longer_one_refused() -> None:
     """A record may have a MiB, line end and quoted lines included."""
     header, end = csv_bytes([], CATEGORY_COLUMNS), b'",b\n'
-    longest = b'"' + b"x\n" * ((MOST_RECORD_BYTES - len(end)) // 2 - 1) + b"y" + end
-    assert len(longest) == MOST_RECORD_BYTES
+    longest = b'"' + b"x\n" * ((MAX_RECORD_BYTES - len(end)) // 2 - 1) + b"y" + end
+    assert len(longest) == MAX_RECORD_BYTES
     planned = check(header + b"1,a\n" + longest + b"2,c\n", FileKind.CATEGORY, 10**9)
     assert planned.ingestion["rows"] == 3
-    with pytest.raises(UnfitFile) as refused:
+    with pytest.raises(InvalidFile) as refused:
         plan(MemoryFile(header + b"1,a\n" + longest.replace(b"y", b"yy") + b"2,c\n"), FileKind.CATEGORY, OBSERVED_AT, 10**9)
-    assert _numbers(refused) == [len(header) + 4, MOST_RECORD_BYTES]
+    assert _numbers(refused) == [len(header) + 4, MAX_RECORD_BYTES]
 
 
-def _numbers(refused: pytest.ExceptionInfo[UnfitFile]) -> list[int]:
+def _numbers(refused: pytest.ExceptionInfo[InvalidFile]) -> list[int]:
     """Where the record that is too long begins, and how long one may be."""
     return [int(digits) for digits in re.findall("[0-9]+", str(refused.value))]
 
@@ -213,7 +215,7 @@ def _peak(content: bytes) -> int:
         tracemalloc.stop()
 
 
-def test_planning_takes_no_more_memory_for_a_larger_file() -> None:
+def test_memory_of_planning_does_not_grow_with_the_file() -> None:
     small, large = products(12_000), products(36_000)
     assert len(small) > 1 << 20
     assert _peak(large) < _peak(small) * 1.2
@@ -223,16 +225,16 @@ def test_a_file_without_line_ends_is_not_read_into_memory() -> None:
     content = products(1) + b"x" * 30_000_000
     tracemalloc.start()
     try:
-        with pytest.raises(UnfitFile) as refused:
+        with pytest.raises(InvalidFile) as refused:
             plan(MemoryFile(content), FileKind.PRODUCT, OBSERVED_AT, 10**9)
-        assert _numbers(refused) == [len(content) - 30_000_000, MOST_RECORD_BYTES]
-        assert tracemalloc.get_traced_memory()[1] < 10 * MOST_RECORD_BYTES
+        assert _numbers(refused) == [len(content) - 30_000_000, MAX_RECORD_BYTES]
+        assert tracemalloc.get_traced_memory()[1] < 10 * MAX_RECORD_BYTES
     finally:
         tracemalloc.stop()
 
 
 @pytest.mark.parametrize(("name", "kind", "rows"), [("products_small", FileKind.PRODUCT, 1_166), ("categories", FileKind.CATEGORY, 248)])
-def test_real_files(name: str, kind: FileKind, rows: int) -> None:
+def test_real_files_give_the_same_events_for_any_chunk_size(name: str, kind: FileKind, rows: int) -> None:
     file = CHECKOUT.parent / "shared" / "data" / f"amazon_{name}.csv"
     if not file.exists():
         pytest.skip(f"{file} is not there")

@@ -53,7 +53,7 @@ def hooks() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("url", URLS)
-def test_mongodb(url: str, hooks: dict[str, Any]) -> None:
+def test_the_mongodb_connection_equals_the_settings(url: str, hooks: dict[str, Any]) -> None:
     through = hooks[f"mongodb_{URLS.index(url)}"]
     assert through["url"].startswith(url.partition("//")[0] + "//")
     options = dict(through["options"])
@@ -62,7 +62,7 @@ def test_mongodb(url: str, hooks: dict[str, Any]) -> None:
     assert {**again, "username": again["username"] or user} == parsed(url)
 
 
-def test_kafka(hooks: dict[str, Any]) -> None:
+def test_the_kafka_connection_equals_the_settings(hooks: dict[str, Any]) -> None:
     assert hooks["kafka"] == {"bootstrap.servers": "one.example:9092,two.example:9092", **RECOMMENDED}
     require_safe(hooks["kafka"])
 

@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from support.csvs import OBSERVED_AT, TOLD_AT, MemoryFile, csv_bytes
+from support.csvs import OBSERVED_AT, REGISTERED_AT, MemoryFile, csv_bytes
 from support.wording import Wording
 
 from tidemark.catalog.events import Event
@@ -46,19 +46,19 @@ def test_the_same_arguments_give_the_same_bytes(tmp_path: Path, wording: Wording
     command = [sys.executable, "-m", "tidemark.ingest.generate", "--rows", "300", "--days", "3", "--seed", "1", "--first-day", "2024-02-28"]
     done = subprocess.run([*command, "--out", str(tmp_path / "there")], capture_output=True, text=True, check=True)
     assert {path.name: path.read_bytes() for path in (tmp_path / "there").iterdir()} == here
-    told = re.findall(r"(\S+\.csv)\D+([0-9]+)\D+([0-9.]+)", done.stdout)
-    assert [(Path(path).name, int(size)) for path, size, _ in told] == [(name, len(content)) for name, content in here.items()]
+    printed = re.findall(r"(\S+\.csv)\D+([0-9]+)\D+([0-9.]+)", done.stdout)
+    assert [(Path(path).name, int(size)) for path, size, _ in printed] == [(name, len(content)) for name, content in here.items()]
     wording.check(re.sub(r"[0-9.]+(?= (bytes|s)\b)", "<number>", done.stdout))
     assert list(here) == ["categories.csv", "products_2024-02-28.csv", "products_2024-02-29.csv", "products_2024-03-01.csv"]
 
 
-def test_another_seed_or_day_gives_others(tmp_path: Path) -> None:
+def test_another_seed_or_day_gives_other_bytes(tmp_path: Path) -> None:
     one, other = written(tmp_path / "one"), written(tmp_path / "other", seed=2)
     assert {name for name in one if one[name] == other[name]} == {"categories.csv"}
     assert len(set(one.values())) == 4
 
 
-def test_files_are_fit_and_begin_alike_whatever_the_rows(tmp_path: Path) -> None:
+def test_files_are_valid_and_share_a_prefix_for_any_number_of_rows(tmp_path: Path) -> None:
     files = written(tmp_path / "a")
     for name, content in files.items():
         kind = FileKind.CATEGORY if name == "categories.csv" else FileKind.PRODUCT
@@ -99,13 +99,13 @@ def test_every_quirk_occurs(quirk: str, first_day: Rows) -> None:
     assert 0 < found < len(first_day)
 
 
-def test_bought_in_last_month_is_a_floor(first_day: Rows) -> None:
+def test_bought_in_last_month_is_rounded_down(first_day: Rows) -> None:
     floors = Counter(row[10] for row in first_day if len(row) == len(PRODUCT_COLUMNS))
     assert floors.keys() >= {"0", "50", *(str(hundreds * 100) for hundreds in range(1, 11)), "2000"}
     assert all(floor == "50" or int(floor) % 100 == 0 for floor in floors)
 
 
-def test_some_products_are_told_twice_with_another_price(first_day: Rows) -> None:
+def test_some_products_occur_twice_with_another_price(first_day: Rows) -> None:
     rows: dict[str, Rows] = {}
     for row in first_day:
         rows.setdefault(row[0].upper(), []).append(row)
@@ -116,11 +116,11 @@ def test_some_products_are_told_twice_with_another_price(first_day: Rows) -> Non
     assert max(map(len, rows.values())) == 2
 
 
-def judged(rows: Rows) -> Counter[Reason | None]:
+def validated(rows: Rows) -> Counter[Reason | None]:
     """How many rows are rejected for each reason, none of the reasons being None."""
     content = csv_bytes(rows)
     planned = plan(MemoryFile(content), FileKind.PRODUCT, OBSERVED_AT, 10**9)
-    origin = Origin(planned.ingestion["_id"], FileKind.PRODUCT, tuple(planned.ingestion["columns"]), OBSERVED_AT, TOLD_AT)
+    origin = Origin(planned.ingestion["_id"], FileKind.PRODUCT, tuple(planned.ingestion["columns"]), OBSERVED_AT, REGISTERED_AT)
     (chunk,) = planned.chunks
     reasons: Counter[Reason | None] = Counter()
     for key, value, headers in messages(content[chunk.start : chunk.end], chunk.start, origin):
@@ -130,15 +130,15 @@ def judged(rows: Rows) -> Counter[Reason | None]:
     return reasons
 
 
-def test_few_rows_are_broken_each_way(first_day: Rows, second_day: Rows) -> None:
+def test_few_rows_are_invalid_in_each_way(first_day: Rows, second_day: Rows) -> None:
     rows = [*first_day, *second_day]
     broken = [row for row in rows if len(row) != 11 or not row[0].isupper() or row[4] == "11" or row[6] == "n/a" or row[8] == ""]
     assert 10 <= len(broken) <= 40
-    assert judged(broken).keys() == {Reason.MALFORMED, Reason.ASIN, Reason.PRICE, Reason.STARS, Reason.CATEGORY_ID}
-    assert judged([row for row in rows[::20] if row not in broken]).keys() == {None}
+    assert validated(broken).keys() == {Reason.MALFORMED, Reason.ASIN, Reason.PRICE, Reason.STARS, Reason.CATEGORY_ID}
+    assert validated([row for row in rows[::20] if row not in broken]).keys() == {None}
 
 
-def test_the_next_day_some_are_repriced_moved_or_gone(first_day: Rows, second_day: Rows) -> None:
+def test_the_next_day_some_products_are_repriced_moved_or_removed(first_day: Rows, second_day: Rows) -> None:
     before, after = ({row[0]: row for row in day if len(row) == len(PRODUCT_COLUMNS)} for day in (first_day, second_day))
     both = before.keys() & after.keys()
     changed = Counter(
@@ -153,7 +153,7 @@ def test_the_next_day_some_are_repriced_moved_or_gone(first_day: Rows, second_da
     assert changed["stars"] < 20
 
 
-def test_categories() -> None:
+def test_generated_categories() -> None:
     those = list(generate.categories())
     assert [int(number) for number, _ in those] == list(range(1, 249))
     assert len({name for _, name in those}) == 248
@@ -162,7 +162,7 @@ def test_categories() -> None:
     assert str(generate.UNKNOWN_CATEGORY) not in dict(those)
 
 
-def test_products_lie_in_all_categories(first_day: Rows) -> None:
+def test_every_category_has_products(first_day: Rows) -> None:
     assert {str(number) for number in range(1, 249)} <= {row[8] for row in first_day if len(row) == len(PRODUCT_COLUMNS)}
 
 
@@ -194,7 +194,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("what", ERRORS)
-def test_arguments_that_make_no_catalog(
+def test_invalid_arguments_are_refused(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wording: Wording
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -202,8 +202,8 @@ def test_arguments_that_make_no_catalog(
     with pytest.raises(SystemExit) as ended:
         generate.main()
     assert ended.value.code == 2
-    *_, said = capsys.readouterr().err.splitlines()
-    wording.check(said)
+    *_, message = capsys.readouterr().err.splitlines()
+    wording.check(message)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -212,12 +212,12 @@ def test_arguments_that_make_no_catalog(
     [("file", []), ("file/folder", []), ("new", ["--first-day", "9999-12-31"])],
     ids=["a file", "a folder in a file", "days beyond the calendar"],
 )
-def test_a_folder_that_cannot_be_written(
+def test_an_unwritable_folder_is_reported(
     out: str, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, wording: Wording
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setattr(sys, "argv", ["generate", "--rows", "2", "--days", "2", "--out", str(tmp_path / out), *arguments])
     assert generate.main() == 1
-    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    wording.check(said)
+    (message,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    wording.check(message)
     assert list(tmp_path.rglob("*.part")) == []

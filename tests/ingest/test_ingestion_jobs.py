@@ -24,7 +24,7 @@ from support.wording import Wording
 from tidemark.catalog.events import Event
 from tidemark.catalog.marks import TideMark
 from tidemark.ingest import connections, jobs
-from tidemark.ingest.files import PRODUCT_COLUMNS, FileKind, UnfitFile
+from tidemark.ingest.files import PRODUCT_COLUMNS, FileKind, InvalidFile
 from tidemark.ingest.produce import RECOMMENDED, NotAcknowledged, UnsafeProducer, produce, require_safe
 from tidemark.ingest.records import Message, Origin, messages
 from tidemark.serving import ingestions, offsets
@@ -46,7 +46,7 @@ def produce_all(place: Place, chunks: Sequence[jobs.ChunkKey], configuration: Ma
         jobs.produce(place.database, lambda: producer, configuration, Path, place.settings, **chunk)
 
 
-def nobody() -> Producer:
+def no_producer() -> Producer:
     raise AssertionError("nothing is to be produced")
 
 
@@ -62,16 +62,16 @@ def registered_at(place: Place, ingestion: str) -> bytes:
 
 def figures(refused: pytest.ExceptionInfo[ingestions.Incomplete], ingestion: str) -> list[int]:
     """Rows that are events and in all, chunks that are done and in all, as they are said of an ingestion."""
-    said = str(refused.value)
-    assert ingestion in said
-    return [int(digits) for digits in re.findall("[0-9]+", said.replace(ingestion, ""))]
+    message = str(refused.value)
+    assert ingestion in message
+    return [int(digits) for digits in re.findall("[0-9]+", message.replace(ingestion, ""))]
 
 
-def wanted(place: Place, content: bytes, kind: FileKind, ingestion: str) -> list[Message]:
+def expected_events(place: Place, content: bytes, kind: FileKind, ingestion: str) -> list[Message]:
     """The events of a registered file."""
-    told = registered_at(place, ingestion)
+    registered = registered_at(place, ingestion)
     return [
-        one._replace(headers=[(name, told if name == "tide-registered-at" else value) for name, value in one.headers])
+        one._replace(headers=[(name, registered if name == "tide-registered-at" else value) for name, value in one.headers])
         for one in expected(content, kind, ingestion)
     ]
 
@@ -94,7 +94,7 @@ def test_every_row_is_an_event(place: Place, tmp_path: Path) -> None:
     events = place.log()
     should_be = [
         one for (kind, content), identity in zip(contents.values(), planned.ingestions, strict=True)
-        for one in wanted(place, content, kind, identity)
+        for one in expected_events(place, content, kind, identity)
     ]  # fmt: skip
     assert comparable(events) == comparable(should_be)
     assert all(
@@ -122,7 +122,7 @@ def test_every_row_is_an_event(place: Place, tmp_path: Path) -> None:
     assert len(truth.rejections) == len(oracle.rejections) > 0
 
 
-def test_what_is_reconciled_is_served_once_the_ledger_is_there(place: Place, tmp_path: Path) -> None:
+def test_a_reconciled_ingestion_is_served_once_the_ledger_reaches_its_ends(place: Place, tmp_path: Path) -> None:
     """The query that a run waits with finds something when all its partitions have been served, and no sooner."""
     planned = jobs.plan(place.database, [file(tmp_path, "a.csv", products(40))], 1_000, place.settings)
     produce_all(place, planned.chunks)
@@ -141,9 +141,9 @@ def test_what_is_reconciled_is_served_once_the_ledger_is_there(place: Place, tmp
     assert found(TideMark({**ends, key: ends[key] + 5}))
 
 
-def test_one_unfit_file_refuses_the_run(place: Place, tmp_path: Path) -> None:
+def test_one_invalid_file_fails_the_run(place: Place, tmp_path: Path) -> None:
     files = [file(tmp_path, "a.csv", products(5)), file(tmp_path, "b.csv", b"no,header\n1,2\n"), file(tmp_path, "c.csv", products(6))]
-    with pytest.raises(UnfitFile) as refused:
+    with pytest.raises(InvalidFile) as refused:
         jobs.plan(place.database, files, 1_000, place.settings)
     assert str(refused.value).startswith(f"{tmp_path / 'b.csv'}: ")
     assert "no,header" in str(refused.value)
@@ -151,7 +151,7 @@ def test_one_unfit_file_refuses_the_run(place: Place, tmp_path: Path) -> None:
     assert len(place.ends()) == 0
 
 
-def test_running_again_does_what_is_not_done(place: Place, tmp_path: Path, wording: Wording) -> None:
+def test_a_repeated_run_produces_only_the_missing_chunks(place: Place, tmp_path: Path, wording: Wording) -> None:
     """The first plan stays, also when another chunk size is asked for."""
     one = file(tmp_path, "a.csv", products(60))
     first = jobs.plan(place.database, [one], 1_500, place.settings)
@@ -168,14 +168,14 @@ def test_running_again_does_what_is_not_done(place: Place, tmp_path: Path, wordi
     produce_all(place, again.chunks)
     ends = place.ends()
     for chunk in first.chunks:
-        jobs.produce(place.database, nobody, RECOMMENDED, Path, place.settings, **chunk)
+        jobs.produce(place.database, no_producer, RECOMMENDED, Path, place.settings, **chunk)
     assert jobs.plan(place.database, [one], 1_500, place.settings) == (first.ingestions, [])
     assert place.ends() == ends
     assert sum(ends.values()) == 60
     jobs.reconcile(place.database, first.ingestions, place.settings)
 
 
-def test_a_chunk_cut_short_is_repeated(place: Place, tmp_path: Path) -> None:
+def test_an_interrupted_chunk_is_sent_again(place: Place, tmp_path: Path) -> None:
     """What the first attempt has left behind is recognised by its source, and changes nothing."""
     content = any_products(Random(5), 100)
     one = file(tmp_path, "a.csv", content)
@@ -194,7 +194,7 @@ def test_a_chunk_cut_short_is_repeated(place: Place, tmp_path: Path) -> None:
     produce_all(place, planned.chunks)
     jobs.reconcile(place.database, planned.ingestions, place.settings)
     events = place.log()
-    should_be = wanted(place, content, FileKind.PRODUCT, identity)
+    should_be = expected_events(place, content, FileKind.PRODUCT, identity)
     assert comparable(events) == comparable(should_be) + comparable(half)
     assert len({event.source for event in events}) == ingestion["rows"]
     truth = place.truth()
@@ -203,7 +203,7 @@ def test_a_chunk_cut_short_is_repeated(place: Place, tmp_path: Path) -> None:
     assert len(truth.rejections) == len(oracle.rejections) > 0
 
 
-def test_what_kafka_refuses_is_sent_again_once_it_takes_it(place: Place, tmp_path: Path) -> None:
+def test_events_that_kafka_rejected_are_sent_once_it_accepts_them(place: Place, tmp_path: Path) -> None:
     rows = [product(index) for index in range(30)]
     rows[17][1] = "".join(Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=60_000))  # does not shrink much
     content = (",".join(PRODUCT_COLUMNS) + "\n" + "".join('"' + '","'.join(row) + '"\n' for row in rows)).encode()
@@ -226,7 +226,7 @@ def test_what_kafka_refuses_is_sent_again_once_it_takes_it(place: Place, tmp_pat
 
 
 @pytest.mark.parametrize("change", ["same length", "rows more", "gone"])
-def test_a_file_that_has_changed_is_not_produced(change: str, place: Place, tmp_path: Path, wording: Wording) -> None:
+def test_a_changed_file_is_not_produced(change: str, place: Place, tmp_path: Path, wording: Wording) -> None:
     one = file(tmp_path, "a.csv", products(20))
     planned = jobs.plan(place.database, [one], 10**9, place.settings)
     path = tmp_path / "a.csv"
@@ -237,7 +237,7 @@ def test_a_file_that_has_changed_is_not_produced(change: str, place: Place, tmp_
             path.write_bytes(products(21))
         case _:
             path.unlink()
-    with pytest.raises(UnfitFile) as refused:
+    with pytest.raises(InvalidFile) as refused:
         produce_all(place, planned.chunks)
     wording.check(str(refused.value))
     assert len(place.ends()) == 0
@@ -246,7 +246,7 @@ def test_a_file_that_has_changed_is_not_produced(change: str, place: Place, tmp_
     jobs.reconcile(place.database, planned.ingestions, place.settings)
 
 
-def test_columns_are_those_of_the_plan(place: Place, tmp_path: Path) -> None:
+def test_chunks_use_the_columns_of_the_plan(place: Place, tmp_path: Path) -> None:
     """Nobody's later header gives the planned rows another meaning."""
     one = file(tmp_path, "a.csv", products(20, price="7.25"))
     planned = jobs.plan(place.database, [one], 1_000, place.settings)
@@ -271,7 +271,7 @@ def test_the_same_content_is_one_ingestion(place: Place, tmp_path: Path) -> None
     assert (registered["name"], registered["file"]) == ("a.csv", str(copy.path)), "the name stays, the path is the newest"
 
 
-def test_a_copy_stands_in_for_a_file_that_is_gone(place: Place, tmp_path: Path) -> None:
+def test_a_copy_replaces_a_deleted_file(place: Place, tmp_path: Path) -> None:
     one = file(tmp_path, "a.csv", products(20))
     first = jobs.plan(place.database, [one], 1_000, place.settings)
     produce_all(place, first.chunks[:1])
@@ -283,7 +283,7 @@ def test_a_copy_stands_in_for_a_file_that_is_gone(place: Place, tmp_path: Path) 
     assert len({event.source for event in place.log()}) == sum(place.ends().values()) == 20
 
 
-def test_the_same_content_at_another_moment_is_another_ingestion(place: Place, tmp_path: Path) -> None:
+def test_the_same_content_with_another_date_is_another_ingestion(place: Place, tmp_path: Path) -> None:
     one = file(tmp_path, "a.csv", products(5))
     later = one._replace(observed_at=datetime(2023, 11, 1, tzinfo=UTC))
     planned = jobs.plan(place.database, [one, later], 10**9, place.settings)
@@ -293,26 +293,26 @@ def test_the_same_content_at_another_moment_is_another_ingestion(place: Place, t
     assert dates == {"2023-10-31T12:30:00.789Z": 5, "2023-11-01T00:00:00.000Z": 5}
 
 
-def test_an_unsafe_producer_is_refused_before_anything_is_sent(place: Place, tmp_path: Path) -> None:
+def test_an_unsafe_producer_is_refused_before_sending(place: Place, tmp_path: Path) -> None:
     planned = jobs.plan(place.database, [file(tmp_path, "a.csv", products(5))], 10**9, place.settings)
     with pytest.raises(UnsafeProducer) as refused:
-        jobs.produce(place.database, nobody, {**RECOMMENDED, "acks": 1}, Path, place.settings, **planned.chunks[0])
+        jobs.produce(place.database, no_producer, {**RECOMMENDED, "acks": 1}, Path, place.settings, **planned.chunks[0])
     with pytest.raises(UnsafeProducer) as unsafe:
         require_safe({"acks": 1, **{name: value for name, value in RECOMMENDED.items() if name != "acks"}})
     assert str(refused.value) == str(unsafe.value)
 
 
-def test_what_is_not_registered(place: Place, tmp_path: Path, wording: Wording) -> None:
+def test_an_unregistered_ingestion_is_refused(place: Place, tmp_path: Path, wording: Wording) -> None:
     planned = jobs.plan(place.database, [file(tmp_path, "a.csv", products(5))], 10**9, place.settings)
     with pytest.raises(LookupError) as no_chunk:
-        jobs.produce(place.database, nobody, RECOMMENDED, Path, place.settings, planned.ingestions[0], 7)
+        jobs.produce(place.database, no_producer, RECOMMENDED, Path, place.settings, planned.ingestions[0], 7)
     wording.check(str(no_chunk.value), "chunk", ingestion=planned.ingestions[0])
     with pytest.raises(LookupError) as no_ingestion:
         jobs.reconcile(place.database, ["nothing"], place.settings)
     wording.check(str(no_ingestion.value), "ingestion")
 
 
-def test_through_airflows_hooks_and_paths_in_another_time_zone(place: Place, tmp_path: Path) -> None:
+def test_airflow_hooks_and_paths_in_another_time_zone(place: Place, tmp_path: Path) -> None:
     """Files found by patterns, moments in UTC, though the hook's client tells times without a zone."""
     content = any_products(Random(7), 80)
     (tmp_path / "2024-02-29").mkdir()
@@ -334,8 +334,8 @@ def test_through_airflows_hooks_and_paths_in_another_time_zone(place: Place, tmp
     ]
     should_be = [
         one._replace(value=one.value.replace(b"2023-10-31T12:30:00.789Z", b"2024-02-29T00:00:00.000Z"))
-        for one in wanted(place, content, FileKind.PRODUCT, of_products)
+        for one in expected_events(place, content, FileKind.PRODUCT, of_products)
     ]
-    should_be += wanted(place, categories(3), FileKind.CATEGORY, of_categories)
+    should_be += expected_events(place, categories(3), FileKind.CATEGORY, of_categories)
     assert comparable(place.log()) == comparable(should_be)
     assert again == {"ingestions": [of_products], "chunks": []}

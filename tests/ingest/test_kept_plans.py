@@ -9,8 +9,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from support.counted_reads import Counted, CountedRows, counted_rows
 from support.csvs import OBSERVED_AT, csv_bytes, product, products
-from support.passes import Counted, CountedRows, counted_rows
 from support.places import Place
 
 from tidemark.ingest import jobs
@@ -46,42 +46,44 @@ def send(place: Place, planned: jobs.Plan, file: Counted) -> None:
     jobs.reconcile(place.database, planned.ingestions, place.settings)
 
 
-def left(place: Place) -> set[str]:
+def leftovers(place: Place) -> set[str]:
     """The kinds of files in the work folder."""
     work = place.settings.work
     return {one.suffix for one in work.iterdir()} if work.exists() else set()
 
 
 @pytest.mark.servers
-class TestPasses:
-    def test_a_file_with_a_preview(self, place: Place, tmp_path: Path, content: bytes, parsed: CountedRows) -> None:
+class TestReads:
+    def test_a_previewed_file_is_parsed_twice(self, place: Place, tmp_path: Path, content: bytes, parsed: CountedRows) -> None:
         (tmp_path / "a.csv").write_bytes(content)
         counted = Counted(tmp_path / "a.csv")
         file = jobs.File(FileKind.PRODUCT, counted, OBSERVED_AT)
         assert previewed(place, file, hold=True).step == jobs.APPROVE
-        assert (round(counted.reads()), left(place)) == (1, {".plan"})
+        assert (round(counted.reads()), leftovers(place)) == (1, {".plan"})
         planned = jobs.plan(place.database, [file], CHUNK_BYTES, place.settings)
-        assert (round(counted.reads()), left(place)) == (1, set())
+        assert (round(counted.reads()), leftovers(place)) == (1, set())
         assert len(planned.chunks) > 2
         send(place, planned, counted)
         assert 2 <= counted.reads() < 2.5
         assert 2 * ROWS <= parsed.rows < 2 * ROWS + 10
         assert sum(place.ends().values()) == ROWS
 
-    def test_a_compressed_file_with_a_preview(self, place: Place, tmp_path: Path, content: bytes, parsed: CountedRows) -> None:
+    def test_a_previewed_compressed_file_is_unpacked_once_and_parsed_twice(
+        self, place: Place, tmp_path: Path, content: bytes, parsed: CountedRows
+    ) -> None:
         """It is also unpacked once."""
         (tmp_path / "a.csv.gz").write_bytes(gzip.compress(content, 1))
         counted = Counted(tmp_path / "a.csv.gz")
         file = jobs.File(FileKind.PRODUCT, counted, OBSERVED_AT)
         previewed(place, file, hold=True)
-        assert left(place) == {".plan", ".csv"}
+        assert leftovers(place) == {".plan", ".csv"}
         planned = jobs.plan(place.database, [file], CHUNK_BYTES, place.settings)
         send(place, planned, counted)
         assert 1 <= counted.reads() < 1.5
         assert 2 * ROWS <= parsed.rows < 2 * ROWS + 10
-        assert left(place) == set()
+        assert leftovers(place) == set()
 
-    def test_a_dry_run(self, place: Place, tmp_path: Path, content: bytes, parsed: CountedRows) -> None:
+    def test_a_dry_run_keeps_no_plan(self, place: Place, tmp_path: Path, content: bytes, parsed: CountedRows) -> None:
         """It keeps nothing, because no task follows."""
         for name, packed in (("a.csv", content), ("a.csv.gz", gzip.compress(content, 1))):
             (tmp_path / name).write_bytes(packed)
@@ -90,10 +92,10 @@ class TestPasses:
             assert previewed(place, jobs.File(FileKind.PRODUCT, counted, OBSERVED_AT), dry_run=True).step is None
             assert 1 <= counted.reads() < 1.5
             assert ROWS <= parsed.rows - before < ROWS + 10
-            assert left(place) == set()
+            assert leftovers(place) == set()
 
     @pytest.mark.parametrize("packed", [bytes, gzip.compress])
-    def test_on_another_worker(self, place: Place, tmp_path: Path, packed: Callable[[bytes], bytes]) -> None:
+    def test_without_the_kept_plan_the_file_is_planned_again(self, place: Place, tmp_path: Path, packed: Callable[[bytes], bytes]) -> None:
         """Where the plan is missing, the file is planned again."""
         (tmp_path / "a").write_bytes(packed(products(40)))
         file = jobs.File(FileKind.PRODUCT, tmp_path / "a", OBSERVED_AT)
@@ -103,9 +105,9 @@ class TestPasses:
         planned = jobs.plan(place.database, [file], CHUNK_BYTES, place.settings)
         send(place, planned, Counted(tmp_path / "a"))
         assert sum(place.ends().values()) == 40
-        assert left(place) == set()
+        assert leftovers(place) == set()
 
-    def test_a_file_that_has_changed_since_its_preview(self, place: Place, tmp_path: Path) -> None:
+    def test_a_file_changed_since_its_preview_is_planned_again(self, place: Place, tmp_path: Path) -> None:
         path = tmp_path / "a.csv"
         path.write_bytes(products(40, price="12.5"))
         file = jobs.File(FileKind.PRODUCT, path, OBSERVED_AT)
@@ -138,14 +140,14 @@ def planned(path: Path) -> Planned:
     return found
 
 
-def test_a_plan_is_taken_once_as_it_was_made(path: Path, planned: Planned) -> None:
+def test_a_kept_plan_is_used_once_and_unchanged(path: Path, planned: Planned) -> None:
     assert kept(path).take() == planned
     assert kept(path).take() is None
     assert [one.name for one in path.parent.iterdir()] == ["a.csv"]
 
 
 @pytest.mark.parametrize("change", [(b"x", None), (b"", 1)], ids=["longer", "newer"])
-def test_a_plan_of_the_file_as_it_was_before_is_not_used(path: Path, planned: Planned, change: tuple[bytes, int | None]) -> None:
+def test_a_plan_of_an_older_file_is_not_used(path: Path, planned: Planned, change: tuple[bytes, int | None]) -> None:
     more, seconds = change
     before = path.stat()
     path.write_bytes(path.read_bytes() + more)
@@ -153,7 +155,7 @@ def test_a_plan_of_the_file_as_it_was_before_is_not_used(path: Path, planned: Pl
     assert kept(path).take() is None
 
 
-def test_a_file_that_changes_while_it_is_read(path: Path) -> None:
+def test_a_plan_of_a_file_that_changes_while_it_is_read_is_not_used(path: Path) -> None:
     begun = kept(path)
     found = plan(path, FileKind.PRODUCT, OBSERVED_AT, 1_000)
     path.write_bytes(products(41))
@@ -168,7 +170,7 @@ def test_a_plan_for_another_run_is_not_used(path: Path, planned: Planned) -> Non
     assert kept(path).take() == planned
 
 
-def test_without_a_modification_time_nothing_is_kept(path: Path) -> None:
+def test_without_a_modification_time_no_plan_is_kept(path: Path) -> None:
     os.utime(path, (0, 0))
     kept(path).keep(plan(path, FileKind.PRODUCT, OBSERVED_AT, 1_000))
     assert [one.name for one in path.parent.iterdir()] == ["a.csv"]

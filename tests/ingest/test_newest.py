@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from support.csvs import OBSERVED_AT, TOLD_AT, csv_bytes, product
+from support.csvs import OBSERVED_AT, REGISTERED_AT, csv_bytes, product
 
 from tidemark.catalog.events import Event
 from tidemark.catalog.observations import ProductObservation, product_observation
@@ -17,13 +17,13 @@ AT = round(OBSERVED_AT.timestamp() * 1000)
 
 def observed(*rows: list[str]) -> list[ProductObservation]:
     """Rows of one file, each of which is valid."""
-    origin = Origin("a", FileKind.PRODUCT, PRODUCT_COLUMNS, OBSERVED_AT, TOLD_AT)
+    origin = Origin("a", FileKind.PRODUCT, PRODUCT_COLUMNS, OBSERVED_AT, REGISTERED_AT)
     content = csv_bytes(rows, ()).lstrip(b"\n")
     events = (Event("products", 0, 0, AT, one.key, one.value, tuple(one.headers)) for one in messages(content, 100, origin))  # type: ignore[arg-type]
     return [one for one in map(product_observation, events) if isinstance(one, ProductObservation)]
 
 
-def test_the_later_registration_wins_whichever_file_is_read_first(tmp_path: Path) -> None:
+def test_the_later_registration_wins_in_any_reading_order(tmp_path: Path) -> None:
     """The first file is registered now, the second has been before: it is older."""
     with Newest(tmp_path) as newest:
         newest.add(observed(product(1, "10"), product(2, "20")))

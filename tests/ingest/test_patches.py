@@ -16,26 +16,26 @@ from tidemark.catalog.events import Event
 from tidemark.catalog.observations import ProductObservation, Reason, Rejection, category_observation, product_observation
 from tidemark.catalog.rules import DAY_MS, RULES
 from tidemark.catalog.words import rule
-from tidemark.ingest.patches import FIELDS, Left, Mended, mend, patch_of
+from tidemark.ingest.patches import FIELDS, Replayable, StillInvalid, patch_of, revalidate
 from tidemark.serving.database import Document
-from tidemark.serving.quarantine import Unclear
+from tidemark.serving.quarantine import InvalidRequest
 from tidemark.settings.sections import KafkaSettings
 
 USUAL = KafkaSettings()
 EVERY_FIELD = {
-    **{"asin": "B0MENDED00", "title": "", "stars": "0", "reviews": "0", "boughtInLastMonth": "0", "price": "0", "listPrice": "0"},
-    **{"category_id": "999", "isBestSeller": "False", "date": "2023-01-01", "id": "999", "category_name": "Mended"},
+    **{"asin": "B0PATCHED0", "title": "", "stars": "0", "reviews": "0", "boughtInLastMonth": "0", "price": "0", "listPrice": "0"},
+    **{"category_id": "999", "isBestSeller": "False", "date": "2023-01-01", "id": "999", "category_name": "Patched"},
 }
 LATER = NOW + 5 * DAY_MS
 
 
-def replay_of(mended: Mended, timestamp: int = LATER) -> Event:
+def replay_of(replayable: Replayable, timestamp: int = LATER) -> Event:
     """The event as Kafka holds it."""
-    headers = tuple((name, value) for name, value in mended.message.headers if isinstance(value, bytes))
-    return Event(mended.topic, 7, 123_456, timestamp, mended.message.key, mended.message.value, headers)
+    headers = tuple((name, value) for name, value in replayable.message.headers if isinstance(value, bytes))
+    return Event(replayable.topic, 7, 123_456, timestamp, replayable.message.key, replayable.message.value, headers)
 
 
-def judged(event: Event) -> Any:
+def validated(event: Event) -> Any:
     return (category_observation if event.topic == CATEGORIES else product_observation)(event)
 
 
@@ -54,135 +54,135 @@ def test_every_field_can_be_patched() -> None:
     assert set(FIELDS) == EVERY_FIELD.keys()
 
 
-def test_a_replay_is_an_observation_of_the_same_source_and_version_and_nothing_but_what_was_wrong_is_another() -> None:
+def test_a_replay_keeps_source_version_and_all_valid_fields() -> None:
     """Of events of every kind, as they come, from files, the API and elsewhere."""
-    random, seen = Random(31), {"mended": 0, "patched": 0, "malformed": 0}
+    random, seen = Random(31), {"replayable": 0, "patched": 0, "malformed": 0}
     for offset in range(6_000):
         event = any_event(random, offset)
         record = record_of(event)
         if record is None:
             continue
-        mended = mend(record, EVERY_FIELD, LATER, USUAL)
-        if isinstance(mended, Left):
-            assert mended.reason == "malformed"
+        replayable = revalidate(record, EVERY_FIELD, LATER, USUAL)
+        if isinstance(replayable, StillInvalid):
+            assert replayable.reason == "malformed"
             seen["malformed"] += 1
             continue
-        again = replay_of(mended)
-        observation = judged(again)
+        again = replay_of(replayable)
+        observation = validated(again)
         assert not isinstance(observation, Rejection)
         assert (again.source, again.registered_at, again.position) == (event.source, event.registered_at, event.position)
         assert again.header("tide-source") == "replay"
         assert again.header("tide-replay-of")
         key = observation.asin if isinstance(observation, ProductObservation) else str(observation.id)
         assert again.key == key.encode()
-        assert isinstance(judged(again._replace(headers=())), type(observation)), "the value alone says all"
+        assert isinstance(validated(again._replace(headers=())), type(observation)), "the value alone says all"
         before, after = (json.loads(value or b"", parse_float=str, parse_int=str) for value in (event.value, again.value))
-        assert {name: value for name, value in after.items() if name not in mended.patch} == {
-            name: value for name, value in before.items() if name not in mended.patch
+        assert {name: value for name, value in after.items() if name not in replayable.patch} == {
+            name: value for name, value in before.items() if name not in replayable.patch
         }
-        assert mended.patch == {name: EVERY_FIELD[name] for name in mended.patch}
-        assert (again.value == event.value) or mended.patch
-        seen["mended"] += 1
-        seen["patched"] += bool(mended.patch)
+        assert replayable.patch == {name: EVERY_FIELD[name] for name in replayable.patch}
+        assert (again.value == event.value) or replayable.patch
+        seen["replayable"] += 1
+        seen["patched"] += bool(replayable.patch)
     assert min(seen.values()) > 100
 
 
-def test_a_replay_of_a_replay_has_the_first_source() -> None:
+def test_a_replay_of_a_replay_keeps_the_first_source() -> None:
     replay = (("tide-source", b"replay"), ("tide-replay-of", b"elsewhere/3/4"), ("tide-registered-at", b"17"))
-    mended = mend(rejected(product(price="none"), *replay), {"price": "0"}, LATER, USUAL)
-    assert isinstance(mended, Mended)
-    assert (replay_of(mended).source, replay_of(mended).registered_at) == ("elsewhere/3/4", 17)
+    replayable = revalidate(rejected(product(price="none"), *replay), {"price": "0"}, LATER, USUAL)
+    assert isinstance(replayable, Replayable)
+    assert (replay_of(replayable).source, replay_of(replayable).registered_at) == ("elsewhere/3/4", 17)
 
 
-def test_what_it_says_of_its_original() -> None:
-    of_file = mend(rejected(product(price="?"), ("tide-ingestion", b"i"), ("tide-position", b"60")), {"price": "1"}, LATER, USUAL)
-    assert isinstance(of_file, Mended)
+def test_headers_of_a_replay_refer_to_the_original() -> None:
+    of_file = revalidate(rejected(product(price="?"), ("tide-ingestion", b"i"), ("tide-position", b"60")), {"price": "1"}, LATER, USUAL)
+    assert isinstance(of_file, Replayable)
     assert dict(of_file.message.headers) == {
         **{"tide-source": b"replay", "tide-format": b"json", "tide-ingestion": b"i", "tide-position": b"60"},
         **{"tide-registered-at": str(NOW).encode(), "tide-replay-of": f"{PRODUCTS}/1/5".encode()},
     }
-    of_api = mend(rejected(product(price="?"), ("tide-source", b"api")), {"price": "1"}, LATER, USUAL)
-    assert isinstance(of_api, Mended)
+    of_api = revalidate(rejected(product(price="?"), ("tide-source", b"api")), {"price": "1"}, LATER, USUAL)
+    assert isinstance(of_api, Replayable)
     assert dict(of_api.message.headers) == {
         **{"tide-source": b"replay", "tide-format": b"json"},
         **{"tide-registered-at": str(NOW).encode(), "tide-replay-of": f"{PRODUCTS}/1/5".encode()},
     }
 
 
-def test_a_patch_replaces_only_what_breaks_a_rule_and_only_once() -> None:
+def test_a_patch_replaces_only_invalid_fields_and_only_once() -> None:
     patch = {"price": "7", "title": "Box"}
-    wrong_price = mend(rejected(product(price="n/a")), patch, LATER, USUAL)
-    assert isinstance(wrong_price, Mended)
+    wrong_price = revalidate(rejected(product(price="n/a")), patch, LATER, USUAL)
+    assert isinstance(wrong_price, Replayable)
     assert (json.loads(wrong_price.message.value)["title"], wrong_price.patch) == ("Bag", {"price": "7"})
-    both = mend(rejected(product(price="n/a", title=5)), patch, LATER, USUAL)
-    assert isinstance(both, Mended)
+    both = revalidate(rejected(product(price="n/a", title=5)), patch, LATER, USUAL)
+    assert isinstance(both, Replayable)
     assert both.patch == {"title": "Box", "price": "7"}
-    another = mend(rejected(product(price="n/a", stars="6")), patch, LATER, USUAL)
-    assert another == Left("stars", rule(Reason.STARS), "6", f"{PRODUCTS}/1/5")
-    worse = mend(rejected(product(price="n/a")), {"price": "-1"}, LATER, USUAL)
-    assert worse == Left("price", rule(Reason.PRICE), "-1", f"{PRODUCTS}/1/5")
+    another = revalidate(rejected(product(price="n/a", stars="6")), patch, LATER, USUAL)
+    assert another == StillInvalid("stars", rule(Reason.STARS), "6", f"{PRODUCTS}/1/5")
+    worse = revalidate(rejected(product(price="n/a")), {"price": "-1"}, LATER, USUAL)
+    assert worse == StillInvalid("price", rule(Reason.PRICE), "-1", f"{PRODUCTS}/1/5")
 
 
-def test_numbers_stay_as_they_were_written() -> None:
+def test_numbers_are_kept_digit_for_digit() -> None:
     digits = b'"stars": 4.4500000000000000000000000001, "more": [1e400, 9007199254740993, {"a": -0.0}]'
     value = product(price="n/a").replace(b'"stars": "0"', digits).replace(b'"reviews": "0"', b'"reviews": ' + b"1" * 5_000)
-    mended = mend(rejected(value), {"price": "0", "reviews": "3"}, LATER, USUAL)
-    assert isinstance(mended, Mended)
+    replayable = revalidate(rejected(value), {"price": "0", "reviews": "3"}, LATER, USUAL)
+    assert isinstance(replayable, Replayable)
     for kept in (b"4.4500000000000000000000000001", b"[1e400,9007199254740993,{", b"-0.0"):
-        assert kept in mended.message.value
-    stays = mend(rejected(value), {"price": "0"}, LATER, USUAL)
-    assert isinstance(stays, Left)
-    assert stays.says == "1" * 5_000
+        assert kept in replayable.message.value
+    stays = revalidate(rejected(value), {"price": "0"}, LATER, USUAL)
+    assert isinstance(stays, StillInvalid)
+    assert stays.text == "1" * 5_000
 
 
-def test_what_was_ahead_of_its_time_is_valid_when_that_has_come() -> None:
+def test_a_future_date_becomes_valid_when_that_time_comes() -> None:
     record = rejected(product(date="2023-11-17T22:13:20Z"))  # three days after NOW
-    assert isinstance(mend(record, {}, NOW + 2 * DAY_MS - 1, USUAL), Left)
-    mended = mend(record, {}, NOW + 2 * DAY_MS, USUAL)
-    assert isinstance(mended, Mended)
-    assert mended.message.value == record["raw"]
-    assert not mended.stands(NOW + 2 * DAY_MS - 1), "Kafka's clock is behind"
-    assert mended.stands(NOW + 2 * DAY_MS)
+    assert isinstance(revalidate(record, {}, NOW + 2 * DAY_MS - 1, USUAL), StillInvalid)
+    replayable = revalidate(record, {}, NOW + 2 * DAY_MS, USUAL)
+    assert isinstance(replayable, Replayable)
+    assert replayable.message.value == record["raw"]
+    assert not replayable.is_valid_at(NOW + 2 * DAY_MS - 1), "Kafka's clock is behind"
+    assert replayable.is_valid_at(NOW + 2 * DAY_MS)
     # What was valid when it came is so for ever, whatever a clock says.
-    past = mend(rejected(product(date="2023-11-15T22:13:20Z", price="?")), {"price": "1"}, 0, USUAL)
-    assert isinstance(past, Mended)
+    past = revalidate(rejected(product(date="2023-11-15T22:13:20Z", price="?")), {"price": "1"}, 0, USUAL)
+    assert isinstance(past, Replayable)
     assert past.moment == NOW
 
 
-@pytest.mark.parametrize("value", [None, b"", b"B0FIELDS01,one too few", b"[]", b"\xff", b" " * RULES.most_bytes])
-def test_what_has_no_fields_stays(value: bytes | None) -> None:
-    left = mend(rejected(value), EVERY_FIELD, LATER, USUAL)
-    assert isinstance(left, Left)
-    assert left.reason == "malformed"
-    assert len(left.says) <= 100
+@pytest.mark.parametrize("value", [None, b"", b"B0FIELDS01,one too few", b"[]", b"\xff", b" " * RULES.max_bytes])
+def test_a_record_without_fields_stays_invalid(value: bytes | None) -> None:
+    invalid = revalidate(rejected(value), EVERY_FIELD, LATER, USUAL)
+    assert isinstance(invalid, StillInvalid)
+    assert invalid.reason == "malformed"
+    assert len(invalid.text) <= 100
 
 
-def test_what_is_withdrawn_stays_whatever_it_says() -> None:
+def test_a_withdrawn_record_stays_invalid() -> None:
     rules = replace(RULES, withdrawn=("i",))
     for value in (product(price="?"), b"B0FIELDS01,one too few"):
-        left = mend(rejected(value, ("tide-ingestion", b"i"), ("tide-position", b"60")), EVERY_FIELD, LATER, USUAL, rules)
-        assert isinstance(left, Left)
-        assert left.reason == "withdrawn"
+        invalid = revalidate(rejected(value, ("tide-ingestion", b"i"), ("tide-position", b"60")), EVERY_FIELD, LATER, USUAL, rules)
+        assert isinstance(invalid, StillInvalid)
+        assert invalid.reason == "withdrawn"
 
 
-def test_what_is_too_long_to_be_sent_stays(wording: Wording) -> None:
-    padded = product(price="?")[:-1] + b" " * (RULES.most_bytes - 2_000) + b"}"
-    left = mend(rejected(padded), {}, LATER, USUAL)
-    assert isinstance(left, Left)
-    mended = mend(rejected(padded), {"price": "1"}, LATER, USUAL)
-    assert isinstance(mended, Mended), "written anew it is short"
-    wordy = product(price="?", more="x" * (RULES.most_bytes - 2_000))
-    left = mend(rejected(wordy), {"price": "1"}, LATER, USUAL)
-    assert isinstance(left, Left)
-    assert left._replace(rule="") == Left("price", "", "", f"{PRODUCTS}/1/5")
-    wording.check(left.rule)
+def test_a_record_that_is_too_long_to_send_stays_invalid(wording: Wording) -> None:
+    padded = product(price="?")[:-1] + b" " * (RULES.max_bytes - 2_000) + b"}"
+    invalid = revalidate(rejected(padded), {}, LATER, USUAL)
+    assert isinstance(invalid, StillInvalid)
+    replayable = revalidate(rejected(padded), {"price": "1"}, LATER, USUAL)
+    assert isinstance(replayable, Replayable), "written anew it is short"
+    wordy = product(price="?", more="x" * (RULES.max_bytes - 2_000))
+    invalid = revalidate(rejected(wordy), {"price": "1"}, LATER, USUAL)
+    assert isinstance(invalid, StillInvalid)
+    assert invalid._replace(rule="") == StillInvalid("price", "", "", f"{PRODUCTS}/1/5")
+    wording.check(invalid.rule)
 
 
-def test_a_record_of_another_topic_stays(wording: Wording) -> None:
-    left = mend({**rejected(b""), "topic": "former"}, {}, LATER, USUAL)
-    assert isinstance(left, Left)
-    assert left._replace(rule="") == Left("malformed", "", "former", "former/1/5")
-    wording.check(left.rule)
+def test_a_record_of_another_topic_stays_invalid(wording: Wording) -> None:
+    invalid = revalidate({**rejected(b""), "topic": "former"}, {}, LATER, USUAL)
+    assert isinstance(invalid, StillInvalid)
+    assert invalid._replace(rule="") == StillInvalid("malformed", "", "former", "former/1/5")
+    wording.check(invalid.rule)
 
 
 WRONG_PATCHES: dict[str, dict[str, str] | list[str]] = {
@@ -196,13 +196,13 @@ WRONG_PATCHES: dict[str, dict[str, str] | list[str]] = {
 
 
 @pytest.mark.parametrize("what", WRONG_PATCHES)
-def test_patches_that_are_refused(what: str, wording: Wording) -> None:
-    with pytest.raises(Unclear) as refused:
+def test_invalid_patches_are_refused(what: str, wording: Wording) -> None:
+    with pytest.raises(InvalidRequest) as refused:
         patch_of(WRONG_PATCHES[what])
     wording.check(str(refused.value))
 
 
-def test_patches_that_are_taken() -> None:
+def test_valid_patches_are_accepted() -> None:
     assert patch_of(None) == patch_of([]) == patch_of({}) == {}
     assert patch_of(["price=0", "title=a=b", "stars="]) == {"price": "0", "title": "a=b", "stars": ""}
     assert patch_of({"id": "5"}) == {"id": "5"}

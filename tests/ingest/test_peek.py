@@ -31,14 +31,14 @@ def product(number: int) -> Event:
     return Event("ingest-product", 0, 0, 0, b"B0GOOD%04d" % number, PRODUCT % (number, number), (("tide-source", b"csv"), ("odd", None)))
 
 
-def without_coordinates(said: str) -> str:
+def without_coordinates(output: str) -> str:
     """Events as they are shown, in an order that Kafka does not decide."""
-    shown = (re.sub(r"^\S+/\d+/\d+  \S+", "<coordinates and moment>", one) for one in said.strip("\n").split("\n\n"))
+    shown = (re.sub(r"^\S+/\d+/\d+  \S+", "<coordinates and moment>", one) for one in output.strip("\n").split("\n\n"))
     return "\n\n".join(sorted(shown))
 
 
 @pytest.mark.servers
-def test_the_newest_events_of_all_partitions_oldest_first(place: Place) -> None:
+def test_it_returns_the_newest_events_of_all_partitions_oldest_first(place: Place) -> None:
     for number in range(0, 60, 5):  # of twelve moments
         place.send([product(number + one) for one in range(5)])
     found = peek.last(place.settings, place.settings.product_topic, 25)
@@ -50,7 +50,7 @@ def test_the_newest_events_of_all_partitions_oldest_first(place: Place) -> None:
 
 
 @pytest.mark.servers
-def test_as_somebody_reads_it(place: Place, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
+def test_rendering_of_events(place: Place, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
     bad = [
         (b"B0BAD00001", b'{"asin":"b0bad"}'),
         (None, b"caf\xe9,[bold]"),
@@ -59,11 +59,11 @@ def test_as_somebody_reads_it(place: Place, capsys: pytest.CaptureFixture[str], 
     ]
     place.send([product(3), *(Event("ingest-product", 0, 0, 0, key, value) for key, value in bad)])
     assert peek.main(["product", "--count", "10"]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for event in place.log():
         moment = datetime.fromtimestamp(event.timestamp / 1000, UTC)
-        assert f"{event.topic}/{event.partition}/{event.offset}  {moment.isoformat(timespec='milliseconds')}" in said
-    wording.check(without_coordinates(said), "product", many="x" * (peek.MOST_CHARACTERS - len('{"title":"')))
+        assert f"{event.topic}/{event.partition}/{event.offset}  {moment.isoformat(timespec='milliseconds')}" in output
+    wording.check(without_coordinates(output), "product", many="x" * (peek.MAX_CHARACTERS - len('{"title":"')))
 
     place.send([Event("ingest-category", 0, 0, 0, b"7", b'{"id":7,"category_name":"Bags"}')])
     assert peek.main(["category"]) == 0
@@ -71,7 +71,7 @@ def test_as_somebody_reads_it(place: Place, capsys: pytest.CaptureFixture[str], 
 
 
 @pytest.mark.servers
-def test_what_is_withdrawn_is_said_to_be(place: Place, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
+def test_withdrawn_events_are_marked(place: Place, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
     register(place.database, "a", "/in/a.csv")
     withdrawals.withdraw(place.database, "a", "somebody", "", NAMES)
     good = product(3)
@@ -81,7 +81,7 @@ def test_what_is_withdrawn_is_said_to_be(place: Place, capsys: pytest.CaptureFix
 
 
 @pytest.mark.servers
-def test_a_topic_without_events(place: Place, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
+def test_an_empty_topic(place: Place, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
     assert peek.main(["category"]) == 0
     wording.check(capsys.readouterr().out)
 
@@ -97,7 +97,7 @@ def test_a_topic_whose_partitions_have_no_leader_yet(place: Place) -> None:
 
 
 @pytest.mark.servers
-def test_markers_of_transactions_are_no_events(place: Place) -> None:
+def test_transaction_markers_are_not_events(place: Place) -> None:
     producer = Producer({"bootstrap.servers": place.settings.kafka, "transactional.id": "peek"})
     producer.init_transactions()
     producer.begin_transaction()
@@ -112,30 +112,32 @@ def test_markers_of_transactions_are_no_events(place: Place) -> None:
 
 
 @pytest.mark.servers
-def test_a_topic_that_is_not_there(place: Place, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
+def test_a_missing_topic(place: Place, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
     with setting(product_topic="nothing"):
         assert peek.main([]) == 1
-        said = capsys.readouterr().out
-        assert place.settings.kafka in said
-        wording.check(said)
+        output = capsys.readouterr().out
+        assert place.settings.kafka in output
+        wording.check(output)
 
 
-def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], wording: Wording) -> None:
+def test_an_unreachable_server_is_reported_once(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], wording: Wording
+) -> None:
     """Said once, by us."""
     (port,) = free_ports(1)
     monkeypatch.setattr(peek, "ANSWER_SECONDS", 1.0)
     with setting(kafka_port=str(port)):
         assert peek.main([]) == 1
-        said = capfd.readouterr()
-        wording.check(re.sub(r"\(.*\)", "(<what its client says>)", said.out))
-    assert f"127.0.0.1:{port}" in said.out.partition(" (")[0]
-    assert said.out.count("\n") == 1
-    assert said.err == ""
+        output = capfd.readouterr()
+        wording.check(re.sub(r"\(.*\)", "(<what its client says>)", output.out))
+    assert f"127.0.0.1:{port}" in output.out.partition(" (")[0]
+    assert output.out.count("\n") == 1
+    assert output.err == ""
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "many", "100001"])
-def test_counts(count: str, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
+def test_invalid_counts_are_refused(count: str, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
     with pytest.raises(SystemExit):
         peek._arguments(["--count", count])
-    *_, said = capsys.readouterr().err.splitlines()
-    wording.check(said)
+    *_, output = capsys.readouterr().err.splitlines()
+    wording.check(output)

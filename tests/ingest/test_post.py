@@ -38,13 +38,13 @@ _seeds = count(1)
 
 
 @pytest.fixture(scope="module")
-def here(servers: None) -> Iterator[Place]:
+def place(servers: None) -> Iterator[Place]:
     with a_place() as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def running(here: Place) -> Iterator[Api]:
+def running(place: Place) -> Iterator[Api]:
     with api() as found:
         yield found
 
@@ -61,7 +61,7 @@ def started(file: Path, url: str, *more: str) -> subprocess.Popen[str]:
 
 class Done(NamedTuple):
     status: int
-    said: str
+    output: str
 
 
 Run = Callable[..., Done]
@@ -76,8 +76,8 @@ def post(capsys: pytest.CaptureFixture[str]) -> Run:
             status = main(arguments(*given, **named))
         except SystemExit as end:
             status = int(end.code or 0)
-        said = capsys.readouterr()
-        return Done(status, said.out + said.err)
+        output = capsys.readouterr()
+        return Done(status, output.out + output.err)
 
     return run
 
@@ -111,9 +111,9 @@ def refused_rows(file: Path) -> list[list[str]]:
         return list(csv.reader(refused))
 
 
-def unanswered(said: str, url: str) -> list[str]:
+def unanswered(output: str, url: str) -> list[str]:
     """Lines that tell of an API that gave no answer: they name it, and no status."""
-    return [line for line in said.splitlines() if url in line and not re.search(" [45][0-9][0-9]: ", line)]
+    return [line for line in output.splitlines() if url in line and not re.search(" [45][0-9][0-9]: ", line)]
 
 
 def progress(file: Path) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def is_settled(file: Path, place: Place) -> list[Event]:
     return events
 
 
-def test_rows_become_typed_json_digit_for_digit() -> None:
+def test_rows_become_typed_json_with_unchanged_numbers() -> None:
     fields = ["B0T0000001", "NULL", "", "", "4.50", "12", "0.10", "1e2", "007", "True", "+5"]
     assert typed(PRODUCT_COLUMNS, fields, "2023-12-31T00:00:00.000Z") == (
         b'{"asin":"B0T0000001","title":"NULL","imgUrl":"","productURL":"","stars":4.50,"reviews":12,"price":0.10,"listPrice":1e2,'
@@ -154,11 +154,11 @@ def test_rows_become_typed_json_digit_for_digit() -> None:
     assert typed(("id", "category_name", "more"), ["7", "5", "6"], None) == b'{"id":7,"category_name":"5","more":"6"}'
 
 
-def test_every_row_is_accepted_or_refused_and_named(here: Place, running: Api, post: Run, tmp_path: Path, wording: Wording) -> None:
+def test_every_row_is_accepted_or_listed_as_refused(place: Place, running: Api, post: Run, tmp_path: Path, wording: Wording) -> None:
     file = catalog(tmp_path, 3_000)
     done = post(file, running.url, "--batch", "700")
-    assert done.status == REFUSED, done.said
-    events = is_settled(file, here)
+    assert done.status == REFUSED, done.output
+    events = is_settled(file, place)
     assert len(events) == progress(file)["accepted"]
     assert {dict(event.headers)["tide-source"] for event in events} == {b"api"}
     accepted, refused = f"{progress(file)['accepted']:,}", f"{progress(file)['refused']:,}"
@@ -166,50 +166,50 @@ def test_every_row_is_accepted_or_refused_and_named(here: Place, running: Api, p
     def shown(lines: list[str]) -> str:
         return "\n".join(lines).replace(str(tmp_path), "<folder>")
 
-    wording.check(shown(done.said.splitlines()[-2:]), accepted=accepted, refused=refused)
+    wording.check(shown(done.output.splitlines()[-2:]), accepted=accepted, refused=refused)
     assert all(isinstance(orjson.loads(event.value or b"")["reviews"], int) for event in events)
     # Once more, and nothing is sent.
     again = post(file, running.url)
-    assert (again.status, len(of_file(file, here))) == (REFUSED, len(events))
-    wording.check(shown(again.said.splitlines()), "again", accepted=accepted, refused=refused)
+    assert (again.status, len(of_file(file, place))) == (REFUSED, len(events))
+    wording.check(shown(again.output.splitlines()), "again", accepted=accepted, refused=refused)
 
 
-def test_rows_that_were_mended_are_posted_from_the_file_of_refused_rows(here: Place, running: Api, post: Run, tmp_path: Path) -> None:
+def test_corrected_rows_are_posted_from_the_file_of_refused_rows(place: Place, running: Api, post: Run, tmp_path: Path) -> None:
     file = catalog(tmp_path, 300)
     assert post(file, running.url).status == REFUSED
     header, *rows = refused_rows(file)
-    mended = [[*row[: 3 + len(PRODUCT_COLUMNS)], *["0"] * (3 + len(PRODUCT_COLUMNS) - len(row))] for row in rows]
-    for row in mended:
-        row[3:5], row[7:12] = [row[3].upper(), "mended"], ["4", "5", "6", "7", "8"]
+    corrected = [[*row[: 3 + len(PRODUCT_COLUMNS)], *["0"] * (3 + len(PRODUCT_COLUMNS) - len(row))] for row in rows]
+    for row in corrected:
+        row[3:5], row[7:12] = [row[3].upper(), "corrected"], ["4", "5", "6", "7", "8"]
         row[12] = "False"
     refused = Path(f"{file}.refused.csv")
     with refused.open("w", encoding="latin-1", newline="") as out:
-        csv.writer(out).writerows([header, *mended[:-1], [*mended[-1], "too many"]])
+        csv.writer(out).writerows([header, *corrected[:-1], [*corrected[-1], "too many"]])
     assert post(refused, running.url).status == REFUSED
-    assert (progress(refused)["accepted"], progress(refused)["refused"]) == (len(mended) - 1, 1)
-    events = [event for event in of_file(file, here) if orjson.loads(event.value or b"")["title"] == "mended"]
-    assert [set(orjson.loads(event.value or b"")) for event in events] == [{*PRODUCT_COLUMNS, "date"}] * (len(mended) - 1)
+    assert (progress(refused)["accepted"], progress(refused)["refused"]) == (len(corrected) - 1, 1)
+    events = [event for event in of_file(file, place) if orjson.loads(event.value or b"")["title"] == "corrected"]
+    assert [set(orjson.loads(event.value or b"")) for event in events] == [{*PRODUCT_COLUMNS, "date"}] * (len(corrected) - 1)
     assert refused_rows(refused)[0] == header
 
 
-def test_categories_and_a_file_without_a_fault(here: Place, running: Api, post: Run, tmp_path: Path) -> None:
+def test_valid_categories_are_all_accepted(place: Place, running: Api, post: Run, tmp_path: Path) -> None:
     file = tmp_path / "categories.csv"
     file.write_text("\ufeffid,category_name\n1,Café\n2,Bags\n2,Luggage\n")
     done = post(file, running.url, kind="category")
-    assert (done.status, Path(f"{file}.refused.csv").exists()) == (ACCEPTED, False), done.said
-    found = recompute(here.log(), here.settings.category_topic)
+    assert (done.status, Path(f"{file}.refused.csv").exists()) == (ACCEPTED, False), done.output
+    found = recompute(place.log(), place.settings.category_topic)
     assert found.categories == {1: "Café", 2: "Luggage"}
 
 
-def test_killed_again_and_again_it_goes_on_where_it_was(here: Place, running: Api, post: Run, tmp_path: Path, wording: Wording) -> None:
+def test_after_each_kill_it_resumes_where_it_stopped(place: Place, running: Api, post: Run, tmp_path: Path, wording: Wording) -> None:
     """Of the batches whose answer was written down none is sent again: each kill repeats at most the one under way."""
     file, kills, batch = catalog(tmp_path, 3_000), 3, 25
     random, positions = Random(5), [0]
     for _ in range(kills):
         doomed = started(file, running.url, "--batch", str(batch))
         until = time.monotonic() + 60
-        goes_on_until = positions[-1] + random.randint(20_000, 60_000)
-        while not (Path(f"{file}.progress.json").exists() and progress(file)["position"] > goes_on_until):
+        pause_at = positions[-1] + random.randint(20_000, 60_000)
+        while not (Path(f"{file}.progress.json").exists() and progress(file)["position"] > pause_at):
             assert doomed.poll() is None, "it ended before it was killed"
             assert time.monotonic() < until
             time.sleep(0.002)
@@ -221,27 +221,27 @@ def test_killed_again_and_again_it_goes_on_where_it_was(here: Place, running: Ap
         assert not progress(file)["finished"]
     settled = progress(file)["accepted"] + progress(file)["refused"]
     done = post(file, running.url, "--batch", str(batch))
-    assert done.status == REFUSED, done.said
-    wording.check(done.said.splitlines()[0], settled=f"{settled:,}")
-    events = is_settled(file, here)
+    assert done.status == REFUSED, done.output
+    wording.check(done.output.splitlines()[0], settled=f"{settled:,}")
+    events = is_settled(file, place)
     assert 0 <= len(events) - progress(file)["accepted"] <= kills * batch
     assert positions == sorted(positions)
 
 
-def test_lost_answers_repeat_batches_and_change_nothing(here: Place, running: Api, post: Run, tmp_path: Path) -> None:
+def test_batches_with_lost_answers_are_repeated_without_effect(place: Place, running: Api, post: Run, tmp_path: Path) -> None:
     file = catalog(tmp_path, 1_200)
     with losing(running.url, lambda number: number % 3 == 1) as proxy:
         done = post(file, proxy.url, "--batch", "200")
-        assert done.status == REFUSED, done.said
+        assert done.status == REFUSED, done.output
         assert proxy.swallowed >= 2
-    assert len(unanswered(done.said, proxy.url)) >= 2
-    events = is_settled(file, here)
+    assert len(unanswered(done.output, proxy.url)) >= 2
+    events = is_settled(file, place)
     repeats = Counter((event.key, event.value) for event in events)
     assert len(events) > progress(file)["accepted"]
     assert max(repeats.values()) > 1
 
 
-def test_it_waits_for_an_api_that_starts_and_starts_again(here: Place, tmp_path: Path) -> None:
+def test_it_waits_while_the_api_starts_or_restarts(place: Place, tmp_path: Path) -> None:
     file, port = catalog(tmp_path, 5_000), free_ports(1)[0]
     client = started(file, f"http://127.0.0.1:{port}", "--batch", "50")
     with api(port=port) as first:
@@ -252,62 +252,62 @@ def test_it_waits_for_an_api_that_starts_and_starts_again(here: Place, tmp_path:
         assert first.stop() == 0
     assert client.poll() is None, "it ended before the API was stopped"
     with api(port=port):
-        said, _ = client.communicate(timeout=100)
-    assert client.returncode == REFUSED, said
-    assert unanswered(said, f"http://127.0.0.1:{port}")
-    is_settled(file, here)
+        output, _ = client.communicate(timeout=100)
+    assert client.returncode == REFUSED, output
+    assert unanswered(output, f"http://127.0.0.1:{port}")
+    is_settled(file, place)
 
 
-def test_batches_that_are_too_large_are_split(here: Place, post: Run, tmp_path: Path, wording: Wording) -> None:
+def test_too_large_batches_are_split(place: Place, post: Run, tmp_path: Path, wording: Wording) -> None:
     file = catalog(tmp_path, 200)
     with file.open("a") as out:
         out.write(",".join(["B0T0000000", "x" * 9_000, "", "", "1", "1", "1", "1", "1", "True", "1"]) + "\n")
     with api(api_body_bytes="8000") as small:
         done = post(file, small.url)
-    assert done.status == REFUSED, done.said
+    assert done.status == REFUSED, done.output
     field, why, asin = refused_rows(file)[-1][1:4]
     assert (field, asin) == ("", "B0T0000000")
     wording.check(why)
-    assert progress(file)["accepted"] == len(of_file(file, here)) > 150
+    assert progress(file)["accepted"] == len(of_file(file, place)) > 150
 
 
-def test_what_stops_it_says_what_to_do(running: Api, post: Run, tmp_path: Path, wording: Wording) -> None:
+def test_each_fatal_error_names_a_remedy(running: Api, post: Run, tmp_path: Path, wording: Wording) -> None:
     file = catalog(tmp_path, 60)
     nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
 
-    def says(label: str, done: Done, status: int = STOPPED) -> None:
+    def check_message(label: str, done: Done, status: int = STOPPED) -> None:
         """Each line once, and the last one alone where the command's usage stands before it."""
-        assert done.status == status, done.said
-        lines = list(dict.fromkeys(line for line in done.said.splitlines() if line))
+        assert done.status == status, done.output
+        lines = list(dict.fromkeys(line for line in done.output.splitlines() if line))
         wording.check("\n".join(lines[-1:] if status == 2 else lines), label, api=running.url, nobody=nobody)
 
-    says("no answer", post(file, nobody, "--patience", "2"))
-    says("no such API", post(file, f"{running.url}/elsewhere"))
-    says("no such file", post(tmp_path / "none.csv", running.url))
+    check_message("no answer", post(file, nobody, "--patience", "2"))
+    check_message("no such API", post(file, f"{running.url}/elsewhere"))
+    check_message("no such file", post(tmp_path / "none.csv", running.url))
     for url in ("nothing", "ftp://127.0.0.1", "http://", "127.0.0.1:8000"):
-        says(f"--url {url}", post(file, url), 2)
+        check_message(f"--url {url}", post(file, url), 2)
     wrong = tmp_path / "wrong.csv"
     for text, what in (("", "empty"), ("a,b\n1,2\n", "another header"), (",".join(PRODUCT_COLUMNS) + ",date\n", "a date")):
         wrong.write_text(text)
-        says(what, post(wrong, running.url))
+        check_message(what, post(wrong, running.url))
     wrong.write_text(",".join(PRODUCT_COLUMNS) + '\n"' + "x" * 2_000_000)
-    says("a record without an end", post(wrong, running.url))
-    says("--batch", post(file, running.url, "--batch", "10001"), 2)
+    check_message("a record without an end", post(wrong, running.url))
+    check_message("--batch", post(file, running.url, "--batch", "10001"), 2)
     for date in ("yesterday", "1990-01-01", "2123-01-01", "2023-02-30"):
-        says(f"--date {date}", post(file, running.url, "--date", date), 2)
+        check_message(f"--date {date}", post(file, running.url, "--date", date), 2)
 
     assert post(file, running.url).status == REFUSED
-    says("another url", post(file, nobody))
-    says("another date", post(file, running.url, "--date", "2023-01-01"))
+    check_message("another url", post(file, nobody))
+    check_message("another date", post(file, running.url, "--date", "2023-01-01"))
     with file.open("a") as out:
         out.write("\n")
-    says("another content", post(file, running.url))
+    check_message("another content", post(file, running.url))
     assert post(file, running.url, "--again").status == REFUSED
     Path(f"{file}.progress.json").write_text("{")
-    says("progress that is not readable", post(file, running.url))
+    check_message("progress that is not readable", post(file, running.url))
     with file.open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        says("another process", post(file, running.url, "--again"))
+        check_message("another process", post(file, running.url, "--again"))
 
 
 @pytest.mark.parametrize(
@@ -315,27 +315,27 @@ def test_what_stops_it_says_what_to_do(running: Api, post: Run, tmp_path: Path, 
     [["--kind", "product"], ["--kind", "category", "--date", DATE], []],
     ids=["a product without", "a category with one", "of no kind"],
 )
-def test_a_product_has_a_date_and_a_category_has_none(
+def test_products_require_a_date_and_categories_have_none(
     given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], wording: Wording
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         main([str(tmp_path / "file.csv"), *given])
     assert ended.value.code == 2
-    *_, said = capsys.readouterr().err.splitlines()
-    wording.check(said)
+    *_, output = capsys.readouterr().err.splitlines()
+    wording.check(output)
 
 
-def test_a_setting_that_does_not_fit_is_named(post: Run, tmp_path: Path) -> None:
+def test_an_invalid_setting_is_named(post: Run, tmp_path: Path) -> None:
     with variables(api_port="none"):
         done = post(tmp_path / "file.csv", "http://127.0.0.1:8000")
-    assert (done.status, "TIDEMARK_API_PORT=none" in done.said) == (STOPPED, True)
+    assert (done.status, "TIDEMARK_API_PORT=none" in done.output) == (STOPPED, True)
 
 
-def test_the_key_is_the_setting(here: Place, post: Run, tmp_path: Path) -> None:
+def test_the_api_key_comes_from_the_settings(place: Place, post: Run, tmp_path: Path) -> None:
     file = tmp_path / "categories.csv"
     file.write_text("id,category_name\n3,Keys\n")
     with api(api_key="a secret ü") as locked:
         without = post(file, locked.url, kind="category")
-        assert (without.status, "TIDEMARK_API_KEY" in without.said) == (STOPPED, True)
+        assert (without.status, "TIDEMARK_API_KEY" in without.output) == (STOPPED, True)
         with setting(api_key="a secret ü"):
             assert post(file, locked.url, kind="category").status == ACCEPTED

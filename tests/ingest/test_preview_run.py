@@ -19,7 +19,7 @@ from tidemark.settings import Settings
 
 pytestmark = pytest.mark.servers
 
-FREE = Settings(hold_rejected_share=0.25)  # type: ignore[call-arg]
+LENIENT = Settings(hold_rejected_share=0.25)  # type: ignore[call-arg]
 STRICT = Settings(hold_rejected_share=0.24)  # type: ignore[call-arg]
 
 
@@ -39,15 +39,17 @@ def in_markdown(path: object) -> str:
 @pytest.mark.parametrize(
     ("parameters", "of", "step"),
     [
-        ({}, FREE, jobs.PLAN),
+        ({}, LENIENT, jobs.PLAN),
         ({}, STRICT, jobs.APPROVE),
         ({"hold": False}, STRICT, jobs.PLAN),
-        ({"hold": True}, FREE, jobs.APPROVE),
-        ({"dry_run": True}, FREE, None),
+        ({"hold": True}, LENIENT, jobs.APPROVE),
+        ({"dry_run": True}, LENIENT, None),
         ({"dry_run": True, "hold": True}, STRICT, None),
     ],
 )
-def test_the_next_step(place: Place, files: list[jobs.File], parameters: dict[str, Any], of: Settings, step: str | None) -> None:
+def test_the_next_step_depends_on_parameters_and_thresholds(
+    place: Place, files: list[jobs.File], parameters: dict[str, Any], of: Settings, step: str | None
+) -> None:
     decision = jobs.preview_run(place.database, files, parameters, of)
     assert decision.step == step
     if parameters.get("hold") is not False:
@@ -57,15 +59,15 @@ def test_the_next_step(place: Place, files: list[jobs.File], parameters: dict[st
     assert len(place.ends()) == place.database.ingestion.count_documents({}) == 0
 
 
-def test_without_thresholds_no_row_is_read(place: Place, tmp_path: Path) -> None:
+def test_without_thresholds_rows_are_not_read(place: Place, tmp_path: Path) -> None:
     nothing = [jobs.File(FileKind.PRODUCT, tmp_path / "nothing.csv", OBSERVED_AT)]
     assert jobs.preview_run(place.database, nothing, {}, Settings()) == (jobs.PLAN, None, "")  # type: ignore[call-arg]
     assert jobs.preview_run(place.database, [], {"dry_run": True}, Settings()).step == jobs.PLAN  # type: ignore[call-arg]
 
 
-def test_as_markdown(place: Place, files: list[jobs.File], wording: Wording) -> None:
+def test_rendering_as_markdown(place: Place, files: list[jobs.File], wording: Wording) -> None:
     """What stands in a file is shown as it is, and neither ends a cell nor is read as Markdown."""
-    decision = jobs.preview_run(place.database, files, {"dry_run": True}, FREE)
+    decision = jobs.preview_run(place.database, files, {"dry_run": True}, LENIENT)
     assert decision.text == render_preview(decision.preview or {}, [])
     assert r"n/a \| \*dear\*" in decision.text
     path = in_markdown(files[0].path)
@@ -73,15 +75,15 @@ def test_as_markdown(place: Place, files: list[jobs.File], wording: Wording) -> 
     wording.check(jobs.preview_run(place.database, files, {"dry_run": True}, STRICT).text, "beyond a threshold", path=path)
 
 
-def test_a_file_that_is_withdrawn(place: Place, files: list[jobs.File], wording: Wording) -> None:
+def test_a_withdrawn_file_is_reported(place: Place, files: list[jobs.File], wording: Wording) -> None:
     """It is said before the run that it would be refused."""
-    before = jobs.preview_run(place.database, files, {"dry_run": True}, FREE)
+    before = jobs.preview_run(place.database, files, {"dry_run": True}, LENIENT)
     assert before.preview is not None
     assert before.preview["refused"] == []
     (identity,) = jobs.plan(place.database, files, 1_000, place.settings).ingestions
     withdrawn = withdrawals.withdraw(place.database, identity, "ann", "the *wrong* file", NAMES)
     moment = f"{withdrawn.at:%Y-%m-%d %H:%M}"
-    decision = jobs.preview_run(place.database, files, {"dry_run": True}, FREE)
+    decision = jobs.preview_run(place.database, files, {"dry_run": True}, LENIENT)
     assert r"the \*wrong\* file" in decision.text
     wording.check(decision.text, "preview", path=in_markdown(files[0].path), ingestion=identity, moment=moment)
     with pytest.raises(withdrawals.Withdrawn) as refused:
@@ -91,10 +93,10 @@ def test_a_file_that_is_withdrawn(place: Place, files: list[jobs.File], wording:
     wording.check(str(refused.value), "plan", ingestion=identity, moment=moment)
 
 
-def test_columns_of_the_run_go_before_those_of_the_settings(wording: Wording) -> None:
+def test_columns_of_the_run_override_the_settings(wording: Wording) -> None:
     of = Settings(columns={"price": "Price"})  # type: ignore[call-arg]
     assert jobs.columns({}, of) == {"price": "Price"}
     assert jobs.columns({"columns": {"title": "Name"}}, of) == {"title": "Name"}
-    with pytest.raises(jobs.Unclear) as refused:
+    with pytest.raises(jobs.InvalidParameters) as refused:
         jobs.columns({"columns": {"prize": "Price"}}, of)
     wording.check(str(refused.value))

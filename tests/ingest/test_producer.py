@@ -13,13 +13,13 @@ import pytest
 from confluent_kafka import Producer
 from kafka import KafkaProducer
 from support.broker import stalling, wait_for
-from support.csvs import OBSERVED_AT, TOLD_AT, MemoryFile, csv_bytes, products
+from support.csvs import OBSERVED_AT, REGISTERED_AT, MemoryFile, csv_bytes, products
 from support.places import Place
 from support.servers import Servers
 from support.wording import Wording
 
 from tidemark.catalog.marks import TideMark
-from tidemark.ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, FileKind
+from tidemark.ingest.files import CATEGORY_COLUMNS, MAX_RECORD_BYTES, FileKind
 from tidemark.ingest.plan import plan
 from tidemark.ingest.produce import RECOMMENDED, Acknowledged, NotAcknowledged, produce, produce_chunk
 from tidemark.ingest.records import Message, Origin
@@ -42,7 +42,7 @@ def producer(place: Place, **configuration: Any) -> Producer:
 
 
 @contextmanager
-def soon() -> Iterator[None]:
+def fails_soon() -> Iterator[None]:
     started = time.monotonic()
     yield
     assert time.monotonic() - started < LONGEST
@@ -52,7 +52,7 @@ def of_products(place: Place, mark: TideMark) -> TideMark:
     return TideMark({key: end for key, end in mark.items() if key.topic == place.settings.product_topic})
 
 
-def test_all_acknowledged_and_where_they_end(place: Place) -> None:
+def test_all_events_are_acknowledged_and_end_offsets_returned(place: Place) -> None:
     topic = place.settings.product_topic
     first = produce(producer(place), topic, some(2_500), 20)
     assert first == Acknowledged(2_500, of_products(place, place.ends()))
@@ -66,12 +66,12 @@ def test_all_acknowledged_and_where_they_end(place: Place) -> None:
     assert produce(producer(place), topic, [], 20) == Acknowledged(0, TideMark())
 
 
-def test_more_events_than_the_producer_holds(place: Place) -> None:
+def test_more_events_than_the_producer_can_queue(place: Place) -> None:
     small = producer(place, **{"queue.buffering.max.messages": 50, "batch.num.messages": 20})
     assert produce(small, place.settings.product_topic, some(1_234), 20) == Acknowledged(1_234, of_products(place, place.ends()))
 
 
-def test_a_slow_reader_is_not_kafkas_silence(place: Place) -> None:
+def test_a_slow_source_does_not_count_as_a_silent_broker(place: Place) -> None:
     def slow() -> Iterator[Message]:
         time.sleep(5.1)
         yield from some(1)
@@ -80,13 +80,13 @@ def test_a_slow_reader_is_not_kafkas_silence(place: Place) -> None:
     assert produce(unhurried, place.settings.product_topic, slow(), 5).events == 1
 
 
-def test_what_is_sent_is_what_comes(place: Place) -> None:
+def test_events_are_stored_as_sent(place: Place) -> None:
     given = [Message(None, b"", []), Message("ключ".encode(), "wert ü\x00".encode(), [("a", b"1"), ("b", None), ("a", b"")])]
     produce(producer(place), place.settings.category_topic, given, 20)
     assert [(event.key, event.value, list(event.headers)) for event in place.log()] == given
 
 
-def test_a_key_lies_in_one_partition_whoever_sends_it(place: Place) -> None:
+def test_a_key_has_one_partition_for_every_client(place: Place) -> None:
     """kafka-python, which places keys as Java's producer does, and both of librdkafka's partitioners that are allowed."""
     random = Random(1)
     keys = [b"B0T%07d" % number for number in range(200)] + [random.randbytes(random.randrange(1, 40)) for _ in range(200)]
@@ -105,39 +105,39 @@ def test_a_key_lies_in_one_partition_whoever_sends_it(place: Place) -> None:
     assert {partitions[0] for partitions in found.values()} == set(range(place.settings.product_partitions))
 
 
-def test_events_without_a_key_lie_in_all_partitions(place: Place) -> None:
+def test_events_without_a_key_are_spread_over_all_partitions(place: Place) -> None:
     """Rows that go as they came must not all be one partition's."""
     one = producer(place)
 
-    def lie_in_all() -> bool:
+    def all_partitions_used() -> bool:
         """The producer stays with a partition for some milliseconds, so it takes many."""
         produce(one, place.settings.product_topic, [Message(None, b"x", [])], 20)
         return all(end for key, end in place.ends().items() if key.topic == place.settings.product_topic)
 
-    wait_for(lie_in_all)
+    wait_for(all_partitions_used)
 
 
-def test_the_longest_record_is_an_event_however_it_is_escaped(place: Place) -> None:
-    content = csv_bytes([["7", "\x01" * (MOST_RECORD_BYTES - len(b"7,\n"))]], CATEGORY_COLUMNS)
+def test_the_longest_record_is_accepted_with_any_escaping(place: Place) -> None:
+    content = csv_bytes([["7", "\x01" * (MAX_RECORD_BYTES - len(b"7,\n"))]], CATEGORY_COLUMNS)
     planned = plan(MemoryFile(content), FileKind.CATEGORY, OBSERVED_AT, 10**9)
     (chunk,) = planned.chunks
-    assert chunk.end - chunk.start == MOST_RECORD_BYTES
-    origin = Origin(planned.ingestion["_id"], FileKind.CATEGORY, tuple(planned.ingestion["columns"]), OBSERVED_AT, TOLD_AT)
+    assert chunk.end - chunk.start == MAX_RECORD_BYTES
+    origin = Origin(planned.ingestion["_id"], FileKind.CATEGORY, tuple(planned.ingestion["columns"]), OBSERVED_AT, REGISTERED_AT)
     done = produce_chunk(producer(place), place.settings.category_topic, MemoryFile(content), len(content), chunk, origin, 30)
     assert done.events == 1
     (event,) = place.log()
-    assert len(event.value or b"") > 6 * (MOST_RECORD_BYTES - 10)
+    assert len(event.value or b"") > 6 * (MAX_RECORD_BYTES - 10)
 
 
 def test_an_unknown_topic(place: Place, monkeypatch: pytest.MonkeyPatch, wording: Wording) -> None:
     monkeypatch.setattr("tidemark.ingest.produce._NEW_TOPIC_SECONDS", 0.2)
-    with soon(), pytest.raises(NotAcknowledged) as refused:
+    with fails_soon(), pytest.raises(NotAcknowledged) as refused:
         produce(producer(place), "nowhere", some(3), 20)
     wording.check(str(refused.value))
 
 
 def test_an_event_that_is_too_large_for_the_producer(place: Place, wording: Wording) -> None:
-    with soon(), pytest.raises(NotAcknowledged) as refused:
+    with fails_soon(), pytest.raises(NotAcknowledged) as refused:
         produce(producer(place), place.settings.product_topic, some(1, size=9_000_000), 20)
     wording.check(str(refused.value))
 
@@ -145,21 +145,21 @@ def test_an_event_that_is_too_large_for_the_producer(place: Place, wording: Word
 def test_events_that_are_too_large_for_the_topic(place: Place, wording: Wording) -> None:
     generous = producer(place, **{"message.max.bytes": 20_000_000, "batch.num.messages": 1})
     given = [*some(5), *some(1, size=9_000_000), *some(5)]
-    with soon(), pytest.raises(NotAcknowledged) as refused:
+    with fails_soon(), pytest.raises(NotAcknowledged) as refused:
         produce(generous, place.settings.product_topic, given, 20)
     wording.check(re.sub("[0-9]+ of 11 ", "<refused> of 11 ", str(refused.value)))
 
 
-def test_an_acknowledgement_that_does_not_say_where_is_none(place: Place, wording: Wording) -> None:
+def test_an_acknowledgement_without_an_offset_is_not_accepted(place: Place, wording: Wording) -> None:
     """Without the offset nobody could tell when the event is served."""
     careless = producer(place, acks=0, **{"enable.idempotence": False})
-    with soon(), pytest.raises(NotAcknowledged) as refused:
+    with fails_soon(), pytest.raises(NotAcknowledged) as refused:
         produce(careless, place.settings.product_topic, some(3), 20)
     wording.check(str(refused.value))
 
 
-def test_a_producer_of_transactions(place: Place, wording: Wording) -> None:
-    with soon(), pytest.raises(NotAcknowledged) as refused:
+def test_a_transactional_producer_is_refused(place: Place, wording: Wording) -> None:
+    with fails_soon(), pytest.raises(NotAcknowledged) as refused:
         produce(producer(place, **{"transactional.id": "x"}), place.settings.product_topic, some(3), 20)
     wording.check(str(refused.value))
 
@@ -168,21 +168,21 @@ def test_fewer_events_than_rows(place: Place, wording: Wording) -> None:
     content = products(20)
     planned = plan(MemoryFile(content), FileKind.PRODUCT, OBSERVED_AT, 10**9)
     (chunk,) = planned.chunks
-    origin = Origin("one", FileKind.PRODUCT, tuple(planned.ingestion["columns"]), OBSERVED_AT, TOLD_AT)
+    origin = Origin("one", FileKind.PRODUCT, tuple(planned.ingestion["columns"]), OBSERVED_AT, REGISTERED_AT)
 
-    def go(chunk: Chunk) -> Acknowledged:
+    def produce_it(chunk: Chunk) -> Acknowledged:
         return produce_chunk(producer(place), place.settings.product_topic, MemoryFile(content), len(content), chunk, origin, 20)
 
-    assert go(chunk).events == 20
+    assert produce_it(chunk).events == 20
     with pytest.raises(NotAcknowledged) as refused:
-        go(chunk._replace(rows=21))
+        produce_it(chunk._replace(rows=21))
     wording.check(str(refused.value))
 
 
-def test_a_broker_that_does_not_answer_at_all(fallible: Servers, fallible_place: Place, wording: Wording) -> None:
+def test_an_unreachable_broker(fallible: Servers, fallible_place: Place, wording: Wording) -> None:
     place = fallible_place
     before = produce(producer(place), place.settings.product_topic, some(5), 20).ends
-    with stalling(fallible) as stall, soon():
+    with stalling(fallible) as stall, fails_soon():
         stall()
         with pytest.raises(NotAcknowledged) as refused:
             produce(producer(place), place.settings.product_topic, some(5), SECONDS)
@@ -192,20 +192,20 @@ def test_a_broker_that_does_not_answer_at_all(fallible: Servers, fallible_place:
 
 
 @pytest.mark.parametrize(("queue", "count"), [(200_000, 5), (100, 500)], ids=["at the end", "with a full queue"])
-def test_a_broker_that_falls_silent(queue: int, count: int, fallible: Servers, fallible_place: Place, wording: Wording) -> None:
+def test_a_broker_that_stops_responding(queue: int, count: int, fallible: Servers, fallible_place: Place, wording: Wording) -> None:
     """While the last acknowledgements are waited for, and while the producer's queue is full."""
     place = fallible_place
     one = producer(place, **{"queue.buffering.max.messages": queue})
     one.list_topics(timeout=20)  # connected
 
-    def then_stalled(stall: Callable[[], None]) -> Iterator[Message]:
+    def stalled_after_ten(stall: Callable[[], None]) -> Iterator[Message]:
         yield from some(10)
         one.flush(20)
         stall()
         yield from some(count)
 
-    with stalling(fallible) as stall, soon(), pytest.raises(NotAcknowledged) as refused:
-        produce(one, place.settings.product_topic, then_stalled(stall), SECONDS)
+    with stalling(fallible) as stall, fails_soon(), pytest.raises(NotAcknowledged) as refused:
+        produce(one, place.settings.product_topic, stalled_after_ten(stall), SECONDS)
     assert refused.value.acknowledged == frozenset(range(10))
     wording.check(str(refused.value))
     assert produce(producer(place), place.settings.product_topic, some(3), 20).events == 3

@@ -30,7 +30,7 @@ from tidemark.rendering.replays import render_replay
 from tidemark.serving.database import Document
 from tidemark.serving.lease import Busy, lease
 from tidemark.serving.publications import OtherRules
-from tidemark.serving.quarantine import Unclear
+from tidemark.serving.quarantine import InvalidRequest
 from tidemark.settings import Settings
 
 pytestmark = pytest.mark.servers
@@ -71,15 +71,17 @@ def replays(place: Place) -> list[Event]:
 
 def in_one_order(preview: Document) -> Document:
     """A preview in an order that Kafka's partitions do not decide."""
-    left = [{**one, "examples": sorted(one["examples"], key=lambda example: str(example["where"]))} for one in preview["left"]]
+    still_invalid = [
+        {**one, "examples": sorted(one["examples"], key=lambda example: str(example["origin"]))} for one in preview["still_invalid"]
+    ]
     return {
         **preview,
         "reasons": sorted(preview["reasons"], key=lambda one: str(one["reason"])),
-        "left": sorted(left, key=lambda one: str(one["reason"])),
+        "still_invalid": sorted(still_invalid, key=lambda one: str(one["reason"])),
     }
 
 
-def test_a_preview_changes_nothing_and_says_what_would_happen(filled: Place, wording: Wording) -> None:
+def test_a_preview_predicts_the_outcome_and_changes_nothing(filled: Place, wording: Wording) -> None:
     before = filled.ends(), list(filled.database.quarantine.find().sort("_id"))
     decision = jobs.preview_run(filled.database, {"patch": {"price": "0"}}, SEND, filled.settings)
     assert (filled.ends(), list(filled.database.quarantine.find().sort("_id"))) == before
@@ -87,13 +89,13 @@ def test_a_preview_changes_nothing_and_says_what_would_happen(filled: Place, wor
     found = json.loads(json.dumps(decision.preview))
     assert (found["records"], found["valid"], found["patched"]) == (len(before[1]), 5, 5)
     assert {one["reason"]: (one["records"], one["valid"]) for one in found["reasons"]}["price"] == (5, 5)
-    left = {one["reason"]: one for one in found["left"]}
-    assert left["stars"] == {
+    still_invalid = {one["reason"]: one for one in found["still_invalid"]}
+    assert still_invalid["stars"] == {
         **{"reason": "stars", "rule": rule(Reason.STARS), "records": 1},
-        "examples": [{"where": left["stars"]["examples"][0]["where"], "says": "5.06"}],
+        "examples": [{"origin": still_invalid["stars"]["examples"][0]["origin"], "text": "5.06"}],
     }
-    assert left["stars"]["examples"][0]["where"].startswith("bad.csv byte ")
-    assert (left["malformed"]["records"], len(left["malformed"]["examples"])) == (3, 3)
+    assert still_invalid["stars"]["examples"][0]["origin"].startswith("bad.csv byte ")
+    assert (still_invalid["malformed"]["records"], len(still_invalid["malformed"]["examples"])) == (3, 3)
     assert decision.text == render_replay(found, {"price": "0"})
     wording.check(render_replay(in_one_order(found), {"price": "0"}))
     step = partial(jobs.preview_run, filled.database, of=filled.settings)
@@ -104,7 +106,7 @@ def test_a_preview_changes_nothing_and_says_what_would_happen(filled: Place, wor
     assert step({"reason": "title", "why": "test"}, DISCARD).step is None
 
 
-def test_what_is_valid_is_sent_once_and_marked(filled: Place) -> None:
+def test_valid_records_are_sent_once_and_marked(filled: Place) -> None:
     records = {one["_id"]: one for one in filled.database.quarantine.find()}
     assert send(filled, by="first", reason="price", patch={"price": "0"}) == Sent(5, 0)
     sent = {event.source: event for event in replays(filled)}
@@ -123,7 +125,7 @@ def test_what_is_valid_is_sent_once_and_marked(filled: Place) -> None:
     assert len(replays(filled)) == 5
 
 
-def test_a_run_that_ends_between_acknowledgement_and_mark_is_repeated_without_harm(filled: Place) -> None:
+def test_an_interruption_between_acknowledgement_and_mark_is_repeatable(filled: Place) -> None:
     """Kafka has all, MongoDB knows of nothing: the same sources come again, with the same content and version but for their offsets."""
     send(filled, patch={"price": "0"})
     filled.database.quarantine.update_many({}, {"$set": {"status": "open"}, "$unset": {"replayed": True}})
@@ -136,7 +138,7 @@ def test_a_run_that_ends_between_acknowledgement_and_mark_is_repeated_without_ha
         assert one["replayed"]["offset"] == max(event.offset for event in replays(filled) if event.source == one["_id"])
 
 
-def test_only_what_the_preview_has_shown_is_sent(filled: Place) -> None:
+def test_only_records_of_the_preview_are_sent(filled: Place) -> None:
     decision = jobs.preview_run(filled.database, {}, SEND, filled.settings)
     assert decision.preview is not None
     filled.send([Event("ingest-product", 0, 0, 0, None, product(77))])
@@ -145,8 +147,8 @@ def test_only_what_the_preview_has_shown_is_sent(filled: Place) -> None:
     assert send(filled, patch={"price": "0"}).replayed == 1
 
 
-def test_what_is_valid_without_a_patch_goes_as_it_came(filled: Place) -> None:
-    """As when the rules have been mended: these records were made by others."""
+def test_a_record_that_is_valid_without_a_patch_is_sent_unchanged(filled: Place) -> None:
+    """As when the rules have changed: these records were made by others."""
     filled.send([Event("ingest-product", 0, 0, 0, None, value := product(1, price=12.50))])
     (event,) = (one for one in filled.log() if one.value == value)
     place = {"topic": event.topic, "partition": event.partition, "offset": event.offset, "registered_at": event.timestamp, "position": 0}
@@ -161,7 +163,7 @@ def test_what_is_valid_without_a_patch_goes_as_it_came(filled: Place) -> None:
     assert (category.key, json.loads(category.value or b"")) == (b"5", {"id": "5", "category_name": "Luggage"})
 
 
-def test_kafkas_clock_has_the_last_word(filled: Place) -> None:
+def test_validity_is_decided_by_kafkas_timestamp(filled: Place) -> None:
     """By MongoDB's clock a day has come that by Kafka's has not: what is rejected again is not marked, and is sent when that has come."""
     far = product(5, price=1, date=(datetime.now(UTC) + timedelta(hours=30)).isoformat())
     filled.send([Event("ingest-product", 0, 0, 0, None, far)])
@@ -177,7 +179,7 @@ def test_kafkas_clock_has_the_last_word(filled: Place) -> None:
     assert (filled.database.quarantine.find_one({"_id": record["_id"]}) or {})["status"] == "open"
 
 
-def test_nothing_is_sent_where_the_stream_goes_by_other_rules(filled: Place, wording: Wording) -> None:
+def test_nothing_is_sent_if_the_stream_uses_other_rules(filled: Place, wording: Wording) -> None:
     filled.database.state.update_one({"_id": "ledger"}, {"$set": {"rules": "former"}})
     for act in (lambda: send(filled, patch={"price": "0"}), lambda: jobs.preview_run(filled.database, {}, SEND, filled.settings)):
         with pytest.raises(OtherRules) as refused:
@@ -186,7 +188,7 @@ def test_nothing_is_sent_where_the_stream_goes_by_other_rules(filled: Place, wor
     assert replays(filled) == []
 
 
-def test_nothing_is_marked_that_kafka_has_not_acknowledged(filled: Place) -> None:
+def test_unacknowledged_records_are_not_marked(filled: Place) -> None:
     decision = jobs.preview_run(filled.database, {}, SEND, filled.settings)
     assert decision.preview is not None
     elsewhere = {"bootstrap.servers": f"127.0.0.1:{free_ports(1)[0]}", **RECOMMENDED, "log_level": 0}
@@ -198,7 +200,7 @@ def test_nothing_is_marked_that_kafka_has_not_acknowledged(filled: Place) -> Non
     assert statuses(filled).keys() == {"open"}
 
 
-WRONG: dict[str, tuple[dict[str, Any], str]] = {
+INVALID: dict[str, tuple[dict[str, Any], str]] = {
     "no such reason": ({"reason": "colour"}, SEND),
     "withdrawn": ({"reason": "withdrawn"}, SEND),
     "no such file": ({"file": "none.csv"}, SEND),
@@ -208,15 +210,15 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("what", WRONG)
-def test_what_cannot_be_done_says_so(place: Place, what: str, wording: Wording) -> None:
-    parameters, step = WRONG[what]
-    with pytest.raises(Unclear) as refused:
+@pytest.mark.parametrize("what", INVALID)
+def test_invalid_requests_are_refused(place: Place, what: str, wording: Wording) -> None:
+    parameters, step = INVALID[what]
+    with pytest.raises(InvalidRequest) as refused:
         jobs.preview_run(place.database, parameters, step, place.settings)
     wording.check(str(refused.value))
 
 
-def test_discarding_sends_nothing(filled: Place) -> None:
+def test_discarding_sends_no_events(filled: Place) -> None:
     before = filled.ends()
     decision = jobs.preview_run(filled.database, {"reason": "malformed", "why": "test rows"}, DISCARD, filled.settings)
     assert decision.preview is not None
@@ -231,7 +233,7 @@ def test_discarding_sends_nothing(filled: Place) -> None:
     assert len(replays(filled)) == 5
 
 
-def test_as_a_command(filled: Place, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_command_line(filled: Place, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     price = ["--reason", "price", "--patch", "price=0"]
     text = jobs.preview_run(filled.database, {"reason": "price", "patch": {"price": "0"}}, SEND, filled.settings).text
@@ -245,12 +247,12 @@ def test_as_a_command(filled: Place, caplog: pytest.LogCaptureFixture) -> None:
     assert statuses(filled)["discarded"] == 1
     caplog.clear()
     assert replay.main(["--file", "none.csv"]) == 1
-    with pytest.raises(Unclear) as refused:
+    with pytest.raises(InvalidRequest) as refused:
         jobs.preview_run(filled.database, {"file": "none.csv"}, SEND, filled.settings)
     assert caplog.messages[-1] == str(refused.value)
 
 
-def test_two_runs_at_once_wait_for_each_other(filled: Place, monkeypatch: pytest.MonkeyPatch, wording: Wording) -> None:
+def test_concurrent_runs_wait_for_each_other(filled: Place, monkeypatch: pytest.MonkeyPatch, wording: Wording) -> None:
     monkeypatch.setattr(jobs, "_LEASE_SECONDS", 0.5)
     with lease(filled.database, "quarantine", "another run", 1):
         held = filled.database.state.find_one({"holder": "another run"}) or {}

@@ -20,7 +20,7 @@ from tidemark.ingest import topics
 from tidemark.ingest.produce import RECOMMENDED, NotAcknowledged, produce
 from tidemark.ingest.records import Message
 from tidemark.settings import settings
-from tidemark.spark.log import UnfitTopic, describe_log
+from tidemark.spark.log import UnsafeTopic, describe_log
 
 pytestmark = [pytest.mark.servers, pytest.mark.soak(proof="api")]
 
@@ -75,8 +75,8 @@ def test_an_event_is_acknowledged_with_two_copies_or_not_at_all(brokers: list[Se
     assert sum(one.offset for one in ends.values()) > acknowledged
     for name, wrong, right in (("min.insync.replicas", "1", "2"), ("unclean.leader.election.enable", "true", "false")):
         configure(product_topic, {name: wrong})
-        with pytest.raises(UnfitTopic) as unfit:
+        with pytest.raises(UnsafeTopic) as error:
             describe_log(settings())
-        wording.check(str(unfit.value), name)
+        wording.check(str(error.value), name)
         configure(product_topic, {name: right})
     describe_log(settings())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.wording import Wording
 
-from tidemark.ingest.jobs import MOMENT_PATTERN, Unclear, files_of
+from tidemark.ingest.jobs import MOMENT_PATTERN, InvalidParameters, files_of
 from tidemark.settings import Settings
 
 DAY = "2024-02-29"
@@ -68,7 +68,7 @@ def test_patterns_find_the_files_of_a_day(pattern: str, folder: Path) -> None:
     assert those == [("product", f"{prefix}{name}", "2024-02-29 00:00") for name in PATTERNS[pattern]]
 
 
-def test_a_folder_with_wildcards_in_the_root(folder: Path) -> None:
+def test_a_pattern_with_wildcards_in_the_first_folder(folder: Path) -> None:
     """Nothing but the pattern's first folder is fixed."""
     first, *others = folder.parts[1:]
     pattern = "/".join(["", f"{first[0]}*", *others, "products_*.csv"])
@@ -89,7 +89,7 @@ def test_named_files_come_before_the_patterns(folder: Path) -> None:
     ]
 
 
-def test_one_date_for_all_or_one_each(folder: Path) -> None:
+def test_one_date_for_all_files_or_one_each(folder: Path) -> None:
     products = ["2024-03-01/products_a.csv", "2024-02-29/products_b.csv"]
     one = found(None, {"products": products, "observed_at": ["2024-05-06T07:08:09.5+01:00"]})
     assert [date for *_, date in one] == ["2024-05-06 06:08"] * 2
@@ -101,18 +101,18 @@ def test_one_date_for_all_or_one_each(folder: Path) -> None:
     ]
 
 
-def test_a_days_files_may_have_another_date(folder: Path) -> None:
+def test_files_of_a_day_can_have_another_date(folder: Path) -> None:
     assert found(DAY, {"observed_at": ["2024-02-28T18:00Z"]}, products="{day}/*_a.csv") == [
         ("product", f"{DAY}/products_a.csv", "2024-02-28 18:00")
     ]
 
 
-def test_the_same_file_at_two_moments_is_two(folder: Path) -> None:
+def test_the_same_file_with_two_dates_counts_twice(folder: Path) -> None:
     twice = found(None, {"products": ["products_2024-02-29.csv"] * 2, "observed_at": ["2024-02-28", "2024-02-29"]})
     assert [date for *_, date in twice] == ["2024-02-28 00:00", "2024-02-29 00:00"]
 
 
-UNCLEAR: dict[str, tuple[str | None, dict[str, list[str]]]] = {
+INVALID_PARAMETERS: dict[str, tuple[str | None, dict[str, list[str]]]] = {
     "nothing is named, no day": (None, {}),
     "an empty day": ("", {}),
     "only a date": (None, {"observed_at": ["2024-01-01"]}),
@@ -129,15 +129,15 @@ UNCLEAR: dict[str, tuple[str | None, dict[str, list[str]]]] = {
 }
 
 
-@pytest.mark.parametrize("what", UNCLEAR)
-def test_unclear(what: str, folder: Path, wording: Wording) -> None:
-    day, parameters = UNCLEAR[what]
-    with pytest.raises(Unclear) as refused:
+@pytest.mark.parametrize("what", INVALID_PARAMETERS)
+def test_ambiguous_parameters_are_refused(what: str, folder: Path, wording: Wording) -> None:
+    day, parameters = INVALID_PARAMETERS[what]
+    with pytest.raises(InvalidParameters) as refused:
         found(day, parameters, products="{day}/*.csv")
     wording.check(str(refused.value))
 
 
-def test_named_files_must_be_there(folder: Path, wording: Wording) -> None:
+def test_missing_files_are_named(folder: Path, wording: Wording) -> None:
     """All that are missing are named; a folder or a pattern is no file."""
     parameters = {"products": ["gone.csv", "products_2024-02-29.csv", "*.csv"], "categories": ["shops", f"{folder}/no/c.csv"]}
     with pytest.raises(FileNotFoundError) as refused:
@@ -145,7 +145,7 @@ def test_named_files_must_be_there(folder: Path, wording: Wording) -> None:
     wording.check(str(refused.value))
 
 
-def test_the_form_of_the_dag_takes_dates() -> None:
-    fit = ("2024-01-01", "2024-01-01T10:00:00Z", "2024-01-01 10:00")
-    unfit = ("", "01/02/2024", "2024-1-1", "2024-01-01T", "x2024-01-01", "2024-01-01x")
-    assert [bool(re.search(MOMENT_PATTERN, text)) for text in (*fit, *unfit)] == [True] * len(fit) + [False] * len(unfit)
+def test_the_form_accepts_dates() -> None:
+    valid = ("2024-01-01", "2024-01-01T10:00:00Z", "2024-01-01 10:00")
+    invalid = ("", "01/02/2024", "2024-1-1", "2024-01-01T", "x2024-01-01", "2024-01-01x")
+    assert [bool(re.search(MOMENT_PATTERN, text)) for text in (*valid, *invalid)] == [True] * len(valid) + [False] * len(invalid)

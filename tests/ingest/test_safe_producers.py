@@ -31,12 +31,12 @@ UNSAFE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("what", SAFE)
-def test_safe(what: str) -> None:
+def test_safe_settings_are_accepted(what: str) -> None:
     require_safe(SAFE[what])
 
 
 @pytest.mark.parametrize("what", UNSAFE)
-def test_unsafe(what: str, wording: Wording) -> None:
+def test_unsafe_settings_are_named(what: str, wording: Wording) -> None:
     """Each unsafe setting is named, and no other."""
     with pytest.raises(UnsafeProducer) as refused:
         require_safe(UNSAFE[what])

@@ -25,19 +25,19 @@ pytestmark = pytest.mark.servers
 DAY_MS = 86_400_000
 
 
-def as_checked(place: Place, *those: str) -> dict[str, topics.Described]:
+def description(place: Place, *those: str) -> dict[str, topics.Described]:
     with topics.admin(place.settings.kafka) as client:
         return topics.describe(client, those or place.settings.topics)
 
 
-def test_a_topic_that_is_missing_is_not_described(place: Place) -> None:
+def test_a_missing_topic_is_absent_from_the_description(place: Place) -> None:
     product_topic, category_topic = place.settings.topics
-    assert as_checked(place).keys() == {product_topic, category_topic}
-    assert [*as_checked(place, "nowhere", category_topic)] == [category_topic]
-    assert as_checked(place, "nowhere", "nothing") == {}
+    assert description(place).keys() == {product_topic, category_topic}
+    assert [*description(place, "nowhere", category_topic)] == [category_topic]
+    assert description(place, "nowhere", "nothing") == {}
 
 
-def test_created_as_the_contract_has_them(place: Place) -> None:
+def test_topics_are_created_as_specified(place: Place) -> None:
     product_topic, category_topic = place.settings.topics
     found = described()
     assert {topic: one.partitions for topic, one in found.items()} == {product_topic: 4, category_topic: 1}
@@ -53,20 +53,20 @@ def test_created_as_the_contract_has_them(place: Place) -> None:
     for one in found.values():
         assert one.configuration.items() >= expected.items()
         assert one.configuration["flush.messages"] != "1"
-    assert topics.wrong(as_checked(place)) == []
+    assert topics.configuration_errors(description(place)) == []
 
 
-def test_by_the_settings(place: Place) -> None:
+def test_topics_follow_the_settings(place: Place) -> None:
     delete(*place.settings.topics)
     assert topics.create(KafkaSettings(product_partitions=7, retention_days=3, kafka_flush=True)) == list(place.settings.topics)
     for topic, one in described().items():
         assert one.partitions == (7 if topic == place.settings.product_topic else 1)
         assert one.configuration["retention.ms"] == str(3 * DAY_MS)
         assert one.configuration["flush.messages"] == "1"
-    assert {one.durability for one in as_checked(place).values()} == {Durability(1, flushed=True)}
+    assert {one.durability for one in description(place).values()} == {Durability(1, flushed=True)}
 
 
-def test_what_is_created_can_be_read_at_once(place: Place) -> None:
+def test_a_created_topic_is_readable_at_once(place: Place) -> None:
     """Kafka says that a topic is created before its brokers lead the partitions: with so many, well before."""
     consumer = Consumer({"bootstrap.servers": place.settings.kafka, "group.id": "none"})
     try:
@@ -88,7 +88,7 @@ def test_creating_again_changes_nothing(place: Place) -> None:
     assert place.ends() == ends
 
 
-def test_only_what_is_missing_is_created(place: Place) -> None:
+def test_only_missing_topics_are_created(place: Place) -> None:
     product_topic, category_topic = place.settings.topics
     before = described()
     delete(category_topic)
@@ -99,7 +99,7 @@ def test_only_what_is_missing_is_created(place: Place) -> None:
     assert after[category_topic] == before[category_topic]._replace(id=after[category_topic].id)
 
 
-def test_events_get_the_brokers_time(place: Place) -> None:
+def test_events_have_the_brokers_timestamp(place: Place) -> None:
     """A producer's clock decides nothing."""
     producer = place.producer()
     producer.produce(place.settings.product_topic, b"x", timestamp=1_000_000_000_000)
@@ -108,7 +108,7 @@ def test_events_get_the_brokers_time(place: Place) -> None:
     assert event.timestamp > 1_700_000_000_000
 
 
-def test_the_command_creates_and_says_so(place: Place, wording: Wording) -> None:
+def test_the_command_reports_what_it_created(place: Place, wording: Wording) -> None:
     _, category_topic = place.settings.topics
     delete(category_topic)
     done = subprocess.run([sys.executable, "-m", "tidemark.ingest.topics"], capture_output=True, text=True, timeout=60)
@@ -126,7 +126,7 @@ def test_the_command_creates_and_says_so(place: Place, wording: Wording) -> None
         ("max.message.bytes", "20000000"),
     ],
 )
-def test_another_configuration_is_told_and_left(
+def test_a_different_configuration_is_reported_and_kept(
     name: str, value: str, place: Place, caplog: pytest.LogCaptureFixture, wording: Wording
 ) -> None:
     product_topic, _ = place.settings.topics
@@ -137,14 +137,12 @@ def test_another_configuration_is_told_and_left(
     assert described()[product_topic].configuration[name] == value
 
 
-def test_a_broker_that_is_not_there(
-    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, wording: Wording
-) -> None:
+def test_an_unreachable_broker(place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, wording: Wording) -> None:
     (port,) = free_ports(1)
     monkeypatch.setattr(topics, "ANSWER_SECONDS", 1)
     started = time.monotonic()
     with setting(kafka_port=str(port)):
         assert topics.main() == 1
     assert time.monotonic() - started < 15, "Kafka's client waits as long as it likes"
-    (said,) = [record.getMessage() for record in caplog.records if record.name == topics.log.name and record.levelname == "ERROR"]
-    wording.check(said, kafka=f"127.0.0.1:{port}")
+    (message,) = [record.getMessage() for record in caplog.records if record.name == topics.log.name and record.levelname == "ERROR"]
+    wording.check(message, kafka=f"127.0.0.1:{port}")

@@ -46,7 +46,7 @@ def watching(place: Place) -> Iterator[threading.Thread]:
 
 
 @pytest.fixture
-def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+def frequent_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "EVERY_SECONDS", 0.1)
     monkeypatch.setattr(watch, "AFTER_FAILURE_SECONDS", 0.2)
     monkeypatch.setattr(watch, "admin", partial(topics.admin, within_seconds=2))
@@ -56,7 +56,7 @@ def log_end(place: Place) -> dict[str, Any]:
     return place.database.state.find_one({"_id": "log_end"}) or {}
 
 
-def noted(place: Place) -> TideMark:
+def recorded(place: Place) -> TideMark:
     return offsets.from_documents(log_end(place).get("offsets"))
 
 
@@ -64,7 +64,7 @@ def send(place: Place, count: int) -> None:
     place.send(Event("ingest-product", 0, 0, 0, b"%d" % number, b"x") for number in range(count))
 
 
-def test_every_partition_with_first_offset_and_end(place: Place) -> None:
+def test_it_fetches_start_and_end_offsets_of_every_partition(place: Place) -> None:
     of = place.settings
     with topics.admin(of.kafka) as client:
         empty = watch.fetch_end_offsets(client, of.topics)
@@ -77,7 +77,7 @@ def test_every_partition_with_first_offset_and_end(place: Place) -> None:
     assert [one["start"] for one in found] == [0] * 5
 
 
-def test_a_topic_that_is_not_there_has_no_partitions(place: Place) -> None:
+def test_a_missing_topic_has_no_partitions(place: Place) -> None:
     topic = place.settings.category_topic
     with topics.admin(place.settings.kafka) as client:
         found = watch.fetch_end_offsets(client, ("nowhere", topic))
@@ -85,20 +85,22 @@ def test_a_topic_that_is_not_there_has_no_partitions(place: Place) -> None:
         assert watch.fetch_end_offsets(client, ("nowhere", "nothing")) == []
 
 
-def test_what_is_written_follows_what_comes(place: Place, brisk: None) -> None:
+def test_recorded_offsets_follow_new_events(place: Place, frequent_measurements: None) -> None:
     """The moment is MongoDB's, and moves on while nothing comes."""
     with watching(place):
         wait_for(lambda: "measured_at" in log_end(place))
-        assert len(noted(place)) == 0
+        assert len(recorded(place)) == 0
         send(place, 30)
-        wait_for(lambda: noted(place) == place.ends())
+        wait_for(lambda: recorded(place) == place.ends())
         measured_at = log_end(place)["measured_at"]
         assert abs((datetime.now(UTC) - measured_at).total_seconds()) < 30
         wait_for(lambda: log_end(place)["measured_at"] > measured_at)
-    assert sum(noted(place).values()) == 30
+    assert sum(recorded(place).values()) == 30
 
 
-def test_the_durability_of_the_topics_follows_their_configuration(place: Place, brisk: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_durability_of_the_topics_follows_their_configuration(
+    place: Place, frequent_measurements: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(watch, "DESCRIBE_EVERY_SECONDS", 0.1)
     product_topic, category_topic = place.settings.topics
 
@@ -113,14 +115,14 @@ def test_the_durability_of_the_topics_follows_their_configuration(place: Place, 
         wait_for(lambda: flushed() == {product_topic: True, category_topic: False})
 
 
-def test_the_broker_is_killed_and_comes_back(
-    fallible: Servers, fallible_place: Place, brisk: None, caplog: pytest.LogCaptureFixture, wording: Wording
+def test_it_recovers_when_a_killed_broker_returns(
+    fallible: Servers, fallible_place: Place, frequent_measurements: None, caplog: pytest.LogCaptureFixture, wording: Wording
 ) -> None:
     """The watcher waits for it; producing fails in bounded time and says what to do, and works as soon as the broker does."""
     place = fallible_place
     caplog.set_level(logging.INFO, watch.log.name)
 
-    def told() -> list[tuple[str, str]]:
+    def logged() -> list[tuple[str, str]]:
         """Level and words, without the reasons in them."""
         return [(record.levelname, str(record.msg)) for record in caplog.records if record.name == watch.log.name]
 
@@ -128,7 +130,7 @@ def test_the_broker_is_killed_and_comes_back(
     given = [Message(b"key", b"x", [])]
     produce(producer, place.settings.product_topic, given, 20)
     with watching(place):
-        wait_for(lambda: noted(place) == place.ends())
+        wait_for(lambda: recorded(place) == place.ends())
         fallible.kafka.kill()
         try:
             started = time.monotonic()
@@ -137,21 +139,21 @@ def test_the_broker_is_killed_and_comes_back(
                     produce(one, place.settings.product_topic, given, 1)
                 wording.check(re.sub(r"\([^)]*\)", "(<what its client says>)", str(refused.value)), "producer")
             assert time.monotonic() - started < 10
-            wait_for(lambda: bool(told()))
+            wait_for(lambda: bool(logged()))
             measured_at = log_end(place)["measured_at"]
         finally:
             fallible.kafka.start()
             fallible.wait()
         assert produce(producer, place.settings.product_topic, given, 20).events == 1
-        wait_for(lambda: noted(place) == place.ends())
+        wait_for(lambda: recorded(place) == place.ends())
         assert log_end(place)["measured_at"] > measured_at
-        assert sum(noted(place).values()) == 2
-        wait_for(lambda: len(told()) > 1)
-    assert [level for level, _ in told()] == ["WARNING", "INFO"], "what fails is said once"
-    wording.check("\n".join(words for _, words in told()), "watcher")
+        assert sum(recorded(place).values()) == 2
+        wait_for(lambda: len(logged()) > 1)
+    assert [level for level, _ in logged()] == ["WARNING", "INFO"], "what fails is said once"
+    wording.check("\n".join(words for _, words in logged()), "watcher")
 
 
-def test_the_command_ends_when_it_is_told_to(place: Place, wording: Wording) -> None:
+def test_the_command_stops_on_a_signal(place: Place, wording: Wording) -> None:
     process = subprocess.Popen([sys.executable, "-m", "tidemark.ingest.watch"], stdout=subprocess.PIPE, text=True)
     try:
         wait_for(lambda: "measured_at" in log_end(place))

@@ -13,7 +13,7 @@ from tidemark.local import cluster, programs
 from tidemark.local.programs import airflow_environment
 
 
-def test_kafka_listens_where_it_is_told_and_says_by_which_name_it_is_reached(configure) -> None:
+def test_kafkas_listener_and_advertised_address_follow_the_settings(configure) -> None:
     of = configure(kafka_host="0.0.0.0", kafka_advertised="kafka:9092")
     kafka = dict(line.split("=", 1) for line in programs.kafka_properties(of).splitlines())
     assert kafka["listeners"] == f"PLAINTEXT://0.0.0.0:{of.kafka_port},CONTROLLER://127.0.0.1:{of.kafka_controller_port}"
@@ -21,7 +21,7 @@ def test_kafka_listens_where_it_is_told_and_says_by_which_name_it_is_reached(con
     assert of.kafka == f"127.0.0.1:{of.kafka_port}"
 
 
-def test_airflows_processes_on_several_machines_have_the_same_secrets(configure, tmp_path: Path) -> None:
+def test_airflow_processes_on_several_machines_share_secrets(configure, tmp_path: Path) -> None:
     def secrets(home: str, key: str) -> dict[str, str]:
         of = configure(home=tmp_path / home, airflow_secret_key=key)
         return {name: value for name, value in airflow_environment(of).items() if "SECRET" in name or "FERNET" in name}
@@ -33,7 +33,7 @@ def test_airflows_processes_on_several_machines_have_the_same_secrets(configure,
     Fernet(one["AIRFLOW__CORE__FERNET_KEY"])
 
 
-def test_a_password_closes_airflow(configure) -> None:
+def test_a_password_protects_airflow(configure) -> None:
     assert airflow_environment(configure())["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] == "True"
     environment = airflow_environment(configure(airflow_password="given"))
     assert "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS" not in environment
@@ -43,7 +43,7 @@ def test_a_password_closes_airflow(configure) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_airflows_processes_go_to_its_api_and_people_to_its_public_address(configure) -> None:
+def test_airflow_processes_use_its_api_address_and_people_its_public_address(configure) -> None:
     of = configure(airflow_url="http://airflow-api:8080", airflow_public_url="https://airflow.shop.example")
     environment = airflow_environment(of)
     assert environment["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == "http://airflow-api:8080/execution/"
@@ -53,7 +53,7 @@ def test_airflows_processes_go_to_its_api_and_people_to_its_public_address(confi
 
 
 @pytest.mark.parametrize("host", ["spark-master", ""])
-def test_sparks_programs_are_told_by_which_name_others_reach_them(configure, host: str) -> None:
+def test_spark_processes_advertise_the_configured_host(configure, host: str) -> None:
     of = configure(spark_master="spark://spark-master:7078", spark_host=host, spark_worker_cores=3, spark_worker_memory="5g")
     commands = {program.name: program.command(of) for program in cluster.PROGRAMS if program.name.startswith("spark")}
     for command in commands.values():
@@ -65,7 +65,7 @@ def test_sparks_programs_are_told_by_which_name_others_reach_them(configure, hos
     assert (worker[worker.index("--cores") + 1], worker[worker.index("--memory") + 1]) == ("3", "5g")
 
 
-def test_batch_jobs_may_have_an_account_of_their_own(configure) -> None:
+def test_batch_jobs_can_have_a_separate_account(configure) -> None:
     of = configure(mongodb_url="mongodb://ingest:a@mongodb.example/")
     assert of.batch_mongodb == of.mongodb
     of = configure(mongodb_url="mongodb://ingest:a@mongodb.example/", batch_mongodb_url="mongodb://batch:b@mongodb.example/")

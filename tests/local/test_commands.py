@@ -22,11 +22,11 @@ from tidemark.settings import CHECKOUT, Settings, java
 
 TARGETS = re.findall(r"^\.PHONY: (.*)$", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)[0].split()
 
-Say = Callable[..., tuple[int, str]]
+RunCommand = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def say(configured: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
+def run_command(configured: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunCommand:
     """Runs a command and returns its exit status and what it has printed."""
 
     def run(*words: str) -> tuple[int, str]:
@@ -50,16 +50,16 @@ def test_help_lists_every_target() -> None:
     assert all(len(text) > 5 for text in lines.values())
 
 
-def test_make_alone_is_help() -> None:
+def test_make_without_a_target_shows_help() -> None:
     assert _make() == _make("help")
 
 
-def test_make_run_passes_files_with_spaces_on() -> None:
-    said = _make("-n", "run", "PRODUCTS=a b.csv,c.csv", "OBSERVED_AT=2024-01-01")
-    assert '--products "a b.csv,c.csv" --categories "" --observed-at "2024-01-01"' in said
+def test_make_run_passes_file_names_with_spaces() -> None:
+    output = _make("-n", "run", "PRODUCTS=a b.csv,c.csv", "OBSERVED_AT=2024-01-01")
+    assert '--products "a b.csv,c.csv" --categories "" --observed-at "2024-01-01"' in output
 
 
-def test_what_run_takes() -> None:
+def test_arguments_of_run() -> None:
     given = commands._arguments(["run"])
     assert (given.products, given.categories, given.observed_at, given.rows, given.days) == (None, None, None, 20_000, 3)
     given = commands._arguments(["run", "--products", "a.csv, b.csv,", "--observed-at", "", "--rows", "7", "--days", "1"])
@@ -71,14 +71,14 @@ def test_what_run_takes() -> None:
 
 
 @pytest.mark.parametrize("columns", ["prize=Price", "price"])
-def test_columns_that_are_none_are_refused(capsys: pytest.CaptureFixture[str], wording: Wording, columns: str) -> None:
+def test_invalid_columns_are_refused(capsys: pytest.CaptureFixture[str], wording: Wording, columns: str) -> None:
     with pytest.raises(SystemExit):
         commands._arguments(["run", "--columns", columns])
     wording.check(_error(capsys))
 
 
 @pytest.mark.parametrize("words", [["run", "--rows", "0"], ["run", "--days", "-1"], ["run", "--rows", "many"]], ids=" ".join)
-def test_counts_are_one_or_more(words: list[str], capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
+def test_counts_are_at_least_one(words: list[str], capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
     with pytest.raises(SystemExit):
         commands._arguments(words)
     wording.check(_error(capsys))
@@ -95,33 +95,33 @@ def test_an_unknown_command_is_refused(words: list[str]) -> None:
         commands._arguments(words)
 
 
-def test_a_wrong_setting_is_named(say: Say) -> None:
+def test_an_invalid_setting_is_named(run_command: RunCommand) -> None:
     with variables(kafka_port="http"):
-        status, text = say("status")
+        status, text = run_command("status")
     assert status == 1
     assert text.startswith("TIDEMARK_KAFKA_PORT=http: ")
 
 
-def test_status_of_a_stopped_stack(say: Say, wording: Wording) -> None:
-    status, text = say("status")
+def test_status_of_a_stopped_stack(run_command: RunCommand, wording: Wording) -> None:
+    status, text = run_command("status")
     assert status == 1
     wording.check(text)
 
 
-def test_status_shows_texts_beside_their_names(capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
+def test_status_wraps_long_texts_beside_their_names(capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
     texts = {"speed": "fatal Exited too quickly", "alerts": "The quarantine has 12 open records. [mail] has failed 3 times since 12:00 UTC"}
-    Console(width=60).print(commands._beside(texts))
+    Console(width=60).print(commands._name_table(texts))
     wording.check("\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines()))
 
 
-def test_status_for_programs_of_a_stopped_stack(say: Say) -> None:
-    status, text = say("status", "--json")
-    said = json.loads(text)
+def test_status_as_json_of_a_stopped_stack(run_command: RunCommand) -> None:
+    status, text = run_command("status", "--json")
+    output = json.loads(text)
     assert status == 1
-    assert list(said) == ["kafka", "mongodb", "airflow", "api", "speed", "superset", "state"]
-    assert said.pop("state") is None
-    assert said["superset"]["accounts"] == {"admin": "admin", "viewer": "viewer"}
-    for one in said.values():
+    assert list(output) == ["kafka", "mongodb", "airflow", "api", "speed", "superset", "state"]
+    assert output.pop("state") is None
+    assert output["superset"]["accounts"] == {"admin": "admin", "viewer": "viewer"}
+    for one in output.values():
         assert one["healthy"] is False
         assert one["url"]
         assert one["detail"]
@@ -132,32 +132,32 @@ def test_passwords_are_not_shown(configure) -> None:
     assert health.ADDRESSES["mongodb"](of) == "mongodb://...@one.example,two.example/?replicaSet=theirs"
 
 
-def test_stop_twice(say: Say, wording: Wording) -> None:
-    status, text = say("stop")
+def test_stopping_twice(run_command: RunCommand, wording: Wording) -> None:
+    status, text = run_command("stop")
     assert status == 0
     wording.check(text)
-    assert say("stop") == (status, text)
+    assert run_command("stop") == (status, text)
 
 
-def test_a_start_that_cannot_be_says_why_and_leaves_nothing(
-    say: Say, configured: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_failed_start_says_why_and_leaves_nothing(
+    run_command: RunCommand, configured: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    status, text = say("start")
+    status, text = run_command("start")
     assert status == 1
-    assert text.splitlines() == prerequisites.complaints(configured)
+    assert text.splitlines() == prerequisites.problems(configured)
     assert text.startswith(f"{java()} ")
     assert not configured.home.exists()
 
 
-def test_clean_deletes_what_the_stack_made_and_nothing_else(say: Say, configured: Settings) -> None:
+def test_clean_deletes_only_what_the_stack_created(run_command: RunCommand, configured: Settings) -> None:
     of = configured
     for name in ("airflow", "kafka/log", "mongodb", "logs", "speed", "catalogs", "run", "mine"):
         (of.home / name).mkdir(parents=True)
     for name in ("supervisor.conf", "supervisor.pid", "mine.txt", "mongodb/data"):
         (of.home / name).touch()
-    status, _ = say("clean")
+    status, _ = run_command("clean")
     assert status == 0
     assert sorted(path.name for path in of.home.iterdir()) == ["mine", "mine.txt"]
 
@@ -170,27 +170,27 @@ def folder(configured: Settings) -> Path:
     return found
 
 
-def test_logs_before_there_are_any(say: Say, wording: Wording) -> None:
-    status, text = say("logs")
+def test_logs_without_log_files(run_command: RunCommand, wording: Wording) -> None:
+    status, text = run_command("logs")
     assert status == 1
     wording.check(" ".join(text.split()))  # a long folder's name goes to a line of its own
 
 
-def test_logs_show_the_newest_whole_lines(say: Say, folder: Path, wording: Wording) -> None:
+def test_logs_show_the_newest_complete_lines(run_command: RunCommand, folder: Path, wording: Wording) -> None:
     (folder / "kafka.log").write_text("".join(f"line {number}\n" for number in range(10_000)))
     (folder / "speed.log").write_text("one line\n")
-    status, text = say("logs")
+    status, text = run_command("logs")
     lines = text.splitlines()
     assert status == 0
     assert lines[-2:] == [f"{'kafka':>22} | line 9999", f"{'speed':>22} | one line"]
     assert re.fullmatch(r" +kafka \| line \d{4}", lines[0])
-    assert say("logs", "speed") == (0, f"{'speed':>22} | one line\n")
-    status, text = say("logs", "flink")
+    assert run_command("logs", "speed") == (0, f"{'speed':>22} | one line\n")
+    status, text = run_command("logs", "flink")
     assert status == 1
     wording.check(text)
 
 
-def test_logs_are_followed_when_another_file_takes_the_name(folder: Path) -> None:
+def test_logs_are_followed_across_rotation(folder: Path) -> None:
     log = folder / "speed.log"
     log.write_text("first\n")
     command = [sys.executable, "-m", "tidemark.local", "logs", "--follow"]
@@ -212,7 +212,7 @@ def test_logs_are_followed_when_another_file_takes_the_name(folder: Path) -> Non
             following.kill()
 
 
-def test_whoever_has_seen_enough_may_go(folder: Path) -> None:
+def test_a_closed_pipe_ends_following_logs_without_a_traceback(folder: Path) -> None:
     (folder / "kafka.log").write_text("".join(f"line {number}\n" for number in range(400)))
     command = [sys.executable, "-m", "tidemark.local", "logs", "--follow"]
     with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as following:

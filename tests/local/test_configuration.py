@@ -12,7 +12,7 @@ from support.servers import free_ports
 
 from tidemark.local import programs, stack
 from tidemark.local.prepare import POOLS
-from tidemark.local.programs import PROGRAMS, airflow_environment, base_environment, marks, started_here
+from tidemark.local.programs import PROGRAMS, airflow_environment, base_environment, managed_programs, marks
 from tidemark.settings.airflow_names import Pool
 
 NAMES = [program.name for program in PROGRAMS]
@@ -36,7 +36,7 @@ def processes_of(options: ServerOptions) -> dict[str, object]:
     return {process.name: process for group in options.process_group_configs for process in group.process_configs}
 
 
-def test_every_program_is_started_and_started_again(configure, tmp_path: Path) -> None:
+def test_every_program_is_started_and_restarted(configure, tmp_path: Path) -> None:
     of = configure()
     prepare_home(of)
     found = processes_of(read_by_supervisor(stack.configuration(of), tmp_path))
@@ -57,7 +57,7 @@ def test_logs_rotate(configure, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["plain", "with spaces in it", "100%", "50%s", "ümlaut"])
-def test_any_home_arrives_at_supervisor(configure, tmp_path: Path, name: str) -> None:
+def test_supervisor_accepts_any_home_path(configure, tmp_path: Path, name: str) -> None:
     of = configure(home=tmp_path / name)
     prepare_home(of)
     options = read_by_supervisor(stack.configuration(of), tmp_path)
@@ -66,7 +66,7 @@ def test_any_home_arrives_at_supervisor(configure, tmp_path: Path, name: str) ->
         assert process.stdout_logfile == str(of.home / "logs" / f"{program}.log")
 
 
-def test_a_checkout_of_any_name_arrives_at_supervisor(configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_supervisor_accepts_any_checkout_path(configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     of = configure()
     prepare_home(of)
     monkeypatch.setattr("sys.executable", "/opt/my tools/100%/bin/python")
@@ -74,17 +74,17 @@ def test_a_checkout_of_any_name_arrives_at_supervisor(configure, tmp_path: Path,
     assert found["kafka"].command == "'/opt/my tools/100%/bin/python' -m tidemark.local.launch kafka"
 
 
-def test_servers_of_the_user_are_not_started(configure) -> None:
+def test_external_servers_are_not_started(configure) -> None:
     of = configure(kafka_bootstrap_servers="kafka.example:9092")
-    assert [program.name for program in started_here(of)] == [name for name in NAMES if name != "kafka"]
+    assert [program.name for program in managed_programs(of)] == [name for name in NAMES if name != "kafka"]
     of = configure(mongodb_url="mongodb://mongodb.example/?replicaSet=theirs")
-    assert [program.name for program in started_here(of)] == [name for name in NAMES if name != "mongodb"]
+    assert [program.name for program in managed_programs(of)] == [name for name in NAMES if name != "mongodb"]
     of = configure(kafka_bootstrap_servers="kafka.example:9092", mongodb_url="mongodb://mongodb.example/?replicaSet=theirs")
     assert "program:mongodb" not in stack.configuration(of)
     assert "program:kafka" not in stack.configuration(of)
 
 
-def test_servers_of_the_user_are_used(configure) -> None:
+def test_external_servers_are_used(configure) -> None:
     of = configure(
         kafka_bootstrap_servers="one.example:9092,two.example:9092",
         mongodb_url="mongodb://us%40er:pass%2Fword@one.example:1,two.example:2/?replicaSet=theirs",
@@ -97,7 +97,7 @@ def test_servers_of_the_user_are_used(configure) -> None:
     assert '"password": "pass/word"' in environment["AIRFLOW_CONN_TIDEMARK_MONGODB"]
 
 
-def test_everything_lies_in_the_home_and_listens_on_loopback(configure) -> None:
+def test_everything_is_stored_in_the_home_and_listens_on_loopback(configure) -> None:
     of = configure()
     kafka = dict(line.split("=", 1) for line in programs.kafka_properties(of).splitlines())
     assert kafka["listeners"] == f"PLAINTEXT://127.0.0.1:{of.kafka_port},CONTROLLER://127.0.0.1:{of.kafka_controller_port}"
@@ -129,7 +129,7 @@ def test_two_homes_share_nothing(configure, tmp_path: Path) -> None:
     assert not {*secrets.values()} & {*other_secrets.values()}
 
 
-def test_a_long_home_has_a_short_socket_of_its_own(configure, tmp_path: Path) -> None:
+def test_a_long_home_path_has_a_short_socket_path(configure, tmp_path: Path) -> None:
     def socket(name: str) -> str:
         of = configure(home=tmp_path / ("long" * 30) / name)
         prepare_home(of)
@@ -139,7 +139,7 @@ def test_a_long_home_has_a_short_socket_of_its_own(configure, tmp_path: Path) ->
     assert socket("one") == socket("one") != socket("two")
 
 
-def test_secrets_are_made_once_and_are_the_owners_alone(configure) -> None:
+def test_secrets_are_created_once_and_readable_by_the_owner_only(configure) -> None:
     of = configure()
     first = airflow_environment(of)
     assert airflow_environment(of) == first
@@ -149,23 +149,23 @@ def test_secrets_are_made_once_and_are_the_owners_alone(configure) -> None:
         assert len(file.read_text()) >= 32
 
 
-def test_programs_get_the_home_wherever_they_run(configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs_receive_an_absolute_home(configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert base_environment(configure(home="state").home)["TIDEMARK_HOME"] == str(tmp_path / "state")
 
 
-def test_nothing_starts_before_what_it_needs() -> None:
+def test_programs_start_after_their_dependencies() -> None:
     needs = {program.name: {need.__name__ for need in program.needs} for program in PROGRAMS}
     assert needs["speed"] == needs["watch"] == {"kafka", "mongodb"}
     assert all(needs[name] == {"airflow_api"} for name in NAMES if name.startswith("airflow-") and name != "airflow-api")
 
 
-def test_the_pools_leave_workers_to_work(configure) -> None:
+def test_pools_leave_workers_free(configure) -> None:
     """Who waits for the stream, and who waits for Spark, must not take the workers that produce chunks."""
     assert POOLS[Pool.SERVED]["slots"] + POOLS[Pool.SPARK]["slots"] < configure().airflow_parallelism
 
 
-def test_airflow_notices_what_was_killed_within_a_minute(configure) -> None:
+def test_airflow_detects_killed_tasks_within_a_minute(configure) -> None:
     environment = airflow_environment(configure())
     assert int(environment["AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"]) <= 60
     assert int(environment["AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL"]) <= 60

@@ -29,13 +29,13 @@ def _file(folder: Path, name: str, day: str = "2024-05-06") -> str:
     return str(path)
 
 
-def test_one_date_for_all(console: Console, tmp_path: Path) -> None:
+def test_one_date_for_all_files(console: Console, tmp_path: Path) -> None:
     one, two, three = (_file(tmp_path, name) for name in ("1.csv", "2.csv", "3.csv"))
     conf = job._given(console, [one, two], [three], ["2023-12-31"])
     assert conf == {"products": [one, two], "categories": [three], "observed_at": ["2023-12-31"]}
 
 
-def test_one_date_each(console: Console, tmp_path: Path) -> None:
+def test_one_date_per_file(console: Console, tmp_path: Path) -> None:
     one, two = (_file(tmp_path, name) for name in ("1.csv", "2.csv"))
     assert job._given(console, [one, two], [], ["2023-12-31", "2024-01-01T10:00:00Z"])["observed_at"] == [
         "2023-12-31",
@@ -44,7 +44,7 @@ def test_one_date_each(console: Console, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dates", [["2023-12-30", "2023-12-31"], ["2023-12-30"] * 4], ids=["two", "four"])
-def test_neither_one_nor_one_each(console: Console, tmp_path: Path, wording: Wording, dates: list[str]) -> None:
+def test_a_wrong_number_of_dates_is_refused(console: Console, tmp_path: Path, wording: Wording, dates: list[str]) -> None:
     files = [_file(tmp_path, name) for name in ("1.csv", "2.csv", "3.csv")]
     with pytest.raises(CannotRun) as refused:
         job._given(console, files, [], dates)
@@ -52,37 +52,37 @@ def test_neither_one_nor_one_each(console: Console, tmp_path: Path, wording: Wor
 
 
 @pytest.mark.parametrize("date", ["2023-13-01", "yesterday", "2023-02-29"])
-def test_no_date(console: Console, tmp_path: Path, wording: Wording, date: str) -> None:
+def test_a_missing_date(console: Console, tmp_path: Path, wording: Wording, date: str) -> None:
     with pytest.raises(CannotRun) as refused:
         job._given(console, [_file(tmp_path, "1.csv")], [], [date])
     wording.check(str(refused.value))
 
 
-def test_without_a_date_the_day_of_the_file_counts_and_is_said(console: Console, tmp_path: Path, wording: Wording) -> None:
+def test_without_a_date_the_files_modification_day_is_used_and_reported(console: Console, tmp_path: Path, wording: Wording) -> None:
     one, two = _file(tmp_path, "1.csv", "2024-05-06"), _file(tmp_path, "2.csv", "2024-05-07")
     assert job._given(console, [one, two], [_file(tmp_path, "3.csv")], [])["observed_at"] == ["2024-05-06", "2024-05-07"]
     wording.check(console.file.getvalue())
 
 
-def test_categories_alone_have_one_date(console: Console, tmp_path: Path) -> None:
+def test_categories_without_products_have_one_date(console: Console, tmp_path: Path) -> None:
     files = [_file(tmp_path, "1.csv", "2024-05-06"), _file(tmp_path, "2.csv", "2024-05-05")]
     assert job._given(console, [], files, []) == {"products": [], "categories": files, "observed_at": ["2024-05-06"]}
 
 
-def test_a_remote_file_has_no_day_of_its_own(console: Console, wording: Wording) -> None:
+def test_a_remote_file_requires_a_date(console: Console, wording: Wording) -> None:
     with pytest.raises(CannotRun) as refused:
         job._given(console, ["s3://bucket/1.csv"], [], [])
     wording.check(str(refused.value))
     assert job._given(console, ["s3://bucket/1.csv"], [], ["2024-01-01"])["products"] == ["s3://bucket/1.csv"]
 
 
-def test_a_file_that_is_not_there(console: Console, tmp_path: Path, wording: Wording) -> None:
+def test_a_missing_file(console: Console, tmp_path: Path, wording: Wording) -> None:
     with pytest.raises(CannotRun) as refused:
         job._given(console, [_file(tmp_path, "1.csv"), str(tmp_path / "none.csv")], [], ["2024-01-01"])
     wording.check(str(refused.value))
 
 
-def test_a_folder_is_no_file(console: Console, tmp_path: Path, wording: Wording) -> None:
+def test_a_folder_is_refused(console: Console, tmp_path: Path, wording: Wording) -> None:
     with pytest.raises(CannotRun) as refused:
         job._given(console, [str(tmp_path)], [], ["2024-01-01"])
     wording.check(str(refused.value))
@@ -96,15 +96,17 @@ def test_paths_are_made_absolute(console: Console, tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("act", [job.run, job.dry_run])
-@pytest.mark.parametrize("said", [{"observed_at": ["2024-01-01"]}, {"columns": {"price": "Price"}}], ids=["date", "columns"])
-def test_a_date_or_columns_without_files(console: Console, configure, wording: Wording, act: Any, said: dict[str, Any]) -> None:
+@pytest.mark.parametrize("arguments", [{"observed_at": ["2024-01-01"]}, {"columns": {"price": "Price"}}], ids=["date", "columns"])
+def test_a_date_or_columns_without_files_are_refused(
+    console: Console, configure, wording: Wording, act: Any, arguments: dict[str, Any]
+) -> None:
     nothing = job.Catalog(products=[], categories=[], observed_at=[], columns={}, rows=10, days=1)
     with pytest.raises(CannotRun) as refused:
-        act(console, configure(), nothing._replace(**said))
+        act(console, configure(), nothing._replace(**arguments))
     wording.check(str(refused.value))
 
 
-def test_columns_go_with_the_files(console: Console, tmp_path: Path) -> None:
+def test_columns_are_passed_with_the_files(console: Console, tmp_path: Path) -> None:
     one = _file(tmp_path, "1.csv")
     catalog = job.Catalog([one], [], ["2024-01-01"], {"price": "Price"}, 10, 1)
     assert job._conf(console, tmp_path, catalog) == {
@@ -116,7 +118,7 @@ def test_columns_go_with_the_files(console: Console, tmp_path: Path) -> None:
     assert "columns" not in job._conf(console, tmp_path, catalog._replace(columns={}))
 
 
-def test_a_generated_catalog_has_a_date_a_file(console: Console, configure) -> None:
+def test_a_generated_catalog_has_one_date_per_file(console: Console, configure) -> None:
     home = configure().home
     folder = home / "catalogs" / "50-rows-3-days"
     conf = job._generated(console, home, 50, 3)
@@ -137,7 +139,7 @@ def test_a_generated_catalog_is_written_once(console: Console, configure) -> Non
     assert Path(first).stat().st_mtime_ns == written
 
 
-def test_a_generated_catalog_cut_short_is_written_again(console: Console, configure) -> None:
+def test_an_incomplete_generated_catalog_is_written_again(console: Console, configure) -> None:
     home = configure().home
     folder = home / "catalogs" / "50-rows-2-days"
     whole = [Path(name).read_bytes() for name in job._generated(console, home, 50, 2)["products"]]

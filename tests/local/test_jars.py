@@ -16,12 +16,12 @@ from tidemark.spark import log_stores
 LINES = jars.LOCK.read_text().splitlines()
 
 
-def test_every_line_is_a_digest_and_a_path() -> None:
+def test_every_line_of_the_lock_is_a_digest_and_a_path() -> None:
     assert len(LINES) > 40
     assert [line for line in LINES if not re.fullmatch(r"[0-9a-f]{64}  (kafka|spark)/[\w.-]+\.jar", line)] == []
 
 
-def test_the_lock_is_in_order_and_names_nothing_twice() -> None:
+def test_the_lock_is_sorted_without_duplicates() -> None:
     paths = [line.split()[1] for line in LINES]
     assert paths == sorted(set(paths))
 
@@ -31,18 +31,18 @@ def test_every_module_is_locked_at_its_version(module: jars.Module) -> None:
     assert f"{module.folder}/{module.name}-{module.version}.jar" in jars.locked()
 
 
-def test_no_jar_stands_beside_pysparks_own() -> None:
+def test_no_jar_duplicates_one_of_pyspark() -> None:
     own = {jar.name.rpartition("-")[0] for jar in log_stores.pyspark_jars().glob("*.jar")}
     assert len(own) > 100
     ours = {Path(path).name.rpartition("-")[0] for path in jars.locked() if path.startswith("spark/")}
     assert ours & own == set()
 
 
-def test_what_is_installed_is_what_is_locked() -> None:
+def test_installed_jars_equal_the_lock() -> None:
     assert jars.missing(HomeSettings().jars) == []
 
 
-def test_the_log_stores_are_compiled_anew_from_a_changed_source(
+def test_log_stores_are_compiled_again_from_a_changed_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What cannot be compiled leaves what there is."""
@@ -65,7 +65,7 @@ def test_the_log_stores_are_compiled_anew_from_a_changed_source(
     assert [*folder.glob("tidemark-*")] == [made]
 
 
-def test_a_jar_of_another_content_is_missing(tmp_path: Path) -> None:
+def test_a_jar_with_other_content_counts_as_missing(tmp_path: Path) -> None:
     for path in jars.locked():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).symlink_to(HomeSettings().jars / path)

@@ -14,8 +14,8 @@ import pytest
 from tidemark.local import processes
 from tidemark.local.processes import Process
 
-STUBBORN = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
-PARENT = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {STUBBORN!r}]); time.sleep(600)"
+IGNORES_SIGTERM = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
+PARENT = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {IGNORES_SIGTERM!r}]); time.sleep(600)"
 
 
 @contextmanager
@@ -34,24 +34,24 @@ def marks() -> dict[str, str]:
     return {"TIDEMARK_TEST_STACK": uuid4().hex, "TIDEMARK_TEST_PROGRAM": "one"}
 
 
-def test_the_marked_are_found(marks: dict[str, str]) -> None:
-    with python(STUBBORN, marks) as one, python(STUBBORN, {**marks, "TIDEMARK_TEST_PROGRAM": "two"}) as two:
+def test_marked_processes_are_found(marks: dict[str, str]) -> None:
+    with python(IGNORES_SIGTERM, marks) as one, python(IGNORES_SIGTERM, {**marks, "TIDEMARK_TEST_PROGRAM": "two"}) as two:
         assert processes.marked(marks) == [one.pid]
         assert processes.marked({"TIDEMARK_TEST_STACK": marks["TIDEMARK_TEST_STACK"]}) == sorted([one.pid, two.pid])
         assert processes.marked({**marks, "TIDEMARK_TEST_STACK": "another"}) == []
 
 
-def test_the_stubborn_are_ended_and_others_are_not(marks: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "POLITE_SECONDS", 0.3)
-    with python(STUBBORN, marks) as stubborn, python(STUBBORN, {**marks, "TIDEMARK_TEST_STACK": "another"}) as other:
+def test_only_leftovers_are_ended_even_if_they_ignore_signals(marks: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.3)
+    with python(IGNORES_SIGTERM, marks) as stubborn, python(IGNORES_SIGTERM, {**marks, "TIDEMARK_TEST_STACK": "another"}) as other:
         assert processes.end(marks)
         assert stubborn.wait(10) == -9
         assert other.poll() is None
         assert not processes.end(marks)
 
 
-def test_a_child_that_outlived_its_parent_is_ended(marks: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "POLITE_SECONDS", 0.3)
+def test_an_orphaned_child_is_ended(marks: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.3)
     with python(PARENT, marks) as parent:
         (child,) = {*processes.marked(marks)} - {parent.pid}
         parent.kill()
@@ -62,15 +62,15 @@ def test_a_child_that_outlived_its_parent_is_ended(marks: dict[str, str], monkey
         assert not processes.alive(child)
 
 
-def test_one_whose_parent_has_not_noticed_its_end_is_not_alive(marks: dict[str, str]) -> None:
-    with python(STUBBORN, marks) as one:
+def test_a_zombie_process_is_not_alive(marks: dict[str, str]) -> None:
+    with python(IGNORES_SIGTERM, marks) as one:
         one.kill()
         processes.wait_for_end([one.pid], 10)
         assert not processes.alive(one.pid)
         assert processes.marked(marks) == []
 
 
-def test_workers_that_hide_their_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_airflow_workers_without_a_readable_environment_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only Airflow's, only of the session or group that is meant, with what they have started."""
     there = [
         Process(10, 1, 10, 5, None, b"airflow worker -- LocalExecutor"),

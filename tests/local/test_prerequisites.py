@@ -17,30 +17,30 @@ from support.servers import free_ports
 from support.wording import Wording
 
 from tidemark.local import prerequisites
-from tidemark.local.prerequisites import complaints
+from tidemark.local.prerequisites import problems
 from tidemark.local.programs import mongod
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prerequisites, "ANSWER_SECONDS", 0.5)
 
 
-def test_nothing_stands_in_the_way(configure) -> None:
-    assert complaints(configure()) == []
+def test_no_problem_if_all_prerequisites_are_met(configure) -> None:
+    assert problems(configure()) == []
 
 
-def test_no_java(configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wording: Wording) -> None:
+def test_a_missing_java(configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wording: Wording) -> None:
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    (said,) = complaints(configure())
-    wording.check(said)
+    (message,) = problems(configure())
+    wording.check(message)
 
 
 def test_a_java_home_without_java(configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wording: Wording) -> None:
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    (said,) = complaints(configure())
-    wording.check(said)
+    (message,) = problems(configure())
+    wording.check(message)
 
 
 @pytest.mark.parametrize("version", ["11.0.22", "1.8.0_292"])
@@ -50,8 +50,8 @@ def test_an_old_java(configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2021-04-20' >&2\n")
     java.chmod(0o755)
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    (said,) = complaints(configure())
-    wording.check(said)
+    (message,) = problems(configure())
+    wording.check(message)
 
 
 @contextmanager
@@ -67,57 +67,57 @@ def _listening(port: int, address: str = "127.0.0.1") -> Iterator[None]:
     "setting",
     ["kafka_port", "kafka_controller_port", "mongodb_port", "airflow_port", "spark_ui_port", "speed_metrics_port", "superset_port"],
 )
-def test_a_taken_port(configure, wording: Wording, setting: str) -> None:
+def test_a_port_in_use(configure, wording: Wording, setting: str) -> None:
     of = configure()
     port = getattr(of, setting)
     with _listening(port):
-        (said,) = complaints(of)
-    wording.check(said, port=port)
-    assert complaints(of) == []
+        (message,) = problems(of)
+    wording.check(message, port=port)
+    assert problems(of) == []
 
 
-def test_a_port_taken_on_all_interfaces(configure) -> None:
+def test_a_port_in_use_on_all_interfaces(configure) -> None:
     of = configure()
     with _listening(of.airflow_port, "0.0.0.0"):
-        (said,) = complaints(of)
-    assert "TIDEMARK_AIRFLOW_PORT" in said
+        (message,) = problems(of)
+    assert "TIDEMARK_AIRFLOW_PORT" in message
 
 
 def test_two_servers_on_one_port(configure, wording: Wording) -> None:
     of = configure()
-    (said,) = complaints(configure(kafka_port=of.airflow_port, airflow_port=of.airflow_port))
-    wording.check(said, port=of.airflow_port)
+    (message,) = problems(configure(kafka_port=of.airflow_port, airflow_port=of.airflow_port))
+    wording.check(message, port=of.airflow_port)
 
 
-def test_a_home_where_nothing_can_be_written(configure, tmp_path: Path, wording: Wording) -> None:
+def test_an_unwritable_home(configure, tmp_path: Path, wording: Wording) -> None:
     (tmp_path / "file").touch()
-    (said,) = complaints(configure(home=tmp_path / "file" / "home"))
-    wording.check(said)
+    (message,) = problems(configure(home=tmp_path / "file" / "home"))
+    wording.check(message)
 
 
 def test_a_full_disk(configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wording: Wording) -> None:
     there = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: there._replace(free=2_000 * 2**20 - 1))
-    (said,) = complaints(configure())
-    wording.check(said)
+    (message,) = problems(configure())
+    wording.check(message)
 
 
-def test_a_kafka_that_does_not_answer(configure, wording: Wording) -> None:
+def test_an_unreachable_kafka(configure, wording: Wording) -> None:
     (port,) = free_ports(1)
-    (said,) = complaints(configure(kafka_bootstrap_servers=f"127.0.0.1:{port}"))
-    wording.check(said, reason=_reason(said), kafka=f"127.0.0.1:{port}")
+    (message,) = problems(configure(kafka_bootstrap_servers=f"127.0.0.1:{port}"))
+    wording.check(message, reason=_reason(message), kafka=f"127.0.0.1:{port}")
 
 
-def test_a_mongodb_that_does_not_answer(configure, wording: Wording) -> None:
+def test_an_unreachable_mongodb(configure, wording: Wording) -> None:
     (port,) = free_ports(1)
-    (said,) = complaints(configure(mongodb_url=f"mongodb://somebody:secret@127.0.0.1:{port}/?replicaSet=theirs"))
-    assert "secret" not in said
-    wording.check(said, reason=_reason(said))
+    (message,) = problems(configure(mongodb_url=f"mongodb://somebody:secret@127.0.0.1:{port}/?replicaSet=theirs"))
+    assert "secret" not in message
+    wording.check(message, reason=_reason(message))
 
 
-def _reason(said: str) -> str:
+def _reason(message: str) -> str:
     """What the client says, which depends on how far it has come."""
-    return said.partition(": ")[2].partition(". ")[0]
+    return message.partition(": ")[2].partition(". ")[0]
 
 
 @pytest.mark.servers
@@ -130,10 +130,10 @@ def test_a_mongodb_without_transactions(configure, tmp_path: Path, monkeypatch: 
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
         try:
             _wait_for_mongodb(port)
-            (said,) = complaints(configure(mongodb_url=f"mongodb://127.0.0.1:{port}"))
+            (message,) = problems(configure(mongodb_url=f"mongodb://127.0.0.1:{port}"))
         finally:
             server.terminate()
-    wording.check(said)
+    wording.check(message)
 
 
 def _wait_for_mongodb(port: int) -> None:
@@ -148,7 +148,7 @@ def _wait_for_mongodb(port: int) -> None:
                 raise
 
 
-def test_ports_of_the_users_servers_are_not_ours(configure) -> None:
+def test_ports_of_external_servers_are_not_checked(configure) -> None:
     of = configure(kafka_bootstrap_servers="kafka.example:9092", mongodb_url="mongodb://mongodb.example/?replicaSet=theirs")
     assert set(prerequisites.local_ports(of)) == {"airflow_port", "spark_ui_port", "speed_metrics_port", "api_port", "superset_port"}
 
@@ -161,9 +161,9 @@ def test_ports_of_the_users_servers_are_not_ours(configure) -> None:
     ],
 )
 def test_a_database_that_airflow_cannot_use(configure, wording: Wording, url: str) -> None:
-    (said,) = complaints(configure(airflow_database_url=url))
-    wording.check(said)
+    (message,) = problems(configure(airflow_database_url=url))
+    wording.check(message)
 
 
 def test_a_database_that_airflow_can_use(configure, tmp_path: Path) -> None:
-    assert complaints(configure(airflow_database_url=f"sqlite:///{tmp_path}/airflow.db")) == []
+    assert problems(configure(airflow_database_url=f"sqlite:///{tmp_path}/airflow.db")) == []

@@ -10,8 +10,8 @@ import soak
 TESTS = Path(__file__).parents[1]
 ROWS = [line.split(" | ") for line in (TESTS / "README.md").read_text().partition("| promise |")[2].splitlines()[2:] if line]
 SOAK_ONLY = {
-    "stack/test_ways_in.py",
-    "stack/test_steering.py",
+    "stack/test_ingestion_runs.py",
+    "stack/test_manual_operations.py",
     "stack/test_nights.py",
     "stack/test_history.py",
     "stack/test_maintenance.py",
@@ -19,7 +19,7 @@ SOAK_ONLY = {
 SOAK_ONLY |= {"stack/test_full_size.py", "containers/test_containers.py", "path/test_withdrawals.py"}
 
 
-def test_each_test_that_it_names_is_there() -> None:
+def test_each_named_test_exists() -> None:
     for promise, proofs, _ in ROWS:
         named = re.findall(r"`([^`]+)`", proofs)
         assert named, promise
@@ -29,7 +29,7 @@ def test_each_test_that_it_names_is_there() -> None:
                 assert f"def {test.rpartition('::')[2]}(" in (TESTS / file).read_text(), test
 
 
-def test_each_file_and_each_long_form_is_the_proof_of_something() -> None:
+def test_each_test_file_and_long_form_proves_a_promise() -> None:
     named = {one.partition("::")[0] for _, proofs, _ in ROWS for one in re.findall(r"`([^`]+)`", proofs)}
     assert {str(file.relative_to(TESTS)) for file in TESTS.glob("*/test_*.py")} - named == SOAK_ONLY
     long = {name for *_, last in ROWS for name in re.findall(r"[\w-]+", last)}

@@ -35,12 +35,12 @@ ENTRY_POINTS = {
 READERS = {"settings", "Settings", *(section.__name__ for section in SECTIONS)}
 
 
-def test_every_setting_says_what_it_is_for() -> None:
+def test_every_setting_has_a_description() -> None:
     silent = [name for name, field in Settings.model_fields.items() if len(field.description or "") < 6]
     assert silent == []
 
 
-def test_each_setting_is_of_one_section_and_documented() -> None:
+def test_each_setting_belongs_to_one_section_and_is_documented() -> None:
     assert sorted(Settings.model_fields) == sorted(name for section in SECTIONS for name in own_fields(section))
     assert document.FILE.read_text() == document.text(), "python -m tidemark.settings.document writes it"
 
@@ -49,7 +49,7 @@ def test_each_setting_is_of_one_section_and_documented() -> None:
     ("name", "value"),
     [("KAFKA_PORT", "abc"), ("AIRFLOW_PORT", "0"), ("MONGODB_PORT", "65536"), ("CHUNK_BYTES", "0"), ("TRIGGER_SECONDS", "-1")],
 )
-def test_a_wrong_value_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_an_invalid_value_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"TIDEMARK_{name}", value)
     with pytest.raises(ValidationError) as refused:
         Settings()
@@ -77,12 +77,12 @@ def test_a_public_address_requires_secrets(configure, server: str, wording: Word
         wording.check(message, missing)
 
 
-def test_an_empty_variable_is_as_if_it_were_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEMARK_KAFKA_PORT", "")
     assert Settings().kafka_port == Settings.model_fields["kafka_port"].default
 
 
-def test_a_process_keeps_its_settings() -> None:
+def test_a_process_reads_its_settings_once() -> None:
     with pytest.raises(ValidationError) as refused:
         Settings().database = "another"  # type: ignore[misc]
     assert [(one["loc"], one["type"]) for one in refused.value.errors()] == [(("database",), "frozen_instance")]
@@ -97,7 +97,7 @@ def _reading_the_environment(file: Path) -> Iterator[int]:
                 yield node.lineno
 
 
-def test_nobody_else_reads_the_environment() -> None:
+def test_only_the_settings_read_the_environment() -> None:
     files = [file for part in PARTS for file in (CHECKOUT / part).rglob("*.py")]
     assert len(files) > 30
     found = {file.relative_to(CHECKOUT).as_posix(): list(_reading_the_environment(file)) for file in files}
@@ -117,7 +117,7 @@ def _reading_settings(source: str) -> Iterator[int]:
                 yield node.lineno
 
 
-def test_entry_points_alone_read_the_settings() -> None:
+def test_only_entry_points_read_the_settings() -> None:
     files = [file for part in (*PARTS, "bench") for file in (CHECKOUT / part).rglob("*.py")]
     others = [file for file in files if not file.is_relative_to(CHECKOUT / "src" / "tidemark" / "settings")]
     assert len(others) > 100
@@ -136,5 +136,5 @@ def test_entry_points_alone_read_the_settings() -> None:
         "class Stream:\n    def main(self):\n        return settings()",
     ],
 )
-def test_whoever_else_reads_them_is_found(source: str) -> None:
+def test_other_readers_of_the_settings_are_detected(source: str) -> None:
     assert list(_reading_settings(source))

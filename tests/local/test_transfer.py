@@ -21,7 +21,7 @@ class Pretended:
     def assets(self) -> dict[str, Any]:
         return dict(self.there)
 
-    def bring(self, assets: Iterable[Any]) -> None:
+    def import_assets(self, assets: Iterable[Any]) -> None:
         for asset in assets:
             params = {**asset.content["params"], "datasource": "7__table"}
             self.there[asset.uuid] = asset._replace(content={**asset.content, "params": params})
@@ -36,56 +36,56 @@ def chart(uuid: str, **fields: object) -> Any:
 
 
 @pytest.fixture
-def said(tmp_path: Path) -> Any:
+def lines(tmp_path: Path) -> Any:
     there = Pretended()
 
-    def bring(*files: Any, overwrite: bool = False) -> str:
+    def import_assets(*files: Any, overwrite: bool = False) -> str:
         memory = transfer.Memory(tmp_path / "imported.json")
-        return "\n".join(transfer.bring(there, memory, {one.uuid: one for one in files}, overwrite=overwrite))
+        return "\n".join(transfer.import_assets(there, memory, {one.uuid: one for one in files}, overwrite=overwrite))
 
-    bring.superset = there  # type: ignore[attr-defined]
-    return bring
-
-
-def test_what_has_changed_in_the_files_is_brought(said: Any, wording: Wording) -> None:
-    wording.check(said(chart("a"), chart("b")), "first")
-    wording.check(said(chart("a"), chart("b")), "again")
-    wording.check(said(chart("a"), chart("b", description="new")), "one has changed")
-    assert said.superset.there["b"].content["description"] == "new"
-    del said.superset.there["a"]
-    wording.check(said(chart("a"), chart("b", description="new")), "one has been deleted")
-    assert said.superset.there.keys() == {"a", "b"}
+    import_assets.superset = there  # type: ignore[attr-defined]
+    return import_assets
 
 
-def test_what_a_person_has_changed_stays_until_it_is_overwritten(said: Any, wording: Wording) -> None:
-    said(chart("a"), chart("b"))
-    said.superset.change("a", description="mine")
-    wording.check(said(chart("a"), chart("b")), "nothing new")
-    wording.check(said(chart("a", description="ours"), chart("b", description="new")), "both new")
-    assert said.superset.there["a"].content["description"] == "mine"
-    assert said.superset.there["b"].content["description"] == "new"
-    wording.check(said(chart("a", description="ours"), chart("b", description="new"), overwrite=True), "overwritten")
-    assert said.superset.there["a"].content["description"] == "ours"
+def test_changes_in_the_files_are_imported(lines: Any, wording: Wording) -> None:
+    wording.check(lines(chart("a"), chart("b")), "first")
+    wording.check(lines(chart("a"), chart("b")), "again")
+    wording.check(lines(chart("a"), chart("b", description="new")), "one has changed")
+    assert lines.superset.there["b"].content["description"] == "new"
+    del lines.superset.there["a"]
+    wording.check(lines(chart("a"), chart("b", description="new")), "one has been deleted")
+    assert lines.superset.there.keys() == {"a", "b"}
 
 
-def test_what_is_there_as_the_file_has_it_is_nobodys_change(said: Any, wording: Wording) -> None:
-    said(chart("a"))
-    said.superset.change("a", description="exported since")
-    wording.check(said(chart("a", description="exported since")))
+def test_changes_made_in_superset_are_kept_unless_overwritten(lines: Any, wording: Wording) -> None:
+    lines(chart("a"), chart("b"))
+    lines.superset.change("a", description="mine")
+    wording.check(lines(chart("a"), chart("b")), "nothing new")
+    wording.check(lines(chart("a", description="ours"), chart("b", description="new")), "both new")
+    assert lines.superset.there["a"].content["description"] == "mine"
+    assert lines.superset.there["b"].content["description"] == "new"
+    wording.check(lines(chart("a", description="ours"), chart("b", description="new"), overwrite=True), "overwritten")
+    assert lines.superset.there["a"].content["description"] == "ours"
 
 
-def test_another_address_of_mongodb_is_brought(said: Any, wording: Wording) -> None:
+def test_an_asset_equal_to_its_file_counts_as_unchanged(lines: Any, wording: Wording) -> None:
+    lines(chart("a"))
+    lines.superset.change("a", description="exported since")
+    wording.check(lines(chart("a", description="exported since")))
+
+
+def test_a_changed_mongodb_address_is_imported(lines: Any, wording: Wording) -> None:
     def database(url: str) -> Any:
         return transfer.Asset("databases/Tidemark.yaml", {"uuid": "d", "database_name": "Tidemark", "params": {}, "sqlalchemy_uri": url})
 
-    wording.check(said(database("mongopipe://a/x")), "first")
-    said.superset.change("d", sqlalchemy_uri="mongopipe://hidden")
-    wording.check(said(database("mongopipe://a/x")), "hidden")
-    wording.check(said(database("mongopipe://b/x")), "another")
-    assert said.superset.there["d"].content["sqlalchemy_uri"] == "mongopipe://b/x"
+    wording.check(lines(database("mongopipe://a/x")), "first")
+    lines.superset.change("d", sqlalchemy_uri="mongopipe://hidden")
+    wording.check(lines(database("mongopipe://a/x")), "hidden")
+    wording.check(lines(database("mongopipe://b/x")), "another")
+    assert lines.superset.there["d"].content["sqlalchemy_uri"] == "mongopipe://b/x"
 
 
-def test_a_dashboards_file_has_no_number_of_one_superset() -> None:
+def test_a_dashboard_file_contains_no_installation_specific_ids() -> None:
     def dashboard(*numbers: int) -> dict[str, Any]:
         first, second = numbers
         return {
@@ -111,7 +111,7 @@ def test_a_dashboards_file_has_no_number_of_one_superset() -> None:
     }
 
 
-def test_a_dataset_is_the_same_in_any_order_and_its_file_keeps_the_order_that_it_has() -> None:
+def test_the_order_of_a_dataset_file_is_ignored_and_kept() -> None:
     def dataset(*columns: str) -> dict[str, Any]:
         return {"table_name": "product", "columns": [{"column_name": name} for name in columns], "metrics": [{"metric_name": "count"}]}
 
@@ -131,5 +131,5 @@ def test_a_dataset_is_the_same_in_any_order_and_its_file_keeps_the_order_that_it
         ("mongodb+srv://me:secret@cluster.example/", "mongopipe+srv://me:secret@cluster.example/shop"),
     ],
 )
-def test_urls(mongodb: str, connector: str) -> None:
+def test_connector_urls_of_mongodb(mongodb: str, connector: str) -> None:
     assert transfer.mongopipe_url(mongodb, "shop") == connector

@@ -21,7 +21,7 @@ from tidemark.ingest.generate import write
 from tidemark.settings import CHECKOUT, settings
 from tidemark.settings.airflow_names import Dag
 
-HOSTILE = ("settings", "catalog", "serving", "local", "ingest", "spark", "dags", "plugins", "policy", "choices", "dashboards")
+COMMON_NAMES = ("settings", "catalog", "serving", "local", "ingest", "spark", "dags", "plugins", "policy", "choices", "dashboards")
 
 LOAD = """
 import json, sys
@@ -52,11 +52,11 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def beside_others(python: Path, tmp_path: Path) -> dict[str, str]:
+def other_modules(python: Path, tmp_path: Path) -> dict[str, str]:
     """The environment of an Airflow whose path begins with modules that are named as ours once were."""
     hostile = tmp_path / "theirs"
     hostile.mkdir()
-    for name in HOSTILE:
+    for name in COMMON_NAMES:
         (hostile / f"{name}.py").write_text(f"raise AssertionError('{name} is another team's')\n")
     (bundle,) = (python.parent.parent / "lib").glob("python*/site-packages/tidemark/dags")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
@@ -77,8 +77,8 @@ def run(python: Path, script: str, environment: dict[str, str], *words: str) -> 
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_all_dags_load_beside_modules_of_any_name(python: Path, beside_others: dict[str, str]) -> None:
-    found = run(python, LOAD, beside_others, beside_others["AIRFLOW__CORE__DAGS_FOLDER"])
+def test_all_dags_load_beside_modules_with_common_names(python: Path, other_modules: dict[str, str]) -> None:
+    found = run(python, LOAD, other_modules, other_modules["AIRFLOW__CORE__DAGS_FOLDER"])
     assert found["errors"] == {}
     assert set(found["dags"]) == {NAMES.of(dag) for dag in Dag}
     assert "tidemark" in found["plugins"]
@@ -100,15 +100,15 @@ print(json.dumps({one.task_id: str(one.state) for one in run.get_task_instances(
 @pytest.mark.servers
 @pytest.mark.airflow
 @pytest.mark.soak(proof="stack")
-def test_the_main_job_runs_beside_them(place: Place, python: Path, beside_others: dict[str, str], tmp_path: Path) -> None:
+def test_an_ingestion_is_served_from_the_wheel(place: Place, python: Path, other_modules: dict[str, str], tmp_path: Path) -> None:
     """A file through DAG `tidemark_ingest` and the stream, both of the wheel."""
     categories, products = write(200, 1, seed=5, out=tmp_path / "files", first_day=date(2024, 1, 1))
-    subprocess.run([str(python), "-m", "airflow", "db", "migrate"], env=beside_others, check=True, capture_output=True)
+    subprocess.run([str(python), "-m", "airflow", "db", "migrate"], env=other_modules, check=True, capture_output=True)
     log = tmp_path / "stream.log"
     with log.open("wb") as output:
-        stream = subprocess.Popen([str(python), "-m", "tidemark.spark.speed"], env=beside_others, stdout=output, stderr=output)
+        stream = subprocess.Popen([str(python), "-m", "tidemark.spark.speed"], env=other_modules, stdout=output, stderr=output)
     try:
-        states = run(python, JOB, beside_others, beside_others["AIRFLOW__CORE__DAGS_FOLDER"], str(products), str(categories))
+        states = run(python, JOB, other_modules, other_modules["AIRFLOW__CORE__DAGS_FOLDER"], str(products), str(categories))
     finally:
         stream.terminate()
         stream.wait(120)

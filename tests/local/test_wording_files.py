@@ -9,7 +9,7 @@ TESTS = FOLDER.parent
 
 
 @pytest.mark.parametrize("file", sorted(FOLDER.glob("*.txt")), ids=lambda file: file.stem)
-def test_each_text_has_its_test(file) -> None:
+def test_each_text_belongs_to_a_test(file) -> None:
     texts = read(file)
     assert file.read_text() == written(texts), "make wording writes it in order"
     for name in texts:

@@ -1,4 +1,4 @@
-"""Drift on real servers: what was altered is named and corrected, rows that are missing are counted, mended rules heal."""
+"""Drift on real servers: what was altered is named and corrected, rows that are missing are counted, changed rules heal."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from pyspark.sql import SparkSession
 from support.catalogs import EVERY_KIND_OF_ROW, ingest, read
 from support.events import any_log
-from support.hands import serve, stream_of
 from support.load import updates
+from support.manual_stream import serve, stream_of
 from support.nights import named, night
 from support.places import Place
 from support.wording import Wording
@@ -28,7 +28,7 @@ from tidemark.spark.recompute import Mode
 pytestmark = pytest.mark.servers
 
 
-def test_made_up_drift_is_named_exactly_and_corrected(place: Place, spark: SparkSession, work: Batch, wording: Wording) -> None:
+def test_artificial_drift_is_named_exactly_and_corrected(place: Place, spark: SparkSession, work: Batch, wording: Wording) -> None:
     random = Random(91)
     place.send([*any_log(random, 300), *updates(random, 500, keys=80)])
     stream = serve(place, spark)
@@ -47,7 +47,7 @@ def test_made_up_drift_is_named_exactly_and_corrected(place: Place, spark: Spark
     assert cell
     place.database.cube_cell.update_one({"_id": cell["_id"]}, {"$inc": {"products": 1}})
     before = place.database.product.find_one({"_id": altered}) or {}
-    told = place.database.product.find_one({"_id": moved}) or {}
+    document = place.database.product.find_one({"_id": moved}) or {}
     right_name = (place.database.product.find_one({"_id": misnamed}) or {})["category_name"]
     place.database.product.update_one({"_id": altered}, {"$set": {"price": 1234.5}})
     place.database.product.update_one({"_id": misnamed}, {"$set": {"category_name": "made up"}})
@@ -74,7 +74,7 @@ def test_made_up_drift_is_named_exactly_and_corrected(place: Place, spark: Spark
     wording.check(how[misnamed], "a product's name of its category", right=f"'{right_name}'")
     wording.check(how[deleted], "a product that was deleted")
     wording.check(how["B0MADEUP00"], "a product that was made up")
-    version = told["_tide"]["version"]
+    version = document["_tide"]["version"]
     wording.check(how[moved], "a version", now=(*{**version, "registered_at": 5}.values(),), right=(*version.values(),))
     how, name = found["category"], category["category_name"]
     of_name = ", ".join(f"{part} {value}" for part, value in category["_tide"]["version"].items())
@@ -94,10 +94,10 @@ def test_made_up_drift_is_named_exactly_and_corrected(place: Place, spark: Spark
 
 
 @pytest.mark.soak(proof="losses")
-def test_mended_rules_heal_history(place: Place, spark: SparkSession, work: Batch) -> None:
+def test_changed_rules_heal_the_past(place: Place, spark: SparkSession, work: Batch) -> None:
     """They accept what was rejected, reject what was accepted, and name what had no name."""
     random = Random(96)
-    former = replace(RULES, edition=0, most_dollars=200, most_name=11, asin="[A-Za-z0-9]{9,10}")
+    former = replace(RULES, edition=0, max_dollars=200, max_name_length=11, asin="[A-Za-z0-9]{9,10}")
     place.send([*any_log(random, 400), *updates(random, 600, keys=80)])
     stream = stream_of(place, spark, former)
     stream.run(stream.next(place.log(), 10_000))

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.servers
 
 @pytest.mark.soak(proof="stack")
 @pytest.mark.skipif(not SAMPLE_PRODUCTS.exists(), reason="the real sample data is not at hand")
-def test_the_real_sample(place: Place) -> None:
+def test_a_sample_of_the_real_catalog(place: Place) -> None:
     files = [read(SAMPLE_CATEGORIES, FileKind.CATEGORY, "2023-12-31"), read(SAMPLE_PRODUCTS, FileKind.PRODUCT, "2023-12-31")]
     ingest(place, files, chunk_bytes=64 * 1024)
     with stream() as running:
@@ -28,7 +28,7 @@ def test_the_real_sample(place: Place) -> None:
     assert place.database.product.count_documents({}) > 1_000
 
 
-def test_days_in_any_order_told_twice_and_cut_short(place: Place, tmp_path: Path) -> None:
+def test_days_in_any_order_repeated_and_interrupted_give_exact_reports(place: Place, tmp_path: Path) -> None:
     categories, *days = write(1_500, 4, seed=5, out=tmp_path, first_day=date(2024, 1, 1))
     bad = tmp_path / "bad.csv"
     bad.write_bytes(EVERY_KIND_OF_ROW)

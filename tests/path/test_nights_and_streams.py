@@ -7,22 +7,22 @@ from random import Random
 import pytest
 from pyspark.sql import SparkSession
 from support.events import any_log
-from support.hands import serve, stream_of
 from support.load import names, updates
+from support.manual_stream import serve, stream_of
 from support.nights import KEPT, named, night
 from support.places import Place
 from support.wording import Wording
 
 from tidemark.serving import offsets, publications
 from tidemark.serving.ledger import Fenced
-from tidemark.serving.publications import NoPublication, StartAgain
+from tidemark.serving.publications import NoPublication, StaleDraft
 from tidemark.spark.batch import Batch
 
 pytestmark = pytest.mark.servers
 
 
 @pytest.mark.soak(proof="losses")
-def test_an_old_publish_and_two_runs_at_once(place: Place, spark: SparkSession, work: Batch) -> None:
+def test_late_and_concurrent_publications(place: Place, spark: SparkSession, work: Batch) -> None:
     random = Random(94)
     place.send(updates(random, 100, keys=20))
     stream = serve(place, spark)
@@ -55,15 +55,15 @@ def test_an_old_publish_and_two_runs_at_once(place: Place, spark: SparkSession, 
     assert place.wrong() == []
 
 
-def test_the_stream_is_ahead_when_it_is_verified(place: Place, spark: SparkSession, work: Batch, wording: Wording) -> None:
+def test_a_stream_ahead_of_the_mark_is_no_drift(place: Place, spark: SparkSession, work: Batch, wording: Wording) -> None:
     """What the stream has done since the cut, committed or not, is no drift; nor is a name told since, another one or the same."""
     random = Random(95)
-    told = list(names(random, 40))
-    place.send([*any_log(random, 100), *updates(random, 200, keys=30), *told])
+    names_sent = list(names(random, 40))
+    place.send([*any_log(random, 100), *updates(random, 200, keys=30), *names_sent])
     stream = serve(place, spark)
     work.land()
     number = work.cut()
-    place.send([*any_log(random, 200), *updates(random, 300, keys=60), *told[-20:], *names(random, 20)])
+    place.send([*any_log(random, 200), *updates(random, 300, keys=60), *names_sent[-20:], *names(random, 20)])
     stream.run(stream.next(place.log(), 250))
     zombie = stream
     stream = stream_of(place, spark)
@@ -85,6 +85,6 @@ def test_the_stream_is_ahead_when_it_is_verified(place: Place, spark: SparkSessi
     work.recompute(number, "auto")
     assert work.verify(number)["drift"] == 0, "products have their names from events of all ages"
     work.rebuild(1)
-    with pytest.raises(StartAgain) as refused:
+    with pytest.raises(StaleDraft) as refused:
         work.verify(number)
     wording.check(str(refused.value), "a rebuild")

@@ -25,7 +25,7 @@ from tidemark.serving.database import Document
 pytestmark = pytest.mark.servers
 
 
-def look(place: Place, files: Sequence[jobs.File]) -> Document:
+def previewed(place: Place, files: Sequence[jobs.File]) -> Document:
     """The preview, which has left everything as it was and is JSON."""
     before = place.ends(), place.database.ingestion.count_documents({})
     found = preview(place.database, files, 20_000, place.settings)
@@ -56,7 +56,7 @@ def assert_served(place: Place, figures: Document, found: Document) -> None:
         assert one["after"]["average_price"] == pytest.approx(served["average_price"], rel=1e-12)
 
 
-def test_what_it_says_is_what_happens(place: Place, tmp_path: Path) -> None:
+def test_a_preview_predicts_the_result_of_the_ingestion(place: Place, tmp_path: Path) -> None:
     categories, *days = write(1_200, 3, seed=5, out=tmp_path, first_day=date(2024, 1, 1))
     bad = tmp_path / "bad.csv"
     bad.write_bytes(EVERY_KIND_OF_ROW)
@@ -65,7 +65,7 @@ def test_what_it_says_is_what_happens(place: Place, tmp_path: Path) -> None:
     day = {path: f"2024-01-0{number}" for number, path in enumerate(days, start=1)}
     with stream() as running:
         first = [read(categories, FileKind.CATEGORY, "2024-01-02"), read(days[1], FileKind.PRODUCT, day[days[1]])]
-        of_nothing = look(place, first)
+        of_nothing = previewed(place, first)
         assert (of_nothing["before"]["products"], of_nothing["shifts"]["products"]) == (0, None)
         serve(place, running, first)
         assert of_nothing["products"] == {"new": len(states(place)), "changed": 0, "unchanged": 0, "older": 0}
@@ -77,15 +77,15 @@ def test_what_it_says_is_what_happens(place: Place, tmp_path: Path) -> None:
         second += [
             read(path, FileKind.PRODUCT, when) for path, when in ((days[2], day[days[2]]), (bad, "2024-01-03"), (days[0], day[days[0]]))
         ]
-        found, before = look(place, second), states(place)
+        found, before = previewed(place, second), states(place)
         rejected = place.database.quarantine.count_documents({})
         assert_served(place, found["before"], {"by_category": []})
         serve(place, running, second)
     after = states(place)
-    told = {one["_id"] for one in place.database.product.find({"date": {"$gte": datetime(2024, 1, 3, tzinfo=UTC)}})}
+    observed = {one["_id"] for one in place.database.product.find({"date": {"$gte": datetime(2024, 1, 3, tzinfo=UTC)}})}
     assert found["products"]["new"] == len(after.keys() - before.keys()) > 0
     assert found["products"]["changed"] == sum(before[asin] != after[asin] for asin in before) > 100
-    assert found["products"]["unchanged"] == sum(before[asin] == after[asin] for asin in before.keys() & told)
+    assert found["products"]["unchanged"] == sum(before[asin] == after[asin] for asin in before.keys() & observed)
     assert sum(found["products"].values()) == len(after), "the older day names no product that the others do not"
     assert found["categories"] == {"new": 1, "changed": 1, "unchanged": 247, "older": 0}
     assert_served(place, found["after"], found)
@@ -103,6 +103,6 @@ def test_what_it_says_is_what_happens(place: Place, tmp_path: Path) -> None:
         names[one["source"]["ingestion"]] == "bad.csv" for one in new
     )
 
-    again = look(place, second)
+    again = previewed(place, second)
     assert (again["products"]["new"], again["products"]["changed"], again["before"]) == (0, 0, again["after"])
     assert all(one["ingested_before"] for one in again["files"])

@@ -8,8 +8,8 @@ import pytest
 from pyspark.sql import SparkSession
 from support import broker
 from support.events import any_log
-from support.hands import serve, stream_of
 from support.load import updates
+from support.manual_stream import serve, stream_of
 from support.nights import named, night
 from support.places import Place
 from support.wording import Wording
@@ -26,7 +26,7 @@ from tidemark.spark.recompute import Mode
 pytestmark = pytest.mark.servers
 
 
-def test_what_is_lost_is_rebuilt_and_the_stream_goes_on(place: Place, spark: SparkSession, work: Batch) -> None:
+def test_a_rebuild_restores_all_lost_collections_and_the_stream_continues(place: Place, spark: SparkSession, work: Batch) -> None:
     _lose(place, spark, work, ["product", "cube_cell", "category", "quarantine"])
 
 
@@ -48,7 +48,7 @@ def test_what_a_former_stream_writes_after_a_rebuild_is_no_drift_of_ours(place: 
 
 @pytest.mark.soak(proof="losses")
 @pytest.mark.timeout(1800)
-def test_whatever_is_lost(place: Place, spark: SparkSession, work: Batch) -> None:
+def test_a_rebuild_restores_each_lost_collection(place: Place, spark: SparkSession, work: Batch) -> None:
     _lose(place, spark, work, ["product"], ["cube_cell"], ["product", "cube_cell"], ["category"], ["quarantine"])
 
 
@@ -76,7 +76,7 @@ def _lose(place: Place, spark: SparkSession, work: Batch, *losses: list[str]) ->
 
 
 @pytest.mark.soak(proof="rebuilds")
-def test_rollback_and_back_again(place: Place, spark: SparkSession, work: Batch, wording: Wording) -> None:
+def test_a_rollback_and_its_reversal(place: Place, spark: SparkSession, work: Batch, wording: Wording) -> None:
     random = Random(93)
     marks = [TideMark()]
     for _ in range(2):
@@ -85,9 +85,9 @@ def test_rollback_and_back_again(place: Place, spark: SparkSession, work: Batch,
         assert named(night(work)) == {}
         marks.append(ledger.read(place.database).offsets)
     for number in (0, 1):
-        said = work.rebuild_effect(number)
+        message = work.rebuild_effect(number)
         now = ledger.read(place.database).offsets
-        wording.check(said, f"to {number}", now=now, mark=marks[number])
+        wording.check(message, f"to {number}", now=now, mark=marks[number])
         work.rebuild(number)
         assert ledger.read(place.database).offsets == marks[number]
         assert publications.served(place.database) == number
@@ -102,9 +102,7 @@ def test_rollback_and_back_again(place: Place, spark: SparkSession, work: Batch,
     assert int(line[0]) == publications.served(place.database)
 
 
-def test_what_a_rebuild_needs_is_asked_for_before_anything_is_changed(
-    place: Place, spark: SparkSession, work: Batch, wording: Wording
-) -> None:
+def test_preconditions_of_a_rebuild_are_checked_before_any_change(place: Place, spark: SparkSession, work: Batch, wording: Wording) -> None:
     random = Random(97)
     place.send(updates(random, 200, keys=20))
     serve(place, spark)

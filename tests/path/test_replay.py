@@ -13,8 +13,8 @@ from confluent_kafka import Producer
 from pyspark.sql import SparkSession
 from support.catalogs import EVERY_KIND_OF_ROW, ingest, read
 from support.events import any_log
-from support.hands import serve, stream_of
 from support.load import updates
+from support.manual_stream import serve, stream_of
 from support.names import NAMES
 from support.nights import named, night
 from support.places import Place
@@ -33,8 +33,8 @@ from tidemark.spark.batch import Batch
 pytestmark = pytest.mark.servers
 
 EVERY_FIELD = {
-    **{"asin": "B0MENDED00", "title": "Mended", "stars": "3.5", "reviews": "1", "boughtInLastMonth": "50", "price": "12.34"},
-    **{"listPrice": "20", "category_id": "5", "isBestSeller": "True", "date": "2023-05-05", "id": "11", "category_name": "Mended"},
+    **{"asin": "B0PATCHED0", "title": "Patched", "stars": "3.5", "reviews": "1", "boughtInLastMonth": "50", "price": "12.34"},
+    **{"listPrice": "20", "category_id": "5", "isBestSeller": "True", "date": "2023-05-05", "id": "11", "category_name": "Patched"},
 }
 
 
@@ -65,8 +65,8 @@ def assert_exact(place: Place) -> None:
     assert place.wrong_documents() == []
 
 
-def test_replays_of_every_kind(place: Place, spark: SparkSession, work: Batch, tmp_path: Path) -> None:
-    """Some mended by one field, then the rest by all, then all of it again: the reports are those of a recomputation each time."""
+def test_replays_of_every_kind_keep_reports_exact(place: Place, spark: SparkSession, work: Batch, tmp_path: Path) -> None:
+    """Some patched in one field, then the rest by all, then all of it again: the reports are those of a recomputation each time."""
     bad = tmp_path / "bad.csv"
     bad.write_bytes(EVERY_KIND_OF_ROW)
     file = read(bad, FileKind.PRODUCT, "2024-01-02")
@@ -90,13 +90,13 @@ def test_replays_of_every_kind(place: Place, spark: SparkSession, work: Batch, t
     assert (named(verified), verified["reconciled"]) == ({}, 1), "a source counts once, however many events tell of it"
 
     # A run that was cut off before it marked anything: all is sent again, and nothing changes.
-    marked, told = records(place), states(place)
+    marked, products = records(place), states(place)
     place.database.quarantine.update_many({}, {"$set": {"status": "open"}, "$unset": {"replayed": True}})
     assert replay(place, reason="price", patch={"price": "7.77"}) == first
     assert replay(place, patch=EVERY_FIELD) == second
     serve(place, spark, stream)
     assert_exact(place)
-    assert states(place) == told
+    assert states(place) == products
     again = records(place)
     assert [(one["_id"], one["status"]) for one in again] == [(one["_id"], one["status"]) for one in marked]
     ends = place.ends()
@@ -135,7 +135,7 @@ def test_replays_of_every_kind(place: Place, spark: SparkSession, work: Batch, t
 
 
 @pytest.mark.soak(proof="losses")
-def test_rules_are_mended_after_a_replay(place: Place, spark: SparkSession, work: Batch, wording: Wording) -> None:
+def test_rules_change_after_a_replay(place: Place, spark: SparkSession, work: Batch, wording: Wording) -> None:
     """An original that is an observation after all, replays that are rejections after all, and one that stays as it was."""
     usual = {**EVERY_FIELD, "category_id": "7"}
 
@@ -143,22 +143,22 @@ def test_rules_are_mended_after_a_replay(place: Place, spark: SparkSession, work
         return Event("ingest-product", 0, 0, 0, asin.encode(), json.dumps({**usual, "asin": asin, **fields}).encode())
 
     place.send([product("B0ACCEPTED", stars="5"), *(product(asin, price="n/a") for asin in ("B0REJECTED", "B0STAYS000", "B0OPEN0000"))])
-    former = replace(RULES, edition=0, most_dollars=2_000_000, most_stars=4)
+    former = replace(RULES, edition=0, max_dollars=2_000_000, max_stars=4)
     stream = serve(place, spark, stream_of(place, spark, former))
     by_asin = {json.loads(one["raw"])["asin"]: one["_id"] for one in records(place)}
 
-    def mend(asin: str, **patch: str) -> None:
+    def replay_one(asin: str, **patch: str) -> None:
         others = {"_id": {"$ne": by_asin[asin]}, "status": "open"}
         place.database.quarantine.update_many(others, {"$set": {"status": "healed"}})
         assert replay(place, former, patch=patch) == jobs.Sent(1, 0)
         place.database.quarantine.update_many({"status": "healed"}, {"$set": {"status": "open"}})
 
-    mend("B0ACCEPTED", stars="3")
-    mend("B0REJECTED", price="1500000")
-    mend("B0STAYS000", price="5")
+    replay_one("B0ACCEPTED", stars="3")
+    replay_one("B0REJECTED", price="1500000")
+    replay_one("B0STAYS000", price="5")
     serve(place, spark, stream)
-    told = {one["_id"]: (one["stars"], one["price"]) for one in place.database.product.find()}
-    assert told == {"B0ACCEPTED": (3, 12.34), "B0REJECTED": (3.5, 1_500_000), "B0STAYS000": (3.5, 5)}
+    products = {one["_id"]: (one["stars"], one["price"]) for one in place.database.product.find()}
+    assert products == {"B0ACCEPTED": (3, 12.34), "B0REJECTED": (3.5, 1_500_000), "B0STAYS000": (3.5, 5)}
     serve(place, spark)  # by the rules in force
     found = named(night(work))
     assert found["quarantine"].keys() == {by_asin["B0ACCEPTED"], by_asin["B0REJECTED"]}

@@ -9,8 +9,8 @@ from random import Random
 import pytest
 from pyspark.sql import SparkSession
 from support.catalogs import ingest, read
-from support.hands import serve, stream_of
 from support.load import updates
+from support.manual_stream import serve, stream_of
 from support.names import NAMES
 from support.nights import named, night
 from support.places import Place
@@ -78,7 +78,7 @@ def test_a_rebuild_begins_only_under_the_rules_in_force(place: Place, spark: Spa
     assert place.wrong() + place.wrong_documents() == []
 
 
-def test_a_rebuild_that_cannot_be_finished_is_taken_over(place: Place, spark: SparkSession, work: Batch) -> None:
+def test_an_unfinishable_rebuild_is_taken_over(place: Place, spark: SparkSession, work: Batch) -> None:
     """As after an upgrade with other rules, or where its layers are lost."""
     place.send(updates(Random(98), 200, keys=40))
     serve(place, spark)

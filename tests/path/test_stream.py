@@ -16,7 +16,7 @@ from tidemark.catalog.marks import TideMark
 pytestmark = pytest.mark.servers
 
 
-def test_events_of_every_kind(place: Place) -> None:
+def test_events_of_every_kind_give_exact_reports(place: Place) -> None:
     with stream() as running:
         for seed in (11, 12):
             place.send(any_log(Random(seed), 3_000))

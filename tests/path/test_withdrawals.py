@@ -10,8 +10,8 @@ import pytest
 from pyspark.sql import SparkSession
 from support import nights
 from support.catalogs import EVERY_KIND_OF_ROW, ingest, read
-from support.hands import serve
 from support.load import updates
+from support.manual_stream import serve
 from support.names import NAMES
 from support.places import Place
 from support.recompute import recompute
@@ -59,7 +59,7 @@ def all_wrong(place: Place) -> list[str]:
 
 
 @pytest.mark.soak(proof="losses")
-def test_the_wrong_file_and_back(place: Place, spark: SparkSession, tmp_path: Path, wording: Wording) -> None:
+def test_withdrawing_a_file_and_undoing_it_keep_reports_exact(place: Place, spark: SparkSession, tmp_path: Path, wording: Wording) -> None:
     categories, *days = write(60, 3, seed=5, out=tmp_path, first_day=date(2024, 1, 1))
     strange = tmp_path / "strange.csv"
     strange.write_bytes(EVERY_KIND_OF_ROW)
@@ -117,7 +117,7 @@ def test_the_wrong_file_and_back(place: Place, spark: SparkSession, tmp_path: Pa
 
 
 @pytest.mark.soak(proof="losses")
-def test_a_category_file_is_withdrawn(place: Place, spark: SparkSession, tmp_path: Path) -> None:
+def test_withdrawing_a_category_file_restores_former_names(place: Place, spark: SparkSession, tmp_path: Path) -> None:
     """Names go back to those told before, in products too."""
     names, others = tmp_path / "names.csv", tmp_path / "others.csv"
     names.write_text("id,category_name\n1,Bags\n2,Lamps\n")

@@ -30,29 +30,29 @@ def answers(away: str) -> Any:
     return hooks.run_with_airflow(str(Path(plugin_answers.__file__)), TIDEMARK_MONGODB_URL=f"mongodb://{away}")
 
 
-def test_it_is_loaded(answers: Any) -> None:
+def test_the_plugin_is_loaded(answers: Any) -> None:
     assert answers["errors"] == {}
 
 
-def test_who_has_not_logged_in_sees_nothing(answers: Any) -> None:
+def test_without_a_login_nothing_is_shown(answers: Any) -> None:
     assert {path: status for path, status in answers["strangers"].items() if status not in (401, 404)} == {}
     assert answers["strangers"]["state"] == answers["strangers"]["page/control_room.js"] == 401
 
 
-def test_who_may_see_airflow_sees_the_page_and_nothing_else(answers: Any) -> None:
+def test_a_user_who_may_view_airflow_sees_only_the_page(answers: Any) -> None:
     assert {path for path, status in answers["known"].items() if status == 200} == {"page/control_room.js"}
     assert answers["kind"].startswith(("text/javascript", "application/javascript"))
     assert answers["writes"] == [405]
 
 
-def test_a_mongodb_that_is_away_is_said_in_words(answers: Any, away: str, wording: Wording) -> None:
+def test_an_unreachable_mongodb_is_reported(answers: Any, away: str, wording: Wording) -> None:
     assert answers["known"]["state"] == 503
     assert answers["state"]["state"] is None
     wording.check(answers["state"]["problem"], mongodb=away)
     assert answers["state"]["superset"].startswith("http://")
 
 
-def test_the_dashboards_that_the_page_leads_to_are_those_there_are() -> None:
+def test_the_page_links_to_existing_dashboards() -> None:
     files = (CHECKOUT / "superset" / "assets" / "dashboards").glob("*.yaml")
     there = {(of["slug"], of["dashboard_title"]) for of in (yaml.safe_load(one.read_text()) for one in files)}
     page = (CHECKOUT / "plugins" / "tidemark" / "plugins" / "page" / "cards.js").read_text()

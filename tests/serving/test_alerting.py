@@ -1,4 +1,4 @@
-"""Evaluations on a real MongoDB: what is kept between them, who is told, and what happens where that fails."""
+"""Evaluations on a real MongoDB: what is stored between them, which channels are notified, and what happens if that fails."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tidemark.settings.sections import AlertSettings
 
 pytestmark = pytest.mark.servers
 
-Said = list[tuple[str, bool]]
+Notifications = list[tuple[str, bool]]
 
 
-class Kept:
+class TextMemory:
     """A memory outside of MongoDB that holds text, as an Airflow variable does."""
 
     def __init__(self) -> None:
@@ -38,24 +38,24 @@ class Kept:
 
 
 class Channel:
-    """Somebody who is told, unless it is deaf."""
+    """A channel that keeps its notifications, unless it fails."""
 
     def __init__(self) -> None:
-        self.said: Said = []
-        self.deaf = False
+        self.notifications: Notifications = []
+        self.failing = False
 
     def __call__(self, message: Message) -> None:
-        if self.deaf:
+        if self.failing:
             raise ConnectionError("nobody answers")
-        self.said.append((str(message.alert.condition), message.alert.on))
+        self.notifications.append((str(message.alert.condition), message.alert.on))
 
 
-def look(database: Database[Document], elsewhere: Kept | None = None, calm: float = 0, **channels: Send) -> None:
+def evaluate(database: Database[Document], elsewhere: TextMemory | None = None, calm: float = 0, **channels: Send) -> None:
     of = AlertSettings(alert_heartbeat_minutes=0, alert_calm_minutes=calm)
-    alerting.evaluate_alerts(database, elsewhere or Kept(), channels, of, NAMES)
+    alerting.evaluate_alerts(database, elsewhere or TextMemory(), channels, of, NAMES)
 
 
-def lives(database: Database[Document], alive: bool = True) -> None:
+def set_heartbeat(database: Database[Document], alive: bool = True) -> None:
     """A stream has given a sign of life now, or long ago."""
     if ledger.read(database).generation == 0:
         generation = ledger.start_generation(database, "rules", {}).generation
@@ -66,101 +66,99 @@ def lives(database: Database[Document], alive: bool = True) -> None:
     database.state.update_one({"_id": "log_end"}, {"$set": ends}, upsert=True)
 
 
-def test_one_when_it_begins_one_when_it_is_over_and_none_between(database: Database[Document]) -> None:
+def test_each_channel_is_notified_once_at_the_beginning_and_once_at_the_end(database: Database[Document]) -> None:
     mail, webhook = Channel(), Channel()
     for alive in (True, True, False, False, False):
-        lives(database, alive)
-        look(database, mail=mail, webhook=webhook)
-    assert mail.said == webhook.said == [("stream", True)]
+        set_heartbeat(database, alive)
+        evaluate(database, mail=mail, webhook=webhook)
+    assert mail.notifications == webhook.notifications == [("stream", True)]
     (shown,) = state(database)["alerts"]
-    assert (shown["_id"], shown["ended_at"], shown["told"]) == ("stream", None, {"mail": True, "webhook": True})
+    assert (shown["_id"], shown["ended_at"], shown["notified"]) == ("stream", None, {"mail": True, "webhook": True})
     for _ in range(3):
-        lives(database)
-        look(database, mail=mail, webhook=webhook)
-    assert mail.said == webhook.said == [("stream", True), ("stream", False)]
+        set_heartbeat(database)
+        evaluate(database, mail=mail, webhook=webhook)
+    assert mail.notifications == webhook.notifications == [("stream", True), ("stream", False)]
     assert state(database)["alerts"] == []
-    lives(database, False)
-    look(database, mail=mail)
-    assert mail.said == [("stream", True), ("stream", False), ("stream", True)]
+    set_heartbeat(database, False)
+    evaluate(database, mail=mail)
+    assert mail.notifications == [("stream", True), ("stream", False), ("stream", True)]
 
 
-def test_what_could_not_be_sent_is_sent_at_the_next_look_to_those_who_have_not_got_it(
-    database: Database[Document], wording: Wording
-) -> None:
+def test_a_failed_notification_is_retried_for_its_channel_only(database: Database[Document], wording: Wording) -> None:
     mail, webhook = Channel(), Channel()
-    lives(database)
-    look(database, mail=mail, webhook=webhook)
-    lives(database, False)
-    mail.deaf = True
+    set_heartbeat(database)
+    evaluate(database, mail=mail, webhook=webhook)
+    set_heartbeat(database, False)
+    mail.failing = True
     for _ in range(2):
         with pytest.raises(NotSent) as unsent:
-            look(database, mail=mail, webhook=webhook)
+            evaluate(database, mail=mail, webhook=webhook)
         wording.check(str(unsent.value))
-    assert (mail.said, webhook.said) == ([], [("stream", True)])
-    mail.deaf = False
-    look(database, mail=mail, webhook=webhook)
-    look(database, mail=mail, webhook=webhook)
-    assert mail.said == webhook.said == [("stream", True)]
+    assert (mail.notifications, webhook.notifications) == ([], [("stream", True)])
+    mail.failing = False
+    evaluate(database, mail=mail, webhook=webhook)
+    evaluate(database, mail=mail, webhook=webhook)
+    assert mail.notifications == webhook.notifications == [("stream", True)]
 
 
-def test_an_alert_ends_only_when_nothing_has_been_wrong_for_a_while(database: Database[Document]) -> None:
+def test_an_alert_ends_only_after_a_calm_period(database: Database[Document]) -> None:
     mail = Channel()
     for alive in (True, False, True, False, True):
-        lives(database, alive)
-        look(database, calm=60, mail=mail)
-    assert mail.said == [("stream", True)]
+        set_heartbeat(database, alive)
+        evaluate(database, calm=60, mail=mail)
+    assert mail.notifications == [("stream", True)]
 
 
-def test_a_state_that_cannot_be_read_is_an_alert_that_needs_no_mongodb(database: Database[Document], wording: Wording) -> None:
+def test_an_unreadable_state_raises_an_alert_without_mongodb(database: Database[Document], wording: Wording) -> None:
     (port,) = free_ports(1)
-    kept, mail = Kept(), Channel()
+    memory, mail = TextMemory(), Channel()
     with connect(f"mongodb://127.0.0.1:{port}/", within_seconds=0.2) as nobody:
         for _ in range(3):
-            look(database_of(nobody, database.name), kept, mail=mail)
-    assert mail.said == [("state", True)]
-    said, of, _ = kept.read()[Condition.STATE].text.partition(f"127.0.0.1:{port}")
+            evaluate(database_of(nobody, database.name), memory, mail=mail)
+    assert mail.notifications == [("state", True)]
+    notifications, of, _ = memory.read()[Condition.STATE].text.partition(f"127.0.0.1:{port}")
     assert of
-    wording.check(said)
-    lives(database)
+    wording.check(notifications)
+    set_heartbeat(database)
     for _ in range(2):
-        look(database, kept, mail=mail)
-    assert mail.said == [("state", True), ("state", False)]
+        evaluate(database, memory, mail=mail)
+    assert mail.notifications == [("state", True), ("state", False)]
 
 
-def test_a_database_that_is_not_prepared_cannot_be_read(database: Database[Document]) -> None:
+def test_an_unprepared_database_raises_the_state_alert(database: Database[Document]) -> None:
     mail = Channel()
-    look(database.client.get_database("nothing_here"), mail=mail)
-    assert mail.said == [("state", True)]
+    evaluate(database.client.get_database("nothing_here"), mail=mail)
+    assert mail.notifications == [("state", True)]
 
 
-def test_looks_at_once_tell_once(database: Database[Document]) -> None:
-    """The second one begins while the first is telling, and waits for its end."""
+def test_concurrent_evaluations_notify_once(database: Database[Document]) -> None:
+    """The second one begins while the first is notifying, and waits for its end."""
     from concurrent.futures import ThreadPoolExecutor
 
-    lives(database)
-    look(database)
-    lives(database, False)
+    set_heartbeat(database)
+    evaluate(database)
+    set_heartbeat(database, False)
     mail = Channel()
     of = AlertSettings(alert_heartbeat_minutes=0)
     with ThreadPoolExecutor() as pool:
         second = None
 
-        def tell(message: Message) -> None:
+        def notify(message: Message) -> None:
             nonlocal second
             if second is None:
-                second = pool.submit(alerting.evaluate_alerts, database, Kept(), {"mail": mail}, of, NAMES)
+                second = pool.submit(alerting.evaluate_alerts, database, TextMemory(), {"mail": mail}, of, NAMES)
             mail(message)
 
-        alerting.evaluate_alerts(database, Kept(), {"mail": tell}, of, NAMES)
+        alerting.evaluate_alerts(database, TextMemory(), {"mail": notify}, of, NAMES)
         assert second is not None
         second.result(60)
-    assert mail.said == [("stream", True)]
+    assert mail.notifications == [("stream", True)]
 
 
-def test_restarts_and_rejections_are_counted_from_look_to_look(database: Database[Document], wording: Wording) -> None:
+def test_restarts_and_rejections_are_counted_between_evaluations(database: Database[Document], wording: Wording) -> None:
     mail = Channel()
-    lives(database)
-    look(database, mail=mail)
+    set_heartbeat(database)
+    evaluate(database, mail=mail)
     (first,) = (database.state.find_one({"_id": alerting.WATCH}) or {})["samples"]
     for number in range(25):
         database.quarantine.insert_one(
@@ -171,9 +169,9 @@ def test_restarts_and_rejections_are_counted_from_look_to_look(database: Databas
         )
     generation = [ledger.start_generation(database, "rules", {}).generation for _ in range(4)][-1]
     ledger.commit(database, generation, MicroBatch(0, TideMark({TopicPartition("products", 0): 110}), {}))
-    lives(database)
-    look(database, mail=mail)
-    assert sorted(mail.said) == [("quarantine", True), ("restarts", True)]
+    set_heartbeat(database)
+    evaluate(database, mail=mail)
+    assert sorted(mail.notifications) == [("quarantine", True), ("restarts", True)]
     texts = {one["_id"]: one["text"] for one in database.alert.find()}
-    wording.check(texts["quarantine"], "quarantine", first_look=f"{first['at']:%Y-%m-%d %H:%M}")
-    wording.check(texts["restarts"], "restarts", first_look=f"{first['at']:%Y-%m-%d %H:%M}")
+    wording.check(texts["quarantine"], "quarantine", first_evaluation=f"{first['at']:%Y-%m-%d %H:%M}")
+    wording.check(texts["restarts"], "restarts", first_evaluation=f"{first['at']:%Y-%m-%d %H:%M}")

@@ -52,11 +52,11 @@ def state(
     }
 
 
-def found(*looks: tuple[float, dict[str, Any]], of: AlertSettings = USUAL) -> dict[Condition, str | None]:
-    """What the last of these looks finds, each so many minutes after noon at a state."""
+def found(*evaluations: tuple[float, dict[str, Any]], of: AlertSettings = USUAL) -> dict[Condition, str | None]:
+    """The problems that the last of these evaluations finds. Each is of a state, so many minutes after noon."""
     watch: Watch | None = None
-    for minutes, seen in looks:
-        watch = alerts.looked(watch, seen, NOON + minutes * MINUTE)
+    for minutes, seen in evaluations:
+        watch = alerts.next_watch(watch, seen, NOON + minutes * MINUTE)
     assert watch is not None
     return alerts.found(watch, seen, of, NAMES)
 
@@ -67,35 +67,35 @@ def every(minutes: float, until: float, **given: Any) -> list[tuple[float, dict[
     return [(at, state(NOON + at * MINUTE, **given)) for at in times]
 
 
-def test_nothing_is_wrong() -> None:
+def test_a_healthy_state_raises_no_alert() -> None:
     assert found(*every(2, 120)) == NOTHING
 
 
-def test_a_new_installation_on_which_nothing_has_run_yet() -> None:
+def test_a_new_installation_raises_no_alert() -> None:
     empty = state(silent=None, behind=None, generation=0, events=800, night=None)
     assert found((0, empty), (2, empty)) == {name: None for name in NOTHING if name != Condition.FRESHNESS}
 
 
 @pytest.mark.parametrize(("minutes", "wrong"), [(4, False), (5, False), (5.1, True), (200, True)])
-def test_a_stream_that_gives_no_sign_of_life(minutes: float, wrong: bool, wording: Wording) -> None:
-    said = found(*every(2, 400, silent=minutes * 60))
-    assert (said[Condition.STREAM] is not None) == wrong
-    assert Condition.FRESHNESS not in said, "one alert, not two"
+def test_a_stream_without_a_heartbeat_raises_an_alert(minutes: float, wrong: bool, wording: Wording) -> None:
+    problems = found(*every(2, 400, silent=minutes * 60))
+    assert (problems[Condition.STREAM] is not None) == wrong
+    assert Condition.FRESHNESS not in problems, "one alert, not two"
     if wrong:
-        wording.check(str(said[Condition.STREAM]))
+        wording.check(str(problems[Condition.STREAM]))
 
 
-def test_a_stream_that_a_rebuild_keeps_from_running(wording: Wording) -> None:
-    said = found(*every(2, 10, silent=400, rebuilding=12))
-    wording.check(str(said[Condition.STREAM]))
+def test_a_stream_stopped_by_a_rebuild_raises_an_alert_that_says_so(wording: Wording) -> None:
+    problems = found(*every(2, 10, silent=400, rebuilding=12))
+    wording.check(str(problems[Condition.STREAM]))
 
 
-def test_a_stream_that_somebody_has_paused_and_forgotten(wording: Wording) -> None:
-    said = found(*every(2, 10, silent=400, paused_by="somebody"))
-    wording.check(str(said[Condition.STREAM]))
+def test_a_forgotten_pause_raises_an_alert_that_says_so(wording: Wording) -> None:
+    problems = found(*every(2, 10, silent=400, paused_by="somebody"))
+    wording.check(str(problems[Condition.STREAM]))
 
 
-def test_whoever_looks_was_down_together_with_the_stream() -> None:
+def test_after_an_outage_of_the_evaluation_the_stream_gets_its_full_time() -> None:
     """As after `make stop` and `make start`: the stream gets its time."""
     night = 600.0
     before = every(2, 10)
@@ -104,34 +104,34 @@ def test_whoever_looks_was_down_together_with_the_stream() -> None:
     assert found(*before, *still)[Condition.STREAM] is not None
 
 
-def test_a_stream_that_does_not_catch_up(wording: Wording) -> None:
+def test_a_stream_that_stays_behind_raises_an_alert(wording: Wording) -> None:
     assert found(*every(2, 14, behind=9, newest=NOON))[Condition.FRESHNESS] is None
     wording.check(str(found(*every(2, 18, behind=1_234, newest=NOON))[Condition.FRESHNESS]))
     assert found(*every(2, 18, behind=9, newest=NOON), (20, state(behind=0)))[Condition.FRESHNESS] is None
 
 
-def test_a_stream_at_work_keeps_up_though_something_is_always_on_its_way() -> None:
+def test_a_stream_under_constant_load_raises_no_alert() -> None:
     assert found(*every(2, 60, behind=9))[Condition.FRESHNESS] is None
 
 
-def test_the_first_event_after_a_quiet_night_is_not_late() -> None:
+def test_the_first_event_after_a_quiet_period_raises_no_alert() -> None:
     quiet = every(2, 600, newest=NOON)
     assert found(*quiet, (602, state(behind=1, newest=NOON)))[Condition.FRESHNESS] is None
 
 
-def test_nobody_looks_where_the_log_ends(wording: Wording) -> None:
+def test_an_unmeasured_end_of_the_log_raises_an_alert(wording: Wording) -> None:
     assert found(*every(2, 14, behind=None))[Condition.FRESHNESS] is None
     wording.check(str(found(*every(2, 16, behind=None))[Condition.FRESHNESS]))
 
 
-def test_what_piled_up_while_no_stream_ran_is_not_held_against_the_next_one() -> None:
+def test_a_backlog_from_a_stopped_stream_does_not_count_against_the_next_one() -> None:
     down = every(2, 60, silent=3_000, behind=9, newest=NOON)
     assert found(*down, (62, state(behind=9, newest=NOON)))[Condition.FRESHNESS] is None
     later = [(62 + minutes, state(behind=9, newest=NOON)) for minutes in range(0, 18, 2)]
     assert found(*down, *later)[Condition.FRESHNESS] is not None
 
 
-def test_drift(wording: Wording) -> None:
+def test_drift_raises_an_alert(wording: Wording) -> None:
     assert found((0, state(drift=0)))[Condition.DRIFT] is None
     wording.check(str(found((0, state(drift=3)))[Condition.DRIFT]))
     assert found((0, state(drift=3)), of=AlertSettings(alert_drift=4))[Condition.DRIFT] is None
@@ -140,56 +140,56 @@ def test_drift(wording: Wording) -> None:
     assert found((0, by_other_rules))[Condition.DRIFT] is None, "the night has corrected what was to be expected"
 
 
-def test_rejections_of_the_last_hour(wording: Wording) -> None:
-    def said(*counters: tuple[float, int, int]) -> str | None:
+def test_many_rejections_within_an_hour_raise_an_alert(wording: Wording) -> None:
+    def problem(*counters: tuple[float, int, int]) -> str | None:
         return found(*((minutes, state(events=events, rejected=number)) for minutes, events, number in counters))[Condition.QUARANTINE]
 
-    assert said((0, 1_000, 500)) is None, "how many events those were is not known"
-    wording.check(str(said((0, 1_000, 500), (2, 2_000, 600))))
-    assert said((0, 1_000, 500), (2, 3_000, 600)) is None, "5% is not more than 5%"
-    assert said((0, 1_000, 500), (2, 1_019, 519)) is None, "19 are few"
-    assert said((0, 1_000, 0), (2, 2_000, 900), (62.5, 9_000, 910)) is None, "it was more than an hour ago"
-    wording.check(str(said((0, 1_000, 500), (2, 2_000, 600), (4, 2_000, 0), (6, 2_010, 0))), "where some are discarded")
-    assert said((0, 9_000, 0), (2, 3_000, 900), (4, 3_100, 900)) is None, "a rebuild under other rules"
+    assert problem((0, 1_000, 500)) is None, "how many events those were is not known"
+    wording.check(str(problem((0, 1_000, 500), (2, 2_000, 600))))
+    assert problem((0, 1_000, 500), (2, 3_000, 600)) is None, "5% is not more than 5%"
+    assert problem((0, 1_000, 500), (2, 1_019, 519)) is None, "19 are few"
+    assert problem((0, 1_000, 0), (2, 2_000, 900), (62.5, 9_000, 910)) is None, "it was more than an hour ago"
+    wording.check(str(problem((0, 1_000, 500), (2, 2_000, 600), (4, 2_000, 0), (6, 2_010, 0))), "where some are discarded")
+    assert problem((0, 9_000, 0), (2, 3_000, 900), (4, 3_100, 900)) is None, "a rebuild under other rules"
 
 
-def test_nights(wording: Wording) -> None:
+def test_missing_nightly_batches_raise_an_alert(wording: Wording) -> None:
     assert found((30 * 60, state(night=NOON)))[Condition.NIGHT] is None
     wording.check(str(found((30 * 60 + 1, state(night=NOON)))[Condition.NIGHT]))
     assert found((0, state(night=None)), (30 * 60, state(night=None)))[Condition.NIGHT] is None
     wording.check(str(found((0, state(night=None)), (31 * 60, state(night=None)))[Condition.NIGHT]), "where there has been none")
 
 
-def test_starts_of_the_stream_within_an_hour(wording: Wording) -> None:
-    def said(*looks: tuple[float, int]) -> str | None:
-        return found(*((minutes, state(generation=generation)) for minutes, generation in looks))[Condition.RESTARTS]
+def test_frequent_restarts_within_an_hour_raise_an_alert(wording: Wording) -> None:
+    def problem(*evaluations: tuple[float, int]) -> str | None:
+        return found(*((minutes, state(generation=generation)) for minutes, generation in evaluations))[Condition.RESTARTS]
 
-    assert said((0, 7), (58, 10)) is None
-    wording.check(str(said((0, 7), (58, 11))))
-    assert said((0, 7), (30, 9), (61, 11)) is None
+    assert problem((0, 7), (58, 10)) is None
+    wording.check(str(problem((0, 7), (58, 11))))
+    assert problem((0, 7), (30, 9), (61, 11)) is None
 
 
-def test_what_is_never_to_alert_does_not() -> None:
+def test_disabled_conditions_raise_no_alert() -> None:
     names = ("heartbeat_minutes", "behind_minutes", "drift", "rejected_share", "night_hours", "restarts")
     wrong = state(silent=9_000, events=2_000, rejected=900, drift=99, night=NOON - timedelta(days=99), generation=99)
-    awful = [(0.0, state(generation=1)), (2.0, wrong)]
+    failing = [(0.0, state(generation=1)), (2.0, wrong)]
     late = [(number * 2.0, state(behind=9, newest=NOON)) for number in range(99)]
     strict = AlertSettings(**dict.fromkeys((f"alert_{name}" for name in names), 0.001))
-    seen = found(*awful, of=strict) | {Condition.FRESHNESS: found(*late, of=strict)[Condition.FRESHNESS]}
+    seen = found(*failing, of=strict) | {Condition.FRESHNESS: found(*late, of=strict)[Condition.FRESHNESS]}
     assert all(seen.values()), seen
     disabled = AlertSettings(**dict.fromkeys((f"alert_{name}" for name in names), "never"))
-    assert not any((*found(*awful, of=disabled).values(), *found(*late, of=disabled).values()))
+    assert not any((*found(*failing, of=disabled).values(), *found(*late, of=disabled).values()))
 
 
-def settle(*looks: tuple[float, str | None], calm: timedelta = CALM) -> list[Alert | None]:
-    """What becomes of an alert with each look, so many minutes after noon."""
+def settle(*evaluations: tuple[float, str | None], calm: timedelta = CALM) -> list[Alert | None]:
+    """The alert after each evaluation, so many minutes after noon."""
     steps: list[Alert | None] = [None]
-    for minutes, wrong in looks:
+    for minutes, wrong in evaluations:
         steps.append(alerts.settled(steps[-1], Condition.DRIFT, wrong, NOON + minutes * MINUTE, calm))
     return steps[1:]
 
 
-def test_an_alert_begins_goes_on_and_ends_when_it_has_been_calm_for_a_while() -> None:
+def test_an_alert_begins_continues_and_ends_after_a_calm_period() -> None:
     none, first, second, calm, over, still = settle((0, None), (2, "a"), (4, "b"), (6, None), (11, None), (13, None))
     assert none is None
     assert (first, second) == (Alert(Condition.DRIFT, "a", NOON + 2 * MINUTE), Alert(Condition.DRIFT, "b", NOON + 2 * MINUTE))
@@ -200,41 +200,41 @@ def test_an_alert_begins_goes_on_and_ends_when_it_has_been_calm_for_a_while() ->
     assert still == over
 
 
-def test_what_comes_and_goes_is_one_alert() -> None:
+def test_an_intermittent_problem_is_one_alert() -> None:
     steps = settle(*((2.0 * number, "wrong" if number % 2 else None) for number in range(1, 50)))
     assert {alert.began_at for alert in steps if alert} == {NOON + 2 * MINUTE}
     assert all(alert.on for alert in steps if alert)
 
 
-def test_each_channel_is_told_once_of_a_beginning_and_once_of_an_end_whatever_comes() -> None:
-    """Channels that fail at random, a condition that comes and goes: what a channel hears alternates, and ends with how it is."""
+def test_beginnings_and_ends_alternate_for_each_channel() -> None:
+    """Channels that fail at random, a condition that comes and goes: notifications alternate, and the last one is of the current state."""
     for seed in range(200):
         random = Random(seed)
         alert: Alert | None = None
-        heard: dict[str, list[bool]] = {"mail": [], "webhook": []}
+        notified: dict[str, list[bool]] = {"mail": [], "webhook": []}
         for minutes in range(0, 100, 2):
             last = minutes >= 90
             wrong = None if last or random.random() < 0.7 else "wrong"
             alert = alerts.settled(alert, Condition.DRIFT, wrong, NOON + minutes * MINUTE, 2 * MINUTE)
-            for _, channel in alerts.untold([alert] if alert else [], heard):
+            for _, channel in alerts.due_notifications([alert] if alert else [], notified):
                 assert alert is not None
                 if last or random.random() < 0.5:
-                    heard[channel].append(alert.on)
-                    alert = replace(alert, told={**alert.told, channel: alert.on})
-        for said in heard.values():
-            assert said == [index % 2 == 0 for index in range(len(said))], seed
-            assert len(said) % 2 == 0, seed
+                    notified[channel].append(alert.on)
+                    alert = replace(alert, notified={**alert.notified, channel: alert.on})
+        for sent in notified.values():
+            assert sent == [index % 2 == 0 for index in range(len(sent))], seed
+            assert len(sent) % 2 == 0, seed
 
 
-def test_a_new_channel_hears_of_what_is_on_and_not_of_what_is_over() -> None:
+def test_a_new_channel_is_notified_only_of_open_alerts() -> None:
     (on, over) = settle((0, "wrong"), (2, None), calm=timedelta(0))
     assert on is not None
     assert over is not None
-    assert alerts.untold([on], ["mail"]) == [(on, "mail")]
-    assert alerts.untold([over], ["mail"]) == []
+    assert alerts.due_notifications([on], ["mail"]) == [(on, "mail")]
+    assert alerts.due_notifications([over], ["mail"]) == []
 
 
-def test_messages_say_what_where_and_since_when(wording: Wording) -> None:
+def test_messages_name_problem_installation_and_time(wording: Wording) -> None:
     on, over = settle((0, "The stream is 9 events behind"), (2, None), calm=timedelta(0))
     assert on is not None
     assert over is not None

@@ -36,7 +36,7 @@ def saved(database: Database[Document], lake: Path, tmp_path: Path) -> Path:
     return tmp_path / "saved"
 
 
-def test_what_is_saved_comes_back_as_often_as_it_is_tried(database: Database[Document], lake: Path, saved: Path, tmp_path: Path) -> None:
+def test_a_backup_is_restored_unchanged_any_number_of_times(database: Database[Document], lake: Path, saved: Path, tmp_path: Path) -> None:
     with a_database(f"{database.name}_other") as other:
         other.state.delete_one({"_id": "served"})
         for _ in range(2):
@@ -60,13 +60,13 @@ def test_a_backup_waits_for_a_batch_job(database: Database[Document], lake: Path
     assert not (tmp_path / "saved").exists()
 
 
-def test_a_folder_that_holds_something_is_not_written_to(database: Database[Document], lake: Path, saved: Path, wording: Wording) -> None:
+def test_a_backup_refuses_a_folder_that_is_not_empty(database: Database[Document], lake: Path, saved: Path, wording: Wording) -> None:
     with pytest.raises(NotSaved) as refused:
         backup.save(database, str(lake), saved)
     wording.check(str(refused.value))
 
 
-def test_nothing_is_restored_beside_a_stream_at_work(database: Database[Document], saved: Path, tmp_path: Path, wording: Wording) -> None:
+def test_restoring_is_refused_while_a_stream_runs(database: Database[Document], saved: Path, tmp_path: Path, wording: Wording) -> None:
     ledger.start_generation(database, "rules", {})
     before = list(database.state.find())
     with pytest.raises(NotRestored) as refused:
@@ -75,7 +75,7 @@ def test_nothing_is_restored_beside_a_stream_at_work(database: Database[Document
     assert list(database.state.find()) == before
 
 
-def test_nothing_is_restored_over_another_raw_history(database: Database[Document], saved: Path, lake: Path, wording: Wording) -> None:
+def test_restoring_over_another_raw_history_is_refused(database: Database[Document], saved: Path, lake: Path, wording: Wording) -> None:
     (lake / "events" / "part-1.parquet").write_bytes(b"more")
     with pytest.raises(NotRestored) as refused:
         backup.restore(database, str(lake), saved)
@@ -84,9 +84,7 @@ def test_nothing_is_restored_over_another_raw_history(database: Database[Documen
 
 
 @pytest.mark.parametrize("wrong", ["manifest.json", "mongodb/state.bson", "lake/events/part-0.parquet"])
-def test_a_backup_that_lacks_something_is_refused(
-    database: Database[Document], saved: Path, tmp_path: Path, wrong: str, wording: Wording
-) -> None:
+def test_an_incomplete_backup_is_refused(database: Database[Document], saved: Path, tmp_path: Path, wrong: str, wording: Wording) -> None:
     (saved / wrong).unlink()
     with pytest.raises(NotRestored) as refused:
         backup.restore(database, str(tmp_path / "new"), saved)

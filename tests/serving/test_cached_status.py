@@ -1,4 +1,4 @@
-"""The state as pages look at it: soon, also where MongoDB is away."""
+"""The cached state for pages: a timely answer, also if MongoDB is away."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ pytestmark = pytest.mark.servers
 
 
 @pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+def long_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine the first answer takes its time."""
-    monkeypatch.setattr(cached_status, "MOST_SECONDS", 30)
+    monkeypatch.setattr(cached_status, "MAX_SECONDS", 30)
 
 
-def test_many_who_look_at_once_cost_one_question(database: Database[Document]) -> None:
+def test_concurrent_readers_cost_one_query(database: Database[Document]) -> None:
     shared = CachedStatus(MongodbSettings(database=database.name))
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: shared.now(), range(8)))
@@ -36,18 +36,18 @@ def test_many_who_look_at_once_cost_one_question(database: Database[Document]) -
     assert found[0].problem is None
 
 
-def test_a_mongodb_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, wording: Wording) -> None:
-    monkeypatch.setattr(cached_status, "MOST_SECONDS", 0.3)
+def test_an_unreachable_mongodb_is_named(monkeypatch: pytest.MonkeyPatch, wording: Wording) -> None:
+    monkeypatch.setattr(cached_status, "MAX_SECONDS", 0.3)
     (port,) = free_ports(1)
     found = CachedStatus(MongodbSettings(mongodb_url=f"mongodb://somebody:secret@127.0.0.1:{port}/?replicaSet=tidemark")).now()
     assert found.state is None
     wording.check(found.problem or "", port=port)
 
 
-def test_a_mongodb_that_falls_silent_and_comes_back(
+def test_a_mongodb_that_stops_responding_blocks_one_reader_and_recovers(
     database: Database[Document], monkeypatch: pytest.MonkeyPatch, wording: Wording
 ) -> None:
-    monkeypatch.setattr(cached_status, "MOST_SECONDS", 8)
+    monkeypatch.setattr(cached_status, "MAX_SECONDS", 8)
     monkeypatch.setattr(cached_status, "FRESH_SECONDS", 0)
     with proxy() as between:
         shared = CachedStatus(MongodbSettings(database=database.name, mongodb_url=between.url))
@@ -63,7 +63,7 @@ def test_a_mongodb_that_falls_silent_and_comes_back(
         assert shared.now().problem is None
 
 
-def test_a_database_that_is_not_prepared_is_named(database: Database[Document]) -> None:
+def test_an_unprepared_database_is_named(database: Database[Document]) -> None:
     found = CachedStatus(MongodbSettings(database="nothing_here")).now()
     assert found.state is None
     assert "nothing_here" in (found.problem or "")

@@ -33,12 +33,12 @@ def misnamed(database: Database[Document]) -> list[tuple[int, str]]:
 
 def commits(database: Database[Document], *batches: tuple[Cells, dict[int, str]]) -> None:
     generation = ledger.start_generation(database, "r", {}).generation
-    for number, (differences, told) in enumerate(batches):
-        categories = {of: Category(name, CategoryVersion(number, 0, 0, 0)) for of, name in told.items()}
+    for number, (differences, renamed) in enumerate(batches):
+        categories = {of: Category(name, CategoryVersion(number, 0, 0, 0)) for of, name in renamed.items()}
         ledger.commit(database, generation, MicroBatch(number, TideMark(), differences, categories))
 
 
-def test_a_cell_is_named_when_it_comes_and_whenever_its_category_does(database: Database[Document]) -> None:
+def test_a_cell_gets_the_name_of_its_category_whenever_either_changes(database: Database[Document]) -> None:
     commits(database, ({CHEAP: ONE, OTHER: ONE}, {}))
     assert names(database) == {CHEAP: ("Unknown category 7", "$5-10"), OTHER: ("Unknown category 8", "$300+")}
     commits(database, ({UNPRICED: ONE}, {7: "Luggage"}), ({}, {9: "Toys"}))
@@ -48,7 +48,7 @@ def test_a_cell_is_named_when_it_comes_and_whenever_its_category_does(database: 
     assert misnamed(database) == []
 
 
-def test_a_cell_that_bears_another_name_than_its_category_is_found(database: Database[Document], wording: Wording) -> None:
+def test_a_cell_with_another_name_than_its_category_is_detected(database: Database[Document], wording: Wording) -> None:
     name_categories(database, {7: "Luggage"})
     commits(database, ({CHEAP: ONE, UNPRICED: ONE, OTHER: ONE}, {}))
     database.cube_cell.update_one({"_id": cells.key(CHEAP)}, {"$set": {"category_name": "made up"}})
@@ -58,7 +58,7 @@ def test_a_cell_that_bears_another_name_than_its_category_is_found(database: Dat
     wording.check("\n".join(how for _, how in found))
 
 
-def test_a_cube_takes_the_place_of_another(database: Database[Document]) -> None:
+def test_a_cube_replaces_another(database: Database[Document]) -> None:
     commits(database, ({CHEAP: ONE, OTHER: ONE}, {7: "Luggage"}))
     new = {UNPRICED: ONE, OTHER: (2,) * len(MEASURES)}
     in_transaction(database, lambda session: cells.replace(database, session, new, {8: "Toys"}))
@@ -67,7 +67,7 @@ def test_a_cube_takes_the_place_of_another(database: Database[Document]) -> None
         assert cells.read(now) == new
 
 
-def test_a_cell_of_nothing_is_no_cell(database: Database[Document]) -> None:
+def test_an_empty_cell_is_not_read_and_can_be_removed(database: Database[Document]) -> None:
     nothing = (0,) * len(MEASURES)
     commits(database, ({CHEAP: ONE, OTHER: ONE, UNPRICED: nothing}, {}), ({CHEAP: tuple(-one for one in ONE)}, {}))
     with snapshot(database) as now:

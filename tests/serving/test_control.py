@@ -15,14 +15,14 @@ from tidemark.serving.database import Document
 pytestmark = pytest.mark.servers
 
 
-def test_a_pause_is_of_whoever_came_first(database: Database[Document], wording: Wording) -> None:
+def test_an_existing_pause_stays_unchanged(database: Database[Document], wording: Wording) -> None:
     assert control.read(database) == (0, None, None)
-    generation = control.tell(database, "pause", "Kafka moves", "ann", drain=True)
+    generation = control.request(database, "pause", "Kafka moves", "ann", drain=True)
     now = control.read(database)
     assert now.pause is not None
     assert (now.pause.by, now.pause.reason, now.pause.drain) == ("ann", "Kafka moves", True)
     wording.check(control.describe(now), "paused", since=f"{now.pause.since:%Y-%m-%d %H:%M:%S}")
-    control.tell(database, "pause", "", "bob", drain=False)
+    control.request(database, "pause", "", "bob", drain=False)
     assert control.read(database) == now
     with pytest.raises(NotDone) as waited:
         control.wait(database, "pause", generation, 0)
@@ -34,7 +34,7 @@ def test_a_pause_is_of_whoever_came_first(database: Database[Document], wording:
     assert control.read(database).stopped_at == stopped_at
 
 
-def test_a_stream_that_runs_is_not_said_to_have_stopped(database: Database[Document], wording: Wording) -> None:
+def test_a_running_stream_is_not_marked_as_stopped(database: Database[Document], wording: Wording) -> None:
     control.mark_stopped(database)
     assert control.read(database).stopped_at is None
     with pytest.raises(NotDone) as waited:
@@ -42,9 +42,9 @@ def test_a_stream_that_runs_is_not_said_to_have_stopped(database: Database[Docum
     wording.check(str(waited.value))
 
 
-def test_a_new_start_is_one_of_a_higher_generation(database: Database[Document], wording: Wording) -> None:
+def test_a_restart_is_done_when_a_higher_generation_has_started(database: Database[Document], wording: Wording) -> None:
     ledger.start_generation(database, "rules", {})
-    before = control.tell(database, "restart", "", "ann", drain=True)
+    before = control.request(database, "restart", "", "ann", drain=True)
     assert control.read(database).restarts == 1
     with pytest.raises(NotDone) as waited:
         control.wait(database, "restart", before, 0)
@@ -53,21 +53,21 @@ def test_a_new_start_is_one_of_a_higher_generation(database: Database[Document],
     control.wait(database, "restart", before, 0)
 
 
-def test_who_resumes_one_that_has_not_stopped_waits_for_nothing(database: Database[Document]) -> None:
+def test_resuming_a_stream_that_has_not_stopped_does_not_wait(database: Database[Document]) -> None:
     ledger.start_generation(database, "rules", {})
-    control.wait(database, "resume", control.tell(database, "resume", "", "ann", drain=True), 0)
+    control.wait(database, "resume", control.request(database, "resume", "", "ann", drain=True), 0)
     control.pause(database, "ann")
-    control.wait(database, "resume", control.tell(database, "resume", "", "ann", drain=True), 0)
+    control.wait(database, "resume", control.request(database, "resume", "", "ann", drain=True), 0)
     control.pause(database, "ann")
     control.mark_stopped(database)
-    before = control.tell(database, "resume", "", "ann", drain=True)
+    before = control.request(database, "resume", "", "ann", drain=True)
     assert control.read(database) == (0, None, None), "no pause keeps it from starting"
     with pytest.raises(NotDone):
         control.wait(database, "resume", before, 0)
     assert control.read(database) == (0, None, None)
 
 
-def test_the_command(place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, wording: Wording) -> None:
+def test_the_command_line(place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, wording: Wording) -> None:
     monkeypatch.setenv("LOGNAME", "ann")
     database = place.database
     assert control.main(["pause", "--reason", "lunch", "--at-once"]) == 0

@@ -100,7 +100,7 @@ def lines(required: list[str], properties: Schema) -> list[str]:
     return list(differences("outer", {"bsonType": "object", "required": required, "properties": properties}, Outer))
 
 
-def test_equal_fields_are_no_difference() -> None:
+def test_equal_fields_give_no_difference() -> None:
     assert lines(REQUIRED, FIELDS) == []
 
 
@@ -119,5 +119,5 @@ def test_equal_fields_are_no_difference() -> None:
         (REQUIRED, {**FIELDS, "inner": {**FIELDS["inner"], "items": {**AT, "properties": {"at": {"bsonType": "string"}}}}}),
     ],
 )
-def test_each_other_field_requirement_or_type_is_one_difference(required: list[str], properties: Schema) -> None:
+def test_each_different_field_requirement_or_type_is_one_difference(required: list[str], properties: Schema) -> None:
     assert len(lines(required, properties)) == 1

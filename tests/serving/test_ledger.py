@@ -30,7 +30,7 @@ pytestmark = pytest.mark.servers
 
 TOPICS = {"ingest.product": "id-1", "ingest.category": "id-2"}  # a topic's name may hold dots
 P0 = TopicPartition("ingest.product", 0)
-HERE, THERE = Cell(1, None, False), Cell(2, 300, True)
+INCREASED, DECREASED = Cell(1, None, False), Cell(2, 300, True)
 MOMENT = datetime(2023, 10, 31, 12, 0, 0, 999_000, tzinfo=UTC)
 
 
@@ -38,9 +38,9 @@ def start(database: Database[Document]) -> int:
     return ledger.start_generation(database, "rules", TOPICS).generation
 
 
-def batch(number: int, here: int = 1, **more: Any) -> MicroBatch:
+def batch(number: int, count: int = 1, **more: Any) -> MicroBatch:
     """A micro-batch that moves the offset to its number + 1, and adds products here, taking as many from there."""
-    differences = {HERE: (here,) * len(MEASURES), THERE: (-here,) * len(MEASURES), Cell(9, 5, False): (0,) * len(MEASURES)}
+    differences = {INCREASED: (count,) * len(MEASURES), DECREASED: (-count,) * len(MEASURES), Cell(9, 5, False): (0,) * len(MEASURES)}
     return MicroBatch(number, TideMark({P0: number + 1}), differences, **more)
 
 
@@ -80,13 +80,13 @@ def test_a_start_takes_the_next_generation_and_writes_down_what_it_works_by(data
     assert document["heartbeat"] == document["started_at"]
 
 
-def test_without_a_prepared_database_it_says_what_to_do(database: Database[Document], wording: Wording) -> None:
+def test_an_unprepared_database_is_reported_with_the_remedy(database: Database[Document], wording: Wording) -> None:
     database.state.delete_many({})
     for action in (lambda: ledger.read(database), lambda: start(database)):
         wording.check(unchanged(database, action, NotPrepared))
 
 
-def test_a_topic_that_was_created_again_is_refused(database: Database[Document], wording: Wording) -> None:
+def test_a_recreated_topic_is_refused(database: Database[Document], wording: Wording) -> None:
     start(database)
     again = {**TOPICS, "ingest.product": "id-3"}
     wording.check(unchanged(database, lambda: ledger.start_generation(database, "rules", again), TopicsRecreated))
@@ -94,7 +94,7 @@ def test_a_topic_that_was_created_again_is_refused(database: Database[Document],
     assert ledger.read(database).binding.topics == {**TOPICS, "another": "id-4"}
 
 
-def test_no_stream_while_a_rebuild_is_under_way(database: Database[Document], wording: Wording) -> None:
+def test_no_stream_starts_during_a_rebuild(database: Database[Document], wording: Wording) -> None:
     generation = start(database)
     database.state.update_one({"_id": "ledger"}, {"$set": {"rebuilding": 0}})  # publication 0 is one too
     unchanged(database, lambda: start(database), Fenced)
@@ -112,7 +112,7 @@ def test_a_higher_generation_fences(database: Database[Document]) -> None:
     assert ledger.read(database).committed == {former: 0, latter: 0}
 
 
-def test_streams_that_start_at_the_same_time(database: Database[Document]) -> None:
+def test_concurrent_starts_leave_one_stream_unfenced(database: Database[Document]) -> None:
     """Each gets a generation of its own or is fenced, and only the highest can go on."""
 
     def attempt(_: int) -> int | None:
@@ -133,7 +133,7 @@ def test_streams_that_start_at_the_same_time(database: Database[Document]) -> No
     ledger.commit(database, highest, batch(0))
 
 
-def test_a_commit_moves_all_there_is_to_move(database: Database[Document]) -> None:
+def test_a_commit_updates_offsets_cells_and_categories(database: Database[Document]) -> None:
     generation = start(database)
     name = Category("Luggage", CategoryVersion(1, 2, 3, 4))
     ledger.commit(database, generation, batch(0, 3, categories={7: name}, newest_event=MOMENT, newest_observation=MOMENT))
@@ -145,13 +145,13 @@ def test_a_commit_moves_all_there_is_to_move(database: Database[Document]) -> No
     assert (document["newest_event"], document["newest_observation"]) == (MOMENT, MOMENT)
     assert document["progress"] == {"events": 5}
     assert document["committed_at"] >= document["started_at"]
-    assert cells(database) == {HERE: 2, THERE: -2}, "a cell that nothing changes is not written"
+    assert cells(database) == {INCREASED: 2, DECREASED: -2}, "a cell that nothing changes is not written"
     assert all(isinstance(one[measure], Int64) for one in database.cube_cell.find() for measure in MEASURES)
     version = {"registered_at": 1, "position": 2, "partition": 3, "offset": 4}
     assert list(database.category.find()) == [{"_id": 7, "category_name": "Luggage", "_tide": {"version": version}}]
 
 
-def test_a_commit_that_is_repeated_changes_nothing(database: Database[Document]) -> None:
+def test_a_repeated_commit_changes_nothing(database: Database[Document]) -> None:
     generation = start(database)
     ledger.commit(database, generation, batch(0))
     ledger.commit(database, generation, batch(1))
@@ -161,22 +161,22 @@ def test_a_commit_that_is_repeated_changes_nothing(database: Database[Document])
     assert state(database) == before
 
 
-def test_a_commit_follows_the_one_before_it(database: Database[Document]) -> None:
+def test_commits_must_follow_in_order(database: Database[Document]) -> None:
     generation = start(database)
     unchanged(database, lambda: ledger.commit(database, generation, batch(1)), Fenced)
     ledger.commit(database, generation, batch(0))
     unchanged(database, lambda: ledger.commit(database, generation, batch(2)), Fenced)
 
 
-def test_a_commit_that_fails_leaves_nothing(database: Database[Document]) -> None:
+def test_a_failed_commit_leaves_nothing(database: Database[Document]) -> None:
     generation = start(database)
     nameless = {7: Category(None, CategoryVersion(1, 0, 0, 0))}  # type: ignore[arg-type]
     unchanged(database, lambda: ledger.commit(database, generation, batch(0, categories=nameless)), BulkWriteError)
     ledger.commit(database, generation, batch(0))
-    assert cells(database) == {HERE: 1, THERE: -1}
+    assert cells(database) == {INCREASED: 1, DECREASED: -1}
 
 
-def test_a_heartbeat_only_says_that_the_stream_lives(database: Database[Document]) -> None:
+def test_a_heartbeat_changes_nothing_else(database: Database[Document]) -> None:
     generation = start(database)
     database.state.update_one({"_id": "ledger"}, {"$set": {"heartbeat": MOMENT}})
     before = database.state.find_one({"_id": "ledger"}) or {}
@@ -210,7 +210,7 @@ def test_renames_are_recorded_until_a_commit(database: Database[Document]) -> No
     assert ledger.read(database).renaming == frozenset()
 
 
-def test_a_start_that_comes_while_products_are_renamed_fences_that(database: Database[Document], wording: Wording) -> None:
+def test_a_start_during_renames_fences_them(database: Database[Document], wording: Wording) -> None:
     """The transaction has begun before, and the categories are recorded already, so that nothing but the count would change."""
     former = start(database)
     rename(database, former, 7)
@@ -221,7 +221,7 @@ def test_a_start_that_comes_while_products_are_renamed_fences_that(database: Dat
     assert (database.state.find_one({"_id": "ledger"}) or {})["renaming"]["products"] == 2
 
 
-def test_what_a_rebuild_has_forgotten() -> None:
+def test_tags_before_a_rebuild_are_forgotten() -> None:
     """A rebuild of generation 4 leaves its own commit only, and each document bears its tag or one of those who came after."""
     fresh, rebuilt = Ledger(3, TideMark(), {}), Ledger(5, TideMark(), {4: 0})
     assert not fresh.has_forgotten(Tag(1, 0))
@@ -230,62 +230,70 @@ def test_what_a_rebuild_has_forgotten() -> None:
 
 
 @pytest.fixture
-def losing() -> Iterator[Proxy]:
+def mongodb_proxy() -> Iterator[Proxy]:
     with proxy() as found:
         yield found
 
 
 @pytest.fixture
-def far(database: Database[Document], losing: Proxy) -> Iterator[Database[Document]]:
+def database_over_proxy(database: Database[Document], mongodb_proxy: Proxy) -> Iterator[Database[Document]]:
     """The same database over a connection that loses messages."""
-    with connect(losing.url) as client:
-        far = database_of(client, database.name)
-        far.command("ping")
-        yield far
+    with connect(mongodb_proxy.url) as client:
+        database_over_proxy = database_of(client, database.name)
+        database_over_proxy.command("ping")
+        yield database_over_proxy
 
 
 @pytest.mark.parametrize("change", [{"rebuilding": 3}, {"log.topics": {"ingest.product": "id-9"}}], ids=["rebuild", "topics"])
 def test_a_start_that_loses_a_race_is_fenced(
-    database: Database[Document], far: Database[Document], losing: Proxy, change: Document
+    database: Database[Document], database_over_proxy: Database[Document], mongodb_proxy: Proxy, change: Document
 ) -> None:
     """A rebuild begins, or a stream on other topics starts, after the ledger was read and before the generation is taken."""
-    losing.meanwhile("findAndModify", lambda: database.state.update_one({"_id": "ledger"}, {"$set": change}))
+    mongodb_proxy.meanwhile("findAndModify", lambda: database.state.update_one({"_id": "ledger"}, {"$set": change}))
     with pytest.raises(Fenced):
-        start(far)
+        start(database_over_proxy)
     assert ledger.read(database).generation == 0
 
 
 @pytest.mark.parametrize("command", ["update", "commitTransaction"])
 @pytest.mark.parametrize("lose", [Proxy.lose_request, Proxy.lose_answer], ids=["request", "answer"])
-def test_a_lost_message_is_made_good(
-    database: Database[Document], far: Database[Document], losing: Proxy, command: str, lose: Callable[[Proxy, str, int], None]
+def test_a_lost_message_is_retried(
+    database: Database[Document],
+    database_over_proxy: Database[Document],
+    mongodb_proxy: Proxy,
+    command: str,
+    lose: Callable[[Proxy, str, int], None],
 ) -> None:
     """Also where MongoDB has carried out what nobody heard of, everything counts once."""
     generation = start(database)
     for number in range(3):
-        lose(losing, command, 1)
-        ledger.commit(far, generation, batch(number))
-    assert losing.lost == {command: 3}
-    assert cells(database) == {HERE: 3, THERE: -3}
+        lose(mongodb_proxy, command, 1)
+        ledger.commit(database_over_proxy, generation, batch(number))
+    assert mongodb_proxy.lost == {command: 3}
+    assert cells(database) == {INCREASED: 3, DECREASED: -3}
     now = ledger.read(database)
     assert (now.generation, now.offsets, now.committed) == (generation, TideMark({P0: 3}), {generation: 2})
 
 
-def test_a_commit_nobody_heard_of_is_not_counted_again(database: Database[Document], far: Database[Document], losing: Proxy) -> None:
+def test_a_commit_whose_answer_was_lost_counts_once(
+    database: Database[Document], database_over_proxy: Database[Document], mongodb_proxy: Proxy
+) -> None:
     """Not when the client asks again and again, nor when the stream does."""
     generation = start(database)
-    losing.lose_answer("commitTransaction", 3)
-    ledger.commit(far, generation, batch(0))
-    ledger.commit(far, generation, batch(0))
-    assert losing.lost["commitTransaction"] == 3
-    assert cells(database) == {HERE: 1, THERE: -1}
+    mongodb_proxy.lose_answer("commitTransaction", 3)
+    ledger.commit(database_over_proxy, generation, batch(0))
+    ledger.commit(database_over_proxy, generation, batch(0))
+    assert mongodb_proxy.lost["commitTransaction"] == 3
+    assert cells(database) == {INCREASED: 1, DECREASED: -1}
 
 
-def test_nothing_shows_before_all_does(database: Database[Document], far: Database[Document], losing: Proxy) -> None:
+def test_a_commit_becomes_visible_as_a_whole(
+    database: Database[Document], database_over_proxy: Database[Document], mongodb_proxy: Proxy
+) -> None:
     generation = start(database)
     before, shown = state(database), []
-    losing.meanwhile("commitTransaction", lambda: shown.append(state(database)))
-    ledger.commit(far, generation, batch(0, categories={7: Category("Luggage", CategoryVersion(1, 0, 0, 0))}))
+    mongodb_proxy.meanwhile("commitTransaction", lambda: shown.append(state(database)))
+    ledger.commit(database_over_proxy, generation, batch(0, categories={7: Category("Luggage", CategoryVersion(1, 0, 0, 0))}))
     assert shown == [before]
     assert all(now != then for now, then in zip(state(database), before, strict=True))
 
@@ -296,16 +304,16 @@ def database_of_fallible_servers(fallible: Servers) -> Iterator[Database[Documen
         yield found
 
 
-def test_mongodb_killed_among_commits(fallible: Servers, database_of_fallible_servers: Database[Document]) -> None:
+def test_commits_survive_kills_of_mongodb(fallible: Servers, database_of_fallible_servers: Database[Document]) -> None:
     database = database_of_fallible_servers
     generation = start(database)
     committed: list[int] = []
-    goes_on = threading.Event()
-    goes_on.set()
+    resume = threading.Event()
+    resume.set()
 
     def run() -> None:
         for number in range(100_000):
-            if not goes_on.is_set():
+            if not resume.is_set():
                 return
             ledger.commit(database, generation, batch(number))
             committed.append(number)
@@ -320,9 +328,9 @@ def test_mongodb_killed_among_commits(fallible: Servers, database_of_fallible_se
             before = len(committed)
             _until(lambda: len(committed) > before + 20)
         finally:
-            goes_on.clear()
+            resume.clear()
         running.result()
-    assert cells(database) == {HERE: len(committed), THERE: -len(committed)}
+    assert cells(database) == {INCREASED: len(committed), DECREASED: -len(committed)}
     assert ledger.read(database).offsets == TideMark({P0: len(committed)})
     schema.prepare(database)
 

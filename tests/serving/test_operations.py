@@ -33,7 +33,7 @@ def freshness(database: Database[Document]) -> Document:
     return found
 
 
-def test_freshness_before_anything_has_happened(database: Database[Document]) -> None:
+def test_freshness_of_an_empty_database(database: Database[Document]) -> None:
     assert freshness(database) == {**dict.fromkeys(FRESHNESS), "publication": 0, "mark": [], "quarantined": 0}
 
 
@@ -67,7 +67,7 @@ def test_freshness(database: Database[Document]) -> None:
     assert 999 < freshness(database)["seconds_since_heartbeat"] < 1030
 
 
-def test_how_far_behind_is_known_only_where_somebody_has_looked_within_a_minute(database: Database[Document]) -> None:
+def test_lag_is_null_unless_measured_within_a_minute(database: Database[Document]) -> None:
     generation = ledger.start_generation(database, "rules", {}).generation
     ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 10, P1: 5}), {}))
     ends = [
@@ -83,7 +83,7 @@ def test_how_far_behind_is_known_only_where_somebody_has_looked_within_a_minute(
         assert (found["events_behind"], found["measured_at"]) == (behind, measured_at if behind is not None else None)
 
 
-def test_an_ingestion_is_served_once_the_stream_has_reached_the_ends_of_all_its_chunks(database: Database[Document]) -> None:
+def test_an_ingestion_is_served_once_the_stream_reaches_all_its_end_offsets(database: Database[Document]) -> None:
     plan = [Chunk(0, 0, 50, 4, "00"), Chunk(1, 50, 90, 3, "01")]
     registered_at = register(database, "i", "/in/a.csv", *plan, observed_at=MOMENT)
     generation = ledger.start_generation(database, "rules", {}).generation
@@ -115,55 +115,57 @@ def test_an_ingestion_is_served_once_the_stream_has_reached_the_ends_of_all_its_
     assert progress()["served"]
 
 
-def test_rows_of_a_file_are_accepted_or_rejected_once_all_are_served(database: Database[Document]) -> None:
+def test_rows_of_a_file_are_counted_once_all_are_served(database: Database[Document]) -> None:
     generation = ledger.start_generation(database, "rules", {}).generation
-    for name, ends in (("served", 5), ("under way", 9), ("mended", 5)):
+    for name, ends in (("served", 5), ("under way", 9), ("corrected", 5)):
         register(database, name, f"/in/{name}", Chunk(0, 0, 90, 4, "00"))
         ingestions.finish_chunk(database, name, 0, 4, TideMark({P0: ends}), 0)
-        for position in range(3 if name != "mended" else 0):
+        for position in range(3 if name != "replayable" else 0):
             quarantine(database, f"{name} {position}", "stars", {"ingestion": name, "position": position, "file": name})
     quarantine(database, "another", "asin", "api")
-    # What is mended, by a replay or by other rules, is accepted; what is discarded was rejected all the same.
+    # What is corrected, by a replay or by other rules, is accepted; what is discarded was rejected all the same.
     for number, status in enumerate(("replayed", "healed", "discarded")):
-        quarantine(database, status, "stars", {"ingestion": "mended", "position": number, "file": "mended"})
+        quarantine(database, status, "stars", {"ingestion": "corrected", "position": number, "file": "corrected"})
         database.quarantine.update_one({"_id": status}, {"$set": {"status": status}})
     ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 5}), {}))
     found = {one["name"]: one for one in database.report_ingestion.find()}
-    told = {name: (one["file_rows"], one["sent"], one["accepted"], one["rejected"]) for name, one in found.items()}
-    assert told == {"served": (4, 4, 1, 3), "under way": (4, 4, None, None), "mended": (4, 4, 3, 1)}
+    counts = {name: (one["file_rows"], one["sent"], one["accepted"], one["rejected"]) for name, one in found.items()}
+    assert counts == {"served": (4, 4, 1, 3), "under way": (4, 4, None, None), "corrected": (4, 4, 3, 1)}
 
 
-def test_rejections_say_where_they_came_from(database: Database[Document]) -> None:
+def test_rejections_name_their_origin(database: Database[Document]) -> None:
     quarantine(database, "a", "stars", {"ingestion": "i", "position": 17, "file": "a.csv"})
     quarantine(database, "b", "asin", "api")
     found = {one["id"]: (one["reason"], one["file"], one["ingestion"], one["position"]) for one in database.report_quarantine.find()}
     assert found == {"a": ("stars", "a.csv", "i", 17), "b": ("asin", "by the API", None, None)}
 
 
-def test_how_far_each_layer_has_come_in_each_partition(database: Database[Document]) -> None:
+def test_offsets_of_each_layer_by_partition(database: Database[Document]) -> None:
     assert list(database.report_partition.find()) == []
     publish(database, 1, mark=TideMark({P0: 3}), at=MOMENT)
     generation = ledger.start_generation(database, "rules", {}).generation
     ledger.commit(database, generation, MicroBatch(0, TideMark({P0: 10, P1: 5}), {}))
-    notes.landed(database, TideMark({P0: 7}))
+    notes.record_landing(database, TideMark({P0: 7}))
     ends = [{"topic": of.topic, "partition": of.partition, "start": 2, "offset": end} for of, end in ((P0, 12), (P1, 4))]
     database.state.replace_one({"_id": "log_end"}, {"offsets": ends, "measured_at": MOMENT}, upsert=True)
-    told = ("log_start", "published", "landed", "served", "log_end", "behind")
-    found = {one["partition"]: tuple(one[name] for name in told) for one in database.report_partition.find()}
+    columns = ("log_start", "published", "landed", "served", "log_end", "behind")
+    found = {one["partition"]: tuple(one[name] for name in columns) for one in database.report_partition.find()}
     assert found == {0: (2, 3, 7, 10, 12, 2), 1: (2, 0, 0, 5, 4, 0)}
 
 
-def test_publications_with_what_their_verification_has_found(database: Database[Document]) -> None:
+def test_publications_with_their_verification(database: Database[Document]) -> None:
     publish(database, 1, mark=TideMark({P0: 3}), at=MOMENT)
     publish(database, 2, mark=TideMark({P0: 7, P1: 4}), at=MOMENT)
     database.publication.insert_one({"_id": 3, "mark": [], "published_at": None, "rules": "r"})  # a draft
     database.verification.insert_one({"_id": 2, "at": MOMENT, "drift": 5})
-    told = ("events", "mark", "is_served", "drift")
-    found = {one["publication"]: tuple(one[name] for name in told) for one in database.report_publication.find({"publication": {"$gt": 0}})}
+    columns = ("events", "mark", "is_served", "drift")
+    found = {
+        one["publication"]: tuple(one[name] for name in columns) for one in database.report_publication.find({"publication": {"$gt": 0}})
+    }
     assert found == {1: (3, "products/0:3", False, None), 2: (11, "products/0:7, products/1:4", True, 5)}
 
 
-def test_what_the_newest_verification_names(database: Database[Document]) -> None:
+def test_differences_of_the_newest_verification(database: Database[Document]) -> None:
     products = [{"what": "B1", "how": "b"}, {"what": "B2", "how": "c"}]
     named = {"cell": [{"what": "category 1", "how": "a"}], "product": products, "category": []}
     database.verification.insert_one({"_id": 2, "at": MOMENT - timedelta(days=1), "drift": 1, "named": {"cell": products}})
@@ -172,7 +174,7 @@ def test_what_the_newest_verification_names(database: Database[Document]) -> Non
     assert found == [(1, "cell", "category 1", "a"), (1, "product", "B1", "b"), (1, "product", "B2", "c")]
 
 
-def test_days_between_that_have_not_been_computed_say_so(database: Database[Document]) -> None:
+def test_missing_days_are_listed_as_not_computed(database: Database[Document]) -> None:
     assert list(database.report_day.find()) == []
     first = MOMENT.replace(hour=0)
     for number in (0, 1, 3):

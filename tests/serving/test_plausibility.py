@@ -25,10 +25,10 @@ FORMER = {
     Cell(2, 300, True): cell(100, 100, 3_600_000, 100),
     Cell(3, 5, False): cell(0, 0, 0, 0),
 }
-ALIKE = {"products": 0.0, "average_price": 0.0, "categories": 0.0, "unpriced": 0.0, "unrated": 0.0}
+NO_SHIFT = {"products": 0.0, "average_price": 0.0, "categories": 0.0, "unpriced": 0.0, "unrated": 0.0}
 
 
-def test_the_same_is_alike() -> None:
+def test_equal_cubes_have_no_shift() -> None:
     found = plausibility.compare(FORMER, FORMER)
     assert found["before"] == found["after"]
     assert found["before"] == {
@@ -40,10 +40,10 @@ def test_the_same_is_alike() -> None:
         "unrated": 20,
         "discounted": 0,
     }
-    assert found["shifts"] == ALIKE
+    assert found["shifts"] == NO_SHIFT
 
 
-def test_what_moves_is_a_share_of_what_it_was() -> None:
+def test_shifts_are_shares_of_the_former_value() -> None:
     after = {Cell(1, 5, False): cell(80, 80, 64_000, 60), Cell(1, None, True): cell(20, 0, 0, 15)}
     assert plausibility.compare(FORMER, after)["shifts"] == pytest.approx(
         {"products": 0.5, "average_price": 1 - 8 / (36_640 / 180), "categories": 0.5, "unpriced": 0.1, "unrated": 0.15}
@@ -57,36 +57,36 @@ def test_what_moves_is_a_share_of_what_it_was() -> None:
     assert nothing["after"]["average_price"] is None
 
 
-def test_beside_nothing_nothing_is_implausible() -> None:
+def test_nothing_is_implausible_compared_with_an_empty_cube() -> None:
     found = plausibility.compare({}, FORMER)
     assert set(found["shifts"].values()) == {None}
     strict = {f"implausible_{name}_shift": 0 for name in ("products", "price", "unpriced", "unrated", "categories")}
     assert plausibility.beyond(found, BatchSettings(**strict)) == []
 
 
-def of_half() -> Document:
+def verification_of_half() -> Document:
     """A verification of half of the products."""
     after = {Cell(1, 5, False): cell(80, 80, 64_000, 60), Cell(1, None, True): cell(20, 0, 0, 15)}
     return {"_id": 7, "drift": 0, "counts": {}, "named": {}, "compared": plausibility.compare(FORMER, after)}
 
 
 @pytest.mark.parametrize(("name", "limit"), [("products", 0.49), ("price", 0.9), ("unpriced", 0.05), ("unrated", 0.1), ("categories", 0.2)])
-def test_each_threshold_holds_by_itself(name: str, limit: float, wording: Wording) -> None:
-    verification, usual = of_half(), BatchSettings()
+def test_each_threshold_applies_independently(name: str, limit: float, wording: Wording) -> None:
+    verification, usual = verification_of_half(), BatchSettings()
     assert plausibility.beyond(verification["compared"], usual) == []
-    assert not verifications.asks(verification, "correct", usual)
-    assert verifications.asks(verification, "correct", usual, hold=True)
+    assert not verifications.requires_approval(verification, "correct", usual)
+    assert verifications.requires_approval(verification, "correct", usual, hold=True)
     strict = BatchSettings(**{f"implausible_{name}_shift": limit})
-    (said,) = plausibility.beyond(verification["compared"], strict)
-    wording.check(said)
-    assert verifications.asks(verification, "correct", strict)
-    assert not verifications.asks(verification, "correct", strict, hold=False)
-    assert said in render_decision(verification, [said])
+    (message,) = plausibility.beyond(verification["compared"], strict)
+    wording.check(message)
+    assert verifications.requires_approval(verification, "correct", strict)
+    assert not verifications.requires_approval(verification, "correct", strict, hold=False)
+    assert message in render_decision(verification, [message])
     with pytest.raises(Drifted):
-        verifications.asks({**verification, "drift": 1}, "fail", strict)
-    assert not verifications.asks(verification, "correct", BatchSettings(**{f"implausible_{name}_shift": 2}))
+        verifications.requires_approval({**verification, "drift": 1}, "fail", strict)
+    assert not verifications.requires_approval(verification, "correct", BatchSettings(**{f"implausible_{name}_shift": 2}))
 
 
-def test_what_a_person_is_shown_who_decides(wording: Wording) -> None:
-    exceeded = plausibility.beyond(of_half()["compared"], BatchSettings(implausible_products_shift=0.49))
-    wording.check(render_decision(of_half(), exceeded))
+def test_the_comparison_shown_for_approval(wording: Wording) -> None:
+    exceeded = plausibility.beyond(verification_of_half()["compared"], BatchSettings(implausible_products_shift=0.49))
+    wording.check(render_decision(verification_of_half(), exceeded))

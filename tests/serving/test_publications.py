@@ -22,7 +22,7 @@ from tidemark.rendering.verifications import render_verification
 from tidemark.serving import cells, lease, ledger, plausibility, publications, rebuilds, verifications
 from tidemark.serving.database import Document
 from tidemark.serving.ledger import Category, Fenced, MicroBatch, Tag
-from tidemark.serving.publications import NoPublication, OtherRules, Result, StartAgain
+from tidemark.serving.publications import NoPublication, OtherRules, Result, StaleDraft
 from tidemark.serving.snapshot import snapshot
 from tidemark.serving.verifications import DifferenceKind, Differences, Drifted, NotVerified
 from tidemark.settings.sections import BatchSettings
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.servers
 P0 = TopicPartition("products", 0)
 A, B, C = Cell(1, 5, True), Cell(1, None, False), Cell(2, 300, False)
 IN_FORCE = RULES.fingerprint()
-ALIKE = plausibility.compare({}, {})
+NO_SHIFT = plausibility.compare({}, {})
 
 
 def sums(products: int) -> tuple[int, ...]:
@@ -74,7 +74,7 @@ def refused(act: Callable[[], object], error: type[Exception]) -> str:
     return str(raised.value)
 
 
-def test_a_draft_holds_the_ledger_and_the_cells_of_one_moment(database: Database[Document]) -> None:
+def test_a_draft_is_one_snapshot_of_ledger_and_cells(database: Database[Document]) -> None:
     """While a stream commits: offset n is n products."""
     stream, ended = Stream(database), threading.Event()
 
@@ -98,7 +98,7 @@ def test_a_draft_holds_the_ledger_and_the_cells_of_one_moment(database: Database
     assert [draft.number for draft in drafts] == list(range(1, 21))
 
 
-def test_publishing_changes_no_number_that_readers_see(database: Database[Document]) -> None:
+def test_publishing_changes_no_served_number(database: Database[Document]) -> None:
     stream = Stream(database)
     stream.commit(10, {A: 3, B: 2, C: 1})
     number = made(database, {A: 3, B: 2, C: 1})
@@ -120,18 +120,18 @@ def test_publishing_changes_no_number_that_readers_see(database: Database[Docume
     assert (served(database), publications.served(database)) == ({A: 2, C: 5}, second)
 
 
-def test_two_runs_at_once_and_one_that_comes_late(database: Database[Document], wording: Wording) -> None:
+def test_concurrent_and_late_publications(database: Database[Document], wording: Wording) -> None:
     stream = Stream(database)
     stream.commit(1, {A: 1})
     early = made(database, {A: 1})
     stream.commit(2, {A: 1})
     late = made(database, {A: 2})
     assert publications.publish(database, late, IN_FORCE)
-    wording.check(refused(lambda: publications.publish(database, early, IN_FORCE), StartAgain))
+    wording.check(refused(lambda: publications.publish(database, early, IN_FORCE), StaleDraft))
     assert served(database) == {A: 2}
 
 
-def test_publishing_and_committing_at_the_same_time(database: Database[Document]) -> None:
+def test_concurrent_publishing_and_committing(database: Database[Document]) -> None:
     """Neither is in the other's way for good, and nothing is lost."""
     stream, ended, committed = Stream(database), threading.Event(), [0]
     cells = [Cell(number, 5, True) for number in range(1, 300)]
@@ -156,7 +156,7 @@ def test_publishing_and_committing_at_the_same_time(database: Database[Document]
     assert committed[0] > 5
 
 
-def test_what_keeps_a_draft_from_being_published(database: Database[Document], wording: Wording) -> None:
+def test_a_stale_draft_is_not_published(database: Database[Document], wording: Wording) -> None:
     wording.check(refused(lambda: publications.cut(database, IN_FORCE), OtherRules), "no stream has started")
     stream = Stream(database)
     wording.check(refused(lambda: publications.cut(database, "new"), OtherRules), "a cut by other rules than the stream's", rules=IN_FORCE)
@@ -165,7 +165,7 @@ def test_what_keeps_a_draft_from_being_published(database: Database[Document], w
     wording.check(refused(lambda: publications.publish(database, bare, IN_FORCE), NoPublication), "not recomputed")
     number = made(database, {A: 3})
     wording.check(
-        refused(lambda: publications.publish(database, number, "new"), StartAgain), "other rules since it was cut", rules=IN_FORCE
+        refused(lambda: publications.publish(database, number, "new"), StaleDraft), "other rules since it was cut", rules=IN_FORCE
     )
     wording.check(refused(lambda: publications.publish(database, 77, IN_FORCE), NoPublication), "not there")
     other = Stream(database, "new")
@@ -177,11 +177,11 @@ def test_what_keeps_a_draft_from_being_published(database: Database[Document], w
         lambda: publications.publish(database, number, IN_FORCE), Fenced
     )
     rebuilds.end(database, own, publications.read(database, 0), {})
-    wording.check(refused(lambda: publications.publish(database, number, IN_FORCE), StartAgain), "rebuilt since")
+    wording.check(refused(lambda: publications.publish(database, number, IN_FORCE), StaleDraft), "rebuilt since")
     assert (served(database), publications.served(database), other.own.generation) == ({}, 0, 2)
 
 
-def test_a_rebuild_from_its_begin_to_its_end(database: Database[Document], wording: Wording) -> None:
+def test_the_states_of_a_rebuild(database: Database[Document], wording: Wording) -> None:
     stream = Stream(database)
     stream.commit(5, {A: 5})
     when = datetime(2024, 1, 1, tzinfo=UTC)
@@ -219,7 +219,7 @@ def test_a_rebuild_from_its_begin_to_its_end(database: Database[Document], wordi
     assert served(database) == {A: 4, B: 1, C: 1}
 
 
-def test_what_is_kept(database: Database[Document], wording: Wording) -> None:
+def test_pruning_keeps_the_newest_publications(database: Database[Document], wording: Wording) -> None:
     stream = Stream(database)
     numbers = []
     for offset in range(1, 6):
@@ -251,7 +251,7 @@ def test_what_is_kept(database: Database[Document], wording: Wording) -> None:
     assert served(database) == {A: 6}
 
 
-def test_verifications(database: Database[Document], wording: Wording) -> None:
+def test_a_verification_is_stored_and_read(database: Database[Document], wording: Wording) -> None:
     Stream(database)
     draft = publications.cut(database, IN_FORCE)
     wording.check(refused(lambda: verifications.read(database, draft.number), NotVerified), "not verified")
@@ -262,10 +262,10 @@ def test_verifications(database: Database[Document], wording: Wording) -> None:
     assert (many.total, len(many.named)) == (250, 100)
     found = dict.fromkeys(DifferenceKind, Differences(0, []))
     former = publications.read(database, 0)
-    clean = verifications.store(database, draft, former, found, 3, ALIKE)
+    clean = verifications.store(database, draft, former, found, 3, NO_SHIFT)
     wording.check("\n".join(render_verification(clean)), "no drift")
-    assert [verifications.asks(clean, on_drift, BatchSettings()) for on_drift in ("correct", "ask", "fail")] == [False] * 3
-    kept = verifications.store(database, draft, former, {**found, DifferenceKind.CELL: cells, DifferenceKind.PRODUCT: many}, 3, ALIKE)
+    assert [verifications.requires_approval(clean, on_drift, BatchSettings()) for on_drift in ("correct", "ask", "fail")] == [False] * 3
+    kept = verifications.store(database, draft, former, {**found, DifferenceKind.CELL: cells, DifferenceKind.PRODUCT: many}, 3, NO_SHIFT)
     assert kept == verifications.read(database, draft.number)
     assert (kept["drift"], kept["counts"]["product"], kept["reconciled"]) == (251, 250, 3)
     assert (kept["named"]["cell"], kept["named"]["product"][9]) == (
@@ -273,15 +273,17 @@ def test_verifications(database: Database[Document], wording: Wording) -> None:
         {"what": "B000000009", "how": "$title: missing"},
     )
     wording.check("\n".join(render_verification(kept)), "drift")
-    assert [verifications.asks(kept, on_drift, BatchSettings()) for on_drift in ("correct", "ask")] == [False, True]
-    wording.check(refused(lambda: verifications.asks(kept, "fail", BatchSettings()), Drifted), "refused")
+    assert [verifications.requires_approval(kept, on_drift, BatchSettings()) for on_drift in ("correct", "ask")] == [False, True]
+    wording.check(refused(lambda: verifications.requires_approval(kept, "fail", BatchSettings()), Drifted), "refused")
     assert not verifications.is_expected(kept)
-    changed = verifications.store(database, draft, replace(former, rules="former rules"), {**found, DifferenceKind.CELL: cells}, 3, ALIKE)
+    changed = verifications.store(
+        database, draft, replace(former, rules="former rules"), {**found, DifferenceKind.CELL: cells}, 3, NO_SHIFT
+    )
     assert verifications.is_expected(changed)
     wording.check("\n".join(render_verification(changed)), "by other rules")
 
 
-def test_a_night_ends_once(database: Database[Document]) -> None:
+def test_a_night_is_ended_once(database: Database[Document]) -> None:
     publications.end_night(database, 2)
     first = database.state.find_one({"_id": "night"}) or {}
     for number in (2, 1):
@@ -292,10 +294,12 @@ def test_a_night_ends_once(database: Database[Document]) -> None:
     assert (now["publication"], now["at"] >= first["at"]) == (3, True)
 
 
-def test_a_lease_has_one_holder_and_ends_with_it(database: Database[Document], monkeypatch: pytest.MonkeyPatch, wording: Wording) -> None:
+def test_a_lease_has_one_holder_and_expires_with_it(
+    database: Database[Document], monkeypatch: pytest.MonkeyPatch, wording: Wording
+) -> None:
     monkeypatch.setattr(lease, "VALID_SECONDS", 4)
     monkeypatch.setattr(lease, "RENEW_EVERY_SECONDS", 0.3)
-    monkeypatch.setattr(lease, "LOOK_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "POLL_SECONDS", 0.05)
     with lease.lease(database, "batch", "one", within_seconds=1):
         time.sleep(5)  # longer than it is valid: it is renewed
         with pytest.raises(lease.Busy) as busy, lease.lease(database, "batch", "two", within_seconds=0.2):
@@ -307,6 +311,6 @@ def test_a_lease_has_one_holder_and_ends_with_it(database: Database[Document], m
     with lease.lease(database, "batch", "two", within_seconds=0):
         pass
     started = time.monotonic()
-    assert lease._take(database, "batch", "killed")
+    assert lease._acquire(database, "batch", "killed")
     with lease.lease(database, "batch", "three", within_seconds=30):
         assert time.monotonic() - started > 1

@@ -14,7 +14,7 @@ from support.wording import Wording
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.serving import quarantine
 from tidemark.serving.database import Document
-from tidemark.serving.quarantine import Replayed, Selection, Unclear
+from tidemark.serving.quarantine import InvalidRequest, Replayed, Selection
 
 pytestmark = pytest.mark.servers
 
@@ -34,14 +34,14 @@ def insert(database: Database[Document], identity: str, **fields: Any) -> Docume
     return record
 
 
-def meant(database: Database[Document], below: TideMark = SERVED, **by: Any) -> set[str]:
+def selected(database: Database[Document], below: TideMark = SERVED, **by: Any) -> set[str]:
     query = quarantine.selected(database, Selection(**by), below, NAMES)
     found = {one["_id"] for some in quarantine.records(database, query) for one in some}
     assert sum(quarantine.count(database, query).values()) == len(found)
     return found
 
 
-def test_which_records_are_meant(database: Database[Document]) -> None:
+def test_records_are_selected_by_reason_file_and_time(database: Database[Document]) -> None:
     for name in ("b.csv", "c.csv"):
         register(database, name, f"/in/{name}")
     insert(database, "a", timestamp=MOMENT - HOUR)
@@ -52,33 +52,33 @@ def test_which_records_are_meant(database: Database[Document]) -> None:
     insert(database, "withdrawn", reason="withdrawn")
     insert(database, "not served", offset=100)
     insert(database, "of another partition", partition=1, offset=0)
-    assert meant(database) == {"a", "b", "category"}
-    assert meant(database, TideMark()) == set()
-    assert meant(database, reason="price") == {"a"}
-    assert meant(database, reason="title") == set()
-    assert meant(database, file="b.csv") == meant(database, file="/in/b.csv") == {"b"}
-    assert meant(database, file="c.csv") == set()
-    assert meant(database, file="api") == {"a", "category"}
-    assert meant(database, since=MOMENT) == {"b", "category"}
-    assert meant(database, until=MOMENT) == {"a"}
-    assert meant(database, since=MOMENT, until=MOMENT + HOUR, reason="stars") == {"b"}
+    assert selected(database) == {"a", "b", "category"}
+    assert selected(database, TideMark()) == set()
+    assert selected(database, reason="price") == {"a"}
+    assert selected(database, reason="title") == set()
+    assert selected(database, file="b.csv") == selected(database, file="/in/b.csv") == {"b"}
+    assert selected(database, file="c.csv") == set()
+    assert selected(database, file="api") == {"a", "category"}
+    assert selected(database, since=MOMENT) == {"b", "category"}
+    assert selected(database, until=MOMENT) == {"a"}
+    assert selected(database, since=MOMENT, until=MOMENT + HOUR, reason="stars") == {"b"}
 
 
-UNCLEAR = {
+INVALID_SELECTIONS = {
     "a withdrawn ingestion": Selection(reason="withdrawn"),
     "a file that is not there": Selection(file="none.csv"),
     "no time": Selection(since=MOMENT, until=MOMENT),
 }
 
 
-@pytest.mark.parametrize("meant", UNCLEAR.values(), ids=UNCLEAR)
-def test_what_cannot_be_meant(database: Database[Document], meant: Selection, wording: Wording) -> None:
-    with pytest.raises(Unclear) as refused:
-        quarantine.selected(database, meant, SERVED, NAMES)
+@pytest.mark.parametrize("selection", INVALID_SELECTIONS.values(), ids=INVALID_SELECTIONS)
+def test_invalid_selections_are_refused(database: Database[Document], selection: Selection, wording: Wording) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        quarantine.selected(database, selection, SERVED, NAMES)
     wording.check(str(refused.value))
 
 
-def test_records_come_in_lists_that_memory_can_hold(database: Database[Document]) -> None:
+def test_records_are_read_in_bounded_lists(database: Database[Document]) -> None:
     for number in range(40):
         insert(database, f"large {number}", raw=b"x" * 1_000_000)
     query = quarantine.selected(database, Selection(), SERVED, NAMES)
@@ -92,10 +92,10 @@ def test_records_come_in_lists_that_memory_can_hold(database: Database[Document]
         seen += [one["_id"] for one in some]
         quarantine.mark_replayed(database, [Replayed(one["_id"], {}, "products", 0, 9) for one in some], "a run")
     assert sorted(seen) == sorted(str(number) for number in range(2_500)), "each once, marked or not"
-    assert meant(database) == set()
+    assert selected(database) == set()
 
 
-def test_records_come_in_the_order_of_the_log(database: Database[Document]) -> None:
+def test_records_are_read_in_log_order(database: Database[Document]) -> None:
     order = [("categories", 0, 4), ("products", 0, 9), ("products", 0, 10), ("products", 2, 3), ("products", 10, 1)]
     for topic, partition, offset in reversed(order):
         insert(database, f"{topic}/{partition}/{offset}", topic=topic, partition=partition, offset=offset)
@@ -104,7 +104,7 @@ def test_records_come_in_the_order_of_the_log(database: Database[Document]) -> N
     assert [(one["topic"], one["partition"], one["offset"]) for one in some] == order
 
 
-def test_records_written_before_they_said_when_they_were_told(database: Database[Document]) -> None:
+def test_records_without_a_registration_time_are_completed(database: Database[Document]) -> None:
     registered_at = register(database, "i", "/in/a")
     insert(database, "file", source={"ingestion": "i", "position": 5, "file": "a"})
     insert(database, "unknown", source={"ingestion": "?", "position": 6, "file": None})
@@ -117,7 +117,7 @@ def test_records_written_before_they_said_when_they_were_told(database: Database
     assert found == {"file": (registered, 5), "unknown": (stored, 6), "api": (stored, 0), "newer": (3, 4)}
 
 
-def test_marks_are_made_once(database: Database[Document]) -> None:
+def test_records_are_marked_once(database: Database[Document]) -> None:
     for identity in ("a", "b", "c"):
         insert(database, identity)
     done = [Replayed("a", {"price": "$0"}, "products", 1, 8), Replayed("b", {}, "products", 2, 9)]
@@ -155,7 +155,7 @@ class TestRestore:
         assert {name: found[name] for name in fields} == fields
         return found
 
-    def test_what_is_not_there_is_new(self, database: Database[Document]) -> None:
+    def test_a_missing_record_is_restored_as_open(self, database: Database[Document]) -> None:
         record = insert(database, "a")
         database.quarantine.delete_many({})
         assert self.restored(database, record, self.ORIGINAL)["status"] == "open"
@@ -163,7 +163,7 @@ class TestRestore:
         assert self.restored(database, withdrawn, self.ORIGINAL)["status"] == "discarded"
 
     @pytest.mark.parametrize("status", quarantine.STATUSES)
-    def test_a_replay_that_is_an_observation_settles_it(self, database: Database[Document], status: str) -> None:
+    def test_a_valid_replay_settles_its_record(self, database: Database[Document], status: str) -> None:
         record = insert(database, "a")
         quarantine.mark_replayed(database, [Replayed("a", {"price": "0"}, "products", 1, 8)], "a run")
         marked = database.quarantine.find_one({}) or {}
@@ -172,7 +172,7 @@ class TestRestore:
         assert (found["status"], found["replayed"]) == ("replayed", marked["replayed"])
 
     @pytest.mark.parametrize("status", quarantine.STATUSES)
-    def test_a_replay_that_is_a_rejection_itself_does_not(self, database: Database[Document], status: str) -> None:
+    def test_a_rejected_replay_does_not_settle_its_record(self, database: Database[Document], status: str) -> None:
         record = insert(database, "a")
         quarantine.mark_replayed(database, [Replayed("a", {"price": "0"}, "products", 1, 8)], "a run")
         database.quarantine.update_one({}, {"$set": {"status": status}})
@@ -180,13 +180,13 @@ class TestRestore:
         assert (found["status"], found["replayed"]["patch"]) == ("open", {"price": "0"})
 
     @pytest.mark.parametrize("status", ["discarded", "healed"])
-    def test_what_was_discarded_stays_so(self, database: Database[Document], status: str) -> None:
+    def test_a_discarded_record_stays_discarded(self, database: Database[Document], status: str) -> None:
         record = insert(database, "a")
         quarantine.discard(database, {"_id": "a"}, "test rows", "a run")
         database.quarantine.update_one({}, {"$set": {"status": status}})
         found = self.restored(database, record, self.ORIGINAL)
         assert (found["status"], found["discarded"]["why"]) == ("discarded", "test rows")
 
-    def test_what_was_healed_is_open_again(self, database: Database[Document]) -> None:
+    def test_a_healed_record_is_reopened(self, database: Database[Document]) -> None:
         record = insert(database, "a", status="healed")
         assert self.restored(database, {**record, "status": "open"}, self.ORIGINAL)["status"] == "open"

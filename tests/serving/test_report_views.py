@@ -40,7 +40,7 @@ def wrong(database: Database[Document], expected: Recomputed) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_cells_that_are_moved_and_named_in_turns_are_the_reports_of_all_events(database: Database[Document], seed: int) -> None:
+def test_incremental_changes_of_cells_give_the_reports_of_all_events(database: Database[Document], seed: int) -> None:
     random = Random(seed)
     events = numbered([*any_log(random, 300), *updates(random, 300, keys=60), *any_log(random, 300), *updates(random, 300, keys=60)])
     below, all_of_them = recompute(events[: random.randrange(150, 600)]), recompute(events)
@@ -67,7 +67,7 @@ def test_an_empty_catalog(database: Database[Document]) -> None:
     assert wrong(database, of({})) == []
 
 
-def test_averages_are_exact_and_null_where_nothing_is_counted(database: Database[Document]) -> None:
+def test_averages_are_exact_and_null_without_products(database: Database[Document]) -> None:
     cube = {
         (1, 10, False): cell(products=3, priced=3, price_cents=3002, rated=3, stars_tenths=131, discounted=1, list_cents=1300)
         | {"discount_cents": 299},
@@ -86,7 +86,7 @@ def test_averages_are_exact_and_null_where_nothing_is_counted(database: Database
     assert (unpriced["best_sellers"], unpriced["bought_floor"]) == (1, 2**31 * 10)
 
 
-def test_the_newest_name_is_shown_everywhere(database: Database[Document]) -> None:
+def test_every_report_shows_the_newest_name(database: Database[Document]) -> None:
     cube = {(7, 300, True): cell(products=1, priced=1, price_cents=2**40)}
     serve(database, cube)
     remember(database, MOMENT, cube)
@@ -112,7 +112,7 @@ def test_history_is_the_cube_of_each_day(database: Database[Document]) -> None:
         assert differences("report_cube", reports(recomputed)["report_cube"], found[day]) == []
 
 
-def test_a_filter_of_days_reads_those_days_only(database: Database[Document]) -> None:
+def test_a_day_filter_reads_only_those_days(database: Database[Document]) -> None:
     """However long the history is."""
     for number in range(50):
         remember(database, MOMENT + timedelta(days=number), {(number % 7 + 1, 5, False): cell()})

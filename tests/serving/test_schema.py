@@ -33,7 +33,7 @@ CONTRIBUTION = [1, 5, True, *([1] * len(MEASURES))]
 FIGURES = {"products": 4, "average_price": 4.5, "unpriced": 1, "average_stars": None, "unrated": 4, "categories": 1}
 
 # A document of each collection, with the fields that readers rely on.
-GOOD: dict[str, Document] = {
+VALID: dict[str, Document] = {
     "product": {
         "_id": "B0T0000001",
         "asin": "B0T0000001",
@@ -129,13 +129,13 @@ GOOD: dict[str, Document] = {
             "shifts": {"products": 0.0, "average_price": None, "unpriced": 0.25, "unrated": 0.0, "categories": 0.0},
         },
     },
-    "alert": {"_id": "drift", "text": "2 differences", "began_at": NOW, "ended_at": None, "calm_since": None, "told": {"mail": True}},
+    "alert": {"_id": "drift", "text": "2 differences", "began_at": NOW, "ended_at": None, "calm_since": None, "notified": {"mail": True}},
     "stream_minute": {"_id": NOW, "minute": NOW, "micro_batches": 1, "events": 1, "rejected": 0, "busy_milliseconds": 1},
     "size": {"_id": {}, "part": "lake: events", "at": NOW, "bytes": Int64(1), "items": 1},
 }
 
 # Values of the right sort that are wrong all the same.
-WRONG: list[tuple[str, str, Any]] = [
+INVALID: list[tuple[str, str, Any]] = [
     ("product", "price", 5),
     ("product", "stars", 4),
     ("product", "reviews", 7.0),
@@ -160,18 +160,18 @@ WRONG: list[tuple[str, str, Any]] = [
     ("ingestion_chunk", "status", "sent"),
     ("verification", "drift", -1),
     ("alert", "_id", "anything"),
-    ("alert", "told", {"mail": "yes"}),
+    ("alert", "notified", {"mail": "yes"}),
     ("stream_minute", "events", 1.0),
 ]
 
-MAY_BE_ANYTHING = {("verification", "_id")}
+UNTYPED = {("verification", "_id")}
 MAY_BE_MISSING = {
     ("product", "_tide.category"),
     ("ingestion_chunk", "acknowledged"),
     ("ingestion_chunk", "ends"),
     ("ingestion", "reconciled"),
     *(("quarantine", name) for name in ("registered_at", "position", "replayed", "discarded")),
-    ("alert", "told.mail"),
+    ("alert", "notified.mail"),
     ("verification", "compared"),
     # Number 0 was not cut from anything.
     *(("publication", name) for name in ("cut", "layers", "since_full", "newest_event", "newest_observation")),
@@ -221,20 +221,20 @@ def everything(database: Database[Document]) -> dict[str, Any]:
     }
 
 
-def test_each_collection_has_a_validator_that_takes_what_is_right_and_nothing_else(database: Database[Document]) -> None:
-    assert GOOD.keys() == {collection.name for collection in schema.COLLECTIONS}
+def test_each_validator_accepts_valid_documents_and_refuses_others(database: Database[Document]) -> None:
+    assert VALID.keys() == {collection.name for collection in schema.COLLECTIONS}
     database.state.delete_many({})
     taken = []
-    for collection, good in GOOD.items():
+    for collection, good in VALID.items():
         assert accepts(database, collection, deepcopy(good)), collection
-        wrong = [(path, MinKey()) for path in paths(good) if (collection, path) not in MAY_BE_ANYTHING]
+        wrong = [(path, MinKey()) for path in paths(good) if (collection, path) not in UNTYPED]
         wrong += [(path, ...) for path in paths(good) if path != "_id" and (collection, path) not in MAY_BE_MISSING and path[-1] != "0"]
-        wrong += [(path, value) for of, path, value in WRONG if of == collection]
+        wrong += [(path, value) for of, path, value in INVALID if of == collection]
         taken += [(collection, path, value) for path, value in wrong if accepts(database, collection, changed(good, path, value))]
     assert taken == []
 
 
-def test_the_views_are_those_of_the_contract(database: Database[Document]) -> None:
+def test_the_views_are_as_specified(database: Database[Document]) -> None:
     there = {one["name"] for one in database.list_collections(filter={"type": "view"})}
     assert there == {view.name for view in (*VIEWS, *OPERATIONS)}
     assert there >= {
@@ -243,7 +243,7 @@ def test_the_views_are_those_of_the_contract(database: Database[Document]) -> No
     }
 
 
-def test_prepared_again_nothing_is_touched(database: Database[Document]) -> None:
+def test_preparing_again_changes_nothing(database: Database[Document]) -> None:
     database.state.update_one({"_id": "ledger"}, {"$set": {"generation": 7}})
     before, documents = everything(database), {name: list(database[name].find()) for name in ("state", "publication")}
     written = {"ns": {"$regex": f"^{database.name}\\."}}
@@ -255,9 +255,9 @@ def test_prepared_again_nothing_is_touched(database: Database[Document]) -> None
     assert {name: list(database[name].find()) for name in documents} == documents
 
 
-def test_what_is_older_is_brought_to_the_code(database: Database[Document], wording: Wording) -> None:
+def test_an_older_schema_is_migrated(database: Database[Document], wording: Wording) -> None:
     expected = everything(database)
-    database.product.insert_one(deepcopy(GOOD["product"]))
+    database.product.insert_one(deepcopy(VALID["product"]))
     database.command("collMod", "product", validator={})
     database.command("collMod", "category", validationLevel="off")
     database.command("collMod", "report_cube", viewOn="cube_cell", pipeline=[{"$limit": 1}])
@@ -275,7 +275,7 @@ def test_what_is_older_is_brought_to_the_code(database: Database[Document], word
     database.stream_minute.create_index("minute", expireAfterSeconds=1)  # the same, but for another time
     before = everything(database)
     wording.check("\n".join(schema.differences(database)), "differences")
-    with pytest.raises(schema.Differs) as differs:
+    with pytest.raises(schema.SchemaDiffers) as differs:
         schema.require(database)
     wording.check(str(differs.value), "refused")
     assert everything(database) == before, "it has been looked at"
@@ -292,7 +292,7 @@ def test_what_is_older_is_brought_to_the_code(database: Database[Document], word
     schema.prepare(database)
 
 
-def test_several_prepare_at_the_same_time(prepared: Database[Document]) -> None:
+def test_concurrent_preparation(prepared: Database[Document]) -> None:
     for attempt in range(3):
         fresh = prepared.client.get_database(f"{prepared.name}_{attempt}", write_concern=prepared.write_concern)
         try:

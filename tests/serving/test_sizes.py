@@ -19,7 +19,7 @@ pytestmark = pytest.mark.servers
 SUNDAY, NEXT = datetime(2024, 3, 3, 5, tzinfo=UTC), datetime(2024, 3, 10, 5, tzinfo=UTC)
 
 
-def test_growth_is_told_from_what_was_measured_before(database: Database[Document], wording: Wording) -> None:
+def test_growth_is_computed_from_the_previous_measurement(database: Database[Document], wording: Wording) -> None:
     sizes.keep(database, NEXT, {"lake: events": Size(3_500_000, 5), "folder new": Size(0, 0), "folder kafka": Size(1_000_000, 9)})
     for bytes_there in (7_000_000, 1_000_000):  # a task that is cleared measures again
         sizes.keep(database, SUNDAY, {"lake: events": Size(bytes_there, 2), "folder kafka": Size(2_500_000, 9)})
@@ -27,20 +27,20 @@ def test_growth_is_told_from_what_was_measured_before(database: Database[Documen
     wording.check("\n".join(render_sizes(sizes.measured(database, NEXT))), "on the next")
 
 
-def test_what_is_measured(database: Database[Document], tmp_path: Path) -> None:
+def test_sizes_of_collections_and_folders_are_measured(database: Database[Document], tmp_path: Path) -> None:
     for name in ("kafka", "mongodb"):
         (tmp_path / name).mkdir()
     (tmp_path / "supervisor.pid").write_text("1")
-    said = sizes.measure(database, SUNDAY, tmp_path, {"lake: events": Size(1, 2)})
+    measured = sizes.measure(database, SUNDAY, tmp_path, {"lake: events": Size(1, 2)})
     found = {one["part"]: one for one in database.report_size.find()}
     assert found.keys() >= {"lake: events", *(f"collection {one.name}" for one in schema.COLLECTIONS)}
     assert {part for part in found if part.startswith("folder ")} == {"folder kafka", "folder mongodb"}
-    assert len(said) == len(found)
+    assert len(measured) == len(found)
     assert found["collection state"]["items"] == database.state.count_documents({})
     assert found["collection state"]["bytes"] > 0
 
 
-def test_a_long_file_of_little_is_little(tmp_path: Path) -> None:
+def test_a_sparse_file_counts_its_allocated_size(tmp_path: Path) -> None:
     (tmp_path / "kafka" / "log").mkdir(parents=True)
     (tmp_path / "kafka" / "log" / "some").write_bytes(b"x" * 100_000)
     with (tmp_path / "kafka" / "log" / "index").open("wb") as index:

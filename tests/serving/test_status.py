@@ -39,7 +39,7 @@ def test_the_state_of_an_empty_database(database: Database[Document]) -> None:
     assert json.loads(json.dumps(found)) == found
 
 
-def test_the_whole_state(database: Database[Document]) -> None:
+def test_the_complete_state(database: Database[Document]) -> None:
     publish(database, 2, mark=TideMark({P0: 2}), at=MOMENT)
     serve(database, {(1, 5, True): dict.fromkeys(MEASURES, 3)})
     serve(database, {(1, 5, True): dict.fromkeys(MEASURES, -1)})
@@ -54,7 +54,7 @@ def test_the_whole_state(database: Database[Document]) -> None:
         register(database, identity, "/in/a.csv")
     database.ingestion.update_one({"_id": "a"}, {"$set": {"registered_at": MOMENT}})
     ingestions.finish_chunk(database, "a", 0, 1, TideMark({P0: 10}), 0)
-    notes.landed(database, TideMark({P0: 7}))
+    notes.record_landing(database, TideMark({P0: 7}))
     found = state(database)
     assert json.loads(json.dumps(found)) == found
     assert found["freshness"]["published_at"] == "2023-10-31T12:00:00.005Z"
@@ -74,8 +74,8 @@ def test_the_whole_state(database: Database[Document]) -> None:
         ("b", False, None),
         ("a", True, 1),
     ]
-    told = ("topic", "partition", "log_start", "published", "landed", "served", "log_end", "behind")
-    assert [tuple(one[name] for name in told) for one in found["partitions"]] == [
+    columns = ("topic", "partition", "log_start", "published", "landed", "served", "log_end", "behind")
+    assert [tuple(one[name] for name in columns) for one in found["partitions"]] == [
         ("products", 0, 0, 2, 7, 10, 12, 2),
         ("products", 1, 0, 0, 0, 0, 3, 3),
     ]
@@ -83,7 +83,7 @@ def test_the_whole_state(database: Database[Document]) -> None:
     assert [(one["publication"], one["is_served"], one["events"]) for one in found["publications"]] == [(2, True, 2)]
 
 
-def test_the_work_of_the_last_hour_minute_by_minute(database: Database[Document]) -> None:
+def test_the_work_of_the_last_hour_per_minute(database: Database[Document]) -> None:
     this_minute = datetime.now(UTC).replace(second=0, microsecond=0)
     for ago in (90, 50, 2):
         work = {"micro_batches": 2, "events": ago, "rejected": 1, "busy_milliseconds": 300}
@@ -106,7 +106,7 @@ def test_the_newest_ingestions_and_publications_are_listed(database: Database[Do
     assert [one["name"] for one in found["ingestions"]["newest"]] == [f"{number}.csv" for number in range(14, 4, -1)]
 
 
-def test_lag_is_null_where_nobody_has_looked_within_a_minute(database: Database[Document]) -> None:
+def test_lag_is_null_unless_measured_within_a_minute(database: Database[Document]) -> None:
     ends = [{"topic": "products", "partition": 0, "start": 0, "offset": 12}]
     database.state.insert_one({"_id": "log_end", "offsets": ends, "measured_at": datetime.now(UTC) - timedelta(seconds=70)})
     found = state(database)
@@ -114,10 +114,10 @@ def test_lag_is_null_where_nobody_has_looked_within_a_minute(database: Database[
     assert found["log"]["offsets"] == ends
 
 
-def test_an_acknowledged_event_has_what_the_weakest_topic_gives(database: Database[Document], wording: Wording) -> None:
+def test_durability_is_that_of_the_weakest_topic(database: Database[Document], wording: Wording) -> None:
     database.state.insert_one({"_id": "log_end", "offsets": [], "measured_at": datetime.now(UTC)})
 
-    def told(*topics: tuple[int, bool]) -> str:
+    def durability(*topics: tuple[int, bool]) -> str:
         documents = [{"topic": str(number), "copies": copies, "flushed": flushed} for number, (copies, flushed) in enumerate(topics)]
         database.state.update_one({"_id": "log_end"}, {"$set": {"topics": documents}})
         log = state(database)["log"]
@@ -125,9 +125,9 @@ def test_an_acknowledged_event_has_what_the_weakest_topic_gives(database: Databa
         return str(log["durability"])
 
     for topics in (((1, False),), ((1, True),), ((2, False),), ((2, True),)):
-        wording.check(told(*topics), str(topics))
-    assert told((2, True), (1, True)) == told((1, True))
-    assert told((1, True), (1, False)) == told((1, False))
+        wording.check(durability(*topics), str(topics))
+    assert durability((2, True), (1, True)) == durability((1, True))
+    assert durability((1, True), (1, False)) == durability((1, False))
 
 
 def test_a_stream_without_a_heartbeat_is_not_alive(database: Database[Document]) -> None:
@@ -137,7 +137,7 @@ def test_a_stream_without_a_heartbeat_is_not_alive(database: Database[Document])
     assert not state(database)["stream"]["alive"]
 
 
-def test_a_database_that_is_not_prepared_is_named(database: Database[Document], wording: Wording) -> None:
+def test_an_unprepared_database_is_named(database: Database[Document], wording: Wording) -> None:
     with pytest.raises(LookupError) as refused:
         state(database.client.get_database("nothing_here"))
     wording.check(str(refused.value))

@@ -26,7 +26,7 @@ def registered(database: Database[Document]) -> Database[Document]:
     return database
 
 
-def test_it_is_a_rule_and_the_former_rules_come_back(registered: Database[Document]) -> None:
+def test_a_withdrawal_changes_the_rules_and_its_reversal_restores_them(registered: Database[Document]) -> None:
     assert withdrawals.in_force(registered).fingerprint() == RULES.fingerprint()
     first = withdrawals.withdraw(registered, "b", "ann", "wrong date", NAMES)
     assert withdrawals.withdraw(registered, "b", "bob", "again", NAMES) == first
@@ -44,7 +44,7 @@ def test_it_is_a_rule_and_the_former_rules_come_back(registered: Database[Docume
     assert control.read(registered).restarts == 4
 
 
-def test_what_is_not_there_is_refused_with_what_is(registered: Database[Document], wording: Wording) -> None:
+def test_an_unknown_ingestion_is_refused_with_a_list_of_known_ones(registered: Database[Document], wording: Wording) -> None:
     withdrawals.withdraw(registered, "a", "ann", "wrong date", NAMES)
     registered.ingestion.update_one({"_id": "b"}, {"$set": {"registered_at": MOMENT}})
     registered.ingestion.update_one(
@@ -60,23 +60,23 @@ def test_what_is_not_there_is_refused_with_what_is(registered: Database[Document
     wording.check(str(withdrawn.value), "withdrawn")
 
 
-def test_whether_the_stream_obeys(registered: Database[Document], wording: Wording) -> None:
+def test_waiting_until_the_stream_uses_the_rules_in_force(registered: Database[Document], wording: Wording) -> None:
     ledger.start_generation(registered, RULES.fingerprint(), {})
-    withdrawals.await_obeyed(registered, 0)
+    withdrawals.await_stream(registered, 0)
     withdrawals.withdraw(registered, "a", "ann", "", NAMES)
     assert control.read(registered).pause is None
     with pytest.raises(control.NotDone):
-        withdrawals.await_obeyed(registered, 0)
+        withdrawals.await_stream(registered, 0)
     since = control.pause(registered, "ann").since
     with pytest.raises(control.NotDone) as paused:
-        withdrawals.await_obeyed(registered, 60)
+        withdrawals.await_stream(registered, 60)
     wording.check(str(paused.value), since=f"{since:%Y-%m-%d %H:%M:%S}")
     control.resume(registered)
     ledger.start_generation(registered, withdrawals.in_force(registered).fingerprint(), {})
-    withdrawals.await_obeyed(registered, 0)
+    withdrawals.await_stream(registered, 0)
 
 
-def test_the_rules_stay_while_a_rebuild_is_under_way(registered: Database[Document], wording: Wording) -> None:
+def test_the_rules_cannot_change_during_a_rebuild(registered: Database[Document], wording: Wording) -> None:
     """Only the same rebuild can finish it, by the rules that it began with."""
     registered.state.update_one({"_id": "ledger"}, {"$set": {"rebuilding": 3}})
     with pytest.raises(withdrawals.Rebuilding) as refused:

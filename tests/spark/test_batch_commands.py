@@ -31,7 +31,7 @@ def last_line(caplog: pytest.LogCaptureFixture) -> str:
     return caplog.records[-1].getMessage()
 
 
-def test_what_would_come_again_and_what_may_pass(
+def test_permanent_and_transient_errors_have_different_exit_statuses(
     place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, wording: Wording
 ) -> None:
     with setting(database="not_prepared"):
@@ -50,14 +50,14 @@ def test_what_would_come_again_and_what_may_pass(
     wording.check(last_line(caplog), "may pass")
 
 
-def test_one_command_at_a_time(place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_one_command_runs_at_a_time(place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "BATCH_SECONDS", 0.5)
     with batch.lease(place.database, batch.BATCH, "another run", 0):
         assert batch.main(["cut"]) == batch.FAILED
     assert last_line(caplog).startswith("cut: another run ")
 
 
-def test_a_job_is_a_process_whose_result_and_last_line_come_back(place: Place, caplog: pytest.LogCaptureFixture, wording: Wording) -> None:
+def test_a_job_returns_the_result_and_last_line_of_its_process(place: Place, caplog: pytest.LogCaptureFixture, wording: Wording) -> None:
     assert batch_job.run(place.settings, "publications").split()[:2] == ["0", "served"]
     with pytest.raises(batch_job.JobFailedPermanently) as refused:
         batch_job.run(place.settings, "cut")
@@ -74,7 +74,7 @@ def test_a_job_is_a_process_whose_result_and_last_line_come_back(place: Place, c
     assert "127.0.0.1" in str(failed.value)
 
 
-def test_a_job_dies_with_whoever_runs_it(place: Place, tmp_path: Path) -> None:
+def test_a_job_ends_when_its_parent_is_killed(place: Place, tmp_path: Path) -> None:
     """kill -9, which nobody can answer: neither Python nor its JVM goes on."""
     place.send(updates(Random(111), 10, keys=5))
     mark = {"TIDEMARK_TEST_JOB": str(tmp_path)}

@@ -41,7 +41,7 @@ def loaded(archive: Path, folder: Path) -> tuple[str, dict[str, str]]:
     return done.stdout, {name.split()[-1]: source for name, _, source in lines}
 
 
-def test_spark_and_its_connectors_come_from_the_archive(tmp_path: Path) -> None:
+def test_classes_of_spark_and_its_connectors_are_loaded_from_the_archive(tmp_path: Path) -> None:
     _, classes = loaded(HomeSettings().class_archive, tmp_path)
     for name in ("org.apache.spark.SparkContext", "org.apache.spark.sql.catalyst.plans.QueryPlan", "org.apache.spark.sql.delta.DeltaLog"):
         assert classes[name] == "shared objects file (top)"
@@ -49,25 +49,25 @@ def test_spark_and_its_connectors_come_from_the_archive(tmp_path: Path) -> None:
 
 @pytest.mark.soak(proof="losses")
 @pytest.mark.parametrize("content", [None, b"no archive"])
-def test_an_archive_that_is_of_no_use_is_nothing_to_tell_of(content: bytes | None, tmp_path: Path) -> None:
+def test_an_unusable_archive_is_ignored_silently(content: bytes | None, tmp_path: Path) -> None:
     archive = tmp_path / "spark.jsa"
     if content is not None:
         archive.write_bytes(content)
-    said, classes = loaded(archive, tmp_path)
-    assert "rows: 7" in said
-    assert str(archive) not in said
+    output, classes = loaded(archive, tmp_path)
+    assert "rows: 7" in output
+    assert str(archive) not in output
     assert classes["org.apache.spark.SparkContext"].startswith("file:")
 
 
-@pytest.mark.parametrize(("learn", "said"), [("echo no memory; exit 1", "no memory"), ('head -c 99999999 {whole} > "$3"', "fatal error")])
-def test_where_none_comes_of_it_the_former_one_stays(learn: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("learn", "output"), [("echo no memory; exit 1", "no memory"), ('head -c 99999999 {whole} > "$3"', "fatal error")])
+def test_a_failed_creation_keeps_the_former_archive(learn: str, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of one would be the end of every JVM that maps it."""
     process, archive = tmp_path / "python", tmp_path / "spark.jsa"
     process.write_text("#!/bin/sh\n" + learn.format(whole=HomeSettings().class_archive))
     process.chmod(0o755)
     archive.write_bytes(b"former")
     monkeypatch.setattr(sys, "executable", str(process))
-    with pytest.raises(NotMade, match=said):
+    with pytest.raises(NotMade, match=output):
         class_archive.make(archive)
     assert archive.read_bytes() == b"former"
     assert {*tmp_path.iterdir()} == {process, archive}

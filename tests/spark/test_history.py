@@ -14,8 +14,8 @@ import pytest
 from pymongo.database import Database
 from pyspark.sql import SparkSession
 from support.events import CATEGORIES, NOW, any_log
-from support.hands import kafka
 from support.load import updates
+from support.manual_stream import kafka
 from support.places import Place
 from support.recompute import MEASURES, differences, recompute, reports
 from support.states import numbered
@@ -26,7 +26,7 @@ from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.rules import RULES
 from tidemark.serving import history
 from tidemark.serving.database import Document
-from tidemark.serving.history import Label, NotOver, Put, days
+from tidemark.serving.history import DayNotEnded, Label, Put, days
 from tidemark.serving.snapshot import snapshot
 from tidemark.spark.history import compute, refresh
 from tidemark.spark.lake import Lake
@@ -85,7 +85,7 @@ def wrong(database: Database[Document], log: Sequence[Event], those: Sequence[da
     return found
 
 
-def test_a_range_is_its_days_one_by_one(place: Place, spark: SparkSession, lake: Lake) -> None:
+def test_a_range_gives_the_same_result_as_its_days_one_by_one(place: Place, spark: SparkSession, lake: Lake) -> None:
     """In one pass, backwards one by one, and again: days in which nothing happens among them, and days before everything."""
     log = numbered(some_events(31))
     land(spark, lake, log, 1)
@@ -105,12 +105,12 @@ def test_a_range_is_its_days_one_by_one(place: Place, spark: SparkSession, lake:
     assert compute(lake, place.database, LAST, FIRST, CATEGORIES) == {}
 
 
-def test_nothing_landed_yet(place: Place, lake: Lake) -> None:
+def test_history_of_an_empty_raw_history(place: Place, lake: Lake) -> None:
     assert refresh(lake, place.database, FIRST, CATEGORIES) == {Put.WRITTEN: 1}
     assert wrong(place.database, [], [FIRST]) == []
 
 
-def test_a_night_long_after_the_last_observation(place: Place, spark: SparkSession, lake: Lake) -> None:
+def test_days_long_after_the_last_observation_are_left_out(place: Place, spark: SparkSession, lake: Lake) -> None:
     """The days between are not made up, and can be asked for."""
     log = numbered(within_days(some_events(35)))
     land(spark, lake, log, 1)
@@ -123,7 +123,7 @@ def test_a_night_long_after_the_last_observation(place: Place, spark: SparkSessi
     assert wrong(place.database, log, [*days(FIRST, LAST), between, years_later]) == []
 
 
-def test_every_night_redoes_what_has_changed_and_nothing_else(place: Place, spark: SparkSession, lake: Lake) -> None:
+def test_each_night_recomputes_only_changed_days(place: Place, spark: SparkSession, lake: Lake) -> None:
     """Missing days, a late file, one that changes nothing, days after the night's own."""
     first = numbered(within_days(some_events(32)))
     land(spark, lake, first, 1)
@@ -165,7 +165,7 @@ def test_every_night_redoes_what_has_changed_and_nothing_else(place: Place, spar
 
 @pytest.mark.soak(proof="history")
 @pytest.mark.timeout(3600)
-def test_seeded_nights(place: Place, spark: SparkSession, lake: Lake) -> None:
+def test_random_landings_nights_and_backfills_give_exact_days(place: Place, spark: SparkSession, lake: Lake) -> None:
     """Landings of anything, nights and backfills of any days between, in any order: all that is held by the end is right."""
     random = Random(33)
     log: list[Event] = []
@@ -183,13 +183,13 @@ def test_seeded_nights(place: Place, spark: SparkSession, lake: Lake) -> None:
     assert wrong(place.database, log, sorted(held)) == []
 
 
-def test_other_rules_redo_all_days(place: Place, spark: SparkSession, lake: Lake) -> None:
+def test_changed_rules_recompute_all_days(place: Place, spark: SparkSession, lake: Lake) -> None:
     log = numbered(within_days(some_events(34)))
     land(spark, lake, log, 1)
     refresh(lake, place.database, LAST, CATEGORIES)
-    mended = replace(RULES, edition=RULES.edition + 1)
-    assert refresh(lake, place.database, LAST, CATEGORIES, mended).total() == (LAST - FIRST).days + 1
-    assert {label.rules for label in history.labels(place.database).values()} == {mended.fingerprint()}
+    changed = replace(RULES, edition=RULES.edition + 1)
+    assert refresh(lake, place.database, LAST, CATEGORIES, changed).total() == (LAST - FIRST).days + 1
+    assert {label.rules for label in history.labels(place.database).values()} == {changed.fingerprint()}
     assert wrong(place.database, log, list(days(FIRST, LAST))) == []
 
 
@@ -197,7 +197,7 @@ def at(offset: int) -> TideMark:
     return TideMark({TopicPartition("products", 0): offset})
 
 
-def test_an_older_landing_never_wins(place: Place) -> None:
+def test_a_day_computed_from_an_older_landing_is_not_stored(place: Place) -> None:
     """Whoever has computed longer, and what it was made of."""
     new = {Cell(1, 5, False): (3,) * len(MEASURES)}
     day = FIRST
@@ -211,15 +211,15 @@ def test_an_older_landing_never_wins(place: Place) -> None:
     assert place.database.history.count_documents({}) == 0
 
 
-def test_a_day_that_has_not_ended() -> None:
+def test_a_day_that_has_not_ended_is_refused() -> None:
     day = date(2023, 11, 1)
     history.require_over(day, datetime(2023, 11, 2, tzinfo=UTC))
-    with pytest.raises(NotOver) as refused:
+    with pytest.raises(DayNotEnded) as refused:
         history.require_over(day, datetime(2023, 11, 1, 23, 59, 59, tzinfo=UTC))
     assert all(moment in str(refused.value) for moment in ("2023-11-01", "2023-11-02 00:00"))
 
 
-def test_readers_of_a_day_never_see_half_of_it(place: Place, spark: SparkSession, lake: Lake) -> None:
+def test_readers_never_see_a_partially_replaced_day(place: Place, spark: SparkSession, lake: Lake) -> None:
     """While it is replaced again and again."""
     day, cells = date(2023, 11, 1), [Cell(number, 5, False) for number in range(1, 400)]
     ended = threading.Event()

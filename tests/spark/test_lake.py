@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 from support.wording import Wording
 
 from tidemark.spark import log_stores
-from tidemark.spark.lake import Lake, UnfitLake
+from tidemark.spark.lake import Lake, UnusableLake
 
 pytestmark = pytest.mark.servers
 
@@ -45,7 +45,7 @@ def test_a_commit_is_written_once(spark: SparkSession, tmp_path: Path) -> None:
     assert [*commit.parent.iterdir()] == [commit]
 
 
-def test_creating_it_is_what_finds_that_it_exists(spark: SparkSession, tmp_path: Path) -> None:
+def test_creation_itself_detects_an_existing_commit(spark: SparkSession, tmp_path: Path) -> None:
     """A check before writing does not see a link that leads nowhere, as it does not see what another driver writes right after it."""
     commit = tmp_path / "1.json"
     commit.symlink_to(tmp_path / "nowhere")
@@ -54,7 +54,7 @@ def test_creating_it_is_what_finds_that_it_exists(spark: SparkSession, tmp_path:
     assert [*tmp_path.iterdir()] == [commit]
 
 
-def test_delta_commits_with_it(spark: SparkSession) -> None:
+def test_delta_commits_through_the_log_store(spark: SparkSession) -> None:
     jvm: Any = spark._jvm
     delegating = jvm.org.apache.spark.sql.delta.storage.LogStore.createLogStore(spark._jsparkSession)
     found = {scheme: delegating.getDelegate(jvm.org.apache.hadoop.fs.Path(f"{scheme}:///x")) for scheme in log_stores.BY_SCHEME}
@@ -62,11 +62,11 @@ def test_delta_commits_with_it(spark: SparkSession) -> None:
     assert names == log_stores.BY_SCHEME
 
 
-def test_log_stores_of_another_version_are_named(
+def test_log_stores_of_another_version_are_reported(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wording: Wording
 ) -> None:
     monkeypatch.setattr(log_stores, "jar_name", lambda: "none.jar")
-    with pytest.raises(UnfitLake) as unfit:
+    with pytest.raises(UnusableLake) as error:
         Lake(spark, str(tmp_path / "lake"))
-    wording.check(str(unfit.value))
+    wording.check(str(error.value))
     assert not (tmp_path / "lake").exists()

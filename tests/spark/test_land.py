@@ -11,8 +11,8 @@ from confluent_kafka import Producer
 from pyspark.sql import SparkSession
 from support import broker
 from support.events import any_log
-from support.hands import kafka
 from support.load import updates
+from support.manual_stream import kafka
 from support.places import Place
 from support.wording import Wording
 
@@ -46,7 +46,7 @@ def sent(place: Place) -> list[Row]:
     return sorted(tuple(event) for event in place.log())
 
 
-def test_what_is_landed_is_what_kafka_holds_and_nothing_twice(place: Place, spark: SparkSession, lake: Lake) -> None:
+def test_each_event_of_the_log_lands_exactly_once(place: Place, spark: SparkSession, lake: Lake) -> None:
     place.send(any_log(Random(71), 150))
     ends = place.ends()
     assert land(spark, lake, ledger.read(place.database), place.settings, most=30) == ends
@@ -63,7 +63,7 @@ def test_what_is_landed_is_what_kafka_holds_and_nothing_twice(place: Place, spar
     assert sorted(map(tuple, between)) == [row[:3] for row in sent(place) if not ends.covers(Event(*row[:3], 0, None, None))]
 
 
-def test_who_comes_late_with_another_range_lands_nothing(place: Place, spark: SparkSession, lake: Lake) -> None:
+def test_a_late_landing_of_another_range_lands_nothing(place: Place, spark: SparkSession, lake: Lake) -> None:
     place.send(any_log(Random(73), 60))
     log, before = place.log(), lake.landed()
     land(spark, lake, ledger.read(place.database), place.settings)
@@ -74,7 +74,7 @@ def test_who_comes_late_with_another_range_lands_nothing(place: Place, spark: Sp
     assert landed(lake, place.ends()) == sent(place)
 
 
-def test_several_land_at_the_same_time(place: Place, spark: SparkSession, lake: Lake) -> None:
+def test_concurrent_landings(place: Place, spark: SparkSession, lake: Lake) -> None:
     place.send(any_log(Random(74), 150))
     failures: list[BaseException] = []
 
@@ -94,7 +94,7 @@ def test_several_land_at_the_same_time(place: Place, spark: SparkSession, lake: 
     assert landed(lake, place.ends()) == sent(place)
 
 
-def test_offsets_that_have_left_the_log_are_named_and_the_rest_stays(
+def test_offsets_deleted_from_the_log_are_named_and_the_rest_is_kept(
     place: Place, spark: SparkSession, lake: Lake, wording: Wording
 ) -> None:
     place.send(updates(Random(75), 200, keys=50))
@@ -111,9 +111,9 @@ def test_a_gap_after_a_landing(place: Place, spark: SparkSession, lake: Lake, wo
     before, rows = lake.landed(), sent(place)
     place.send(updates(Random(77), 200, keys=50))
     broker.forget(*first, below=before.mark[first] + 3)
-    said = refused(lambda: land(spark, lake, ledger.read(place.database), place.settings), MissingOffsets)
-    assert f"{first.topic}/0:" in said
-    assert all(f" {offset} " in said for offset in (before.mark[first], before.mark[first] + 2))
+    message = refused(lambda: land(spark, lake, ledger.read(place.database), place.settings), MissingOffsets)
+    assert f"{first.topic}/0:" in message
+    assert all(f" {offset} " in message for offset in (before.mark[first], before.mark[first] + 2))
     assert landed(lake, before.mark) == rows
     assert lake.landed() == before
     broker.recreate(place.settings.product_topic)

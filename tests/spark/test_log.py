@@ -16,15 +16,15 @@ from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.serving import ledger
 from tidemark.serving.bindings import TopicsRecreated
 from tidemark.settings.sections import KafkaSettings
-from tidemark.spark.log import MissingOffsets, UnfitTopic, describe_log, describe_topics
+from tidemark.spark.log import MissingOffsets, UnsafeTopic, describe_log, describe_topics
 
 pytestmark = pytest.mark.servers
 
 DAY_MS = 86_400_000
 
 
-def complaint(of: KafkaSettings) -> str:
-    with pytest.raises(UnfitTopic) as raised:
+def problem(of: KafkaSettings) -> str:
+    with pytest.raises(UnsafeTopic) as raised:
         describe_log(of)
     return str(raised.value)
 
@@ -35,7 +35,7 @@ def missing_from(of: KafkaSettings, mark: TideMark) -> str:
     return str(raised.value)
 
 
-def test_each_setting_that_endangers_events_is_named_with_what_to_do(place: Place, wording: Wording) -> None:
+def test_each_unsafe_topic_setting_is_named_with_the_remedy(place: Place, wording: Wording) -> None:
     of = place.settings
     products, categories = of.topics
     describe_log(of)
@@ -49,17 +49,17 @@ def test_each_setting_that_endangers_events_is_named_with_what_to_do(place: Plac
             ("max.message.bytes", "8388609", "8388608"),
         ):
             broker.configure(topic, {name: wrong})
-            wording.check(complaint(of), f"{'product' if topic == products else 'category'} {name} {wrong}")
+            wording.check(problem(of), f"{'product' if topic == products else 'category'} {name} {wrong}")
             broker.configure(topic, {name: right})
             describe_log(of)
     broker.configure(products, {"retention.ms": "-1"})
     describe_log(of)
     broker.configure(products, {"retention.ms": "1000"})
     broker.configure(categories, {"cleanup.policy": "compact"})
-    assert all(topic in complaint(of) for topic in (products, categories)), "both are named at once"
+    assert all(topic in problem(of) for topic in (products, categories)), "both are named at once"
 
 
-def test_missing_and_recreated_topics(place: Place, wording: Wording) -> None:
+def test_missing_and_recreated_topics_are_refused(place: Place, wording: Wording) -> None:
     of = place.settings
     products, categories = of.topics
     before = describe_topics(of).identities
@@ -72,13 +72,13 @@ def test_missing_and_recreated_topics(place: Place, wording: Wording) -> None:
         ledger.read(place.database).binding.require_topics(after)
     broker.delete(categories)
     for asked in (describe_log, describe_topics):
-        with pytest.raises(UnfitTopic) as missing:
+        with pytest.raises(UnsafeTopic) as missing:
             asked(of)
         wording.check(str(missing.value))
     broker.create()
 
 
-def test_offsets_that_are_missing_are_named(place: Place, wording: Wording) -> None:
+def test_missing_offsets_are_named(place: Place, wording: Wording) -> None:
     of = place.settings
     products, categories = of.topics
     place.send(updates(Random(1), 400, keys=50))
@@ -95,12 +95,12 @@ def test_offsets_that_are_missing_are_named(place: Place, wording: Wording) -> N
     wording.check(missing_from(of, TideMark({**ends, first: 19})), "the last of them")
     broker.forget(*second, below=ends[second])
     describe_log(of).require(TideMark({**ends, first: 20}))
-    said = missing_from(of, TideMark({**ends, second: ends[second] - 1}))
-    assert f"{products}/1:" in said
-    assert said.count(f" {ends[second] - 1} ") == 1, "that one"
-    said = missing_from(of, TideMark({**ends, first: ends[first] + 1}))
-    assert f"{products}/0:" in said
-    assert re.findall(r"\d+", said.partition("/0:")[2]) == [str(ends[first] + 1), str(ends[first])]
+    message = missing_from(of, TideMark({**ends, second: ends[second] - 1}))
+    assert f"{products}/1:" in message
+    assert message.count(f" {ends[second] - 1} ") == 1, "that one"
+    message = missing_from(of, TideMark({**ends, first: ends[first] + 1}))
+    assert f"{products}/0:" in message
+    assert re.findall(r"\d+", message.partition("/0:")[2]) == [str(ends[first] + 1), str(ends[first])]
     wording.check(missing_from(of, TideMark({**ends, TopicPartition(products, 9): 1})), "beyond the end")
     assert json.loads(describe_log(of).starting_offsets(TideMark({first: 20}))) == {
         products: {"0": 20, "1": 0, "2": 0, "3": 0},

@@ -15,8 +15,8 @@ from pymongo.database import Database
 from pyspark.sql import SparkSession
 from support import broker
 from support.events import CATEGORIES, NOW, PRODUCTS, any_log
-from support.hands import Stream
 from support.load import updates
+from support.manual_stream import Stream
 from support.places import Place
 from support.proxy import Proxy, proxy
 from support.recompute import differences, recompute, reports
@@ -39,7 +39,7 @@ PARTITIONS = frozenset({*(TopicPartition(PRODUCTS, partition) for partition in r
 
 
 @pytest.fixture
-def between() -> Iterator[Proxy]:
+def mongodb_proxy() -> Iterator[Proxy]:
     with proxy() as found:
         yield found
 
@@ -61,7 +61,7 @@ def products(database: Database[Document]) -> dict[str, Document]:
     return {one["_id"]: {name: value for name, value in one.items() if name != "_tide"} for one in database.product.find()}
 
 
-def test_streams_and_zombies_in_any_order(place: Place, spark: SparkSession) -> None:
+def test_streams_and_fenced_streams_in_any_order_give_exact_reports(place: Place, spark: SparkSession) -> None:
     """Zombies write ahead and are fenced; their successors look through what they have written, in other micro-batches."""
     random = Random(31)
     log = numbered([*updates(random, 250, keys=40), *any_log(random, 100)])
@@ -115,7 +115,7 @@ def name_of_category(database: Database[Document]) -> Any:
     return found and (found["category_name"], found["_tide"]["version"]["offset"])
 
 
-def test_products_bear_the_newest_name_of_their_category(place: Place, spark: SparkSession) -> None:
+def test_products_have_the_newest_name_of_their_category(place: Place, spark: SparkSession) -> None:
     one, two, other = "B0T0000001", "B0T0000002", "B0T0000003"
     stream = start(spark, place)
     stream.run([product(0, 7, one), product(1, 8, other)])
@@ -131,7 +131,7 @@ def test_products_bear_the_newest_name_of_their_category(place: Place, spark: Sp
     assert name_of_category(place.database) == ("Bags", 1)
 
 
-def test_an_equal_name_writes_no_product_and_counts(place: Place, spark: SparkSession) -> None:
+def test_an_equal_name_counts_without_writing_products(place: Place, spark: SparkSession) -> None:
     stream = start(spark, place)
     stream.run([product(0, 7, f"B0T{number:07d}")._replace(offset=number) for number in range(3_000)])
     stream.run([named(0, "Luggage", 10)])
@@ -165,7 +165,7 @@ ASINS = [f"B0T000000{number}" for number in range(5)]
 
 
 @pytest.mark.parametrize(
-    ("renamed", "former", "told", "expected"),
+    ("renamed", "former", "later_names", "expected"),
     [
         (2, "Luggage", ["Bags", "Luggage"], "Luggage"),
         (5, "Luggage", ["Bags", "Luggage"], "Luggage"),
@@ -175,17 +175,17 @@ ASINS = [f"B0T000000{number}" for number in range(5)]
     ],
     ids=["the former name again", "the former name again, all renamed", "another name", "no name", "no name, and it had none"],
 )
-def test_killed_between_a_rename_and_its_commit(
+def test_a_kill_between_a_rename_and_its_commit(
     place: Place,
     spark: SparkSession,
     monkeypatch: pytest.MonkeyPatch,
     renamed: int,
     former: str | None,
-    told: Sequence[str],
+    later_names: Sequence[str],
     expected: str,
 ) -> None:
     """Its successor gets the same events and newer ones in one micro-batch, or none of the names, as after a change of the rules."""
-    monkeypatch.setattr(renames, "PRODUCTS_AT_ONCE", 2)
+    monkeypatch.setattr(renames, "PRODUCTS_PER_BATCH", 2)
     stream = start(spark, place)
     stream.run([product(number, 7, asin) for number, asin in enumerate(ASINS)])
     if former:
@@ -198,9 +198,9 @@ def test_killed_between_a_rename_and_its_commit(
     assert Counter(names(place.database)) == Counter({"Bags": renamed, former or "Unknown category 7": 5 - renamed})
     assert ledger.read(place.database).renaming == {7}
     successor = start(spark, place)
-    successor.run([last[0], *(named(number, name, 10 + 10 * number) for number, name in enumerate(told, 1))])
+    successor.run([last[0], *(named(number, name, 10 + 10 * number) for number, name in enumerate(later_names, 1))])
     assert names(place.database) == [expected] * 5
-    assert name_of_category(place.database) == ((expected, len(told)) if told or former else None)
+    assert name_of_category(place.database) == ((expected, len(later_names)) if later_names or former else None)
     assert ledger.read(place.database).renaming == frozenset()
 
 
@@ -223,10 +223,10 @@ def _kill(patch: pytest.MonkeyPatch, renamed: int) -> None:
 
 
 @pytest.mark.parametrize("fence", ["a successor", "a rebuild"])
-def test_a_fenced_stream_renames_nothing(place: Place, spark: SparkSession, between: Proxy, fence: str) -> None:
+def test_a_fenced_stream_renames_nothing(place: Place, spark: SparkSession, mongodb_proxy: Proxy, fence: str) -> None:
     """It has read which products to rename when it is fenced. A name that is equal to the category's is no reason to rename."""
     start(spark, place).run([*(product(number, 7, asin) for number, asin in enumerate(ASINS)), named(0, "Luggage", 10)])
-    with connect(between.url) as client:
+    with connect(mongodb_proxy.url) as client:
         zombie = start(spark, replace(place, database=database_of(client, place.database.name)))
 
         def meanwhile() -> None:
@@ -235,7 +235,7 @@ def test_a_fenced_stream_renames_nothing(place: Place, spark: SparkSession, betw
             else:  # in its micro-batch the names are one, which is no other
                 start(spark, place).run([named(1, "Bags", 20), named(2, "Luggage", 30)])
 
-        between.meanwhile("update", meanwhile)
+        mongodb_proxy.meanwhile("update", meanwhile)
         before = list(place.database.product.find().sort("_id"))
         with pytest.raises(Fenced):
             zombie.run([named(1, "Bags", 20)])
@@ -244,7 +244,7 @@ def test_a_fenced_stream_renames_nothing(place: Place, spark: SparkSession, betw
     assert name_of_category(place.database) == ("Luggage", 0 if fence == "a rebuild" else 2)
 
 
-def test_whoever_cannot_go_on_commits_nothing(place: Place, spark: SparkSession, wording: Wording) -> None:
+def test_a_failed_micro_batch_commits_nothing(place: Place, spark: SparkSession, wording: Wording) -> None:
     def refused(stream: Stream, events: Sequence[Event], error: type[Exception]) -> str:
         before = ledger.read(place.database), list(place.database.cube_cell.find())
         with pytest.raises(error) as raised:
@@ -268,25 +268,25 @@ def test_whoever_cannot_go_on_commits_nothing(place: Place, spark: SparkSession,
     assert products(place.database) == before
 
 
-def test_what_a_micro_batch_tells_of_itself(place: Place, spark: SparkSession) -> None:
+def test_a_micro_batch_reports_its_progress(place: Place, spark: SparkSession) -> None:
     def progress() -> dict[str, Any]:
         found = place.database.state.find_one({"_id": "ledger"}) or {}
         assert found["newest_event"] == datetime.fromtimestamp(NOW / 1000, UTC)
         return dict(found["progress"])
 
-    def look(seconds_ago: int) -> None:
+    def measure(seconds_ago: int) -> None:
         ends = [{"topic": PRODUCTS, "partition": partition, "start": 0, "offset": 10} for partition in range(2)]
         measured_at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
         place.database.state.replace_one({"_id": "log_end"}, {"offsets": ends, "measured_at": measured_at}, upsert=True)
 
     stream = start(spark, place)
-    look(seconds_ago=0)
+    measure(seconds_ago=0)
     stream.run([product(0, 7), product(4, 7), Event(PRODUCTS, 0, 5, NOW, None, b"{}")])
     assert {name: progress()[name] for name in ("batch", "events", "rejected", "behind")} == {
         **{"batch": 0, "events": 3, "rejected": 1, "behind": 14}
     }
     assert stream.batches.offsets == TideMark({TopicPartition(PRODUCTS, 0): 6}), "offsets may have gaps"
-    look(seconds_ago=70)
+    measure(seconds_ago=70)
     stream.run([product(7, 7)])
     assert progress()["behind"] is None
     found = place.database.state.find_one({"_id": "ledger"}) or {}

@@ -12,8 +12,8 @@ import pytest
 from pymongo.database import Database
 from pyspark.sql import SparkSession
 from support.events import CATEGORIES, PRODUCTS, any_log
-from support.hands import kafka
 from support.load import updates
+from support.manual_stream import kafka
 from support.places import Place
 from support.recompute import MEASURES, Recomputed
 from support.recompute import recompute as oracle
@@ -25,7 +25,7 @@ from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.rules import RULES
 from tidemark.serving import offsets, publications
 from tidemark.serving.database import Document
-from tidemark.serving.publications import NoPublication, Publication, StartAgain
+from tidemark.serving.publications import NoPublication, Publication, StaleDraft
 from tidemark.settings import Settings
 from tidemark.spark import recompute as module
 from tidemark.spark.lake import Lake
@@ -58,7 +58,7 @@ def wrong(lake: Lake, database: Database[Document], publication: Publication, tr
     cells = {tuple(cell): dict(zip(MEASURES, sums, strict=True)) for cell, sums in publications.cells(database, publication.number).items()}
     found = {row["id"]: row.asDict() for row in products(lake, publication).collect()}
     sources = {(row["id"], one["reason"]) for row in rejections(lake, publication).collect() for one in row["events"]}
-    told = {number: category.name for number, category in names(lake, publication).items()}
+    categories = {number: category.name for number, category in names(lake, publication).items()}
     expected = {asin: dict(truth.products[asin]) for asin in truth.products}
     return [
         *([] if cells == truth.cube else [f"cells {cells} instead of {truth.cube}"]),
@@ -81,13 +81,15 @@ def wrong(lake: Lake, database: Database[Document], publication: Publication, tr
             if found[asin][name] != one[name]
         ),
         *([] if sources == truth.rejections else [f"rejections {sources ^ truth.rejections}"]),
-        *([] if told == truth.categories else [f"categories {told}"]),
+        *([] if categories == truth.categories else [f"categories {categories}"]),
     ]
 
 
-def test_days_one_after_another_and_all_at_once(place: Place, spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incremental_and_full_recomputation_are_equal(
+    place: Place, spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Days of every kind of event; layers are written together on the way; each day is also recomputed from the raw history."""
-    monkeypatch.setattr(module, "MOST_LAYERS", 2)
+    monkeypatch.setattr(module, "MAX_LAYERS", 2)
     random = Random(81)
     log = numbered([event for _ in range(3) for event in (*any_log(random, 120), *updates(random, 80, keys=30))])
     cuts = [0, 200, 330, len(log)]
@@ -111,7 +113,7 @@ def test_days_one_after_another_and_all_at_once(place: Place, spark: SparkSessio
     assert lake.layers() >= {layer for one in publications.listing(place.database) for layer in one.layers or ()}
 
 
-def test_the_moments_of_the_newest(place: Place, spark: SparkSession, lake: Lake) -> None:
+def test_times_of_the_newest_event_and_observation(place: Place, spark: SparkSession, lake: Lake) -> None:
     log = numbered(updates(Random(82), 50, keys=5))
     log = [event._replace(timestamp=1_700_000_000_000 + event.offset) for event in log]
     lake.append(events(kafka(spark, log)), 1)
@@ -122,7 +124,7 @@ def test_the_moments_of_the_newest(place: Place, spark: SparkSession, lake: Lake
     assert one.newest_observation == max(product["date"] for product in oracle(log).products.values())
 
 
-def test_only_what_lies_below_the_mark_counts(place: Place, spark: SparkSession, lake: Lake) -> None:
+def test_only_events_below_the_mark_count(place: Place, spark: SparkSession, lake: Lake) -> None:
     log = numbered(any_log(Random(83), 200))
     lake.append(events(kafka(spark, log)), 1)
     one = recompute(lake, place.database, draft_at(place.database, end_of(log[:120])), USUAL)
@@ -136,7 +138,7 @@ def test_only_what_lies_below_the_mark_counts(place: Place, spark: SparkSession,
     assert publications.served(place.database) == one.number
 
 
-def test_when_all_is_made_of_the_raw_history(place: Place, spark: SparkSession, lake: Lake, wording: Wording) -> None:
+def test_when_a_full_recomputation_is_chosen(place: Place, spark: SparkSession, lake: Lake, wording: Wording) -> None:
     log = numbered(updates(Random(84), 120, keys=20))
     lake.append(events(kafka(spark, log)), 1)
     ends = [end_of(log[: 30 * count]) for count in range(1, 5)]
@@ -154,7 +156,7 @@ def test_when_all_is_made_of_the_raw_history(place: Place, spark: SparkSession, 
     # Other rules than those of the served one.
     other = replace(RULES, edition=99)
     number = draft_at(place.database, ends[3], other.fingerprint())
-    with pytest.raises(StartAgain) as refused:
+    with pytest.raises(StaleDraft) as refused:
         recompute(lake, place.database, number, USUAL)
     wording.check(str(refused.value), other=other.fingerprint(), rules=RULES.fingerprint())
     assert since_full(number, rules=other) == 0
@@ -166,7 +168,7 @@ def test_when_all_is_made_of_the_raw_history(place: Place, spark: SparkSession, 
     assert wrong(lake, place.database, publications.read(place.database, number), oracle(log)) == []
 
 
-def test_what_cannot_be_recomputed(place: Place, spark: SparkSession, lake: Lake, wording: Wording) -> None:
+def test_impossible_recomputations_are_refused(place: Place, spark: SparkSession, lake: Lake, wording: Wording) -> None:
     log = numbered(updates(Random(85), 20, keys=5))
     lake.append(events(kafka(spark, log[:10])), 1)
     number = draft_at(place.database, end_of(log))
@@ -180,7 +182,7 @@ def test_what_cannot_be_recomputed(place: Place, spark: SparkSession, lake: Lake
     assert recompute(lake, place.database, number, USUAL) == one, "once is enough"
 
 
-def test_no_events_are_an_empty_publication(place: Place, spark: SparkSession, lake: Lake) -> None:
+def test_no_events_give_an_empty_publication(place: Place, spark: SparkSession, lake: Lake) -> None:
     one = recompute(lake, place.database, draft_at(place.database, TideMark()), USUAL)
     assert wrong(lake, place.database, one, oracle([])) == []
     assert (one.layers, one.newest_event) == ((), None)

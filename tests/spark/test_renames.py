@@ -20,7 +20,7 @@ from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.ledger import Category, Ledger, Tag
 from tidemark.settings.sections import MongodbSettings
 from tidemark.spark.products import ProductWriter
-from tidemark.spark.renames import PRODUCTS_AT_ONCE, rename
+from tidemark.spark.renames import PRODUCTS_PER_BATCH, rename
 
 pytestmark = pytest.mark.servers
 
@@ -47,7 +47,7 @@ def write(database: Database[Document], products: Iterable[Event], category: Cat
     list(writer([rows(products)]))
 
 
-def borne(database: Database[Document]) -> dict[int, set[tuple[str, int | None]]]:
+def names_by_category(database: Database[Document]) -> dict[int, set[tuple[str, int | None]]]:
     """Names and their offsets, by category."""
     found: dict[int, set[tuple[str, int | None]]] = {}
     for one in database.product.find():
@@ -56,27 +56,27 @@ def borne(database: Database[Document]) -> dict[int, set[tuple[str, int | None]]
     return found
 
 
-def test_whoever_bears_another_name_gets_it(database: Database[Document]) -> None:
+def test_only_products_with_another_name_are_renamed(database: Database[Document]) -> None:
     write(database, [product(number, 7) for number in range(2_400)])
     write(database, [product(number, 8) for number in range(2_400, 2_500)])
     rename(database, 1, {7: LUGGAGE})
-    assert borne(database) == {7: {("Luggage", 0)}, 8: {("Unknown category 8", None)}}
+    assert names_by_category(database) == {7: {("Luggage", 0)}, 8: {("Unknown category 8", None)}}
     write(database, [product(number, 7) for number in range(2_500, 2_600)], BAGS)
     newer_version = Category("Bags", CategoryVersion(3, 0, 0, 9))
     rename(database, 1, {7: newer_version})
-    assert borne(database)[7] == {("Bags", 1), ("Bags", 9)}, "who bears it already is not written"
+    assert names_by_category(database)[7] == {("Bags", 1), ("Bags", 9)}, "who bears it already is not written"
     rename(database, 1, {7: newer_version, 8: None, 9: LUGGAGE})
     found = database.state.find_one({"_id": "ledger"}) or {}
     assert found["renaming"] == {"categories": [7], "products": 2 * 2_400}
-    assert 2 * PRODUCTS_AT_ONCE < 2_400
+    assert 2 * PRODUCTS_PER_BATCH < 2_400
     rename(database, 1, {7: None})
-    assert borne(database) == {7: {("Unknown category 7", None)}, 8: {("Unknown category 8", None)}}
+    assert names_by_category(database) == {7: {("Unknown category 7", None)}, 8: {("Unknown category 8", None)}}
 
 
-def test_a_product_that_moves_to_another_category_meanwhile_keeps_its_name(database: Database[Document]) -> None:
+def test_a_product_moved_to_another_category_in_the_meantime_is_not_renamed(database: Database[Document]) -> None:
     write(database, [product(1, 7), product(2, 7)])
     with proxy() as between, connect(between.url) as client:
         moved = product(2, 8)._replace(offset=5)
         between.meanwhile("update", lambda: write(database, [moved], batch=1))
         rename(database_of(client, database.name), 1, {7: LUGGAGE})
-    assert borne(database) == {7: {("Luggage", 0)}, 8: {("Unknown category 8", None)}}
+    assert names_by_category(database) == {7: {("Luggage", 0)}, 8: {("Unknown category 8", None)}}

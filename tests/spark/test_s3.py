@@ -59,8 +59,8 @@ if sys.argv[1] == "delta":
 spark = session("test-s3", settings(), memory="1g")
 try:
     raw = lake.Lake(spark, settings().lake_url)
-except lake.UnfitLake as unfit:
-    sys.exit(f"unfit: {unfit}")
+except lake.UnusableLake as error:
+    sys.exit(f"error: {error}")
 mark = land(spark, raw, Ledger(0, TideMark(), {}, "a database"), settings())
 rows = [tuple(row) for row in raw.events(type(mark)(), mark).select("topic", "partition", "offset").collect()]
 print("landed:", len(rows), len(set(rows)), sum(mark.values()))
@@ -104,12 +104,12 @@ class S3:
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
 
-    def steer(self, *, meet: str = "", heed: bool = True) -> None:
-        httpx.post(f"{self.url}/steer", json={"meet": meet, "heed": heed}).raise_for_status()
+    def configure(self, *, barrier: str = "", conditional_writes: bool = True) -> None:
+        httpx.post(f"{self.url}/control", json={"barrier": barrier, "conditional_writes": conditional_writes}).raise_for_status()
 
     def writes(self, suffix: str) -> list[Any]:
         """Condition and status of each write of the keys that end so."""
-        return [told for key, *told in httpx.get(f"{self.url}/steer").json() if key.endswith(suffix)]
+        return [writes for key, *writes in httpx.get(f"{self.url}/control").json() if key.endswith(suffix)]
 
 
 @pytest.fixture
@@ -143,36 +143,36 @@ def drivers(store: str, count: int = 1) -> list[tuple[int, str]]:
     """Exit status and output of drivers that land at the same time."""
     command = [sys.executable, "-c", DRIVER, store]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(count)]
-    said = [process.communicate()[0] for process in started]
-    return [(process.returncode, output) for process, output in zip(started, said, strict=True)]
+    outputs = [process.communicate()[0] for process in started]
+    return [(process.returncode, output) for process, output in zip(started, outputs, strict=True)]
 
 
-def test_of_two_drivers_one_makes_the_commit(s3: S3, place: Place) -> None:
-    ((status, said),) = drivers("ours")
-    assert status == 0, said
+def test_one_of_two_concurrent_drivers_makes_the_commit(s3: S3, place: Place) -> None:
+    ((status, output),) = drivers("ours")
+    assert status == 0, output
     place.send(updates(Random(7), 300, keys=50))
-    s3.steer(meet=LANDING)
+    s3.configure(barrier=LANDING)
     both = drivers("ours", 2)
     assert sorted(s3.writes(LANDING)) == [["*", 200], ["*", 412]]
     assert [status for status, _ in both] == [0, 0], both
-    assert [said.count("another process has made landing 1") for _, said in both] in ([0, 1], [1, 0])
-    assert all("landed: 300 300 300" in said for _, said in both)
-    ((_, said),) = drivers("ours")
-    assert "landed: 300 300 300" in said
+    assert [output.count("another process has made landing 1") for _, output in both] in ([0, 1], [1, 0])
+    assert all("landed: 300 300 300" in output for _, output in both)
+    ((_, output),) = drivers("ours")
+    assert "landed: 300 300 300" in output
 
 
-def test_with_deltas_own_log_store_both_do(s3: S3, place: Place) -> None:
+def test_with_deltas_own_log_store_both_drivers_commit(s3: S3, place: Place) -> None:
     """Why there is another one."""
     drivers("delta")
     place.send(updates(Random(7), 300, keys=50))
-    s3.steer(meet=LANDING)
+    s3.configure(barrier=LANDING)
     drivers("delta", 2)
     assert s3.writes(LANDING) == [["", 200], ["", 200]]
 
 
 def test_a_store_that_ignores_conditions_is_refused(s3: S3, wording: Wording) -> None:
-    s3.steer(heed=False)
-    ((status, said),) = drivers("ours")
+    s3.configure(conditional_writes=False)
+    ((status, output),) = drivers("ours")
     assert status == 1
-    wording.check(said.partition("unfit: ")[2].partition("\n")[0])
+    wording.check(output.partition("unusable: ")[2].partition("\n")[0])
     assert s3.writes(".json") == []

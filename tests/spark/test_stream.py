@@ -29,7 +29,7 @@ from tidemark.spark.speed import Stream, follow
 
 pytestmark = pytest.mark.servers
 
-MOST_EVENTS = 120
+MAX_EVENTS = 120
 
 
 class Running:
@@ -37,13 +37,13 @@ class Running:
 
     def __init__(self, act: Callable[[threading.Event], object]) -> None:
         self.failure: BaseException | None = None
-        self.told_to_stop = threading.Event()
+        self.stop_requested = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(act,), daemon=True)
         self._thread.start()
 
     def _run(self, act: Callable[[threading.Event], object]) -> None:
         try:
-            act(self.told_to_stop)
+            act(self.stop_requested)
         except BaseException as failure:
             self.failure = failure
 
@@ -65,14 +65,14 @@ def running(act: Callable[[threading.Event], object]) -> Iterator[Running]:
     try:
         yield found
     finally:
-        found.told_to_stop.set()
+        found.stop_requested.set()
         found.wait()
 
 
 @pytest.fixture
-def small(place: Place) -> Place:
+def small_batches(place: Place) -> Place:
     """A place whose stream takes few events at a time."""
-    return replace(place, settings=Settings(max_events_per_batch=MOST_EVENTS, trigger_seconds=0.5))
+    return replace(place, settings=Settings(max_events_per_batch=MAX_EVENTS, trigger_seconds=0.5))
 
 
 def served(place: Place) -> Callable[[], bool]:
@@ -84,55 +84,55 @@ def heartbeat(database: Database[Document]) -> object:
     return (database.state.find_one({"_id": "ledger"}) or {}).get("heartbeat")
 
 
-def test_partitions_that_are_added_while_it_runs(small: Place, spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partitions_added_while_the_stream_runs(small_batches: Place, spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     monkeypatch.setattr(metrics, "committed", lambda events, *_: sizes.append(events))
-    monkeypatch.setattr(notes, "MOST_SECONDS", 60)  # of a note that is given up it is not known whether it counts
-    with running(lambda told_to_stop: follow(small.database, small.settings, told_to_stop)) as stream:
-        stream.until(lambda: ledger.read(small.database).generation == 1)
-        idle = heartbeat(small.database)
-        stream.until(lambda: heartbeat(small.database) != idle)
-        small.send(updates(Random(41), 350, keys=100))
-        stream.until(served(small))
-        broker.add_partitions(small.settings.product_topic, 6)
-        small.send(updates(Random(42), 150, keys=100))
-        assert small.ends()[TopicPartition(small.settings.product_topic, 5)] > 0
-        stream.until(served(small))
+    monkeypatch.setattr(notes, "MAX_SECONDS", 60)  # of a note that is given up it is not known whether it counts
+    with running(lambda stop_requested: follow(small_batches.database, small_batches.settings, stop_requested)) as stream:
+        stream.until(lambda: ledger.read(small_batches.database).generation == 1)
+        idle = heartbeat(small_batches.database)
+        stream.until(lambda: heartbeat(small_batches.database) != idle)
+        small_batches.send(updates(Random(41), 350, keys=100))
+        stream.until(served(small_batches))
+        broker.add_partitions(small_batches.settings.product_topic, 6)
+        small_batches.send(updates(Random(42), 150, keys=100))
+        assert small_batches.ends()[TopicPartition(small_batches.settings.product_topic, 5)] > 0
+        stream.until(served(small_batches))
     assert stream.failure is None
-    assert ledger.read(small.database).generation == 2
-    assert small.wrong() == []
-    assert small.wrong_documents() == []
+    assert ledger.read(small_batches.database).generation == 2
+    assert small_batches.wrong() == []
+    assert small_batches.wrong_documents() == []
     # Spark rounds each partition's part up.
-    assert max(sizes) <= MOST_EVENTS + 7
-    assert len(sizes) >= 500 / (MOST_EVENTS + 7)
-    minutes = list(small.database.stream_minute.find())
+    assert max(sizes) <= MAX_EVENTS + 7
+    assert len(sizes) >= 500 / (MAX_EVENTS + 7)
+    minutes = list(small_batches.database.stream_minute.find())
     assert sum(one["micro_batches"] for one in minutes) == len(sizes)
     assert sum(one["events"] for one in minutes) == sum(sizes) == 500
 
 
-def test_a_topic_that_is_created_again_while_it_runs(small: Place, spark: SparkSession) -> None:
+def test_a_topic_recreated_while_the_stream_runs(small_batches: Place, spark: SparkSession) -> None:
     """With more events than before, so that no offset tells."""
-    with running(lambda told_to_stop: follow(small.database, small.settings, told_to_stop)) as stream:
-        small.send(updates(Random(43), 100, keys=20))
-        stream.until(served(small))
-        before = ledger.read(small.database)
-        broker.recreate(small.settings.product_topic)
-        small.send(updates(Random(44), 500, keys=20))
+    with running(lambda stop_requested: follow(small_batches.database, small_batches.settings, stop_requested)) as stream:
+        small_batches.send(updates(Random(43), 100, keys=20))
+        stream.until(served(small_batches))
+        before = ledger.read(small_batches.database)
+        broker.recreate(small_batches.settings.product_topic)
+        small_batches.send(updates(Random(44), 500, keys=20))
         stream.wait()
     assert isinstance(stream.failure, TopicsRecreated)
-    assert ledger.read(small.database) == before
+    assert ledger.read(small_batches.database) == before
 
 
-def test_offsets_that_leave_the_log_while_it_runs(small: Place, spark: SparkSession) -> None:
+def test_offsets_deleted_while_the_stream_runs(small_batches: Place, spark: SparkSession) -> None:
     """They come and go between two micro-batches."""
-    with running(lambda told_to_stop: follow(small.database, small.settings, told_to_stop)) as stream:
-        small.send(updates(Random(45), 100, keys=20))
-        stream.until(served(small))
-        before = ledger.read(small.database)
+    with running(lambda stop_requested: follow(small_batches.database, small_batches.settings, stop_requested)) as stream:
+        small_batches.send(updates(Random(45), 100, keys=20))
+        stream.until(served(small_batches))
+        before = ledger.read(small_batches.database)
         for number in range(30):
-            small.send(updates(Random(46 + number), 200, keys=20))
-            first = TopicPartition(small.settings.product_topic, 0)
-            broker.forget(*first, below=small.ends()[first])
+            small_batches.send(updates(Random(46 + number), 200, keys=20))
+            first = TopicPartition(small_batches.settings.product_topic, 0)
+            broker.forget(*first, below=small_batches.ends()[first])
             if stream.failure:
                 break
         stream.wait()
@@ -140,8 +140,8 @@ def test_offsets_that_leave_the_log_while_it_runs(small: Place, spark: SparkSess
     lost = re.search(rf"{first.topic}/0\D+(\d+)\D+(\d+)", str(stream.failure))
     assert lost
     assert int(lost[1]) <= int(lost[2]), "from the first of them to the last"
-    assert ledger.read(small.database).generation == before.generation
-    assert (small.database.state.find_one({"_id": "ledger"}) or {})["rebuilding"] is None
+    assert ledger.read(small_batches.database).generation == before.generation
+    assert (small_batches.database.state.find_one({"_id": "ledger"}) or {})["rebuilding"] is None
 
 
 class Contended:
@@ -164,21 +164,23 @@ class Contended:
         self._lock.release()
 
 
-def test_it_ends_while_a_micro_batch_is_about_to_begin(small: Place, spark: SparkSession) -> None:
-    small.send(updates(Random(47), 3_000, keys=50))
-    found = describe_log(small.settings)
-    own = ledger.start_generation(small.database, RULES.fingerprint(), found.identities)
+def test_the_stream_stops_while_a_micro_batch_is_about_to_begin(small_batches: Place, spark: SparkSession) -> None:
+    small_batches.send(updates(Random(47), 3_000, keys=50))
+    found = describe_log(small_batches.settings)
+    own = ledger.start_generation(small_batches.database, RULES.fingerprint(), found.identities)
 
-    def run(told_to_stop: threading.Event) -> None:
+    def run(stop_requested: threading.Event) -> None:
         threading.current_thread().name = "ending"
-        stream = Stream(spark, small.database, small.settings, found, own, RULES, control.read(small.database), told_to_stop)
+        stream = Stream(
+            spark, small_batches.database, small_batches.settings, found, own, RULES, control.read(small_batches.database), stop_requested
+        )
         stream._at_work = Contended()  # type: ignore[assignment]
         stream.run()
 
     with running(run) as stream:
-        stream.until(lambda: ledger.read(small.database).committed.get(own.generation, -1) >= 1)
-        stream.told_to_stop.set()
+        stream.until(lambda: ledger.read(small_batches.database).committed.get(own.generation, -1) >= 1)
+        stream.stop_requested.set()
         stream.wait(90)
     assert stream.failure is None
-    assert not served(small)(), "it had nothing left to begin"
-    assert small.wrong() == []
+    assert not served(small_batches)(), "it had nothing left to begin"
+    assert small_batches.wrong() == []

@@ -48,7 +48,7 @@ def send_large(place: Place, events: Iterable[Event]) -> None:
     assert producer.flush(60) == 0
 
 
-def strange() -> Iterator[Event]:
+def unusual_events() -> Iterator[Event]:
     """Events of every size and sort that Kafka takes, each a product of its own where it is one."""
     numbers = iter(range(100))
 
@@ -65,7 +65,7 @@ def strange() -> Iterator[Event]:
     def rejected(value: bytes | None, *headers: tuple[str, bytes]) -> Event:
         return Event(PRODUCTS, 0, 0, 0, None, value, headers)
 
-    most, position = RULES.most_bytes, ("tide-position", b"5")
+    most, position = RULES.max_bytes, ("tide-position", b"5")
     yield product(title="x" * (most - 1_000))
     yield product(title="日" * 1_000_000, imgUrl="y" * 2_000_000, productURL="z" * 3_000_000)
     yield product(title="x" * most)
@@ -74,8 +74,8 @@ def strange() -> Iterator[Event]:
     yield product(("tide-ingestion", b"\x00"), position, title="of an ingestion without a name")
     yield product(**{"$set": {"a.b": 1}, "": 1, "\x00": 2, "_id": 3, "k" * 60_000: 4})
     yield product(category_id=2**31 - 1, reviews=2**31 - 1, boughtInLastMonth=2**31 - 1, price=1_000_000, listPrice=1_000_000)
-    yield category(7, "n" * RULES.most_name)
-    yield category(7, "n" * (RULES.most_name + 1))
+    yield category(7, "n" * RULES.max_name_length)
+    yield category(7, "n" * (RULES.max_name_length + 1))
     yield category(8, "N" * (most - 1_000))
     yield category(9, "\x00")
     yield rejected(b"[" * most)
@@ -103,12 +103,12 @@ def require_right_figures(place: Place) -> None:
     there = topics.partitions(place.settings, 30)
     expected = {(str(number), topic): 0 for topic, count in there.items() for number in range(count)}
 
-    def is_told() -> bool:
+    def is_exported() -> bool:
         with topics.admin(place.settings.kafka) as client:
             watch.record_end_offsets(place.database, watch.fetch_end_offsets(client, place.settings.topics))
         return behind(figures(place)) == expected
 
-    broker.wait_for(is_told)
+    broker.wait_for(is_exported)
 
 
 def behind(shown: dict[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:
@@ -116,21 +116,21 @@ def behind(shown: dict[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:
     return {key[1:]: value for key, value in shown.items() if key[0] == "tidemark_speed_behind_events"}
 
 
-def test_strange_events_sudden_death_and_a_graceful_end(place: Place, wording: Wording) -> None:
-    send_large(place, strange())
+def test_unusual_events_a_kill_and_a_graceful_stop(place: Place, wording: Wording) -> None:
+    send_large(place, unusual_events())
     with stream(TIDEMARK_SPEED_MEMORY="2g") as running:
         wait_until_served(place, running)
         assert place.wrong() == []
         assert place.wrong_documents() == []
-        assert max(len(one["raw"] or b"") for one in place.database.quarantine.find()) == RULES.most_bytes
+        assert max(len(one["raw"] or b"") for one in place.database.quarantine.find()) == RULES.max_bytes
         require_right_figures(place)
         # Spark's own process dies: the stream must not live on without it.
         (java,) = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text().split()
         os.kill(int(java), signal.SIGKILL)
         assert running.wait(60) == 1
         # Which error Python meets is chance.
-        (said,) = re.findall(r"^\S+ \S+ (ERROR) \w+(; .+\n)", running.text(), re.MULTILINE)
-        wording.check(" <error>".join(said), "Spark has died")
+        (output,) = re.findall(r"^\S+ \S+ (ERROR) \w+(; .+\n)", running.text(), re.MULTILINE)
+        wording.check(" <error>".join(output), "Spark has died")
     place.send(updates(Random(51), 3_000, keys=200))
     taken = socket.create_server(("127.0.0.1", place.settings.speed_metrics_port))
     with taken, stream(TIDEMARK_MAX_EVENTS_PER_BATCH="100", TIDEMARK_TRIGGER_SECONDS="0") as running:
@@ -139,14 +139,14 @@ def test_strange_events_sudden_death_and_a_graceful_end(place: Place, wording: W
             assert running.process.poll() is None, running.text()[-3000:]
             time.sleep(0.1)
         assert running.stop() == 0
-        (said,) = [line for line in running.text().splitlines() if place.settings.speed_metrics_url in line]
-        wording.check(said.split(" ", 2)[2], "a port that is taken", url=place.settings.speed_metrics_url)
+        (output,) = [line for line in running.text().splitlines() if place.settings.speed_metrics_url in line]
+        wording.check(output.split(" ", 2)[2], "a port that is taken", url=place.settings.speed_metrics_url)
         wording.check(last_line(running), "stopped", mark=served(place.database))
     assert not served(place.database).reaches(place.ends()), "it was not loaded"
     assert place.wrong() == []
 
 
-def test_what_cannot_run_says_why_in_its_last_line_and_changes_nothing(place: Place, wording: Wording) -> None:
+def test_a_stream_that_cannot_run_says_why_and_changes_nothing(place: Place, wording: Wording) -> None:
     place.send(updates(Random(52), 200, keys=20))
     products = place.settings.product_topic
     ledger.start_generation(place.database, "rules", {})
@@ -164,7 +164,7 @@ def test_what_cannot_run_says_why_in_its_last_line_and_changes_nothing(place: Pl
     wording.check(refused(), "a rebuild")
     place.database.state.update_one({"_id": "ledger"}, {"$set": {"rebuilding": None}})
     broker.configure(products, {"retention.ms": "1000000"})
-    wording.check(refused(), "an unfit topic")
+    wording.check(refused(), "an unsafe topic")
     broker.configure(products, {"retention.ms": "-1"})
     broker.forget(*TopicPartition(products, 1), below=7)
     wording.check(refused(), "missing offsets")
@@ -172,7 +172,7 @@ def test_what_cannot_run_says_why_in_its_last_line_and_changes_nothing(place: Pl
     wording.check(refused(), "another topic", identity=describe_topics(place.settings).identities[products])
 
 
-def test_a_pause(place: Place, wording: Wording) -> None:
+def test_a_paused_stream_stops_and_continues_when_resumed(place: Place, wording: Wording) -> None:
     """It serves what is there and ends; started again it waits, without Spark, until it is resumed."""
     place.send(updates(Random(53), 2_000, keys=200))
     with stream(TIDEMARK_MAX_EVENTS_PER_BATCH="400") as running:
@@ -185,7 +185,7 @@ def test_a_pause(place: Place, wording: Wording) -> None:
         producer.begin_transaction()
         producer.produce(place.settings.product_topic, b"{}", b"key")
         producer.commit_transaction(30)
-        control.tell(place.database, "pause", "", "somebody", drain=True)
+        control.request(place.database, "pause", "", "somebody", drain=True)
         assert running.wait(120) == 0
         assert served(place.database).behind(place.ends()) == 1, "it has not served what was there"
         wording.check(last_line(running), mark=served(place.database))

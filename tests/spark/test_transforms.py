@@ -14,7 +14,7 @@ from support.events import CATEGORIES, NOW, PRODUCTS, any_log
 from support.recompute import recompute
 
 from tidemark.catalog.cube import MEASURES, cell_of, contribution_of
-from tidemark.catalog.events import MOST_NAME_CHARACTERS, Event
+from tidemark.catalog.events import MAX_NAME_CHARACTERS, Event
 from tidemark.catalog.observations import CategoryObservation, ProductObservation, Rejection, category_observation, product_observation
 from tidemark.catalog.rules import RULES, Rules
 from tidemark.spark import transforms
@@ -80,11 +80,11 @@ def compare(spark: SparkSession, seed: int, length: int) -> None:
     assert len(kinds) == 2 + 13
 
 
-def test_each_event_is_judged_as_in_the_catalog(spark: SparkSession) -> None:
+def test_each_event_is_validated_as_in_the_catalog_package(spark: SparkSession) -> None:
     compare(spark, seed=1, length=4_000)
 
 
-def test_what_is_withdrawn_is_rejected_whatever_it_says(spark: SparkSession) -> None:
+def test_withdrawn_events_are_always_rejected(spark: SparkSession) -> None:
     rules, log = Rules(withdrawn=("a1", "ü")), list(any_log(Random(8), 2_000))
     found = [by_spark(row) for row in observed(spark, log, rules)]
     assert found == [by_catalog(event, rules) for event in log]
@@ -94,9 +94,9 @@ def test_what_is_withdrawn_is_rejected_whatever_it_says(spark: SparkSession) -> 
     assert sources == {"a1", "ü"}
 
 
-@pytest.mark.soak(proof="judging")
+@pytest.mark.soak(proof="validation")
 @pytest.mark.timeout(1800)
-def test_many_more_events_are_judged_as_in_the_catalog(spark: SparkSession) -> None:
+def test_many_more_events_are_validated_as_in_the_catalog_package(spark: SparkSession) -> None:
     for seed in range(2, 42):
         compare(spark, seed, length=10_000)
 
@@ -115,32 +115,32 @@ def test_the_newest_version_of_each_id_is_kept(spark: SparkSession) -> None:
     assert sorted(rejected) == sorted({event.source for event in log if by_catalog(event)[0] == "rejection"})
 
 
-def test_the_limits_are_those_of_the_catalog(spark: SparkSession) -> None:
+def test_limits_equal_those_of_the_catalog_package(spark: SparkSession) -> None:
     """What MongoDB could not hold is a rejection, and on the limit itself it is none."""
-    most, name, header = RULES.most_bytes, RULES.most_name, MOST_NAME_CHARACTERS
+    most, name, header = RULES.max_bytes, RULES.max_name_length, MAX_NAME_CHARACTERS
     product = {"asin": "B0T0000001", "title": "", "stars": 0, "reviews": 0, "price": 1, "listPrice": 0, "category_id": 1}
     product |= {"isBestSeller": True, "boughtInLastMonth": 0, "date": "2023-01-01"}
     empty = len(json.dumps(product))
 
-    def told(topic: str, record: object, *headers: tuple[str, bytes | None]) -> Event:
+    def event_of(topic: str, record: object, *headers: tuple[str, bytes | None]) -> Event:
         value = record if isinstance(record, bytes) else json.dumps(record, ensure_ascii=False).encode()
         return Event(topic, 0, 0, NOW, None, value, headers)
 
     position = ("tide-position", b"1")
     events = [
-        told(PRODUCTS, product | {"title": "x" * (most - empty)}),
-        told(PRODUCTS, product | {"title": "x" * (most - empty + 1)}),
-        told(PRODUCTS, product | {"title": "x\0y"}),
-        told(PRODUCTS, product | {"x": {"😀" * (RULES.longest_key // 2): 1}}),
-        told(PRODUCTS, product | {"x": {"😀" * (RULES.longest_key // 2) + "k": 1}}),
-        told(PRODUCTS, product | {"price": "1" + "0" * 100_000}),
-        told(PRODUCTS, product | {"price": "0." + "0" * 100_000 + "1"}),
-        told(CATEGORIES, {"id": 1, "category_name": "日" * name}),
-        told(CATEGORIES, {"id": 1, "category_name": "😀" * name}),
-        told(CATEGORIES, {"id": 1, "category_name": "😀" * (name + 1)}),
-        *(told(PRODUCTS, {}, ("tide-ingestion", ("ü" * length).encode()), position) for length in (header, header + 1)),
-        *(told(PRODUCTS, {}, ("tide-replay-of", b"r" * length)) for length in (header, header + 1)),
-        told(PRODUCTS, {}, ("tide-ingestion", b"i" * (header + 1)), position, ("tide-replay-of", b"r")),
+        event_of(PRODUCTS, product | {"title": "x" * (most - empty)}),
+        event_of(PRODUCTS, product | {"title": "x" * (most - empty + 1)}),
+        event_of(PRODUCTS, product | {"title": "x\0y"}),
+        event_of(PRODUCTS, product | {"x": {"😀" * (RULES.max_key_length // 2): 1}}),
+        event_of(PRODUCTS, product | {"x": {"😀" * (RULES.max_key_length // 2) + "k": 1}}),
+        event_of(PRODUCTS, product | {"price": "1" + "0" * 100_000}),
+        event_of(PRODUCTS, product | {"price": "0." + "0" * 100_000 + "1"}),
+        event_of(CATEGORIES, {"id": 1, "category_name": "日" * name}),
+        event_of(CATEGORIES, {"id": 1, "category_name": "😀" * name}),
+        event_of(CATEGORIES, {"id": 1, "category_name": "😀" * (name + 1)}),
+        *(event_of(PRODUCTS, {}, ("tide-ingestion", ("ü" * length).encode()), position) for length in (header, header + 1)),
+        *(event_of(PRODUCTS, {}, ("tide-replay-of", b"r" * length)) for length in (header, header + 1)),
+        event_of(PRODUCTS, {}, ("tide-ingestion", b"i" * (header + 1)), position, ("tide-replay-of", b"r")),
     ]
     log = [event._replace(offset=offset) for offset, event in enumerate(events)]
     found = [by_spark(row) for row in observed(spark, log)]

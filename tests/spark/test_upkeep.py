@@ -14,9 +14,9 @@ from random import Random
 import pytest
 from pyspark.sql import SparkSession
 from support.events import any_log
-from support.hands import kafka, serve
 from support.lakes import landed, sent
 from support.load import updates
+from support.manual_stream import kafka, serve
 from support.places import Place
 
 from tidemark.serving import ledger, publications, verifications
@@ -51,7 +51,7 @@ def as_after_a_week(place: Place, spark: SparkSession) -> Iterator[None]:
 
 
 @pytest.mark.soak(proof="nights")
-def test_all_that_is_read_is_what_it_was(place: Place, spark: SparkSession) -> None:
+def test_maintenance_keeps_all_data_readable_and_unchanged(place: Place, spark: SparkSession) -> None:
     random, work = Random(131), Batch(place.database, place.settings, spark)
     for _ in range(2):
         place.send([*any_log(random, 60), *updates(random, 100, keys=40)])
@@ -89,7 +89,7 @@ def test_all_that_is_read_is_what_it_was(place: Place, spark: SparkSession) -> N
     assert place.wrong_documents() == []
 
 
-def test_events_are_landed_meanwhile(place: Place, spark: SparkSession, lake: Lake) -> None:
+def test_events_land_during_maintenance(place: Place, spark: SparkSession, lake: Lake) -> None:
     random = Random(132)
     place.send(updates(random, 60, keys=10))
     log = place.log()

@@ -33,7 +33,7 @@ def _started() -> Iterator[Stack]:
         day = yesterday()
         products, categories = made.catalog("days", rows=200, first=day, seed=11)
         categories = categories.rename(categories.with_name(f"categories_{day}.csv"))
-        made.took(day.isoformat(), products=[products], categories=[categories])
+        made.add_ingested(day.isoformat(), products=[products], categories=[categories])
         made.local("start")
         due = until(lambda: [one for one in made.runs() if one["run_type"] == "scheduled"], "the scheduler has made a run")
         run = due[0]["dag_run_id"]

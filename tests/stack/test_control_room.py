@@ -34,33 +34,33 @@ def partitions(page: Page) -> list[list[str]]:
     return [[cell.inner_text().strip() for cell in row.locator("td").all() if not cell.locator("svg").count()] for row in rows]
 
 
-def test_it_stands_in_the_navigation_and_says_what_the_state_says(stack: Stack, page: Page) -> None:
+def test_the_page_is_in_the_navigation_and_shows_the_state(stack: Stack, page: Page) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto("/")
     page.get_by_role("link", name="Tidemark", exact=True).click()
     expect(page.locator("[data-figure=stream] .value")).to_have_text("running")
 
-    def same() -> bool:
+    def shows_state() -> bool:
         """In one look at either: the stream may be at work between them."""
-        told = now()
-        freshness = told["freshness"]
-        of = {"behind": freshness["events_behind"], "products": told["summary"]["products"]}
+        current = now()
+        freshness = current["freshness"]
+        of = {"behind": freshness["events_behind"], "products": current["summary"]["products"]}
         of |= {"publication": freshness["publication"], "quarantine": freshness["quarantined"]}
-        rows = [[f"{one['topic']}/{one['partition']}", *(f"{one[name]:,}" for name in PARTITION)] for one in told["partitions"]]
-        done = sum(one["events"] for one in told["rates"])
+        rows = [[f"{one['topic']}/{one['partition']}", *(f"{one[name]:,}" for name in PARTITION)] for one in current["partitions"]]
+        done = sum(one["events"] for one in current["rates"])
         shown = {name: figure(page, name) for name in of}
-        told_of = {name: f"{value:,}" for name, value in of.items() if value is not None}
-        return shown == told_of and partitions(page) == rows and page.locator("[data-sum=events]").inner_text() == f"{done:,}" != "0"
+        expected = {name: f"{value:,}" for name, value in of.items() if value is not None}
+        return shown == expected and partitions(page) == rows and page.locator("[data-sum=events]").inner_text() == f"{done:,}" != "0"
 
-    until(same, "the page says what the state says", lambda: f"{now()}\n{page.locator('main.tidemark').inner_text()}", 60)
+    until(shows_state, "the page says what the state says", lambda: f"{now()}\n{page.locator('main.tidemark').inner_text()}", 60)
     newest = now()["ingestions"]["newest"]
     names = page.locator("[data-part=ingestions] tbody tr td:first-child")
     assert [one.inner_text() for one in names.all()] == [one["name"] for one in newest]
     assert {urlsplit(url).hostname for url in asked if url.startswith("http")} == {"127.0.0.1"}
 
 
-def test_it_goes_on_by_itself_and_says_when_nobody_answers(stack: Stack, page: Page) -> None:
+def test_the_page_refreshes_itself_and_reports_a_server_that_does_not_answer(stack: Stack, page: Page) -> None:
     page.goto("/plugin/tidemark")
     clock = page.locator("main.tidemark header.top .quiet")
     expect(clock).to_contain_text("as of")
@@ -74,7 +74,7 @@ def test_it_goes_on_by_itself_and_says_when_nobody_answers(stack: Stack, page: P
     assert page.evaluate("globalThis.sameDocument")
 
 
-def test_it_is_a_tab_of_a_run_and_leads_to_the_dags(stack: Stack, page: Page) -> None:
+def test_the_page_is_a_tab_of_each_run_and_links_to_the_dags(stack: Stack, page: Page) -> None:
     run = stack.runs()[0]["dag_run_id"]
     page.goto(f"/dags/{NAMES.of(Dag.INGEST)}/runs/{run}")
     page.get_by_role("link", name="Tidemark", exact=True).last.click()

@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="
 ROWS = 1_426_337  # products of Kaggle's file
 
 
-def test_a_full_size_catalog_whose_stream_is_killed_on_the_way(stack: Stack) -> None:
+def test_a_full_size_catalog_with_a_kill_of_the_stream(stack: Stack) -> None:
     generation = stack.generation()
 
     def half_served() -> bool:
@@ -21,9 +21,9 @@ def test_a_full_size_catalog_whose_stream_is_killed_on_the_way(stack: Stack) -> 
     with stack.command("run", "--rows", str(ROWS), "--days", "1") as running:
         until(half_served, "half of it is served", stack.logs, seconds=1_800)
         kill_program(stack, "speed")
-        said, _ = running.communicate(timeout=1_800)
-    assert running.returncode == 0, said
+        output, _ = running.communicate(timeout=1_800)
+    assert running.returncode == 0, output
     assert stack.generation() > generation
     folder = stack.home / "catalogs" / f"{ROWS}-rows-1-days"
-    stack.took("2024-01-01", products=[folder / "products_2024-01-01.csv"], categories=[folder / "categories.csv"])
+    stack.add_ingested("2024-01-01", products=[folder / "products_2024-01-01.csv"], categories=[folder / "categories.csv"])
     assert stack.wrong() == []

@@ -30,7 +30,7 @@ def backfill(stack: Stack, first: date, last: date) -> list[str]:
     return [state for day, state in of_days.items() if str(first) <= day <= str(last)]
 
 
-def test_a_range_of_days_a_late_file_and_the_same_again(stack: Stack) -> None:
+def test_a_range_is_recomputed_after_a_late_file(stack: Stack) -> None:
     first = date(2022, 3, 1)
     days = [first + timedelta(days=number) for number in range(4)]
     *products, categories = stack.catalog("history", rows=150, first=first, days=4, seed=31)
@@ -38,13 +38,13 @@ def test_a_range_of_days_a_late_file_and_the_same_again(stack: Stack) -> None:
     given = ",".join(str(products[number]) for number in order), ",".join(str(days[number]) for number in order)
     stack.local("run", "--products", given[0], "--categories", str(categories), "--observed-at", given[1], "--batch", "no")
     for number in order:
-        stack.took(str(days[number]), products=[products[number]])
-    stack.took(str(days[3]), categories=[categories])
+        stack.add_ingested(str(days[number]), products=[products[number]])
+    stack.add_ingested(str(days[3]), categories=[categories])
     texts = [str(day) for day in days]
     assert backfill(stack, days[0], days[-1]) == ["success"] * 4
     assert stack.wrong_history(texts) == []
 
     stack.local("run", "--products", str(products[2]), "--observed-at", texts[2], "--batch", "no")
-    stack.took(texts[2], products=[products[2]])
+    stack.add_ingested(texts[2], products=[products[2]])
     assert backfill(stack, days[2], days[3]) == ["success"] * 2
     assert stack.wrong_history(texts) == []

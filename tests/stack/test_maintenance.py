@@ -13,7 +13,7 @@ from tidemark.settings.airflow_names import Dag
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.soak(proof="forms"), pytest.mark.timeout(1800)]
 
 
-def test_runs_by_hand(stack: Stack, page: Page) -> None:
+def test_manual_runs_of_maintenance(stack: Stack, page: Page) -> None:
     """Two at once, and single tasks again."""
     run = Form(page, Dag.MAINTENANCE).trigger()
     with stack.airflow() as airflow:

@@ -35,18 +35,18 @@ def night(stack: Stack, **conf: object) -> str:
         return airflow.trigger(conf, Dag.NIGHTLY_BATCH)
 
 
-def test_a_person_is_asked(stack: Stack) -> None:
+def test_drift_waits_for_approval(stack: Stack) -> None:
     """Refused, the former publication stays served and the wrong product with it; approved, all is right."""
     products, categories = stack.catalog("asked", rows=150, first=date(2024, 3, 1), seed=41)
     stack.local("run", "--products", str(products), "--categories", str(categories), "--observed-at", "2024-03-01")
-    stack.took("2024-03-01", products=[products], categories=[categories])
+    stack.add_ingested("2024-03-01", products=[products], categories=[categories])
     before = served()
     with connected() as database:
         one = database.product.find_one_and_update({}, {"$set": {"title": ALTERED}})
     assert one is not None
 
     run = night(stack, on_drift="ask")
-    assert one["_id"] in stack.asks(run, Dag.NIGHTLY_BATCH)
+    assert one["_id"] in stack.question_of(run, Dag.NIGHTLY_BATCH)
     assert served() == before
     stack.decide(run, "Reject", Dag.NIGHTLY_BATCH)
     assert stack.end_of(run, Dag.NIGHTLY_BATCH) == "success"
@@ -62,12 +62,12 @@ def test_a_person_is_asked(stack: Stack) -> None:
     assert stack.wrong() == []
 
 
-def test_a_night_that_is_held(stack: Stack, page: Page) -> None:
+def test_a_held_nightly_batch_can_be_rejected(stack: Stack, page: Page) -> None:
     """From its form, and refused in the browser: the former publication stays served, until the next night makes another one."""
     products, categories = stack.catalog("held", rows=120, first=date(2024, 3, 2), seed=42)
     words = ("--products", str(products), "--categories", str(categories), "--observed-at", "2024-03-02", "--batch", "no")
     stack.local("run", *words)
-    stack.took("2024-03-02", products=[products], categories=[categories])
+    stack.add_ingested("2024-03-02", products=[products], categories=[categories])
     before = served()
     form = Form(page, Dag.NIGHTLY_BATCH)
     form.fill(mode="incremental", hold=True)

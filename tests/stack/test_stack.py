@@ -16,35 +16,35 @@ from tidemark.local.runs import RunRefused
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
 
 
-def test_everything_is_healthy(stack: Stack) -> None:
+def test_every_program_becomes_healthy(stack: Stack) -> None:
     def healthy() -> dict | None:
-        said = json.loads(stack.local("status", "--json", status=None))
-        return said if all(one["healthy"] for name, one in said.items() if name != "state") else None
+        output = json.loads(stack.local("status", "--json", status=None))
+        return output if all(one["healthy"] for name, one in output.items() if name != "state") else None
 
-    said = until(healthy, "everything is healthy", lambda: stack.local("status", status=None))
-    assert list(said) == ["kafka", "mongodb", "airflow", "api", "speed", "superset", "state"]
-    state = said.pop("state")
-    assert {name: said["superset"][name] for name in ("username", "password")} == {"username": "admin", "password": "admin"}
-    assert all(one["healthy"] is True for one in said.values())
-    until(lambda: _says_healthy(stack), "everything is said to be healthy")
+    output = until(healthy, "everything is healthy", lambda: stack.local("status", status=None))
+    assert list(output) == ["kafka", "mongodb", "airflow", "api", "speed", "superset", "state"]
+    state = output.pop("state")
+    assert {name: output["superset"][name] for name in ("username", "password")} == {"username": "admin", "password": "admin"}
+    assert all(one["healthy"] is True for one in output.values())
+    until(lambda: _reports_healthy(stack), "everything is said to be healthy")
     for name, port in {"kafka": "kafka_port", "mongodb": "mongodb_port", "airflow": "airflow_port", "speed": "spark_ui_port"}.items():
-        assert f"127.0.0.1:{stack.settings[port]}" in said[name]["url"]
+        assert f"127.0.0.1:{stack.settings[port]}" in output[name]["url"]
     assert set(state) == {
         *("at", "freshness", "summary", "stream", "log", "raw_history", "partitions", "rates", "quarantine", "verification", "night"),
         *("alerts", "publications", "ingestions"),
     }
     assert state["stream"]["alive"] is True
-    assert httpx.get(said["speed"]["url"], follow_redirects=True, timeout=60).is_success
-    assert "tidemark_speed_micro_batch_seconds_count" in httpx.get(said["speed"]["metrics"], timeout=60).text
+    assert httpx.get(output["speed"]["url"], follow_redirects=True, timeout=60).is_success
+    assert "tidemark_speed_micro_batch_seconds_count" in httpx.get(output["speed"]["metrics"], timeout=60).text
 
 
-def _says_healthy(stack: Stack) -> bool:
+def _reports_healthy(stack: Stack) -> bool:
     with stack.command("status") as running:
-        said, _ = running.communicate()
-    return running.returncode == 0 and "healthy" in said
+        output, _ = running.communicate()
+    return running.returncode == 0 and "healthy" in output
 
 
-def test_the_day_that_has_ended_is_run_by_the_scheduler(stack: Stack) -> None:
+def test_the_scheduler_runs_the_day_that_has_ended(stack: Stack) -> None:
     runs = [one for one in stack.runs() if one["run_type"] == "scheduled"]
     run = min(runs, key=lambda one: one["partition_key"])
     assert run["state"] == "success"
@@ -57,38 +57,38 @@ def test_the_day_that_has_ended_is_run_by_the_scheduler(stack: Stack) -> None:
 
 
 def test_make_run(stack: Stack) -> None:
-    said = stack.local("run", "--rows", "400", "--days", "2")
+    output = stack.local("run", "--rows", "400", "--days", "2")
     folder = stack.home / "catalogs" / "400-rows-2-days"
     days = ["2024-01-01", "2024-01-02"]
     for day in days:
-        stack.took(day, products=[folder / f"products_{day}.csv"])
-    stack.took(days[-1], categories=[folder / "categories.csv"])
+        stack.add_ingested(day, products=[folder / f"products_{day}.csv"])
+    stack.add_ingested(days[-1], categories=[folder / "categories.csv"])
     assert stack.wrong() == []
     (summary,) = stack.served_reports()["report_summary"]
     for text in ("Served after", f"│ {summary['products']:,} ", "Products by price level", "The 10 largest categories", "Freshness"):
-        assert text in said
-    assert "no drift" in said
+        assert text in output
+    assert "no drift" in output
     assert stack.wrong_history([*days, "2023-12-31"]) == []
     with connected() as database:
         assert database.report_freshness.find_one({}, {"_id": False, "publication": True, "drift": True})["drift"] == 0
-    assert f"http://127.0.0.1:{stack.settings['airflow_port']}" in said
+    assert f"http://127.0.0.1:{stack.settings['airflow_port']}" in output
 
 
 def test_make_run_again_changes_nothing(stack: Stack) -> None:
     before, ends = stack.served_reports(), stack.log_ends()
-    said = stack.local("run", "--rows", "400", "--days", "2")
-    assert "Served after" in said
-    assert "Nothing is new since the last nightly run" in said
+    output = stack.local("run", "--rows", "400", "--days", "2")
+    assert "Served after" in output
+    assert "Nothing is new since the last nightly run" in output
     assert stack.served_reports() == before
     assert stack.log_ends() == ends
 
 
-def test_airflow_refuses_what_is_no_date(stack: Stack) -> None:
+def test_airflow_refuses_an_invalid_date(stack: Stack) -> None:
     with pytest.raises(RunRefused, match="observed_at"):
         stack.trigger(products=["/in/a.csv"], observed_at=["yesterday"])
 
 
-def test_start_again_disturbs_nothing(stack: Stack) -> None:
+def test_starting_a_running_stack_changes_nothing(stack: Stack) -> None:
     before = {one.name: one.detail.split(",")[0] for one in supervised.programs(stack.home)}
     stack.local("start")
     assert {one.name: one.detail.split(",")[0] for one in supervised.programs(stack.home)} == before
@@ -98,13 +98,13 @@ def test_clean_refuses_a_running_stack(stack: Stack) -> None:
     assert "the stack is running: make stop first" in stack.local("clean", status=1)
 
 
-def test_another_stack_is_told_at_once_which_ports_are_taken(stack: Stack) -> None:
-    said = stack.local("start", status=1, TIDEMARK_HOME=str(stack.folder / "another home"))
+def test_a_second_stack_reports_ports_in_use_at_once(stack: Stack) -> None:
+    output = stack.local("start", status=1, TIDEMARK_HOME=str(stack.folder / "another home"))
     for name in PORTS:
-        assert f"choose another with TIDEMARK_{name.upper()}=PORT" in said
+        assert f"choose another with TIDEMARK_{name.upper()}=PORT" in output
     assert not (stack.folder / "another home").exists()
 
 
 def test_logs_of_every_program(stack: Stack) -> None:
-    said = stack.local("logs")
-    assert {line.split("|")[0].strip() for line in said.splitlines()} == {"supervisor", *(program.name for program in PROGRAMS)}
+    output = stack.local("logs")
+    assert {line.split("|")[0].strip() for line in output.splitlines()} == {"supervisor", *(program.name for program in PROGRAMS)}

@@ -13,7 +13,7 @@ from tidemark.local.programs import marks
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
 
 
-def test_stop_leaves_nothing_running_and_start_finds_everything_again(stack: Stack) -> None:
+def test_stop_leaves_nothing_running_and_start_restores_everything(stack: Stack) -> None:
     before, ends = stack.served_reports(), stack.log_ends()
     assert "stopped" in stack.local("stop")
     assert processes.marked(marks(stack.home)) == []

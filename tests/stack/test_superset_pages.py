@@ -53,7 +53,7 @@ def test_a_viewer_changes_nothing(stack: Stack) -> None:
     assert {path: viewer.status_of(method, path, body) for method, path, body in tries} == {path: 403 for _, path, _ in tries}
 
 
-def test_what_a_person_changes_in_superset_stays(stack: Stack) -> None:
+def test_changes_made_in_superset_are_kept(stack: Stack) -> None:
     assert stack.local("dashboards", "import").strip() == "nothing to import"
     assert stack.local("dashboards", "export") == "", "the files are as Superset writes them"
     admin = Pages("admin")
@@ -65,7 +65,7 @@ def test_what_a_person_changes_in_superset_stays(stack: Stack) -> None:
     assert admin.get(f"/chart/{chart}")["result"]["description"] is None
 
 
-def test_superset_logs_what_people_do_and_no_answers_of_charts(stack: Stack) -> None:
+def test_superset_logs_user_actions_and_no_chart_answers(stack: Stack) -> None:
     """A page that refreshes asks for a dozen of them every few seconds, and each answer has many parts."""
     admin = Pages("admin")
 

@@ -41,8 +41,8 @@ def page(started: Stack) -> Iterator[Page]:
         if not {str(file) for file in files.values()} <= {one.path for one in started.ingested}:
             started.local("run", "--rows", "400", "--days", "2")
             for day, file in files.items():
-                started.took(day, products=[file])
-            started.took(DAYS[-1], categories=[folder / "categories.csv"])
+                started.add_ingested(day, products=[file])
+            started.add_ingested(DAYS[-1], categories=[folder / "categories.csv"])
         assert health.superset(started.of).healthy
         until(lambda: len(Pages("viewer").dashboards()) == 4, "the dashboards have been imported", started.logs)
         with open_browser("viewer") as opened:
@@ -71,14 +71,14 @@ def a_category(of: Recomputed) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("slug", [CATALOG, pytest.param(PRODUCTS, marks=pytest.mark.soak(proof="dashboards")), TRENDS, PIPELINE])
-def test_every_chart_is_drawn_and_nothing_can_be_edited(stack: Stack, page: Page, slug: str) -> None:
+def test_every_chart_is_rendered_and_nothing_can_be_edited(stack: Stack, page: Page, slug: str) -> None:
     opened = dashboard(page, slug)
     for name in opened.charts():
         opened.wait_until_drawn(name, may_be_empty=name in EMPTY)
     assert page.get_by_text("Edit dashboard").count() == 0
 
 
-def test_the_catalog_in_numbers(stack: Stack, page: Page) -> None:
+def test_the_catalog_dashboard_shows_the_reports(stack: Stack, page: Page) -> None:
     truth, opened = stack.recomputed(), dashboard(page, CATALOG)
     shows(opened, "Products", products(truth))
     shows(opened, "Best sellers", products(truth, is_best_seller=True))
@@ -93,23 +93,23 @@ def test_filters_change_every_chart(stack: Stack, page: Page) -> None:
     level = next(level for category, level, _ in truth.cube if category == number and level is not None)
     over_cube = set(opened.charts()) - {"Events behind", "Freshness"}
 
-    def all_charts_say(**dimensions: Any) -> None:
+    def check_all_charts(**dimensions: Any) -> None:
         found: list[str] = []
 
-        def all_right() -> bool:
+        def all_agree() -> bool:
             found[:] = [wrong(chart, answers.rows(numbers[chart]), truth, **dimensions) for chart in over_cube]
             return not any(found)
 
-        until(all_right, f"every chart says what is of {dimensions}", lambda: "\n".join(filter(None, found)))
+        until(all_agree, f"every chart says what is of {dimensions}", lambda: "\n".join(filter(None, found)))
 
     answers = Answers(page)
-    all_charts_say()
+    check_all_charts()
     opened.choose("level", label(level))
-    all_charts_say(price_level=level)
+    check_all_charts(price_level=level)
     expect(opened.chart("Price levels in numbers").locator("tbody tr")).to_have_count(1)
     assert opened.column("Price levels in numbers", "Products") == [f"{products(truth, price_level=level):,}"]
     opened.choose("category", name)
-    all_charts_say(category_id=number, price_level=level)
+    check_all_charts(category_id=number, price_level=level)
     shows(opened, "Products", products(truth, category_id=number, price_level=level))
     shows(opened, "Categories", 1)
     expect(opened.chart("Categories in numbers").locator("tbody tr")).to_have_count(1)
@@ -130,7 +130,7 @@ def test_a_click_on_a_category_filters_the_other_charts(stack: Stack, page: Page
 
 
 @pytest.mark.soak(proof="dashboards")
-def test_a_link_leads_to_the_products_of_a_category_and_of_a_level(stack: Stack, page: Page) -> None:
+def test_links_lead_to_the_products_of_a_category_and_price_level(stack: Stack, page: Page) -> None:
     truth = stack.recomputed()
     levels = {label(level): level for _, level, _ in truth.cube}
     for chart, row in (("Categories in numbers", 1), ("Price levels in numbers", 0), ("Price levels in numbers", 2)):
@@ -144,7 +144,7 @@ def test_a_link_leads_to_the_products_of_a_category_and_of_a_level(stack: Stack,
         shows(Dashboard(page), "Products found", expected)
 
 
-def test_products_by_asin_by_price_and_one_by_one(stack: Stack, page: Page) -> None:
+def test_products_are_filtered_by_asin_and_price_and_listed(stack: Stack, page: Page) -> None:
     truth, opened = stack.recomputed(), dashboard(page, PRODUCTS)
     asin = next(asin for asin in sorted(truth.products)[3:] if truth.products[asin]["productURL"] and plain(truth.products[asin]["title"]))
     opened.choose("asin", asin)
@@ -161,7 +161,7 @@ def test_products_by_asin_by_price_and_one_by_one(stack: Stack, page: Page) -> N
 
 
 @pytest.mark.soak(proof="dashboards")
-def test_products_by_their_title(stack: Stack, page: Page) -> None:
+def test_products_are_searched_by_title(stack: Stack, page: Page) -> None:
     """By its beginning, and by what stands within where a % is typed before."""
     truth, opened = stack.recomputed(), dashboard(page, PRODUCTS)
     titles = [truth.products[asin]["title"] for asin in sorted(truth.products)]
@@ -182,7 +182,7 @@ def test_products_by_their_title(stack: Stack, page: Page) -> None:
 
 
 @pytest.mark.soak(proof="dashboards")
-def test_from_a_number_to_the_documents_behind_it(stack: Stack, page: Page) -> None:
+def test_drilling_to_detail_shows_the_documents_of_a_number(stack: Stack, page: Page) -> None:
     truth, opened = stack.recomputed(), dashboard(page, PRODUCTS)
     number, name = a_category(truth)
     opened.choose("category", name)
@@ -211,7 +211,7 @@ def _drill(page: Page, cell: Locator, by: str) -> None:
 
 
 @pytest.mark.soak(proof="dashboards")
-def test_from_a_category_to_its_price_levels(stack: Stack, page: Page) -> None:
+def test_drilling_by_category_shows_its_price_levels(stack: Stack, page: Page) -> None:
     truth, opened = stack.recomputed(), dashboard(page, CATALOG)
     cell = opened.chart("Categories in numbers").locator("tbody tr td").first
     cell.wait_for()
@@ -242,7 +242,7 @@ def test_every_row_of_a_file_is_accounted_for(stack: Stack, page: Page) -> None:
 
 
 @pytest.mark.soak(proof="dashboards")
-def test_what_moved_between_the_first_day_and_the_last(stack: Stack) -> None:
+def test_movement_between_the_first_and_the_last_day(stack: Stack) -> None:
     viewer = Pages("viewer")
     with connected() as database:
         cells = list(database.report_history.find())
@@ -283,7 +283,7 @@ def test_many_viewers_of_one_chart_cost_one_query(stack: Stack) -> None:
 
 
 @pytest.mark.soak(proof="dashboards")
-def test_an_answer_over_the_history_is_kept_until_the_history_changes(stack: Stack) -> None:
+def test_an_answer_over_the_history_is_cached_until_the_history_changes(stack: Stack) -> None:
     viewer = Pages("viewer")
     chart = viewer.charts()["Categories that moved most"]
 
@@ -304,7 +304,7 @@ def test_an_answer_over_the_history_is_kept_until_the_history_changes(stack: Sta
     until(lambda: name in answer()[1], "the category has its old name again")
 
 
-def test_an_open_page_shows_what_is_posted(stack: Stack, page: Page) -> None:
+def test_an_open_page_shows_posted_records(stack: Stack, page: Page) -> None:
     opened = dashboard(page, CATALOG)
     before = products(stack.recomputed())
     shows(opened, "Products", before)

@@ -27,10 +27,10 @@ def browser() -> str:
     """The path of a browser. Skips the test where there is none, but not in CI, which must have one."""
     found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if found is None:
-        told = f"there is no browser ({', '.join(BROWSERS)}): apt install chromium"
+        reason = f"there is no browser ({', '.join(BROWSERS)}): apt install chromium"
         if os.environ.get("CI") == "true":
-            pytest.fail(told)
-        pytest.skip(told)
+            pytest.fail(reason)
+        pytest.skip(reason)
     return found
 
 

@@ -136,11 +136,11 @@ class Containers:
                 self.running[name] = [self._container(services[name], number) for number in range(_replicas(services[name]))]
                 for one in self.running[name]:
                     one.start()
-            looked = [(name, one) for name, those in self.running.items() if name not in ready for one in those]
+            checked = [(name, one) for name, those in self.running.items() if name not in ready for one in those]
             with ThreadPoolExecutor() as pool:
-                found = list(pool.map(lambda one: self._is_ready(one[1]), looked))
-            unready = {name for (name, _), is_ready in zip(looked, found, strict=True) if not is_ready}
-            ready |= {name for name, _ in looked} - unready
+                found = list(pool.map(lambda one: self._is_ready(one[1]), checked))
+            unready = {name for (name, _), is_ready in zip(checked, found, strict=True) if not is_ready}
+            ready |= {name for name, _ in checked} - unready
             assert time.monotonic() < until, f"{sorted(self.running.keys() - ready)} are not healthy, {waiting} wait:{self.logs()}"
             time.sleep(0.2)
 

@@ -18,7 +18,7 @@ from tidemark.ingest.records import Headers, Message, Origin, messages
 
 BOM = b"\xef\xbb\xbf"
 OBSERVED_AT = datetime(2023, 10, 31, 12, 30, 0, 789_000, UTC)
-TOLD_AT = datetime(2023, 11, 2, 8, 0, 0, 123_000, UTC)
+REGISTERED_AT = datetime(2023, 11, 2, 8, 0, 0, 123_000, UTC)
 LINE_ENDS = ("\n", "\r\n", "\r")
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
@@ -98,7 +98,7 @@ def sent(content: bytes, planned: Planned) -> list[Message]:
     """The events of all chunks of a plan, one chunk after another, each read on its own."""
     ingestion = planned.ingestion
     kind, columns = FileKind(ingestion["kind"]), tuple(ingestion["columns"])
-    origin = Origin(ingestion["_id"], kind, columns, ingestion["observed_at"], TOLD_AT, ingestion["separator"])
+    origin = Origin(ingestion["_id"], kind, columns, ingestion["observed_at"], REGISTERED_AT, ingestion["separator"])
     return [one for chunk in planned.chunks for one in messages(content[chunk.start : chunk.end], chunk.start, origin)]
 
 

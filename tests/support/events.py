@@ -60,10 +60,10 @@ def _record(random: Random, category: bool) -> dict[str, Any]:
     return record
 
 
-def _spoilt(text: str, random: Random) -> bytes:
+def _corrupted(text: str, random: Random) -> bytes:
     """What is no JSON object, or only just one."""
     end = text.rstrip("}")
-    spoilt = random.choice(
+    corrupted = random.choice(
         (
             *("", " ", "null", "5", "[]", '"text"', "{", "}", "{}", "[" + text + "]", text + " x", text + text, text + "}", text[:-1]),
             *(f" \n{text}\t\r\n", "\ufeff" + text, text.replace('"', "'"), end + ",}", end + ', "price": NaN}', end + ', "price": 04}'),
@@ -73,7 +73,7 @@ def _spoilt(text: str, random: Random) -> bytes:
             *(end + ', "x": {"a": "}"}}', end + ', "x": tru}', end + ' "x": 1}', end + ', x: 1}', "// no\n" + text, text.replace(":", "=", 1)),
         )
     )  # fmt: skip
-    return spoilt.encode("utf-8", "surrogatepass")
+    return corrupted.encode("utf-8", "surrogatepass")
 
 
 def _headers(random: Random) -> tuple[tuple[str, bytes | None], ...]:
@@ -116,7 +116,7 @@ def any_event(random: Random, offset: int = 0) -> Event:
     chance = random.random()
     value: bytes | None
     if chance < 0.15:
-        value = _spoilt(text, random)
+        value = _corrupted(text, random)
     elif chance < 0.17:
         value = random.choice((None, b"\xff\xfe", b'{"title": "\xe9"}', text.encode("utf-8", "surrogatepass") + b"\xc3"))
     else:

@@ -23,28 +23,28 @@ def end() -> None:
 def at(point: str) -> None:
     commit = ledger.commit
 
-    def later(batch: Any) -> bool:
+    def is_later(batch: Any) -> bool:
         return batch.number > 0 and bool(batch.differences) and bool(batch.categories)
 
     def products_written(database: Any, generation: int, batch: Any) -> None:
-        if later(batch):
+        if is_later(batch):
             end()
         commit(database, generation, batch)
 
     def in_transaction(database: Any, generation: int, batch: Any) -> None:
-        if later(batch):
+        if is_later(batch):
             bulk_write = type(database.cube_cell).bulk_write
 
-            def write_and_end(*arguments: Any, **options: Any) -> Any:
+            def write_and_kill(*arguments: Any, **options: Any) -> Any:
                 bulk_write(*arguments, **options)
                 end()
 
-            type(database.cube_cell).bulk_write = write_and_end
+            type(database.cube_cell).bulk_write = write_and_kill
         commit(database, generation, batch)
 
     def committed(database: Any, generation: int, batch: Any) -> None:
         commit(database, generation, batch)
-        if later(batch):
+        if is_later(batch):
             end()
 
     points: dict[str, Callable[..., None]] = {

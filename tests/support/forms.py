@@ -107,7 +107,7 @@ def answer(page: Page, stack: Stack, dag: Dag, run: str, task: str, option: str,
 
     Whoever answers before Airflow's scheduler has seen the end of the process that asked is asked again.
     """
-    stack.asks(run, dag, task)
+    stack.question_of(run, dag, task)
     shown = ""
 
     def taken() -> bool:

@@ -36,24 +36,24 @@ class _MailSession(socketserver.StreamRequestHandler):
     server: MailServer
 
     def handle(self) -> None:
-        self._say("220 tests")
+        self._reply("220 tests")
         while line := self.rfile.readline():
             match line.split()[0].upper():
                 case b"EHLO" | b"HELO" | b"MAIL" | b"RSET":
-                    self._say("250 yes")
+                    self._reply("250 yes")
                 case b"RCPT":
-                    self._say("451 not now" if self.server.refuses else "250 yes")
+                    self._reply("451 not now" if self.server.refuses else "250 yes")
                 case b"DATA":
-                    self._say("354 go on")
+                    self._reply("354 go on")
                     lines = iter(self.rfile.readline, b".\r\n")
                     content = b"".join(one.removeprefix(b".") for one in lines)
                     self.server.mails.append(message_from_bytes(content, policy=policy.default))
-                    self._say("250 taken")
+                    self._reply("250 taken")
                 case _:
-                    self._say("221 farewell")
+                    self._reply("221 farewell")
                     return
 
-    def _say(self, text: str) -> None:
+    def _reply(self, text: str) -> None:
         self.wfile.write(f"{text}\r\n".encode())
 
 

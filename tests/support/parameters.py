@@ -10,15 +10,15 @@ import pytest
 Values = Mapping[str, Iterable[Any]]  # by parameter
 
 
-def assert_takes(dag: Any, taken: Values, refused: Values) -> None:
+def assert_accepts(dag: Any, valid: Values, invalid: Values) -> None:
     """Each parameter takes these values as they are and refuses those; without any the run is valid. Leaves the last ones in the DAG."""
     from airflow.sdk.exceptions import ParamValidationError
 
-    assert set(dag.params) == set(taken) == set(refused)
+    assert set(dag.params) == set(valid) == set(invalid)
     dag.params.validate()
-    for name, values in taken.items():
+    for name, values in valid.items():
         assert [dag.params.get_param(name).resolve(value) for value in values] == values
-    for name, values in refused.items():
+    for name, values in invalid.items():
         for value in values:
             with pytest.raises(ParamValidationError):
                 dag.params.get_param(name).resolve(value)

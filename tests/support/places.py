@@ -95,7 +95,7 @@ class Place:
         wrong = wrong_products(self.database, truth)
         categories = {one["_id"]: one["category_name"] for one in self.database.category.find()}
         wrong += [] if categories == truth.categories else [f"categories {categories} instead of {truth.categories}"]
-        # What mended rules accept stays to be seen, and is marked so.
+        # What changed rules accept stays to be seen, and is marked so.
         rejections = {(one["_id"], one["reason"]) for one in self.database.quarantine.find({"status": {"$ne": "healed"}})}
         # A source that comes twice is kept once, as it came first.
         wrong += [f"quarantine: {one} should not be there" for one in sorted(rejections - truth.rejections)]

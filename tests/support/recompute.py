@@ -308,7 +308,7 @@ def label(price_level: int | None) -> str:
     return "unknown" if price_level is None else "$300+" if price_level == 300 else f"${price_level}-{price_level + 5}"
 
 
-# --------------------------------------------------------------------------------------------------------------- judging
+# --------------------------------------------------------------------------------------------------------------- validation
 
 
 def _judged_product(text: Mapping[str, str | None], latest: int, where: Any) -> tuple[str, Facts]:
@@ -363,17 +363,17 @@ def recompute(
         last = dict(headers)
         position = _counted(last.get("tide-position"))
         registered_at = _counted(last.get("tide-registered-at"))
-        told = (timestamp if registered_at is None else registered_at, position or 0, partition, offset)
+        version = (timestamp if registered_at is None else registered_at, position or 0, partition, offset)
         try:
             if position is not None and _plain(last.get("tide-ingestion")) in withdrawn:
                 raise Rejected("withdrawn")
             text = _texts(value, last)
             if topic == category_topic:
-                names.append((told, *_judged_category(text)))
+                names.append((version, *_judged_category(text)))
             else:
                 asin, facts = _judged_product(text, timestamp + DAY, index)
                 if facts.moment < before:
-                    products.append(((facts.moment, *told), asin, facts))
+                    products.append(((facts.moment, *version), asin, facts))
         except Rejected as rejected:
             rejections.add((_source(topic, partition, offset, position, last), str(rejected)))
     products.sort(key=lambda one: one[0])

@@ -38,7 +38,7 @@ def rows(events: Iterable[Event]) -> pa.RecordBatch:
 def _row(event: Event) -> dict[str, Any]:
     seen = category_observation(event) if event.topic == CATEGORIES else product_observation(event)
     common = {"topic": event.topic, "timestamp": event.timestamp, "ingestion": event.name(INGESTION)}
-    told = {
+    version = {
         "observed_at": 0,
         "registered_at": event.registered_at,
         "position": event.position,
@@ -47,13 +47,13 @@ def _row(event: Event) -> dict[str, Any]:
     }
     match seen:
         case Rejection():
-            return {**common, **told, "kind": "rejection", "id": event.source, "reason": seen.reason, "raw": event.value}
+            return {**common, **version, "kind": "rejection", "id": event.source, "reason": seen.reason, "raw": event.value}
         case CategoryObservation():
-            return {**common, **told, "kind": "category", "id": str(seen.id), "category_id": seen.id, "category_name": seen.name}
+            return {**common, **version, "kind": "category", "id": str(seen.id), "category_id": seen.id, "category_name": seen.name}
         case ProductObservation():
             return {
                 **common,
-                **{**told, "kind": "product", "id": seen.asin, "observed_at": seen.observed_at},
+                **{**version, "kind": "product", "id": seen.asin, "observed_at": seen.observed_at},
                 **{"title": seen.title, "imgUrl": seen.img_url, "productURL": seen.product_url},
                 **{"stars": seen.stars, "price": seen.price, "listPrice": seen.list_price, "reviews": seen.reviews},
                 **{"category_id": seen.category_id, "isBestSeller": seen.is_best_seller, "price_level": cell_of(seen).price_level},

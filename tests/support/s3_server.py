@@ -1,7 +1,8 @@
 """An S3 server in memory: `python s3_server.py PORT`, with the packages of s3-server.lock.
 
-It treats one write after the other, so that a condition and its write are one step, as in S3. A test steers it by POST /steer:
-`meet` holds writes of keys that end so until two have come, `heed` says whether conditions count. GET /steer tells the writes so far.
+It treats one write after the other, so that a condition and its write are one step, as in S3. A test controls it by POST /control:
+`barrier` holds writes of keys with that suffix until two have arrived, `conditional_writes` says whether conditions count. GET /control
+returns the writes so far.
 """
 
 from __future__ import annotations
@@ -17,31 +18,31 @@ from typing import Any
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-MEET_SECONDS = 300  # a driver that fails never comes
+BARRIER_SECONDS = 300  # a driver that fails never comes
 
 
-class Steered:
-    """moto's server, and what a test does to it."""
+class ControlledServer:
+    """moto's server under the control of a test."""
 
     def __init__(self) -> None:
         self._s3 = DomainDispatcherApplication(create_backend_app)
         self._one_at_a_time = threading.RLock()
         self._came = threading.Condition()
         self._waiting: Counter[str] = Counter()
-        self._meet, self._heed = "", True
+        self._barrier, self._conditional_writes = "", True
         self._writes: list[tuple[str, str, int]] = []
 
     def __call__(self, request: dict[str, Any], respond: Callable[..., Any]) -> Iterable[bytes]:
         key, is_write = request["PATH_INFO"], request["REQUEST_METHOD"] == "PUT"
-        if key == "/steer":
-            return self._steer(request, respond)
-        if is_write and self._meet and key.endswith(self._meet):
+        if key == "/control":
+            return self._configure(request, respond)
+        if is_write and self._barrier and key.endswith(self._barrier):
             with self._came:
                 self._waiting[key] += 1
                 self._came.notify_all()
-                self._came.wait_for(lambda: self._waiting[key] > 1, MEET_SECONDS)
+                self._came.wait_for(lambda: self._waiting[key] > 1, BARRIER_SECONDS)
         condition = request.get("HTTP_IF_NONE_MATCH", "")
-        if not self._heed:
+        if not self._conditional_writes:
             request.pop("HTTP_IF_NONE_MATCH", None)
         found: list[str] = []
 
@@ -55,10 +56,10 @@ class Steered:
                 self._writes.append((key, condition, int(found[-1].split()[0])))
         return answer
 
-    def _steer(self, request: dict[str, Any], respond: Callable[..., Any]) -> Iterable[bytes]:
+    def _configure(self, request: dict[str, Any], respond: Callable[..., Any]) -> Iterable[bytes]:
         if request["REQUEST_METHOD"] == "POST":
             given = json.load(io.BytesIO(request["wsgi.input"].read(int(request["CONTENT_LENGTH"]))))
-            self._meet, self._heed = given.get("meet", ""), given.get("heed", True)
+            self._barrier, self._conditional_writes = given.get("barrier", ""), given.get("conditional_writes", True)
         respond("200 OK", [("Content-Type", "application/json")])
         return [json.dumps(self._writes).encode()]
 
@@ -71,4 +72,4 @@ class Quiet(WSGIRequestHandler):
 
 
 if __name__ == "__main__":
-    make_server("127.0.0.1", int(sys.argv[1]), Steered(), threaded=True, request_handler=Quiet).serve_forever()
+    make_server("127.0.0.1", int(sys.argv[1]), ControlledServer(), threaded=True, request_handler=Quiet).serve_forever()

@@ -83,7 +83,7 @@ class Servers:
         wait_for_mongodb(self.mongodb.of, self.mongodb.log, self.mongodb)
         wait_for_kafka(self.kafka.of, self.kafka.log, self.kafka)
 
-    def mend(self) -> None:
+    def restart(self) -> None:
         """Starts again what a test has left stopped or stalled."""
         for server in (self.mongodb, self.kafka):
             if server.is_running:

@@ -55,9 +55,9 @@ SENT = {name: {"success"} for name in ("preview", "plan", "produce", "reconcile"
 REPORTS = ("report_cube", "report_price_level", "report_category", "report_summary")
 SHELL = ("PATH", "HOME", "USER", "LANG", "TERM", "TMPDIR", "JAVA_HOME", "JAVA_TOOL_OPTIONS", "http_proxy", "https_proxy", "no_proxy")
 RUN_SECONDS = 1_000.0  # on a machine with other things to do
-READING_SECONDS = 2.0  # that a person takes at least to answer a question
+ANSWER_SECONDS = 2.0  # that a person takes at least to answer a question
 
-Told = dict[tuple[str, str, str], datetime]
+Registered = dict[tuple[str, str, str], datetime]
 
 
 class Given(NamedTuple):
@@ -101,19 +101,19 @@ class Stack:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=_hear_interrupts,
+            preexec_fn=_restore_interrupts,
         )
 
     def local(self, *words: str, status: int | None = 0, **more: str) -> str:
         """What `python -m tidemark.local ...` says; it must end with that exit status, if one is named."""
         with self.command(*words, **more) as running:
             try:
-                said, _ = running.communicate(timeout=RUN_SECONDS)
+                output, _ = running.communicate(timeout=RUN_SECONDS)
             except BaseException:
                 running.kill()
                 raise
-        assert status in (None, running.returncode), said + self.logs()
-        return said
+        assert status in (None, running.returncode), output + self.logs()
+        return output
 
     def logs(self) -> str:
         """The end of every program's log, for whoever reads a failure."""
@@ -124,12 +124,12 @@ class Stack:
         categories, *products = write(rows, days, seed, self.folder / name, first)
         return [*products, categories]
 
-    def took(self, day: str, *, products: Iterable[Path] = (), categories: Iterable[Path] = ()) -> None:
+    def add_ingested(self, day: str, *, products: Iterable[Path] = (), categories: Iterable[Path] = ()) -> None:
         """Notes what has been ingested as of a day, for `wrong`."""
         self.ingested |= {Given(str(path), "product", day, str(path)) for path in products}
         self.ingested |= {Given(str(path), "category", day, str(path)) for path in categories}
 
-    def took_as(self, day: str, name: str, path: Path, kind: str) -> None:
+    def add_ingested_as(self, day: str, name: str, path: Path, kind: str) -> None:
         """Notes what has been ingested in another form, under that name, as the plain file that says the same."""
         self.ingested = {one for one in self.ingested if one[:3] != (name, kind, day)} | {Given(name, kind, day, str(path))}
 
@@ -160,7 +160,7 @@ class Stack:
             found.setdefault(one["task_id"], set()).add(one["state"])
         return found
 
-    def asks(self, run: str, dag: Dag = Dag.INGEST, task: str = "approve") -> str:
+    def question_of(self, run: str, dag: Dag = Dag.INGEST, task: str = "approve") -> str:
         """Waits until a run asks a person; what it asks, in Markdown."""
 
         def asked() -> Document | None:
@@ -177,12 +177,12 @@ class Stack:
 
         Whoever answers before Airflow's scheduler has seen the end of the process that asked is asked again, as often as a task is tried.
         """
-        question = self.asks(run, dag)
+        question = self.question_of(run, dag)
 
         def taken() -> bool:
             states = self.states(run, dag)["approve"]
             if WAITING & states:
-                time.sleep(READING_SECONDS)
+                time.sleep(ANSWER_SECONDS)
                 with self.airflow() as airflow:
                     airflow._http.patch(_question(run, dag), json={"chosen_options": [option]})
             return bool(ENDED & states)
@@ -252,7 +252,7 @@ class Stack:
         """What is wrong with the history of days (YYYY-MM-DD), given all that has been ingested."""
         found = []
         with connected() as database, snapshot(database) as now:
-            files = self._files(_told(database))
+            files = self._files(_registered(database))
             for day in days:
                 known = [one for one in files if one.kind == "category" or str(one.observed_at) <= day]
                 rows = now.rows("report_history", {"$match": {"day": datetime.fromisoformat(f"{day}T00:00:00+00:00")}}, {"$unset": "day"})
@@ -262,23 +262,23 @@ class Stack:
     def wrong(self) -> list[str]:
         """What is wrong with the served reports and products, given all that has been ingested; its order is what MongoDB was told."""
         with connected() as database:
-            told, ours = _told(database), {one[:3]: one for one in self.ingested}
-            wrong = [f"{one} has not been ingested" for one in ours.keys() - told.keys()]
-            wrong += [f"{one} has been ingested" for one in told.keys() - ours.keys()]
-            known = {(one.name, one.kind): one.path for key, one in ours.items() if key in told}
-            return wrong + wrong_reports(database, self._files(told), known)
+            registered, ours = _registered(database), {one[:3]: one for one in self.ingested}
+            wrong = [f"{one} has not been ingested" for one in ours.keys() - registered.keys()]
+            wrong += [f"{one} has been ingested" for one in registered.keys() - ours.keys()]
+            known = {(one.name, one.kind): one.path for key, one in ours.items() if key in registered}
+            return wrong + wrong_reports(database, self._files(registered), known)
 
     def recomputed(self) -> Recomputed:
         """What all that has been ingested comes to."""
         with connected() as database:
-            return recompute_files(self._files(_told(database)))
+            return recompute_files(self._files(_registered(database)))
 
-    def _files(self, told: Told) -> list[CsvFile]:
-        ours = [(one, told[one[:3]]) for one in self.ingested if one[:3] in told]
+    def _files(self, registered: Registered) -> list[CsvFile]:
+        ours = [(one, registered[one[:3]]) for one in self.ingested if one[:3] in registered]
         return [CsvFile(one.path, one.kind, one.day, int(when.timestamp() * 1000)) for one, when in ours]
 
 
-def _told(database: Database[Document]) -> Told:
+def _registered(database: Database[Document]) -> Registered:
     """When each file that counts was told of, by path, kind and day."""
     found = database.ingestion.find({"withdrawn": None})
     return {(one["file"], one["kind"], one["observed_at"].date().isoformat()): one["registered_at"] for one in found}
@@ -289,16 +289,16 @@ def _question(run: str, dag: Dag, task: str = "approve") -> str:
     return f"/dags/{NAMES.of(dag)}/dagRuns/{run}/taskInstances/{task}/-1/hitlDetails"
 
 
-def until(look: Callable[[], Any], what: str, tell: Callable[[], str] = str, seconds: float = RUN_SECONDS) -> Any:
+def until(condition: Callable[[], Any], what: str, describe: Callable[[], str] = str, seconds: float = RUN_SECONDS) -> Any:
     """The first thing found that counts as true. What a server refuses while it starts again is nothing found."""
     end = time.monotonic() + seconds
     while True:
         try:
-            if found := look():
+            if found := condition():
                 return found
         except (httpx.TransportError, PyMongoError, KafkaError):
             pass
-        assert time.monotonic() < end, f"after {seconds:.0f} s it is still not so that {what}: {tell()}"
+        assert time.monotonic() < end, f"after {seconds:.0f} s it is still not so that {what}: {describe()}"
         time.sleep(0.5)
 
 
@@ -336,7 +336,7 @@ def kill_program(of: Stack, name: str) -> int:
     return pid
 
 
-def _hear_interrupts() -> None:
+def _restore_interrupts() -> None:
     """As in somebody's terminal: what runs in the background of a shell is born deaf to them."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -31,17 +31,17 @@ class Sharing:
     """What pytest's own process does where workers run its tests."""
 
     def __init__(self) -> None:
-        self._told: dict[str, Any] = {}
+        self._servers: dict[str, Any] = {}
 
     @pytest.hookimpl
     def pytest_configure_node(self, node: Any) -> None:
         """Starts the servers before the first worker; it tells each where they are."""
-        if not self._told:
+        if not self._servers:
             home = Path(_started.enter_context(tempfile.TemporaryDirectory(prefix="tidemark-servers-")))
             found = _started.enter_context(running_servers(home))
             logs = {"kafka": str(found.kafka.log), "mongodb": str(found.mongodb.log)}
-            self._told = {"settings": {name: value for name, value in found.settings.items() if name != "home"}, "logs": logs}
-        node.workerinput["servers"] = self._told
+            self._servers = {"settings": {name: value for name, value in found.settings.items() if name != "home"}, "logs": logs}
+        node.workerinput["servers"] = self._servers
 
     @pytest.hookimpl
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Scheduling:
@@ -56,12 +56,12 @@ class Sharing:
 @contextmanager
 def shared_servers(config: pytest.Config, home: Path) -> Iterator[None]:
     """The servers of this test run, which the settings name: those that pytest's own process has started, or if it has none, new ones."""
-    told = getattr(config, "workerinput", {}).get("servers")
+    passed = getattr(config, "workerinput", {}).get("servers")
     own = dict(zip(("spark_ui_port", "speed_metrics_port"), map(str, free_ports(2)), strict=True))
-    if told is not None:
-        with setting(**told["settings"], **own) as of:
-            wait_for_mongodb(of, Path(told["logs"]["mongodb"]))
-            wait_for_kafka(of, Path(told["logs"]["kafka"]))
+    if passed is not None:
+        with setting(**passed["settings"], **own) as of:
+            wait_for_mongodb(of, Path(passed["logs"]["mongodb"]))
+            wait_for_kafka(of, Path(passed["logs"]["kafka"]))
             yield
         return
     with running_servers(home) as servers, setting(**servers.settings, **own):

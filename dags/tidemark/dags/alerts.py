@@ -19,7 +19,7 @@ from airflow.sdk import CronTriggerTimetable, dag, task
 
 from tidemark.dags import policy
 from tidemark.dags.mongodb import connected
-from tidemark.dags.notifications import InVariable, channels
+from tidemark.dags.notifications import VariableMemory, channels
 from tidemark.serving import alerting
 from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag
@@ -42,12 +42,12 @@ NAMES = settings().airflow_names
 )
 def alerts() -> None:
     @task
-    def look() -> None:
+    def evaluate() -> None:
         of = settings()
         with connected(of) as database:
-            alerting.evaluate_alerts(database, InVariable(), channels(of), of, NAMES)
+            alerting.evaluate_alerts(database, VariableMemory(), channels(of), of, NAMES)
 
-    look()
+    evaluate()
 
 
 alerts()

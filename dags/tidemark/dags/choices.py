@@ -27,7 +27,7 @@ def chosen(parameter: str, listed: PlainXComArg, subject: str, **schema: Any) ->
     """
 
     @task.branch
-    def asked(params: dict[str, Any]) -> str:
+    def check_parameter(params: dict[str, Any]) -> str:
         return "choose" if params[parameter] is None else "chosen"
 
     @task(task_id="chosen", trigger_rule="none_failed_min_one_success")
@@ -46,6 +46,6 @@ def chosen(parameter: str, listed: PlainXComArg, subject: str, **schema: Any) ->
         **policy.NO_EXECUTION_TIMEOUT,
     )
     one: XComArg = value()
-    listed >> asked() >> [choose, one]
+    listed >> check_parameter() >> [choose, one]
     choose >> one
     return one

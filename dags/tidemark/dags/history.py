@@ -42,7 +42,7 @@ PARAMETERS = {
 
 
 @dag(
-    **policy.of("batch", permanent_errors=[batch_job.JobFailedPermanently, days.NotOver, days.NoDay]),
+    **policy.of("batch", permanent_errors=[batch_job.JobFailedPermanently, days.DayNotEnded, days.InvalidDays]),
     dag_id=NAMES.of(Dag.HISTORY),
     schedule=CronPartitionTimetable("0 3 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
     # No start_date: a new installation would start yesterday's run at once, while it ingests its first files.
@@ -52,26 +52,26 @@ PARAMETERS = {
 )
 def history() -> None:
     @task
-    def ask(params: dict[str, Any], dag_run: Any) -> list[str]:
+    def select_days(params: dict[str, Any], dag_run: Any) -> list[str]:
         changed = params["changed"] or dag_run.run_type == "scheduled"
         with connected(settings()) as database:
             # A new installation starts with a scheduled run, which would occupy the only Spark slot and delay its first nightly batch.
             if changed and days.is_empty(database):
                 raise AirflowSkipException("there are no events yet, so there is no history")
-        return days.asked(dag_run.partition_key, params["first_day"], params["last_day"], dag_run.start_date, changed=changed)
+        return days.selected_days(dag_run.partition_key, params["first_day"], params["last_day"], dag_run.start_date, changed=changed)
 
     @task(pool=NAMES.of(Pool.SPARK))
     def land() -> None:
         batch_job.run(settings(), "land")
 
     @task(pool=NAMES.of(Pool.SPARK))
-    def compute(asked: list[str]) -> dict[str, Any]:
-        computed: dict[str, Any] = batch_job.run(settings(), "history", *asked)
+    def compute(selected: list[str]) -> dict[str, Any]:
+        computed: dict[str, Any] = batch_job.run(settings(), "history", *selected)
         return computed
 
-    asked = ask()
-    computed = compute(asked)
-    asked >> land() >> computed
+    selected = select_days()
+    computed = compute(selected)
+    selected >> land() >> computed
     add_dashboard_links(computed, Dashboard.TRENDS)
 
 

@@ -73,7 +73,7 @@ def ingest() -> None:
         with connected(settings()) as database:
             return jobs.reconcile(database, identities, settings())
 
-    looked = preview()
+    previewed = preview()
     approve = ApprovalOperator(
         task_id=jobs.APPROVE,
         subject="Ingest these files?",
@@ -81,7 +81,7 @@ def ingest() -> None:
         **policy.NO_EXECUTION_TIMEOUT,
     )
     planned = plan()
-    looked >> [approve, planned]
+    previewed >> [approve, planned]
     approve >> planned
     reconciled = reconcile(planned["ingestions"])
     produce.expand_kwargs(planned) >> reconciled
@@ -92,7 +92,7 @@ def ingest() -> None:
         collection="state",
         query=reconciled,
         poke_interval=1,
-        timeout=policy.WAIT_WITHIN.total_seconds(),
+        timeout=policy.WAIT_TIMEOUT.total_seconds(),
         pool=NAMES.of(Pool.SERVED),  # limits waiting to one worker, so that the others stay free
     )
     add_dashboard_links(reconciled, Dashboard.PIPELINE)

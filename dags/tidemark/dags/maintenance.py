@@ -37,7 +37,7 @@ def require_ours(of: AirflowSettings) -> None:
 
 
 @dag(
-    **policy.of("operations", permanent_errors=[batch_job.JobFailedPermanently, schema.Differs]),
+    **policy.of("operations", permanent_errors=[batch_job.JobFailedPermanently, schema.SchemaDiffers]),
     dag_id=NAMES.of(Dag.MAINTENANCE),
     schedule=CronTriggerTimetable("0 5 * * 0", timezone="UTC"),
     max_active_runs=1,
@@ -65,7 +65,7 @@ def maintenance() -> None:
     def records(dag_run: Any) -> None:
         of = settings()
         require_ours(of)
-        if not housekeeping.is_here(of.airflow_database):
+        if not housekeeping.is_reachable(of.airflow_database):
             raise AirflowSkipException("Airflow's database is unknown: set TIDEMARK_AIRFLOW_DATABASE_URL, or run `airflow db clean`")
         housekeeping.clean_records(of.airflow_database, dag_run.start_date - timedelta(days=of.keep_runs_days))
 
@@ -78,7 +78,7 @@ def maintenance() -> None:
 
     @task
     def leftovers(dag_run: Any) -> int:
-        before = dag_run.start_date - policy.RUN_WITHIN  # no run is older than that
+        before = dag_run.start_date - policy.RUN_TIMEOUT  # no run is older than that
         of = settings()
         return sum(housekeeping.delete_old(folder, before) for folder in (of.work, of.jobs))
 

@@ -85,7 +85,7 @@ def nightly_batch() -> None:
         of = settings()
         with connected(of) as database:
             found = verifications.read(database, number)
-        return "approve" if verifications.asks(found, params["on_drift"], of, params["hold"]) else "publish"
+        return "approve" if verifications.requires_approval(found, params["on_drift"], of, params["hold"]) else "publish"
 
     @task(pool=NAMES.of(Pool.SPARK), outlets=[policy.REPORTS], trigger_rule="none_failed_min_one_success")
     def publish(number: int, params: dict[str, Any]) -> None:

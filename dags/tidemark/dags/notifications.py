@@ -38,7 +38,7 @@ class WebhookNotifier(BaseNotifier):
         httpx.post(url, json=self._content, headers=to.extra_dejson, auth=login, timeout=ANSWER_SECONDS).raise_for_status()
 
 
-class InVariable:
+class VariableMemory:
     """Stores the alert that MongoDB cannot be read in an Airflow variable."""
 
     NAME = "tidemark_alerts"
@@ -70,7 +70,7 @@ def webhook(connection: str, message: Message) -> None:
     WebhookNotifier(connection, content).notify({})
 
 
-def is_there(connection: str) -> bool:
+def connection_exists(connection: str) -> bool:
     try:
         Connection.get(connection)
     except AirflowNotFoundException:
@@ -82,4 +82,4 @@ def channels(of: Settings) -> dict[str, Callable[[Message], None]]:
     """The channels whose connections exist, by name."""
     smtp, hook = of.airflow_names.of(airflow_names.Connection.SMTP), of.airflow_names.of(airflow_names.Connection.WEBHOOK)
     known = {"mail": (smtp, partial(mail, smtp, of.alert_mail_to)), "webhook": (hook, partial(webhook, hook))}
-    return {name: send for name, (connection, send) in known.items() if is_there(connection)}
+    return {name: send for name, (connection, send) in known.items() if connection_exists(connection)}

@@ -12,11 +12,11 @@ from typing import Any
 from airflow.sdk import Asset, ExceptionRetryPolicy, RetryAction, RetryRule
 
 # The first paragraph of a DAG's docstring says what it does; two others begin with these words.
-WHEN, IF_IT_FAILS = "**When to run it.**", "**If it fails.**"
+WHEN, ON_FAILURE = "**When to run it.**", "**If it fails.**"
 
-RUN_WITHIN = timedelta(days=7)  # including the wait for a person's answer
-WAIT_WITHIN = timedelta(hours=6)  # until the stream has served the events that a run sent
-TASK_WITHIN = timedelta(hours=8)  # longer than WAIT_WITHIN, and several times a full nightly batch of tens of millions of events
+RUN_TIMEOUT = timedelta(days=7)  # including the wait for a person's answer
+WAIT_TIMEOUT = timedelta(hours=6)  # until the stream has served the events that a run sent
+TASK_TIMEOUT = timedelta(hours=8)  # longer than WAIT_TIMEOUT, and several times a full nightly batch of tens of millions of events
 
 PRODUCTS = Asset(name="products", uri="tidemark://products", group="tidemark")  # updated when files have been sent
 REPORTS = Asset(name="reports", uri="tidemark://reports", group="tidemark")  # updated when a publication is served
@@ -34,13 +34,13 @@ def of(kind: str, *, permanent_errors: Iterable[type[Exception]] = (), **tasks: 
     return {
         "tags": ["tidemark", kind],
         "catchup": False,
-        "dagrun_timeout": RUN_WITHIN,
+        "dagrun_timeout": RUN_TIMEOUT,
         "default_args": {
             "owner": "tidemark",
             "retries": 3,
             "retry_delay": timedelta(seconds=30),
             "retry_policy": ExceptionRetryPolicy([fail_at_once]),
-            "execution_timeout": TASK_WITHIN,
+            "execution_timeout": TASK_TIMEOUT,
             **tasks,
         },
     }

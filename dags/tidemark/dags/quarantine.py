@@ -18,12 +18,12 @@ from tidemark.settings import settings
 from tidemark.settings.airflow_names import Connection, Dag, Pool
 
 NAMES = settings().airflow_names
-BOTH = {
+OPTIONS = {
     **policy.of("quarantine", permanent_errors=jobs.PERMANENT_ERRORS, retry_delay=timedelta(seconds=10)),
     "schedule": None,
     "max_active_runs": 1,
 }
-ASKED: dict[str, Any] = {"task_id": jobs.APPROVE, "body": "{{ ti.xcom_pull('preview', key='text') }}", **policy.NO_EXECUTION_TIMEOUT}
+APPROVAL: dict[str, Any] = {"task_id": jobs.APPROVE, "body": "{{ ti.xcom_pull('preview', key='text') }}", **policy.NO_EXECUTION_TIMEOUT}
 
 
 REPLAY = """DAG `tidemark_replay_quarantine`: validates quarantine records again, optionally with a patch, and replays the valid ones.
@@ -46,7 +46,7 @@ history.
 
 
 @task.branch(task_id="preview", pool=NAMES.of(Pool.INGEST))
-def look(step: str, params: dict[str, Any], ti: Any) -> str | None:
+def preview(step: str, params: dict[str, Any], ti: Any) -> str | None:
     of = settings()
     with connected(of) as database:
         decision = jobs.preview_run(database, params, step, of)
@@ -56,7 +56,7 @@ def look(step: str, params: dict[str, Any], ti: Any) -> str | None:
     return decision.step
 
 
-@dag(dag_id=NAMES.of(Dag.REPLAY_QUARANTINE), doc_md=REPLAY, params=replay_parameters(), **BOTH)
+@dag(dag_id=NAMES.of(Dag.REPLAY_QUARANTINE), doc_md=REPLAY, params=replay_parameters(), **OPTIONS)
 def replay_quarantine() -> None:
     @task(pool=NAMES.of(Pool.INGEST), outlets=[policy.PRODUCTS], trigger_rule="none_failed_min_one_success")
     def send(params: dict[str, Any], dag_run: Any, ti: Any) -> dict[str, Any]:
@@ -67,13 +67,13 @@ def replay_quarantine() -> None:
         with connected(of) as database:
             return jobs.send(database, kafka.get_producer, configuration, params, mark, dag_run.run_id, of)._asdict()
 
-    looked, approve, sent = look(jobs.SEND), ApprovalOperator(subject="Replay these records?", **ASKED), send()
-    looked >> [approve, sent]
+    previewed, approve, sent = preview(jobs.SEND), ApprovalOperator(subject="Replay these records?", **APPROVAL), send()
+    previewed >> [approve, sent]
     approve >> sent
     add_dashboard_links(sent, Dashboard.PIPELINE)
 
 
-@dag(dag_id=NAMES.of(Dag.DISCARD_QUARANTINE), doc_md=DISCARD, params=discard_parameters(), **BOTH)
+@dag(dag_id=NAMES.of(Dag.DISCARD_QUARANTINE), doc_md=DISCARD, params=discard_parameters(), **OPTIONS)
 def discard_quarantine() -> None:
     @task(trigger_rule="none_failed_min_one_success")
     def discard(params: dict[str, Any], dag_run: Any, ti: Any) -> int:
@@ -81,9 +81,9 @@ def discard_quarantine() -> None:
         with connected(settings()) as database:
             return jobs.discard(database, params, mark, dag_run.run_id, NAMES)
 
-    looked = look(jobs.DISCARD)
-    approve, discarded = ApprovalOperator(subject="Discard these records?", **ASKED), discard()
-    looked >> [approve, discarded]
+    previewed = preview(jobs.DISCARD)
+    approve, discarded = ApprovalOperator(subject="Discard these records?", **APPROVAL), discard()
+    previewed >> [approve, discarded]
     approve >> discarded
 
 

@@ -26,7 +26,7 @@ from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag, Pool
 
 NAMES = settings().airflow_names
-PATIENCE_SECONDS = 900
+WAIT_SECONDS = 900
 
 PARAMETERS = {
     "action": Param(
@@ -56,17 +56,17 @@ PARAMETERS = {
 )
 def stream() -> None:
     @task
-    def tell(params: dict[str, Any], dag_run: Any) -> int:
+    def request(params: dict[str, Any], dag_run: Any) -> int:
         with connected(settings()) as database:
             by = dag_run.triggering_user_name or "Airflow"
-            return control.tell(database, params["action"], params["reason"] or "", by, drain=params["drain"])
+            return control.request(database, params["action"], params["reason"] or "", by, drain=params["drain"])
 
     @task(pool=NAMES.of(Pool.SERVED))
     def wait(generation: int, params: dict[str, Any]) -> None:
         with connected(settings()) as database:
-            control.wait(database, params["action"], generation, PATIENCE_SECONDS)
+            control.wait(database, params["action"], generation, WAIT_SECONDS)
 
-    wait(tell())
+    wait(request())
 
 
 stream()

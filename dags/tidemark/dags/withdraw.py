@@ -5,7 +5,7 @@ what the reports will become and waits for approval. Then both layers reject the
 recomputes the reports without them, and the days of the history are computed again. Nothing is deleted, so a withdrawal can be
 undone at any time. The correct file can be ingested before or after.
 
-**If it fails.** Clear the failed task: each task continues where it stopped. If it fails after `decide`, first remove the cause; until the
+**If it fails.** Clear the failed task: each task continues where it stopped. If it fails after `apply`, first remove the cause; until the
 nightly batch has succeeded, the reports still contain the withdrawn data.
 """
 
@@ -25,7 +25,7 @@ from tidemark.settings import settings
 from tidemark.settings.airflow_names import Dag, Pool
 
 NAMES = settings().airflow_names
-PATIENCE_SECONDS = 900
+WAIT_SECONDS = 900
 
 INGESTION: dict[str, Any] = {
     "type": ["null", "string"],
@@ -43,7 +43,7 @@ PARAMETERS = {
 }
 
 # Waits for the triggered run to end, without occupying a worker.
-TO_ITS_END: dict[str, Any] = {"wait_for_completion": True, "deferrable": True, "poke_interval": 5, "logical_date": None}
+WAIT_FOR_COMPLETION: dict[str, Any] = {"wait_for_completion": True, "deferrable": True, "poke_interval": 5, "logical_date": None}
 
 
 @dag(
@@ -66,8 +66,8 @@ def withdraw() -> None:
         return text
 
     @task.branch
-    def held(params: dict[str, Any]) -> str:
-        return "approve" if params["hold"] else "decide"
+    def decide(params: dict[str, Any]) -> str:
+        return "approve" if params["hold"] else "apply"
 
     approve = ApprovalOperator(
         task_id="approve",
@@ -78,27 +78,27 @@ def withdraw() -> None:
     )
 
     @task(trigger_rule="none_failed_min_one_success")
-    def decide(ingestion: str, params: dict[str, Any], dag_run: Any) -> None:
+    def apply(ingestion: str, params: dict[str, Any], dag_run: Any) -> None:
         with connected(settings()) as database:
             by = dag_run.triggering_user_name or "Airflow"
-            withdrawals.decide(database, ingestion, by, params["reason"] or "", NAMES, take_back=params["take_back"])
+            withdrawals.apply(database, ingestion, by, params["reason"] or "", NAMES, take_back=params["take_back"])
 
     @task(pool=NAMES.of(Pool.SERVED))
-    def obeyed() -> None:
+    def wait() -> None:
         with connected(settings()) as database:
-            withdrawals.await_obeyed(database, PATIENCE_SECONDS)
+            withdrawals.await_stream(database, WAIT_SECONDS)
 
     # No further approval: the figures have been shown.
     agreed = {"on_drift": "correct", "hold": False}
-    nightly = TriggerDagRunOperator(task_id="nightly", trigger_dag_id=NAMES.of(Dag.NIGHTLY_BATCH), conf=agreed, **TO_ITS_END)
+    nightly = TriggerDagRunOperator(task_id="nightly", trigger_dag_id=NAMES.of(Dag.NIGHTLY_BATCH), conf=agreed, **WAIT_FOR_COMPLETION)
     yesterday = "{{ (dag_run.start_date - macros.timedelta(days=1)) | ds }}"
     days = TriggerDagRunOperator(
-        task_id="history", trigger_dag_id=NAMES.of(Dag.HISTORY), conf={"last_day": yesterday, "changed": True}, **TO_ITS_END
+        task_id="history", trigger_dag_id=NAMES.of(Dag.HISTORY), conf={"last_day": yesterday, "changed": True}, **WAIT_FOR_COMPLETION
     )
     one = chosen("ingestion", ingestions(), "Which ingestion?", **INGESTION)
-    looked, decided = held(), decide(one)
-    impact(one) >> looked >> [approve, decided]
-    approve >> decided >> obeyed() >> nightly >> days
+    decision, applied = decide(), apply(one)
+    impact(one) >> decision >> [approve, applied]
+    approve >> applied >> wait() >> nightly >> days
 
 
 withdraw()

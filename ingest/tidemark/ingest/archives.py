@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from tidemark.ingest.files import MOST_RECORD_BYTES, FileKind, Readable, UnfitFile
-from tidemark.ingest.layouts import AS_THEY_ARE, Columns, layout
+from tidemark.ingest.files import MAX_RECORD_BYTES, FileKind, InvalidFile, Readable
+from tidemark.ingest.layouts import UNMAPPED, Columns, layout
 
 log = logging.getLogger(__name__)
 
 _ZIP, _GZIP = (b"PK\x03\x04", b"PK\x05\x06"), b"\x1f\x8b"
-_AT_ONCE = 1024 * 1024  # bytes
+_READ_BYTES = 1024 * 1024  # bytes
 _PROGRESS_SECONDS = 5.0
-_LEFT_SECONDS = 24 * 3600.0  # age after which an unfinished file counts as abandoned
+_LEFTOVER_SECONDS = 24 * 3600.0  # age after which an unfinished file counts as abandoned
 _DAMAGED = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError)
 
 
@@ -64,10 +64,10 @@ class Unpacked:
             unfinished.unlink(missing_ok=True)
 
 
-def member(file: Readable, kind: FileKind, named: Columns = AS_THEY_ARE) -> str | None:
+def member(file: Readable, kind: FileKind, named: Columns = UNMAPPED) -> str | None:
     """The member of a compressed file that is of that kind: its name in a zip archive, empty for gzip, None if not compressed.
 
-    Raises UnfitFile if the file is damaged, or if an archive does not contain exactly one such member.
+    Raises InvalidFile if the file is damaged, or if an archive does not contain exactly one such member.
     """
     with file.open("rb") as raw:
         begins = raw.read(4)
@@ -75,37 +75,39 @@ def member(file: Readable, kind: FileKind, named: Columns = AS_THEY_ARE) -> str 
         return ""
     if begins not in _ZIP:
         return None
-    fit, unfit = [], []
+    valid, invalid = [], []
     with file.open("rb") as raw, _readable(), zipfile.ZipFile(raw) as archive:
         for one in archive.infolist():
             if one.is_dir() or one.filename.startswith("__MACOSX/"):
                 continue
             if one.flag_bits & 1:
-                raise UnfitFile("the archive is encrypted: unpack it and name the file inside")
+                raise InvalidFile("the archive is encrypted: unpack it and name the file inside")
             with archive.open(one) as packed:
-                begins = packed.read(MOST_RECORD_BYTES + 1)
+                begins = packed.read(MAX_RECORD_BYTES + 1)
             try:
                 layout(begins, kind, named)
-                fit.append(one.filename)
-            except UnfitFile as reason:
-                unfit.append(f"{one.filename}: {reason}")
-    if len(fit) > 1:
-        raise UnfitFile(f"the archive contains {len(fit)} {kind} files ({', '.join(fit[:5])}): unpack it and name the files to ingest")
-    if not fit:
-        raise UnfitFile(f"the archive contains no {kind} file: {'; '.join(unfit[:3]) or 'it is empty'}")
-    return fit[0]
+                valid.append(one.filename)
+            except InvalidFile as reason:
+                invalid.append(f"{one.filename}: {reason}")
+    if len(valid) > 1:
+        raise InvalidFile(
+            f"the archive contains {len(valid)} {kind} files ({', '.join(valid[:5])}): unpack it and name the files to ingest"
+        )
+    if not valid:
+        raise InvalidFile(f"the archive contains no {kind} file: {'; '.join(invalid[:3]) or 'it is empty'}")
+    return valid[0]
 
 
 @contextmanager
 def plain(file: Readable, kind: FileKind, named: Columns, folder: Path) -> Iterator[Readable]:
     """The file itself or, if it is compressed, its member of that kind, unpacked until the context ends.
 
-    Raises UnfitFile, naming the file.
+    Raises InvalidFile, naming the file.
     """
     try:
         name = member(file, kind, named)
-    except UnfitFile as reason:
-        raise UnfitFile(f"{file}: {reason}. Nothing was sent") from None
+    except InvalidFile as reason:
+        raise InvalidFile(f"{file}: {reason}. Nothing was sent") from None
     if name is None:
         yield file
         return
@@ -131,13 +133,13 @@ def kept(folder: Path, ingestion: str) -> Path:
 
 @contextmanager
 def _readable() -> Iterator[None]:
-    """Turns the libraries' errors for damaged or unsupported archives into UnfitFile."""
+    """Turns the libraries' errors for damaged or unsupported archives into InvalidFile."""
     try:
         yield
     except _DAMAGED as error:
-        raise UnfitFile(f"the compressed file is damaged ({error}): check that it was written completely") from error
+        raise InvalidFile(f"the compressed file is damaged ({error}): check that it was written completely") from error
     except NotImplementedError as error:
-        raise UnfitFile(f"the compressed file cannot be read ({error}): unpack it and name the file inside") from error
+        raise InvalidFile(f"the compressed file cannot be read ({error}): unpack it and name the file inside") from error
 
 
 @contextmanager
@@ -151,7 +153,7 @@ def _opened(file: Readable, name: str) -> Iterator[IO[bytes]]:
             try:
                 packed_member = archive.open(name)
             except KeyError:
-                raise UnfitFile(
+                raise InvalidFile(
                     f"the archive no longer contains {name}: it has changed since it was planned. "
                     "Restore the original archive, or ingest the new one under a different name"
                 ) from None
@@ -160,19 +162,19 @@ def _opened(file: Readable, name: str) -> Iterator[IO[bytes]]:
 
 
 def _copy(packed: IO[bytes], out: IO[bytes], what: str) -> None:
-    told, done = time.monotonic(), 0
-    while some := packed.read(_AT_ONCE):
+    logged_at, done = time.monotonic(), 0
+    while some := packed.read(_READ_BYTES):
         out.write(some)
         done += len(some)
-        if time.monotonic() - told > _PROGRESS_SECONDS:
-            told = time.monotonic()
+        if time.monotonic() - logged_at > _PROGRESS_SECONDS:
+            logged_at = time.monotonic()
             log.info("%s: %d MiB unpacked", what, done >> 20)
 
 
 def _remove_leftovers(folder: Path) -> None:
     for left in folder.glob("*.part"):
         try:
-            if time.time() - left.stat().st_mtime > _LEFT_SECONDS:
+            if time.time() - left.stat().st_mtime > _LEFTOVER_SECONDS:
                 left.unlink()
         except FileNotFoundError:
             pass

@@ -13,7 +13,7 @@ from enum import StrEnum
 from itertools import accumulate, repeat
 from typing import IO, Any, NamedTuple, Protocol
 
-MOST_RECORD_BYTES = 1024 * 1024  # as JSON it still fits a Kafka message, even if every character needs escaping
+MAX_RECORD_BYTES = 1024 * 1024  # as JSON it still fits a Kafka message, even if every character needs escaping
 _BLOCK_BYTES = 256 * 1024  # with an unfinished record less than the limit of a field
 _BOM = "\ufeff"
 
@@ -39,7 +39,7 @@ class FileKind(StrEnum):
         return self.columns[0]
 
 
-class UnfitFile(Exception):
+class InvalidFile(Exception):
     """The file as a whole cannot be ingested; nothing was produced."""
 
 
@@ -107,7 +107,7 @@ class _Lines:
                 self._note(block)
             passed = self._ends[-1]
             unfinished = self._held[self.ended - self._held_from :]
-            if len(unfinished) > MOST_RECORD_BYTES:
+            if len(unfinished) > MAX_RECORD_BYTES:
                 raise _too_long(self.ended)
             self._held, self._held_from = unfinished + block, self.ended
             lines = self._held[passed - self.ended :].splitlines(keepends=True)
@@ -134,23 +134,23 @@ class _Lines:
 def records(raw: IO[bytes], start: int = 0, note: Callable[[bytes], object] | None = None, separator: str = ",") -> Iterator[Record]:
     """Records of a binary file positioned at byte `start`, without empty lines. `note` is called with every block of bytes that is read.
 
-    When a record is yielded, its end lies in the newest block, or where that begins. Raises UnfitFile if a record is longer than
-    MOST_RECORD_BYTES.
+    When a record is yielded, its end lies in the newest block, or where that begins. Raises InvalidFile if a record is longer than
+    MAX_RECORD_BYTES.
     """
-    csv.field_size_limit(2 * MOST_RECORD_BYTES)
+    csv.field_size_limit(2 * MAX_RECORD_BYTES)
     lines = _Lines(raw, start, note)
     reader = csv.reader(lines, delimiter=separator)
     for fields in reader:
         end = lines.end(reader.line_num)
-        if end - lines.ended > MOST_RECORD_BYTES:
+        if end - lines.ended > MAX_RECORD_BYTES:
             raise _too_long(lines.ended)
         if fields:
             yield Record(lines.ended, end, lines.content(end), fields)
         lines.ended = end
 
 
-def _too_long(start: int) -> UnfitFile:
-    return UnfitFile(
-        f"the record at byte {start} is longer than {MOST_RECORD_BYTES} bytes: "
+def _too_long(start: int) -> InvalidFile:
+    return InvalidFile(
+        f"the record at byte {start} is longer than {MAX_RECORD_BYTES} bytes: "
         "check for an unclosed quotation mark, and that this is a CSV file"
     )

@@ -22,7 +22,7 @@ from tidemark.ingest.files import CATEGORY_COLUMNS, PRODUCT_COLUMNS
 
 CATEGORIES = 248
 UNKNOWN_CATEGORY = 999  # not in categories.csv
-DEAREST = 19_731.81  # dollars
+MAX_PRICE = 19_731.81  # dollars
 
 BROKEN_SHARE = 0.0005  # invalid rows
 TWICE_SHARE = 0.002  # products with two rows in the same file, with different prices
@@ -143,7 +143,7 @@ def _price(random: Random) -> int:
     if chance < 0.023:
         return 0
     if chance < 0.0232:
-        return round(random.uniform(1_000, DEAREST) * 100)
+        return round(random.uniform(1_000, MAX_PRICE) * 100)
     return max(1, round(random.lognormvariate(3.1, 0.95) * 100))
 
 

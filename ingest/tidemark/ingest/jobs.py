@@ -18,10 +18,10 @@ from tidemark.catalog.marks import TideMark
 from tidemark.catalog.observations import moment
 from tidemark.catalog.words import counted
 from tidemark.ingest import archives
-from tidemark.ingest.files import File, FileKind, Path, Readable, UnfitFile
+from tidemark.ingest.files import File, FileKind, InvalidFile, Path, Readable
 from tidemark.ingest.kept_plans import KeptPlan
 from tidemark.ingest.kinds import topic_of
-from tidemark.ingest.layouts import AS_THEY_ARE, Columns, columns_of
+from tidemark.ingest.layouts import UNMAPPED, Columns, columns_of
 from tidemark.ingest.plan import Planned
 from tidemark.ingest.plan import plan as plan_file
 from tidemark.ingest.preview import beyond, preview
@@ -41,13 +41,13 @@ PLAN, APPROVE = "plan", "approve"  # task ids
 _WILDCARDS = frozenset("*?[")
 
 
-class Unclear(Exception):
+class InvalidParameters(Exception):
     """The run's parameters do not determine the files or their date."""
 
 
 # Errors that a retry would raise again.
 PERMANENT_ERRORS: tuple[type[Exception], ...] = (
-    *(Unclear, UnfitFile, UnsafeProducer, LookupError, withdrawals.Withdrawn),
+    *(InvalidParameters, InvalidFile, UnsafeProducer, LookupError, withdrawals.Withdrawn),
     *(FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError),
 )
 
@@ -80,24 +80,26 @@ class Plan(NamedTuple):
 def files_of(day: str | None, parameters: Mapping[str, Any], of: IngestionSettings, paths: Paths) -> list[File]:
     """The files of a run: those given as parameters, otherwise those that the patterns of the settings find for its day.
 
-    `day` (YYYY-MM-DD) is None for a run by hand. Raises Unclear if dates and files do not match, FileNotFoundError if a given file
-    does not exist.
+    `day` (YYYY-MM-DD) is None for a manual run. Raises InvalidParameters if dates and files do not match, FileNotFoundError if a given
+    file does not exist.
     """
     products: Sequence[str] = parameters.get("products") or []
     categories: Sequence[str] = parameters.get("categories") or []
     dates = [_moment(text) for text in parameters.get("observed_at") or ([day] if day else [])]
     if not products and not categories:
         if not day:
-            raise Unclear("no files and no day given: set products or categories, or give a day as the partition key (YYYY-MM-DD)")
+            raise InvalidParameters(
+                "no files and no day given: set products or categories, or give a day as the partition key (YYYY-MM-DD)"
+            )
         if len(dates) > 1:
-            raise Unclear(f"{len(dates)} dates but no files given: give one date for the day's files, or name the files")
+            raise InvalidParameters(f"{len(dates)} dates but no files given: give one date for the day's files, or name the files")
         found = {FileKind.CATEGORY: _found(of.categories_pattern, day, paths), FileKind.PRODUCT: _found(of.products_pattern, day, paths)}
         return [File(kind, path, dates[0]) for kind, those in found.items() for path in those]
     if not dates:
-        raise Unclear("no date of observation given: set observed_at to one date, or to one date per product file")
+        raise InvalidParameters("no date of observation given: set observed_at to one date, or to one date per product file")
     if len(dates) not in (1, len(products)):
         files_given = counted(len(products), "product file")
-        raise Unclear(f"{files_given} but {len(dates)} dates: give one date for all files, or one date per product file")
+        raise InvalidParameters(f"{files_given} but {len(dates)} dates: give one date for all files, or one date per product file")
     each = dates if len(dates) == len(products) else dates * len(products)
     files = [File(FileKind.CATEGORY, paths(name), max(dates)) for name in categories]
     files += [File(FileKind.PRODUCT, paths(name), date) for name, date in zip(products, each, strict=True)]
@@ -107,11 +109,11 @@ def files_of(day: str | None, parameters: Mapping[str, Any], of: IngestionSettin
 
 
 def columns(parameters: Mapping[str, Any], of: IngestionSettings) -> Columns:
-    """The column mapping of a run: that of its parameters, otherwise that of the settings. Raises Unclear."""
+    """The column mapping of a run: that of its parameters, otherwise that of the settings. Raises InvalidParameters."""
     try:
         return columns_of(parameters.get("columns") or of.columns)
     except ValueError as reason:
-        raise Unclear(f"invalid column mapping: {reason}") from None
+        raise InvalidParameters(f"invalid column mapping: {reason}") from None
 
 
 def chunk_bytes_of(parameters: Mapping[str, Any], of: IngestionSettings) -> int:
@@ -120,7 +122,7 @@ def chunk_bytes_of(parameters: Mapping[str, Any], of: IngestionSettings) -> int:
 
 
 def preview_run(database: Database[Document], files: Sequence[File], parameters: Mapping[str, Any], of: Settings) -> PreviewDecision:
-    """Previews the files if the run is a dry run or may have to wait for approval. Raises Unclear, UnfitFile."""
+    """Previews the files if the run is a dry run or may have to wait for approval. Raises InvalidParameters, InvalidFile."""
     trial, hold = parameters.get("dry_run"), parameters.get("hold")
     limits = (of.hold_rejected_share, of.hold_products_shift, of.hold_price_shift)
     if not files or not (trial or hold or (hold is None and any(limit is not None for limit in limits))):
@@ -134,10 +136,10 @@ def preview_run(database: Database[Document], files: Sequence[File], parameters:
     return PreviewDecision(APPROVE if hold or (passed and hold is None) else PLAN, found, text)
 
 
-def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int, of: AirflowSettings, named: Columns = AS_THEY_ARE) -> Plan:
+def plan(database: Database[Document], files: Sequence[File], chunk_bytes: int, of: AirflowSettings, named: Columns = UNMAPPED) -> Plan:
     """Plans and registers all files before any event is produced. Unpacks compressed files.
 
-    Raises UnfitFile, and Withdrawn if one of the files has been withdrawn.
+    Raises InvalidFile, and Withdrawn if one of the files has been withdrawn.
     """
     planned: dict[str, tuple[Location, Planned]] = {}
     for file in files:
@@ -175,7 +177,7 @@ def produce(
 ) -> None:
     """Produces one chunk of a registered ingestion unless it is already done. `configuration` is the producer's, which must be safe.
 
-    Raises UnsafeProducer, NotAcknowledged, LookupError, and UnfitFile if the file differs from the plan.
+    Raises UnsafeProducer, NotAcknowledged, LookupError, and InvalidFile if the file differs from the plan.
     """
     require_safe(configuration)
     planned, done = ingestions.read_chunk(database, ingestion, number)
@@ -228,7 +230,7 @@ def _utc(moment: datetime) -> str:
 def _moment(text: str) -> datetime:
     milliseconds = moment(text)
     if milliseconds is None:
-        raise Unclear(f"'{text}' is not a valid date: write it as 2023-12-31 or 2023-12-31T18:00:00Z")
+        raise InvalidParameters(f"'{text}' is not a valid date: write it as 2023-12-31 or 2023-12-31T18:00:00Z")
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 

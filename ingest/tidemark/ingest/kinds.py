@@ -13,6 +13,6 @@ def topic_of(kind: FileKind, of: KafkaSettings) -> str:
     return of.product_topic if kind is FileKind.PRODUCT else of.category_topic
 
 
-def judge_of(kind: FileKind) -> Callable[..., ProductObservation | CategoryObservation | Rejection]:
+def validator_of(kind: FileKind) -> Callable[..., ProductObservation | CategoryObservation | Rejection]:
     """The function of catalog.observations that validates an event of that kind."""
     return product_observation if kind is FileKind.PRODUCT else category_observation

@@ -11,11 +11,11 @@ from typing import NamedTuple
 from tidemark.ingest.files import (
     CATEGORY_COLUMNS,
     DATE,
-    MOST_RECORD_BYTES,
+    MAX_RECORD_BYTES,
     PRODUCT_COLUMNS,
     FileKind,
+    InvalidFile,
     Readable,
-    UnfitFile,
     is_utf8,
     records,
 )
@@ -26,7 +26,7 @@ ABSENT = ""  # in Columns: the file has no such column
 DISPLACED = "file:"  # prefix of a file's column that has one of our names but a different meaning
 
 Columns = Mapping[str, str]  # our name -> the name in the file, where they differ
-AS_THEY_ARE: Columns = MappingProxyType({})
+UNMAPPED: Columns = MappingProxyType({})
 
 
 class Layout(NamedTuple):
@@ -39,52 +39,54 @@ class Layout(NamedTuple):
 def beginning(file: Readable) -> bytes:
     """The beginning of a file: one byte more than the longest possible first record."""
     with file.open("rb") as raw:
-        return bytes(raw.read(MOST_RECORD_BYTES + 1))
+        return bytes(raw.read(MAX_RECORD_BYTES + 1))
 
 
-def layout(begins: bytes, kind: FileKind, named: Columns = AS_THEY_ARE) -> Layout:
+def layout(begins: bytes, kind: FileKind, named: Columns = UNMAPPED) -> Layout:
     """The layout of a file of that kind that begins with these bytes: the separator that makes its first record a valid header.
 
-    Raises UnfitFile with the columns found and required, for the separator that yields most columns.
+    Raises InvalidFile with the columns found and required, for the separator that yields most columns.
     """
-    complaints = []
+    problems = []
     for separator in SEPARATORS:
         first = next(records(io.BytesIO(begins), separator=separator), None)
         if first is None:
-            raise UnfitFile("the file is empty: check that it was written completely")
+            raise InvalidFile("the file is empty: check that it was written completely")
         try:
             return Layout(separator, header(first.fields, kind, named))
-        except UnfitFile as reason:
-            complaints.append((len(first.fields), reason))
-    raise max(complaints, key=lambda one: one[0])[1]
+        except InvalidFile as reason:
+            problems.append((len(first.fields), reason))
+    raise max(problems, key=lambda one: one[0])[1]
 
 
-def header(fields: Sequence[str], kind: FileKind, named: Columns = AS_THEY_ARE) -> tuple[str, ...]:
+def header(fields: Sequence[str], kind: FileKind, named: Columns = UNMAPPED) -> tuple[str, ...]:
     """The columns of a header, by our names. Additional columns are allowed.
 
-    Raises UnfitFile if this is not the header of a file of that kind.
+    Raises InvalidFile if this is not the header of a file of that kind.
     """
     found = names(fields)
     theirs = {ours: named.get(ours, ours) for ours in kind.columns}
-    if wanting := [ours for ours, name in theirs.items() if name == ABSENT and ours not in OPTIONAL]:
-        raise UnfitFile(f"the column mapping leaves out {listed(wanting, 'column')}, required in a {kind} file: map every required column")
+    if unmapped := [ours for ours, name in theirs.items() if name == ABSENT and ours not in OPTIONAL]:
+        raise InvalidFile(
+            f"the column mapping leaves out {listed(unmapped, 'column')}, required in a {kind} file: map every required column"
+        )
     needed = {name: ours for ours, name in theirs.items() if name != ABSENT}
     if missing := [name for name in needed if name not in found]:
-        raise UnfitFile(
+        raise InvalidFile(
             f"the first line is not the header of a {kind} file: missing {listed(missing, 'column')} "
             f"(required: {','.join(needed)}; found: {','.join(found)[:300]}). If the file uses other names, give a column mapping"
         )
     if twice := sorted({name for name in found if found.count(name) > 1}):
-        raise UnfitFile(f"the header contains {listed(twice, 'column')} more than once: rename or remove the duplicates")
+        raise InvalidFile(f"the header contains {listed(twice, 'column')} more than once: rename or remove the duplicates")
     if DATE in found:
-        raise UnfitFile(f"the header contains a column {DATE}, but the ingestion sets the date: rename or remove that column")
+        raise InvalidFile(f"the header contains a column {DATE}, but the ingestion sets the date: rename or remove that column")
     return tuple(needed.get(name) or (DISPLACED + name if name in kind.columns else name) for name in found)
 
 
 def names(fields: Sequence[str]) -> tuple[str, ...]:
-    """The names in a header. Raises UnfitFile if one is not UTF-8."""
+    """The names in a header. Raises InvalidFile if one is not UTF-8."""
     if not is_utf8(fields):
-        raise UnfitFile("the header is not UTF-8: save the file as UTF-8")
+        raise InvalidFile("the header is not UTF-8: save the file as UTF-8")
     return tuple(fields)
 
 

@@ -15,7 +15,7 @@ import orjson
 from tidemark.catalog.cube import MEASURES, Cell, cell_of, contribution_of
 from tidemark.catalog.observations import ProductObservation
 
-AT_ONCE = 5_000  # products per batch
+BATCH_SIZE = 5_000  # products per batch
 
 # Fields of an observation, and the corresponding fields of a product document.
 FIELDS = {
@@ -103,7 +103,7 @@ class Newest:
     def batches(self) -> Iterator[dict[str, State]]:
         """All states of the files that have ended, by ASIN, in batches."""
         with closing(self._database.execute("SELECT asin, observed_at, registered_at, position, state FROM newest ORDER BY asin")) as rows:
-            while some := rows.fetchmany(AT_ONCE):
+            while some := rows.fetchmany(BATCH_SIZE):
                 yield {
                     asin: _state((observed_at, registered_at, position), state)
                     for asin, observed_at, registered_at, position, state in some

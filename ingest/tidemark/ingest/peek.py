@@ -22,7 +22,7 @@ from tidemark.catalog.observations import CategoryObservation, ProductObservatio
 from tidemark.catalog.rules import RULES, Rules
 from tidemark.catalog.words import counted, rule
 from tidemark.ingest.files import FileKind
-from tidemark.ingest.kinds import judge_of, topic_of
+from tidemark.ingest.kinds import topic_of, validator_of
 from tidemark.ingest.topics import admin
 from tidemark.ingest.watch import fetch_end_offsets
 from tidemark.serving import withdrawals
@@ -33,7 +33,7 @@ from tidemark.settings.sections import KafkaSettings, MongodbSettings
 
 ANSWER_SECONDS = 10.0
 MONGODB_SECONDS = 3.0
-MOST_CHARACTERS = 1_000  # shown of a value
+MAX_CHARACTERS = 1_000  # shown of a value
 
 
 class NotReadable(Exception):
@@ -57,7 +57,7 @@ def last(of: KafkaSettings, topic: str, count: int) -> list[Event]:
             "enable.partition.eof": True,
             "fetch.wait.max.ms": 20,  # the default delays the end-of-partition event by half a second
             "isolation.level": "read_uncommitted",
-            "logger": _Silent(),
+            "logger": _NoLogger(),
         }
     )
     try:
@@ -81,9 +81,9 @@ def rules_in_force(console: Console, of: MongodbSettings) -> Rules:
         return RULES
 
 
-def judged(event: Event, kind: FileKind, rules: Rules) -> str:
+def validation_result(event: Event, kind: FileKind, rules: Rules) -> str:
     """The validation result of an event, as text."""
-    match judge_of(kind)(event, rules):
+    match validator_of(kind)(event, rules):
         case Rejection(reason=reason):
             return f"rejected, {reason}: must be {rule(reason)}"
         case ProductObservation() as one:
@@ -120,7 +120,7 @@ def _last_of(consumer: Consumer, of: RetainedDocument, count: int) -> Iterator[E
         yield Event(topic, partition, offset, timestamp, message.key(), message.value(), tuple(headers))
 
 
-class _Silent:
+class _NoLogger:
     """Drops librdkafka's log: an unreachable server is reported once, as an error."""
 
     def log(self, *_: object) -> None:
@@ -139,10 +139,10 @@ def _show(console: Console, event: Event, kind: FileKind, rules: Rules) -> None:
     for name, content in event.headers:
         console.print(f"  {name}: {_text(content)}", markup=False)
     value = _text(event.value)
-    console.print(f"  {value[:MOST_CHARACTERS]}", markup=False)
-    if len(value) > MOST_CHARACTERS:
-        console.print(f"  ... {counted(len(value) - MOST_CHARACTERS, 'more character')}", markup=False)
-    verdict = judged(event, kind, rules)
+    console.print(f"  {value[:MAX_CHARACTERS]}", markup=False)
+    if len(value) > MAX_CHARACTERS:
+        console.print(f"  ... {counted(len(value) - MAX_CHARACTERS, 'more character')}", markup=False)
+    verdict = validation_result(event, kind, rules)
     console.print(f"  {verdict}\n", style="green" if verdict.startswith("valid") else "red", markup=False)
 
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import IO, NamedTuple
 
-from tidemark.ingest.files import FileKind, Readable, Record, UnfitFile, records
-from tidemark.ingest.layouts import AS_THEY_ARE, Columns, Layout, beginning, header, layout, names
+from tidemark.ingest.files import FileKind, InvalidFile, Readable, Record, records
+from tidemark.ingest.layouts import UNMAPPED, Columns, Layout, beginning, header, layout, names
 from tidemark.serving.documents import IngestionFields
 from tidemark.serving.ingestions import Chunk
 
@@ -56,7 +56,7 @@ class Planning:
         self._records = records(raw, note=self._digests.add, separator=separator)
         first = next(self._records, None)
         if first is None:
-            raise UnfitFile("the file is empty: check that it was written completely")
+            raise InvalidFile("the file is empty: check that it was written completely")
         columns = header(first.fields, kind, named)  # from the same bytes as the digest
         self._digests.end_chunk(first.end)
         self._start, self._chunks = first.end, list[Chunk]()
@@ -76,9 +76,9 @@ class Planning:
             self._end_chunk(start, self._digests.bytes, rows)
 
     def planned(self) -> Planned:
-        """The plan. Raises UnfitFile if there were no rows."""
+        """The plan. Raises InvalidFile if there were no rows."""
         if not self._chunks:
-            raise UnfitFile("the file has a header but no records: check that it was written completely")
+            raise InvalidFile("the file has a header but no records: check that it was written completely")
         content = self._digests.whole.hexdigest()
         ingestion: IngestionFields = {
             "_id": _identity(self._kind, self._observed_at, content, self._renamed),
@@ -99,21 +99,21 @@ class Planning:
 
 
 @contextmanager
-def planning(file: Readable, kind: FileKind, observed_at: datetime, chunk_bytes: int, named: Columns = AS_THEY_ARE) -> Iterator[Planning]:
+def planning(file: Readable, kind: FileKind, observed_at: datetime, chunk_bytes: int, named: Columns = UNMAPPED) -> Iterator[Planning]:
     """Opens a file to read its rows and to plan chunks of about `chunk_bytes` in the same pass.
 
     Each chunk ends with the record that reaches that size. Chunks are contiguous from the end of the header; only empty lines may follow
-    the last one. The same content, kind and moment give the same ingestion, unless a different column mapping is given. Raises UnfitFile,
+    the last one. The same content, kind and moment give the same ingestion, unless a different column mapping is given. Raises InvalidFile,
     naming the file, if it is empty, has no or a wrong header, or contains a record of more than 1 MiB; OSError if it cannot be read.
     """
     try:
         with file.open("rb") as raw:
             yield Planning(file, raw, kind, observed_at, chunk_bytes, named)
-    except UnfitFile as reason:
-        raise UnfitFile(f"{file}: {reason}. Nothing was sent") from None
+    except InvalidFile as reason:
+        raise InvalidFile(f"{file}: {reason}. Nothing was sent") from None
 
 
-def plan(file: Readable, kind: FileKind, observed_at: datetime, chunk_bytes: int, named: Columns = AS_THEY_ARE) -> Planned:
+def plan(file: Readable, kind: FileKind, observed_at: datetime, chunk_bytes: int, named: Columns = UNMAPPED) -> Planned:
     """Reads the whole file and plans its chunks. Errors are those of planning()."""
     with planning(file, kind, observed_at, chunk_bytes, named) as one:
         deque(one.rows(), maxlen=0)
@@ -123,5 +123,5 @@ def plan(file: Readable, kind: FileKind, observed_at: datetime, chunk_bytes: int
 def _identity(kind: FileKind, observed_at: datetime, content: str, renamed: tuple[str, ...]) -> str:
     """Renamed columns are part of the identity: under another mapping the same rows have another meaning."""
     moment = observed_at.astimezone(UTC).isoformat(timespec="milliseconds")
-    told = "\n".join((str(kind), moment, content, *renamed))
-    return hashlib.sha256(told.encode()).hexdigest()[:24]
+    hashed = "\n".join((str(kind), moment, content, *renamed))
+    return hashlib.sha256(hashed.encode()).hexdigest()[:24]

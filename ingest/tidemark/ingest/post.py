@@ -38,14 +38,14 @@ from tidemark.catalog.observations import Reason, moment
 from tidemark.catalog.rules import RULES
 from tidemark.catalog.words import counted, rule
 from tidemark.ingest.archives import member
-from tidemark.ingest.files import DATE, FileKind, Record, UnfitFile, is_utf8, records
+from tidemark.ingest.files import DATE, FileKind, InvalidFile, Record, is_utf8, records
 from tidemark.ingest.layouts import Columns, beginning, columns_argument, layout, names
 from tidemark.settings import Settings, describe_errors, settings
 
 ACCEPTED, STOPPED, REFUSED = 0, 1, 3
 
-MOST_RECORDS = 10_000  # limit of the API per request
-MOST_BATCH_BYTES = 8 * 1024 * 1024
+MAX_RECORDS = 10_000  # limit of the API per request
+MAX_BATCH_BYTES = 8 * 1024 * 1024
 PATIENCE_SECONDS = 600.0
 LONGEST_WAIT_SECONDS = 30.0
 TIMEOUT = httpx.Timeout(10, read=120, write=60)  # longer than the API's own timeouts
@@ -55,8 +55,8 @@ REFUSED_COLUMNS = ("refused_byte", "refused_field", "refused_why")
 _NUMBERS = frozenset(("stars", "reviews", "price", "listPrice", "category_id", "boughtInLastMonth", "id"))
 _BOOLEANS = {"True": True, "False": False, "true": True, "false": False, "TRUE": True, "FALSE": False}
 _JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
-_AGAIN = frozenset((408, 429, 500, 502, 503, 504))
-_TELL_EVERY_SECONDS = 5.0
+_RETRYABLE = frozenset((408, 429, 500, 502, 503, 504))
+_PROGRESS_SECONDS = 5.0
 
 
 class Stopped(Exception):
@@ -112,10 +112,10 @@ def _typed(column: str, text: str) -> object:
 
 
 class Client:
-    """A client for the API at a URL. Retries transient errors for `patience_seconds` and reports each to `say`."""
+    """A client for the API at a URL. Retries transient errors for `patience_seconds` and passes each to `report`."""
 
-    def __init__(self, url: str, key: str, patience_seconds: float, say: Callable[[str], object]) -> None:
-        self._url, self._patience, self._say = url, patience_seconds, say
+    def __init__(self, url: str, key: str, patience_seconds: float, report: Callable[[str], object]) -> None:
+        self._url, self._patience, self._report = url, patience_seconds, report
         self._http = httpx.Client(base_url=url, timeout=TIMEOUT, headers={b"X-API-Key": key.encode()} if key else {})
 
     def __enter__(self) -> Client:
@@ -135,17 +135,17 @@ class Client:
             else:
                 if answer.status_code in (201, 413, 422):
                     return answer
-                if answer.status_code not in _AGAIN:
-                    raise Stopped(self._why_not(answer))
+                if answer.status_code not in _RETRYABLE:
+                    raise Stopped(self._refusal_text(answer))
                 reason, least = f"{self._url} answered {answer.status_code}: {_detail(answer)}", _retry_after(answer)
             tried += 1
             wait = max(least, min(LONGEST_WAIT_SECONDS, 0.25 * 2**tried) * random.uniform(0.5, 1))
             if time.monotonic() - started + wait > self._patience:
                 raise Stopped(f"{reason}. Gave up after {self._patience:g} s. Run the same command again to continue")
-            self._say(reason)
+            self._report(reason)
             time.sleep(wait)
 
-    def _why_not(self, answer: httpx.Response) -> str:
+    def _refusal_text(self, answer: httpx.Response) -> str:
         match answer.status_code:
             case 401 | 403:
                 return f"{self._url} rejected the API key: set TIDEMARK_API_KEY to the server's key"
@@ -207,7 +207,7 @@ class Posting:
         with file.open("rb") as raw:
             content = hashlib.file_digest(raw, "sha256").hexdigest()
         if member(file, kind, named) is not None:
-            raise UnfitFile("the file is compressed: unpack it and post the CSV file inside")
+            raise InvalidFile("the file is compressed: unpack it and post the CSV file inside")
         self._separator, columns = layout(beginning(file), kind, named)
         with file.open("rb") as raw:
             first = next(records(raw, separator=self._separator))
@@ -225,12 +225,12 @@ class Posting:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise Stopped(f"another process is posting {self.file}: wait until it has finished") from None
-            if anew or not self._take_up():
+            if anew or not self._resume():
                 self._write()
                 self.refused_file.unlink(missing_ok=True)
             yield
 
-    def _take_up(self) -> bool:
+    def _resume(self) -> bool:
         """Loads the progress; False if nothing has been settled."""
         try:
             found = Settled(**json.loads(self.progress_file.read_text()))
@@ -247,7 +247,7 @@ class Posting:
         return True
 
     def batches(self, most: int) -> Iterator[Batch]:
-        """The rows that are not settled, in the file's order. Raises UnfitFile if a record does not end."""
+        """The rows that are not settled, in the file's order. Raises InvalidFile if a record does not end."""
         with self.file.open("rb") as raw:
             raw.seek(self.settled.position)
             batch = Batch()
@@ -260,7 +260,7 @@ class Posting:
                     batch.rows.append(row)
                     batch.lines.append(typed(self.columns, fields, self.date))
                     batch.bytes += len(batch.lines[-1])
-                if len(batch) >= most or batch.bytes >= MOST_BATCH_BYTES:
+                if len(batch) >= most or batch.bytes >= MAX_BATCH_BYTES:
                     yield batch
                     batch = Batch()
             if len(batch):
@@ -319,7 +319,7 @@ class Posting:
             return out.tell()
 
 
-class Shown:
+class ProgressDisplay:
     """Shows a progress bar in a terminal, otherwise prints a line every few seconds."""
 
     def __init__(self, console: Console, posting: Posting) -> None:
@@ -328,9 +328,9 @@ class Shown:
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn(), console=console
         )
         self._task = self._bar.add_task("", total=posting.bytes, completed=posting.settled.position)
-        self._told = time.monotonic()
+        self._printed_at = time.monotonic()
 
-    def __enter__(self) -> Shown:
+    def __enter__(self) -> ProgressDisplay:
         if self._console.is_terminal:
             self._bar.start()
         return self
@@ -345,14 +345,14 @@ class Shown:
         now = self._posting.settled
         line = f"{now.accepted:,} accepted, {now.refused:,} refused"
         self._bar.update(self._task, completed=now.position, description=line)
-        if not self._console.is_terminal and time.monotonic() - self._told > _TELL_EVERY_SECONDS:
-            self._told = time.monotonic()
+        if not self._console.is_terminal and time.monotonic() - self._printed_at > _PROGRESS_SECONDS:
+            self._printed_at = time.monotonic()
             self._console.print(f"{now.position / self._posting.bytes:.0%}: {line}", highlight=False)
 
 
 def post(console: Console, posting: Posting, url: str, key: str, *, most: int, patience_seconds: float) -> None:
-    """Posts the rows that are not settled. Raises Stopped, UnfitFile; rows settled before remain settled."""
-    with Shown(console, posting) as shown, Client(url, key, patience_seconds, shown.wait) as client:
+    """Posts the rows that are not settled. Raises Stopped, InvalidFile; rows settled before remain settled."""
+    with ProgressDisplay(console, posting) as shown, Client(url, key, patience_seconds, shown.wait) as client:
         for batch in posting.batches(most):
             refusals = batch.refusals + (settle(client, posting.path, batch.rows, batch.lines) if batch.lines else [])
             posting.write_down(batch, refusals)
@@ -363,15 +363,15 @@ def post(console: Console, posting: Posting, url: str, key: str, *, most: int, p
 def _date(text: str) -> str:
     """A date in the API's format. Raises argparse.ArgumentTypeError if it is invalid or the rules do not allow it."""
     found = moment(text)
-    if found is None or not RULES.earliest_ms <= found <= time.time_ns() // 1_000_000 + RULES.ahead_ms:
+    if found is None or not RULES.earliest_ms <= found <= time.time_ns() // 1_000_000 + RULES.max_ahead_ms:
         raise argparse.ArgumentTypeError(f"{text} is not {rule(Reason.DATE)}")
     return datetime.fromtimestamp(found / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _count(text: str) -> int:
     number = int(text)
-    if not 1 <= number <= MOST_RECORDS:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to {MOST_RECORDS}")
+    if not 1 <= number <= MAX_RECORDS:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to {MAX_RECORDS}")
     return number
 
 
@@ -425,7 +425,7 @@ def _run(given: argparse.Namespace, key: str, console: Console) -> int:
                 if now.accepted or now.refused:
                     console.print(f"continuing after {counted(now.accepted + now.refused, 'row')}")
                 post(console, posting, given.url, key, most=given.batch, patience_seconds=given.patience)
-    except UnfitFile as reason:
+    except InvalidFile as reason:
         raise Stopped(f"{given.file}: {reason}") from None
     except OSError as error:
         raise Stopped(f"{error.filename or given.file}: {error.strerror or error}") from None

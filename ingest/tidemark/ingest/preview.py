@@ -21,8 +21,8 @@ from tidemark.catalog.words import rule
 from tidemark.ingest import archives
 from tidemark.ingest.files import File, FileKind, Readable, Record
 from tidemark.ingest.kept_plans import KeptPlan
-from tidemark.ingest.kinds import judge_of, topic_of
-from tidemark.ingest.layouts import AS_THEY_ARE, Columns
+from tidemark.ingest.kinds import topic_of, validator_of
+from tidemark.ingest.layouts import UNMAPPED, Columns
 from tidemark.ingest.newest import Newest
 from tidemark.ingest.plan import Planned, planning
 from tidemark.ingest.records import Message, Origin, messages_of, milliseconds
@@ -47,7 +47,7 @@ def preview(
     files: Iterable[File],
     chunk_bytes: int,
     of: Settings,
-    named: Columns = AS_THEY_ARE,
+    named: Columns = UNMAPPED,
     *,
     keep: bool = False,
 ) -> Document:
@@ -56,14 +56,14 @@ def preview(
     Withdrawn files are validated as if they were not withdrawn; `refused` lists why they would be refused. With `keep`, the plans and what
     has been unpacked are kept for the run that ingests the files.
 
-    Raises UnfitFile as a plan does, and LookupError if the database is not prepared.
+    Raises InvalidFile as a plan does, and LookupError if the database is not prepared.
     """
     rows = _Rows(of)
     with Newest(of.work) as newest:
         for file in files:
             kept_plan = KeptPlan(of.work, file, chunk_bytes, named)
             with archives.plain(file.path, file.kind, named, of.work) as plain:
-                planned = rows.judge(database, file, plain, chunk_bytes, named, newest)
+                planned = rows.validate(database, file, plain, chunk_bytes, named, newest)
                 if keep:
                     member = archives.keep(plain, of.work, planned.ingestion["_id"])
                     kept_plan.keep(planned._replace(member=member))
@@ -93,7 +93,9 @@ class _Rows:
         self.categories: dict[int, CategoryObservation] = {}
         self._of_file: dict[int, CategoryObservation] = {}  # categories of the file that is being read
 
-    def judge(self, database: Database[Document], file: File, plain: Readable, chunk_bytes: int, named: Columns, newest: Newest) -> Planned:
+    def validate(
+        self, database: Database[Document], file: File, plain: Readable, chunk_bytes: int, named: Columns, newest: Newest
+    ) -> Planned:
         """Validates every row of a file as the event that it would become, and plans the file in the same pass."""
         now = datetime.now(UTC)
         before = self.rejections.total()
@@ -124,7 +126,7 @@ class _Rows:
     def _product(self, kind: FileKind, name: str, row: Message) -> ProductObservation | None:
         """The product of a row; None for a category, which is stored here, and for a rejected row, which is counted."""
         event = Event(topic_of(kind, self._of), 0, 0, time.time_ns() // 1_000_000, row.key, row.value, tuple(row.headers))  # type: ignore[arg-type]
-        found = judge_of(kind)(event)
+        found = validator_of(kind)(event)
         match found:
             case ProductObservation():
                 return found
@@ -134,8 +136,8 @@ class _Rows:
                 self.rejections[found.reason] += 1
                 examples = self.examples.setdefault(found.reason, [])
                 if len(examples) < EXAMPLES:
-                    says = _field(row, found.reason)[:EXAMPLE_CHARACTERS]
-                    examples.append({"file": name, "byte": event.position, "key": (row.key or b"").decode(), "says": says})
+                    text = _field(row, found.reason)[:EXAMPLE_CHARACTERS]
+                    examples.append({"file": name, "byte": event.position, "key": (row.key or b"").decode(), "text": text})
         return None
 
     def _end_file(self, registered_at: int) -> None:
@@ -150,11 +152,11 @@ class _Rows:
 
 def _logged(rows: Iterator[Record], name: str) -> Iterator[Record]:
     """The same rows; logs how far it is."""
-    said = time.monotonic()
+    logged_at = time.monotonic()
     for number, row in enumerate(rows):
         yield row
-        if number % _PROGRESS_ROWS == 0 and time.monotonic() - said > _PROGRESS_SECONDS:
-            said = time.monotonic()
+        if number % _PROGRESS_ROWS == 0 and time.monotonic() - logged_at > _PROGRESS_SECONDS:
+            logged_at = time.monotonic()
             log.info("%s: %d rows validated", name, number + 1)
 
 
@@ -174,7 +176,7 @@ def _compared(served: Snapshot, rows: _Rows, newest: Newest) -> Document:
         found = {one["_id"]: one for one in served.rows("product", {"$match": {"_id": {"$in": list(states)}}})}
         products.update(shift.replace(state, found.get(asin)) for asin, state in states.items())
     held = {one["_id"]: one for one in served.rows("category")}
-    categories = Counter(_beside(one, held.get(one.id)) for one in rows.categories.values())
+    categories = Counter(_name_change(one, held.get(one.id)) for one in rows.categories.values())
     names = {number: one["category_name"] for number, one in held.items()} | {one.id: one.name for one in rows.categories.values()}
     before, after = shift.summary()
     count = sum(one["rows"] for one in rows.files)
@@ -200,7 +202,7 @@ def _compared(served: Snapshot, rows: _Rows, newest: Newest) -> Document:
     }
 
 
-def _beside(category: CategoryObservation, held: Document | None) -> str:
+def _name_change(category: CategoryObservation, held: Document | None) -> str:
     """How a category's name compares with the served one: new, changed, unchanged or older."""
     if held is None:
         return "new"

@@ -15,9 +15,9 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Kafka
 
 from tidemark.catalog.marks import TideMark, TopicPartition
-from tidemark.catalog.topics import MOST_MESSAGE_BYTES
+from tidemark.catalog.topics import MAX_MESSAGE_BYTES
 from tidemark.catalog.words import counted
-from tidemark.ingest.files import Readable, UnfitFile
+from tidemark.ingest.files import InvalidFile, Readable
 from tidemark.ingest.records import Message, Origin, messages
 from tidemark.serving.ingestions import Chunk
 
@@ -47,13 +47,13 @@ RECOMMENDED: dict[str, Any] = {
     "batch.num.messages": 10_000,
     "batch.size": 1_000_000,
     "queue.buffering.max.messages": 200_000,
-    "message.max.bytes": MOST_MESSAGE_BYTES,
+    "message.max.bytes": MAX_MESSAGE_BYTES,
 }
 
 # What a person can do about an error of Kafka, by error code.
 _REMEDIES = {
     KafkaError.MSG_SIZE_TOO_LARGE: (
-        f"set max.message.bytes of the topic and message.max.bytes of the connection to {MOST_MESSAGE_BYTES}, which fits every record"
+        f"set max.message.bytes of the topic and message.max.bytes of the connection to {MAX_MESSAGE_BYTES}, which fits every record"
     ),
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "allow the user of the connection to write to the topic",
     KafkaError.UNKNOWN_TOPIC_OR_PART: "create the topic with `python -m tidemark.ingest.topics`",
@@ -97,7 +97,7 @@ def require_safe(configuration: Mapping[str, Any]) -> None:
 
 
 def read_chunk(file: Readable, file_bytes: int, chunk: Chunk) -> bytes:
-    """The chunk's bytes. Raises UnfitFile, naming the file, if they or the length of the file differ from the plan."""
+    """The chunk's bytes. Raises InvalidFile, naming the file, if they or the length of the file differ from the plan."""
     try:
         with file.open("rb") as raw:
             length = raw.seek(0, io.SEEK_END)
@@ -105,8 +105,8 @@ def read_chunk(file: Readable, file_bytes: int, chunk: Chunk) -> bytes:
             content: bytes = raw.read(chunk.end - chunk.start)
     except FileNotFoundError:
         raise _changed(file, "it no longer exists") from None
-    except UnfitFile as reason:
-        raise UnfitFile(f"{file}: {reason}. Nothing was sent") from None
+    except InvalidFile as reason:
+        raise InvalidFile(f"{file}: {reason}. Nothing was sent") from None
     if length != file_bytes:
         raise _changed(file, f"{length} bytes instead of {file_bytes}")
     if hashlib.sha256(content).hexdigest() != chunk.content:
@@ -114,8 +114,8 @@ def read_chunk(file: Readable, file_bytes: int, chunk: Chunk) -> bytes:
     return content
 
 
-def _changed(file: Readable, how: str) -> UnfitFile:
-    return UnfitFile(
+def _changed(file: Readable, how: str) -> InvalidFile:
+    return InvalidFile(
         f"{file} has changed since it was planned ({how}). Nothing was sent. "
         "Restore the original file, or ingest the new one under a different name"
     )
@@ -130,10 +130,10 @@ class _Acknowledgements:
         self.unplaced = 0
         self._topic, self._note = topic, note
         self._ends: dict[int, int] = {}  # by partition
-        self._looked_at, self._newest = 0, time.monotonic()
+        self._counted, self._newest = 0, time.monotonic()
         self._lock = threading.Lock()
 
-    def hear(self, number: int, error: KafkaError | None, message: Kafka) -> None:
+    def on_delivery(self, number: int, error: KafkaError | None, message: Kafka) -> None:
         """Called for each message. Hot path: keep it cheap."""
         with self._lock:
             if error is not None:
@@ -154,13 +154,13 @@ class _Acknowledgements:
     def all(self) -> int:
         return len(self.numbers) + len(self.failures) + self.unplaced
 
-    def begin_to_wait(self) -> None:
+    def start_waiting(self) -> None:
         self._newest = time.monotonic()
 
-    def silent_seconds(self) -> float:
+    def seconds_without_report(self) -> float:
         """Seconds since the last new delivery report, or since the wait began."""
-        if self.all > self._looked_at:
-            self._looked_at, self._newest = self.all, time.monotonic()
+        if self.all > self._counted:
+            self._counted, self._newest = self.all, time.monotonic()
         return time.monotonic() - self._newest
 
     @property
@@ -174,51 +174,51 @@ def produce(producer: Producer, topic: str, some: Iterable[Message], within_seco
     Raises NotAcknowledged if Kafka has no such topic, rejects a message, or sends no delivery report for `within_seconds`.
     """
     _require_topic(producer, topic, within_seconds)
-    heard = _Acknowledgements(topic, note)
-    sent, told = 0, time.monotonic()
+    acknowledged = _Acknowledgements(topic, note)
+    sent, logged_at = 0, time.monotonic()
 
     def wait(seconds: float) -> None:
         producer.poll(seconds)
-        if heard.silent_seconds() > within_seconds:
+        if acknowledged.seconds_without_report() > within_seconds:
             raise NotAcknowledged(
-                f"Kafka has acknowledged nothing for {within_seconds:g} s ({len(heard.numbers)} of {sent} events of this chunk so far). "
-                "Check that Kafka is running, then run the task again",
-                heard.numbers,
+                f"Kafka has acknowledged nothing for {within_seconds:g} s ({len(acknowledged.numbers)} of {sent} events of this chunk so "
+                "far). Check that Kafka is running, then run the task again",
+                acknowledged.numbers,
             )
 
     for key, value, headers in some:
         waiting = False
         while True:
             try:
-                producer.produce(topic, value, key, headers=headers, on_delivery=partial(heard.hear, sent))
+                producer.produce(topic, value, key, headers=headers, on_delivery=partial(acknowledged.on_delivery, sent))
                 break
             except BufferError:
                 if not waiting:
-                    heard.begin_to_wait()
+                    acknowledged.start_waiting()
                 waiting = True
                 wait(0.1)
             except KafkaException as error:
                 reason = f"the Kafka producer rejected an event of {len(value)} bytes for topic {topic}: {_reason(error.args[0])}"
-                raise NotAcknowledged(reason, heard.numbers) from error
+                raise NotAcknowledged(reason, acknowledged.numbers) from error
         sent += 1
         if sent % _POLL_EVERY == 0:
             producer.poll(0)
-            if heard.failures:
+            if acknowledged.failures:
                 break
-            if time.monotonic() - told > _PROGRESS_SECONDS:
-                told = time.monotonic()
-                log.info("%d events sent, %d acknowledged", sent, len(heard.numbers))
-    heard.begin_to_wait()
-    while heard.all < sent:
+            if time.monotonic() - logged_at > _PROGRESS_SECONDS:
+                logged_at = time.monotonic()
+                log.info("%d events sent, %d acknowledged", sent, len(acknowledged.numbers))
+    acknowledged.start_waiting()
+    while acknowledged.all < sent:
         wait(0.2)
-    if heard.failures:
-        reason = f"Kafka rejected {len(heard.failures)} of {sent} events for topic {topic}: {heard.failures[0]}"
-        raise NotAcknowledged(reason, heard.numbers)
-    if heard.unplaced:
+    if acknowledged.failures:
+        reason = f"Kafka rejected {len(acknowledged.failures)} of {sent} events for topic {topic}: {acknowledged.failures[0]}"
+        raise NotAcknowledged(reason, acknowledged.numbers)
+    if acknowledged.unplaced:
         # Without the offsets it is impossible to tell when the chunk is served.
-        reason = f"Kafka did not report the offsets of {heard.unplaced} of {sent} events for topic {topic}: run the task again"
-        raise NotAcknowledged(reason, heard.numbers)
-    return Acknowledged(sent, heard.ends)
+        reason = f"Kafka did not report the offsets of {acknowledged.unplaced} of {sent} events for topic {topic}: run the task again"
+        raise NotAcknowledged(reason, acknowledged.numbers)
+    return Acknowledged(sent, acknowledged.ends)
 
 
 def _require_topic(producer: Producer, topic: str, within_seconds: float) -> None:

@@ -25,7 +25,7 @@ from tidemark.catalog.observations import Reason, moment
 from tidemark.catalog.rules import Rules
 from tidemark.catalog.words import counted
 from tidemark.ingest.jobs import PreviewDecision
-from tidemark.ingest.patches import Left, Mended, Patch, mend, patch_of
+from tidemark.ingest.patches import Patch, Replayable, StillInvalid, patch_of, revalidate
 from tidemark.ingest.produce import UnsafeProducer, produce, require_safe
 from tidemark.rendering.replays import render_replay
 from tidemark.serving import ledger, offsets, quarantine, withdrawals
@@ -33,7 +33,7 @@ from tidemark.serving.database import Document
 from tidemark.serving.documents import OffsetDocument
 from tidemark.serving.lease import lease, this_process
 from tidemark.serving.publications import OtherRules
-from tidemark.serving.quarantine import Replayed, Selection, Unclear
+from tidemark.serving.quarantine import InvalidRequest, Replayed, Selection
 from tidemark.settings import Settings
 from tidemark.settings.airflow_names import AirflowNames
 
@@ -47,21 +47,21 @@ _LEASE, _LEASE_SECONDS = "quarantine", 120.0
 _PROGRESS_SECONDS = 5.0
 
 # Errors that a retry would raise again.
-PERMANENT_ERRORS: tuple[type[Exception], ...] = (Unclear, OtherRules, UnsafeProducer, ledger.NotPrepared)
+PERMANENT_ERRORS: tuple[type[Exception], ...] = (InvalidRequest, OtherRules, UnsafeProducer, ledger.NotPrepared)
 
 
 class Sent(NamedTuple):
     """The number of records that a run has replayed, and of selected records that stay open."""
 
     replayed: int
-    left: int
+    still_open: int
 
 
 def selection_of(parameters: Mapping[str, Any]) -> Selection:
-    """The records selected by the parameters `reason`, `file`, `since` and `until` of a run. Raises Unclear."""
+    """The records selected by the parameters `reason`, `file`, `since` and `until` of a run. Raises InvalidRequest."""
     reason, file = parameters.get("reason") or None, parameters.get("file") or None
     if reason is not None and reason not in {*Reason}:
-        raise Unclear(f"unknown reason '{reason}': choose one of {', '.join(Reason)}")
+        raise InvalidRequest(f"unknown reason '{reason}': choose one of {', '.join(Reason)}")
     return Selection(reason, file, _moment(parameters.get("since")), _moment(parameters.get("until")))
 
 
@@ -70,12 +70,12 @@ def preview_run(
 ) -> PreviewDecision:
     """Previews a run and chooses its next task: `step`, after approval unless the parameters say otherwise.
 
-    Sends and marks nothing. Raises Unclear, OtherRules.
+    Sends and marks nothing. Raises InvalidRequest, OtherRules.
     """
     if step == DISCARD:
-        _why(parameters)
-    meant, patch = selection_of(parameters), patch_of(parameters.get("patch"))
-    found = preview(database, meant, patch, of, rules or withdrawals.in_force(database))
+        _discard_reason(parameters)
+    selection, patch = selection_of(parameters), patch_of(parameters.get("patch"))
+    found = preview(database, selection, patch, of, rules or withdrawals.in_force(database))
     text = render_replay(found, patch)
     log.info("preview:\n%s", text)
     if parameters.get("dry_run") or not (found["valid"] if step == SEND else found["records"]):
@@ -83,30 +83,30 @@ def preview_run(
     return PreviewDecision(step if parameters.get("hold") is False else APPROVE, found, text)
 
 
-def preview(database: Database[Document], meant: Selection, patch: Patch, of: Settings, rules: Rules) -> Document:
+def preview(database: Database[Document], selection: Selection, patch: Patch, of: Settings, rules: Rules) -> Document:
     """Validates the selected records again; the result is JSON-serializable. `mark` is the tide mark below which they lie."""
     mark = _require_rules(database, rules)
-    query, now = quarantine.selected(database, meant, mark, of.airflow_names), _now(database)
+    query, now = quarantine.selected(database, selection, mark, of.airflow_names), _now(database)
     records, valid, patched, stays = Counter[str](), Counter[str](), 0, Counter[tuple[str, str]]()
     examples: dict[tuple[str, str], list[Document]] = {}
     for some in quarantine.records(database, query):
         for record in some:
             records[record["reason"]] += 1
-            match mend(record, patch, now, of, rules):
-                case Mended() as one:
+            match revalidate(record, patch, now, of, rules):
+                case Replayable() as one:
                     valid[record["reason"]] += 1
                     patched += bool(one.patch)
-                case Left() as one:
+                case StillInvalid() as one:
                     stays[one[:2]] += 1
                     shown = examples.setdefault(one[:2], [])
                     if len(shown) < EXAMPLES:
-                        shown.append({"where": one.where, "says": one.says[:EXAMPLE_CHARACTERS]})
+                        shown.append({"origin": one.origin, "text": one.text[:EXAMPLE_CHARACTERS]})
     return {
         "records": records.total(),
         "valid": valid.total(),
         "patched": patched,
         "reasons": [{"reason": reason, "records": count, "valid": valid[reason]} for reason, count in records.most_common()],
-        "left": [
+        "still_invalid": [
             {"reason": reason, "rule": rule, "records": count, "examples": examples[reason, rule]}
             for (reason, rule), count in stays.most_common()
         ],
@@ -126,25 +126,25 @@ def send(
 ) -> Sent:
     """Replays the selected open records below a preview's mark that are now valid; `by` names the run.
 
-    Raises Unclear, OtherRules, UnsafeProducer, NotAcknowledged, and Busy while another run is in progress.
+    Raises InvalidRequest, OtherRules, UnsafeProducer, NotAcknowledged, and Busy while another run is in progress.
     """
     require_safe(configuration)
     rules = rules or withdrawals.in_force(database)
     patch = patch_of(parameters.get("patch"))
     query = quarantine.selected(database, selection_of(parameters), offsets.from_documents(below), of.airflow_names)
-    with _alone(database, by):
-        to_kafka, now, told = producer(), _now(database), time.monotonic()
+    with _exclusive(database, by):
+        to_kafka, now, logged_at = producer(), _now(database), time.monotonic()
         seen = replayed = 0
         for some in quarantine.records(database, query):
             _require_rules(database, rules)
             epoch = ledger.epoch(database)
-            valid = [one for record in some if isinstance(one := mend(record, patch, now, of, rules), Mended)]
+            valid = [one for record in some if isinstance(one := revalidate(record, patch, now, of, rules), Replayable)]
             stored = [one for topic in of.topics for one in _stored(to_kafka, topic, epoch, valid, rules, of.acknowledge_seconds)]
             _require_rules(database, rules)  # the stream may have validated these events by other rules
             replayed += quarantine.mark_replayed(database, stored, by)
             seen += len(some)
-            if time.monotonic() - told > _PROGRESS_SECONDS:
-                told = time.monotonic()
+            if time.monotonic() - logged_at > _PROGRESS_SECONDS:
+                logged_at = time.monotonic()
                 log.info("%s validated, %d replayed", counted(seen, "record"), replayed)
     log.info("%s replayed, %d left in quarantine", counted(replayed, "record"), seen - replayed)
     return Sent(replayed, seen - replayed)
@@ -153,20 +153,20 @@ def send(
 def discard(
     database: Database[Document], parameters: Mapping[str, Any], below: Sequence[OffsetDocument], by: str, names: AirflowNames
 ) -> int:
-    """Discards the selected open records below a preview's mark and returns their number. Raises Unclear, Busy."""
-    why = _why(parameters)
+    """Discards the selected open records below a preview's mark and returns their number. Raises InvalidRequest, Busy."""
+    why = _discard_reason(parameters)
     query = quarantine.selected(database, selection_of(parameters), offsets.from_documents(below), names)
-    with _alone(database, by):
+    with _exclusive(database, by):
         count = quarantine.discard(database, query, why, by)
     log.info("%s discarded: %s", counted(count, "record"), why)
     return count
 
 
 def _stored(
-    producer: Producer, topic: str, epoch: int, mended: Sequence[Mended], rules: Rules, acknowledge_seconds: float
+    producer: Producer, topic: str, epoch: int, replayable: Sequence[Replayable], rules: Rules, acknowledge_seconds: float
 ) -> Iterator[Replayed]:
     """Sends the events of a topic. Yields those that Kafka has stored, except those that are rejections by Kafka's timestamp."""
-    those, kept = [one for one in mended if one.topic == topic], dict[int, tuple[int, int, int | None]]()
+    those, kept = [one for one in replayable if one.topic == topic], dict[int, tuple[int, int, int | None]]()
     if not those:
         return
 
@@ -179,7 +179,7 @@ def _stored(
     produce(producer, topic, (one.message for one in those), acknowledge_seconds, note)
     for number, one in enumerate(those):
         partition, offset, timestamp = kept[number]
-        if timestamp is None or one.stands(timestamp, rules):
+        if timestamp is None or one.is_valid_at(timestamp, rules):
             yield Replayed(one.record, one.patch, topic, partition, first_of(epoch) + offset)
         else:
             log.warning("the date of %s is too far ahead of Kafka's clock: it stays in quarantine, replay it later", one.record)
@@ -202,16 +202,16 @@ def _now(database: Database[Document]) -> int:
 
 
 @contextmanager
-def _alone(database: Database[Document], by: str) -> Iterator[None]:
+def _exclusive(database: Database[Document], by: str) -> Iterator[None]:
     """Allows one run at a time, so that of two patches the one recorded is the one in effect."""
     with lease(database, _LEASE, this_process(by), _LEASE_SECONDS):
         yield
 
 
-def _why(parameters: Mapping[str, Any]) -> str:
+def _discard_reason(parameters: Mapping[str, Any]) -> str:
     why: str = (parameters.get("why") or "").strip()
     if not why:
-        raise Unclear("discarding records requires a reason: say why they are discarded")
+        raise InvalidRequest("discarding records requires a reason: say why they are discarded")
     return why
 
 
@@ -220,5 +220,5 @@ def _moment(text: str | None) -> datetime | None:
         return None
     milliseconds = moment(text)
     if milliseconds is None:
-        raise Unclear(f"'{text}' is not a valid date or time: write it as 2023-12-31 or 2023-12-31T18:00:00Z")
+        raise InvalidRequest(f"'{text}' is not a valid date or time: write it as 2023-12-31 or 2023-12-31T18:00:00Z")
     return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -47,7 +47,7 @@ def messages_of(rows: Iterable[Record], origin: Origin) -> Iterator[Message]:
     common: Headers = [
         (events.SOURCE, b"csv"),
         (events.INGESTION, origin.ingestion.encode()),
-        (events.TOLD_AT, str(milliseconds(origin.registered_at)).encode()),
+        (events.REGISTERED_AT, str(milliseconds(origin.registered_at)).encode()),
     ]
     as_json, as_csv = (events.FORMAT, b"json"), (events.FORMAT, b"csv")
     columns, stated = origin.columns, []

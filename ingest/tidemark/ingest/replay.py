@@ -19,7 +19,7 @@ from tidemark.serving.database import connect, database_of
 from tidemark.serving.lease import Busy
 from tidemark.settings import describe_errors, settings
 
-_SAID: tuple[type[Exception], ...] = (*PERMANENT_ERRORS, NotAcknowledged, Busy, PyMongoError)
+_REPORTED_ERRORS: tuple[type[Exception], ...] = (*PERMANENT_ERRORS, NotAcknowledged, Busy, PyMongoError)
 
 log = logging.getLogger("tidemark.replay")
 
@@ -71,7 +71,7 @@ def main(words: Sequence[str] | None = None) -> int:
         for line in describe_errors(error):
             log.error(line)
         return 1
-    except _SAID as reason:
+    except _REPORTED_ERRORS as reason:
         log.error("%s", reason)
         return 1
     return 0

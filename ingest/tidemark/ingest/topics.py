@@ -18,10 +18,10 @@ from tidemark.catalog.topics import (
     CONFIGURATION,
     DAY_MS,
     FLUSHING,
-    MOST_MESSAGE_BYTES,
+    MAX_MESSAGE_BYTES,
     Durability,
-    complaints,
     durability,
+    problems,
     required_in_sync,
 )
 from tidemark.rendering.topics import render_durability
@@ -86,7 +86,7 @@ def configuration(of: KafkaSettings) -> dict[str, str]:
         **(FLUSHING if of.kafka_flush else {}),
         "min.insync.replicas": str(required_in_sync(of.kafka_replication)),
         "retention.ms": str(of.retention_days * DAY_MS),
-        "max.message.bytes": str(MOST_MESSAGE_BYTES),
+        "max.message.bytes": str(MAX_MESSAGE_BYTES),
     }
 
 
@@ -139,9 +139,9 @@ def describe(client: KafkaAdminClient, those: Iterable[str]) -> dict[str, Descri
     }
 
 
-def wrong(found: Mapping[str, Described]) -> list[str]:
+def configuration_errors(found: Mapping[str, Described]) -> list[str]:
     """Errors in the configuration of topics, one line each with the remedy."""
-    return [line for topic, one in found.items() for line in complaints(topic, one.configuration, one.replicas)]
+    return [line for topic, one in found.items() for line in problems(topic, one.configuration, one.replicas)]
 
 
 def main() -> int:
@@ -162,10 +162,10 @@ def main() -> int:
     for topic in of.topics:
         log.info("topic %s %s", topic, "created" if topic in created else "exists")
     log.info("an acknowledged event has %s", render_durability(one.durability for one in found.values()))
-    complained = wrong(found)
-    for line in complained:
+    errors = configuration_errors(found)
+    for line in errors:
         log.error(line)
-    return 1 if complained else 0
+    return 1 if errors else 0
 
 
 if __name__ == "__main__":

@@ -84,13 +84,13 @@ def watch(database: Database[Document], of: KafkaSettings, until: threading.Even
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    told_to_stop = threading.Event()
+    stop_requested = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: told_to_stop.set())
+        signal.signal(number, lambda _number, _frame: stop_requested.set())
     of = settings()
     with connect(of.mongodb) as client:
         log.info("watching topics %s in Kafka at %s", ", ".join(of.topics), of.kafka)
-        watch(database_of(client, of.database), of, told_to_stop)
+        watch(database_of(client, of.database), of, stop_requested)
     return 0
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parent / "page"
 AT = "tidemark"  # URL path of the plugin, relative to Airflow's
-SHOWN = {"name": "Tidemark", "bundle_url": f"{AT}/page/control_room.js", "icon": f"{AT}/page/icon.svg"}
+VIEW = {"name": "Tidemark", "bundle_url": f"{AT}/page/control_room.js", "icon": f"{AT}/page/icon.svg"}
 
 
 class ControlRoom(AirflowPlugin):
@@ -22,8 +22,8 @@ class ControlRoom(AirflowPlugin):
 
     name = "tidemark"
     react_apps: ClassVar[list[dict[str, Any]]] = [  # type: ignore[misc]  # Airflow declares it without ClassVar
-        {**SHOWN, "destination": "nav", "url_route": "tidemark", "nav_top_level": True},
-        {**SHOWN, "destination": "dag_run", "url_route": "tidemark-state"},
+        {**VIEW, "destination": "nav", "url_route": "tidemark", "nav_top_level": True},
+        {**VIEW, "destination": "dag_run", "url_route": "tidemark-state"},
     ]
 
     @cached_property
@@ -48,11 +48,11 @@ def application() -> "FastAPI":
     app = FastAPI(dependencies=logged_in, openapi_url=None)
     # Uses the MongoDB URL of the settings, like stream and batch. Airflow's hook would connect anew for each request, with its own
     # timeouts.
-    looks = CachedStatus(of)
+    cached = CachedStatus(of)
 
     @app.get("/state")
     def state(response: Response) -> dict[str, Any]:
-        found = looks.now()
+        found = cached.now()
         response.status_code = 503 if found.problem else 200
         return {**found._asdict(), "superset": of.superset_pages, "dag_ids": {one.value: of.airflow_names.of(one) for one in Dag}}
 

@@ -29,13 +29,13 @@ from tidemark.serving import bindings, ingestions, ledger, notes, plausibility, 
 from tidemark.serving import history as days
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.lease import BATCH, BATCH_SECONDS, lease, this_process
-from tidemark.serving.publications import NoPublication, OtherRules, StartAgain
+from tidemark.serving.publications import NoPublication, OtherRules, StaleDraft
 from tidemark.serving.sizes import Size
-from tidemark.serving.verifications import Drifted, Held, NotVerified
+from tidemark.serving.verifications import ApprovalRequired, Drifted, NotVerified
 from tidemark.settings import Settings, settings
 from tidemark.spark import adopt, history, impact, land, rebuild, recompute, upkeep, verify
-from tidemark.spark.lake import Lake, LostStates, UnfitLake
-from tidemark.spark.log import MissingOffsets, OtherRecords, UnfitTopic
+from tidemark.spark.lake import Lake, LostStates, UnusableLake
+from tidemark.spark.log import MissingOffsets, OtherRecords, UnsafeTopic
 from tidemark.spark.recompute import Mode, NotLanded
 from tidemark.spark.session import session
 
@@ -43,12 +43,12 @@ FAILED, FAILED_PERMANENTLY = 1, 2
 
 # Errors that another attempt would meet again.
 PERMANENT_ERRORS = (
-    *(StartAgain, OtherRules, NoPublication, NotVerified, NotLanded, Drifted, Held, LostStates),
-    *(days.NoDay, days.NotOver),
+    *(StaleDraft, OtherRules, NoPublication, NotVerified, NotLanded, Drifted, ApprovalRequired, LostStates),
+    *(days.InvalidDays, days.DayNotEnded),
     *(withdrawals.NoIngestion, withdrawals.NotWithdrawn),
     *(
-        UnfitLake,
-        UnfitTopic,
+        UnusableLake,
+        UnsafeTopic,
         MissingOffsets,
         OtherRecords,
         bindings.TopicsRecreated,
@@ -91,7 +91,7 @@ class Batch:
         return self._lake
 
     def land(self) -> None:
-        notes.landed(self.database, land.land(self.spark, self.lake, ledger.read(self.database), self.of))
+        notes.record_landing(self.database, land.land(self.spark, self.lake, ledger.read(self.database), self.of))
 
     def adopt(self, dry_run: bool = False, as_shown: str | None = None) -> dict[str, Any]:
         """The `publication` that is then served. With `dry_run` only what would be lost: as `text`, and `shown`, which identifies it."""
@@ -131,10 +131,10 @@ class Batch:
         """The verification's result: `drift` and its `text`, and the `form` for a person who must decide."""
         found = verify.verify(self.spark, self.lake, self.database, number, self.of)
         exceeded = plausibility.beyond(found["compared"], self.of)
-        form, said = render_decision(found, exceeded), render_verification(found)
+        form, lines = render_decision(found, exceeded), render_verification(found)
         log.info("publication %d compared with the served one:\n%s", number, form)
-        log.info("%s", said[-1])
-        return {"number": number, "drift": found["drift"], "text": "\n".join(said), "form": form}
+        log.info("%s", lines[-1])
+        return {"number": number, "drift": found["drift"], "text": "\n".join(lines), "form": form}
 
     def publish(self, number: int, keep: int) -> None:
         """Publishes the draft, or rebuilds it if there is drift, and records the end of the night, also if there are no new events."""
@@ -164,8 +164,8 @@ class Batch:
         number = self.cut()
         self.recompute(number, mode)
         found = self.verify(number)
-        if verifications.asks(verifications.read(self.database, number), on_drift, self.of):
-            raise Held(
+        if verifications.requires_approval(verifications.read(self.database, number), on_drift, self.of):
+            raise ApprovalRequired(
                 f"publication {number} needs approval: {counted(found['drift'], 'difference')}, figures as logged above. The previous "
                 f"publication stays served. To publish it and correct the drift, run `python -m tidemark.spark.batch publish {number}`"
             )
@@ -181,7 +181,7 @@ class Batch:
             days.require_over(last, datetime.now(UTC))
             done = history.compute(self.lake, self.database, first, last, self.of.category_topic, self.rules)
         else:
-            raise days.NoDay("no days given: use --first DAY and --last DAY, or --changed-up-to DAY")
+            raise days.InvalidDays("no days given: use --first DAY and --last DAY, or --changed-up-to DAY")
         log.info("history: %s", ", ".join(f"{counted(number, 'day')} {what}" for what, number in done.items()) or "no days")
         return {str(what): number for what, number in done.items()}
 

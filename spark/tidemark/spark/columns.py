@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from tidemark.catalog.events import HEADER_NUMBER, MOST_NAME_CHARACTERS
+from tidemark.catalog.events import HEADER_NUMBER, MAX_NAME_CHARACTERS
 from tidemark.catalog.rules import DateFormat, Rules
 
 # A decimal that holds every number that the rules accept, with twenty decimals. For a number with more decimals a last digit records
 # that there are more: rounding half to even and the test for whole numbers depend on nothing else.
 _EXACT = "decimal(38,20)"
-_MOST_DIGITS_BEFORE_POINT = 12
+_MAX_DIGITS_BEFORE_POINT = 12
 _DECIMALS_KEPT = 18
 
 
@@ -39,9 +39,9 @@ def header(values: Column, name: str) -> Column:
 
 
 def header_name(values: Column, name: str) -> Column:
-    """A header that holds a name; null if it is empty or longer than MOST_NAME_CHARACTERS."""
+    """A header that holds a name; null if it is empty or longer than MAX_NAME_CHARACTERS."""
     text = header(values, name)
-    return F.when(F.length(text).between(1, MOST_NAME_CHARACTERS), text)
+    return F.when(F.length(text).between(1, MAX_NAME_CHARACTERS), text)
 
 
 def header_number(values: Column, name: str) -> Column:
@@ -122,13 +122,13 @@ def _decimal(number: Column) -> Column:
     sign, digits = number["sign"], number["digits"]
 
     def written(before_point: Column) -> Column:
-        most = _MOST_DIGITS_BEFORE_POINT + _DECIMALS_KEPT
+        most = _MAX_DIGITS_BEFORE_POINT + _DECIMALS_KEPT
         length = F.least(F.lit(most), F.greatest(F.lit(0), before_point + _DECIMALS_KEPT)).cast("int")
         more = F.when(F.length(F.rtrim(digits, F.lit("0"))) > length, "1").otherwise("")
         point = F.greatest(before_point, F.lit(-_DECIMALS_KEPT)).cast("string")
         return (
             F.when(digits == "", F.lit("0"))
-            .when(before_point > _MOST_DIGITS_BEFORE_POINT, F.concat(sign, F.lit(str(10**_MOST_DIGITS_BEFORE_POINT))))
+            .when(before_point > _MAX_DIGITS_BEFORE_POINT, F.concat(sign, F.lit(str(10**_MAX_DIGITS_BEFORE_POINT))))
             .otherwise(F.concat(sign, F.lit("0."), F.substring(digits, F.lit(1), length), more, F.lit("E"), point))
             .try_cast(_EXACT)
         )

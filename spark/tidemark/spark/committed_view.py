@@ -22,7 +22,7 @@ class View(NamedTuple):
     contribution: tuple[Any, ...]  # the dimensions of the cell, then the measures
 
 
-class Held(NamedTuple):
+class Bookkeeping(NamedTuple):
     """A product document's bookkeeping, as read."""
 
     tag: Tag
@@ -30,18 +30,18 @@ class Held(NamedTuple):
     committed: View | None
 
 
-def committed_view_of(tide: Document, ledger: Ledger) -> Held:
+def committed_view_of(tide: Document, ledger: Ledger) -> Bookkeeping:
     """A document's bookkeeping, from its `_tide` and the ledger's commits."""
     tag, version = Tag(**tide["tag"]), tuple(tide["version"].values())
     if ledger.has_forgotten(tag):
-        return Held(tag, version, None)
+        return Bookkeeping(tag, version, None)
     if ledger.holds(tag):
-        return Held(tag, version, View(version, tuple(tide["contribution"])))
+        return Bookkeeping(tag, version, View(version, tuple(tide["contribution"])))
     before = tide["before"]
-    return Held(tag, version, before and View(tuple(before["version"].values()), tuple(before["contribution"])))
+    return Bookkeeping(tag, version, before and View(tuple(before["version"].values()), tuple(before["contribution"])))
 
 
-def as_read(asin: str, tag: Tag, version: tuple[int, ...]) -> Document:
+def unchanged(asin: str, tag: Tag, version: tuple[int, ...]) -> Document:
     """A filter that matches the document only if it is unchanged since it was read."""
     return {"_id": asin, "_tide.tag": tag._asdict(), "_tide.version": versioned(version)}
 

@@ -19,13 +19,13 @@ from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.serving import quarantine
 from tidemark.serving.database import Document, database_of
 from tidemark.serving.ledger import Category, Ledger
-from tidemark.spark.committed_view import Held, committed_view_of
+from tidemark.spark.committed_view import Bookkeeping, committed_view_of
 from tidemark.spark.documents import Row, contribution_of, product_fields, state_of, version_of
 from tidemark.spark.tasks import client, slices
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_SCANNED_AT_ONCE = 5_000  # documents per batch of a scan
+_SCAN_BATCH_SIZE = 5_000  # documents per batch of a scan
 
 Event = tuple[str, int, int]  # topic, partition, offset
 
@@ -46,7 +46,7 @@ class Range(NamedTuple):
 
 
 @dataclass(frozen=True)
-class At:
+class ComparisonContext:
     """The database to compare, the ledger as it was before any document was read, the mark, and both topics."""
 
     url: str
@@ -62,7 +62,7 @@ class At:
     def is_beyond(self, topic: str, partition: int, offset: int) -> bool:
         return offset >= self.mark[TopicPartition(topic, partition)]
 
-    def is_left(self, held: Held) -> bool:
+    def is_abandoned(self, held: Bookkeeping) -> bool:
         """Was a document written ahead by a former stream, and has the mark passed its event without a commit?
 
         No stream reads that event again as an observation: its file has been withdrawn, or the rules have changed.
@@ -79,27 +79,27 @@ class At:
 class ProductComparer:
     """Maps rows of product states to rows of DIFFERENCE. `categories` are the names below the mark."""
 
-    at: At
+    context: ComparisonContext
     categories: Mapping[int, Category]
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        products = self.at.open().product
+        products = self.context.open().product
         for rows in slices(batches):
             found = _by_id(products, rows)
             yield _differences((row["id"], self._difference(row, found.get(row["id"]))) for row in rows)
 
     def _difference(self, row: Row, document: Document | None) -> str | None:
-        held = committed_view_of(document["_tide"], self.at.ledger) if document else None
+        held = committed_view_of(document["_tide"], self.context.ledger) if document else None
         if document is None or held is None or held.committed is None:
             return "missing"
         _, _, _, partition, offset = held.committed.version
-        if self.at.is_beyond(self.at.product_topic, partition, offset):
+        if self.context.is_beyond(self.context.product_topic, partition, offset):
             return None
-        wrong = _unlike("version", held.committed.version, version_of(row))
-        wrong += _unlike("contribution", held.committed.contribution, contribution_of(row))
-        if self.at.is_left(held):
+        wrong = _mismatch("version", held.committed.version, version_of(row))
+        wrong += _mismatch("contribution", held.committed.contribution, contribution_of(row))
+        if self.context.is_abandoned(held):
             wrong += ["written ahead by a stream that has ended, and never committed"]
-        if self.at.ledger.holds(held.tag):  # otherwise the fields are those of a newer state
+        if self.context.ledger.holds(held.tag):  # otherwise the fields are those of a newer state
             wrong += self._fields(row, document)
         return "; ".join(wrong) or None
 
@@ -107,9 +107,9 @@ class ProductComparer:
         expected = product_fields(state_of(row), self.categories.get(row["category_id"]))
         expected["date"] = EPOCH + timedelta(milliseconds=int(expected["date"]))
         found = {name: value for name, value in document.items() if name != "_tide"}
-        if self.at.category_is_beyond(document["_tide"].get("category")):
+        if self.context.category_is_beyond(document["_tide"].get("category")):
             del expected["category_name"], found["category_name"]
-        return [line for name in (expected | found) for line in _unlike(name, found.get(name), expected.get(name))]
+        return [line for name in (expected | found) for line in _mismatch(name, found.get(name), expected.get(name))]
 
 
 @dataclass(frozen=True)
@@ -120,18 +120,20 @@ class ProductFinder:
     ended, even if it was never committed. The current stream processes whatever lies beyond the mark by itself.
     """
 
-    at: At
+    context: ComparisonContext
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         fields = {"_tide.tag": True, "_tide.version": True, "_tide.before": True, "_tide.contribution": True}
-        for some in _scanned(self.at.open().product, batches, fields):
+        for some in _scanned(self.context.open().product, batches, fields):
             yield pa.RecordBatch.from_pylist(
-                [self._row(one["_id"], committed_view_of(one["_tide"], self.at.ledger)) for one in some], _FOUND_ARROW
+                [self._row(one["_id"], committed_view_of(one["_tide"], self.context.ledger)) for one in some], _FOUND_ARROW
             )
 
-    def _row(self, asin: str, held: Held) -> dict[str, Any]:
+    def _row(self, asin: str, held: Bookkeeping) -> dict[str, Any]:
         view = held.committed.version if held.committed else None
-        counts = self.at.is_left(held) or (view is not None and not self.at.is_beyond(self.at.product_topic, view[3], view[4]))
+        counts = self.context.is_abandoned(held) or (
+            view is not None and not self.context.is_beyond(self.context.product_topic, view[3], view[4])
+        )
         return {"id": asin, **held.tag._asdict(), "version": list(held.version), "counts": counts}
 
 
@@ -139,10 +141,10 @@ class ProductFinder:
 class QuarantineComparer:
     """Maps rows of rejected sources, each with its `events` (topic, partition, offset, reason), to rows of DIFFERENCE."""
 
-    at: At
+    context: ComparisonContext
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        records = self.at.open().quarantine
+        records = self.context.open().quarantine
         for rows in slices(batches):
             found = _by_id(records, rows, QUARANTINE_FIELDS)
             yield _differences((row["id"], self._difference(row, found.get(row["id"]))) for row in rows)
@@ -153,19 +155,19 @@ class QuarantineComparer:
         if record["status"] == quarantine.HEALED:
             return "healed, but its event is a rejection"
         event = record["topic"], record["partition"], record["offset"]
-        if self.at.is_beyond(*event):
+        if self.context.is_beyond(*event):
             return None
         reasons = {(one["topic"], one["partition"], one["offset"]): one["reason"] for one in row["events"]}
         if event not in reasons:
             return f"refers to event {'/'.join(map(str, event))}, which is not a rejection"
-        return "; ".join(_unlike("reason", record["reason"], reasons[event]) + self._of_replay(record, reasons)) or None
+        return "; ".join(_mismatch("reason", record["reason"], reasons[event]) + self._of_replay(record, reasons)) or None
 
     def _of_replay(self, record: Document, rejected: Mapping[Event, str]) -> list[str]:
         """A replayed record is settled as long as the replay is an observation. A rejected replay has no record of its own, because each
         source has only one.
         """
         event = quarantine.replay_of(record)
-        if event is None or self.at.is_beyond(*event):
+        if event is None or self.context.is_beyond(*event):
             return []
         match record["status"], event in rejected:
             case quarantine.REPLAYED, True:
@@ -179,14 +181,14 @@ class QuarantineComparer:
 class QuarantineFinder:
     """Maps ranges of keys to rows of DIFFERENCE: the records that should belong to a rejection below the mark."""
 
-    at: At
+    context: ComparisonContext
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for some in _scanned(self.at.open().quarantine, batches, QUARANTINE_FIELDS):
+        for some in _scanned(self.context.open().quarantine, batches, QUARANTINE_FIELDS):
             yield _differences(
                 (one["_id"], f"should not exist: {one['reason']}")
                 for one in some
-                if one["status"] != quarantine.HEALED and not self.at.is_beyond(one["topic"], one["partition"], one["offset"])
+                if one["status"] != quarantine.HEALED and not self.context.is_beyond(one["topic"], one["partition"], one["offset"])
             )
 
 
@@ -213,13 +215,13 @@ def _scanned(collection: Collection[Document], batches: Iterable[pa.RecordBatch]
             some: list[Document] = []
             for one in collection.find({"_id": bounds} if bounds else {}, fields):
                 some.append(one)
-                if len(some) == _SCANNED_AT_ONCE:
+                if len(some) == _SCAN_BATCH_SIZE:
                     yield some
                     some = []
             yield some
 
 
-def _unlike(name: str, found: object, expected: object) -> list[str]:
+def _mismatch(name: str, found: object, expected: object) -> list[str]:
     same = found == expected and isinstance(found, bool) == isinstance(expected, bool)
     return [] if same else [f"{name} is {_render(found)} instead of {_render(expected)}"]
 

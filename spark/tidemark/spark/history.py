@@ -56,7 +56,7 @@ def refresh(lake: Lake, database: Database[Document], last: date, category_topic
     stale = {last} | {
         day for day, label in held.items() if label.rules != fingerprint or not label.mark.reaches(before.mark) or (new and min(new) <= day)
     }
-    wanted = stale | (history.due(held, observed, last) - held.keys())
+    wanted = stale | (history.due_days(held, observed, last) - held.keys())
     done = _compute(lake, landed, database, wanted, category_topic, rules)
     history.confirm(database, {day: label for day, label in held.items() if day not in stale}, landed)
     history.remember(database, Searched(landed, fingerprint, observed))
@@ -73,11 +73,11 @@ def _compute(
             done[put] += 1
             log.info("%s: %s, %s", day, counted(len(cells), "cell"), put)
     if done[Put.OLDER]:
-        _require_their_events(lake, database, wanted)
+        _require_events(lake, database, wanted)
     return done
 
 
-def _require_their_events(lake: Lake, database: Database[Document], wanted: Collection[date]) -> None:
+def _require_events(lake: Lake, database: Database[Document], wanted: Collection[date]) -> None:
     """Days stay as they are where they were computed from more events: by another run, or from events that are lost.
 
     Raises LostEvents.
@@ -139,12 +139,12 @@ def _changes(lake: Lake, landed: TideMark, first: date, last: date, category_top
     states = transforms.with_contributions(daily, rules)
     before = F.lag(F.struct(*_SUMMED)).over(Window.partitionBy("id").orderBy("day"))
     both = states.select("day", F.struct(*_SUMMED).alias("now"), before.alias("before"))
-    change = F.array(F.col("now"), _taken_back("before"))
+    change = F.array(F.col("now"), _negated("before"))
     changed = both.select("day", F.explode(change).alias("cell")).where(F.col("cell").isNotNull()).select("day", "cell.*")
     return changed.groupBy("day", *_DIMENSIONS).agg(*(F.sum(measure).alias(measure) for measure in MEASURES))
 
 
-def _taken_back(name: str) -> Column:
+def _negated(name: str) -> Column:
     """A state with its measures negated; null if there is none."""
     state = F.col(name)
     dimensions = [state[one].alias(one) for one in _DIMENSIONS]

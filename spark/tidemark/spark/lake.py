@@ -58,7 +58,7 @@ _NOT_SUPPORTED = {
 _Answer = TypeVar("_Answer")
 
 
-class UnfitLake(Exception):
+class UnusableLake(Exception):
     """The raw history is in a place where two drivers could overwrite each other's commits."""
 
 
@@ -75,7 +75,7 @@ class Landed:
 
 
 class Lake:
-    """The tables under a folder or URL. They are created if they do not exist. Raises UnfitLake."""
+    """The tables under a folder or URL. They are created if they do not exist. Raises UnusableLake."""
 
     def __init__(self, spark: SparkSession, url: str) -> None:
         _require_single_commits(spark, url)
@@ -213,12 +213,12 @@ class Lake:
 
         Only newest versions are read. They contain every event, and every layer that a publication names.
         """
-        for path in self._there():
+        for path in self._tables():
             self._vacuum(path)
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Files and bytes of the newest version of each table."""
-        found = {path: self._sql(f"DESCRIBE DETAIL {_table(path)}").collect()[0] for path in self._there()}
+        found = {path: self._sql(f"DESCRIBE DETAIL {_table(path)}").collect()[0] for path in self._tables()}
         return {path.rpartition("/")[2]: (row["numFiles"], row["sizeInBytes"]) for path, row in found.items()}
 
     # ----------------------------------------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ class Lake:
         with self._options({"spark.sql.sources.parallelPartitionDiscovery.parallelism": _LISTING_TASKS}):
             self._sql(f"VACUUM {_table(path)}")
 
-    def _there(self) -> list[str]:
+    def _tables(self) -> list[str]:
         return [self._events, *([self._states] if self._is_table(self._states) else [])]
 
     def _nothing(self, *names: str) -> DataFrame:
@@ -273,11 +273,11 @@ class Lake:
         return True
 
     def _sql(self, statement: str) -> DataFrame:
-        return _again_where_others_were_faster(lambda: self._spark.sql(statement))
+        return _retry_on_conflict(lambda: self._spark.sql(statement))
 
 
 def _require_single_commits(spark: SparkSession, url: str) -> None:
-    """Raises UnfitLake unless a file that exists is not written again. Correctness of all concurrent writers depends on it.
+    """Raises UnusableLake unless a file that exists is not written again. Correctness of all concurrent writers depends on it.
 
     Delta's own log stores are trusted for HDFS, Azure and Google Cloud Storage, where they create a commit in one step.
     """
@@ -288,7 +288,7 @@ def _require_single_commits(spark: SparkSession, url: str) -> None:
     if files.getScheme() not in log_stores.BY_SCHEME:
         return
     if log_stores.jar_name() not in jvm.java.lang.System.getProperty("java.class.path"):
-        raise UnfitLake("the log stores for the raw history are not compiled for this version: run `python -m tidemark.local.jars`")
+        raise UnusableLake("the log stores for the raw history are not compiled for this version: run `python -m tidemark.local.jars`")
     store = reduce(getattr, log_stores.BY_SCHEME[files.getScheme()].split("."), jvm)(options)
     files.mkdirs(probe.getParent())
     reason = "it wrote the same file twice"
@@ -304,14 +304,14 @@ def _require_single_commits(spark: SparkSession, url: str) -> None:
         reason = error.java_exception.toString()
     finally:
         files.delete(probe, False)
-    raise UnfitLake(
+    raise UnusableLake(
         f"two writers could overwrite each other's commits in {url}, because it does not refuse to create a file that exists ({reason}): "
         "set TIDEMARK_LAKE to a folder on a file system with hard links, to s3a:// on a store with conditional writes, or to HDFS, Azure "
         "or Google Cloud Storage"
     )
 
 
-def _again_where_others_were_faster(act: Callable[[], _Answer]) -> _Answer:
+def _retry_on_conflict(act: Callable[[], _Answer]) -> _Answer:
     """Retries a change that Delta refuses because of a concurrent one: planned again, it succeeds."""
     for _ in range(_ATTEMPTS - 1):
         try:

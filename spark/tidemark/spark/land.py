@@ -21,7 +21,7 @@ from tidemark.spark.transforms import events
 
 log = logging.getLogger(__name__)
 
-MOST_OFFSETS = 1_000_000  # per partition and landing, to limit what an interrupted landing must repeat
+MAX_OFFSETS = 1_000_000  # per partition and landing, to limit what an interrupted landing must repeat
 
 
 class ForeignLake(Exception):
@@ -32,10 +32,10 @@ class OlderLake(Exception):
     """The raw history lacks events that no log has any more, or knows a log that this database has not adopted."""
 
 
-def land(spark: SparkSession, lake: Lake, own: Ledger, of: KafkaSettings, most: int = MOST_OFFSETS) -> TideMark:
+def land(spark: SparkSession, lake: Lake, own: Ledger, of: KafkaSettings, most: int = MAX_OFFSETS) -> TideMark:
     """Lands the events between the table's own mark and the current end of the log; returns the mark reached.
 
-    Raises ForeignLake, OlderLake, UnfitTopic, TopicsRecreated, MissingOffsets, OtherRecords. Events landed by then stay landed.
+    Raises ForeignLake, OlderLake, UnsafeTopic, TopicsRecreated, MissingOffsets, OtherRecords. Events landed by then stay landed.
     """
     require_own(lake, own.identity)
     before = now = lake.landed()

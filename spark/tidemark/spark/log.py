@@ -19,7 +19,7 @@ from kafka.errors import KafkaError
 
 from tidemark.catalog.epochs import epoch_of, kafka_offset
 from tidemark.catalog.marks import TideMark, TopicPartition
-from tidemark.catalog.topics import complaints
+from tidemark.catalog.topics import problems
 from tidemark.serving.bindings import Binding, Record, Witness
 from tidemark.settings.sections import KafkaSettings
 
@@ -27,7 +27,7 @@ FIRST = Binding()  # of a database that has read nothing
 _READ_SECONDS = 30.0
 
 
-class UnfitTopic(Exception):
+class UnsafeTopic(Exception):
     """A topic is missing, or its configuration could lose or misdate events."""
 
 
@@ -128,7 +128,7 @@ _lasting_client = lru_cache(maxsize=1)(_client)
 
 
 def describe_topics(of: KafkaSettings) -> Topics:
-    """The current topics. Raises UnfitTopic if one is missing."""
+    """The current topics. Raises UnsafeTopic if one is missing."""
     client = _lasting_client(of.kafka)
     try:
         described = _described(client, of)
@@ -140,7 +140,7 @@ def describe_topics(of: KafkaSettings) -> Topics:
 
 
 def describe_log(of: KafkaSettings, binding: Binding = FIRST) -> Log:
-    """The current log, as that of this binding. Raises UnfitTopic if a topic is missing or its configuration does not keep events safe."""
+    """The current log, as that of this binding. Raises UnsafeTopic if a topic is missing or its configuration does not keep events safe."""
     with _admin(of.kafka) as client:
         described = _described(client, of)
         resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in described]
@@ -148,10 +148,10 @@ def describe_log(of: KafkaSettings, binding: Binding = FIRST) -> Log:
         wrong = [
             line
             for topic, configuration in configurations.items()
-            for line in complaints(topic, {name: found["value"] for name, found in configuration.items()}, _replicas(described[topic]))
+            for line in problems(topic, {name: found["value"] for name, found in configuration.items()}, _replicas(described[topic]))
         ]
         if wrong:
-            raise UnfitTopic("; ".join(wrong))
+            raise UnsafeTopic("; ".join(wrong))
         topics = _topics(described)
         partitions = [KafkaTopicPartition(*key) for key in topics.leaders]
         starts = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.EARLIEST))
@@ -236,5 +236,5 @@ def _topics(described: Mapping[str, Any]) -> Topics:
 def _described(client: KafkaAdminClient, of: KafkaSettings) -> dict[str, Any]:
     found = {one["name"]: one for one in client.describe_topics(list(of.topics)) if one.get("partitions")}
     if missing := [topic for topic in of.topics if topic not in found]:
-        raise UnfitTopic(f"Kafka at {of.kafka} has no topic {' or '.join(missing)}: run `python -m tidemark.ingest.topics`")
+        raise UnsafeTopic(f"Kafka at {of.kafka} has no topic {' or '.join(missing)}: run `python -m tidemark.ingest.topics`")
     return found

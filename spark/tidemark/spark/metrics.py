@@ -14,7 +14,7 @@ from pymongo.errors import PyMongoError
 
 from tidemark.serving.database import Document
 from tidemark.serving.ledger import LEDGER
-from tidemark.serving.operations import LOOKED_AT_LATELY
+from tidemark.serving.operations import MEASURED_RECENTLY
 from tidemark.settings.sections import StreamSettings
 
 ANSWER_SECONDS = 2.0  # timeout of MongoDB at a scrape
@@ -55,7 +55,7 @@ class Progress(Collector):
         committed = GaugeMetricFamily("tidemark_speed_committed_timestamp_seconds", "When the last micro-batch was committed")
         try:
             with timeout(ANSWER_SECONDS):
-                for one in self._database.report_partition.aggregate([{"$match": {"$expr": LOOKED_AT_LATELY}}]):
+                for one in self._database.report_partition.aggregate([{"$match": {"$expr": MEASURED_RECENTLY}}]):
                     behind.add_metric((one["topic"], str(one["partition"])), one["behind"])
                 ledger = self._database.state.find_one({"_id": LEDGER}) or {}
                 if at := ledger.get("committed_at"):

@@ -29,7 +29,7 @@ from tidemark.serving.database import Document
 from tidemark.serving.documents import LogEndDocument, ProgressDocument
 from tidemark.serving.ledger import Category, Fenced, Ledger, MicroBatch, Tag
 from tidemark.serving.notes import Work
-from tidemark.serving.operations import LOOKED_AT_LATELY
+from tidemark.serving.operations import MEASURED_RECENTLY
 from tidemark.settings import Settings
 from tidemark.spark import metrics, transforms
 from tidemark.spark.documents import category_name
@@ -155,13 +155,13 @@ class MicroBatches:
         return {key: Record(kafka_offset(row["offset"]), row["timestamp"], row["digest"]) for key, row in found.items() if row is not None}
 
     def _newer_categories(self, rows: list[Row]) -> dict[int, Category]:
-        told = {
+        named = {
             row["category_id"]: Category(row["category_name"], CategoryVersion(*(row[name] for name in CategoryVersion._fields)))
             for row in rows
             if row["kind"] == transforms.CATEGORY
         }
         return {
-            number: one for number, one in told.items() if number not in self.categories or self.categories[number].version < one.version
+            number: one for number, one in named.items() if number not in self.categories or self.categories[number].version < one.version
         }
 
     def _rename_products(self, newer: Mapping[int, Category]) -> None:
@@ -176,7 +176,7 @@ class MicroBatches:
         rename(self.database, self.ledger.generation, {number: names.get(number) for number in self.renaming})
 
     def _progress(self, seen: Mapping[str, Any], reached: TideMark, number: int, seconds: float) -> ProgressDocument:
-        end = self.database.state.find_one({"_id": "log_end", "$expr": LOOKED_AT_LATELY})
+        end = self.database.state.find_one({"_id": "log_end", "$expr": MEASURED_RECENTLY})
         return {
             "batch": number,
             "events": seen["events"],

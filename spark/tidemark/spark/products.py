@@ -24,9 +24,9 @@ from tidemark.catalog.cube import MEASURES, Cell
 from tidemark.catalog.versions import CategoryVersion, Version
 from tidemark.serving.database import Document, database_of
 from tidemark.serving.ledger import Category, Fenced, Ledger, Tag
-from tidemark.spark.committed_view import apply, as_read, committed_view_of
+from tidemark.spark.committed_view import apply, committed_view_of, unchanged
 from tidemark.spark.documents import CONTRIBUTION, FIELDS, State, document_of, file_names, quarantine_record, states_of, versioned
-from tidemark.spark.tasks import DOCUMENTS_AT_ONCE, DUPLICATE_KEY, client
+from tidemark.spark.tasks import DOCUMENTS_PER_BATCH, DUPLICATE_KEY, client
 from tidemark.spark.transforms import CATEGORY, PRODUCT
 
 # The result of a task, as a Spark schema: differences by cell (version columns null), and categories (measures null).
@@ -81,14 +81,14 @@ class ProductWriter:
         """Maps rows of COLUMNS to rows of RESULT. Raises Fenced if a newer generation is at work."""
         database = database_of(client(self.url), self.database)
         differences: Differences = {}
-        told: list[dict[str, Any]] = []
-        with _no_search_for_cycles():
+        categories: list[dict[str, Any]] = []
+        with _without_cycle_collection():
             for rows in _slices(batches):
                 others = rows.filter(pc.not_equal(rows.column("kind"), PRODUCT)).to_pylist()
-                told += [row for row in others if row["kind"] == CATEGORY]
+                categories += [row for row in others if row["kind"] == CATEGORY]
                 self._quarantine(database, [row for row in others if row["reason"] is not None])
                 self._write(database.product, states_of(rows.filter(pc.equal(rows.column("kind"), PRODUCT))), differences)
-        yield _result(differences, told)
+        yield _result(differences, categories)
 
     def _write(self, collection: Collection[Document], states: dict[str, State], differences: Differences) -> None:
         found = collection.find({"_id": {"$in": list(states)}}, {"_tide": True}) if states else ()
@@ -113,7 +113,7 @@ class ProductWriter:
             if now is None:
                 writes.append(InsertOne(document))
             else:
-                writes.append(ReplaceOne(as_read(asin, now.tag, now.version), document))
+                writes.append(ReplaceOne(unchanged(asin, now.tag, now.version), document))
         apply(collection, writes)
 
     def _quarantine(self, database: Database[Document], rows: list[dict[str, Any]]) -> None:
@@ -131,7 +131,7 @@ class ProductWriter:
 
 
 @contextmanager
-def _no_search_for_cycles() -> Iterator[None]:
+def _without_cycle_collection() -> Iterator[None]:
     """Disables the cyclic garbage collector: documents hold no cycles, and it would take a third of a task's time."""
     gc.disable()
     try:
@@ -143,8 +143,8 @@ def _no_search_for_cycles() -> Iterator[None]:
 def _slices(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Rows in slices of one find's size."""
     for batch in batches:
-        for start in range(0, batch.num_rows, DOCUMENTS_AT_ONCE):
-            yield batch.slice(start, DOCUMENTS_AT_ONCE)
+        for start in range(0, batch.num_rows, DOCUMENTS_PER_BATCH):
+            yield batch.slice(start, DOCUMENTS_PER_BATCH)
 
 
 def _count(differences: Differences, contribution: tuple[Any, ...], sign: Callable[[int, int], int]) -> None:
@@ -153,7 +153,7 @@ def _count(differences: Differences, contribution: tuple[Any, ...], sign: Callab
     differences[cell] = tuple(map(sign, differences.get(cell, _NOTHING), measures))
 
 
-def _result(differences: Differences, told: list[dict[str, Any]]) -> pa.RecordBatch:
+def _result(differences: Differences, categories: list[dict[str, Any]]) -> pa.RecordBatch:
     rows = [
         {
             "kind": CELL_DIFFERENCE,
@@ -170,6 +170,6 @@ def _result(differences: Differences, told: list[dict[str, Any]]) -> pa.RecordBa
             "category_name": row["category_name"],
             **{name: row[name] for name in CategoryVersion._fields},
         }
-        for row in told
+        for row in categories
     ]
     return pa.RecordBatch.from_pylist(rows, schema=_RESULT_ARROW)

@@ -21,12 +21,12 @@ from tidemark.serving.ledger import Category, Ledger
 from tidemark.serving.publications import Publication
 from tidemark.settings import Settings
 from tidemark.spark import transforms
-from tidemark.spark.compare import DIFFERENCE, At, QuarantineComparer
+from tidemark.spark.compare import DIFFERENCE, ComparisonContext, QuarantineComparer
 from tidemark.spark.lake import Lake
 from tidemark.spark.log import describe_log
 from tidemark.spark.rebuild_documents import DONE, ProductRemover, ProductRestorer, QuarantineHealer, QuarantineRestorer
 from tidemark.spark.tasks import fencing
-from tidemark.spark.verify import names, products, products_there, records_there, rejections
+from tidemark.spark.verify import names, products, rejections, stored_products, stored_records
 
 log = logging.getLogger(__name__)
 
@@ -77,11 +77,11 @@ def _restore(
     categories: Mapping[int, Category],
 ) -> Rebuilt:
     whose = (of.batch_mongodb, database.name, rebuilds.tag(own))
-    at = At(of.batch_mongodb, database.name, own, publication.mark, *of.topics)
+    context = ComparisonContext(of.batch_mongodb, database.name, own, publication.mark, *of.topics)
     states, rejected = products(lake, publication), rejections(lake, publication)
-    surplus = products_there(spark, database, at).join(states.select("id"), "id", "left_anti")
-    wrong = rejected.join(rejected.mapInArrow(QuarantineComparer(at), DIFFERENCE).select("id"), "id")
-    healed = records_there(spark, database, at).join(rejected.select("id"), "id", "left_anti").select("id")
+    surplus = stored_products(spark, database, context).join(states.select("id"), "id", "left_anti")
+    wrong = rejected.join(rejected.mapInArrow(QuarantineComparer(context), DIFFERENCE).select("id"), "id")
+    healed = stored_records(spark, database, context).join(rejected.select("id"), "id", "left_anti").select("id")
     return Rebuilt(
         products_removed=_count(surplus.mapInArrow(ProductRemover(*whose), DONE)),
         products=_count(states.mapInArrow(ProductRestorer(*whose, categories), DONE)),

@@ -13,7 +13,7 @@ from pymongo.collection import Collection
 from tidemark.serving import quarantine
 from tidemark.serving.database import Document, database_of
 from tidemark.serving.ledger import Category, Fenced, Tag
-from tidemark.spark.committed_view import apply, as_read
+from tidemark.spark.committed_view import apply, unchanged
 from tidemark.spark.documents import document_of, file_names, quarantine_record, state_of, version_of
 from tidemark.spark.tasks import client, slices
 
@@ -56,7 +56,7 @@ class ProductRestorer(Restorer):
                     continue
                 self.require_own(row["id"], now[0])
                 if now != (self.tag, version_of(row)):  # otherwise already written by an earlier attempt of this task
-                    writes.append(ReplaceOne(as_read(row["id"], *now), self._document(row)))
+                    writes.append(ReplaceOne(unchanged(row["id"], *now), self._document(row)))
             apply(products, writes)
             yield _done(len(writes))
 
@@ -74,7 +74,7 @@ class ProductRemover(Restorer):
             for row in rows:
                 tag = Tag(row["generation"], row["batch"])
                 self.require_own(row["id"], tag)
-                deletes.append(DeleteOne(as_read(row["id"], tag, tuple(row["version"]))))
+                deletes.append(DeleteOne(unchanged(row["id"], tag, tuple(row["version"]))))
             apply(self.collection("product"), deletes)
             yield _done(len(deletes))
 

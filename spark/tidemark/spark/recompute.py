@@ -17,7 +17,7 @@ from tidemark.catalog.marks import TideMark
 from tidemark.catalog.rules import RULES, Rules
 from tidemark.serving import ledger, publications
 from tidemark.serving.database import Document
-from tidemark.serving.publications import Publication, Result, StartAgain
+from tidemark.serving.publications import Publication, Result, StaleDraft
 from tidemark.settings import Settings
 from tidemark.spark import transforms
 from tidemark.spark.documents import cell_of, sums_of
@@ -25,7 +25,7 @@ from tidemark.spark.lake import Lake
 
 log = logging.getLogger(__name__)
 
-MOST_LAYERS = 8  # beyond this number, layers are merged into one
+MAX_LAYERS = 8  # beyond this number, layers are merged into one
 
 
 class Mode(StrEnum):
@@ -41,13 +41,13 @@ class NotLanded(Exception):
 def recompute(
     lake: Lake, database: Database[Document], number: int, of: Settings, mode: Mode = Mode.AUTO, rules: Rules = RULES
 ) -> Publication:
-    """Recomputes a draft, once. Raises NoPublication, NotLanded, or StartAgain if the rules have changed since the cut."""
+    """Recomputes a draft, once. Raises NoPublication, NotLanded, or StaleDraft if the rules have changed since the cut."""
     draft = publications.read(database, number)
     if draft.layers is not None:
         log.info("publication %d is already recomputed", number)
         return draft
     if draft.rules != rules.fingerprint():
-        raise StartAgain(
+        raise StaleDraft(
             f"publication {number} was cut under rules {draft.rules}, but rules {rules.fingerprint()} are in force: start again at cut"
         )
     binding = (draft.adoption or ledger.read(database)).binding
@@ -93,7 +93,7 @@ def _layers(lake: Lake, base: Publication | None, start: TideMark, end: TideMark
     if start == end:
         return kept
     rows = transforms.observed(lake.events(start, end), category_topic, rules)
-    if len(kept) >= MOST_LAYERS:
+    if len(kept) >= MAX_LAYERS:
         rows, kept = rows.unionByName(lake.states(kept)), ()
     layer = lake.write_layer(transforms.states(rows))
     return (*kept, *({layer} & lake.layers()))

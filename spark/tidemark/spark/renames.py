@@ -20,7 +20,7 @@ from tidemark.serving.database import Document, in_transaction
 from tidemark.serving.ledger import Category
 from tidemark.spark.documents import category_name, category_version
 
-PRODUCTS_AT_ONCE = 1_000  # per transaction
+PRODUCTS_PER_BATCH = 1_000  # per transaction
 
 Categories = Mapping[int, Category | None]  # by id; None is a category without a name
 
@@ -36,7 +36,7 @@ def rename(database: Database[Document], generation: int, categories: Categories
     Raises Fenced if the generation has been superseded; the ledger then names the categories of the products that have been renamed.
     """
     products = _misnamed(database, categories)
-    while some := list(islice(products, PRODUCTS_AT_ONCE)):
+    while some := list(islice(products, PRODUCTS_PER_BATCH)):
         _rename_at_once(database, generation, categories, some)
 
 
@@ -45,7 +45,7 @@ def _misnamed(database: Database[Document], categories: Categories) -> Iterator[
         return
     names = {number: category_name(number, category) for number, category in categories.items()}
     fields = {"category_id": True, "category_name": True}
-    for one in database.product.find({"category_id": {"$in": list(names)}}, fields, batch_size=PRODUCTS_AT_ONCE):
+    for one in database.product.find({"category_id": {"$in": list(names)}}, fields, batch_size=PRODUCTS_PER_BATCH):
         if one["category_name"] != names[one["category_id"]]:
             yield _Product(one["_id"], one["category_id"])
 

@@ -31,7 +31,7 @@ from tidemark.settings import Settings, settings
 from tidemark.settings.airflow_names import AirflowNames, Dag
 from tidemark.settings.sections import KafkaSettings
 from tidemark.spark import metrics, transforms
-from tidemark.spark.log import Log, MissingOffsets, NewLeader, OtherRecords, UnfitTopic, describe_log, require_records
+from tidemark.spark.log import Log, MissingOffsets, NewLeader, OtherRecords, UnsafeTopic, describe_log, require_records
 from tidemark.spark.microbatch import MicroBatches, NewPartition
 from tidemark.spark.session import session
 
@@ -52,7 +52,7 @@ class Stream:
         own: ledger.Ledger,
         rules: Rules,
         wanted: Control,
-        told_to_stop: threading.Event,
+        stop_requested: threading.Event,
     ) -> None:
         self._spark = spark
         self._database = database
@@ -63,7 +63,7 @@ class Stream:
         self._rules = rules
         self._wanted = wanted
         self._last: TideMark | None = None  # the end of the log when a pause with `drain` was seen: what must still be served
-        self._told_to_stop = told_to_stop
+        self._stop_requested = stop_requested
         self._at_work = threading.Lock()  # held while a micro-batch runs, so that the stream stops between two
         self._ended = False
         self._failure: BaseException | None = None
@@ -78,7 +78,7 @@ class Stream:
         query = self._query(self._own.offsets, checkpoint)
         log.info("generation %d follows %s from %s", self._own.generation, ", ".join(self._of.topics), self._own.offsets)
         try:
-            while not self._told_to_stop.is_set() and not query.awaitTermination(HEARTBEAT_SECONDS):
+            while not self._stop_requested.is_set() and not query.awaitTermination(HEARTBEAT_SECONDS):
                 wanted = self._beat()
                 self._note_work()
                 if self._is_over(wanted, query):
@@ -122,7 +122,7 @@ class Stream:
 
     def _micro_batch(self, observed: DataFrame, number: int) -> None:
         with self._at_work:
-            if self._ended or self._told_to_stop.is_set():
+            if self._ended or self._stop_requested.is_set():
                 return
             try:
                 self._batches.run(observed, number)
@@ -146,7 +146,7 @@ class Stream:
         if done == self._noted:
             return
         try:
-            notes.worked(self._database, done.since(self._noted))
+            notes.add_work(self._database, done.since(self._noted))
         except PyMongoError as error:
             log.warning("the work of this minute could not be recorded: %s", error)
         else:
@@ -163,10 +163,10 @@ class Stream:
             self._last = None
             return wanted.pause is not None
         self._last = self._last or TideMark(describe_log(self._of, self._log.binding).ends)
-        return self._batches.offsets.joined(_gone_by(query, self._log.binding)).reaches(self._last)
+        return self._batches.offsets.joined(_processed(query, self._log.binding)).reaches(self._last)
 
 
-def _gone_by(query: StreamingQuery, binding: Binding) -> TideMark:
+def _processed(query: StreamingQuery, binding: Binding) -> TideMark:
     """The offsets that Spark has reached with finished micro-batches. They include offsets without events, as transactions leave them."""
     progress = query.lastProgress
     ends = json.loads((progress["sources"][0]["endOffset"] if progress else None) or "{}")
@@ -179,22 +179,22 @@ def _gone_by(query: StreamingQuery, binding: Binding) -> TideMark:
     )
 
 
-def follow(database: Database[Document], of: Settings, told_to_stop: threading.Event) -> None:
+def follow(database: Database[Document], of: Settings, stop_requested: threading.Event) -> None:
     """Waits while the stream is paused, then runs it; a new generation starts whenever partitions have been added or have another leader.
 
     Returns when told to stop, or when a new process must take over. Raises whatever else ended the last generation.
     """
-    wanted = _wait_while_paused(database, of.airflow_names, told_to_stop)
+    wanted = _wait_while_paused(database, of.airflow_names, stop_requested)
     _ready(ledger.read(database), of)  # before Spark, whose start takes longest
     spark = session("tidemark-speed", of, memory=of.speed_memory, cores=of.speed_cores, ui_port=of.spark_ui_port)
-    while not told_to_stop.is_set():
+    while not stop_requested.is_set():
         before = ledger.read(database)
         found = _ready(before, of)
         rules = withdrawals.in_force(database)
         own = ledger.start_generation(database, rules.fingerprint(), found.identities, before)
         metrics.GENERATION.set(own.generation)
         try:
-            Stream(spark, database, of, found, own, rules, wanted, told_to_stop).run()
+            Stream(spark, database, of, found, own, rules, wanted, stop_requested).run()
         except (NewPartition, NewLeader) as reason:
             log.info("%s", reason)
         else:
@@ -202,12 +202,12 @@ def follow(database: Database[Document], of: Settings, told_to_stop: threading.E
             return
 
 
-def _wait_while_paused(database: Database[Document], names: AirflowNames, told_to_stop: threading.Event) -> Control:
+def _wait_while_paused(database: Database[Document], names: AirflowNames, stop_requested: threading.Event) -> Control:
     """The desired state after the wait. It is read before the rules, because a change of the rules requests a restart afterwards."""
-    said = False
-    while (wanted := control.read(database)).pause is not None and not told_to_stop.wait(HEARTBEAT_SECONDS):
-        if not said:
-            said = True
+    logged = False
+    while (wanted := control.read(database)).pause is not None and not stop_requested.wait(HEARTBEAT_SECONDS):
+        if not logged:
+            logged = True
             log.info("%s; resume with `make resume` or DAG %s", control.describe(wanted), names.of(Dag.STREAM))
             control.mark_stopped(database)
     return wanted
@@ -216,7 +216,7 @@ def _wait_while_paused(database: Database[Document], names: AirflowNames, told_t
 def _ready(own: ledger.Ledger, of: KafkaSettings) -> Log:
     """The log, checked to be the one that the ledger's offsets refer to, and readable from there.
 
-    `own` was read before, so that the end of the log is not older than the offsets. Raises Fenced, UnfitTopic, TopicsRecreated,
+    `own` was read before, so that the end of the log is not older than the offsets. Raises Fenced, UnsafeTopic, TopicsRecreated,
     MissingOffsets, OtherRecords.
     """
     own.require_no_rebuild()
@@ -232,19 +232,19 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
     for noisy in ("py4j", "kafka", "pymongo"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    told_to_stop = threading.Event()
+    stop_requested = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: told_to_stop.set())
+        signal.signal(number, lambda _number, _frame: stop_requested.set())
     of = settings()
     with connect(of.mongodb) as client:
         database = database_of(client, of.database)
         metrics.serve(database, of)
         try:
-            follow(database, of, told_to_stop)
+            follow(database, of, stop_requested)
         except ledger.Fenced as reason:
             log.warning("stopped: %s", reason)
             return 1
-        except (UnfitTopic, MissingOffsets, OtherRecords, TopicsRecreated, ledger.NotPrepared) as reason:
+        except (UnsafeTopic, MissingOffsets, OtherRecords, TopicsRecreated, ledger.NotPrepared) as reason:
             log.error("cannot run: %s", reason)
             return 1
         except Exception as error:

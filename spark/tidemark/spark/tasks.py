@@ -18,7 +18,7 @@ from tidemark.serving.database import Document, connect
 from tidemark.serving.ledger import Fenced
 
 DUPLICATE_KEY = 11000  # MongoDB's error code
-DOCUMENTS_AT_ONCE = 2_000  # per find and bulk write
+DOCUMENTS_PER_BATCH = 2_000  # per find and bulk write
 
 # A task's Fenced in the text of Spark's exception.
 _FENCED = re.compile(rf"{re.escape(f'{Fenced.__module__}.{Fenced.__qualname__}')}: (.+)")
@@ -33,7 +33,7 @@ def client(url: str) -> MongoClient[Document]:
 def slices(batches: Iterable[pa.RecordBatch]) -> Iterator[list[dict[str, Any]]]:
     """Rows in lists of one find's size, whatever the size of the Arrow batches."""
     rows = (row for batch in batches for row in batch.to_pylist())
-    while some := list(islice(rows, DOCUMENTS_AT_ONCE)):
+    while some := list(islice(rows, DOCUMENTS_PER_BATCH)):
         yield some
 
 

@@ -80,13 +80,13 @@ def observed(log: DataFrame, category_topic: str, rules: Rules = RULES) -> DataF
     Money and stars are given as doubles, and as integers of cents and tenths. Columns that a kind does not have are null.
     """
     return (
-        log.withColumn("told_with", C.header_values(F.col("headers")))
+        log.withColumn("header_values", C.header_values(F.col("headers")))
         .select(*_parsed(category_topic))
         .withColumn("record", _record(rules))
         .withColumn("exact", _exact_numbers(rules))
         .select(*_read(rules))
         .withColumn("reason", _reason(rules))
-        .select(*_judged(rules))
+        .select(*_validated(rules))
     )
 
 
@@ -96,15 +96,15 @@ def observed(log: DataFrame, category_topic: str, rules: Rules = RULES) -> DataF
 @lru_cache
 def _parsed(category_topic: str) -> tuple[Column, ...]:
     """The values of the headers, and the event's value as text."""
-    told_with = F.col("told_with")
+    header_values = F.col("header_values")
     return (
         *_columns("topic", "partition", "offset", "timestamp", "value"),
         (F.col("topic") == category_topic).alias("of_category"),
-        C.header(told_with, headers.FORMAT).alias("format"),
-        C.header_name(told_with, headers.INGESTION).alias("ingestion"),
-        C.header_number(told_with, headers.POSITION).alias("told_position"),
-        C.header_number(told_with, headers.TOLD_AT).alias("told"),
-        C.header_name(told_with, headers.REPLAY_OF).alias("replay_of"),
+        C.header(header_values, headers.FORMAT).alias("format"),
+        C.header_name(header_values, headers.INGESTION).alias("ingestion"),
+        C.header_number(header_values, headers.POSITION).alias("header_position"),
+        C.header_number(header_values, headers.REGISTERED_AT).alias("header_registered_at"),
+        C.header_name(header_values, headers.REPLAY_OF).alias("replay_of"),
         F.col("value").cast("string").alias("text"),
     )
 
@@ -129,9 +129,9 @@ def _read(rules: Rules) -> tuple[Column, ...]:
     record, exact = _fields(), F.col("exact")
     return (
         *_columns("topic", "partition", "offset", "timestamp", "value", "of_category"),
-        F.when(F.col("told_position").isNotNull(), F.col("ingestion")).alias("ingestion"),
-        F.coalesce("told", "timestamp").alias("registered_at"),
-        F.coalesce("told_position", F.lit(0)).cast("bigint").alias("position"),
+        F.when(F.col("header_position").isNotNull(), F.col("ingestion")).alias("ingestion"),
+        F.coalesce("header_registered_at", "timestamp").alias("registered_at"),
+        F.coalesce("header_position", F.lit(0)).cast("bigint").alias("position"),
         _source().alias("source"),
         _malformed(rules).alias("malformed"),
         record["asin"].alias("asin"),
@@ -166,7 +166,7 @@ def _reason(rules: Rules) -> Column:
 
 
 @lru_cache
-def _judged(rules: Rules) -> tuple[Column, ...]:
+def _validated(rules: Rules) -> tuple[Column, ...]:
     """The columns of observed()."""
     rejected = F.col("reason").isNotNull()
     kind = F.when(rejected, REJECTION).when(F.col("of_category"), CATEGORY).otherwise(PRODUCT)
@@ -179,7 +179,7 @@ def _judged(rules: Rules) -> tuple[Column, ...]:
         *_columns("title", "imgUrl", "productURL", "stars", "stars_tenths", "reviews", "price", "price_cents", "listPrice"),
         *_columns("list_price_cents", "category_id", "isBestSeller", "boughtInLastMonth", "category_name"),
         *_columns("topic", "timestamp", "reason", "ingestion"),
-        F.when(rejected, F.substring("value", 1, rules.most_bytes)).alias("raw"),
+        F.when(rejected, F.substring("value", 1, rules.max_bytes)).alias("raw"),
         digest(),
     )
 
@@ -229,10 +229,10 @@ CUBED = (
 
 def sources(log: DataFrame) -> DataFrame:
     """Ingestion and position of the events that have both; one row per event."""
-    told_with = F.col("told_with")
-    named = log.withColumn("told_with", C.header_values(F.col("headers"))).select(
-        C.header_name(told_with, headers.INGESTION).alias("ingestion"),
-        C.header_number(told_with, headers.POSITION).alias("position"),
+    header_values = F.col("header_values")
+    named = log.withColumn("header_values", C.header_values(F.col("headers"))).select(
+        C.header_name(header_values, headers.INGESTION).alias("ingestion"),
+        C.header_number(header_values, headers.POSITION).alias("position"),
     )
     return named.where(F.col("ingestion").isNotNull() & F.col("position").isNotNull())
 
@@ -271,7 +271,7 @@ def _contributions(rules: Rules) -> tuple[Column, ...]:
 @lru_cache
 def _record(rules: Rules) -> Column:
     schema = ", ".join(f"{name} {kind}" for name, kind in {**_FIELDS, _CORRUPT: "string"}.items())
-    return F.from_json(F.col("text"), schema, _options(rules.deepest_nesting))
+    return F.from_json(F.col("text"), schema, _options(rules.max_nesting))
 
 
 def _options(depth: int) -> dict[str, str]:
@@ -285,7 +285,7 @@ def _malformed(rules: Rules) -> Column:
     return (
         F.coalesce(
             (F.col("format") == "csv")
-            | (F.octet_length("value") > rules.most_bytes)
+            | (F.octet_length("value") > rules.max_bytes)
             | ~F.is_valid_utf8(text)
             | ~F.ltrim(text, F.lit(_SPACE)).startswith("{")
             | record[_CORRUPT].isNotNull()
@@ -308,7 +308,7 @@ def _trailing(text: Column, rules: Rules) -> Column:
     pair = F.from_json(
         F.concat(F.lit("["), trimmed, F.lit(',"'), digest, F.lit('"]')),
         "array<variant>",
-        _options(rules.deepest_nesting + 1),
+        _options(rules.max_nesting + 1),
     )
     alone = (F.size(pair) == 2) & (F.try_variant_get(F.try_element_at(pair, F.lit(2)), "$", "string") == digest)
     but_the_last = F.substring(F.col("value"), F.lit(1), F.octet_length("value") - 1).cast("string")  # on bytes, which is cheap
@@ -319,12 +319,12 @@ def _trailing(text: Column, rules: Rules) -> Column:
 def _half_surrogate(text: Column, rules: Rules) -> Column:
     """Does a string contain half a surrogate pair? Spark's variant parser refuses it anywhere, its record parser does not."""
     escaped = text.contains("\\u") & text.rlike("\\\\u[dD][89a-fA-F]")
-    return F.when(escaped, F.from_json(text, "variant", _options(rules.deepest_nesting)).isNull()).otherwise(F.lit(False))
+    return F.when(escaped, F.from_json(text, "variant", _options(rules.max_nesting)).isNull()).otherwise(F.lit(False))
 
 
 def _source() -> Column:
     return F.coalesce(
-        F.concat("ingestion", F.lit(":"), F.col("told_position").cast("string")),  # null if one of them is
+        F.concat("ingestion", F.lit(":"), F.col("header_position").cast("string")),  # null if one of them is
         F.col("replay_of"),
         F.concat_ws("/", "topic", "partition", "offset"),
     )
@@ -345,16 +345,16 @@ def _within(column: str, least: int, most: int) -> Column:
 
 
 def _product_reason(rules: Rules) -> Column:
-    latest = F.col("timestamp") + rules.ahead_ms
+    latest = F.col("timestamp") + rules.max_ahead_ms
     kept = {
         Reason.ASIN: C.matches(F.col("asin"), rules.asin),
         Reason.TITLE: F.col("title").isNotNull(),
-        Reason.STARS: _within("stars_tenths", 0, rules.most_stars * 10),
-        Reason.REVIEWS: _within("reviews", 0, rules.most_count),
-        Reason.BOUGHT: _within("boughtInLastMonth", 0, rules.most_count),
-        Reason.PRICE: _within("price_cents", 0, rules.most_dollars * 100),
-        Reason.LIST_PRICE: _within("list_price_cents", 0, rules.most_dollars * 100),
-        Reason.CATEGORY_ID: _within("category_id", 1, rules.most_id),
+        Reason.STARS: _within("stars_tenths", 0, rules.max_stars * 10),
+        Reason.REVIEWS: _within("reviews", 0, rules.max_count),
+        Reason.BOUGHT: _within("boughtInLastMonth", 0, rules.max_count),
+        Reason.PRICE: _within("price_cents", 0, rules.max_dollars * 100),
+        Reason.LIST_PRICE: _within("list_price_cents", 0, rules.max_dollars * 100),
+        Reason.CATEGORY_ID: _within("category_id", 1, rules.max_id),
         Reason.BEST_SELLER: F.col("isBestSeller").isNotNull(),
         Reason.DATE: F.coalesce(F.col("observed_at").between(F.lit(rules.earliest_ms), latest), F.lit(False)),
     }
@@ -364,8 +364,8 @@ def _product_reason(rules: Rules) -> Column:
 def _category_reason(rules: Rules) -> Column:
     return _first_broken(
         {
-            Reason.ID: _within("category_id", 1, rules.most_id),
-            Reason.CATEGORY_NAME: F.coalesce(F.length("category_name").between(1, rules.most_name), F.lit(False)),
+            Reason.ID: _within("category_id", 1, rules.max_id),
+            Reason.CATEGORY_NAME: F.coalesce(F.length("category_name").between(1, rules.max_name_length), F.lit(False)),
         }
     )
 

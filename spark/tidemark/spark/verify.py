@@ -17,7 +17,7 @@ from tidemark.serving import cells, ingestions, ledger, plausibility, publicatio
 from tidemark.serving.database import Document
 from tidemark.serving.documents import VerificationDocument
 from tidemark.serving.ledger import Category, Ledger
-from tidemark.serving.publications import Cut, Publication, StartAgain
+from tidemark.serving.publications import Cut, Publication, StaleDraft
 from tidemark.serving.snapshot import snapshot
 from tidemark.serving.verifications import DifferenceKind, Differences, NotVerified
 from tidemark.settings import Settings
@@ -25,7 +25,7 @@ from tidemark.spark import transforms
 from tidemark.spark.compare import (
     DIFFERENCE,
     FOUND,
-    At,
+    ComparisonContext,
     ProductComparer,
     ProductFinder,
     QuarantineComparer,
@@ -49,28 +49,28 @@ PRODUCT_COLUMNS = (
 def verify(spark: SparkSession, lake: Lake, database: Database[Document], number: int, of: Settings) -> VerificationDocument:
     """Verifies a draft, stores the verification and returns it.
 
-    Raises StartAgain if a rebuild has begun since the cut, NoPublication, LostStates.
+    Raises StaleDraft if a rebuild has begun since the cut, NoPublication, LostStates.
     """
     draft = publications.read(database, number)
     if draft.cut is None or draft.published_at is not None:
         try:
             found_before = verifications.read(database, number)
         except NotVerified:
-            raise StartAgain(f"publication {number} was published by a rebuild without a verification: start again at cut") from None
+            raise StaleDraft(f"publication {number} was published by a rebuild without a verification: start again at cut") from None
         log.info("publication %d has already been published: this is its earlier verification", number)
         return found_before
     lake.require_layers(draft.states())
     # Read first, so that later commits lie beyond the mark.
     own = ledger.read(database)
-    at = At(of.batch_mongodb, database.name, own, draft.mark, *of.topics)
+    context = ComparisonContext(of.batch_mongodb, database.name, own, draft.mark, *of.topics)
     categories = names(lake, draft)
     served, cube = publications.cells(database, draft.cut.served), publications.cells(database, number)
     with lake.tasks_for(own.binding.events_below(draft.mark)):
         found = {
             DifferenceKind.CELL: verifications.of_cells(cube, publications.cut_cells(database, number)),
-            DifferenceKind.PRODUCT: _products(spark, lake, database, draft, at, categories),
-            DifferenceKind.CATEGORY: verifications.first(_categories(database, at, categories)),
-            DifferenceKind.QUARANTINE: _quarantine(spark, lake, database, draft, at),
+            DifferenceKind.PRODUCT: _products(spark, lake, database, draft, context, categories),
+            DifferenceKind.CATEGORY: verifications.first(_categories(database, context, categories)),
+            DifferenceKind.QUARANTINE: _quarantine(spark, lake, database, draft, context),
         }
         reconciled, found[DifferenceKind.INGESTION] = _ingestions(spark, lake, database, draft.mark)
     _require_no_rebuild_since(draft, draft.cut, ledger.read(database))
@@ -106,29 +106,36 @@ def scanned(spark: SparkSession, found: Iterable[Range]) -> DataFrame:
     return spark.createDataFrame(rows, "least string, below string").repartition(len(rows), "least")
 
 
-def products_there(spark: SparkSession, database: Database[Document], at: At) -> DataFrame:
+def stored_products(spark: SparkSession, database: Database[Document], context: ComparisonContext) -> DataFrame:
     """The bookkeeping of all products in MongoDB, as rows of compare.FOUND."""
-    return scanned(spark, ranges(database.product, _RANGES)).mapInArrow(ProductFinder(at), FOUND)
+    return scanned(spark, ranges(database.product, _RANGES)).mapInArrow(ProductFinder(context), FOUND)
 
 
-def records_there(spark: SparkSession, database: Database[Document], at: At) -> DataFrame:
+def stored_records(spark: SparkSession, database: Database[Document], context: ComparisonContext) -> DataFrame:
     """The quarantine records in MongoDB that should belong to a rejection below the mark."""
-    return scanned(spark, ranges(database.quarantine, _RANGES)).mapInArrow(QuarantineFinder(at), DIFFERENCE)
+    return scanned(spark, ranges(database.quarantine, _RANGES)).mapInArrow(QuarantineFinder(context), DIFFERENCE)
 
 
 def _products(
-    spark: SparkSession, lake: Lake, database: Database[Document], draft: Publication, at: At, categories: Mapping[int, Category]
+    spark: SparkSession,
+    lake: Lake,
+    database: Database[Document],
+    draft: Publication,
+    context: ComparisonContext,
+    categories: Mapping[int, Category],
 ) -> Differences:
     states = products(lake, draft)
-    wrong = states.mapInArrow(ProductComparer(at, categories), DIFFERENCE)
-    surplus = products_there(spark, database, at).where("counts").join(states.select("id"), "id", "left_anti")
+    wrong = states.mapInArrow(ProductComparer(context, categories), DIFFERENCE)
+    surplus = stored_products(spark, database, context).where("counts").join(states.select("id"), "id", "left_anti")
     return _named(wrong.unionByName(surplus.select("id", F.lit("should not exist").alias("how"))))
 
 
-def _quarantine(spark: SparkSession, lake: Lake, database: Database[Document], draft: Publication, at: At) -> Differences:
+def _quarantine(
+    spark: SparkSession, lake: Lake, database: Database[Document], draft: Publication, context: ComparisonContext
+) -> Differences:
     rejected = rejections(lake, draft)
-    wrong = rejected.mapInArrow(QuarantineComparer(at), DIFFERENCE)
-    surplus = records_there(spark, database, at).join(rejected.select("id"), "id", "left_anti")
+    wrong = rejected.mapInArrow(QuarantineComparer(context), DIFFERENCE)
+    surplus = stored_records(spark, database, context).join(rejected.select("id"), "id", "left_anti")
     return _named(wrong.unionByName(surplus))
 
 
@@ -143,11 +150,11 @@ def _named(differences: DataFrame) -> Differences:
         kept.unpersist()
 
 
-def _categories(database: Database[Document], at: At, expected: Mapping[int, Category]) -> Iterator[tuple[str, str]]:
+def _categories(database: Database[Document], context: ComparisonContext, expected: Mapping[int, Category]) -> Iterator[tuple[str, str]]:
     there = {one["_id"]: one for one in database.category.find()}
     for number in sorted({*there, *expected}):
         document, category = there.get(number), expected.get(number)
-        if document is not None and at.category_is_beyond(document["_tide"]["version"]):
+        if document is not None and context.category_is_beyond(document["_tide"]["version"]):
             continue
         if document is None:
             yield str(number), "missing"
@@ -174,8 +181,8 @@ def _ingestions(spark: SparkSession, lake: Lake, database: Database[Document], m
     if not rows:
         return 0, Differences(0, [])
     wanted = spark.createDataFrame([(identity,) for identity in rows], "ingestion string")
-    told = transforms.sources(lake.events(TideMark(), mark)).join(F.broadcast(wanted), "ingestion").distinct()
-    found = {row["ingestion"]: row["count"] for row in told.groupBy("ingestion").count().collect()}
+    sources = transforms.sources(lake.events(TideMark(), mark)).join(F.broadcast(wanted), "ingestion").distinct()
+    found = {row["ingestion"]: row["count"] for row in sources.groupBy("ingestion").count().collect()}
     right = [identity for identity, count in rows.items() if found.get(identity, 0) == count]
     ingestions.mark_reconciled(database, right)
     wrong = [
@@ -188,4 +195,4 @@ def _ingestions(spark: SparkSession, lake: Lake, database: Database[Document], m
 
 def _require_no_rebuild_since(draft: Publication, cut: Cut, now: Ledger) -> None:
     if (now.rebuilding, now.rebuilds) != (cut.rebuilding, cut.rebuilds):
-        raise StartAgain(f"a rebuild has begun since publication {draft.number} was cut: start again at cut")
+        raise StaleDraft(f"a rebuild has begun since publication {draft.number} was cut: start again at cut")

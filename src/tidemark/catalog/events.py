@@ -9,11 +9,11 @@ SOURCE = "tide-source"  # csv, api or replay
 FORMAT = "tide-format"  # json or csv
 INGESTION = "tide-ingestion"  # id of the ingestion that an event of a file belongs to
 POSITION = "tide-position"  # byte offset of the record in its file
-TOLD_AT = "tide-registered-at"  # when the ingestion was registered, in milliseconds
+REGISTERED_AT = "tide-registered-at"  # when the ingestion was registered, in milliseconds
 REPLAY_OF = "tide-replay-of"  # topic/partition/offset of the event that a replay repeats
 
 # Names become part of keys in MongoDB, so their length must be bounded. A topic/partition/offset has at most 281 characters.
-MOST_NAME_CHARACTERS = 500
+MAX_NAME_CHARACTERS = 500
 
 # Fifteen digits cover every millisecond until the year 33,658 and every byte of a petabyte, and fit a 64-bit integer.
 HEADER_NUMBER = "[0-9]{1,15}"
@@ -41,9 +41,9 @@ class Event(NamedTuple):
             return None
 
     def name(self, name: str) -> str | None:
-        """A header that holds a name; None if it is empty or longer than MOST_NAME_CHARACTERS."""
+        """A header that holds a name; None if it is empty or longer than MAX_NAME_CHARACTERS."""
         text = self.header(name)
-        return text if text is not None and 1 <= len(text) <= MOST_NAME_CHARACTERS else None
+        return text if text is not None and 1 <= len(text) <= MAX_NAME_CHARACTERS else None
 
     def number(self, name: str) -> int | None:
         """A header that holds a whole number; None if it holds anything else."""
@@ -53,8 +53,8 @@ class Event(NamedTuple):
     @property
     def registered_at(self) -> int:
         """Milliseconds. An event without this header, e.g. from the API, counts as registered when Kafka stored it."""
-        told = self.number(TOLD_AT)
-        return self.timestamp if told is None else told
+        registered_at = self.number(REGISTERED_AT)
+        return self.timestamp if registered_at is None else registered_at
 
     @property
     def position(self) -> int:

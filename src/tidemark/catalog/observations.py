@@ -101,12 +101,12 @@ def _remembered(read: Callable[[str, *_More], _Answer]) -> Callable[[str, *_More
     return look_up
 
 
-def decoder(look: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None) -> json.JSONDecoder:
+def decoder(object_from: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None) -> json.JSONDecoder:
     """A JSON decoder for the rules: numbers stay text, NaN and infinities are refused.
 
-    `look` builds each object from its pairs, so it also sees pairs that a later duplicate key overrides.
+    `object_from` builds each object from its pairs, so it also sees pairs that a later duplicate key overrides.
     """
-    return json.JSONDecoder(parse_int=_NumberText, parse_float=_NumberText, parse_constant=_no_number, object_pairs_hook=look)
+    return json.JSONDecoder(parse_int=_NumberText, parse_float=_NumberText, parse_constant=_no_number, object_pairs_hook=object_from)
 
 
 def product_observation(event: Event, rules: Rules = RULES, reader: json.JSONDecoder | None = None) -> ProductObservation | Rejection:
@@ -119,15 +119,15 @@ def product_observation(event: Event, rules: Rules = RULES, reader: json.JSONDec
         title = _string(record.get("title"))
         if title is None:
             raise _Broken(Reason.TITLE)
-        stars, stars_tenths = _scaled(record, Reason.STARS, rules, digits=1, most=rules.most_stars)
-        reviews = _integer(record, Reason.REVIEWS, rules, 0, rules.most_count)
-        bought = _integer(record, Reason.BOUGHT, rules, 0, rules.most_count)
-        price, price_cents = _scaled(record, Reason.PRICE, rules, digits=2, most=rules.most_dollars)
-        list_price, list_price_cents = _scaled(record, Reason.LIST_PRICE, rules, digits=2, most=rules.most_dollars)
-        category_id = _integer(record, Reason.CATEGORY_ID, rules, 1, rules.most_id)
+        stars, stars_tenths = _scaled(record, Reason.STARS, rules, digits=1, most=rules.max_stars)
+        reviews = _integer(record, Reason.REVIEWS, rules, 0, rules.max_count)
+        bought = _integer(record, Reason.BOUGHT, rules, 0, rules.max_count)
+        price, price_cents = _scaled(record, Reason.PRICE, rules, digits=2, most=rules.max_dollars)
+        list_price, list_price_cents = _scaled(record, Reason.LIST_PRICE, rules, digits=2, most=rules.max_dollars)
+        category_id = _integer(record, Reason.CATEGORY_ID, rules, 1, rules.max_id)
         is_best_seller = _boolean(record, Reason.BEST_SELLER, rules)
         observed_at = moment(_text(record.get("date")), rules)
-        if observed_at is None or not rules.earliest_ms <= observed_at <= event.timestamp + rules.ahead_ms:
+        if observed_at is None or not rules.earliest_ms <= observed_at <= event.timestamp + rules.max_ahead_ms:
             raise _Broken(Reason.DATE)
     except _Broken as broken:
         return Rejection(event, broken.reason)
@@ -155,9 +155,9 @@ def category_observation(event: Event, rules: Rules = RULES, reader: json.JSONDe
     """Validates an event of the category topic. `reader` as in product_observation."""
     try:
         record = _record(event, rules, reader)
-        number = _integer(record, Reason.ID, rules, 1, rules.most_id)
+        number = _integer(record, Reason.ID, rules, 1, rules.max_id)
         name = _string(record.get("category_name"))
-        if not name or len(name) > rules.most_name:
+        if not name or len(name) > rules.max_name_length:
             raise _Broken(Reason.CATEGORY_NAME)
     except _Broken as broken:
         return Rejection(event, broken.reason)
@@ -169,11 +169,11 @@ def _record(event: Event, rules: Rules, reader: json.JSONDecoder | None) -> dict
     if rules.withdrawn and event.ingestion in rules.withdrawn:
         raise _Broken(Reason.WITHDRAWN)
     value = event.value
-    if value is None or len(value) > rules.most_bytes or event.header(FORMAT) == "csv":
+    if value is None or len(value) > rules.max_bytes or event.header(FORMAT) == "csv":
         raise _Broken(Reason.MALFORMED)
     try:
         text = value.decode()
-        if len(value) > rules.longest_key or _ESCAPED_SURROGATE.search(value):
+        if len(value) > rules.max_key_length or _ESCAPED_SURROGATE.search(value):
             decoder(partial(_storable, rules)).decode(text)
         record = (reader or _DECODER).decode(text)
     except (UnicodeDecodeError, ValueError, RecursionError):
@@ -181,7 +181,7 @@ def _record(event: Event, rules: Rules, reader: json.JSONDecoder | None) -> dict
     if not isinstance(record, dict):
         raise _Broken(Reason.MALFORMED)
     # The number of brackets bounds the nesting depth.
-    if value.count(b"{") + value.count(b"[") > rules.deepest_nesting and _depth(record) > rules.deepest_nesting:
+    if value.count(b"{") + value.count(b"[") > rules.max_nesting and _depth(record) > rules.max_nesting:
         raise _Broken(Reason.MALFORMED)
     return record
 
@@ -201,7 +201,7 @@ def _depth(value: object) -> int:
 
 def _storable(rules: Rules, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object's pairs as a dict. Raises ValueError for a key that is too long or half a surrogate pair, which UTF-8 cannot encode."""
-    if any(len(key.encode("utf-16-le")) > 2 * rules.longest_key for key, _ in pairs):
+    if any(len(key.encode("utf-16-le")) > 2 * rules.max_key_length for key, _ in pairs):
         raise ValueError("a key is too long")
     inner: list[object] = [pairs]
     while inner:

@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
-from tidemark.catalog.topics import MOST_MESSAGE_BYTES
+from tidemark.catalog.topics import MAX_MESSAGE_BYTES
 
 DAY_MS = 86_400_000
 
@@ -62,22 +62,22 @@ class Rules:
 
     edition: int = 1  # increment it when the code that applies the rules changes their meaning
     withdrawn: tuple[str, ...] = ()  # ingestions whose events are rejected whatever their content; sorted
-    most_bytes: int = MOST_MESSAGE_BYTES  # of an event's value, uncompressed; a longer one is malformed
-    deepest_nesting: int = 100  # levels of a JSON value; a deeper one is malformed
-    longest_key: int = 50_000  # of a JSON object, in UTF-16 code units: the limit of Spark's parser
+    max_bytes: int = MAX_MESSAGE_BYTES  # of an event's value, uncompressed; a longer one is malformed
+    max_nesting: int = 100  # levels of a JSON value; a deeper one is malformed
+    max_key_length: int = 50_000  # of a JSON object, in UTF-16 code units: the limit of Spark's parser
     asin: str = "[A-Z0-9]{10}"
     # sign, digits, fraction, exponent; a number of any length, surrounding spaces ignored
     number: str = " *([+-]?)([0-9]+)(?:\\.([0-9]+))?(?:[eE]([+-]?)([0-9]+))? *"
     true: str = "[Tt][Rr][Uu][Ee]"
     false: str = "[Ff][Aa][Ll][Ss][Ee]"
-    most_stars: int = 5
-    most_count: int = 2**31 - 1  # reviews, boughtInLastMonth
-    most_dollars: int = 1_000_000
-    most_id: int = 2**31 - 1  # category ids: MongoDB's int
-    most_name: int = 1_000  # characters of a category's name, which is stored with each of its products
+    max_stars: int = 5
+    max_count: int = 2**31 - 1  # reviews, boughtInLastMonth
+    max_dollars: int = 1_000_000
+    max_id: int = 2**31 - 1  # category ids: MongoDB's int
+    max_name_length: int = 1_000  # characters of a category's name, which is stored with each of its products
     date_formats: tuple[DateFormat, ...] = DATE_FORMATS
     earliest_ms: int = 788_918_400_000  # 1995-01-01T00:00:00Z
-    ahead_ms: int = DAY_MS  # how far an observation may be ahead of its Kafka timestamp
+    max_ahead_ms: int = DAY_MS  # how far an observation may be ahead of its Kafka timestamp
     level_dollars: int = 5  # width of a price level
     top_level_dollars: int = 300  # the last level has no upper bound
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 DAY_MS = 86_400_000
 
 # The largest event. Its document in MongoDB stays well below the limit of 16 MiB. Kafka counts compressed bytes.
-MOST_MESSAGE_BYTES = 8 * 1024 * 1024
-LEAST_RETENTION_DAYS = 3
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+MIN_RETENTION_DAYS = 3
 
 # Configuration of topics that are created here; retention.ms comes from the settings.
 CONFIGURATION = {
@@ -43,31 +43,31 @@ def durability(configuration: Mapping[str, str | None], replicas: int) -> Durabi
     return Durability(min(_in_sync(configuration), replicas), configuration.get("flush.messages") == FLUSHING["flush.messages"])
 
 
-def complaints(topic: str, configuration: Mapping[str, str | None], replicas: int) -> list[str]:
+def problems(topic: str, configuration: Mapping[str, str | None], replicas: int) -> list[str]:
     """The problems of a topic's configuration (Kafka's names and values), each with its remedy; empty if there are none.
 
     `replicas` is the number that each partition has, or that of the partition with the fewest. With one, no copies can be required.
     """
     found = []
 
-    def set_it(name: str, value: str, why: str) -> None:
+    def add_problem(name: str, value: str, why: str) -> None:
         found.append(f"topic {topic}: {name} is {configuration.get(name)}, {why}: set it to {value}")
 
     if configuration.get("cleanup.policy") != "delete":
-        set_it("cleanup.policy", "delete", "so Kafka drops events that the raw history needs")
+        add_problem("cleanup.policy", "delete", "so Kafka drops events that the raw history needs")
     if configuration.get("message.timestamp.type") != "LogAppendTime":
-        set_it("message.timestamp.type", "LogAppendTime", "so a producer's clock sets the timestamps of events")
+        add_problem("message.timestamp.type", "LogAppendTime", "so a producer's clock sets the timestamps of events")
     retention = int(configuration.get("retention.ms") or 0)
-    if 0 <= retention < LEAST_RETENTION_DAYS * DAY_MS:
-        set_it("retention.ms", f"{LEAST_RETENTION_DAYS * DAY_MS} or more, or -1", "which does not outlast a few missed nights")
+    if 0 <= retention < MIN_RETENTION_DAYS * DAY_MS:
+        add_problem("retention.ms", f"{MIN_RETENTION_DAYS * DAY_MS} or more, or -1", "which does not outlast a few missed nights")
     if (configuration.get("retention.bytes") or "-1") != "-1":
-        set_it("retention.bytes", "-1", "so a day with much data removes events that are still needed")
-    if int(configuration.get("max.message.bytes") or 0) > MOST_MESSAGE_BYTES:
-        set_it("max.message.bytes", f"{MOST_MESSAGE_BYTES} or less", "so an event can be too large for MongoDB")
+        add_problem("retention.bytes", "-1", "so a day with much data removes events that are still needed")
+    if int(configuration.get("max.message.bytes") or 0) > MAX_MESSAGE_BYTES:
+        add_problem("max.message.bytes", f"{MAX_MESSAGE_BYTES} or less", "so an event can be too large for MongoDB")
     if _in_sync(configuration) < required_in_sync(replicas):
-        set_it("min.insync.replicas", "2", f"so an acknowledged event may have one copy, although the topic has {replicas} replicas")
+        add_problem("min.insync.replicas", "2", f"so an acknowledged event may have one copy, although the topic has {replicas} replicas")
     if replicas > 1 and configuration.get("unclean.leader.election.enable") == "true":
-        set_it("unclean.leader.election.enable", "false", "so a replica that lacks acknowledged events can become the leader")
+        add_problem("unclean.leader.election.enable", "false", "so a replica that lacks acknowledged events can become the leader")
     return found
 
 

@@ -22,7 +22,7 @@ class NotCleaned(Exception):
     """Airflow's command failed; the message contains its last line."""
 
 
-def is_here(database_url: str) -> bool:
+def is_reachable(database_url: str) -> bool:
     """Can this machine reach that database? An SQLite file may be on another machine."""
     return not database_url.startswith(_SQLITE) or Path(database_url.removeprefix(_SQLITE).partition("?")[0]).exists()
 

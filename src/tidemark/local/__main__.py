@@ -80,8 +80,8 @@ def status(given: argparse.Namespace, console: Console, of: Settings) -> int:
 
 
 def stop(_: argparse.Namespace, console: Console, of: Settings) -> int:
-    with job.Progress(console) as say:
-        stopped = stack.stop(of, say)
+    with job.Progress(console) as report:
+        stopped = stack.stop(of, report)
     console.print("stopped" if stopped else "nothing was running")
     return 0
 
@@ -170,7 +170,7 @@ def _show_status(console: Console, home: Path, found: dict[str, health.Health], 
     if not running:
         console.print("supervisor, which restarts programs, is not running: make start ends the programs and starts everything again")
     lines = {one.name: f"{one.state.lower()} {one.detail}" for one in running if one.state not in ("RUNNING", "EXITED")}
-    console.print(_beside(lines if now is None else lines | _figures(now)))
+    console.print(_name_table(lines if now is None else lines | _figures(now)))
 
 
 def _figures(now: StatusDocument) -> dict[str, str]:
@@ -187,7 +187,7 @@ def _figures(now: StatusDocument) -> dict[str, str]:
     }
 
 
-def _beside(lines: Mapping[str, str]) -> Table:
+def _name_table(lines: Mapping[str, str]) -> Table:
     """Names, and beside each its text."""
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right", no_wrap=True)

@@ -20,7 +20,7 @@ from tidemark.ingest import topics
 from tidemark.local import loopback
 from tidemark.rendering.control import render_pause
 from tidemark.serving.database import brief, connect, database_of
-from tidemark.serving.operations import LOOKED_AT_LATELY
+from tidemark.serving.operations import MEASURED_RECENTLY
 from tidemark.serving.status import state
 from tidemark.settings import Settings, settings
 
@@ -76,10 +76,10 @@ def airflow(of: Settings, *, needed: Iterable[str] = ()) -> Health:
     """Airflow's components, as reported by its API. The needed ones must be healthy, by default all."""
     url = ADDRESSES["airflow"](of)
     try:
-        said = _HTTP.get(f"{url}/api/v2/monitor/health", timeout=AIRFLOW_TIMEOUT_SECONDS).raise_for_status().json()
+        answer = _HTTP.get(f"{url}/api/v2/monitor/health", timeout=AIRFLOW_TIMEOUT_SECONDS).raise_for_status().json()
     except (httpx.HTTPError, ValueError) as error:
         return Health(False, url, f"does not answer: {error}")
-    parts = {name: (said.get(name) or {}).get("status") for name in ("metadatabase", "scheduler", "dag_processor", "triggerer")}
+    parts = {name: (answer.get(name) or {}).get("status") for name in ("metadatabase", "scheduler", "dag_processor", "triggerer")}
     wrong = {name: f"{name} {status or 'not seen yet'}" for name, status in parts.items() if status != "healthy"}
     return Health(wrong.keys().isdisjoint(needed or parts), url, ", ".join(wrong.values()))
 
@@ -94,10 +94,10 @@ def watch(of: Settings) -> Health:
     url = ADDRESSES["mongodb"](of)
     try:
         with connect(of.mongodb, within_seconds=TIMEOUT_SECONDS) as client:
-            looked = database_of(client, of.database).report_partition.find_one({"$expr": LOOKED_AT_LATELY})
+            measured = database_of(client, of.database).report_partition.find_one({"$expr": MEASURED_RECENTLY})
     except PyMongoError as error:
         return Health(False, url, f"does not answer: {brief(error)}")
-    return Health(looked is not None, url, "" if looked else "the end of the log was not measured within the last minute")
+    return Health(measured is not None, url, "" if measured else "the end of the log was not measured within the last minute")
 
 
 def speed(of: Settings) -> Health:
@@ -119,8 +119,8 @@ def speed(of: Settings) -> Health:
 def api(of: Settings) -> Health:
     url = ADDRESSES["api"](of)
     try:
-        said = _HTTP.get(f"{url}/health").json()
-        return Health(bool(said["healthy"]), url, str(said["detail"]))
+        answer = _HTTP.get(f"{url}/health").json()
+        return Health(bool(answer["healthy"]), url, str(answer["detail"]))
     except httpx.HTTPError as error:
         return Health(False, url, f"does not answer: {error}")
     except (ValueError, KeyError, TypeError):

@@ -32,11 +32,11 @@ from tidemark.settings.airflow_names import Dag
 from tidemark.settings.sections import AirflowSettings, MongodbSettings
 
 START_SECONDS = 600.0
-LOOK_EVERY_SECONDS = 0.5  # interval of health checks while servers start
-SILENCE_SECONDS = 180.0  # how long Airflow's API may be unreachable during a run
+POLL_SECONDS = 0.5  # interval of health checks while servers start
+UNREACHABLE_SECONDS = 180.0  # how long Airflow's API may be unreachable during a run
 FIRST_DAY = date(2024, 1, 1)  # first day of a generated catalog
 SEED = 1
-SHOWING = ("superset",)  # takes long to start, and ingestion does not need it
+STARTED_LATER = ("superset",)  # takes long to start, and ingestion does not need it
 CATALOG = "/superset/dashboard/tidemark-catalog/"  # path of dashboard Catalog
 
 
@@ -54,7 +54,7 @@ class Progress:
         self._console = console
         self._status = console.status("") if console.is_terminal else None
         self._started = time.monotonic()
-        self._said, self._at = "", self._started - self.EVERY_SECONDS
+        self._reported, self._at = "", self._started - self.EVERY_SECONDS
 
     def __enter__(self) -> Progress:
         if self._status:
@@ -69,8 +69,8 @@ class Progress:
         line = f"{text} ({time.monotonic() - self._started:.0f} s)"
         if self._status:
             self._status.update(escape(line))
-        elif time.monotonic() - self._at >= (self.AT_LEAST_EVERY_SECONDS if text == self._said else self.EVERY_SECONDS):
-            self._said, self._at = text, time.monotonic()
+        elif time.monotonic() - self._at >= (self.AT_LEAST_EVERY_SECONDS if text == self._reported else self.EVERY_SECONDS):
+            self._reported, self._at = text, time.monotonic()
             self._console.print(f"  {line}", highlight=False, markup=False)
 
 
@@ -79,24 +79,24 @@ def start(console: Console, of: Settings, *, later: Collection[str] = ()) -> Non
     if not stack.is_running(of.home):
         if stack.end_leftovers(of.home):
             console.print("ended processes left behind by a former stack")
-        if complaints := prerequisites.complaints(of):
-            raise CannotRun("\n".join(complaints))
+        if problems := prerequisites.problems(of):
+            raise CannotRun("\n".join(problems))
     of.home.mkdir(parents=True, exist_ok=True)
     try:
         stack.start(of)
     except RuntimeError as error:
         raise CannotRun(str(error)) from error
     until = time.monotonic() + START_SECONDS
-    with Progress(console) as say:
-        _wait_until_healthy(console, of, say, health.CHECKS.keys() - set(later), until)
-        _wait_for_dag(of, say, until)
+    with Progress(console) as report:
+        _wait_until_healthy(console, of, report, health.CHECKS.keys() - set(later), until)
+        _wait_for_dag(of, report, until)
 
 
-def _wait_until_healthy(console: Console, of: Settings, say: Progress, names: Collection[str], until: float) -> None:
+def _wait_until_healthy(console: Console, of: Settings, report: Progress, names: Collection[str], until: float) -> None:
     """Waits for these servers and reports each when it is up. Raises CannotRun."""
     missing = {name: check for name, check in health.CHECKS.items() if name in names}
     while missing:
-        say(f"starting: waiting for {', '.join(missing)}")
+        report(f"starting: waiting for {', '.join(missing)}")
         for name in [name for name, check in missing.items() if check(of).healthy]:
             del missing[name]
             console.print(f"  {name} is up", highlight=False)
@@ -105,8 +105,8 @@ def _wait_until_healthy(console: Console, of: Settings, say: Progress, names: Co
         if not stack.is_running(of.home):
             raise CannotRun("the stack was stopped in the meantime: make run starts it again and continues")
         if time.monotonic() > until:
-            raise CannotRun(_what_is_missing(missing, of))
-        time.sleep(LOOK_EVERY_SECONDS)
+            raise CannotRun(_describe_missing(missing, of))
+        time.sleep(POLL_SECONDS)
 
 
 class Catalog(NamedTuple):
@@ -138,7 +138,7 @@ def run(console: Console, of: Settings, catalog: Catalog, *, batch: bool = True)
     """
     conf = _conf(console, of.home, catalog)
     started = time.monotonic()
-    start(console, of, later=SHOWING)
+    start(console, of, later=STARTED_LATER)
     _require_stream(of)
     console.print(f"Ingesting {', '.join(Path(one).name for one in (*conf['products'], *conf['categories']))}", highlight=False)
     with Airflow(of) as airflow:
@@ -149,8 +149,8 @@ def run(console: Console, of: Settings, catalog: Catalog, *, batch: bool = True)
             raise CannotRun(f"nothing was sent: the run was not approved ({airflow.page(identity)})")
         console.print(f"Served after {time.monotonic() - started:.0f} s", highlight=False)
         verified = _batch(console, of, airflow, _last_day(conf["observed_at"])) if batch else []
-    with Progress(console) as say:
-        _wait_until_healthy(console, of, say, SHOWING, time.monotonic() + START_SECONDS)
+    with Progress(console) as report:
+        _wait_until_healthy(console, of, report, STARTED_LATER, time.monotonic() + START_SECONDS)
     console.print()
     with connect(of.mongodb) as client:
         reports.show(console, database_of(client, of.database))
@@ -248,11 +248,11 @@ def _generated(console: Console, home: Path, rows: int, days: int) -> dict[str, 
     folder = home / "catalogs" / f"{rows}-rows-{days}-days"
     whole = folder / ".whole"
     if not whole.exists():
-        with Progress(console) as say:
+        with Progress(console) as report:
             what = f"generating {counted(rows, 'product')} over {counted(days, 'day')}"
-            say(what)
+            report(what)
             for path in write(rows, days, SEED, folder, FIRST_DAY):
-                say(f"{what}: {path.name} is written")
+                report(f"{what}: {path.name} is written")
         whole.touch()
     files = sorted(folder.glob("products_*.csv"))
     return {
@@ -262,10 +262,10 @@ def _generated(console: Console, home: Path, rows: int, days: int) -> dict[str, 
     }
 
 
-def _wait_for_dag(of: AirflowSettings, say: Callable[[str], None], until: float) -> None:
+def _wait_for_dag(of: AirflowSettings, report: Callable[[str], None], until: float) -> None:
     with Airflow(of) as airflow:
         while not all(airflow.has_dag(dag) for dag in (Dag.INGEST, Dag.NIGHTLY_BATCH, Dag.HISTORY)):
-            say("waiting for Airflow to read the DAGs")
+            report("waiting for Airflow to read the DAGs")
             if errors := airflow.import_errors():
                 raise CannotRun(f"Airflow cannot read the DAGs: {'; '.join(errors)}")
             if time.monotonic() > until:
@@ -275,17 +275,17 @@ def _wait_for_dag(of: AirflowSettings, say: Callable[[str], None], until: float)
 
 def _wait_for_run(console: Console, of: MongodbSettings, airflow: Airflow, identity: str, dag: Dag = Dag.INGEST) -> None:
     """Waits until the run has ended. Airflow may be unreachable for a while, until supervisor has restarted it."""
-    state, heard = "", time.monotonic()
-    with Progress(console) as say:
+    state, answered_at = "", time.monotonic()
+    with Progress(console) as report:
         while state not in ENDED:
             try:
                 state = airflow.state(identity, dag)
-                say(_where_it_is(of, airflow, identity, state) if dag is Dag.INGEST else _at_which_task(airflow, identity, dag))
-                heard = time.monotonic()
+                report(_ingestion_progress(of, airflow, identity, state) if dag is Dag.INGEST else _task_progress(airflow, identity, dag))
+                answered_at = time.monotonic()
             except httpx.TransportError as error:
-                if time.monotonic() - heard > SILENCE_SECONDS:
+                if time.monotonic() - answered_at > UNREACHABLE_SECONDS:
                     raise
-                say(f"Airflow does not answer: {error}")
+                report(f"Airflow does not answer: {error}")
             time.sleep(0.25)
     if state != "success":
         raise CannotRun(
@@ -294,7 +294,7 @@ def _wait_for_run(console: Console, of: MongodbSettings, airflow: Airflow, ident
         )
 
 
-def _where_it_is(of: MongodbSettings, airflow: Airflow, identity: str, state: str) -> str:
+def _ingestion_progress(of: MongodbSettings, airflow: Airflow, identity: str, state: str) -> str:
     tasks = airflow.tasks(identity)
     if state == "queued":
         return "waiting for Airflow to start the run"
@@ -308,10 +308,10 @@ def _where_it_is(of: MongodbSettings, airflow: Airflow, identity: str, state: st
     chunks = Counter(task.state for task in tasks if task.name == "produce" and task.map_index >= 0)
     sent = f"{chunks['success']} of {counted(chunks.total(), 'chunk')} in Kafka" if chunks else "everything was sent before"
     retried = chunks["up_for_retry"] + chunks["failed"]
-    return sent + (f", {counted(retried, 'chunk')} to be retried" if retried else "") + _where_the_stream_is(of)
+    return sent + (f", {counted(retried, 'chunk')} to be retried" if retried else "") + _stream_progress(of)
 
 
-def _at_which_task(airflow: Airflow, identity: str, dag: Dag) -> str:
+def _task_progress(airflow: Airflow, identity: str, dag: Dag) -> str:
     tasks = airflow.tasks(identity, dag)
     waiting = [task for task in tasks if task.state in WAITING]
     if waiting:
@@ -322,7 +322,7 @@ def _at_which_task(airflow: Airflow, identity: str, dag: Dag) -> str:
     )
 
 
-def _where_the_stream_is(of: MongodbSettings) -> str:
+def _stream_progress(of: MongodbSettings) -> str:
     try:
         with connect(of.mongodb, within_seconds=5) as client:
             now = database_of(client, of.database).report_freshness.find_one() or {}
@@ -334,7 +334,7 @@ def _where_the_stream_is(of: MongodbSettings) -> str:
     return "" if behind is None else f", the stream is {counted(behind, 'event')} behind"
 
 
-def _what_is_missing(missing: dict[str, Callable[[Settings], health.Health]], of: Settings) -> str:
+def _describe_missing(missing: dict[str, Callable[[Settings], health.Health]], of: Settings) -> str:
     lines = [f"{name} is not up after {START_SECONDS:.0f} s: {check(of).detail}" for name, check in missing.items()]
     lines += [f"program {one.name}: {one.state} {one.detail}" for one in stack.programs(of.home) if one.state not in ("RUNNING", "EXITED")]
     return "\n".join([*lines, f"The logs are in {stack.log_folder(of.home)}"])

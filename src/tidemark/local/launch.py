@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 
 from tidemark.local import cluster, processes
-from tidemark.local.programs import Program, base_environment, marks, started_here
+from tidemark.local.programs import Program, base_environment, managed_programs, marks
 from tidemark.settings import Settings, settings
 
-LOOK_EVERY_SECONDS = 1.0
-SAY_EVERY_SECONDS = 30.0
+POLL_SECONDS = 1.0
+LOG_EVERY_SECONDS = 30.0
 RETRY_SECONDS = 10.0
 
 log = logging.getLogger("tidemark.launch")
@@ -24,13 +24,13 @@ log = logging.getLogger("tidemark.launch")
 
 def wait_for_needs(program: Program, of: Settings) -> None:
     """Waits until everything the program needs is healthy. Logs every half a minute what is missing."""
-    said = 0.0
+    logged_at = 0.0
     for need in program.needs:
         while not (found := need(of)).healthy:
-            if time.monotonic() - said > SAY_EVERY_SECONDS:
-                said = time.monotonic()
+            if time.monotonic() - logged_at > LOG_EVERY_SECONDS:
+                logged_at = time.monotonic()
                 log.info("%s waits for %s: %s %s", program.name, need.__name__, found.url, found.detail)
-            time.sleep(LOOK_EVERY_SECONDS)
+            time.sleep(POLL_SECONDS)
 
 
 def _follow_predecessor(program: Program, home: Path) -> None:
@@ -59,7 +59,7 @@ def main() -> None:
     for noisy in ("kafka", "httpx"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     of = settings()
-    program = next(one for one in (*started_here(of), *cluster.PROGRAMS) if one.name == sys.argv[1])
+    program = next(one for one in (*managed_programs(of), *cluster.PROGRAMS) if one.name == sys.argv[1])
     environment = {**base_environment(of.home), **program.environment(of), **marks(of.home, program.name)}
     _pause(program, of.home)
     _follow_predecessor(program, of.home)

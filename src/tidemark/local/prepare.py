@@ -39,7 +39,7 @@ log = logging.getLogger("tidemark.prepare")
 
 def servers(of: Settings) -> None:
     """Creates collections, views and topics once MongoDB and Kafka answer. Raises the error of the last attempt."""
-    _once_they_answer(lambda: _servers(of))
+    _retry_until_available(lambda: _servers(of))
     log.info("database %s and topics %s are ready", of.database, ", ".join(of.topics))
 
 
@@ -53,11 +53,11 @@ def _servers(of: Settings) -> None:
 
 def accounts(of: MongodbSettings) -> None:
     """Sets up MongoDB's replica set and accounts once it answers. Raises the error of the last attempt."""
-    _once_they_answer(lambda: with_accounts(of))
+    _retry_until_available(lambda: with_accounts(of))
     log.info("MongoDB's accounts are ready")
 
 
-def _once_they_answer(act: Callable[[], None]) -> None:
+def _retry_until_available(act: Callable[[], None]) -> None:
     for attempt in range(ATTEMPTS):
         try:
             act()

@@ -18,8 +18,8 @@ from tidemark.ingest import topics
 from tidemark.serving.database import connect
 from tidemark.settings import Settings, java
 
-LEAST_JAVA = 17
-LEAST_FREE_MB = 2_000
+MIN_JAVA = 17
+MIN_FREE_MB = 2_000
 ANSWER_SECONDS = 5.0  # timeout of a server that the user runs
 
 # The settings whose ports the local stack listens on, with the server of each.
@@ -45,34 +45,34 @@ def local_ports(of: Settings) -> dict[str, int]:
     return {name: getattr(of, name) for name in _PORTS if not external.get(name)}
 
 
-def complaints(of: Settings) -> list[str]:
+def problems(of: Settings) -> list[str]:
     """The missing prerequisites, each with its remedy; empty if there are none. For a stack that is not running yet."""
-    return [*_java_complaints(), *_home_complaints(of.home), *_port_complaints(of), *_server_complaints(of)]
+    return [*_java_problems(), *_home_problems(of.home), *_port_problems(of), *_server_problems(of)]
 
 
-def _java_complaints() -> list[str]:
-    advice = f"install Java {LEAST_JAVA} or newer (apt install openjdk-17-jre-headless), or set JAVA_HOME"
+def _java_problems() -> list[str]:
+    advice = f"install Java {MIN_JAVA} or newer (apt install openjdk-17-jre-headless), or set JAVA_HOME"
     try:
-        said = subprocess.run([java(), "-version"], capture_output=True, text=True, check=True).stderr
+        output = subprocess.run([java(), "-version"], capture_output=True, text=True, check=True).stderr
     except (OSError, subprocess.CalledProcessError):
         return [f"{java()} does not run: {advice}"]
-    version = re.search(r'version "(\d+)', said)
-    if version is None or int(version[1]) < LEAST_JAVA:
+    version = re.search(r'version "(\d+)', output)
+    if version is None or int(version[1]) < MIN_JAVA:
         return [f"{java()} is version {version[1] if version else 'unknown'}: {advice}"]
     return []
 
 
-def _home_complaints(home: Path) -> list[str]:
+def _home_problems(home: Path) -> list[str]:
     there = next(folder for folder in (home, *home.absolute().parents) if folder.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         return [f"{there} is not writable: set TIDEMARK_HOME to a folder that is"]
     free = shutil.disk_usage(there).free // 2**20
-    if free < LEAST_FREE_MB:
-        return [f"{there} has {free} MB free, {LEAST_FREE_MB} MB are needed: free some space, or set TIDEMARK_HOME to another disk"]
+    if free < MIN_FREE_MB:
+        return [f"{there} has {free} MB free, {MIN_FREE_MB} MB are needed: free some space, or set TIDEMARK_HOME to another disk"]
     return []
 
 
-def _port_complaints(of: Settings) -> list[str]:
+def _port_problems(of: Settings) -> list[str]:
     found = []
     ports = local_ports(of)
     for name, port in ports.items():
@@ -80,12 +80,12 @@ def _port_complaints(of: Settings) -> list[str]:
         variable = f"TIDEMARK_{name.upper()}"
         if same:
             found.append(f"{variable} and TIDEMARK_{same[0].upper()} are both {port}: choose another port for one of them")
-        elif _taken(port):
+        elif _port_in_use(port):
             found.append(f"port {port} ({_PORTS[name]}) is used by another program: stop it, or choose another with {variable}=PORT")
     return found
 
 
-def _taken(port: int) -> bool:
+def _port_in_use(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as there:
         there.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -95,19 +95,19 @@ def _taken(port: int) -> bool:
     return False
 
 
-def _server_complaints(of: Settings) -> list[str]:
+def _server_problems(of: Settings) -> list[str]:
     """Problems with the servers that the user runs. The texts contain no passwords."""
     found = []
-    if of.kafka_bootstrap_servers and (wrong := _wrong_with_kafka(of.kafka_bootstrap_servers)):
+    if of.kafka_bootstrap_servers and (wrong := _kafka_problem(of.kafka_bootstrap_servers)):
         found.append(f"Kafka does not answer: {wrong}. Start it, or correct TIDEMARK_KAFKA_BOOTSTRAP_SERVERS={of.kafka_bootstrap_servers}")
-    if of.mongodb_url and (wrong := _wrong_with_mongodb(of.mongodb_url)):
+    if of.mongodb_url and (wrong := _mongodb_problem(of.mongodb_url)):
         found.append(f"MongoDB of TIDEMARK_MONGODB_URL {wrong}")
-    if of.airflow_database_url and (wrong := _wrong_with_database(of.airflow_database_url)):
+    if of.airflow_database_url and (wrong := _database_problem(of.airflow_database_url)):
         found.append(f"the database of TIDEMARK_AIRFLOW_DATABASE_URL cannot be used: {wrong}")
     return found
 
 
-def _wrong_with_kafka(servers: str) -> str | None:
+def _kafka_problem(servers: str) -> str | None:
     try:
         with topics.admin(servers, ANSWER_SECONDS):
             return None
@@ -115,7 +115,7 @@ def _wrong_with_kafka(servers: str) -> str | None:
         return str(error)
 
 
-def _wrong_with_mongodb(url: str) -> str | None:
+def _mongodb_problem(url: str) -> str | None:
     try:
         with connect(url, within_seconds=ANSWER_SECONDS) as client:
             hello = client.admin.command("hello")
@@ -126,7 +126,7 @@ def _wrong_with_mongodb(url: str) -> str | None:
     return None
 
 
-def _wrong_with_database(url: str) -> str | None:
+def _database_problem(url: str) -> str | None:
     try:
         engine = create_engine(url)
         engine.connect().close()

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-POLITE_SECONDS = 10.0  # from SIGTERM to SIGKILL
-STUBBORN_SECONDS = 5.0
+GRACE_SECONDS = 10.0  # from SIGTERM to SIGKILL
+KILL_SECONDS = 5.0
 
 
 class Process(NamedTuple):
@@ -57,7 +57,7 @@ def wait_for_end(identities: list[int], seconds: float) -> None:
 def end(marks: Mapping[str, str], *, session: int | None = None, group: int | None = None) -> bool:
     """Ends all processes that marked() finds. Returns False if there were none."""
     found: set[int] = set()
-    for number, seconds in ((signal.SIGTERM, POLITE_SECONDS), (signal.SIGKILL, STUBBORN_SECONDS)):
+    for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
         found |= {*marked(marks, session=session, group=group)}
         # Processes found through a parent that has ended since are still included.
         left = [identity for identity in found if alive(identity)]

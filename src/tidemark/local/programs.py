@@ -65,7 +65,7 @@ def kafka_properties(of: Settings) -> str:
         "node.id": 1,
         "controller.quorum.voters": f"1@127.0.0.1:{of.kafka_controller_port}",
         "listeners": f"PLAINTEXT://{of.kafka_host}:{of.kafka_port},CONTROLLER://127.0.0.1:{of.kafka_controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{of.kafka_here}",
+        "advertised.listeners": f"PLAINTEXT://{of.kafka_advertised_address}",
         "controller.listener.names": "CONTROLLER",
         "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
         "log.dirs": of.home / "kafka" / "log",
@@ -287,7 +287,7 @@ PROGRAMS: tuple[Program, ...] = (
 )
 
 
-def started_here(of: Settings) -> tuple[Program, ...]:
+def managed_programs(of: Settings) -> tuple[Program, ...]:
     """The programs of this configuration, without servers that the user runs."""
     external = {"kafka": bool(of.kafka_bootstrap_servers), "mongodb": bool(of.mongodb_url)}
     return tuple(program for program in PROGRAMS if not external.get(program.name))

@@ -42,7 +42,7 @@ def with_accounts(of: MongodbSettings) -> None:
     with _client(of.mongodb_port, password) as client:
         _initiate(client, host)
         _wait_for_primary(client)
-        accounts.bring(client.admin, of.database, accounts.passwords(of))
+        accounts.update(client.admin, of.database, accounts.passwords(of))
 
 
 def _client(port: int, password: str = "") -> MongoClient[Document]:

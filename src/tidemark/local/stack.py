@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from supervisor.xmlrpc import SupervisorTransport
 
 from tidemark.local import processes
-from tidemark.local.programs import Program, base_environment, marks, started_here
+from tidemark.local.programs import Program, base_environment, managed_programs, marks
 from tidemark.settings import CHECKOUT, Settings
 
 LOG_BYTES = "20MB"
@@ -53,7 +53,7 @@ def configuration(of: Settings) -> str:
     }
     parser["unix_http_server"] = {"file": str(_socket(of.home)), "chmod": "0700"}
     parser["rpcinterface:supervisor"] = {"supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"}
-    for program in started_here(of):
+    for program in managed_programs(of):
         parser[f"program:{program.name}"] = _section(program, of.home)
     text = io.StringIO()
     parser.write(text)
@@ -100,20 +100,20 @@ def restart(home: Path, name: str) -> None:
     server.supervisor.startProcess(name)
 
 
-def stop(of: Settings, say: Callable[[str], None]) -> bool:
+def stop(of: Settings, report: Callable[[str], None]) -> bool:
     """Stops everything: the stream first, servers last. Returns False if nothing was running."""
     if not is_running(of.home):
         return end_leftovers(of.home)
     server = _server(of.home)
     names = {one.name for one in programs(of.home)}
-    for program in reversed(started_here(of)):
+    for program in reversed(managed_programs(of)):
         if program.name in names:
-            say(f"stopping {program.name}")
+            report(f"stopping {program.name}")
             try:
                 server.supervisor.stopProcess(program.name)
             except xmlrpc.client.Fault:
                 continue  # it was not running
-    say("stopping supervisor")
+    report("stopping supervisor")
     identity = server.supervisor.getPID()
     server.supervisor.shutdown()
     processes.wait_for_end([identity], STOP_SECONDS)

@@ -21,7 +21,7 @@ FIGURES = {
 
 def render_comparison(before: Mapping[str, Any], after: Mapping[str, Any], then: str) -> str:
     """A table of all figures; `then` is the heading of the values after."""
-    return table(("", "served", then, "change"), (_beside(name, before[name], after[name]) for name in FIGURES if name in before))
+    return table(("", "served", then, "change"), (_row(name, before[name], after[name]) for name in FIGURES if name in before))
 
 
 def render_figure(name: str, value: float | None) -> str:
@@ -35,7 +35,7 @@ def render_changes(compared: Mapping[str, Any], exceeded: Sequence[str]) -> str:
     return "\n\n".join([*(f"**Threshold exceeded:** {one}" for one in exceeded), comparison])
 
 
-def _beside(name: str, before: float | None, after: float | None) -> tuple[str, ...]:
+def _row(name: str, before: float | None, after: float | None) -> tuple[str, ...]:
     change = (
         ""
         if before is None or after is None or before == after

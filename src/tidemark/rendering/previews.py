@@ -64,7 +64,7 @@ def _rejected(one: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     """One line per example; the first also names the reason."""
     reason = (one["reason"], f"{one['rows']:,}", one["rule"])
     for example in one["examples"]:
-        yield (*reason, example["says"][:80], f"{example['file']} {example['key']}", f"{example['byte']:,}")
+        yield (*reason, example["text"][:80], f"{example['file']} {example['key']}", f"{example['byte']:,}")
         reason = ("", "", "")
 
 

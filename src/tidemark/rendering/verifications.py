@@ -8,15 +8,15 @@ from typing import Any
 from tidemark.catalog.words import counted
 from tidemark.rendering.figures import render_changes
 
-SHOWN = 10  # differences of each kind in a text
+MAX_SHOWN = 10  # differences of each kind in a text
 
 
 def render_verification(verification: Mapping[str, Any]) -> list[str]:
     """A verification as text: the first differences of each kind, then the totals, and why they may be expected."""
     shown = []
     for kind, named in verification["named"].items():
-        shown += [f"{kind} {one['what']}: {one['how']}" for one in named[:SHOWN]]
-        if (more := verification["counts"][kind] - SHOWN) > 0:
+        shown += [f"{kind} {one['what']}: {one['how']}" for one in named[:MAX_SHOWN]]
+        if (more := verification["counts"][kind] - MAX_SHOWN) > 0:
             shown.append(f"and {more:,} more of this kind: see collection verification, document {verification['_id']}")
     total = ", ".join(f"{count:,} {kind}" for kind, count in verification["counts"].items() if count)
     why = "; the rules have changed since the previous publication" if verification.get("rules_changed") else ""

@@ -35,7 +35,7 @@ _WRITING = ["insert", "update", "remove"]
 _NO_SUCH_ROLE, _NO_SUCH_USER = 31, 11  # MongoDB's error codes
 
 
-def bring(admin: Database[Document], database: str, passwords: Mapping[str, str]) -> None:
+def update(admin: Database[Document], database: str, passwords: Mapping[str, str]) -> None:
     """Creates the accounts and their roles in database admin, or updates existing ones, including their passwords.
 
     Raises PyMongoError.
@@ -68,7 +68,7 @@ def main() -> int:
         return 1
     try:
         with connect(of.mongodb) as client:
-            bring(client.admin, of.database, passwords(of))
+            update(client.admin, of.database, passwords(of))
     except PyMongoError as error:
         sys.stdout.write(f"MongoDB: {brief(error)}\n")
         return 1

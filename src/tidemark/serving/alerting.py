@@ -74,7 +74,7 @@ def evaluate_alerts(
         return
     unsent = _settle(elsewhere, {Condition.STATE: None}, channels, database.name, of, now)
     with lease(database, WATCH, this_process("alerts"), VALID_SECONDS + 5):
-        watch = alerts.looked(_read_watch(database), seen, now)
+        watch = alerts.next_watch(_read_watch(database), seen, now)
         database.state.replace_one({"_id": WATCH}, {"_id": WATCH, **_watch_document(watch)}, upsert=True)
         unsent += _settle(Alerts(database), alerts.found(watch, seen, of, names), channels, database.name, of, now)
     _require_sent(unsent)
@@ -119,7 +119,7 @@ def _settle(
         if alert != before:
             memory.write(alert)
             kept[condition] = alert
-    for alert, channel in alerts.untold(kept.values(), channels):
+    for alert, channel in alerts.due_notifications(kept.values(), channels):
         alert = kept[alert.condition]  # other channels may have been notified since
         try:
             channels[channel](alerts.message(alert, database))
@@ -128,8 +128,8 @@ def _settle(
             unsent.append(f"alert {alert.condition} to {channel} ({error})")
         else:
             log.info("sent to %s: alert %s %s", channel, alert.condition, "has begun" if alert.on else "is resolved")
-            kept[alert.condition] = told = replace(alert, told={**alert.told, channel: alert.on})
-            memory.write(told)
+            kept[alert.condition] = notified = replace(alert, notified={**alert.notified, channel: alert.on})
+            memory.write(notified)
     return unsent
 
 

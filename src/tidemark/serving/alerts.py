@@ -22,8 +22,8 @@ from tidemark.settings.airflow_names import AirflowNames, Dag
 from tidemark.settings.sections import AlertSettings
 
 WITHIN = timedelta(hours=1)  # window in which rejections and starts of the stream are counted
-BROKEN_OFF = timedelta(minutes=10)  # a longer gap between evaluations means that the evaluation itself was down
-LEAST_REJECTED = 20  # with fewer rejections their share is not significant
+MAX_EVALUATION_GAP = timedelta(minutes=10)  # a longer gap between evaluations means that the evaluation itself was down
+MIN_REJECTED = 20  # with fewer rejections their share is not significant
 
 
 class Condition(StrEnum):
@@ -76,7 +76,7 @@ class Watch:
 class Alert:
     """The newest alert of a condition. It is on until it has ended.
 
-    `text` describes the problem, `calm_since` is the moment since which it has been gone. `told` says for each channel whether its last
+    `text` describes the problem, `calm_since` is the moment since which it has been gone. `notified` says for each channel whether its last
     notification was that the alert is on.
     """
 
@@ -85,7 +85,7 @@ class Alert:
     began_at: datetime
     ended_at: datetime | None = None
     calm_since: datetime | None = None
-    told: Mapping[str, bool] = field(default_factory=dict)
+    notified: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def on(self) -> bool:
@@ -100,7 +100,7 @@ class Message(NamedTuple):
     text: str
 
 
-def looked(before: Watch | None, state: StatusDocument, now: datetime) -> Watch:
+def next_watch(before: Watch | None, state: StatusDocument, now: datetime) -> Watch:
     """The watch after evaluating a state of serving.status."""
     stream = state["stream"]
     rejected = sum(count for reason, count in state["quarantine"].items() if reason != Reason.WITHDRAWN)
@@ -109,7 +109,7 @@ def looked(before: Watch | None, state: StatusDocument, now: datetime) -> Watch:
     behind = stream["alive"] and state["freshness"]["events_behind"] != 0
     if before is None:
         return Watch(now, now, now if behind else None, (sample,))
-    unbroken = now - before.samples[-1].at <= BROKEN_OFF
+    unbroken = now - before.samples[-1].at <= MAX_EVALUATION_GAP
     was_behind_since = before.behind_since if unbroken else None
     return Watch(
         first_at=before.first_at,
@@ -121,7 +121,7 @@ def looked(before: Watch | None, state: StatusDocument, now: datetime) -> Watch:
 
 def found(watch: Watch, state: StatusDocument, of: AlertSettings, names: AirflowNames) -> dict[Condition, str | None]:
     """The problem of each condition, None if there is none. A condition that cannot be judged is absent."""
-    judged = {
+    problems = {
         Condition.STREAM: _silent(watch, state, of, names),
         Condition.FRESHNESS: _behind(watch, state, of),
         Condition.DRIFT: _drift(state, of),
@@ -130,15 +130,15 @@ def found(watch: Watch, state: StatusDocument, of: AlertSettings, names: Airflow
         Condition.RESTARTS: _restarts(watch, of),
     }
     if not state["stream"]["alive"]:
-        del judged[Condition.FRESHNESS]
-    return judged
+        del problems[Condition.FRESHNESS]
+    return problems
 
 
 def settled(before: Alert | None, condition: Condition, wrong: str | None, now: datetime, calm: timedelta) -> Alert | None:
     """The next state of a condition's alert: it begins with a problem and ends when there has been none for the time `calm`."""
     if wrong is not None:
         if before is None or not before.on:
-            return Alert(condition, wrong, now, told=before.told if before else {})
+            return Alert(condition, wrong, now, notified=before.notified if before else {})
         return replace(before, text=wrong, calm_since=None)
     if before is None or not before.on:
         return before
@@ -146,9 +146,9 @@ def settled(before: Alert | None, condition: Condition, wrong: str | None, now: 
     return replace(before, calm_since=calm_since, ended_at=now if now - calm_since >= calm else None)
 
 
-def untold(alerts: Iterable[Alert], channels: Iterable[str]) -> list[tuple[Alert, str]]:
+def due_notifications(alerts: Iterable[Alert], channels: Iterable[str]) -> list[tuple[Alert, str]]:
     """The notifications that are due. A channel is not notified of an alert that ended before its beginning could be sent."""
-    return [(alert, channel) for alert in alerts for channel in channels if alert.told.get(channel, False) != alert.on]
+    return [(alert, channel) for alert in alerts for channel in channels if alert.notified.get(channel, False) != alert.on]
 
 
 def message(alert: Alert, database: str) -> Message:
@@ -207,7 +207,7 @@ def _rejected(watch: Watch, of: AlertSettings) -> str | None:
     events = sum(max(0, after.events - before.events) for before, after in pairwise(watch.samples))
     rejected = sum(max(0, after.rejected - before.rejected) for before, after in pairwise(watch.samples))
     # More rejections than events come from a rebuild under other rules.
-    if not LEAST_REJECTED <= rejected <= events or rejected / events <= of.alert_rejected_share:
+    if not MIN_REJECTED <= rejected <= events or rejected / events <= of.alert_rejected_share:
         return None
     return (
         f"{rejected:,} of the {events:,} events since {_moment(watch.samples[0].at)} were rejected ({rejected / events:.1%}): "

@@ -39,10 +39,10 @@ from tidemark.settings import settings
 MANIFEST = "manifest.json"
 LAKE, DOCUMENTS = "lake", "mongodb"
 
-_DOCUMENTS_AT_ONCE = 2_000
+_DOCUMENTS_PER_BATCH = 2_000
 _PUBLICATIONS_SKIPPED = 1_000  # more than nights since a backup: a night that still runs on the lost database meets no number of its own
 _LAST = "state"  # it refers to everything else: until it is written, nothing counts as restored
-_OF_THE_LAYERS = {"_id": {"$not": {"$regex": "^lease |^log_end$"}}}  # without leases and the end of the log, which change independently
+_WITHOUT_LEASES = {"_id": {"$not": {"$regex": "^lease |^log_end$"}}}  # without leases and the end of the log, which change independently
 
 log = logging.getLogger("tidemark.backup")
 
@@ -95,8 +95,8 @@ def restore(database: Database[Document], lake: str, folder: Path) -> Document:
 
     since = datetime.now(UTC) - datetime.fromisoformat(manifest["saved_at"])
 
-    def go_on_from_there(session: ClientSession) -> None:
-        database[_LAST].delete_many(_OF_THE_LAYERS, session=session)
+    def restore_state(session: ClientSession) -> None:
+        database[_LAST].delete_many(_WITHOUT_LEASES, session=session)
         for some in _saved(folder, _LAST):
             database[_LAST].insert_many(some, session=session)
         restored = _number_after(ledger.read(database, session), since)
@@ -104,7 +104,7 @@ def restore(database: Database[Document], lake: str, folder: Path) -> Document:
         publications.skip_numbers(database, session, _PUBLICATIONS_SKIPPED)
 
     _retag(database, _saved_ledger(folder), since)
-    in_transaction(database, go_on_from_there)
+    in_transaction(database, restore_state)
     return manifest
 
 
@@ -139,7 +139,7 @@ def _saved_ledger(folder: Path) -> Ledger:
 def _saved(folder: Path, name: str) -> Iterator[list[Any]]:
     with (folder / DOCUMENTS / f"{name}.bson").open("rb") as file:
         documents = bson.decode_file_iter(file, CodecOptions(document_class=RawBSONDocument))
-        while some := list(islice(documents, _DOCUMENTS_AT_ONCE)):
+        while some := list(islice(documents, _DOCUMENTS_PER_BATCH)):
             yield some
 
 
@@ -153,7 +153,7 @@ def _save_documents(database: Database[Document], folder: Path) -> tuple[dict[st
             raise NotSaved(f"database {database.name} is not prepared: run `python -m tidemark.serving.schema`")
         for collection in schema.COLLECTIONS:
             name = collection.name
-            found = raw[name].find(_OF_THE_LAYERS if name == _LAST else {}, session=session, batch_size=_DOCUMENTS_AT_ONCE)
+            found = raw[name].find(_WITHOUT_LEASES if name == _LAST else {}, session=session, batch_size=_DOCUMENTS_PER_BATCH)
             counts[name] = _write(found, folder / f"{name}.bson")
     return counts, str(ledger.from_document(own).offsets)
 

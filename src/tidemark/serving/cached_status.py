@@ -18,12 +18,12 @@ from tidemark.serving.ledger import NotPrepared
 from tidemark.serving.status import state
 from tidemark.settings.sections import MongodbSettings
 
-MOST_SECONDS = 3.0  # timeout of MongoDB
+MAX_SECONDS = 3.0  # timeout of MongoDB
 FRESH_SECONDS = 1.0  # for this long an answer is returned to every caller
 OLD_SECONDS = 10.0  # after this time callers wait for a new answer
 
 
-class Look(NamedTuple):
+class Answer(NamedTuple):
     """The state, or the problem that prevents reading it, as text."""
 
     state: StatusDocument | None
@@ -37,16 +37,16 @@ class CachedStatus:
         self._of = of
         self._one_at_a_time = Lock()
         self._client: MongoClient[Document] | None = None
-        self._last = Look(None, None)
+        self._last = Answer(None, None)
         self._taken = -math.inf
 
-    def now(self) -> Look:
+    def now(self) -> Answer:
         """The current state, or a recent one. During a query other callers get the last answer, so a silent MongoDB blocks only one."""
         if not self._one_at_a_time.acquire(blocking=self._age() > OLD_SECONDS):
             return self._last
         try:
             if self._age() > FRESH_SECONDS:
-                self._last = self._look()
+                self._last = self._query()
                 self._taken = time.monotonic()
             return self._last
         finally:
@@ -55,21 +55,21 @@ class CachedStatus:
     def _age(self) -> float:
         return time.monotonic() - self._taken
 
-    def _look(self) -> Look:
+    def _query(self) -> Answer:
         try:
             if self._client is None:
-                self._client = connect(self._of.mongodb, within_seconds=MOST_SECONDS)
-            with pymongo.timeout(MOST_SECONDS):
-                return Look(state(database_of(self._client, self._of.database)), None)
+                self._client = connect(self._of.mongodb, within_seconds=MAX_SECONDS)
+            with pymongo.timeout(MAX_SECONDS):
+                return Answer(state(database_of(self._client, self._of.database)), None)
         except NotPrepared as reason:
-            return Look(None, str(reason))
+            return Answer(None, str(reason))
         except PyMongoError as error:
-            return Look(None, explain(error, self._of.mongodb))
+            return Answer(None, explain(error, self._of.mongodb))
 
 
 def explain(error: PyMongoError, url: str) -> str:
     """An error of the MongoDB of a URL as text: what happened, and what to do."""
     if error.timeout or isinstance(error, ConnectionFailure):
         hosts = urlsplit(url).netloc.rpartition("@")[2]
-        return f"MongoDB ({hosts}) does not answer within {MOST_SECONDS:.0f} s: see `make status` and `make logs PROGRAM=mongodb`"
+        return f"MongoDB ({hosts}) does not answer within {MAX_SECONDS:.0f} s: see `make status` and `make logs PROGRAM=mongodb`"
     return f"MongoDB returned an error: {error}"

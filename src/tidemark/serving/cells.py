@@ -14,7 +14,7 @@ from tidemark.catalog.cube import MEASURES, Cell, label, unknown_category
 from tidemark.serving.database import Document
 from tidemark.serving.snapshot import Snapshot
 
-AT_ONCE = 5_000  # documents per command
+BATCH_SIZE = 5_000  # documents per command
 
 Sums = tuple[int, ...]  # in the order of the measures of catalog.cube
 Cells = Mapping[Cell, Sums]
@@ -40,7 +40,7 @@ def measures(sums: Iterable[int]) -> Document:
 
 
 def in_slices(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    return (rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE))
+    return (rows[start : start + BATCH_SIZE] for start in range(0, len(rows), BATCH_SIZE))
 
 
 def add(database: Database[Document], session: ClientSession, differences: Cells) -> None:
@@ -87,8 +87,8 @@ def read(now: Snapshot) -> dict[Cell, Sums]:
 def misnamed(now: Snapshot) -> Iterator[tuple[int, str]]:
     """Categories whose cells have another name than the category itself, with both names."""
     names = {one["_id"]: one["category_name"] for one in now.rows("category")}
-    borne = now.rows("cube_cell", {"$group": {"_id": {"category_id": "$category_id", "category_name": "$category_name"}}})
-    for number, name in sorted((one["_id"]["category_id"], one["_id"]["category_name"]) for one in borne):
+    found = now.rows("cube_cell", {"$group": {"_id": {"category_id": "$category_id", "category_name": "$category_name"}}})
+    for number, name in sorted((one["_id"]["category_id"], one["_id"]["category_name"]) for one in found):
         if name != (expected := names.get(number, unknown_category(number))):
             yield number, f"named '{name}' instead of '{expected}'"
 

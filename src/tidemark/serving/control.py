@@ -28,7 +28,7 @@ from tidemark.serving.ledger import NotPrepared
 from tidemark.settings import settings
 
 CONTROL = "control"
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 
 
 class NotDone(Exception):
@@ -85,7 +85,7 @@ def mark_stopped(database: Database[Document]) -> None:
     database.state.update_one({"_id": CONTROL, "pause": {"$ne": None}, "stopped_at": None}, {"$currentDate": {"stopped_at": True}})
 
 
-def tell(database: Database[Document], action: str, reason: str, by: str, *, drain: bool) -> int:
+def request(database: Database[Document], action: str, reason: str, by: str, *, drain: bool) -> int:
     """Requests `pause`, `resume` or `restart`. Returns a generation for wait(): any higher one has carried out the request."""
     before = ledger.read(database).generation
     match action:
@@ -103,7 +103,7 @@ def tell(database: Database[Document], action: str, reason: str, by: str, *, dra
 
 
 def wait(database: Database[Document], action: str, generation: int, seconds: float) -> None:
-    """Waits until the stream has carried out what tell() requested. Raises NotDone after so many seconds."""
+    """Waits until the stream has carried out what request() requested. Raises NotDone after so many seconds."""
     if action == "pause":
         await_stopped(database, seconds)
     else:
@@ -139,7 +139,7 @@ def _wait(done: Callable[[], bool], seconds: float, otherwise: str) -> None:
     while not done():
         if time.monotonic() > until:
             raise NotDone(f"{otherwise} within {seconds:.0f} s: see its log (make logs PROGRAM=speed), and check that its supervisor runs")
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def describe(now: Control) -> str:
@@ -163,7 +163,7 @@ def main(words: Sequence[str] | None = None) -> int:
         with connect(of.mongodb) as client:
             database = database_of(client, of.database)
             if asked["command"] != "show":
-                tell(database, asked["command"], asked["reason"], getpass.getuser(), drain=not asked["at_once"])
+                request(database, asked["command"], asked["reason"], getpass.getuser(), drain=not asked["at_once"])
             sys.stdout.write(f"{describe(read(database))}\n")
     except (NotPrepared, PyMongoError) as reason:
         sys.stderr.write(f"{reason}\n")

@@ -473,14 +473,14 @@ class NightStatus(TypedDict):
 
 
 class AlertStatus(TypedDict):
-    """An alert that is on. `_id` is its condition; `told` says for each channel whether it was notified."""
+    """An alert that is on. `_id` is its condition; `notified` says for each channel whether it was notified."""
 
     _id: str
     text: str
     began_at: str
     ended_at: None
     calm_since: str | None
-    told: dict[str, bool]
+    notified: dict[str, bool]
 
 
 class PublicationStatus(TypedDict):

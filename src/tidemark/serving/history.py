@@ -31,11 +31,11 @@ HISTORY = "history"  # document of collection `state`
 _LONGEST_GAP_DAYS = 31
 
 
-class NotOver(Exception):
+class DayNotEnded(Exception):
     """The day has not ended, so more may be observed on it."""
 
 
-class NoDay(ValueError):
+class InvalidDays(ValueError):
     """The days that a run should compute are missing or invalid."""
 
 
@@ -63,18 +63,18 @@ class Put(StrEnum):
     OLDER = "older"  # than the stored ones, which stay
 
 
-def asked(key: str | None, first: str | None, last: str | None, as_of: datetime, *, changed: bool) -> list[str]:
+def selected_days(key: str | None, first: str | None, last: str | None, as_of: datetime, *, changed: bool) -> list[str]:
     """The arguments of the command `history` for a run: the range that it names, else the day of its partition key (YYYY-MM-DD).
     `changed`: the last of these days, and every earlier day that has changed.
 
-    Raises NoDay, or NotOver for a day that had not ended at the moment `as_of`.
+    Raises InvalidDays, or DayNotEnded for a day that had not ended at the moment `as_of`.
     """
     first = first or last or key
     last = last or first
     if first is None or last is None:
-        raise NoDay("the run names no days: give the first and the last day, or one day as its partition key (YYYY-MM-DD)")
+        raise InvalidDays("the run names no days: give the first and the last day, or one day as its partition key (YYYY-MM-DD)")
     if _day(last) < _day(first):
-        raise NoDay(f"the last day, {last}, is before the first day, {first}")
+        raise InvalidDays(f"the last day, {last}, is before the first day, {first}")
     require_over(_day(last), as_of)
     return ["--changed-up-to", last] if changed else ["--first", first, "--last", last]
 
@@ -83,13 +83,13 @@ def _day(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise NoDay(f"'{text}' is not a valid day: write it as 2023-12-31") from None
+        raise InvalidDays(f"'{text}' is not a valid day: write it as 2023-12-31") from None
 
 
 def require_over(day: date, as_of: datetime) -> None:
-    """Raises NotOver if the day had not ended at the moment `as_of`."""
+    """Raises DayNotEnded if the day had not ended at the moment `as_of`."""
     if end_of(day) > as_of:
-        raise NotOver(f"{day} has not ended: its history can be computed after {day + timedelta(days=1)} 00:00 UTC")
+        raise DayNotEnded(f"{day} has not ended: its history can be computed after {day + timedelta(days=1)} 00:00 UTC")
 
 
 def start_of(day: date) -> datetime:
@@ -106,7 +106,7 @@ def days(first: date, last: date) -> Iterator[date]:
     return (first + timedelta(days=number) for number in range((last - first).days + 1))
 
 
-def due(held: Collection[date], observed: Collection[date], last: date) -> set[date]:
+def due_days(held: Collection[date], observed: Collection[date], last: date) -> set[date]:
     """The days up to the last that should be stored: the last, the days with observations, and the days in gaps of at most a month between
     these and the stored days.
     """

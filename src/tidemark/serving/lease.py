@@ -19,14 +19,14 @@ from tidemark.serving.database import Document
 BATCH, BATCH_SECONDS = "batch", 900.0  # lease of all commands that change the raw history or publications, and how long they wait for it
 VALID_SECONDS = 30
 RENEW_EVERY_SECONDS = 8.0
-LOOK_EVERY_SECONDS = 1.0
+POLL_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
 
-def this_process(what: str) -> str:
+def this_process(role: str) -> str:
     """A holder's name: the work, and the process and thread that do it."""
-    return f"{what} (process {os.getpid()}, thread {threading.get_native_id()} on {socket.gethostname()})"
+    return f"{role} (process {os.getpid()}, thread {threading.get_native_id()} on {socket.gethostname()})"
 
 
 class Busy(Exception):
@@ -40,12 +40,12 @@ def lease(database: Database[Document], name: str, holder: str, within_seconds: 
     The lease expires soon after its holder has died.
     """
     until = time.monotonic() + within_seconds
-    while not _take(database, name, holder):
+    while not _acquire(database, name, holder):
         if time.monotonic() > until:
             found = database.state.find_one({"_id": _key(name)}) or {}
             since = f" since {found['since']:%Y-%m-%d %H:%M} UTC" if "since" in found else ""
             raise Busy(f"{found.get('holder', 'another process')} has been running{since}: wait until it ends, or stop it")
-        time.sleep(LOOK_EVERY_SECONDS)
+        time.sleep(POLL_SECONDS)
     ended = threading.Event()
     renewing = threading.Thread(target=_renew, args=(database, name, holder, ended), daemon=True)
     renewing.start()
@@ -57,13 +57,13 @@ def lease(database: Database[Document], name: str, holder: str, within_seconds: 
         database.state.delete_one({"_id": _key(name), "holder": holder})
 
 
-def _take(database: Database[Document], name: str, holder: str) -> bool:
+def _acquire(database: Database[Document], name: str, holder: str) -> bool:
     """Expiry is decided by MongoDB's clock alone."""
-    taken = {"holder": holder, "since": "$$NOW", "until": {"$add": ["$$NOW", VALID_SECONDS * 1000]}}
+    acquired = {"holder": holder, "since": "$$NOW", "until": {"$add": ["$$NOW", VALID_SECONDS * 1000]}}
     is_held = {"$gte": ["$until", "$$NOW"]}
     now = database.state.find_one_and_update(
         {"_id": _key(name)},
-        [{"$replaceWith": {"$cond": [is_held, "$$ROOT", {"_id": "$_id", **taken}]}}],
+        [{"$replaceWith": {"$cond": [is_held, "$$ROOT", {"_id": "$_id", **acquired}]}}],
         upsert=True,
         return_document=ReturnDocument.AFTER,
     )

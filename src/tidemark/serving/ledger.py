@@ -137,17 +137,17 @@ def reached(mark: TideMark) -> Document:
     return {"_id": LEDGER, **({"offsets": {"$all": ends}} if ends else {})}
 
 
-def start_generation(database: Database[Document], rules: str, topics: Mapping[str, str], as_read: Ledger | None = None) -> Ledger:
+def start_generation(database: Database[Document], rules: str, topics: Mapping[str, str], expected: Ledger | None = None) -> Ledger:
     """Takes the next generation, for a stream with these rules and topics (ids by name).
 
-    `as_read` is the ledger as it was before the rules were read: whatever else has changed since then, another start or a restored
+    `expected` is the ledger as it was before the rules were read: whatever else has changed since then, another start or a restored
     database, has another generation. Raises TopicsRecreated if a topic's id is not the one that the ledger's offsets refer to, Fenced while
     a rebuild is in progress or if the generation is another one.
     """
-    before = as_read or read(database)
+    before = expected or read(database)
     before.require_no_rebuild()
     before.binding.require_topics(topics)
-    same = {"generation": before.generation} if as_read else {}
+    same = {"generation": before.generation} if expected else {}
     document = database.state.find_one_and_update(
         {"_id": LEDGER, "rebuilding": None, "log.topics": before.binding.topics, **same},
         [

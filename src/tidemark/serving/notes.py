@@ -17,7 +17,7 @@ from tidemark.serving.database import Document
 
 LANDED = "landed"
 KEPT_SECONDS = 2 * 60 * 60  # retention of a minute
-MOST_SECONDS = 2.0  # timeout of writing a record, because the stream has other work to do
+MAX_SECONDS = 2.0  # timeout of writing a record, because the stream has other work to do
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,16 @@ class Work:
         return Work(*(one - other for one, other in zip(astuple(self), astuple(before), strict=True)))
 
 
-def landed(database: Database[Document], mark: TideMark) -> None:
+def record_landing(database: Database[Document], mark: TideMark) -> None:
     """Records that the raw history reaches this mark, at the current time of MongoDB's clock."""
     note = {"offsets": {"$literal": offsets.to_documents(mark)}, "landed_at": "$$NOW"}
     database.state.update_one({"_id": LANDED}, [{"$set": note}], upsert=True)
 
 
-def worked(database: Database[Document], work: Work) -> None:
-    """Adds work to the current minute of MongoDB's clock. Raises PyMongoError after MOST_SECONDS at the latest."""
+def add_work(database: Database[Document], work: Work) -> None:
+    """Adds work to the current minute of MongoDB's clock. Raises PyMongoError after MAX_SECONDS at the latest."""
     sums = {name: {"$add": [f"${name}", f"$$new.{name}"]} for name in asdict(work)}
-    with pymongo.timeout(MOST_SECONDS):
+    with pymongo.timeout(MAX_SECONDS):
         database.aggregate(
             [
                 {"$documents": [{name: Int64(value) for name, value in asdict(work).items()}]},

@@ -7,7 +7,7 @@ from tidemark.serving.quarantine import HEALED, REPLAYED
 from tidemark.serving.views import Stage, View
 
 # Condition on document `log_end`: measured within the last minute. If it is false, the lag of the stream is unknown.
-LOOKED_AT_LATELY: Stage = {"$gte": ["$measured_at", {"$subtract": ["$$NOW", 60_000]}]}
+MEASURED_RECENTLY: Stage = {"$gte": ["$measured_at", {"$subtract": ["$$NOW", 60_000]}]}
 
 
 def _offset_in(offsets: str, of: str) -> Stage:
@@ -35,7 +35,7 @@ REPORT_FRESHNESS = View(
                 "from": "state",
                 "pipeline": [
                     {"$match": {"_id": "log_end"}},
-                    {"$match": {"$expr": LOOKED_AT_LATELY}},
+                    {"$match": {"$expr": MEASURED_RECENTLY}},
                 ],
                 "as": "log",
             }

@@ -37,7 +37,7 @@ class NoPublication(LookupError):
     """The publication does not exist, or has not reached the required step."""
 
 
-class StartAgain(Exception):
+class StaleDraft(Exception):
     """The state that a draft was cut from has changed: this draft cannot be published, a new one can."""
 
 
@@ -202,17 +202,17 @@ def publish(database: Database[Document], number: int, rules: str) -> bool:
     """Serves a draft in which no drift was found.
 
     Returns False if nothing is done: it was published before, or has no event that the served publication lacks; the latter then stays.
-    Raises StartAgain if another publication has been served or rebuilt since the cut, OtherRules, NoPublication.
+    Raises StaleDraft if another publication has been served or rebuilt since the cut, OtherRules, NoPublication.
     """
     draft = read(database, number)
     if draft.published_at is not None or draft.cut is None:
         return False
     draft.states()
     if draft.rules != rules:
-        raise StartAgain(f"publication {number} was cut under rules {draft.rules}, but rules {rules} are in force: start again at cut")
+        raise StaleDraft(f"publication {number} was cut under rules {draft.rules}, but rules {rules} are in force: start again at cut")
     former = read(database, draft.cut.served)
     if not draft.mark.reaches(former.mark):
-        raise StartAgain(
+        raise StaleDraft(
             f"publication {number} at {draft.mark} is behind the served publication {former.number} at {former.mark}: start again at cut"
         )
     if draft.mark == former.mark and draft.rules == former.rules and draft.since_full:
@@ -293,7 +293,7 @@ def _explain(database: Database[Document], session: ClientSession, draft: Public
     own.require_no_rebuild()
     require_rules(own, rules)
     now = (database.state.find_one({"_id": SERVED}, session=session) or {}).get("publication")
-    raise StartAgain(
+    raise StaleDraft(
         f"publication {draft.number} was cut from publication {draft.cut and draft.cut.served}, now publication {now} is served"
         + (" after a rebuild" if draft.cut and own.rebuilds != draft.cut.rebuilds else "")
         + ": nothing has been changed; start again at cut"

@@ -24,10 +24,10 @@ OPEN, REPLAYED, DISCARDED, HEALED = STATUSES = ("open", "replayed", "discarded",
 BY_API = "api"  # the source of events that came from no file
 
 IN_ORDER = ("topic", "partition", "offset")  # the order of the log
-_RECORDS_AT_ONCE, _BYTES_AT_ONCE = 1_000, 16 * 1024 * 1024
+_RECORDS_PER_BATCH, _BYTES_PER_BATCH = 1_000, 16 * 1024 * 1024
 
 
-class Unclear(ValueError):
+class InvalidRequest(ValueError):
     """The request cannot be fulfilled; the message says what to request instead."""
 
 
@@ -50,22 +50,22 @@ class Replayed(NamedTuple):
     offset: int
 
 
-def selected(database: Database[Document], meant: Selection, below: TideMark, names: AirflowNames) -> Document:
-    """A query for the selected open records below a mark. `names` are for the text of Unclear, which it raises."""
-    if meant.reason == Reason.WITHDRAWN:
-        raise Unclear(
+def selected(database: Database[Document], selection: Selection, below: TideMark, names: AirflowNames) -> Document:
+    """A query for the selected open records below a mark. `names` are for the text of InvalidRequest, which it raises."""
+    if selection.reason == Reason.WITHDRAWN:
+        raise InvalidRequest(
             f"records of a withdrawn ingestion cannot be replayed one by one: undo the withdrawal with DAG {names.of(Dag.WITHDRAW)}"
         )
-    if meant.since is not None and meant.until is not None and meant.since >= meant.until:
-        since, until = (f"{moment:%Y-%m-%d %H:%M} UTC" for moment in (meant.since, meant.until))
-        raise Unclear(f"the period from {since} to {until} is empty: its end must be later than its beginning")
+    if selection.since is not None and selection.until is not None and selection.since >= selection.until:
+        since, until = (f"{moment:%Y-%m-%d %H:%M} UTC" for moment in (selection.since, selection.until))
+        raise InvalidRequest(f"the period from {since} to {until} is empty: its end must be later than its beginning")
     partitions = [{"topic": one.topic, "partition": one.partition, "offset": {"$lt": int(end)}} for one, end in below.items()]
-    times = {name: moment for name, moment in (("$gte", meant.since), ("$lt", meant.until)) if moment is not None}
+    times = {name: moment for name, moment in (("$gte", selection.since), ("$lt", selection.until)) if moment is not None}
     return {
         "status": OPEN,
-        "reason": meant.reason if meant.reason is not None else {"$ne": Reason.WITHDRAWN},
+        "reason": selection.reason if selection.reason is not None else {"$ne": Reason.WITHDRAWN},
         **({"timestamp": times} if times else {}),
-        **(_from_file(database, meant.file) if meant.file is not None else {}),
+        **(_from_file(database, selection.file) if selection.file is not None else {}),
         **({"$or": partitions} if partitions else {"_id": {"$in": []}}),
     }
 
@@ -75,7 +75,7 @@ def _from_file(database: Database[Document], file: str) -> Document:
         return {"source": BY_API}
     found = [one["_id"] for one in database.ingestion.find({"$or": [{"name": file}, {"file": file}]}, {"_id": True})]
     if not found:
-        raise Unclear(f"no file '{file}' has been ingested: use a name of report_ingestion, or `{BY_API}` for records from no file")
+        raise InvalidRequest(f"no file '{file}' has been ingested: use a name of report_ingestion, or `{BY_API}` for records from no file")
     return {"source.ingestion": {"$in": found}}
 
 
@@ -93,10 +93,10 @@ def records(database: Database[Document], query: Document) -> Iterator[list[Docu
     """
     some: list[Document] = []
     size = 0
-    for one in database.quarantine.find(query, batch_size=_RECORDS_AT_ONCE).sort(IN_ORDER):
+    for one in database.quarantine.find(query, batch_size=_RECORDS_PER_BATCH).sort(IN_ORDER):
         some.append(one)
         size += len(one["raw"] or b"")
-        if len(some) == _RECORDS_AT_ONCE or size >= _BYTES_AT_ONCE:
+        if len(some) == _RECORDS_PER_BATCH or size >= _BYTES_PER_BATCH:
             yield _completed(database, some)
             some, size = [], 0
     if some:
@@ -106,12 +106,12 @@ def records(database: Database[Document], query: Document) -> Iterator[list[Docu
 def _completed(database: Database[Document], some: list[Document]) -> list[Document]:
     lacking = [one for one in some if "registered_at" not in one]
     from_files = {one["source"]["ingestion"] for one in lacking if one["source"] != BY_API}
-    told = {
+    registered = {
         one["_id"]: one["registered_at"] for one in database.ingestion.find({"_id": {"$in": list(from_files)}}, {"registered_at": True})
     }
     for one in lacking:
         source = one["source"] if one["source"] != BY_API else {}
-        registered_at: datetime = told.get(source.get("ingestion")) or one["timestamp"]
+        registered_at: datetime = registered.get(source.get("ingestion")) or one["timestamp"]
         one["registered_at"] = int(DatetimeMS(registered_at))
         one["position"] = source.get("position", 0)
     return some

@@ -248,7 +248,7 @@ COLLECTIONS: tuple[Collection, ...] = (
             began_at=_DATE,
             ended_at=_DATE_OR_NULL,
             calm_since=_DATE_OR_NULL,
-            told={"bsonType": "object", "additionalProperties": {"bsonType": "bool"}},
+            notified={"bsonType": "object", "additionalProperties": {"bsonType": "bool"}},
         ),
     ),
     Collection(
@@ -286,7 +286,7 @@ def _ledger() -> LedgerDocument:
     }
 
 
-class Differs(Exception):
+class SchemaDiffers(Exception):
     """A database differs from the schema defined here."""
 
 
@@ -311,19 +311,19 @@ def differences(database: Database[Document]) -> list[str]:
     found = [
         f"{what} {'differs' if name in present else 'is missing'}"
         for what, (name, options) in wanted.items()
-        if not _is_so(present, name, options)
+        if not _matches(present, name, options)
     ]
     for collection in COLLECTIONS:
         if collection.name in present:
-            missing = _missing(_indexes_there(database[collection.name]), collection.indexes)
+            missing = _missing(_existing_indexes(database[collection.name]), collection.indexes)
             found += [f"collection {collection.name}: index {index.document['name']} is missing or differs" for index in missing]
     return found
 
 
 def require(database: Database[Document]) -> None:
-    """Raises Differs, which lists the differences."""
+    """Raises SchemaDiffers, which lists the differences."""
     if found := differences(database):
-        raise Differs(f"{'; '.join(found)}: run `python -m tidemark.serving.schema`, or start the stack again (make start)")
+        raise SchemaDiffers(f"{'; '.join(found)}: run `python -m tidemark.serving.schema`, or start the stack again (make start)")
 
 
 def _present(database: Database[Document]) -> dict[str, Document]:
@@ -339,14 +339,14 @@ def _definition(view: View) -> dict[str, Any]:
     return {"viewOn": view.on, "pipeline": view.pipeline}
 
 
-def _is_so(present: Mapping[str, Document], name: str, options: Mapping[str, Any]) -> bool:
+def _matches(present: Mapping[str, Document], name: str, options: Mapping[str, Any]) -> bool:
     """Does it exist with these options? Compared as BSON, because the order of fields matters."""
     return name in present and bson.encode({key: present[name].get(key) for key in options}) == bson.encode(options)
 
 
 def _create_or_modify(database: Database[Document], name: str, present: Mapping[str, Document], options: dict[str, Any]) -> None:
     """Creates a collection or view, or updates an existing one to the options. Safe when another process does the same."""
-    if _is_so(present, name, options):
+    if _matches(present, name, options):
         return
     if name not in present:
         try:
@@ -361,11 +361,11 @@ def _create_or_modify(database: Database[Document], name: str, present: Mapping[
 
 def _index(collection: MongoCollection[Document], wanted: Iterable[IndexModel]) -> None:
     """Creates missing indexes. They replace indexes of the same name or fields that differ; all others stay."""
-    there = _indexes_there(collection)
-    missing = _missing(there, wanted)
+    existing = _existing_indexes(collection)
+    missing = _missing(existing, wanted)
     for index in missing:
         name, (fields, *_) = index.document["name"], _key_of(index.document)
-        for former in (former for former, (of, *_) in there.items() if former == name or of == fields):
+        for former in (former for former, (of, *_) in existing.items() if former == name or of == fields):
             try:
                 collection.drop_index(former)
             except OperationFailure as failure:
@@ -375,13 +375,13 @@ def _index(collection: MongoCollection[Document], wanted: Iterable[IndexModel]) 
         collection.create_indexes(missing)
 
 
-def _indexes_there(collection: MongoCollection[Document]) -> dict[str, Key]:
+def _existing_indexes(collection: MongoCollection[Document]) -> dict[str, Key]:
     return {name: _key_of(one) for name, one in collection.index_information().items()}
 
 
-def _missing(there: Mapping[str, Key], wanted: Iterable[IndexModel]) -> list[IndexModel]:
+def _missing(existing: Mapping[str, Key], wanted: Iterable[IndexModel]) -> list[IndexModel]:
     """The wanted indexes without an existing one of equal fields and options, whatever its name."""
-    return [index for index in wanted if _key_of(index.document) not in there.values()]
+    return [index for index in wanted if _key_of(index.document) not in existing.values()]
 
 
 def _key_of(index: Mapping[str, Any]) -> Key:

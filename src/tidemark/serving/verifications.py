@@ -44,7 +44,7 @@ class Drifted(Exception):
     """Differences have been found and must not be corrected automatically."""
 
 
-class Held(Exception):
+class ApprovalRequired(Exception):
     """A person must decide whether it is published."""
 
 
@@ -121,7 +121,7 @@ def is_expected(verification: VerificationFields) -> bool:
     return bool(verification.get("rules_changed"))
 
 
-def asks(verification: VerificationFields, on_drift: str, of: BatchSettings, hold: bool | None = None) -> bool:
+def requires_approval(verification: VerificationFields, on_drift: str, of: BatchSettings, hold: bool | None = None) -> bool:
     """Must a person approve it before it is published?
 
     `hold`: True is always, False never, None if it is implausible. `on_drift` is correct, ask or fail; with fail, drift raises Drifted.

@@ -75,8 +75,8 @@ def withdraw(database: Database[Document], ingestion: str, by: str, reason: str,
 
     Raises NoIngestion, Rebuilding.
     """
-    said = {"by": {"$literal": by}, "at": "$$NOW", "reason": {"$literal": reason}}
-    _change(database, {"_id": ingestion, "withdrawn": None}, said, names)
+    withdrawn = {"by": {"$literal": by}, "at": "$$NOW", "reason": {"$literal": reason}}
+    _change(database, {"_id": ingestion, "withdrawn": None}, withdrawn, names)
     now = of(database, ingestion)
     assert now is not None
     return now
@@ -104,7 +104,7 @@ def _change(database: Database[Document], which: Document, withdrawn: Document |
     in_transaction(database, transaction)
 
 
-def decide(database: Database[Document], ingestion: str, by: str, reason: str, names: AirflowNames, *, take_back: bool) -> None:
+def apply(database: Database[Document], ingestion: str, by: str, reason: str, names: AirflowNames, *, take_back: bool) -> None:
     """Withdraws an ingestion, or undoes its withdrawal. Raises NoIngestion."""
     if take_back:
         reinstate(database, ingestion, names)
@@ -129,11 +129,11 @@ def refusals(database: Database[Document], ingestions: Iterable[str], names: Air
         )
 
 
-def await_obeyed(database: Database[Document], seconds: float) -> None:
+def await_stream(database: Database[Document], seconds: float) -> None:
     """Waits until the stream uses the rules in force. Raises NotDone after so many seconds, or if it is paused."""
     if ledger.read(database).rules != in_force(database).fingerprint():
         control.await_started(database, ledger.read(database).generation, seconds)
-        await_obeyed(database, seconds)
+        await_stream(database, seconds)
 
 
 def listing(database: Database[Document]) -> str:

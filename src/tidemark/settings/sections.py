@@ -79,10 +79,10 @@ class KafkaSettings(Section):
     @cached_property
     def kafka(self) -> str:
         """Bootstrap servers in use."""
-        return self.kafka_bootstrap_servers or f"{reached(self.kafka_host)}:{self.kafka_port}"
+        return self.kafka_bootstrap_servers or f"{url_host(self.kafka_host)}:{self.kafka_port}"
 
     @cached_property
-    def kafka_here(self) -> str:
+    def kafka_advertised_address(self) -> str:
         """The local broker's advertised listener."""
         return self.kafka_advertised or f"{self.kafka_host}:{self.kafka_port}"
 
@@ -156,7 +156,7 @@ class ApiSettings(Section):
     @cached_property
     def api_url(self) -> str:
         """The API's URL on this machine."""
-        return f"http://{reached(self.api_host)}:{self.api_port}"
+        return f"http://{url_host(self.api_host)}:{self.api_port}"
 
     @model_validator(mode="after")
     def _require_api_key(self) -> Self:
@@ -211,7 +211,7 @@ class StreamSettings(Section):
     @cached_property
     def speed_metrics_url(self) -> str:
         """URL of the stream's metrics."""
-        return f"http://{reached(self.speed_metrics_host)}:{self.speed_metrics_port}/metrics"
+        return f"http://{url_host(self.speed_metrics_host)}:{self.speed_metrics_port}/metrics"
 
 
 class BatchSettings(Section):
@@ -274,7 +274,7 @@ class AirflowSettings(HomeSettings):
     @cached_property
     def airflow_api(self) -> str:
         """URL of Airflow's API."""
-        return self.airflow_url or f"http://{reached(self.airflow_host)}:{self.airflow_port}"
+        return self.airflow_url or f"http://{url_host(self.airflow_host)}:{self.airflow_port}"
 
     @cached_property
     def airflow_pages(self) -> str:
@@ -313,7 +313,7 @@ class SupersetSettings(Section):
     @cached_property
     def superset_url(self) -> str:
         """Superset's URL on this machine."""
-        return f"http://{reached(self.superset_host)}:{self.superset_port}"
+        return f"http://{url_host(self.superset_host)}:{self.superset_port}"
 
     @cached_property
     def superset_pages(self) -> str:
@@ -346,7 +346,7 @@ def own_fields(section: type[Section]) -> list[str]:
     return [name for name in section.model_fields if name in section.__annotations__]
 
 
-def reached(host: str) -> str:
+def url_host(host: str) -> str:
     """The host of a URL on this machine for the address that a server listens on."""
     host = "127.0.0.1" if host in ("0.0.0.0", "::") else host
     return f"[{host}]" if ":" in host else host

@@ -180,7 +180,7 @@ def sampled(documents: Iterable[Document]) -> Iterator[Field]:
     count = 0
     for document in documents:
         count += 1
-        _look(document, (), seen, order, -1)
+        _visit(document, (), seen, order, -1)
     for path in order:
         found = seen[path]
         sql_type = common_type(found.types)
@@ -192,7 +192,7 @@ def sampled(documents: Iterable[Document]) -> Iterator[Field]:
         yield Field(".".join(path), path, sql_type, values < count, common_type(found.elements) if sql_type is SqlType.ARRAY else None)
 
 
-def _look(document: Document, path: tuple[str, ...], seen: dict[tuple[str, ...], _Seen], order: list[tuple[str, ...]], place: int) -> int:
+def _visit(document: Document, path: tuple[str, ...], seen: dict[tuple[str, ...], _Seen], order: list[tuple[str, ...]], place: int) -> int:
     """Records a document's fields.
 
     New paths enter `order` after the field before them, at `place`. Returns the place of the last field.
@@ -208,7 +208,7 @@ def _look(document: Document, path: tuple[str, ...], seen: dict[tuple[str, ...],
         if sql_type is SqlType.ARRAY:
             found.elements |= {type_of(each) for each in value}
         elif sql_type is SqlType.DOCUMENT and len(inner) < _DEPTH:
-            place = _look(value, inner, seen, order, place)
+            place = _visit(value, inner, seen, order, place)
     return place
 
 

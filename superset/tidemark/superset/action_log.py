@@ -10,14 +10,14 @@ from flask import has_request_context, request
 from superset.utils.log import DBEventLogger
 
 ANSWERS = "ChartDataRestApi."  # prefix of the endpoints that return chart data
-TOLD_BY_PAGES = "log"  # action with which pages report their own rendering
+BROWSER_EVENTS = "log"  # action with which pages report their own rendering
 
 
 class ActionLog(DBEventLogger):
     """Logs what people do: pages opened, queries in SQL Lab, changes."""
 
     def log(self, user_id: int | None, action: str, *more: Any, **named: Any) -> None:
-        if action != TOLD_BY_PAGES and not _is_answer():
+        if action != BROWSER_EVENTS and not _is_answer():
             super().log(user_id, action, *more, **named)
 
 

@@ -21,8 +21,8 @@ from flask_caching.backends.rediscache import RedisCache
 
 # Lifetime of a claim, in case its process dies, and the longest wait; a request that has waited this long queries by itself.
 WAIT_SECONDS = 60
-LOOK_EVERY_SECONDS = 0.02
-_ASKED = "tidemark_asked"  # attribute of a request: the keys it has claimed
+POLL_SECONDS = 0.02
+_CLAIMED = "tidemark_asked"  # attribute of a request: the keys it has claimed
 
 
 class Files(FileSystemCache):
@@ -44,7 +44,7 @@ class SharedCache(BaseCache):
     def factory(cls, app: Flask, config: dict[str, Any], args: list[Any], options: dict[str, Any]) -> SharedCache:
         kind = RedisCache if config.get("CACHE_REDIS_URL") else Files
         made = cls(kind.factory(app, config, args, options), config["CACHE_DEFAULT_TIMEOUT"])
-        app.teardown_request(lambda _: made.give_up())
+        app.teardown_request(lambda _: made.release_all())
         return made
 
     def get(self, key: str) -> Any:
@@ -54,16 +54,16 @@ class SharedCache(BaseCache):
                 # The answer may have been stored between the lookup and the claim.
                 found = self._answers.get(key)
                 if found is not None:
-                    self._give_up(key)
+                    self._release(key)
                 break
             if time.monotonic() > until:
                 break
-            time.sleep(LOOK_EVERY_SECONDS)
+            time.sleep(POLL_SECONDS)
         return found
 
     def set(self, key: str, value: Any, timeout: int | None = None) -> bool | None:
         done: bool | None = self._answers.set(key, value, timeout)
-        self._give_up(key)
+        self._release(key)
         return done
 
     def add(self, key: str, value: Any, timeout: int | None = None) -> bool:
@@ -78,21 +78,21 @@ class SharedCache(BaseCache):
     def clear(self) -> bool:
         return bool(self._answers.clear())
 
-    def give_up(self) -> None:
+    def release_all(self) -> None:
         """Releases all claims at the end of a request, so that others can query if there is no answer."""
-        for key in list(g.get(_ASKED, ())):
-            self._give_up(key)
+        for key in list(g.get(_CLAIMED, ())):
+            self._release(key)
 
     def _claims(self, key: str) -> bool:
-        asked: set[str] = g.setdefault(_ASKED, set())
-        if key not in asked and self._answers.add(_claim(key), True, WAIT_SECONDS):
-            asked.add(key)
-        return key in asked
+        claimed: set[str] = g.setdefault(_CLAIMED, set())
+        if key not in claimed and self._answers.add(_claim(key), True, WAIT_SECONDS):
+            claimed.add(key)
+        return key in claimed
 
-    def _give_up(self, key: str) -> None:
-        asked: set[str] = g.get(_ASKED, set()) if has_request_context() else set()
-        if key in asked:
-            asked.discard(key)
+    def _release(self, key: str) -> None:
+        claimed: set[str] = g.get(_CLAIMED, set()) if has_request_context() else set()
+        if key in claimed:
+            claimed.discard(key)
             self._answers.delete(_claim(key))
 
 

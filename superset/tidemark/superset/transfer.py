@@ -67,11 +67,11 @@ class Memory:
         self._path = path
         self._known: dict[str, list[str]] = json.loads(path.read_text()) if path.exists() else {}
 
-    def changed_there(self, there: Asset) -> bool:
+    def changed_in_superset(self, there: Asset) -> bool:
         """Has the asset changed in Superset since the import? One that was never imported counts as changed."""
         return self._known.get(there.uuid, ["", ""])[1] != there.digest()
 
-    def changed_here(self, here: Asset) -> bool:
+    def changed_in_files(self, here: Asset) -> bool:
         return self._known.get(here.uuid, ["", ""])[0] != here.source()
 
     def keep(self, here: Mapping[str, Asset], there: Mapping[str, Asset]) -> None:
@@ -91,18 +91,18 @@ class Superset:
         """All assets by uuid."""
         return {asset.uuid: asset for asset in _unzipped(self._client.get("/assets/export/").content)}
 
-    def bring(self, assets: Iterable[Asset]) -> None:
+    def import_assets(self, assets: Iterable[Asset]) -> None:
         """Imports assets, overwriting existing ones."""
         self._client.post("/assets/import/", files={"bundle": ("assets.zip", _zipped(assets), "application/zip")})
 
 
-def bring(superset: Superset, memory: Memory, shipped: Mapping[str, Asset], *, overwrite: bool) -> Iterator[str]:
+def import_assets(superset: Superset, memory: Memory, shipped: Mapping[str, Asset], *, overwrite: bool) -> Iterator[str]:
     """Imports assets whose files have changed; yields a line for each asset imported or kept."""
     there = superset.assets()
     differing = {uuid for uuid, asset in shipped.items() if uuid in there and there[uuid].digest() != asset.digest()}
-    kept = {uuid for uuid in differing if memory.changed_there(there[uuid]) and not overwrite}
+    kept = {uuid for uuid in differing if memory.changed_in_superset(there[uuid]) and not overwrite}
     hidden = {uuid for uuid, asset in shipped.items() if "sqlalchemy_uri" in asset.content}  # exports mask their passwords
-    changed = {uuid for uuid in differing | hidden if memory.changed_here(shipped[uuid]) or overwrite} - kept
+    changed = {uuid for uuid in differing | hidden if memory.changed_in_files(shipped[uuid]) or overwrite} - kept
     todo = changed | (shipped.keys() - there.keys())
     for uuid in kept:
         yield f"kept, because it was changed in Superset: {there[uuid].name}"
@@ -110,14 +110,14 @@ def bring(superset: Superset, memory: Memory, shipped: Mapping[str, Asset], *, o
         yield "nothing else to import" if kept else "nothing to import"
         return
     # Superset requires all referenced assets in one bundle; assets to keep are included unchanged.
-    superset.bring(there[uuid] if uuid in there and uuid not in todo else asset for uuid, asset in shipped.items())
+    superset.import_assets(there[uuid] if uuid in there and uuid not in todo else asset for uuid, asset in shipped.items())
     now = superset.assets()
     memory.keep({uuid: asset for uuid, asset in shipped.items() if uuid not in kept}, now)
     for uuid in sorted(todo, key=lambda one: shipped[one].path):
         yield f"imported: {shipped[uuid].name}"
 
 
-def take(superset: Superset, shipped: Mapping[str, Asset], folder: Path) -> Iterator[str]:
+def export_assets(superset: Superset, shipped: Mapping[str, Asset], folder: Path) -> Iterator[str]:
     """Writes the current state of the shipped assets to the files, with charts and datasets added to the dashboards."""
     there = superset.assets()
     wanted = {uuid for uuid in shipped if uuid in there}
@@ -261,10 +261,10 @@ def main() -> int:
     try:
         superset = Superset(Client(os.environ["SUPERSET_URL"], "admin", os.environ["SUPERSET_PASSWORD"]))
         if given.what == "import":
-            said = bring(superset, Memory(Path(os.environ["SUPERSET_HOME"]) / "imported.json"), files, overwrite=given.overwrite)
+            lines = import_assets(superset, Memory(Path(os.environ["SUPERSET_HOME"]) / "imported.json"), files, overwrite=given.overwrite)
         else:
-            said = take(superset, files, ASSETS)
-        for line in said:
+            lines = export_assets(superset, files, ASSETS)
+        for line in lines:
             sys.stdout.write(f"{line}\n")
     except (SupersetError, requests.RequestException) as error:
         sys.stdout.write(f"{error}\n")

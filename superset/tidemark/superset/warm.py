@@ -1,6 +1,6 @@
 """`python -m tidemark.superset.warm`: warms the cache of dashboard Trends whenever the history has changed.
 
-Runs until it is stopped, and touches the file `looked` in SUPERSET_HOME after each check. Environment: SUPERSET_URL,
+Runs until it is stopped, and touches the file `checked` in SUPERSET_HOME after each check. Environment: SUPERSET_URL,
 SUPERSET_VIEWER_PASSWORD, SUPERSET_MONGODB_URL, SUPERSET_MONGODB_DATABASE, SUPERSET_HOME.
 """
 
@@ -18,7 +18,7 @@ from tidemark.superset import history_version
 from tidemark.superset.client import Client, SupersetError
 
 DASHBOARD = "tidemark-trends"
-LOOK_EVERY_SECONDS = 10.0
+CHECK_SECONDS = 10.0
 
 
 def warm(superset: Client) -> int:
@@ -30,7 +30,7 @@ def warm(superset: Client) -> int:
 
 
 def main() -> None:
-    known, looked = "", Path(os.environ["SUPERSET_HOME"]) / "looked"
+    known, checked = "", Path(os.environ["SUPERSET_HOME"]) / "checked"
     while True:
         try:
             found = history_version.version()
@@ -40,8 +40,8 @@ def main() -> None:
                 known = found
         except (SupersetError, requests.RequestException, PyMongoError) as error:
             sys.stdout.write(f"{error}\n")  # the first viewer will query the charts
-        looked.touch()
-        time.sleep(LOOK_EVERY_SECONDS)
+        checked.touch()
+        time.sleep(CHECK_SECONDS)
 
 
 if __name__ == "__main__":

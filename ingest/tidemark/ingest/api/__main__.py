@@ -14,7 +14,7 @@ from tidemark.settings import describe_errors, settings
 
 log = logging.getLogger("tidemark.api")
 
-MOST_CONNECTIONS = 500  # well below the usual limit of 1,024 open files per process
+MAX_CONNECTIONS = 500  # well below the usual limit of 1,024 open files per process
 
 
 def main() -> int:
@@ -38,7 +38,7 @@ def main() -> int:
             access_log=False,
             server_header=False,
             http="h11",  # the only one of its parsers that limits the size of headers
-            limit_concurrency=MOST_CONNECTIONS,
+            limit_concurrency=MAX_CONNECTIONS,
             # A batch may wait this long for a slot, and again for Kafka.
             timeout_graceful_shutdown=2 * of.api_acknowledge_seconds + 10,
         )

@@ -17,11 +17,11 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from tidemark.ingest.api import document, metrics
-from tidemark.ingest.api.bodies import MOST_RECORDS, RETRY_AFTER, Form, NoBatch, Share, form_of, read
-from tidemark.ingest.api.judging import Judge, TooMany, Unfit, judge_batch, shown
+from tidemark.ingest.api.bodies import MAX_RECORDS, RETRY_AFTER, Form, InvalidBatch, Reservation, form_of, read
 from tidemark.ingest.api.sending import NotStored
 from tidemark.ingest.api.service import Service
-from tidemark.ingest.files import MOST_RECORD_BYTES, FileKind
+from tidemark.ingest.api.validation import BrokenRule, TooManyRecords, Validator, shown, validate_batch
+from tidemark.ingest.files import MAX_RECORD_BYTES, FileKind
 from tidemark.ingest.produce import NotAcknowledged
 from tidemark.settings import Settings
 
@@ -45,12 +45,12 @@ def application(of: Settings) -> FastAPI:
 
     app = FastAPIOffline(title="Tidemark", summary="Product and category ingestion", description=document.DESCRIPTION, lifespan=lifespan)
     app.add_middleware(metrics.Measured)
-    app.include_router(_looks())
+    app.include_router(_health_routes())
     app.include_router(_posts(key=bool(of.api_key.get_secret_value())))
     return app
 
 
-def _looks() -> APIRouter:
+def _health_routes() -> APIRouter:
     """Routes without authentication."""
     router = APIRouter()
     router.get("/", response_model=document.Hello, summary="Return a greeting")(_hello)
@@ -86,7 +86,7 @@ def _posts(*, key: bool) -> APIRouter:
             status_code=201,
             responses=document.answers(document.StoredBatch, key=key, unavailable=document.NotAcknowledged),
             openapi_extra=document.batch(kind),
-            summary=f"Store up to {MOST_RECORDS:,} {'products' if kind is FileKind.PRODUCT else 'categories'}",
+            summary=f"Store up to {MAX_RECORDS:,} {'products' if kind is FileKind.PRODUCT else 'categories'}",
         )(post)
     return router
 
@@ -133,38 +133,38 @@ async def _post_one(request: Request, kind: FileKind) -> Response:
     service: Service = request.app.state.service
     if form_of(request) is not Form.JSON:
         raise HTTPException(415, f"one record is expected: send it as {Form.JSON}, or send many to {request.url.path}/batch")
-    with Share(service.bodies) as share:
-        body = await read(request, min(service.of.api_body_bytes, MOST_RECORD_BYTES), service.of.api_body_seconds, share)
-        judged = Judge(kind, _now())(body)
-        if isinstance(judged, Unfit):
+    with Reservation(service.bodies) as reservation:
+        body = await read(request, min(service.of.api_body_bytes, MAX_RECORD_BYTES), service.of.api_body_seconds, reservation)
+        result = Validator(kind, _now())(body)
+        if isinstance(result, BrokenRule):
             metrics.RECORDS.labels(str(kind), metrics.REFUSED).inc()
-            return _refused([_fault(judged)])
+            return _refused([_fault(result)])
         try:
-            stored = await service.single.send(service.topic(kind), judged.message)
+            stored = await service.single.send(service.topic(kind), result.message)
         except NotStored as reason:
-            service.complain(str(reason))
+            service.log_failure(str(reason))
             metrics.RECORDS.labels(str(kind), metrics.NOT_ACKNOWLEDGED).inc()
-            name = (judged.message.key or b"").decode()
+            name = (result.message.key or b"").decode()
             return _answer(503, {"detail": f"{kind} {name}: {reason}. The record may or may not be stored: send it again"}, RETRY_AFTER)
     metrics.RECORDS.labels(str(kind), metrics.ACKNOWLEDGED).inc()
-    return _answer(201, {**shown(judged.observation), **stored._asdict()})
+    return _answer(201, {**shown(result.observation), **stored._asdict()})
 
 
 async def _post_batch(request: Request, kind: FileKind) -> Response:
     service: Service = request.app.state.service
     form = form_of(request)
-    with Share(service.bodies) as share:
-        body = await read(request, service.of.api_body_bytes, service.of.api_body_seconds, share)
+    with Reservation(service.bodies) as reservation:
+        body = await read(request, service.of.api_body_bytes, service.of.api_body_seconds, reservation)
         async with service.batches.place():
             try:
-                batch = await service.batches.run(partial(judge_batch, kind, body, form, _now()))
-            except NoBatch as reason:
+                batch = await service.batches.run(partial(validate_batch, kind, body, form, _now()))
+            except InvalidBatch as reason:
                 return _refused([{"loc": ["body"], "msg": str(reason), "type": "malformed"}])
-            except TooMany:
-                raise HTTPException(413, f"the batch has more than {MOST_RECORDS} records: split it") from None
+            except TooManyRecords:
+                raise HTTPException(413, f"the batch has more than {MAX_RECORDS} records: split it") from None
             if batch.faults:
                 metrics.RECORDS.labels(str(kind), metrics.REFUSED).inc(len(batch.faults))
-                return _refused(_fault(unfit, number) for number, unfit in batch.faults)
+                return _refused(_fault(broken, number) for number, broken in batch.faults)
             try:
                 done = await service.batches.send(service.topic(kind), batch.messages)
             except NotAcknowledged as reason:
@@ -175,7 +175,7 @@ async def _post_batch(request: Request, kind: FileKind) -> Response:
 
 
 def _not_acknowledged(service: Service, kind: FileKind, numbers: list[int], reason: NotAcknowledged) -> Response:
-    service.complain(str(reason))
+    service.log_failure(str(reason))
     left = [number for index, number in enumerate(numbers) if index not in reason.acknowledged]
     metrics.RECORDS.labels(str(kind), metrics.ACKNOWLEDGED).inc(len(numbers) - len(left))
     metrics.RECORDS.labels(str(kind), metrics.NOT_ACKNOWLEDGED).inc(len(left))
@@ -186,11 +186,11 @@ def _not_acknowledged(service: Service, kind: FileKind, numbers: list[int], reas
     return _answer(503, {"detail": detail, "acknowledged": len(numbers) - len(left), "not_acknowledged": left}, RETRY_AFTER)
 
 
-def _fault(unfit: Unfit, *number: int) -> dict[str, Any]:
+def _fault(broken: BrokenRule, *number: int) -> dict[str, Any]:
     return {
-        "loc": ["body", *number, *([unfit.field] if unfit.field else [])],
-        "msg": f"{unfit.field or 'record'}: must be {unfit.rule}",
-        "type": unfit.field or "malformed",
+        "loc": ["body", *number, *([broken.field] if broken.field else [])],
+        "msg": f"{broken.field or 'record'}: must be {broken.rule}",
+        "type": broken.field or "malformed",
     }
 
 

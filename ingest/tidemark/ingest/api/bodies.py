@@ -12,10 +12,10 @@ from typing import NamedTuple
 from fastapi import HTTPException, Request
 from starlette.requests import ClientDisconnect
 
-MOST_RECORDS = 10_000  # per batch
+MAX_RECORDS = 10_000  # per batch
 RETRY_AFTER = {"Retry-After": "5"}  # seconds; about as long as a broker takes to start
 
-_LEAST_SHARE = 4_096  # bytes reserved by every request
+_MIN_RESERVATION = 4_096  # bytes reserved by every request
 _SPACE = b" \t\r\n"
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _FLAT_OBJECT = rb'\{[^][{}"]*+(?:' + _STRING + rb'[^][{}"]*+)*+\}'
@@ -45,41 +45,41 @@ class Piece(NamedTuple):
     record: bytes
 
 
-class NoBatch(Exception):
+class InvalidBatch(Exception):
     """A body that cannot be split into records; the message says why and what to do."""
 
 
-class Room:
+class MemoryLimit:
     """A limit on the bytes held in memory at the same time."""
 
     def __init__(self, most: int) -> None:
         self.most, self.taken = most, 0
 
-    def take(self, count: int) -> None:
+    def reserve(self, count: int) -> None:
         """Reserves bytes. Raises HTTPException 503 if the limit would be exceeded."""
         if self.taken + count > self.most:
             raise HTTPException(503, "the server has no memory left for this request: send it again later", RETRY_AFTER)
         self.taken += count
 
-    def give_back(self, count: int) -> None:
+    def release(self, count: int) -> None:
         self.taken -= count
 
 
-class Share:
+class Reservation:
     """The bytes that one request has reserved; the context manager releases them."""
 
-    def __init__(self, room: Room) -> None:
-        self._room, self._taken = room, 0
+    def __init__(self, memory: MemoryLimit) -> None:
+        self._memory, self._taken = memory, 0
 
-    def __enter__(self) -> Share:
-        self.take(_LEAST_SHARE)
+    def __enter__(self) -> Reservation:
+        self.reserve(_MIN_RESERVATION)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._room.give_back(self._taken)
+        self._memory.release(self._taken)
 
-    def take(self, count: int) -> None:
-        self._room.take(count)
+    def reserve(self, count: int) -> None:
+        self._memory.reserve(count)
         self._taken += count
 
 
@@ -104,14 +104,14 @@ def form_of(request: Request) -> Form:
     return _FORMS[kind]
 
 
-async def read(request: Request, most: int, within_seconds: float, share: Share) -> bytes:
+async def read(request: Request, most: int, within_seconds: float, reservation: Reservation) -> bytes:
     """Reads the body, of at most `most` bytes. A larger one is rejected as soon as its size is known, and is not kept.
 
     Raises HTTPException: 413 too large, 408 not received in time, 503 no memory left, 400 client disconnected.
     """
     too_large = HTTPException(413, f"the body is larger than {most} bytes: send a smaller one")
-    said = request.headers.get("content-length", "")
-    if said.isdecimal() and int(said) > most:
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > most:
         raise too_large
     pieces: list[bytes] = []
     size = 0
@@ -121,7 +121,7 @@ async def read(request: Request, most: int, within_seconds: float, share: Share)
                 size += len(piece)
                 if size > most:
                     raise too_large
-                share.take(len(piece))
+                reservation.reserve(len(piece))
                 pieces.append(piece)
     except TimeoutError:
         raise HTTPException(408, f"the body was not received within {within_seconds:g} s: send it again", {"Connection": "close"}) from None
@@ -131,7 +131,7 @@ async def read(request: Request, most: int, within_seconds: float, share: Share)
 
 
 def records(body: bytes, form: Form) -> Iterator[Piece]:
-    """The records of a batch, byte for byte, without empty lines. Raises NoBatch if a JSON body is not an array."""
+    """The records of a batch, byte for byte, without empty lines. Raises InvalidBatch if a JSON body is not an array."""
     return _lines(body) if form is Form.NDJSON else _elements(body)
 
 
@@ -180,5 +180,5 @@ def _elements(body: bytes) -> Iterator[Piece]:
     raise _no_array("it is incomplete" if depth and start else "it does not start with [")
 
 
-def _no_array(reason: str) -> NoBatch:
-    return NoBatch(f"the body is not a JSON array of records: {reason}. To send one record per line, use {Form.NDJSON}")
+def _no_array(reason: str) -> InvalidBatch:
+    return InvalidBatch(f"the body is not a JSON array of records: {reason}. To send one record per line, use {Form.NDJSON}")

@@ -8,7 +8,7 @@ import orjson
 from pydantic import BaseModel, Field
 
 from tidemark.catalog.rules import RULES
-from tidemark.ingest.api.bodies import MOST_RECORDS, Form
+from tidemark.ingest.api.bodies import MAX_RECORDS, Form
 from tidemark.ingest.files import FileKind
 
 DESCRIPTION = """Accepts records of products and categories. Each record is validated by the rules of the catalog and answered once
@@ -56,20 +56,20 @@ _PROPERTIES: dict[FileKind, dict[str, Any]] = {
         "title": {"type": "string"},
         "imgUrl": _URL,
         "productURL": _URL,
-        "stars": _number(RULES.most_stars, "0 means unrated"),
-        "reviews": _count(RULES.most_count),
-        "price": _number(RULES.most_dollars, "in dollars; 0 means unknown"),
-        "listPrice": _number(RULES.most_dollars, "in dollars; 0 means none"),
-        "category_id": _count(RULES.most_id, 1),
+        "stars": _number(RULES.max_stars, "0 means unrated"),
+        "reviews": _count(RULES.max_count),
+        "price": _number(RULES.max_dollars, "in dollars; 0 means unknown"),
+        "listPrice": _number(RULES.max_dollars, "in dollars; 0 means none"),
+        "category_id": _count(RULES.max_id, 1),
         "isBestSeller": {"type": "boolean"},
-        "boughtInLastMonth": _count(RULES.most_count),
+        "boughtInLastMonth": _count(RULES.max_count),
         "date": {
             "type": "string",
             "format": "date-time",
             "description": "time of observation: ISO 8601, 31/12/2023 18:30 or 31-12-2023 18:30:00; UTC unless a time zone is given",
         },
     },
-    FileKind.CATEGORY: {"id": _count(RULES.most_id, 1), "category_name": {"type": "string", "minLength": 1}},
+    FileKind.CATEGORY: {"id": _count(RULES.max_id, 1), "category_name": {"type": "string", "minLength": 1}},
 }
 _OPTIONAL = ("imgUrl", "productURL")
 
@@ -87,7 +87,7 @@ def one(kind: FileKind) -> dict[str, Any]:
 
 def batch(kind: FileKind) -> dict[str, Any]:
     """The request body of a batch."""
-    array = {"type": "array", "items": _schema(kind), "minItems": 1, "maxItems": MOST_RECORDS}
+    array = {"type": "array", "items": _schema(kind), "minItems": 1, "maxItems": MAX_RECORDS}
     lines = {
         "type": "string",
         "format": "ndjson",

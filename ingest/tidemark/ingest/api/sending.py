@@ -20,16 +20,16 @@ from fastapi import HTTPException
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError, RetriableError
 
-from tidemark.catalog.topics import MOST_MESSAGE_BYTES
+from tidemark.catalog.topics import MAX_MESSAGE_BYTES
 from tidemark.catalog.words import counted
-from tidemark.ingest.api.bodies import RETRY_AFTER, Room
+from tidemark.ingest.api.bodies import RETRY_AFTER, MemoryLimit
 from tidemark.ingest.produce import RECOMMENDED, Acknowledged, produce
 from tidemark.ingest.records import Message
 from tidemark.settings import Settings
 
 log = logging.getLogger("tidemark.api")
 
-BATCHES_AT_ONCE = 4
+MAX_CONCURRENT_BATCHES = 4
 _TRY_AGAIN_SECONDS = 0.05
 _MARGIN_SECONDS = 1.0  # the batch producer expires a message at the limit and reports it slightly later
 _OVERHEAD_BYTES = 2_048  # memory overhead of a pending record
@@ -53,8 +53,8 @@ class NotStored(Exception):
 class SingleSender:
     """Sends single records through kafka-python's idempotent producer without blocking the event loop."""
 
-    def __init__(self, of: Settings, room: Room) -> None:
-        self._of, self._room = of, room
+    def __init__(self, of: Settings, memory: MemoryLimit) -> None:
+        self._of, self._memory = of, memory
         self._producer: KafkaProducer | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -105,7 +105,7 @@ class SingleSender:
                 bootstrap_timeout_ms=milliseconds,
                 # send() would block the event loop while it waits for an unknown topic; the caller retries instead.
                 max_block_ms=1,
-                max_request_size=MOST_MESSAGE_BYTES,
+                max_request_size=MAX_MESSAGE_BYTES,
                 metadata_max_age_ms=60_000,
                 reconnect_backoff_max_ms=1_000,
                 allow_auto_create_topics=False,
@@ -119,17 +119,17 @@ class SingleSender:
         producer = self._producer
         assert producer is not None
         size = len(message.value) + _OVERHEAD_BYTES
-        self._room.take(size)
+        self._memory.reserve(size)
         try:
             handed_over = await self._handed_over(producer, topic, message)
         except BaseException:
-            self._room.give_back(size)
+            self._memory.release(size)
             raise
         loop = asyncio.get_running_loop()
         settled: asyncio.Future[Stored] = loop.create_future()
 
         def settle(outcome: Stored | Exception) -> None:
-            self._room.give_back(size)
+            self._memory.release(size)
             if isinstance(outcome, Exception) and not isinstance(outcome, RetriableError):
                 self._replace(producer)
             if settled.done():
@@ -139,14 +139,14 @@ class SingleSender:
             else:
                 settled.set_result(outcome)
 
-        def heard(outcome: Any) -> None:
+        def on_outcome(outcome: Any) -> None:
             """Runs in the producer's thread."""
             if not isinstance(outcome, Exception):
                 outcome = Stored(outcome.topic, outcome.partition, outcome.offset)
             with suppress(RuntimeError):  # the loop has ended, so nothing waits any more
                 loop.call_soon_threadsafe(settle, outcome)
 
-        handed_over.add_both(heard)
+        handed_over.add_both(on_outcome)
         stored = await settled
         if stored.offset < 0:
             raise NotStored("Kafka did not report the offset")
@@ -182,8 +182,8 @@ class BatchSender:
     def __init__(self, of: Settings) -> None:
         self._of = of
         self._producer: Producer | None = None
-        self._places = asyncio.Semaphore(BATCHES_AT_ONCE)
-        self._threads = ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="batch")
+        self._places = asyncio.Semaphore(MAX_CONCURRENT_BATCHES)
+        self._threads = ThreadPoolExecutor(MAX_CONCURRENT_BATCHES, thread_name_prefix="batch")
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:

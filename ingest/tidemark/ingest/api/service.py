@@ -11,7 +11,7 @@ from kafka.errors import KafkaError
 from tidemark.catalog.words import counted
 from tidemark.ingest import topics
 from tidemark.ingest.api import document
-from tidemark.ingest.api.bodies import Room
+from tidemark.ingest.api.bodies import MemoryLimit
 from tidemark.ingest.api.sending import BatchSender, SingleSender
 from tidemark.ingest.files import FileKind
 from tidemark.ingest.kinds import topic_of
@@ -20,9 +20,9 @@ from tidemark.settings import Settings
 
 log = logging.getLogger("tidemark.api")
 
-_LOOK_EVERY_SECONDS = 2.0
-_LOOK_SECONDS = 2.0
-_COMPLAIN_EVERY_SECONDS = 30.0
+_HEALTH_SECONDS = 2.0
+_KAFKA_SECONDS = 2.0
+_LOG_EVERY_SECONDS = 30.0
 
 
 class Service:
@@ -30,34 +30,34 @@ class Service:
 
     def __init__(self, of: Settings) -> None:
         self.of = of
-        self.bodies, self.waiting = Room(of.api_memory_bytes), Room(of.api_memory_bytes)
+        self.bodies, self.waiting = MemoryLimit(of.api_memory_bytes), MemoryLimit(of.api_memory_bytes)
         self.single, self.batches = SingleSender(of, self.waiting), BatchSender(of)
-        self._looking = asyncio.Lock()
-        self._looked_at, self._seen = float("-inf"), document.Health(healthy=False, kafka=of.kafka, topics={}, detail="")
-        self._complained_at, self._unsaid = float("-inf"), 0
+        self._checking = asyncio.Lock()
+        self._checked_at, self._health = float("-inf"), document.Health(healthy=False, kafka=of.kafka, topics={}, detail="")
+        self._logged_at, self._suppressed = float("-inf"), 0
 
     def topic(self, kind: FileKind) -> str:
         return topic_of(kind, self.of)
 
-    def complain(self, reason: str) -> None:
-        """Logs failed requests, at most once every _COMPLAIN_EVERY_SECONDS."""
-        self._unsaid += 1
-        if time.monotonic() - self._complained_at > _COMPLAIN_EVERY_SECONDS:
-            log.warning("%s (%s since the last such line)", reason, counted(self._unsaid, "failed request"))
-            self._complained_at, self._unsaid = time.monotonic(), 0
+    def log_failure(self, reason: str) -> None:
+        """Logs failed requests, at most once every _LOG_EVERY_SECONDS."""
+        self._suppressed += 1
+        if time.monotonic() - self._logged_at > _LOG_EVERY_SECONDS:
+            log.warning("%s (%s since the last such line)", reason, counted(self._suppressed, "failed request"))
+            self._logged_at, self._suppressed = time.monotonic(), 0
 
     async def health(self) -> document.Health:
-        """The health of Kafka, cached for _LOOK_EVERY_SECONDS."""
-        async with self._looking:
-            if time.monotonic() - self._looked_at > _LOOK_EVERY_SECONDS:
-                self._seen = await self._look()
-                self._looked_at = time.monotonic()
-        return self._seen
+        """The health of Kafka, cached for _HEALTH_SECONDS."""
+        async with self._checking:
+            if time.monotonic() - self._checked_at > _HEALTH_SECONDS:
+                self._health = await self._check()
+                self._checked_at = time.monotonic()
+        return self._health
 
-    async def _look(self) -> document.Health:
+    async def _check(self) -> document.Health:
         try:
-            async with asyncio.timeout(_LOOK_SECONDS + 1):
-                there = await asyncio.to_thread(topics.partitions, self.of, _LOOK_SECONDS)
+            async with asyncio.timeout(_KAFKA_SECONDS + 1):
+                there = await asyncio.to_thread(topics.partitions, self.of, _KAFKA_SECONDS)
         except (KafkaError, OSError, TimeoutError) as error:
             detail = f"Kafka does not answer: {error or type(error).__name__}"
             return document.Health(healthy=False, kafka=self.of.kafka, topics={}, detail=detail)

@@ -68,15 +68,15 @@ function Stream({ of, beat, now }) {
   return figure("down", "bad", beat ? `no heartbeat for ${span(seconds(beat, now))}` : "never started");
 }
 
-function Behind({ freshness, looked, now }) {
+function Behind({ freshness, measuredAt, now }) {
   const figure = (value, tone, says) => h(Figure, { name: "behind", title: "Events behind", value, tone }, says);
   const behind = freshness.events_behind;
-  if (!looked) return figure("unknown", "bad", "the log has not been measured yet");
-  if (seconds(looked, now) > UNSEEN) {
-    const says = `Log not measured for ${span(seconds(looked, now))}: check that Kafka and the watcher are running`;
+  if (!measuredAt) return figure("unknown", "bad", "the log has not been measured yet");
+  if (seconds(measuredAt, now) > UNSEEN) {
+    const says = `Log not measured for ${span(seconds(measuredAt, now))}: check that Kafka and the watcher are running`;
     return figure(behind == null ? "unknown" : `${count(behind)} or more`, "bad", says);
   }
-  return figure(count(behind), behind ? "warned" : "good", `log measured ${ago(looked, now)}`);
+  return figure(count(behind), behind ? "warned" : "good", `log measured ${ago(measuredAt, now)}`);
 }
 
 // Alerts that have begun and not ended.
@@ -106,7 +106,7 @@ export function Figures({ state }) {
     "div",
     { className: "figures" },
     h(Stream, { of: stream, beat: freshness.heartbeat, now }),
-    h(Behind, { freshness, looked: state.log.measured_at, now }),
+    h(Behind, { freshness, measuredAt: state.log.measured_at, now }),
     plain("products", "Products served", count(summary?.products ?? 0), "", `newest event ${ago(freshness.newest_event, now)}`),
     plain("publication", "Publication", count(freshness.publication), "", `published ${ago(freshness.published_at, now)}`),
     plain("drift", "Drift", count(drift), bad ? "bad" : drift === 0 ? "good" : "", `verified ${ago(verification?.at, now)}`),

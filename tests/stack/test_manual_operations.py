@@ -34,7 +34,7 @@ def trigger(stack: Stack, dag: Dag, **conf: object) -> str:
         return airflow.trigger(conf, dag)
 
 
-def test_the_stream_is_paused_and_goes_on(stack: Stack, page: Page) -> None:
+def test_the_stream_is_paused_and_resumed(stack: Stack, page: Page) -> None:
     before = stack.generation()
     form = Form(page, Dag.STREAM)
     form.fill(action="pause", reason="Kafka moves")
@@ -55,7 +55,7 @@ def test_the_stream_is_paused_and_goes_on(stack: Stack, page: Page) -> None:
 
     until(paused, "the pause is shown")
     assert "the stream is paused by" in stack.local("run", status=1)
-    stack.clear(run, Dag.STREAM, "tell")
+    stack.clear(run, Dag.STREAM, "request")
     stack.clear(run, Dag.STREAM, "wait")
     with connected() as database:
         assert control.read(database).pause == pause, "it stays paused by whom and since when it was"
@@ -66,13 +66,13 @@ def test_the_stream_is_paused_and_goes_on(stack: Stack, page: Page) -> None:
     restart = trigger(stack, Dag.STREAM, action="restart")
     stack.succeeds(run, Dag.STREAM)
     stack.succeeds(restart, Dag.STREAM)
-    stack.clear(run, Dag.STREAM, "tell", "wait")
+    stack.clear(run, Dag.STREAM, "request", "wait")
     assert stack.generation() == before + 2
     page.goto("/plugin/tidemark")
     expect(shown.locator(".value")).to_have_text("running")
 
 
-def beats(stack: Stack) -> bool:
+def sends_heartbeats(stack: Stack) -> bool:
     """Does the stream give signs of life for a while? One that starts gives one before Spark has started."""
     for _ in range(10):
         if stack.state()["freshness"]["seconds_since_heartbeat"] > 3:
@@ -81,31 +81,31 @@ def beats(stack: Stack) -> bool:
     return True
 
 
-def test_people_are_told_once_that_the_stream_is_gone_and_once_that_it_is_back(stack: Stack, page: Page) -> None:
+def test_a_lost_stream_raises_one_alert_and_its_return_resolves_it(stack: Stack, page: Page) -> None:
     with listening(Webhook()) as webhook, stack.airflow() as airflow:
         body = {"connection_id": NAMES.of(Connection.WEBHOOK), "conn_type": "http", "host": webhook.url}
         assert airflow._http.post("/connections", json=body).is_success
 
-        def looks() -> list[bool]:
-            """Two looks at once; what has been told of the stream by then."""
+        def evaluate_twice() -> list[bool]:
+            """Two evaluations at once; the notifications about the stream so far."""
             for run in (Form(page, Dag.ALERTS).trigger(), trigger(stack, Dag.ALERTS)):
                 stack.succeeds(run, Dag.ALERTS)
             return [post["on"] for _, post in webhook.posts if post["alert"] == "stream"]
 
         alert = page.locator("[data-part=alerts] tbody tr").filter(has_text="The stream has sent no heartbeat")
-        assert looks() == []
+        assert evaluate_twice() == []
         server = supervised._server(stack.home)
         server.supervisor.stopProcess("speed")
         try:
             until(lambda: stack.state()["freshness"]["seconds_since_heartbeat"] > 6.5, "the stream has been gone for a while")
-            assert looks() == [True]
+            assert evaluate_twice() == [True]
             page.goto("/plugin/tidemark")
             expect(alert).to_be_visible()
             assert "The stream has sent no heartbeat" in stack.local("status", status=1)
         finally:
             server.supervisor.startProcess("speed")
-        until(lambda: beats(stack), "the stream is back", stack.logs)
-        assert looks() == [True, False]
+        until(lambda: sends_heartbeats(stack), "the stream is back", stack.logs)
+        assert evaluate_twice() == [True, False]
         page.goto("/plugin/tidemark")
         expect(page.locator("[data-figure=stream] .value")).to_have_text("running")
         expect(alert).to_have_count(0)
@@ -120,14 +120,14 @@ def file(started: Stack) -> Path:
         row[6] = "n/a"
     for row in rows[7:9]:
         row[4] = "fine"
-    path = started.folder / "steering.csv"
+    path = started.folder / "operations.csv"
     path.write_bytes(csv_bytes(rows))
     return path
 
 
-def mended(file: Path) -> Path:
+def corrected(file: Path) -> Path:
     """The same, row by row at the same bytes, with the prices that a replay gives."""
-    path = file.with_name("steering mended.csv")
+    path = file.with_name("operations corrected.csv")
     path.write_text(file.read_text().replace(",n/a,", ",0.0,"))
     return path
 
@@ -158,7 +158,7 @@ def test_a_file_is_ingested_and_its_records_are_replayed_and_discarded(stack: St
     form = Form(page, Dag.INGEST)
     form.fill(products=[str(file)], observed_at=[DAY])
     stack.succeeds(form.trigger())
-    stack.took(DAY, products=[file])
+    stack.add_ingested(DAY, products=[file])
     assert stack.wrong() == []
     assert records(file) == {"price": ["open"] * 3, "stars": ["open"] * 2}
 
@@ -174,7 +174,7 @@ def test_a_file_is_ingested_and_its_records_are_replayed_and_discarded(stack: St
     ends = stack.log_ends()
     stack.clear(run, Dag.REPLAY_QUARANTINE, "send")
     assert stack.log_ends() == ends
-    stack.took_as(DAY, str(file), mended(file), "product")
+    stack.add_ingested_as(DAY, str(file), corrected(file), "product")
     until(lambda: stack.wrong() == [], "the replay is served", lambda: str(stack.wrong()), 60)
 
     form = Form(page, Dag.DISCARD_QUARANTINE)
@@ -205,13 +205,13 @@ def test_a_file_is_withdrawn(stack: Stack, page: Page, file: Path) -> None:
     assert "average price" in answer(page, stack, Dag.WITHDRAW, run, "approve", "Approve")
     stack.succeeds(run, Dag.WITHDRAW, NIGHT_SECONDS)
     without(stack, file)
-    stack.clear(run, Dag.WITHDRAW, "chosen", "decide", "obeyed")
+    stack.clear(run, Dag.WITHDRAW, "chosen", "apply", "wait")
     assert stack.wrong() == []
     assert stack.wrong_history([DAY]) == []
     assert (ingestion(file)["accepted"], ingestion(file)["rejected"]) == (0, 40)
 
 
-def test_a_publication_is_brought_back(stack: Stack, page: Page) -> None:
+def test_a_former_publication_is_restored(stack: Stack, page: Page) -> None:
     with connected() as database:
         served = publications.served(database)
     form = Form(page, Dag.REBUILD)
@@ -222,12 +222,12 @@ def test_a_publication_is_brought_back(stack: Stack, page: Page) -> None:
 
 
 @pytest.mark.timeout(3600)
-def test_a_withdrawal_is_taken_back(stack: Stack, page: Page) -> None:
+def test_a_withdrawal_is_undone(stack: Stack, page: Page) -> None:
     """Asked for while the file is being withdrawn: that is done first."""
     day = "2024-09-04"
     file, _ = stack.catalog("taken back", rows=60, first=date.fromisoformat(day), seed=62)
     stack.succeeds(stack.trigger(products=[str(file)], observed_at=[day]))
-    stack.took(day, products=[file])
+    stack.add_ingested(day, products=[file])
     stack.succeeds(trigger(stack, Dag.HISTORY, first_day=day), Dag.HISTORY)
     assert stack.wrong() + stack.wrong_history([day]) == []
 
@@ -243,6 +243,6 @@ def test_a_withdrawal_is_taken_back(stack: Stack, page: Page) -> None:
     assert "average price" in answer(page, stack, Dag.WITHDRAW, back, "approve", "Approve")
     stack.succeeds(back, Dag.WITHDRAW, NIGHT_SECONDS)
     stack.ingested.add(given)
-    stack.clear(back, Dag.WITHDRAW, "chosen", "decide", "obeyed")
+    stack.clear(back, Dag.WITHDRAW, "chosen", "apply", "wait")
     assert stack.wrong() + stack.wrong_history([day]) == []
     assert ingestion(file)["withdrawn_at"] is None

@@ -9,7 +9,7 @@ import pytest
 from support.csvs import BOM, OBSERVED_AT, MemoryFile, categories, products
 from support.wording import Wording
 
-from tidemark.ingest.files import CATEGORY_COLUMNS, MOST_RECORD_BYTES, PRODUCT_COLUMNS, FileKind, UnfitFile
+from tidemark.ingest.files import CATEGORY_COLUMNS, MAX_RECORD_BYTES, PRODUCT_COLUMNS, FileKind, InvalidFile
 from tidemark.ingest.plan import plan
 from tidemark.ingest.produce import read_chunk
 
@@ -17,7 +17,7 @@ HEADER = ",".join(PRODUCT_COLUMNS).encode()
 ROW = products(1).partition(b"\n")[2]
 UNCLOSED = ROW.replace(b'"Lamp, 0"', b'"Lamp, 0')
 
-UNFIT = {
+INVALID_FILES = {
     "empty": b"",
     "empty but for a BOM": BOM,
     "empty lines only": b"\r\n\n\r",
@@ -32,26 +32,26 @@ UNFIT = {
     "a date": HEADER + b",date\n" + ROW,
     "a header in Latin-1": HEADER + b",gr\xf6\xdfe\n" + ROW,
     "UTF-16": (HEADER + b"\n" + ROW).decode().encode("utf-16"),
-    "an unclosed quotation mark": HEADER + b"\n" + ROW + UNCLOSED + ROW.replace(b'"', b"") * (MOST_RECORD_BYTES // 100),
-    "an unclosed quotation mark in the header": b'"' + HEADER + b"\n" + b"x\n" * MOST_RECORD_BYTES,
-    "no text": bytes(2 * MOST_RECORD_BYTES),
+    "an unclosed quotation mark": HEADER + b"\n" + ROW + UNCLOSED + ROW.replace(b'"', b"") * (MAX_RECORD_BYTES // 100),
+    "an unclosed quotation mark in the header": b'"' + HEADER + b"\n" + b"x\n" * MAX_RECORD_BYTES,
+    "no text": bytes(2 * MAX_RECORD_BYTES),
 }
 
 
-@pytest.mark.parametrize("what", UNFIT)
-def test_refused(what: str, wording: Wording) -> None:
-    with pytest.raises(UnfitFile) as refused:
-        plan(MemoryFile(UNFIT[what]), FileKind.PRODUCT, OBSERVED_AT, 100)
+@pytest.mark.parametrize("what", INVALID_FILES)
+def test_invalid_files_are_refused(what: str, wording: Wording) -> None:
+    with pytest.raises(InvalidFile) as refused:
+        plan(MemoryFile(INVALID_FILES[what]), FileKind.PRODUCT, OBSERVED_AT, 100)
     wording.check(str(refused.value))
 
 
-def test_a_product_file_is_no_category_file(wording: Wording) -> None:
-    with pytest.raises(UnfitFile) as refused:
+def test_a_product_file_is_refused_as_a_category_file(wording: Wording) -> None:
+    with pytest.raises(InvalidFile) as refused:
         plan(MemoryFile(products(3)), FileKind.CATEGORY, OBSERVED_AT, 100)
     wording.check(str(refused.value))
 
 
-def test_a_quotation_mark_that_never_closes_in_a_short_file_is_one_record() -> None:
+def test_an_unclosed_quotation_mark_in_a_short_file_makes_one_record() -> None:
     """As csv.reader reads it. It is ragged, so it goes as it came, and validation says so."""
     content = ",".join(CATEGORY_COLUMNS).encode() + b'\n1,a\n"2,b\n3,c\n'
     assert plan(MemoryFile(content), FileKind.CATEGORY, OBSERVED_AT, 100).ingestion["rows"] == 2
@@ -73,7 +73,7 @@ CHANGES: dict[str, Callable[[bytes], bytes | None]] = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_changed_since_it_was_planned(what: str, tmp_path: Path, wording: Wording) -> None:
+def test_a_file_changed_since_planning_is_refused(what: str, tmp_path: Path, wording: Wording) -> None:
     file = tmp_path / "products.csv"
     content = products(20) + ROW
     file.write_bytes(content)
@@ -88,6 +88,6 @@ def test_changed_since_it_was_planned(what: str, tmp_path: Path, wording: Wordin
         file.unlink()
     else:
         file.write_bytes(changed)
-    with pytest.raises(UnfitFile) as refused:
+    with pytest.raises(InvalidFile) as refused:
         read_chunk(file, planned.ingestion["bytes"], last)
     wording.check(str(refused.value))

@@ -1,4 +1,4 @@
-"""What schemathesis is told about the API: `SCHEMATHESIS_HOOKS=support.described schemathesis run ...`."""
+"""Hooks of schemathesis for the API: `SCHEMATHESIS_HOOKS=support.schemathesis_hooks schemathesis run ...`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def as_lines(_: Any, value: Any) -> bytes:
 
 
 @schemathesis.check
-def the_oracle_agrees(_: Any, response: schemathesis.Response, case: schemathesis.Case) -> None:
+def assert_oracle_agrees(_: Any, response: schemathesis.Response, case: schemathesis.Case) -> None:
     """A record is taken where the oracle takes it, else refused for the oracle's reason."""
     if case.method != "POST" or case.path not in _TOPICS or response.status_code not in (201, 422):
         return

@@ -35,8 +35,8 @@ def test_make_run_with_files(stack: Stack) -> None:
         "run", "--products", f"{new},{old},{odd}", "--categories", str(categories), "--observed-at", ",".join(days), "--batch", "no"
     )
     for path, day in zip((new, old, odd), days, strict=True):
-        stack.took(day, products=[path])
-    stack.took(days[0], categories=[categories])
+        stack.add_ingested(day, products=[path])
+    stack.add_ingested(days[0], categories=[categories])
     assert stack.wrong() == []
 
 
@@ -45,34 +45,34 @@ def test_make_run_with_real_products(stack: Stack) -> None:
     stack.local(
         "run", "--products", str(SAMPLE_PRODUCTS), "--categories", str(SAMPLE_CATEGORIES), "--observed-at", "2023-12-31", "--batch", "no"
     )
-    stack.took("2023-12-31", products=[SAMPLE_PRODUCTS], categories=[SAMPLE_CATEGORIES])
+    stack.add_ingested("2023-12-31", products=[SAMPLE_PRODUCTS], categories=[SAMPLE_CATEGORIES])
     assert stack.wrong() == []
 
 
-def test_a_file_of_another_kind_fails_at_once_and_sends_nothing(stack: Stack) -> None:
+def test_a_file_of_the_wrong_kind_fails_at_once_and_sends_nothing(stack: Stack) -> None:
     wrong = stack.folder / "wrong.csv"
     wrong.write_text("asin;title\nB0GOOD0001;a bag\n")
     ends = stack.log_ends()
-    said = stack.local("run", "--products", str(wrong), "--observed-at", "2024-01-01", status=1)
-    assert "the run has failed: task plan failed: UnfitFile" in said
-    assert f"{wrong}: the first line is not the header of a product file" in said
-    assert "Nothing was sent" in said
-    run = next(one for one in stack.runs() if one["dag_run_id"] in said)
+    output = stack.local("run", "--products", str(wrong), "--observed-at", "2024-01-01", status=1)
+    assert "the run has failed: task plan failed: InvalidFile" in output
+    assert f"{wrong}: the first line is not the header of a product file" in output
+    assert "Nothing was sent" in output
+    run = next(one for one in stack.runs() if one["dag_run_id"] in output)
     assert [one["try_number"] for one in stack.task_instances(run["dag_run_id"]) if one["task_id"] == "plan"] == [1]
     assert stack.log_ends() == ends
 
 
-def test_a_paused_dag_is_not_waited_for(stack: Stack) -> None:
+def test_a_run_does_not_wait_for_a_paused_dag(stack: Stack) -> None:
     with stack.airflow() as airflow:
         assert airflow._http.patch(f"/dags/{NAMES.of(Dag.INGEST)}", json={"is_paused": True}).is_success
         try:
-            said = stack.local("run", "--rows", "400", "--days", "2", status=1)
+            output = stack.local("run", "--rows", "400", "--days", "2", status=1)
         finally:
             assert airflow._http.patch(f"/dags/{NAMES.of(Dag.INGEST)}", json={"is_paused": False}).is_success
-    assert f"DAG {NAMES.of(Dag.INGEST)} is paused: unpause it at http://" in said
+    assert f"DAG {NAMES.of(Dag.INGEST)} is paused: unpause it at http://" in output
 
 
-def test_days_of_a_backfill_the_first_and_the_last_among_them(stack: Stack, page: Page) -> None:
+def test_a_backfill_includes_its_first_and_last_day(stack: Stack, page: Page) -> None:
     """Over the end of a February; each day's files, as of that day."""
     first = date(2024, 2, 28)
     days = [(first + timedelta(days=number)).isoformat() for number in range(3)]
@@ -81,16 +81,16 @@ def test_days_of_a_backfill_the_first_and_the_last_among_them(stack: Stack, page
     made = Form(page, Dag.INGEST).backfill(first, first + timedelta(days=2))
     assert stack.backfilled(made) == dict.fromkeys(days, "success")
     for path, day in zip(products, days, strict=True):
-        stack.took(day, products=[path])
-    stack.took(days[1], categories=[categories])
+        stack.add_ingested(day, products=[path])
+    stack.add_ingested(days[1], categories=[categories])
     assert stack.wrong() == []
 
 
-def test_a_day_by_hand(stack: Stack) -> None:
+def test_a_manual_run_of_one_day(stack: Stack) -> None:
     products, unused = stack.catalog("days", rows=100, first=date(2024, 8, 1), seed=7)
     unused.unlink()
     assert stack.end_of(stack.trigger("2024-08-01")) == "success"
-    stack.took("2024-08-01", products=[products])
+    stack.add_ingested("2024-08-01", products=[products])
     assert stack.wrong() == []
 
 
@@ -112,9 +112,9 @@ def test_a_dry_run_sends_nothing(stack: Stack) -> None:
         out.writestr("some/categories.csv", categories.read_bytes())
     given = ("--products", str(archive), "--categories", str(archive), "--observed-at", "2024-08-03", "--columns", "asin=code")
     ends, before = stack.log_ends(), stack.served_reports()
-    said = stack.local("dry-run", *given)
+    output = stack.local("dry-run", *given)
     for word in ("rows in 2 files", "Products: ", "Largest changes by category", "Nothing was sent"):
-        assert word in said
+        assert word in output
     (run,) = (one for one in stack.runs() if one["conf"].get("dry_run"))
     assert stack.states(run["dag_run_id"]) == NOTHING_SENT
     with stack.airflow() as airflow:
@@ -130,12 +130,12 @@ def test_a_dry_run_sends_nothing(stack: Stack) -> None:
     assert not list((stack.home / "work").iterdir())
     # What stands in the archive is what a plain file says, but for the bytes before a row.
     (stack.folder / "dry" / "as read.csv").write_text(text.replace("code,title", "asin,title", 1))
-    stack.took_as("2024-08-03", str(archive), stack.folder / "dry" / "as read.csv", "product")
-    stack.took_as("2024-08-03", str(archive), categories, "category")
+    stack.add_ingested_as("2024-08-03", str(archive), stack.folder / "dry" / "as read.csv", "product")
+    stack.add_ingested_as("2024-08-03", str(archive), categories, "category")
     assert stack.wrong() == []
 
 
-def test_a_run_holds_for_a_person(stack: Stack) -> None:
+def test_a_held_run_waits_for_approval(stack: Stack) -> None:
     """Rejected, it sends nothing; approved, it goes on. Whoever waits is told where to decide."""
     products, _ = stack.catalog("held", rows=80, first=date(2024, 8, 4), seed=13)
     conf = {"products": [str(products)], "observed_at": ["2024-08-04"], "hold": True}
@@ -150,11 +150,11 @@ def test_a_run_holds_for_a_person(stack: Stack) -> None:
     body = stack.decide(run, "Approve")
     assert " rows in 1 file**" in body
     assert stack.end_of(run) == "success"
-    stack.took("2024-08-04", products=[products])
+    stack.add_ingested("2024-08-04", products=[products])
     assert stack.wrong() == []
 
 
-def test_a_run_goes_on_without_whoever_started_it(stack: Stack) -> None:
+def test_a_run_continues_after_its_client_has_ended(stack: Stack) -> None:
     products, _ = stack.catalog("interrupted", rows=100, first=date(2024, 8, 2), seed=8)
     with stack.command("run", "--products", str(products), "--observed-at", "2024-08-02", PYTHONUNBUFFERED="1") as running:
         assert running.stdout is not None
@@ -163,21 +163,21 @@ def test_a_run_goes_on_without_whoever_started_it(stack: Stack) -> None:
         assert "interrupted; started programs keep running" in running.stdout.read()
         assert running.wait(60) == 1
     assert stack.end_of(page.rpartition("/")[2]) == "success"
-    stack.took("2024-08-02", products=[products])
+    stack.add_ingested("2024-08-02", products=[products])
     assert stack.wrong() == []
 
 
-def test_runs_that_wait_for_the_stream_keep_none_from_sending(stack: Stack) -> None:
+def test_waiting_runs_do_not_block_runs_that_send(stack: Stack) -> None:
     server = supervised._server(stack.home)
     server.supervisor.stopProcess("speed")
-    said = json.loads(stack.local("status", "--json", status=1))["speed"]
-    assert (said["healthy"], said["detail"][:7]) == (False, "stopped"), "whatever its last heartbeat says"
+    output = json.loads(stack.local("status", "--json", status=1))["speed"]
+    assert (output["healthy"], output["detail"][:7]) == (False, "stopped"), "whatever its last heartbeat says"
     runs = []
     for number in range(4):
         day = date(2024, 9, 1 + number)
         products, _ = stack.catalog(f"waiting {number}", rows=60, first=day, seed=20 + number)
         runs.append(stack.trigger(products=[str(products)], observed_at=[day.isoformat()]))
-        stack.took(day.isoformat(), products=[products])
+        stack.add_ingested(day.isoformat(), products=[products])
 
     def all_sent() -> bool:
         return all(stack.states(run)["reconcile"] == {"success"} for run in runs)

@@ -16,9 +16,9 @@ from tidemark.catalog.observations import (
     decoder,
 )
 from tidemark.catalog.words import rule
-from tidemark.ingest.api.bodies import MOST_RECORDS, Form, NoBatch, records
-from tidemark.ingest.files import MOST_RECORD_BYTES, FileKind
-from tidemark.ingest.kinds import judge_of
+from tidemark.ingest.api.bodies import MAX_RECORDS, Form, InvalidBatch, records
+from tidemark.ingest.files import MAX_RECORD_BYTES, FileKind
+from tidemark.ingest.kinds import validator_of
 from tidemark.ingest.records import Headers, Message
 
 _LONGEST_NAME = 100  # maximum characters of a field name in an answer
@@ -26,14 +26,14 @@ _HEADERS: Headers = [(events.SOURCE, b"api"), (events.FORMAT, b"json")]
 _AS_STORED = tuple((name, value) for name, value in _HEADERS if isinstance(value, bytes))
 
 
-class Unfit(NamedTuple):
+class BrokenRule(NamedTuple):
     """A broken rule: the field (empty if it concerns the whole record) and the rule as text."""
 
     field: str
     rule: str
 
 
-class Judged(NamedTuple):
+class ValidRecord(NamedTuple):
     """A valid record: the message for Kafka, and the observation it becomes."""
 
     message: Message
@@ -44,7 +44,7 @@ class Fault(NamedTuple):
     """A broken rule and the position of its record in the batch."""
 
     number: int
-    unfit: Unfit
+    broken: BrokenRule
 
 
 class Batch(NamedTuple):
@@ -55,11 +55,11 @@ class Batch(NamedTuple):
     faults: list[Fault]
 
 
-class TooMany(Exception):
+class TooManyRecords(Exception):
     """The batch exceeds the maximum number of records."""
 
 
-class Judge:
+class Validator:
     """Validates records of a kind, one after another, as events with timestamp `now` (ms since 1970).
 
     Kafka stores them slightly later, which only relaxes the upper bound of dates: a record that is valid here is valid in the log.
@@ -70,18 +70,18 @@ class Judge:
         self._twice = ""
         self._reader = decoder(self._object)
 
-    def __call__(self, record: bytes) -> Judged | Unfit:
-        if len(record) > MOST_RECORD_BYTES:
-            return Unfit("", f"at most {MOST_RECORD_BYTES} bytes")
+    def __call__(self, record: bytes) -> ValidRecord | BrokenRule:
+        if len(record) > MAX_RECORD_BYTES:
+            return BrokenRule("", f"at most {MAX_RECORD_BYTES} bytes")
         event = Event(self._kind, 0, 0, self._now, None, record, _AS_STORED)
-        seen = judge_of(self._kind)(event, reader=self._reader)
+        seen = validator_of(self._kind)(event, reader=self._reader)
         if self._twice:
             name, self._twice = self._twice, ""
-            return Unfit(name, "given once, not twice")
+            return BrokenRule(name, "given once, not twice")
         if isinstance(seen, Rejection):
-            return Unfit("" if seen.reason is Reason.MALFORMED else seen.reason.value, rule(seen.reason))
+            return BrokenRule("" if seen.reason is Reason.MALFORMED else seen.reason.value, rule(seen.reason))
         key = seen.asin if isinstance(seen, ProductObservation) else str(seen.id)
-        return Judged(Message(key.encode(), record, _HEADERS), seen)
+        return ValidRecord(Message(key.encode(), record, _HEADERS), seen)
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
@@ -91,23 +91,23 @@ class Judge:
         return found
 
 
-def judge_batch(kind: FileKind, body: bytes, form: Form, now: int) -> Batch:
-    """Validates every record of a body. Raises NoBatch, TooMany."""
+def validate_batch(kind: FileKind, body: bytes, form: Form, now: int) -> Batch:
+    """Validates every record of a body. Raises InvalidBatch, TooManyRecords."""
     batch = Batch([], [], [])
-    judge = Judge(kind, now)
+    validate = Validator(kind, now)
     count = 0
     for number, record in records(body, form):
         count += 1
-        if count > MOST_RECORDS:
-            raise TooMany
-        judged = judge(record)
-        if isinstance(judged, Unfit):
-            batch.faults.append(Fault(number, judged))
+        if count > MAX_RECORDS:
+            raise TooManyRecords
+        result = validate(record)
+        if isinstance(result, BrokenRule):
+            batch.faults.append(Fault(number, result))
         else:
             batch.numbers.append(number)
-            batch.messages.append(judged.message)
+            batch.messages.append(result.message)
     if not count:
-        raise NoBatch("the body contains no records: send at least one")
+        raise InvalidBatch("the body contains no records: send at least one")
     return batch
 
 

@@ -1,4 +1,4 @@
-"""The stream driven by hand: micro-batches of a test's own choosing, in this process."""
+"""A stream under the control of a test: it runs micro-batches of given events, in this process."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def kafka(spark: SparkSession, events: Iterable[Event]) -> DataFrame:
 
 
 class Stream:
-    """A generation that is driven by hand."""
+    """A generation whose micro-batches a test runs."""
 
     def __init__(
         self,

@@ -14,8 +14,8 @@ from pyspark.sql import SparkSession
 from support import broker
 from support.databases import emptied
 from support.events import any_log
-from support.hands import serve, stream_of
 from support.load import updates
+from support.manual_stream import serve, stream_of
 from support.nights import named, night
 from support.places import Place
 from support.recompute import differences, recompute, reports
@@ -58,7 +58,7 @@ def without_tables(saved: Path) -> None:
     (saved / backup.MANIFEST).write_text(json.dumps(manifest))
 
 
-def test_mongodb_is_lost(place: Place, spark: SparkSession, work: Batch, wording: Wording) -> None:
+def test_recovery_from_a_lost_mongodb(place: Place, spark: SparkSession, work: Batch, wording: Wording) -> None:
     """The stream serves the log again by itself. The raw history is another database's, until it is adopted."""
     send(place, 1)
     serve(place, spark)
@@ -80,7 +80,7 @@ def test_mongodb_is_lost(place: Place, spark: SparkSession, work: Batch, wording
     assert all_wrong(place) == []
 
 
-def test_two_databases_with_one_raw_history(place: Place, spark: SparkSession, work: Batch) -> None:
+def test_two_databases_cannot_share_a_raw_history(place: Place, spark: SparkSession, work: Batch) -> None:
     send(place, 4)
     serve(place, spark)
     night(work)
@@ -94,7 +94,7 @@ def test_two_databases_with_one_raw_history(place: Place, spark: SparkSession, w
     assert named(night(work)) == {}
 
 
-def test_a_backup_is_restored_beside_a_raw_history_that_has_gone_on(place: Place, spark: SparkSession, work: Batch, tmp_path: Path) -> None:
+def test_a_backup_is_restored_beside_a_newer_raw_history(place: Place, spark: SparkSession, work: Batch, tmp_path: Path) -> None:
     send(place, 5)
     serve(place, spark)
     night(work)
@@ -121,7 +121,7 @@ def test_a_backup_is_restored_beside_a_raw_history_that_has_gone_on(place: Place
     assert all_wrong(place) == []
 
 
-def test_the_log_no_longer_reaches_back_but_the_raw_history_does(place: Place, spark: SparkSession, work: Batch) -> None:
+def test_adoption_when_only_the_raw_history_reaches_back(place: Place, spark: SparkSession, work: Batch) -> None:
     send(place, 8)
     serve(place, spark)
     night(work)
@@ -142,7 +142,7 @@ def test_the_log_no_longer_reaches_back_but_the_raw_history_does(place: Place, s
     assert number == 2
 
 
-def test_the_raw_history_is_lost(place: Place, spark: SparkSession, work: Batch) -> None:
+def test_recovery_from_a_lost_raw_history(place: Place, spark: SparkSession, work: Batch) -> None:
     """It is landed again, and the days computed from the former one stay right."""
     days = date(2024, 1, 1), date(2024, 1, 3)
     send(place, 10)

@@ -14,7 +14,7 @@ from tidemark.settings.airflow_names import Dag
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
 
 
-def test_a_run_from_its_form_whose_chunk_and_stream_are_killed(stack: Stack, page: Page) -> None:
+def test_a_run_whose_chunk_and_stream_are_killed_loses_nothing(stack: Stack, page: Page) -> None:
     """A chunk's task with its worker, then the stream: both start again by themselves, and nothing is lost or doubled."""
     products, _ = stack.catalog("killed", rows=2_000, first=date(2024, 10, 1), seed=9)
     generation = stack.generation()
@@ -32,5 +32,5 @@ def test_a_run_from_its_form_whose_chunk_and_stream_are_killed(stack: Stack, pag
     assert killed not in tries, "an attempt that was killed has an id of its own"
     assert sorted(tries.values())[-1] > 1
     assert stack.generation() > generation
-    stack.took("2024-10-01", products=[products])
+    stack.add_ingested("2024-10-01", products=[products])
     assert stack.wrong() == []
