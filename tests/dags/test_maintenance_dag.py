@@ -73,6 +73,7 @@ def test_which_errors_are_retried(dag_bag: Any) -> None:
 
 @pytest.mark.airflow
 @pytest.mark.servers
+@pytest.mark.soak(proof="nights")
 @pytest.mark.usefixtures("database")
 def test_a_run_deletes_only_what_has_expired(connected: Place, tmp_path: Path, wording: Wording) -> None:
     connected.send(updates(Random(141), 60, keys=10))

@@ -51,6 +51,7 @@ def test_a_kill_while_publishing(place: Place, spark: SparkSession) -> None:
     assert place.wrong() == []
 
 
+@pytest.mark.soak(proof="nights")
 def test_a_kill_while_compacting(place: Place, spark: SparkSession) -> None:
     _upkeep_killed(place, spark, Random(105), "compacting")
 

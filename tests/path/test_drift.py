@@ -35,8 +35,6 @@ def test_artificial_drift_is_named_exactly_and_corrected(place: Place, spark: Sp
     assert named(night(work)) == {}
     place.send(updates(random, 200, keys=80))
     serve(place, spark, stream)
-    assert named(night(work)) == {}, "incremental"
-    assert place.wrong() == []
 
     altered, deleted, moved, misnamed = sorted(place.database.product.distinct("_id"))[3:7]
     category = place.database.category.find_one({"_id": {"$in": place.database.cube_cell.distinct("category_id")}})

@@ -106,7 +106,7 @@ def test_random_concurrent_operations_keep_reports_exact(place: Place, spark: Sp
     chaos = Chaos(place, spark, Random(131))
     chaos.send()
     chaos.start()
-    for _ in range(6):
+    for _ in range(3):
         chaos.step()
     chaos.finish()
 

@@ -80,6 +80,7 @@ def test_recovery_from_a_lost_mongodb(place: Place, spark: SparkSession, work: B
     assert all_wrong(place) == []
 
 
+@pytest.mark.soak(proof="losses")
 def test_two_databases_cannot_share_a_raw_history(place: Place, spark: SparkSession, work: Batch) -> None:
     send(place, 4)
     serve(place, spark)
@@ -94,6 +95,7 @@ def test_two_databases_cannot_share_a_raw_history(place: Place, spark: SparkSess
     assert named(night(work)) == {}
 
 
+@pytest.mark.soak(proof="losses")
 def test_a_backup_is_restored_beside_a_newer_raw_history(place: Place, spark: SparkSession, work: Batch, tmp_path: Path) -> None:
     send(place, 5)
     serve(place, spark)
@@ -121,6 +123,7 @@ def test_a_backup_is_restored_beside_a_newer_raw_history(place: Place, spark: Sp
     assert all_wrong(place) == []
 
 
+@pytest.mark.soak(proof="losses")
 def test_adoption_when_only_the_raw_history_reaches_back(place: Place, spark: SparkSession, work: Batch) -> None:
     send(place, 8)
     serve(place, spark)
@@ -142,6 +145,7 @@ def test_adoption_when_only_the_raw_history_reaches_back(place: Place, spark: Sp
     assert number == 2
 
 
+@pytest.mark.soak(proof="losses")
 def test_recovery_from_a_lost_raw_history(place: Place, spark: SparkSession, work: Batch) -> None:
     """It is landed again, and the days computed from the former one stay right."""
     days = date(2024, 1, 1), date(2024, 1, 3)

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800
 
 def test_a_run_whose_chunk_and_stream_are_killed_loses_nothing(stack: Stack, page: Page) -> None:
     """A chunk's task with its worker, then the stream: both start again by themselves, and nothing is lost or doubled."""
-    products, _ = stack.catalog("killed", rows=2_000, first=date(2024, 10, 1), seed=9)
+    products, _ = stack.catalog("killed", rows=1_000, first=date(2024, 10, 1), seed=9)
     generation = stack.generation()
     form = Form(page, Dag.INGEST)
     form.fill(products=[str(products)], observed_at=["2024-10-01"], chunk_bytes=12_000)

@@ -98,7 +98,7 @@ class Plan:
 def plan(spark: SparkSession, lake: Lake, database: Database[Document], of: Settings) -> Plan:
     """Compares log, raw history and ledger, and changes nothing. Reads as much of the log as the raw history holds of it.
 
-    Raises UnfitTopic, or what Spark, Kafka and MongoDB raise.
+    Raises UnsafeTopic, or what Spark, Kafka and MongoDB raise.
     """
     own, owner, landed = ledger.read(database), lake.owner(), lake.landed().mark
     found = describe_log(of, own.binding)
