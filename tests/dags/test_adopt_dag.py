@@ -19,11 +19,11 @@ from tidemark.settings.airflow_names import Dag, Pool
 from tidemark.spark.batch import Batch
 
 
-def test_it_asks_before_it_adopts_and_sends_again_afterwards(bag: Any) -> None:
-    dag = bag.dags[NAMES.of(Dag.ADOPT)]
+def test_adoption_requires_approval_and_sends_lost_chunks_again(dag_bag: Any) -> None:
+    dag = dag_bag.dags[NAMES.of(Dag.ADOPT)]
     assert dag.schedule is None
-    assert dag.get_task("approve").upstream_task_ids == {"held"}
-    assert dag.get_task("adopt").upstream_task_ids == {"held", "approve", "compare"}
+    assert dag.get_task("approve").upstream_task_ids == {"decide"}
+    assert dag.get_task("adopt").upstream_task_ids == {"decide", "approve", "compare"}
     assert dag.get_task("lost_chunks").upstream_task_ids == {"adopt"}
     assert dag.get_task("produce").upstream_task_ids == {"lost_chunks"}
     assert [asset.name for asset in dag.get_task("adopt").outlets] == ["reports"]
@@ -34,7 +34,7 @@ def test_it_asks_before_it_adopts_and_sends_again_afterwards(bag: Any) -> None:
 @pytest.mark.servers
 @pytest.mark.soak(proof="losses")
 @pytest.mark.usefixtures("database")
-def test_nothing_is_lost_with_mongodb(connected: Place, spark: SparkSession) -> None:
+def test_adoption_without_losses_needs_no_approval(connected: Place, spark: SparkSession) -> None:
     connected.send(updates(Random(131), 100, keys=20))
     serve(connected, spark)
     work = Batch(connected.database, connected.settings, spark)

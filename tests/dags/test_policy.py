@@ -115,5 +115,5 @@ def test_links_lead_to_existing_dashboards(dag_bag: Any) -> None:
                 linked[f"{dag.dag_id}.{task.task_id}"] = [link.name for link in links]
     assert linked[f"{NAMES.of(Dag.NIGHTLY_BATCH)}.verify"] == ["Dashboard Pipeline"]
     assert linked[f"{NAMES.of(Dag.INGEST)}.served"] == ["Dashboard Catalog"]
-    with_links = (Dag.INGEST, Dag.NIGHTLY_BATCH, Dag.HISTORY, Dag.REBUILD, Dag.REPLAY_QUARANTINE)
+    with_links = (Dag.INGEST, Dag.NIGHTLY_BATCH, Dag.HISTORY, Dag.REBUILD, Dag.REPLAY_QUARANTINE, Dag.ADOPT)
     assert {name.partition(".")[0] for name in linked} == {NAMES.of(one) for one in with_links}

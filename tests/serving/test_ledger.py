@@ -62,7 +62,7 @@ def unchanged(database: Database[Document], action: Callable[[], object], error:
     return str(raised.value)
 
 
-def test_a_start_takes_the_next_generation_and_writes_down_what_it_works_by(database: Database[Document]) -> None:
+def test_a_start_takes_the_next_generation_and_records_rules_and_topics(database: Database[Document]) -> None:
     identity = ledger.read(database).identity
     assert len(identity) == 32
     assert ledger.read(database) == Ledger(0, TideMark(), {}, identity)

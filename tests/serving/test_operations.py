@@ -120,7 +120,7 @@ def test_rows_of_a_file_are_counted_once_all_are_served(database: Database[Docum
     for name, ends in (("served", 5), ("under way", 9), ("corrected", 5)):
         register(database, name, f"/in/{name}", Chunk(0, 0, 90, 4, "00"))
         ingestions.finish_chunk(database, name, 0, 4, TideMark({P0: ends}), 0)
-        for position in range(3 if name != "replayable" else 0):
+        for position in range(3 if name != "corrected" else 0):
             quarantine(database, f"{name} {position}", "stars", {"ingestion": name, "position": position, "file": name})
     quarantine(database, "another", "asin", "api")
     # What is corrected, by a replay or by other rules, is accepted; what is discarded was rejected all the same.

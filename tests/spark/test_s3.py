@@ -60,7 +60,7 @@ spark = session("test-s3", settings(), memory="1g")
 try:
     raw = lake.Lake(spark, settings().lake_url)
 except lake.UnusableLake as error:
-    sys.exit(f"error: {error}")
+    sys.exit(f"unusable: {error}")
 mark = land(spark, raw, Ledger(0, TideMark(), {}, "a database"), settings())
 rows = [tuple(row) for row in raw.events(type(mark)(), mark).select("topic", "partition", "offset").collect()]
 print("landed:", len(rows), len(set(rows)), sum(mark.values()))

@@ -49,7 +49,7 @@ def adopt() -> None:
     )
 
     @task.branch
-    def held(continues: bool) -> str:
+    def decide(continues: bool) -> str:
         return "adopt" if continues else "approve"
 
     @task(task_id="adopt", pool=NAMES.of(Pool.SPARK), outlets=[policy.REPORTS], trigger_rule="none_failed_min_one_success")
@@ -65,7 +65,7 @@ def adopt() -> None:
         return lost
 
     compared = compare()
-    asked, done, lost = held(compared["continues"]), adopted(compared["shown"]), lost_chunks()
+    asked, done, lost = decide(compared["continues"]), adopted(compared["shown"]), lost_chunks()
     asked >> [approve, done]
     approve >> done >> lost
     produce.expand_kwargs(lost)
