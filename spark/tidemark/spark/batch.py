@@ -28,6 +28,7 @@ from tidemark.rendering.verifications import render_decision, render_verificatio
 from tidemark.serving import bindings, ingestions, ledger, notes, plausibility, publications, verifications, withdrawals
 from tidemark.serving import history as days
 from tidemark.serving.database import Document, connect, database_of
+from tidemark.serving.layout import OtherLayout
 from tidemark.serving.lease import BATCH, BATCH_SECONDS, lease, this_process
 from tidemark.serving.publications import NoPublication, OtherRules, StaleDraft
 from tidemark.serving.sizes import Size
@@ -53,6 +54,7 @@ PERMANENT_ERRORS = (
         OtherRecords,
         bindings.TopicsRecreated,
         ledger.NotPrepared,
+        OtherLayout,
         land.ForeignLake,
         land.OlderLake,
         adopt.OtherLoss,
@@ -88,6 +90,7 @@ class Batch:
     def lake(self) -> Lake:
         if self._lake is None:
             self._lake = Lake(self.spark, self.of.lake_url)
+            self._lake.require_layout()
         return self._lake
 
     def land(self) -> None:

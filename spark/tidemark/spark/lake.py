@@ -25,6 +25,7 @@ from pyspark.sql import functions as F
 
 from tidemark.catalog.epochs import kafka_offset
 from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.serving import layout
 from tidemark.serving.bindings import Record, Witness
 from tidemark.spark import log_stores, transforms
 
@@ -37,6 +38,7 @@ _STATE_PROPERTIES = {"delta.dataSkippingNumIndexedCols": "0"}  # layers are read
 _EVENT_PROPERTIES = {"delta.appendOnly": "true", "delta.dataSkippingStatsColumns": "topic,partition,offset,timestamp,landing"}
 _TOPIC_ID = "tidemark.topic."  # prefix of a table property per topic
 _OWNER = "tidemark.database"  # table property
+_LAYOUT = "tidemark.layout"  # table property
 
 _LANDING = "tidemark-landing"  # Delta's application id: its transaction log accepts each landing number once
 
@@ -142,7 +144,13 @@ class Lake:
 
     def claim(self, database: str) -> None:
         """Binds the raw history to the database of this identity."""
-        self._sql(f"ALTER TABLE {_table(self._events)} SET {_properties({_OWNER: database})}")
+        self._sql(f"ALTER TABLE {_table(self._events)} SET {_properties({_OWNER: database, _LAYOUT: str(layout.LAYOUT)})}")
+
+    def require_layout(self) -> None:
+        """Raises OtherLayout if a newer version of Tidemark has written the raw history. This one reads all earlier layouts."""
+        found = int(self._table_properties().get(_LAYOUT, layout.FIRST))
+        if found > layout.LAYOUT:
+            layout.require(found, f"the raw history at {self.url}")
 
     def topics(self) -> dict[str, str]:
         """Kafka's ids of the topics whose events have been landed, by topic name."""

@@ -26,6 +26,7 @@ from tidemark.serving import control, ledger, notes, withdrawals
 from tidemark.serving.bindings import Binding, TopicsRecreated
 from tidemark.serving.control import Control
 from tidemark.serving.database import Document, connect, database_of
+from tidemark.serving.layout import OtherLayout
 from tidemark.serving.notes import Work
 from tidemark.settings import Settings, settings
 from tidemark.settings.airflow_names import AirflowNames, Dag
@@ -244,7 +245,7 @@ def main() -> int:
         except ledger.Fenced as reason:
             log.warning("stopped: %s", reason)
             return 1
-        except (UnsafeTopic, MissingOffsets, OtherRecords, TopicsRecreated, ledger.NotPrepared) as reason:
+        except (UnsafeTopic, MissingOffsets, OtherRecords, OtherLayout, TopicsRecreated, ledger.NotPrepared) as reason:
             log.error("cannot run: %s", reason)
             return 1
         except Exception as error:

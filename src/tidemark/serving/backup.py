@@ -29,8 +29,9 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from tidemark.catalog.words import counted
-from tidemark.serving import ledger, publications, schema
+from tidemark.serving import ledger, publications, schema, upgrades
 from tidemark.serving.database import Document, brief, connect, database_of, in_transaction
+from tidemark.serving.layout import OtherLayout
 from tidemark.serving.lease import BATCH, BATCH_SECONDS, Busy, lease, this_process
 from tidemark.serving.ledger import Ledger
 from tidemark.serving.status import state
@@ -78,7 +79,7 @@ def restore(database: Database[Document], lake: str, folder: Path) -> Document:
 
     If the backup does not hold the raw history, the database gets another identity: the raw history that is there may have gone on since
     the backup, or belong to a database that is still in use, and must be adopted first. An interrupted restore can be run again; it starts
-    from the beginning. Raises NotRestored or PyMongoError.
+    from the beginning. A backup of an earlier layout is upgraded. Raises NotRestored, OtherLayout or PyMongoError.
     """
     manifest = _checked(folder)
     schema.prepare(database)
@@ -97,14 +98,14 @@ def restore(database: Database[Document], lake: str, folder: Path) -> Document:
 
     def restore_state(session: ClientSession) -> None:
         database[_LAST].delete_many(_WITHOUT_LEASES, session=session)
-        for some in _saved(folder, _LAST):
-            database[_LAST].insert_many(some, session=session)
+        database[_LAST].insert_many(_saved_state(folder), session=session)
         restored = _number_after(ledger.read(database, session), since)
         ledger.restart_after_restore(database, session, restored, same_identity=with_tables)
         publications.skip_numbers(database, session, _PUBLICATIONS_SKIPPED)
 
     _retag(database, _saved_ledger(folder), since)
     in_transaction(database, restore_state)
+    schema.prepare(database)  # what a backup of an earlier layout lacks
     return manifest
 
 
@@ -132,8 +133,14 @@ def _retag(database: Database[Document], saved: Ledger, since: timedelta) -> Non
 
 
 def _saved_ledger(folder: Path) -> Ledger:
-    found = (bson.decode(one.raw) for some in _saved(folder, _LAST) for one in some)
-    return ledger.from_document(next(one for one in found if one["_id"] == ledger.LEDGER))
+    return ledger.from_document(next(one for one in _saved_state(folder) if one["_id"] == ledger.LEDGER))
+
+
+def _saved_state(folder: Path) -> list[Document]:
+    """The documents of collection `state`, the ledger in the current layout."""
+    options: CodecOptions[Document] = CodecOptions(tz_aware=True)
+    found = [bson.decode(one.raw, options) for some in _saved(folder, _LAST) for one in some]
+    return [upgrades.upgraded(one) if one["_id"] == ledger.LEDGER else one for one in found]
 
 
 def _saved(folder: Path, name: str) -> Iterator[list[Any]]:
@@ -221,7 +228,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         with connect(of.mongodb) as client:
             manifest = {"save": save, "restore": restore}[given.what](database_of(client, of.database), of.lake_url, given.folder)
-    except (NotSaved, NotRestored, Busy, OSError) as error:
+    except (NotSaved, NotRestored, OtherLayout, Busy, OSError) as error:
         log.error("%s", error)
         return 1
     except PyMongoError as error:

@@ -217,9 +217,12 @@ class RenamingDocument(TypedDict):
 
 
 class LedgerDocument(TypedDict):
-    """The ledger. `identity` is the database's; `committed` is by generation, written as text; `published` is the newest publication."""
+    """The ledger. `layout` is the version of all that is stored, `identity` the database's; `committed` is by generation, written as text;
+    `published` is the newest publication.
+    """
 
     _id: str
+    layout: int
     identity: str
     generation: int
     committed: dict[str, int]

@@ -18,7 +18,7 @@ from pymongo.database import Database
 
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.versions import CategoryVersion
-from tidemark.serving import bindings, cells, offsets
+from tidemark.serving import bindings, cells, layout, offsets
 from tidemark.serving.bindings import Binding, Witness
 from tidemark.serving.cells import Cells
 from tidemark.serving.database import Document, in_transaction
@@ -109,7 +109,7 @@ class MicroBatch:
 
 
 def read(database: Database[Document], session: ClientSession | None = None) -> Ledger:
-    """The ledger. Raises NotPrepared if there is none."""
+    """The ledger. Raises NotPrepared if there is none, OtherLayout if another version of Tidemark has written it."""
     return from_document(_document(database, session))
 
 
@@ -235,6 +235,8 @@ def commit(database: Database[Document], generation: int, batch: MicroBatch) -> 
 
 
 def from_document(document: Document) -> Ledger:
+    """Raises OtherLayout."""
+    layout.require(layout.layout_of(document), "the database")
     found = cast(LedgerDocument, document)
     return Ledger(
         generation=found["generation"],

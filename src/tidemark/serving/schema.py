@@ -1,6 +1,7 @@
 """Collections with their validators and indexes, and the views.
 
-`python -m tidemark.serving.schema` creates or updates them in a database; with `--check` it reports the differences and changes nothing.
+`python -m tidemark.serving.schema` creates or updates them in a database; with `--check` it reports the differences and changes nothing;
+with `--upgrade` it also upgrades a database of an earlier layout.
 
 Idempotent. It never drops or replaces a collection: an existing one gets the validator and indexes defined here. Whatever is up to date
 is not touched, so a start beside running readers and writers takes no locks.
@@ -22,11 +23,12 @@ from pymongo.errors import OperationFailure
 
 from tidemark.catalog.cube import MEASURES
 from tidemark.catalog.words import counted
-from tidemark.serving import quarantine
+from tidemark.serving import layout, quarantine, upgrades
 from tidemark.serving.alerts import Condition
 from tidemark.serving.bindings import Binding, to_document
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.documents import ControlDocument, LedgerDocument, PublicationDocument, SendingDocument, ServedDocument
+from tidemark.serving.layout import LAYOUT, OtherLayout
 from tidemark.serving.ledger import new_identity
 from tidemark.serving.notes import KEPT_SECONDS
 from tidemark.serving.operations import OPERATIONS
@@ -274,6 +276,7 @@ _CONTROL: ControlDocument = {"_id": "control", "restarts": 0, "pause": None, "st
 def _ledger() -> LedgerDocument:
     return {
         "_id": "ledger",
+        "layout": LAYOUT,
         "identity": new_identity(),
         "generation": 0,
         "committed": {},
@@ -291,7 +294,12 @@ class SchemaDiffers(Exception):
 
 
 def prepare(database: Database[Document]) -> None:
-    """Creates or updates collections, validators, indexes, views and initial documents."""
+    """Creates or updates collections, validators, indexes, views and initial documents.
+
+    Raises OtherLayout, before anything is changed, if the database has another layout: upgrades.upgrade() comes first.
+    """
+    if (found := database.state.find_one({"_id": "ledger"})) is not None:
+        layout.require(layout.layout_of(found), f"database {database.name}")
     present = _present(database)
     for collection in COLLECTIONS:
         _create_or_modify(database, collection.name, present, _validation(collection))
@@ -398,18 +406,26 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tidemark.serving.schema", description="Creates or updates the collections, indexes and views of a database."
     )
-    parser.add_argument("--check", action="store_true", help="only report differences; exit status 1 if there are any")
-    check = parser.parse_args(words).check
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--check", action="store_true", help="only report what would be changed; exit status 1 if anything would")
+    how.add_argument("--upgrade", action="store_true", help="also upgrade a database of an earlier layout; make a backup before")
+    given = parser.parse_args(words)
     of = settings()
     with connect(of.mongodb) as client:
         database = database_of(client, of.database)
-        if check:
-            found = differences(database)
+        if given.check:
+            found = [f"upgrade to layout {one.layout}: {one.what}" for one in upgrades.pending(database)] + differences(database)
             for line in found:
                 log.error("%s", line)
             log.info("database %s: %s", database.name, counted(len(found), "difference"))
             return int(bool(found))
-        prepare(database)
+        if given.upgrade:
+            upgrades.upgrade(database)
+        try:
+            prepare(database)
+        except OtherLayout as reason:
+            log.error("%s", reason)
+            return 1
         log.info("database %s is ready: %d collections, %d views", database.name, len(COLLECTIONS), len(VIEWS) + len(OPERATIONS))
     return 0
 

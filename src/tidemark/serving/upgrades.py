@@ -1,0 +1,69 @@
+"""Upgrades of a database from earlier layouts (tidemark.serving.layout), each in one transaction.
+
+An upgrade takes the next generation, so that a stream of the former version that still runs is fenced off.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+
+from tidemark.serving.database import Document, in_transaction
+from tidemark.serving.layout import LAYOUT, layout_of
+from tidemark.serving.ledger import LEDGER
+
+log = logging.getLogger(__name__)
+
+
+class Upgrade(NamedTuple):
+    """`change` brings a ledger of the layout before to this one, in place."""
+
+    layout: int
+    what: str
+    change: Callable[[Document], None]
+
+
+def _bind(ledger: Document) -> None:
+    ledger["log"] = {"epoch": 0, "topics": ledger.pop("topics"), "origin": [], "landed": [], "events": 0}
+    ledger["witness"] = []
+
+
+UPGRADES = (Upgrade(2, "the ledger states which log its offsets refer to, and which records were served last", _bind),)
+
+
+def upgraded(ledger: Document) -> Document:
+    """The ledger in the current layout. One that has it, or a later one, is returned as it is."""
+    found, now = layout_of(ledger), dict(ledger)
+    for one in UPGRADES:
+        if found < one.layout:
+            one.change(now)
+            now["layout"] = one.layout
+    return now
+
+
+def pending(database: Database[Document]) -> list[Upgrade]:
+    """The upgrades that a database needs. None if it is new, or of a later layout."""
+    ledger = database.state.find_one({"_id": LEDGER})
+    return [] if ledger is None else [one for one in UPGRADES if layout_of(ledger) < one.layout]
+
+
+def upgrade(database: Database[Document]) -> list[Upgrade]:
+    """Brings a database to the current layout, and returns what was done. Can be run again at any time."""
+
+    def transaction(session: ClientSession) -> list[Upgrade]:
+        ledger = database.state.find_one({"_id": LEDGER}, session=session)
+        if ledger is None or layout_of(ledger) >= LAYOUT:
+            return []
+        now = upgraded(ledger)
+        now["generation"] += 1
+        database.state.replace_one({"_id": LEDGER}, now, session=session)
+        return [one for one in UPGRADES if layout_of(ledger) < one.layout]
+
+    done = in_transaction(database, transaction)
+    for one in done:
+        log.info("database %s: layout %d: %s", database.name, one.layout, one.what)
+    return done
