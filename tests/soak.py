@@ -44,6 +44,7 @@ PROOFS = (
         12,
         "lost layers and days, offsets without events, two drivers on S3, new rules, what a former stream leaves, no archive of classes",
     ),
+    Proof("drill", 5, "MongoDB, Kafka, the raw history and two of them lost, and recovered as the documentation says"),
     Proof("history", 8, "seeded nights and late files, and a backfill through Airflow"),
     Proof("stack", 12, "the whole stack: every way in, real products, runs that wait, hold and go on alone"),
     Proof("forms", 15, "every DAG from its form in a browser, two at once, single tasks cleared, questions answered"),
