@@ -109,7 +109,10 @@ def test_a_product_goes_to_kafka_as_it_came_and_is_answered_as_it_is_stored(here
     assert answer.status_code == 201, answer.text
     (event,) = new()
     assert (event.key, event.value) == (b"B0T00000AA", body)
-    assert dict(event.headers) == {"tide-source": b"api", "tide-format": b"json"}
+    headers = dict(event.headers)
+    latest, half = int(headers.pop("tide-registered-by") or b"0"), here.settings.api_acknowledge_seconds * 500
+    assert headers == {"tide-source": b"api", "tide-format": b"json"}
+    assert event.registered_at == event.timestamp <= latest <= event.timestamp + half
     stored = answer.json()
     coordinates = (stored.pop("topic"), stored.pop("partition"), stored.pop("offset"))
     assert coordinates == (here.settings.product_topic, event.partition, event.offset)

@@ -97,6 +97,7 @@ def _parsed(category_topic: str) -> tuple[Column, ...]:
         C.header_name(told_with, headers.INGESTION).alias("ingestion"),
         C.header_number(told_with, headers.POSITION).alias("told_position"),
         C.header_number(told_with, headers.TOLD_AT).alias("told"),
+        C.header_number(told_with, headers.REGISTERED_BY).alias("registered_by"),
         C.header_name(told_with, headers.REPLAY_OF).alias("replay_of"),
         F.col("value").cast("string").alias("text"),
     )
@@ -123,7 +124,7 @@ def _read(rules: Rules) -> tuple[Column, ...]:
     return (
         *_columns("topic", "partition", "offset", "timestamp", "value", "of_category"),
         F.when(F.col("told_position").isNotNull(), F.col("ingestion")).alias("ingestion"),
-        F.coalesce("told", "timestamp").alias("registered_at"),
+        F.coalesce("told", F.least("timestamp", "registered_by")).alias("registered_at"),
         F.coalesce("told_position", F.lit(0)).cast("bigint").alias("position"),
         _source().alias("source"),
         _malformed(rules).alias("malformed"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -18,7 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from tidemark.ingest.api import document, metrics
 from tidemark.ingest.api.bodies import MOST_RECORDS, RETRY_AFTER, Form, NoBatch, Share, form_of, read
-from tidemark.ingest.api.judging import Judge, TooMany, Unfit, judge_batch, shown
+from tidemark.ingest.api.judging import TooMany, Unfit, judge_batch, shown
 from tidemark.ingest.api.sending import NotStored
 from tidemark.ingest.api.service import Service
 from tidemark.ingest.files import MOST_RECORD_BYTES, FileKind
@@ -135,7 +134,8 @@ async def _post_one(request: Request, kind: FileKind) -> Response:
         raise HTTPException(415, f"one record is expected: send it as {Form.JSON}, or send many to {request.url.path}/batch")
     with Share(service.bodies) as share:
         body = await read(request, min(service.of.api_body_bytes, MOST_RECORD_BYTES), service.of.api_body_seconds, share)
-        judged = Judge(kind, _now())(body)
+        judge = service.judge(kind)
+        judged = judge(body)
         if isinstance(judged, Unfit):
             metrics.RECORDS.labels(str(kind), metrics.REFUSED).inc()
             return _refused([_fault(judged)])
@@ -145,6 +145,7 @@ async def _post_one(request: Request, kind: FileKind) -> Response:
             service.complain(str(reason))
             metrics.RECORDS.labels(str(kind), metrics.NOT_ACKNOWLEDGED).inc()
             name = (judged.message.key or b"").decode()
+            await service.until_registered(judge)
             return _answer(503, {"detail": f"{kind} {name}: {reason}. The record may or may not be stored: send it again"}, RETRY_AFTER)
     metrics.RECORDS.labels(str(kind), metrics.ACKNOWLEDGED).inc()
     return _answer(201, {**shown(judged.observation), **stored._asdict()})
@@ -156,8 +157,9 @@ async def _post_batch(request: Request, kind: FileKind) -> Response:
     with Share(service.bodies) as share:
         body = await read(request, service.of.api_body_bytes, service.of.api_body_seconds, share)
         async with service.batches.place():
+            judge = service.judge(kind)
             try:
-                batch = await service.batches.run(partial(judge_batch, kind, body, form, _now()))
+                batch = await service.batches.run(partial(judge_batch, judge, body, form))
             except NoBatch as reason:
                 return _refused([{"loc": ["body"], "msg": str(reason), "type": "malformed"}])
             except TooMany:
@@ -168,6 +170,7 @@ async def _post_batch(request: Request, kind: FileKind) -> Response:
             try:
                 done = await service.batches.send(service.topic(kind), batch.messages)
             except NotAcknowledged as reason:
+                await service.until_registered(judge)
                 return _not_acknowledged(service, kind, batch.numbers, reason)
     metrics.RECORDS.labels(str(kind), metrics.ACKNOWLEDGED).inc(done.events)
     ends = [{"topic": key.topic, "partition": key.partition, "offset": end} for key, end in done.ends.items()]
@@ -200,8 +203,3 @@ def _refused(faults: Iterable[dict[str, Any]]) -> Response:
 
 def _answer(status: int, content: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
     return Response(orjson.dumps(content), status, headers, Form.JSON.value)
-
-
-def _now() -> int:
-    """Milliseconds since 1970."""
-    return time.time_ns() // 1_000_000

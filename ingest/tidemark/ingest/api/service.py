@@ -12,6 +12,7 @@ from tidemark.catalog.words import counted
 from tidemark.ingest import topics
 from tidemark.ingest.api import document
 from tidemark.ingest.api.bodies import Room
+from tidemark.ingest.api.judging import Judge
 from tidemark.ingest.api.sending import BatchSender, SingleSender
 from tidemark.ingest.files import FileKind
 from tidemark.ingest.kinds import topic_of
@@ -39,6 +40,17 @@ class Service:
     def topic(self, kind: FileKind) -> str:
         return topic_of(kind, self.of)
 
+    def judge(self, kind: FileKind) -> Judge:
+        """Validates records that arrive now. They count as registered within half of the time that a request waits for Kafka, so the
+        clocks of this machine and of Kafka's may differ by as much in either direction.
+        """
+        now = _now()
+        return Judge(kind, now, now + self.of.api_acknowledge_seconds * 1000 // 2)
+
+    async def until_registered(self, judge: Judge) -> None:
+        """Waits until the judged records count as registered: what is posted after that is newer, whatever becomes of them."""
+        await asyncio.sleep(max(0, judge.registered_by - _now()) / 1000)
+
     def complain(self, reason: str) -> None:
         """Logs failed requests, at most once every _COMPLAIN_EVERY_SECONDS."""
         self._unsaid += 1
@@ -64,3 +76,8 @@ class Service:
         missing = [topic for topic in self.of.topics if topic not in there]
         detail = f"missing {listed(missing, 'topic')}: run `python -m tidemark.ingest.topics`" if missing else ""
         return document.Health(healthy=not missing, kafka=self.of.kafka, topics=there, detail=detail)
+
+
+def _now() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
