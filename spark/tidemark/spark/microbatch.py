@@ -23,7 +23,7 @@ from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.versions import CategoryVersion
 from tidemark.catalog.words import counted
 from tidemark.serving import ledger, offsets
-from tidemark.serving.database import Document
+from tidemark.serving.database import Document, latest
 from tidemark.serving.documents import LogEndDocument, ProgressDocument
 from tidemark.serving.ledger import Category, Fenced, Ledger, MicroBatch, Tag
 from tidemark.serving.notes import Work
@@ -63,7 +63,8 @@ class MicroBatches:
     def __post_init__(self) -> None:
         self.offsets, self.renaming = self.ledger.offsets, self.ledger.renaming
         self.categories = {
-            one["_id"]: Category(one["category_name"], CategoryVersion(**one["_tide"]["version"])) for one in self.database.category.find()
+            one["_id"]: Category(one["category_name"], CategoryVersion(**one["_tide"]["version"]))
+            for one in latest(self.database.category).find()
         }
 
     def run(self, observed: DataFrame, number: int) -> None:
