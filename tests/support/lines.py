@@ -1,4 +1,4 @@
-"""A line to the broker that can be cut: what is sent meanwhile arrives once it is mended, whether its sender still waits or not."""
+"""A line to the broker that can be cut: events that are sent meanwhile arrive once it is mended, whether their sender still waits or not."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 
 # Linux answers at every address of 127.0.0.0/8. The names that the broker gives in its answers are as long as ours, so ours fit in.
 _BROKER, _OURS = b"127.0.0.1", b"127.0.0.2"
+_PRODUCE = b"\0\0"  # the key of a request that carries events
 
 
 class Line:
@@ -24,6 +25,7 @@ class Line:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
+        """For events, and for what follows them on the same connection."""
         self._whole.clear()
 
     def mend(self) -> None:
@@ -48,16 +50,21 @@ class Line:
     def _requests(self, client: socket.socket, broker: socket.socket) -> None:
         """The broker's side stays open when the client ends, as a network delivers what it has taken."""
         with suppress(OSError):
-            while data := client.recv(65_536):
-                self._whole.wait()
-                broker.sendall(data)
+            while request := _frame(client):
+                if request[4:6] == _PRODUCE:
+                    self._whole.wait()
+                broker.sendall(request)
 
     def _answers(self, broker: socket.socket, client: socket.socket) -> None:
         with suppress(OSError):
-            while size := broker.recv(4, socket.MSG_WAITALL):
-                answer = broker.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL)
-                self._whole.wait()
-                client.sendall(size + answer.replace(_BROKER, _OURS))
+            while answer := _frame(broker):
+                client.sendall(answer.replace(_BROKER, _OURS))
+
+
+def _frame(connection: socket.socket) -> bytes:
+    """The next request or answer with its length; empty where the connection has ended."""
+    size = connection.recv(4, socket.MSG_WAITALL)
+    return size + connection.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL) if len(size) == 4 else b""
 
 
 @contextmanager
