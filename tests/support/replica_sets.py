@@ -93,7 +93,7 @@ def three_mongods(home: Path, election_seconds: float = 10) -> Iterator[ReplicaS
             command = [*program.command(of), "--setParameter", f"transactionLifetimeLimitSeconds={TRANSACTION_SECONDS}"]
             command[command.index("--wiredTigerCacheSizeGB") + 1] = "0.25"
             server = Server(replace(program, command=lambda _, command=command: command), home / f"{port}.log", of)
-            stack.callback(server.stop)
+            stack.callback(server.kill)  # a primary that is told to stop waits for its clients
             server.start()
             servers[port] = server
         found = ReplicaSet(servers)
