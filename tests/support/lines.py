@@ -1,4 +1,4 @@
-"""A line to the broker that can be cut: events that are sent meanwhile arrive once it is mended, whether their sender still waits or not."""
+"""A line to the broker that can be cut: events that are sent meanwhile arrive once it is mended, even if their sender has given up."""
 
 from __future__ import annotations
 
