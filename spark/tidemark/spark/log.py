@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, TypeVar
 
 from kafka import TopicPartition as KafkaTopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, OffsetSpec
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, RetriableError
 
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.topics import complaints
 from tidemark.settings.sections import KafkaSettings
+
+FAIL_OVER_SECONDS = 15.0  # more than Kafka needs to notice that a broker is gone (broker.session.timeout.ms, 9 s)
+_TRY_AGAIN_SECONDS = 0.2
+
+_Answer = TypeVar("_Answer")
 
 
 class UnfitTopic(Exception):
@@ -83,6 +89,24 @@ def _admin(servers: str) -> Iterator[KafkaAdminClient]:
 _lasting_client = lru_cache(maxsize=1)(_client)
 
 
+def _through_a_fail_over(ask: Callable[[KafkaSettings], _Answer]) -> Callable[[KafkaSettings], _Answer]:
+    """Asks again while a broker of several is down: until the others have noticed, a client may be sent to it."""
+
+    @wraps(ask)
+    def asking(of: KafkaSettings) -> _Answer:
+        until = time.monotonic() + FAIL_OVER_SECONDS
+        while True:
+            try:
+                return ask(of)
+            except RetriableError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_TRY_AGAIN_SECONDS)
+
+    return asking
+
+
+@_through_a_fail_over
 def identities(of: KafkaSettings) -> dict[str, str]:
     """The current ids of the topics, by name. Raises UnfitTopic if one is missing."""
     client = _lasting_client(of.kafka)
@@ -95,6 +119,7 @@ def identities(of: KafkaSettings) -> dict[str, str]:
     return {topic: str(found["topic_id"]) for topic, found in described.items()}
 
 
+@_through_a_fail_over
 def describe_log(of: KafkaSettings) -> Log:
     """The current log. Raises UnfitTopic if a topic is missing or its configuration does not keep events safe."""
     with _admin(of.kafka) as client:
