@@ -109,7 +109,10 @@ def test_a_product_is_sent_unchanged_and_the_answer_shows_the_stored_values(plac
     assert answer.status_code == 201, answer.text
     (event,) = new()
     assert (event.key, event.value) == (b"B0T00000AA", body)
-    assert dict(event.headers) == {"tide-source": b"api", "tide-format": b"json"}
+    headers = dict(event.headers)
+    latest, half = int(headers.pop("tide-registered-by") or b"0"), place.settings.api_acknowledge_seconds * 500
+    assert headers == {"tide-source": b"api", "tide-format": b"json"}
+    assert event.registered_at == event.timestamp <= latest <= event.timestamp + half
     stored = answer.json()
     coordinates = (stored.pop("topic"), stored.pop("partition"), stored.pop("offset"))
     assert coordinates == (place.settings.product_topic, event.partition, event.offset)

@@ -55,6 +55,22 @@ def test_late_and_concurrent_publications(place: Place, spark: SparkSession, wor
     assert place.wrong() == []
 
 
+def test_events_between_the_landing_and_the_cut_are_landed(place: Place, spark: SparkSession, work: Batch) -> None:
+    """As they do every night where events never cease: the mark of the cut lies beyond what was landed."""
+    random = Random(174)
+    place.send(updates(random, 60, keys=20))
+    stream = serve(place, spark)
+    work.land()
+    place.send(updates(random, 40, keys=20))
+    serve(place, spark, stream)
+    number = work.cut()
+    work.recompute(number, "auto")
+    assert work.verify(number)["drift"] == 0
+    work.publish(number, KEPT)
+    assert publications.served(place.database) == number
+    assert place.wrong() == []
+
+
 def test_a_stream_ahead_of_the_mark_is_no_drift(place: Place, spark: SparkSession, work: Batch, wording: Wording) -> None:
     """What the stream has done since the cut, committed or not, is no drift; nor is a name told since, another one or the same."""
     random = Random(95)

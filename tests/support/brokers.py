@@ -1,4 +1,4 @@
-"""A cluster of three brokers. The first one is also the controller, and must not be stopped."""
+"""A cluster of three brokers, each also a controller: any one of them may be stopped."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ _CLUSTER = "TidemarkTestClusterOf3"  # Kafka's form of a UUID: 22 characters of 
 @contextmanager
 def three_brokers(home: Path) -> Iterator[list[Server]]:
     """All of them answer, and the settings name them."""
-    controller, *ports = free_ports(4)
+    ports, controllers = free_ports(3), free_ports(3)
     addresses = ",".join(f"127.0.0.1:{port}" for port in ports)
+    voters = ",".join(f"{number}@127.0.0.1:{port}" for number, port in enumerate(controllers, start=1))
     (program,) = [one for one in PROGRAMS if one.name == "kafka"]
     with ExitStack() as stack:
         brokers = []
-        for number, port in enumerate(ports, start=1):
+        for number, (port, controller) in enumerate(zip(ports, controllers, strict=True), start=1):
             of = settings().model_copy(
                 update={"home": home / str(number), "kafka_port": port, "kafka_controller_port": controller},
             )
             properties = home / f"{number}.properties"
-            properties.write_text(_of_node(number, kafka_properties(of)))
+            properties.write_text(_with(kafka_properties(of), {"node.id": str(number), "controller.quorum.voters": voters}))
             form = _kafka_java(of, "256m", "kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(properties))
             run = _kafka_java(of, "384m", "kafka.Kafka", str(properties))
             subprocess.run(form, check=True, capture_output=True)
@@ -43,15 +44,7 @@ def three_brokers(home: Path) -> Iterator[list[Server]]:
             yield brokers
 
 
-def _of_node(number: int, properties: str) -> str:
-    """The properties of a broker beside the first one."""
-    if number == 1:
-        return properties
-    changed = {"process.roles": "broker", "node.id": str(number)}
-    lines = []
-    for line in properties.splitlines():
-        name, _, value = line.partition("=")
-        if name == "listeners":
-            value = value.partition(",")[0]  # without the controller's
-        lines.append(f"{name}={changed.get(name, value)}")
-    return "\n".join(lines) + "\n"
+def _with(properties: str, changed: dict[str, str]) -> str:
+    """The properties with other values."""
+    lines = (line.partition("=") for line in properties.splitlines())
+    return "".join(f"{name}={changed.get(name, value)}\n" for name, _, value in lines)

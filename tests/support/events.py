@@ -101,6 +101,7 @@ def _headers(random: Random) -> tuple[tuple[str, bytes | None], ...]:
         "tide-registered-at": numbers,
         "tide-replay-of": (b"ingest-product/0/7", b"", None),
         "another": (b"x", None),
+        "tide-registered-by": numbers,
     }
     chosen = [name for name in names if random.random() < 0.5]
     if random.random() < 0.1:

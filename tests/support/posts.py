@@ -30,6 +30,7 @@ class Post(NamedTuple):
     answer: dict[str, Any]
     headers: Mapping[str, str]
     seconds: float
+    ended: float  # by the clock of time.monotonic()
 
 
 class Load:
@@ -94,13 +95,15 @@ def send(http: httpx.Client, path: str, records: list[bytes]) -> Post:
             path, content=b"\n".join(records), headers={"Content-Type": "application/x-ndjson" if path == BATCH else "application/json"}
         )
     except httpx.TransportError:
-        return Post(path, records, 0, {}, {}, time.monotonic() - started)
-    return Post(path, records, answer.status_code, answer.json(), answer.headers, time.monotonic() - started)
+        ended = time.monotonic()
+        return Post(path, records, 0, {}, {}, ended - started, ended)
+    ended = time.monotonic()
+    return Post(path, records, answer.status_code, answer.json(), answer.headers, ended - started, ended)
 
 
 @contextmanager
-def load(url: str) -> Iterator[Load]:
-    running = Load(url)
+def load(url: str, **clients: int) -> Iterator[Load]:
+    running = Load(url, **clients)
     running.start()
     try:
         yield running

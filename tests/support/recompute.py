@@ -363,7 +363,10 @@ def recompute(
         last = dict(headers)
         position = _counted(last.get("tide-position"))
         registered_at = _counted(last.get("tide-registered-at"))
-        version = (timestamp if registered_at is None else registered_at, position or 0, partition, offset)
+        if registered_at is None:
+            latest = _counted(last.get("tide-registered-by"))
+            registered_at = timestamp if latest is None or latest > timestamp else latest
+        version = (registered_at, position or 0, partition, offset)
         try:
             if position is not None and _plain(last.get("tide-ingestion")) in withdrawn:
                 raise Rejected("withdrawn")

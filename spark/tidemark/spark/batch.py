@@ -127,6 +127,8 @@ class Batch:
         return draft.number
 
     def recompute(self, number: int, mode: str) -> None:
+        if not self.lake.landed().mark.reaches(publications.read(self.database, number).mark):
+            self.land()  # the stream has gone on between the landing and the cut
         recompute.recompute(self.lake, self.database, number, self.of, Mode(mode), self.rules)
         log.info("publication %d is recomputed", number)
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec, TypeVar
 from zlib import crc32
 
 from kafka import KafkaConsumer
 from kafka import TopicPartition as KafkaTopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, OffsetSpec
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, RetriableError
 
 from tidemark.catalog.epochs import epoch_of, kafka_offset
 from tidemark.catalog.marks import TideMark, TopicPartition
@@ -23,8 +23,13 @@ from tidemark.catalog.topics import problems
 from tidemark.serving.bindings import Binding, Record, Witness
 from tidemark.settings.sections import KafkaSettings
 
+FAIL_OVER_SECONDS = 15.0  # more than Kafka needs to notice that a broker is gone (broker.session.timeout.ms, 9 s)
 FIRST = Binding()  # of a database that has read nothing
 _READ_SECONDS = 30.0
+_TRY_AGAIN_SECONDS = 0.2
+
+_Answer = TypeVar("_Answer")
+_Arguments = ParamSpec("_Arguments")
 
 
 class UnsafeTopic(Exception):
@@ -127,6 +132,24 @@ def _admin(servers: str) -> Iterator[KafkaAdminClient]:
 _lasting_client = lru_cache(maxsize=1)(_client)
 
 
+def _through_a_failover(ask: Callable[_Arguments, _Answer]) -> Callable[_Arguments, _Answer]:
+    """Asks again while a broker of several is down: until the others have noticed, a client may be sent to it."""
+
+    @wraps(ask)
+    def asking(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Answer:
+        until = time.monotonic() + FAIL_OVER_SECONDS
+        while True:
+            try:
+                return ask(*arguments, **named)
+            except RetriableError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_TRY_AGAIN_SECONDS)
+
+    return asking
+
+
+@_through_a_failover
 def describe_topics(of: KafkaSettings) -> Topics:
     """The current topics. Raises UnsafeTopic if one is missing."""
     client = _lasting_client(of.kafka)
@@ -139,6 +162,7 @@ def describe_topics(of: KafkaSettings) -> Topics:
     return _topics(described)
 
 
+@_through_a_failover
 def describe_log(of: KafkaSettings, binding: Binding = FIRST) -> Log:
     """The current log, as that of this binding. Raises UnsafeTopic if a topic is missing or its configuration does not keep events safe."""
     with _admin(of.kafka) as client:
@@ -182,6 +206,7 @@ def require_records(of: KafkaSettings, found: Log, witness: Witness) -> None:
         )  # fmt: skip
 
 
+@_through_a_failover
 def records(of: KafkaSettings, wanted: Mapping[TopicPartition, int]) -> dict[TopicPartition, Record]:
     """The records at these offsets of Kafka, those that there are. Raises KafkaError or TimeoutError."""
     if not wanted:

@@ -25,7 +25,7 @@ from tidemark.catalog.versions import CategoryVersion
 from tidemark.catalog.words import counted
 from tidemark.serving import ledger, offsets
 from tidemark.serving.bindings import Record, Witness, newest
-from tidemark.serving.database import Document
+from tidemark.serving.database import Document, latest
 from tidemark.serving.documents import LogEndDocument, ProgressDocument
 from tidemark.serving.ledger import Category, Fenced, Ledger, MicroBatch, Tag
 from tidemark.serving.notes import Work
@@ -67,7 +67,8 @@ class MicroBatches:
         self.offsets, self.renaming = self.found.within(self.ledger.offsets), self.ledger.renaming
         self.witness = self.ledger.witness
         self.categories = {
-            one["_id"]: Category(one["category_name"], CategoryVersion(**one["_tide"]["version"])) for one in self.database.category.find()
+            one["_id"]: Category(one["category_name"], CategoryVersion(**one["_tide"]["version"]))
+            for one in latest(self.database.category).find()
         }
 
     def run(self, observed: DataFrame, number: int) -> None:

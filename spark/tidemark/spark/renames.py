@@ -16,7 +16,7 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from tidemark.serving import ledger
-from tidemark.serving.database import Document, in_transaction
+from tidemark.serving.database import Document, in_transaction, latest
 from tidemark.serving.ledger import Category
 from tidemark.spark.documents import category_name, category_version
 
@@ -45,7 +45,7 @@ def _misnamed(database: Database[Document], categories: Categories) -> Iterator[
         return
     names = {number: category_name(number, category) for number, category in categories.items()}
     fields = {"category_id": True, "category_name": True}
-    for one in database.product.find({"category_id": {"$in": list(names)}}, fields, batch_size=PRODUCTS_PER_BATCH):
+    for one in latest(database.product).find({"category_id": {"$in": list(names)}}, fields, batch_size=PRODUCTS_PER_BATCH):
         if one["category_name"] != names[one["category_id"]]:
             yield _Product(one["_id"], one["category_id"])
 

@@ -104,6 +104,7 @@ def _parsed(category_topic: str) -> tuple[Column, ...]:
         C.header_name(header_values, headers.INGESTION).alias("ingestion"),
         C.header_number(header_values, headers.POSITION).alias("header_position"),
         C.header_number(header_values, headers.REGISTERED_AT).alias("header_registered_at"),
+        C.header_number(header_values, headers.REGISTERED_BY).alias("registered_by"),
         C.header_name(header_values, headers.REPLAY_OF).alias("replay_of"),
         F.col("value").cast("string").alias("text"),
     )
@@ -130,7 +131,7 @@ def _read(rules: Rules) -> tuple[Column, ...]:
     return (
         *_columns("topic", "partition", "offset", "timestamp", "value", "of_category"),
         F.when(F.col("header_position").isNotNull(), F.col("ingestion")).alias("ingestion"),
-        F.coalesce("header_registered_at", "timestamp").alias("registered_at"),
+        F.coalesce("header_registered_at", F.least("timestamp", "registered_by")).alias("registered_at"),
         F.coalesce("header_position", F.lit(0)).cast("bigint").alias("position"),
         _source().alias("source"),
         _malformed(rules).alias("malformed"),

@@ -10,6 +10,7 @@ FORMAT = "tide-format"  # json or csv
 INGESTION = "tide-ingestion"  # id of the ingestion that an event of a file belongs to
 POSITION = "tide-position"  # byte offset of the record in its file
 REGISTERED_AT = "tide-registered-at"  # when the ingestion was registered, in milliseconds
+REGISTERED_BY = "tide-registered-by"  # when an event of the API counts as registered at the latest, in milliseconds
 REPLAY_OF = "tide-replay-of"  # topic/partition/offset of the event that a replay repeats
 
 # Names become part of keys in MongoDB, so their length must be bounded. A topic/partition/offset has at most 281 characters.
@@ -52,9 +53,13 @@ class Event(NamedTuple):
 
     @property
     def registered_at(self) -> int:
-        """Milliseconds. An event without this header, e.g. from the API, counts as registered when Kafka stored it."""
-        registered_at = self.number(REGISTERED_AT)
-        return self.timestamp if registered_at is None else registered_at
+        """Milliseconds. An event of no ingestion counts as registered when Kafka stored it, but no later than its header says: so what a
+        client has posted later is newer, even if Kafka stores this event after it.
+        """
+        registered_at, latest = self.number(REGISTERED_AT), self.number(REGISTERED_BY)
+        if registered_at is not None:
+            return registered_at
+        return self.timestamp if latest is None else min(self.timestamp, latest)
 
     @property
     def position(self) -> int:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pymongo import MongoClient, ReadPreference
 from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
@@ -30,6 +31,15 @@ def database_of(client: MongoClient[Document], name: str) -> Database[Document]:
         read_concern=ReadConcern("majority"),
         write_concern=WriteConcern("majority"),
     )
+
+
+def latest(collection: Collection[Document]) -> Collection[Document]:
+    """The collection, read with every write that anybody has been told of, for reads that decide something.
+
+    A majority read may lack the newest of these: a primary that has just been elected does not know yet that what its predecessor
+    acknowledged last has reached a majority. This read waits until a majority confirms that the primary still is one.
+    """
+    return collection.with_options(read_concern=ReadConcern("linearizable"))
 
 
 def in_transaction(database: Database[Document], act: Callable[[ClientSession], _Answer]) -> _Answer:

@@ -18,7 +18,7 @@ from pymongo.database import Database
 from tidemark.catalog.rules import RULES, Rules
 from tidemark.rendering.ingestions import render_ingestion
 from tidemark.serving import control, ledger
-from tidemark.serving.database import Document, in_transaction
+from tidemark.serving.database import Document, in_transaction, latest
 from tidemark.serving.documents import IngestionDocument
 from tidemark.settings.airflow_names import AirflowNames, Dag
 
@@ -51,7 +51,8 @@ class Withdrawal(NamedTuple):
 
 def in_force(database: Database[Document], code: Rules = RULES, session: ClientSession | None = None) -> Rules:
     """The rules in force: those of the code, with the withdrawn ingestions. In a transaction, as of its snapshot."""
-    found = database.ingestion.find({"withdrawn": {"$ne": None}}, {"_id": True}, session=session)
+    ingestions = database.ingestion if session else latest(database.ingestion)
+    found = ingestions.find({"withdrawn": {"$ne": None}}, {"_id": True}, session=session)
     return replace(code, withdrawn=tuple(sorted(one["_id"] for one in found)))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -20,7 +19,7 @@ from tidemark.ingest.api import document, metrics
 from tidemark.ingest.api.bodies import MAX_RECORDS, RETRY_AFTER, Form, InvalidBatch, Reservation, form_of, read
 from tidemark.ingest.api.sending import NotStored
 from tidemark.ingest.api.service import Service
-from tidemark.ingest.api.validation import BrokenRule, TooManyRecords, Validator, shown, validate_batch
+from tidemark.ingest.api.validation import BrokenRule, TooManyRecords, shown, validate_batch
 from tidemark.ingest.files import MAX_RECORD_BYTES, FileKind
 from tidemark.ingest.produce import NotAcknowledged
 from tidemark.settings import Settings
@@ -135,7 +134,8 @@ async def _post_one(request: Request, kind: FileKind) -> Response:
         raise HTTPException(415, f"one record is expected: send it as {Form.JSON}, or send many to {request.url.path}/batch")
     with Reservation(service.bodies) as reservation:
         body = await read(request, min(service.of.api_body_bytes, MAX_RECORD_BYTES), service.of.api_body_seconds, reservation)
-        result = Validator(kind, _now())(body)
+        validator = service.validator(kind)
+        result = validator(body)
         if isinstance(result, BrokenRule):
             metrics.RECORDS.labels(str(kind), metrics.REFUSED).inc()
             return _refused([_fault(result)])
@@ -145,6 +145,7 @@ async def _post_one(request: Request, kind: FileKind) -> Response:
             service.log_failure(str(reason))
             metrics.RECORDS.labels(str(kind), metrics.NOT_ACKNOWLEDGED).inc()
             name = (result.message.key or b"").decode()
+            await service.wait_until_registered(validator)
             return _answer(503, {"detail": f"{kind} {name}: {reason}. The record may or may not be stored: send it again"}, RETRY_AFTER)
     metrics.RECORDS.labels(str(kind), metrics.ACKNOWLEDGED).inc()
     return _answer(201, {**shown(result.observation), **stored._asdict()})
@@ -156,8 +157,9 @@ async def _post_batch(request: Request, kind: FileKind) -> Response:
     with Reservation(service.bodies) as reservation:
         body = await read(request, service.of.api_body_bytes, service.of.api_body_seconds, reservation)
         async with service.batches.place():
+            validator = service.validator(kind)
             try:
-                batch = await service.batches.run(partial(validate_batch, kind, body, form, _now()))
+                batch = await service.batches.run(partial(validate_batch, validator, body, form))
             except InvalidBatch as reason:
                 return _refused([{"loc": ["body"], "msg": str(reason), "type": "malformed"}])
             except TooManyRecords:
@@ -168,6 +170,7 @@ async def _post_batch(request: Request, kind: FileKind) -> Response:
             try:
                 done = await service.batches.send(service.topic(kind), batch.messages)
             except NotAcknowledged as reason:
+                await service.wait_until_registered(validator)
                 return _not_acknowledged(service, kind, batch.numbers, reason)
     metrics.RECORDS.labels(str(kind), metrics.ACKNOWLEDGED).inc(done.events)
     ends = [{"topic": key.topic, "partition": key.partition, "offset": end} for key, end in done.ends.items()]
@@ -200,8 +203,3 @@ def _refused(faults: Iterable[dict[str, Any]]) -> Response:
 
 def _answer(status: int, content: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
     return Response(orjson.dumps(content), status, headers, Form.JSON.value)
-
-
-def _now() -> int:
-    """Milliseconds since 1970."""
-    return time.time_ns() // 1_000_000

@@ -17,8 +17,8 @@ Kafka has acknowledged it.
 * **201**: Kafka has acknowledged every record of the request.
 * **422**: a record breaks a rule; the answer names the field and the rule. No record of the request was sent.
 * **503**: Kafka did not acknowledge in time. The record, or the records of a batch that the answer lists, may or may not be stored,
-  and may still be stored later. Send the same request again, after the seconds in Retry-After and before any newer request for the same
-  products. Sending is idempotent: a record stored twice is one state.
+  and may still be stored later. Send the same request again after the seconds in Retry-After. Sending is idempotent: a record stored
+  twice is one state. A record that is stored late overtakes nothing that was sent after this answer.
 
 Numbers and booleans may also be sent as text, as in a CSV file. Additional fields are kept with the raw event."""
 

@@ -1,7 +1,8 @@
 """The API's two producers, shared by all requests: kafka-python for single records, the producer of ingestion for batches.
 
-Success means that Kafka has acknowledged the event. Without an acknowledgement in time the event may be stored, or still become so;
-clients are told to send it again, which changes no state.
+Success means that Kafka has acknowledged the event. Without an acknowledgement in time the event may be stored, or still become so:
+no client can take back a request that waits in the network or at a paused broker. Its version says when it was posted, so it overtakes
+nothing that was posted after the answer.
 """
 
 from __future__ import annotations
@@ -98,8 +99,8 @@ class SingleSender:
                 acks="all",
                 enable_idempotence=True,
                 compression_type="lz4",
-                # Records never expire in the producer, so later records cannot overtake them, and the producer keeps its producer id
-                # (kafka-python 3.0.12 obtains no new one after a record has expired).
+                # Records never expire in the producer, so it keeps its producer id (kafka-python 3.0.12 obtains no new one after a record
+                # has expired). A record that is stored late overtakes nothing: it counts as registered when its request ended.
                 delivery_timeout_ms=_FOR_EVER_MS,
                 request_timeout_ms=milliseconds,
                 bootstrap_timeout_ms=milliseconds,

@@ -13,6 +13,7 @@ from tidemark.ingest import topics
 from tidemark.ingest.api import document
 from tidemark.ingest.api.bodies import MemoryLimit
 from tidemark.ingest.api.sending import BatchSender, SingleSender
+from tidemark.ingest.api.validation import Validator
 from tidemark.ingest.files import FileKind
 from tidemark.ingest.kinds import topic_of
 from tidemark.ingest.layouts import listed
@@ -39,6 +40,17 @@ class Service:
     def topic(self, kind: FileKind) -> str:
         return topic_of(kind, self.of)
 
+    def validator(self, kind: FileKind) -> Validator:
+        """Validates records that arrive now. They count as registered within half of the time that a request waits for Kafka, so the
+        clocks of this machine and of Kafka's may differ by as much in either direction.
+        """
+        now = _now()
+        return Validator(kind, now, now + self.of.api_acknowledge_seconds * 1000 // 2)
+
+    async def wait_until_registered(self, validator: Validator) -> None:
+        """Waits until the validated records count as registered: what is posted after that is newer, whatever becomes of them."""
+        await asyncio.sleep(max(0, validator.registered_by - _now()) / 1000)
+
     def log_failure(self, reason: str) -> None:
         """Logs failed requests, at most once every _LOG_EVERY_SECONDS."""
         self._suppressed += 1
@@ -64,3 +76,8 @@ class Service:
         missing = [topic for topic in self.of.topics if topic not in there]
         detail = f"missing {listed(missing, 'topic')}: run `python -m tidemark.ingest.topics`" if missing else ""
         return document.Health(healthy=not missing, kafka=self.of.kafka, topics=there, detail=detail)
+
+
+def _now() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000

@@ -60,13 +60,16 @@ class TooManyRecords(Exception):
 
 
 class Validator:
-    """Validates records of a kind, one after another, as events with timestamp `now` (ms since 1970).
+    """Validates records of a kind, one after another, as events with timestamp `now`. They count as registered at `registered_by` at the
+    latest. Both are milliseconds since 1970.
 
     Kafka stores them slightly later, which only relaxes the upper bound of dates: a record that is valid here is valid in the log.
     """
 
-    def __init__(self, kind: FileKind, now: int) -> None:
+    def __init__(self, kind: FileKind, now: int, registered_by: int) -> None:
+        self.registered_by = registered_by
         self._kind, self._now = kind, now
+        self._headers: Headers = [*_HEADERS, (events.REGISTERED_BY, b"%d" % registered_by)]
         self._twice = ""
         self._reader = decoder(self._object)
 
@@ -81,7 +84,7 @@ class Validator:
         if isinstance(seen, Rejection):
             return BrokenRule("" if seen.reason is Reason.MALFORMED else seen.reason.value, rule(seen.reason))
         key = seen.asin if isinstance(seen, ProductObservation) else str(seen.id)
-        return ValidRecord(Message(key.encode(), record, _HEADERS), seen)
+        return ValidRecord(Message(key.encode(), record, self._headers), seen)
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
@@ -91,10 +94,9 @@ class Validator:
         return found
 
 
-def validate_batch(kind: FileKind, body: bytes, form: Form, now: int) -> Batch:
+def validate_batch(validate: Validator, body: bytes, form: Form) -> Batch:
     """Validates every record of a body. Raises InvalidBatch, TooManyRecords."""
     batch = Batch([], [], [])
-    validate = Validator(kind, now)
     count = 0
     for number, record in records(body, form):
         count += 1
