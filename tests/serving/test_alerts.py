@@ -34,6 +34,7 @@ def state(
     night: datetime | None = NOON,
     rebuilding: int | None = None,
     paused_by: str | None = None,
+    held: str | None = None,
 ) -> dict[str, Any]:
     """A state in which nothing is wrong but what is given, as serving.status has it."""
     verification = drift is not None and {"_id": 3, "drift": drift, "counts": {"cell": 0, "product": drift}, "named": {"cell": []}}
@@ -43,7 +44,7 @@ def state(
             "alive": silent is not None and silent < 30,
             "generation": generation,
             "rebuilding": rebuilding,
-            "control": {"paused": paused_by is not None, "by": paused_by},
+            "control": {"paused": paused_by is not None, "by": paused_by, "held": held is not None, "reason": held},
             "offsets": [{"topic": "t", "partition": 0, "offset": events - 400}, {"topic": "t", "partition": 1, "offset": 400}],
         },
         "quarantine": {"asin": rejected // 2, "stars": rejected - rejected // 2, "withdrawn": events},
@@ -93,6 +94,13 @@ def test_a_stream_that_a_rebuild_keeps_from_running(wording: Wording) -> None:
 def test_a_stream_that_somebody_has_paused_and_forgotten(wording: Wording) -> None:
     said = found(*every(2, 10, silent=400, paused_by="somebody"))
     wording.check(str(said[Condition.STREAM]))
+
+
+def test_a_stream_that_waits_for_a_person(wording: Wording) -> None:
+    """At once, and by one alert only."""
+    said = found(*every(2, 10, silent=400, paused_by="the stream", held="micro-batch 12 would add 31,204 new cells to the reports"))
+    wording.check(str(said[Condition.HELD]))
+    assert said[Condition.STREAM] is None
 
 
 def test_whoever_looks_was_down_together_with_the_stream() -> None:

@@ -87,6 +87,19 @@ def test_each_threshold_holds_by_itself(name: str, limit: float, wording: Wordin
     assert not verifications.asks(verification, "correct", BatchSettings(**{f"implausible_{name}_shift": 2}))
 
 
+def test_very_many_cells_that_the_stream_has_not_served(wording: Wording) -> None:
+    cut = {Cell(1, 5, False): cell(1, 1, 900, 1), Cell(2, 5, False): cell(0, 0, 0, 0)}
+    after = {Cell(number, 5, False): cell(1, 1, 900, 1) for number in range(1, 8)} | {Cell(9, 5, False): cell(0, 0, 0, 0)}
+    verification = {"_id": 7, "drift": 5, "counts": {}, "named": {}, "compared": plausibility.compare(cut, after, cut)}
+    assert verification["compared"]["new_cells"] == 5
+    assert not verifications.asks(verification, "correct", BatchSettings(implausible_new_cells=5))
+    strict = BatchSettings(implausible_new_cells=4)
+    assert verifications.asks(verification, "correct", strict)
+    assert not verifications.asks(verification, "correct", strict, hold=False)
+    (said,) = plausibility.beyond(verification["compared"], strict)
+    wording.check(said)
+
+
 def test_what_a_person_is_shown_who_decides(wording: Wording) -> None:
     exceeded = plausibility.beyond(of_half()["compared"], BatchSettings(implausible_products_shift=0.49))
     wording.check(render_decision(of_half(), exceeded))

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from pymongo.database import Database
+from support.databases import a_database
+from support.servers import Servers
 from support.wording import Wording
 
 from tidemark.catalog.cube import MEASURES, Cell
@@ -22,7 +24,7 @@ from tidemark.rendering.verifications import render_verification
 from tidemark.serving import cells, lease, ledger, plausibility, publications, rebuilds, verifications
 from tidemark.serving.database import Document
 from tidemark.serving.ledger import Category, Fenced, MicroBatch, Tag
-from tidemark.serving.publications import NoPublication, OtherRules, Result, StartAgain
+from tidemark.serving.publications import NoPublication, OtherRules, Result, StartAgain, TooManyCells
 from tidemark.serving.snapshot import snapshot
 from tidemark.serving.verifications import DifferenceKind, Differences, Drifted, NotVerified
 from tidemark.settings.sections import BatchSettings
@@ -217,6 +219,37 @@ def test_a_rebuild_from_its_begin_to_its_end(database: Database[Document], wordi
     wording.check(refused(lambda: rebuilds.end(database, again, publication, {}), Fenced), "a second end")
     Stream(database).commit(9, {C: 1})
     assert served(database) == {A: 4, B: 1, C: 1}
+
+
+def test_the_end_of_a_rebuild_changes_only_what_differs(fallible: Servers) -> None:
+    """MongoDB ends a transaction that takes long, however often it is tried again."""
+    with a_database("very_many_cells") as database:
+        cube = {Cell(number, 5, False): sums(number) for number in range(1, 30_001)}
+        database.cube_cell.bulk_write(cells.changes(database, cube, {}), ordered=False)
+        number = publications.draft_at(database, TideMark(), IN_FORCE).number
+        del cube[Cell(1, 5, False)]
+        cube |= {Cell(2, 5, False): sums(7), A: sums(1)}
+        publications.complete(database, number, Result(cube, ("a",), 0))
+        database.client.admin.command("setParameter", 1, transactionLifetimeLimitSeconds=1)
+        own = rebuilds.begin(database, publications.read(database, number))
+        rebuilds.end(database, own, publications.read(database, number), {})
+        with snapshot(database) as now:
+            assert cells.read(now) == cube
+        (last,) = database.client.local["oplog.rs"].find({"o.applyOps.ns": database.state.full_name}).sort("$natural", -1).limit(1)
+        assert sum(one["ns"] == database.cube_cell.full_name for one in last["o"]["applyOps"]) == 3
+
+
+def test_a_cube_of_too_many_cells_is_refused(wording: Wording) -> None:
+    publications.require_cells(12, 100, 100)
+    wording.check(refused(lambda: publications.require_cells(12, 800_000, 100_000), TooManyCells))
+
+
+def test_a_cut_that_was_interrupted_is_not_compared(database: Database[Document], wording: Wording) -> None:
+    Stream(database).commit(1, {A: 1, B: 2})
+    number = made(database, {A: 1, B: 2})
+    assert publications.cut_cells(database, number) == {A: sums(1), B: sums(2)}
+    database.cut_cell.delete_one({"publication": number})
+    wording.check(refused(lambda: publications.cut_cells(database, number), StartAgain))
 
 
 def test_what_is_kept(database: Database[Document], wording: Wording) -> None:

@@ -51,7 +51,7 @@ class Stream:
     ) -> None:
         own = ledger.start_generation(place.database, rules.fingerprint(), identities(place.settings))
         self._rules = rules
-        self.spark, self.generation, self.number = spark, own.generation, 0
+        self.spark, self.place, self.generation, self.number = spark, place, own.generation, 0
         self._category_topic = category_topic
         self.batches = MicroBatches(place.database, place.settings, own, partitions)
 

@@ -29,7 +29,7 @@ from tidemark.serving import history as days
 from tidemark.serving import ledger, notes, plausibility, publications, verifications, withdrawals
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.lease import BATCH, BATCH_SECONDS, lease, this_process
-from tidemark.serving.publications import NoPublication, OtherRules, StartAgain
+from tidemark.serving.publications import NoPublication, OtherRules, StartAgain, TooManyCells
 from tidemark.serving.sizes import Size
 from tidemark.serving.verifications import Drifted, Held, NotVerified
 from tidemark.settings import Settings, settings
@@ -43,7 +43,7 @@ FAILED, FAILED_PERMANENTLY = 1, 2
 
 # Errors that another attempt would meet again.
 PERMANENT_ERRORS = (
-    *(StartAgain, OtherRules, NoPublication, NotVerified, NotLanded, Drifted, Held, LostStates),
+    *(StartAgain, OtherRules, NoPublication, TooManyCells, NotVerified, NotLanded, Drifted, Held, LostStates),
     *(days.NoDay, days.NotOver),
     *(withdrawals.NoIngestion, withdrawals.NotWithdrawn),
     *(UnfitLake, UnfitTopic, MissingOffsets, ledger.TopicsRecreated, ledger.NotPrepared, land.ForeignLake, history.LostEvents),
@@ -94,7 +94,7 @@ class Batch:
             log.warning("the rebuild of publication %d was interrupted: finishing it first", left)
             try:
                 rebuild.rebuild(self.spark, self.lake, self.database, left, self.of, self.rules)
-            except (OtherRules, LostStates, NoPublication) as reason:
+            except (OtherRules, LostStates, NoPublication, TooManyCells) as reason:
                 log.warning("it cannot be finished (%s): a rebuild of what is recomputed now takes it over", reason)
         draft = publications.cut(self.database, self.rules.fingerprint(), take_over=left is not None)
         log.info("publication %d is cut at %s", draft.number, draft.mark)

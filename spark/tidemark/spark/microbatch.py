@@ -22,7 +22,7 @@ from tidemark.catalog.cube import MEASURES, Cell
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.versions import CategoryVersion
 from tidemark.catalog.words import counted
-from tidemark.serving import ledger, offsets
+from tidemark.serving import control, ledger, offsets
 from tidemark.serving.database import Document
 from tidemark.serving.documents import LogEndDocument, ProgressDocument
 from tidemark.serving.ledger import Category, Fenced, Ledger, MicroBatch, Tag
@@ -32,6 +32,7 @@ from tidemark.settings import Settings
 from tidemark.spark import metrics, transforms
 from tidemark.spark.documents import category_name
 from tidemark.spark.log import identities
+from tidemark.spark.new_cells import require_accepted, require_small
 from tidemark.spark.products import COLUMNS, DIMENSIONS, RESULT, ProductWriter
 from tidemark.spark.renames import rename
 from tidemark.spark.tasks import fencing
@@ -58,10 +59,12 @@ class MicroBatches:
     offsets: TideMark = field(init=False)
     categories: dict[int, Category] = field(init=False)
     renaming: frozenset[int] = field(init=False)
+    accepted: TideMark = field(init=False)
     work: Work = field(default_factory=Work)
 
     def __post_init__(self) -> None:
         self.offsets, self.renaming = self.ledger.offsets, self.ledger.renaming
+        self.accepted = control.read(self.database).accepted
         self.categories = {
             one["_id"]: Category(one["category_name"], CategoryVersion(**one["_tide"]["version"])) for one in self.database.category.find()
         }
@@ -69,7 +72,7 @@ class MicroBatches:
     def run(self, observed: DataFrame, number: int) -> None:
         """Applies micro-batch `number` (consecutive from 0). Rows are those of transforms.observed.
 
-        Raises Fenced, NewPartition, or errors of Spark and MongoDB.
+        Raises Fenced, NewPartition, TooLarge, Held, or errors of Spark and MongoDB.
         """
         started = time.monotonic()
         # Spark continues at its offsets even in a recreated topic. The check before keeps its events from being written; the check after
@@ -79,8 +82,6 @@ class MicroBatches:
         reached = self._reached(seen)
         self.ledger.require_topics(identities(self.of))
         categories = self._newer_categories(rows)
-        self._rename_products(categories)
-        progress = self._progress(seen, reached, number, time.monotonic() - started)
         batch = MicroBatch(
             number=number,
             offsets=reached,
@@ -88,9 +89,12 @@ class MicroBatches:
             categories=categories,
             newest_event=_moment(seen["newest_event"]),
             newest_observation=_moment(seen["newest_observation"]),
-            progress=progress,
         )
-        ledger.commit(self.database, self.ledger.generation, batch)
+        require_accepted(self.database, self.ledger.generation, batch, observed, self.accepted, self.of)
+        require_small(batch)
+        self._rename_products(categories)
+        progress = self._progress(seen, reached, number, time.monotonic() - started)
+        ledger.commit(self.database, self.ledger.generation, replace(batch, progress=progress))
         self.offsets = reached
         self.categories |= categories
         self.renaming = frozenset()
@@ -183,7 +187,7 @@ def _differences(rows: list[Row]) -> dict[Cell, tuple[int, ...]]:
     return {
         Cell(row["category_id"], row["price_level"], row["is_best_seller"]): tuple(row[measure] for measure in MEASURES)
         for row in rows
-        if row["kind"] != transforms.CATEGORY
+        if row["kind"] != transforms.CATEGORY and any(row[measure] for measure in MEASURES)
     }
 
 

@@ -43,11 +43,12 @@ class Rebuilt(NamedTuple):
 def rebuild(spark: SparkSession, lake: Lake, database: Database[Document], number: int, of: Settings, rules: Rules = RULES) -> Rebuilt:
     """Rebuilds a publication, or a draft that has been recomputed.
 
-    Preconditions are checked before anything is changed: raises NoPublication, LostStates, OtherRules, TopicsRecreated, or MissingOffsets
-    if the log does not reach back to the mark. An interrupted rebuild is finished by running it again, and another one takes it over.
-    Raises Fenced if another rebuild takes over this one.
+    Preconditions are checked before anything is changed: raises NoPublication, TooManyCells, LostStates, OtherRules, TopicsRecreated, or
+    MissingOffsets if the log does not reach back to the mark. An interrupted rebuild is finished by running it again, and another one takes
+    it over. Raises Fenced if another rebuild takes over this one.
     """
     publication = publications.read(database, number)
+    publications.require_cells(number, len(publications.cells(database, number)), of.max_cells)
     lake.require_layers(publication.states())
     rebuilds.require_made_under(publication, rules)
     before, found = ledger.read(database), describe_log(of)

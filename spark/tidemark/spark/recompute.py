@@ -41,7 +41,7 @@ class NotLanded(Exception):
 def recompute(
     lake: Lake, database: Database[Document], number: int, of: Settings, mode: Mode = Mode.AUTO, rules: Rules = RULES
 ) -> Publication:
-    """Recomputes a draft, once. Raises NoPublication, NotLanded, or StartAgain if the rules have changed since the cut."""
+    """Recomputes a draft, once. Raises NoPublication, NotLanded, TooManyCells, or StartAgain if the rules have changed since the cut."""
     draft = publications.read(database, number)
     if draft.layers is not None:
         log.info("publication %d is already recomputed", number)
@@ -66,6 +66,7 @@ def recompute(
             newest_event=_newest(_newest_event(lake, start, draft.mark), base.newest_event if base else None),
             newest_observation=_moment(max((row["newest"] for row in cube), default=None)),
         )
+    publications.require_cells(number, len(result.cells), of.max_cells)
     publications.complete(database, number, result)
     drop_unneeded(lake, database)
     return publications.read(database, number)

@@ -23,15 +23,16 @@ from pyspark.sql.streaming.query import StreamingQuery
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.rules import Rules
 from tidemark.serving import control, ledger, notes, withdrawals
-from tidemark.serving.control import Control
+from tidemark.serving.control import Control, Held
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.notes import Work
 from tidemark.settings import Settings, settings
 from tidemark.settings.airflow_names import AirflowNames, Dag
 from tidemark.settings.sections import KafkaSettings
-from tidemark.spark import metrics, transforms
+from tidemark.spark import metrics, new_cells, transforms
 from tidemark.spark.log import Log, MissingOffsets, UnfitTopic, describe_log
 from tidemark.spark.microbatch import MicroBatches, NewPartition
+from tidemark.spark.new_cells import TooLarge
 from tidemark.spark.session import session
 
 HEARTBEAT_SECONDS = 1
@@ -52,6 +53,7 @@ class Stream:
         rules: Rules,
         wanted: Control,
         told_to_stop: threading.Event,
+        events_at_once: int,
     ) -> None:
         self._spark = spark
         self._database = database
@@ -63,6 +65,7 @@ class Stream:
         self._wanted = wanted
         self._last: TideMark | None = None  # the end of the log when a pause with `drain` was seen: what must still be served
         self._told_to_stop = told_to_stop
+        self._events_at_once = events_at_once
         self._at_work = threading.Lock()  # held while a micro-batch runs, so that the stream stops between two
         self._ended = False
         self._failure: BaseException | None = None
@@ -84,7 +87,7 @@ class Stream:
                     break
         except StreamingQueryException as error:
             failure = self._failure or error
-            if not isinstance(failure, ledger.Fenced | NewPartition):
+            if not isinstance(failure, ledger.Fenced | NewPartition | Held | TooLarge):
                 _require(self._batches.ledger, describe_log(self._of))  # a problem of the log explains more than Spark's error
             raise failure from None
         finally:
@@ -103,7 +106,7 @@ class Stream:
             .option("kafka.bootstrap.servers", self._of.kafka)
             .option("subscribe", ",".join(self._of.topics))
             .option("startingOffsets", self._log.starting_offsets(start))
-            .option("maxOffsetsPerTrigger", self._of.max_events_per_batch)
+            .option("maxOffsetsPerTrigger", self._events_at_once)
             .option("failOnDataLoss", "true")
             .option("includeHeaders", "true")
             # Spark only fetches existing offsets. A long poll left over from the same consumer would delay the fetch.
@@ -173,13 +176,15 @@ def _gone_by(query: StreamingQuery) -> TideMark:
 
 
 def follow(database: Database[Document], of: Settings, told_to_stop: threading.Event) -> None:
-    """Waits while the stream is paused, then runs it; a new generation starts whenever partitions have been added.
+    """Waits while the stream is paused, then runs it; a new generation starts whenever partitions have been added or a micro-batch was too
+    large.
 
     Returns when told to stop, or when a new process must take over. Raises whatever else ended the last generation.
     """
     wanted = _wait_while_paused(database, of.airflow_names, told_to_stop)
     _ready(database, of)  # before Spark, whose start takes longest
     spark = session("tidemark-speed", of, memory=of.speed_memory, cores=of.speed_cores, ui_port=of.spark_ui_port)
+    events_at_once = of.max_events_per_batch
     while not told_to_stop.is_set():
         before = ledger.read(database)
         found = _ready(database, of)
@@ -187,9 +192,16 @@ def follow(database: Database[Document], of: Settings, told_to_stop: threading.E
         own = ledger.start_generation(database, rules.fingerprint(), found.identities, before)
         metrics.GENERATION.set(own.generation)
         try:
-            Stream(spark, database, of, found, own, rules, wanted, told_to_stop).run()
+            Stream(spark, database, of, found, own, rules, wanted, told_to_stop, events_at_once).run()
         except NewPartition as reason:
             log.info("%s", reason)
+        except TooLarge as reason:
+            log.info("%s", reason)
+            events_at_once = min(events_at_once, new_cells.EVENTS_OF_A_SMALL_BATCH)
+        except Held as reason:
+            log.warning("stopped: %s", reason)
+            control.mark_stopped(database)
+            return
         else:
             control.mark_stopped(database)
             return

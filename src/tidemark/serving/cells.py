@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bson.int64 import Int64
-from pymongo import UpdateMany, UpdateOne
+from pymongo import DeleteOne, ReplaceOne, UpdateMany, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
@@ -18,6 +18,7 @@ AT_ONCE = 5_000  # documents per command
 
 Sums = tuple[int, ...]  # in the order of the measures of catalog.cube
 Cells = Mapping[Cell, Sums]
+Change = ReplaceOne[Document] | DeleteOne
 
 
 def key(cell: Iterable[Any]) -> Document:
@@ -66,16 +67,45 @@ def rename(database: Database[Document], session: ClientSession, names: Mapping[
         database.cube_cell.bulk_write(updates, ordered=False, session=session)
 
 
-def replace(database: Database[Document], session: ClientSession, cells: Cells, names: Mapping[int, str]) -> None:
-    """Replaces all cells by these."""
-    database.cube_cell.delete_many({}, session=session)
-    for some in in_slices([{"_id": key(cell), **_shown(cell, names), **measures(sums)} for cell, sums in cells.items()]):
-        database.cube_cell.insert_many(some, ordered=False, session=session)
+def changes(database: Database[Document], cells: Cells, names: Mapping[int, str]) -> list[Change]:
+    """The writes that make these the served cube. They are right for as long as nobody changes its cells."""
+    left = {of(one): one for one in database.cube_cell.find()}
+    wanted = ({"_id": key(cell), **_shown(cell, names), **measures(sums)} for cell, sums in cells.items() if any(sums))
+    written: list[Change] = [ReplaceOne({"_id": one["_id"]}, one, upsert=True) for one in wanted if left.pop(of(one), None) != one]
+    return written + [DeleteOne({"_id": one["_id"]}) for one in left.values()]
 
 
-def remove_empty(database: Database[Document], session: ClientSession) -> None:
-    """Deletes the cells whose sums are all 0."""
-    database.cube_cell.delete_many(dict.fromkeys(MEASURES, 0), session=session)
+def apply(database: Database[Document], session: ClientSession, those: Sequence[Change]) -> None:
+    """Applies the result of changes()."""
+    for some in in_slices(those):
+        database.cube_cell.bulk_write(some, ordered=False, session=session)
+
+
+def missing(database: Database[Document], cells: Collection[Cell]) -> set[Cell]:
+    """Those of these cells that the served cube does not have."""
+    there = set[Cell]()
+    for some in in_slices([key(cell) for cell in cells]):
+        there |= {of(one["_id"]) for one in database.cube_cell.find({"_id": {"$in": some}}, {"_id": True})}
+    return {*cells} - there
+
+
+def count(database: Database[Document], near: float) -> int:
+    """How many cells the served cube has. Unless it may have more than `near`, its metadata say so, which is cheap.
+
+    Near the number, empty cells are deleted before the others are counted.
+    """
+    if (about := database.cube_cell.estimated_document_count()) <= near:
+        return about
+    remove_empty(database)
+    return database.cube_cell.count_documents({})
+
+
+def remove_empty(database: Database[Document]) -> None:
+    """Deletes the cells whose sums are all 0.
+
+    A cell that a micro-batch changes at the same time is no longer empty when its turn comes, so this needs no transaction.
+    """
+    database.cube_cell.delete_many(dict.fromkeys(MEASURES, 0))
 
 
 def read(now: Snapshot) -> dict[Cell, Sums]:

@@ -19,6 +19,7 @@ from pymongo.database import Database
 
 from tidemark.catalog.cube import Cell
 from tidemark.catalog.marks import TideMark
+from tidemark.catalog.words import counted
 from tidemark.serving import cells as served_cells
 from tidemark.serving import ledger, offsets
 from tidemark.serving.cells import Cells, Sums, in_slices
@@ -38,6 +39,10 @@ class NoPublication(LookupError):
 
 class StartAgain(Exception):
     """The state that a draft was cut from has changed: this draft cannot be published, a new one can."""
+
+
+class TooManyCells(Exception):
+    """A cube has more cells than the settings allow: a person must decide."""
 
 
 class OtherRules(Exception):
@@ -130,15 +135,12 @@ def cut(database: Database[Document], rules: str, *, take_over: bool = False) ->
         own.require_no_rebuild()
         require_rules(own, rules)
     of = Cut(cast(ServedDocument, state[SERVED])["publication"], own.rebuilds, own.rebuilding)
-    document = _draft(_next(database), own.offsets, rules, of)
+    document = _draft(_next(database), own.offsets, rules, of, len(found))
     documents = [_cell_document(document["_id"], cell, sums) for cell, sums in found.items()]
 
-    def transaction(session: ClientSession) -> None:
-        _documents(database).insert_one(document, session=session)
-        for some in in_slices(documents):
-            database.cut_cell.insert_many(some, ordered=False, session=session)
-
-    in_transaction(database, transaction)
+    _documents(database).insert_one(document)
+    for some in in_slices(documents):
+        database.cut_cell.insert_many(some, ordered=False)
     return _publication(document)
 
 
@@ -149,18 +151,28 @@ def draft_at(database: Database[Document], mark: TideMark, rules: str) -> Public
     return _publication(document)
 
 
-def _draft(number: int, mark: TideMark, rules: str, of: Cut | None) -> PublicationDocument:
+def _draft(number: int, mark: TideMark, rules: str, of: Cut | None, cells: int = 0) -> PublicationDocument:
     return {
         "_id": number,
         "mark": offsets.to_documents(mark),
         "rules": rules,
-        "cut": of and {"served": of.served, "rebuilds": of.rebuilds, "rebuilding": of.rebuilding},
+        "cut": of and {"served": of.served, "rebuilds": of.rebuilds, "rebuilding": of.rebuilding, "cells": cells},
         "layers": None,
         "since_full": 0,
         "published_at": None,
         "newest_event": None,
         "newest_observation": None,
     }
+
+
+def require_cells(number: int, cells: int, limit: float) -> None:
+    """Raises TooManyCells if the cube of a publication has more cells than the limit."""
+    if cells > limit:
+        raise TooManyCells(
+            f"publication {number} has {counted(cells, 'cell')}, more than TIDEMARK_MAX_CELLS allows ({limit:,.0f}): nothing has been "
+            "changed. If a file is wrong, withdraw it. If it is right, raise TIDEMARK_MAX_CELLS, and MongoDB's "
+            "transactionLifetimeLimitSeconds in proportion; then run this again"
+        )
 
 
 def require_rules(own: ledger.Ledger, rules: str) -> None:
@@ -191,8 +203,12 @@ def cells(database: Database[Document], number: int) -> dict[Cell, Sums]:
 
 
 def cut_cells(database: Database[Document], number: int) -> dict[Cell, Sums]:
-    """The served cube at the moment when a draft was cut."""
-    return _cells(database.cut_cell, number)
+    """The served cube at the moment when a draft was cut. Raises StartAgain if the cut was interrupted."""
+    found, document = _cells(database.cut_cell, number), _documents(database).find_one({"_id": number})
+    of_cut = document and document.get("cut")
+    if of_cut and len(found) != of_cut.get("cells", len(found)):
+        raise StartAgain(f"the cut of publication {number} was interrupted: start again at cut")
+    return found
 
 
 def publish(database: Database[Document], number: int, rules: str) -> bool:
@@ -223,10 +239,10 @@ def publish(database: Database[Document], number: int, rules: str) -> bool:
         flip = database.state.update_one({"_id": SERVED, "publication": former.number}, {"$set": {"publication": number}}, session=session)
         if not flip.matched_count:
             _explain(database, session, draft, rules)
-        served_cells.remove_empty(database, session)
         stamp_published(database, session, number)
 
     in_transaction(database, transaction)
+    served_cells.remove_empty(database)
     return True
 
 
