@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bson.int64 import Int64
-from pymongo import DeleteOne, ReplaceOne, UpdateMany, UpdateOne
+from pymongo import DeleteMany, InsertOne, ReplaceOne, UpdateMany, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
@@ -18,7 +18,7 @@ AT_ONCE = 5_000  # documents per command
 
 Sums = tuple[int, ...]  # in the order of the measures of catalog.cube
 Cells = Mapping[Cell, Sums]
-Change = ReplaceOne[Document] | DeleteOne
+Change = InsertOne[Document] | ReplaceOne[Document] | DeleteMany
 
 
 def key(cell: Iterable[Any]) -> Document:
@@ -70,9 +70,16 @@ def rename(database: Database[Document], session: ClientSession, names: Mapping[
 def changes(database: Database[Document], cells: Cells, names: Mapping[int, str]) -> list[Change]:
     """The writes that make these the served cube. They are right for as long as nobody changes its cells."""
     left = {of(one): one for one in database.cube_cell.find()}
-    wanted = ({"_id": key(cell), **_shown(cell, names), **measures(sums)} for cell, sums in cells.items() if any(sums))
-    written: list[Change] = [ReplaceOne({"_id": one["_id"]}, one, upsert=True) for one in wanted if left.pop(of(one), None) != one]
-    return written + [DeleteOne({"_id": one["_id"]}) for one in left.values()]
+    written: list[Change] = []
+    for cell, sums in cells.items():
+        if any(sums):
+            there, wanted = left.pop(cell, None), {"_id": key(cell), **_shown(cell, names), **measures(sums)}
+            if there is None:
+                written.append(InsertOne(wanted))
+            elif there != wanted:
+                written.append(ReplaceOne({"_id": wanted["_id"]}, wanted, upsert=True))
+    gone = [one["_id"] for one in left.values()]
+    return written + [DeleteMany({"_id": {"$in": some}}) for some in in_slices(gone)]
 
 
 def apply(database: Database[Document], session: ClientSession, those: Sequence[Change]) -> None:
