@@ -645,6 +645,9 @@ class System:
         self.take_generation()
         self.ledger.rebuilding = number
         tag = Tag(self.ledger.generation, 0)
+        if self.keeps(Rule.REBUILD_READS_CELLS_LATE):
+            served = self.database.cube
+        changes = added(publication.cube, Counter({cell: -products for cell, products in served.items()}))
         yield
         for key in sorted({*self.database.documents, *publication.states}):
             read = self.database.documents.get(key)
@@ -655,10 +658,6 @@ class System:
             document = state and Document(state, tag, None, publication.names.get(category_of(state)))
             self.put(key, read, document, Rule.REBUILD_COMPARE_AND_SET)
             yield
-        if self.keeps(Rule.REBUILD_READS_CELLS_LATE):
-            served = self.database.cube
-        changes = added(publication.cube, Counter({cell: -products for cell, products in served.items()}))
-        yield
         ledger, database = self.ledger, self.database
         if (ledger.generation, ledger.rebuilding) != (tag.generation, number) and self.keeps(Rule.REBUILD_END_FENCE):
             raise Fenced

@@ -37,7 +37,13 @@ def render_full(batch: int, cells: int, limit: int, sources: Sources, stream_dag
 
 
 def _brought(sources: Sources, withdraw_dag: str) -> str:
-    brought = [f"{count:,} from {f'{file} (ingestion {one})' if one else 'the HTTP API'}" for one, file, count in sources[:SHOWN]]
+    brought = [f"{count:,} from {_source(ingestion, file)}" for ingestion, file, count in sources[:SHOWN]]
     more = [f"{counted(len(sources) - SHOWN, 'more source')}"] if len(sources) > SHOWN else []
     withdraw = f"If a file is wrong, withdraw it with DAG {withdraw_dag}: the stream then goes on without it. "
     return f"{', '.join([*brought, *more])}. Nothing of it is served yet. {withdraw if any(one for one, *_ in sources) else ''}"
+
+
+def _source(ingestion: str | None, file: str) -> str:
+    if ingestion is None:
+        return "the HTTP API"
+    return f"{file} (ingestion {ingestion})" if file else f"ingestion {ingestion}"
