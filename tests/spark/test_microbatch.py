@@ -385,7 +385,7 @@ def test_what_a_transaction_should_not_do_is_done_in_smaller_ones(
 ) -> None:
     stream = start(spark, place)
     stream.run(FEW)
-    monkeypatch.setattr(new_cells, "MOST_CHANGES", 8)
+    monkeypatch.setattr(new_cells, "MOST_CHANGES", 9)
     names_too = [*MANY, named(1, "Bags", 2)]
     before = everything(place.database)
     with pytest.raises(TooLarge) as large:

@@ -1,4 +1,4 @@
-"""How much one micro-batch may change: its transaction must end long before MongoDB ends it, and very many new cells wait for a person.
+"""How much one micro-batch may change: its transaction must fit in MongoDB's cache, and very many new cells wait for a person.
 
 A catalog has a few thousand cells. A mapping that takes another column for the category makes a cell of each product. The number of all
 cells is limited, too, because the transaction at the end of a rebuild may have to change them all.
@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 
 from tidemark.catalog.cube import Cell
 from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.catalog.words import counted
 from tidemark.rendering.control import render_full, render_hold
 from tidemark.serving import cells, control, ledger
 from tidemark.serving.control import Held
@@ -25,8 +26,9 @@ from tidemark.settings import Settings
 from tidemark.settings.airflow_names import Dag
 from tidemark.spark import transforms
 
-MOST_CHANGES = 50_000  # cells and categories that a transaction changes
-# An event changes two cells, that of the product's former state as well, or one category.
+# Documents that a transaction changes. Uncommitted changes take 2 to 3 KB each of a fifth of MongoDB's cache, which is 0.25 GB or more.
+MOST_CHANGES = 20_000
+# An event changes two: the cells of the product's states before and after, or a category and its cell.
 EVENTS_OF_A_SMALL_BATCH = MOST_CHANGES // 2
 
 
@@ -36,10 +38,10 @@ class TooLarge(Exception):
 
 def require_small(batch: MicroBatch) -> None:
     """Raises TooLarge, before anything is committed."""
-    changes = len(batch.differences) + len(batch.categories)
+    changes = len(batch.differences) + 2 * len(batch.categories)
     if changes > MOST_CHANGES:
         raise TooLarge(
-            f"micro-batch {batch.number} changes {changes:,} cells and categories, more than a transaction should ({MOST_CHANGES:,}): "
+            f"micro-batch {batch.number} changes {counted(changes, 'document')}, more than a transaction should ({MOST_CHANGES:,}): "
             f"continuing with {EVENTS_OF_A_SMALL_BATCH:,} events at once"
         )
 

@@ -170,8 +170,8 @@ def require_cells(number: int, cells: int, limit: float) -> None:
     if cells > limit:
         raise TooManyCells(
             f"publication {number} has {counted(cells, 'cell')}, more than TIDEMARK_MAX_CELLS allows ({limit:,.0f}): nothing has been "
-            "changed. If a file is wrong, withdraw it. If it is right, raise TIDEMARK_MAX_CELLS, and MongoDB's "
-            "transactionLifetimeLimitSeconds in proportion; then run this again"
+            "changed. If a file is wrong, withdraw it. If it is right, raise TIDEMARK_MAX_CELLS, for which MongoDB needs 1 GB of cache for "
+            "each 50,000 cells. Then run this again"
         )
 
 

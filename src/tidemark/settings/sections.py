@@ -101,10 +101,7 @@ class MongodbSettings(Section):
     mongodb_port: Port = Field(27017, description="port of the local server")
     mongodb_cache_gb: float = Field(2.0, ge=0.25, description="cache of the local server in GB")
     mongodb_advertised: str = Field("", description="HOST:PORT of the local server in its replica set, where it has accounts")
-    max_cells: Limit = Field(
-        100_000,
-        description="most cells of the reports; for more, MongoDB's `transactionLifetimeLimitSeconds` must be higher in proportion",
-    )
+    max_cells: Limit = Field(50_000, description="most cells of the reports; at most 50,000 for each GB of MongoDB's cache")
     mongodb_admin_password: SecretStr = Field(NO_SECRET, description="password of account admin, which creates the others")
     mongodb_ingest_password: SecretStr = Field(NO_SECRET, description="password of account ingest (Airflow's tasks)")
     mongodb_stream_password: SecretStr = Field(NO_SECRET, description="password of account stream")
