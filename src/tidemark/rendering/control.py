@@ -31,8 +31,8 @@ def render_full(batch: int, cells: int, limit: int, sources: Sources, stream_dag
     return (
         f"micro-batch {batch} would bring the reports to {counted(cells, 'cell')}, more than TIDEMARK_MAX_CELLS allows ({limit:,}). "
         f"New ones: {_brought(sources, withdraw_dag)}"
-        "If it is right, raise TIDEMARK_MAX_CELLS, for which MongoDB needs 1 GB of cache for each 50,000 cells, then resume the stream with "
-        f"make resume, or with DAG {stream_dag}"
+        "If it is right, raise TIDEMARK_MAX_CELLS, for which MongoDB needs 1 GB of cache for each 50,000 cells. Then resume the stream "
+        f"with make resume, or with DAG {stream_dag}"
     )
 
 
