@@ -22,7 +22,8 @@ from tidemark.catalog.rules import RULES
 from tidemark.ingest.files import FileKind
 from tidemark.ingest.generate import write
 from tidemark.serving import ledger, publications
-from tidemark.serving.publications import OtherRules, TooManyCells
+from tidemark.serving.cells import TooManyCells
+from tidemark.serving.publications import OtherRules
 from tidemark.serving.verifications import Held
 from tidemark.spark.batch import Batch
 from tidemark.spark.recompute import Mode

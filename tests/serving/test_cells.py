@@ -11,7 +11,7 @@ from tidemark.catalog.cube import MEASURES, Cell
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.versions import CategoryVersion
 from tidemark.serving import cells, ledger
-from tidemark.serving.cells import Cells
+from tidemark.serving.cells import Cells, TooManyCells
 from tidemark.serving.database import Document, in_transaction
 from tidemark.serving.ledger import Category, MicroBatch
 from tidemark.serving.snapshot import snapshot
@@ -88,6 +88,13 @@ def test_cells_that_the_served_cube_lacks(database: Database[Document], monkeypa
     commits(database, ({CHEAP: ONE}, {}))
     assert cells.missing(database, [CHEAP, UNPRICED, OTHER]) == {UNPRICED, OTHER}
     assert cells.missing(database, []) == set()
+
+
+def test_a_cube_of_too_many_cells_is_refused(wording: Wording) -> None:
+    cells.require_at_most(100, 100, "publication 12")
+    with pytest.raises(TooManyCells) as refused:
+        cells.require_at_most(100_000, 800_000, "publication 12")
+    wording.check(str(refused.value))
 
 
 def test_a_cell_of_nothing_is_no_cell(database: Database[Document]) -> None:

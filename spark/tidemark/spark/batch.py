@@ -27,9 +27,10 @@ from tidemark.rendering.publications import render_publication, render_rebuild
 from tidemark.rendering.verifications import render_decision, render_verification
 from tidemark.serving import history as days
 from tidemark.serving import ledger, notes, plausibility, publications, verifications, withdrawals
+from tidemark.serving.cells import TooManyCells
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.lease import BATCH, BATCH_SECONDS, lease, this_process
-from tidemark.serving.publications import NoPublication, OtherRules, StartAgain, TooManyCells
+from tidemark.serving.publications import NoPublication, OtherRules, StartAgain
 from tidemark.serving.sizes import Size
 from tidemark.serving.verifications import Drifted, Held, NotVerified
 from tidemark.settings import Settings, settings
@@ -152,11 +153,11 @@ class Batch:
         """The number of days written, and of days left unchanged."""
         if changed_up_to is not None:
             days.require_over(changed_up_to, datetime.now(UTC))
-            done = history.refresh(self.lake, self.database, changed_up_to, self.of.category_topic, self.rules)
+            done = history.refresh(self.lake, self.database, changed_up_to, self.of.category_topic, self.rules, self.of.max_cells)
         elif first is not None:
             last = last or first
             days.require_over(last, datetime.now(UTC))
-            done = history.compute(self.lake, self.database, first, last, self.of.category_topic, self.rules)
+            done = history.compute(self.lake, self.database, first, last, self.of.category_topic, self.rules, self.of.max_cells)
         else:
             raise days.NoDay("no days given: use --first DAY and --last DAY, or --changed-up-to DAY")
         log.info("history: %s", ", ".join(f"{counted(number, 'day')} {what}" for what, number in done.items()) or "no days")

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.rules import RULES, Rules
-from tidemark.serving import ledger, publications, rebuilds
+from tidemark.serving import cells, ledger, publications, rebuilds
 from tidemark.serving.database import Document
 from tidemark.serving.ledger import Category, Ledger
 from tidemark.serving.publications import Publication
@@ -48,7 +48,7 @@ def rebuild(spark: SparkSession, lake: Lake, database: Database[Document], numbe
     it over. Raises Fenced if another rebuild takes over this one.
     """
     publication = publications.read(database, number)
-    publications.require_cells(number, len(publications.cells(database, number)), of.max_cells)
+    cells.require_at_most(of.max_cells, len(publications.cells(database, number)), f"publication {number}")
     lake.require_layers(publication.states())
     rebuilds.require_made_under(publication, rules)
     before, found = ledger.read(database), describe_log(of)

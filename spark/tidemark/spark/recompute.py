@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.rules import RULES, Rules
-from tidemark.serving import publications
+from tidemark.serving import cells, publications
 from tidemark.serving.database import Document
 from tidemark.serving.publications import Publication, Result, StartAgain
 from tidemark.settings import Settings
@@ -66,7 +66,7 @@ def recompute(
             newest_event=_newest(_newest_event(lake, start, draft.mark), base.newest_event if base else None),
             newest_observation=_moment(max((row["newest"] for row in cube), default=None)),
         )
-    publications.require_cells(number, len(result.cells), of.max_cells)
+    cells.require_at_most(of.max_cells, len(result.cells), f"publication {number}")
     publications.complete(database, number, result)
     drop_unneeded(lake, database)
     return publications.read(database, number)

@@ -11,6 +11,7 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from tidemark.catalog.cube import MEASURES, Cell, label, unknown_category
+from tidemark.catalog.words import counted
 from tidemark.serving.database import Document
 from tidemark.serving.snapshot import Snapshot
 
@@ -19,6 +20,10 @@ AT_ONCE = 5_000  # documents per command
 Sums = tuple[int, ...]  # in the order of the measures of catalog.cube
 Cells = Mapping[Cell, Sums]
 Change = InsertOne[Document] | ReplaceOne[Document] | DeleteMany
+
+
+class TooManyCells(Exception):
+    """A cube has more cells than the settings allow: a person must decide."""
 
 
 def key(cell: Iterable[Any]) -> Document:
@@ -65,6 +70,16 @@ def rename(database: Database[Document], session: ClientSession, names: Mapping[
     ]
     if updates:
         database.cube_cell.bulk_write(updates, ordered=False, session=session)
+
+
+def require_at_most(limit: float, cells: int, what: str) -> None:
+    """Raises TooManyCells if a cube has more cells than the limit. It is named in the error: publication 12."""
+    if cells > limit:
+        raise TooManyCells(
+            f"{what} has {counted(cells, 'cell')}, more than TIDEMARK_MAX_CELLS allows ({limit:,.0f}): nothing has been changed. "
+            "If a file is wrong, withdraw it. If it is right, raise TIDEMARK_MAX_CELLS, for which MongoDB needs 1 GB of cache for each "
+            "50,000 cells. Then run this again"
+        )
 
 
 def changes(database: Database[Document], cells: Cells, names: Mapping[int, str]) -> list[Change]:

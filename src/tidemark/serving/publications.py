@@ -19,7 +19,6 @@ from pymongo.database import Database
 
 from tidemark.catalog.cube import Cell
 from tidemark.catalog.marks import TideMark
-from tidemark.catalog.words import counted
 from tidemark.serving import cells as served_cells
 from tidemark.serving import ledger, offsets
 from tidemark.serving.cells import Cells, Sums, in_slices
@@ -39,10 +38,6 @@ class NoPublication(LookupError):
 
 class StartAgain(Exception):
     """The state that a draft was cut from has changed: this draft cannot be published, a new one can."""
-
-
-class TooManyCells(Exception):
-    """A cube has more cells than the settings allow: a person must decide."""
 
 
 class OtherRules(Exception):
@@ -163,16 +158,6 @@ def _draft(number: int, mark: TideMark, rules: str, of: Cut | None, cells: int =
         "newest_event": None,
         "newest_observation": None,
     }
-
-
-def require_cells(number: int, cells: int, limit: float) -> None:
-    """Raises TooManyCells if the cube of a publication has more cells than the limit."""
-    if cells > limit:
-        raise TooManyCells(
-            f"publication {number} has {counted(cells, 'cell')}, more than TIDEMARK_MAX_CELLS allows ({limit:,.0f}): nothing has been "
-            "changed. If a file is wrong, withdraw it. If it is right, raise TIDEMARK_MAX_CELLS, for which MongoDB needs 1 GB of cache for "
-            "each 50,000 cells. Then run this again"
-        )
 
 
 def require_rules(own: ledger.Ledger, rules: str) -> None:
