@@ -37,8 +37,8 @@ peek: $(VENV)/.run-ready ## Show the last events in Kafka with their validation 
 pause: $(VENV)/.run-ready ## Pause the stream once it has served all current events (REASON=)
 	@$(PY) -m tidemark.serving.control pause --reason "$(REASON)"
 
-resume: $(VENV)/.run-ready ## Resume the paused stream
-	@$(PY) -m tidemark.serving.control resume
+resume: $(VENV)/.run-ready ## Resume the paused stream (ACCEPT=CELLS accepts the micro-batch at which it is held)
+	@$(PY) -m tidemark.serving.control resume $(if $(ACCEPT),--accept $(ACCEPT))
 
 restart: $(VENV)/.run-ready ## Restart the stream with the current code
 	@$(PY) -m tidemark.serving.control restart

@@ -20,11 +20,12 @@ VALID_PARAMETERS = {
         "reason": [None, "", "wrong date"],
         "hold": [True, False],
     },
-    NAMES.of(Dag.STREAM): {"action": ["pause", "resume", "restart"], "reason": [None, "", "Kafka moves"], "drain": [True, False]},
+    NAMES.of(Dag.STREAM): {"action": ["pause", "resume", "restart"], "reason": [None, "", "Kafka moves"], "drain": [True, False]}
+    | {"accept": [None, 31_204]},
 }
 INVALID_PARAMETERS = {
     NAMES.of(Dag.WITHDRAW): {"ingestion": ["", 5], "take_back": [None, "yes"], "reason": [5], "hold": [None]},
-    NAMES.of(Dag.STREAM): {"action": [None, "", "stop"], "reason": [5], "drain": [None, "yes"]},
+    NAMES.of(Dag.STREAM): {"action": [None, "", "stop"], "reason": [5], "drain": [None, "yes"], "accept": [0, "all"]},
 }
 
 
@@ -64,6 +65,7 @@ def test_which_errors_are_retried(dag_bag: Any) -> None:
     for dag_id, permanent_errors in (
         (NAMES.of(Dag.WITHDRAW), withdrawals.NoIngestion("none")),
         (NAMES.of(Dag.STREAM), control.NotDone("it is paused")),
+        (NAMES.of(Dag.STREAM), control.NotHeld("it runs")),
     ):
         policy = dag_bag.dags[dag_id].tasks[0].retry_policy
         assert policy.evaluate(permanent_errors, 1, 3).action == RetryAction.FAIL

@@ -13,7 +13,7 @@ from support.catalogs import EVERY_KIND_OF_ROW, ingest, read
 from support.events import any_log
 from support.load import updates
 from support.manual_stream import serve, stream_of
-from support.nights import named, night
+from support.nights import KEPT, named, night
 from support.places import Place
 from support.wording import Wording
 
@@ -21,7 +21,10 @@ from tidemark.catalog.cube import label
 from tidemark.catalog.rules import RULES
 from tidemark.ingest.files import FileKind
 from tidemark.ingest.generate import write
+from tidemark.serving import ledger, publications
+from tidemark.serving.cells import TooManyCells
 from tidemark.serving.publications import OtherRules
+from tidemark.serving.verifications import ApprovalRequired
 from tidemark.spark.batch import Batch
 from tidemark.spark.recompute import Mode
 
@@ -89,6 +92,29 @@ def test_artificial_drift_is_named_exactly_and_corrected(place: Place, spark: Sp
     assert named(night(work, Mode.FULL)) == {}
     assert place.wrong() == []
     assert place.wrong_documents() == []
+
+
+def test_corrections_of_very_many_cells_wait_for_a_person(place: Place, spark: SparkSession) -> None:
+    """As where a withdrawal has been taken back. Of too many for a rebuild nothing is changed."""
+    place.send(updates(Random(99), 100, keys=40))
+    serve(place, spark)
+    place.database.cube_cell.delete_many({})
+
+    def night_with(**limits: int) -> Batch:
+        return Batch(place.database, place.settings.model_copy(update=limits), spark)
+
+    with pytest.raises(TooManyCells):
+        night_with(max_cells=3).nightly("auto", "correct", KEPT)
+    work = night_with(implausible_new_cells=3)
+    with pytest.raises(ApprovalRequired):
+        work.nightly("auto", "correct", KEPT)
+    assert (publications.served(place.database), place.database.report_cube.count_documents({})) == (0, 0)
+    number = publications.listing(place.database)[0].number
+    with pytest.raises(TooManyCells):
+        night_with(max_cells=3).rebuild(number)
+    assert ledger.read(place.database).rebuilding is None
+    work.publish(number, KEPT)
+    assert place.wrong() == []
 
 
 @pytest.mark.soak(proof="losses")

@@ -34,6 +34,7 @@ def state(
     night: datetime | None = NOON,
     rebuilding: int | None = None,
     paused_by: str | None = None,
+    held: str | None = None,
 ) -> dict[str, Any]:
     """A state in which nothing is wrong but what is given, as serving.status has it."""
     verification = drift is not None and {"_id": 3, "drift": drift, "counts": {"cell": 0, "product": drift}, "named": {"cell": []}}
@@ -43,7 +44,7 @@ def state(
             "alive": silent is not None and silent < 30,
             "generation": generation,
             "rebuilding": rebuilding,
-            "control": {"paused": paused_by is not None, "by": paused_by},
+            "control": {"paused": paused_by is not None, "by": paused_by, "held": held is not None, "reason": held},
             "offsets": [{"topic": "t", "partition": 0, "offset": events - 400}, {"topic": "t", "partition": 1, "offset": 400}],
         },
         "quarantine": {"asin": rejected // 2, "stars": rejected - rejected // 2, "withdrawn": events},
@@ -93,6 +94,13 @@ def test_a_stream_stopped_by_a_rebuild_raises_an_alert_that_says_so(wording: Wor
 def test_a_forgotten_pause_raises_an_alert_that_says_so(wording: Wording) -> None:
     problems = found(*every(2, 10, silent=400, paused_by="somebody"))
     wording.check(str(problems[Condition.STREAM]))
+
+
+def test_a_stream_that_waits_for_a_person(wording: Wording) -> None:
+    """At once, and by one alert only."""
+    said = found(*every(2, 10, silent=400, paused_by="the stream", held="micro-batch 12 would add 31,204 new cells to the reports"))
+    wording.check(str(said[Condition.HELD]))
+    assert said[Condition.STREAM] is None
 
 
 def test_after_an_outage_of_the_evaluation_the_stream_gets_its_full_time() -> None:
@@ -176,7 +184,7 @@ def test_disabled_conditions_raise_no_alert() -> None:
     late = [(number * 2.0, state(behind=9, newest=NOON)) for number in range(99)]
     strict = AlertSettings(**dict.fromkeys((f"alert_{name}" for name in names), 0.001))
     seen = found(*failing, of=strict) | {Condition.FRESHNESS: found(*late, of=strict)[Condition.FRESHNESS]}
-    assert all(seen.values()), seen
+    assert {condition for condition, problem in seen.items() if not problem} == {Condition.HELD}, "a person who is asked must know"
     disabled = AlertSettings(**dict.fromkeys((f"alert_{name}" for name in names), "never"))
     assert not any((*found(*failing, of=disabled).values(), *found(*late, of=disabled).values()))
 

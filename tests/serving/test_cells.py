@@ -11,14 +11,14 @@ from tidemark.catalog.cube import MEASURES, Cell
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.versions import CategoryVersion
 from tidemark.serving import cells, ledger
-from tidemark.serving.cells import Cells
+from tidemark.serving.cells import Cells, TooManyCells
 from tidemark.serving.database import Document, in_transaction
 from tidemark.serving.ledger import Category, MicroBatch
 from tidemark.serving.snapshot import snapshot
 
 pytestmark = pytest.mark.servers
 
-ONE = (1,) * len(MEASURES)
+ONE, TWO = (1,) * len(MEASURES), (2,) * len(MEASURES)
 CHEAP, UNPRICED, OTHER = Cell(7, 5, False), Cell(7, None, True), Cell(8, 300, False)
 
 
@@ -58,13 +58,43 @@ def test_a_cell_with_another_name_than_its_category_is_detected(database: Databa
     wording.check("\n".join(how for _, how in found))
 
 
-def test_a_cube_replaces_another(database: Database[Document]) -> None:
-    commits(database, ({CHEAP: ONE, OTHER: ONE}, {7: "Luggage"}))
-    new = {UNPRICED: ONE, OTHER: (2,) * len(MEASURES)}
-    in_transaction(database, lambda session: cells.replace(database, session, new, {8: "Toys"}))
-    assert names(database) == {UNPRICED: ("Unknown category 7", "unknown"), OTHER: ("Toys", "$300+")}
+def served(database: Database[Document]) -> dict[Cell, tuple[int, ...]]:
     with snapshot(database) as now:
-        assert cells.read(now) == new
+        return cells.read(now)
+
+
+def test_a_cube_takes_the_place_of_another(database: Database[Document]) -> None:
+    nothing = dict.fromkeys([Cell(9, 0, False)], (0,) * len(MEASURES))
+    commits(database, ({CHEAP: ONE, OTHER: ONE}, {7: "Luggage"}))
+    new = {UNPRICED: ONE, OTHER: TWO, **nothing}
+    changes = cells.changes(database, new, {8: "Toys"})
+    assert len(changes) == 3, "one is new, one has changed, one is gone"
+    in_transaction(database, lambda session: cells.apply(database, session, changes))
+    assert names(database) == {UNPRICED: ("Unknown category 7", "unknown"), OTHER: ("Toys", "$300+")}
+    assert served(database) == {UNPRICED: ONE, OTHER: TWO}
+    assert cells.changes(database, new, {8: "Toys"}) == []
+    assert len(cells.changes(database, new, {8: "Games"})) == 1
+    assert len(cells.changes(database, {}, {})) == 1, "all that are gone, at once"
+
+
+def test_how_many_cells_there_are(database: Database[Document]) -> None:
+    commits(database, ({CHEAP: ONE, OTHER: ONE}, {}), ({CHEAP: (-1,) * len(MEASURES)}, {}))
+    assert cells.count(database, near=2) == 2
+    assert cells.count(database, near=1) == 1, "an empty one is none where it matters"
+
+
+def test_cells_that_the_served_cube_lacks(database: Database[Document], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "AT_ONCE", 2)
+    commits(database, ({CHEAP: ONE}, {}))
+    assert cells.missing(database, [CHEAP, UNPRICED, OTHER]) == {UNPRICED, OTHER}
+    assert cells.missing(database, []) == set()
+
+
+def test_a_cube_of_too_many_cells_is_refused(wording: Wording) -> None:
+    cells.require_at_most(100, 100, "publication 12")
+    with pytest.raises(TooManyCells) as refused:
+        cells.require_at_most(100_000, 800_000, "publication 12")
+    wording.check(str(refused.value))
 
 
 def test_an_empty_cell_is_not_read_and_can_be_removed(database: Database[Document]) -> None:
@@ -73,5 +103,5 @@ def test_an_empty_cell_is_not_read_and_can_be_removed(database: Database[Documen
     with snapshot(database) as now:
         assert cells.read(now) == {OTHER: ONE}
     assert database.cube_cell.count_documents({}) == 2, "it may come again"
-    in_transaction(database, lambda session: cells.remove_empty(database, session))
+    cells.remove_empty(database)
     assert database.cube_cell.count_documents({}) == 1

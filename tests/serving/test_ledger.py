@@ -45,7 +45,7 @@ def batch(number: int, count: int = 1, **more: Any) -> MicroBatch:
 
 
 def cells(database: Database[Document]) -> dict[tuple[Any, ...], int]:
-    return {tuple(one["_id"].values()): one["products"] for one in database.cube_cell.find()}
+    return {tuple(one[name] for name in Cell._fields): one["products"] for one in database.cube_cell.find()}
 
 
 def state(database: Database[Document]) -> list[list[Document]]:

@@ -87,6 +87,19 @@ def test_each_threshold_applies_independently(name: str, limit: float, wording: 
     assert not verifications.requires_approval(verification, "correct", BatchSettings(**{f"implausible_{name}_shift": 2}))
 
 
+def test_very_many_cells_that_the_stream_has_not_served(wording: Wording) -> None:
+    cut = {Cell(1, 5, False): cell(1, 1, 900, 1), Cell(2, 5, False): cell(0, 0, 0, 0)}
+    after = {Cell(number, 5, False): cell(1, 1, 900, 1) for number in range(1, 8)} | {Cell(9, 5, False): cell(0, 0, 0, 0)}
+    verification = {"_id": 7, "drift": 5, "counts": {}, "named": {}, "compared": plausibility.compare(cut, after, cut)}
+    assert verification["compared"]["new_cells"] == 5
+    assert not verifications.requires_approval(verification, "correct", BatchSettings(implausible_new_cells=5))
+    strict = BatchSettings(implausible_new_cells=4)
+    assert verifications.requires_approval(verification, "correct", strict)
+    assert not verifications.requires_approval(verification, "correct", strict, hold=False)
+    (said,) = plausibility.beyond(verification["compared"], strict)
+    wording.check(said)
+
+
 def test_the_comparison_shown_for_approval(wording: Wording) -> None:
     exceeded = plausibility.beyond(verification_of_half()["compared"], BatchSettings(implausible_products_shift=0.49))
     wording.check(render_decision(verification_of_half(), exceeded))

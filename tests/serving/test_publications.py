@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from pymongo.database import Database
+from support.databases import a_database
+from support.servers import Servers
 from support.wording import Wording
 
 from tidemark.catalog.cube import MEASURES, Cell
@@ -217,6 +219,32 @@ def test_the_states_of_a_rebuild(database: Database[Document], wording: Wording)
     wording.check(refused(lambda: rebuilds.end(database, again, publication, {}), Fenced), "a second end")
     Stream(database).commit(9, {C: 1})
     assert served(database) == {A: 4, B: 1, C: 1}
+
+
+def test_the_end_of_a_rebuild_changes_only_what_differs(fallible: Servers) -> None:
+    """A transaction must fit in MongoDB's cache, and ends after some time, however often it is tried again."""
+    with a_database("very_many_cells") as database:
+        cube = {Cell(number, 5, False): sums(number) for number in range(1, 30_001)}
+        database.cube_cell.bulk_write(cells.changes(database, cube, {}), ordered=False)
+        number = publications.draft_at(database, TideMark(), IN_FORCE).number
+        del cube[Cell(1, 5, False)]
+        cube |= {Cell(2, 5, False): sums(7), A: sums(1)}
+        publications.complete(database, number, Result(cube, ("a",), 0))
+        database.client.admin.command("setParameter", 1, transactionLifetimeLimitSeconds=1)
+        own = rebuilds.begin(database, publications.read(database, number))
+        rebuilds.end(database, own, publications.read(database, number), {})
+        with snapshot(database) as now:
+            assert cells.read(now) == cube
+        (last,) = database.client.local["oplog.rs"].find({"o.applyOps.ns": database.state.full_name}).sort("$natural", -1).limit(1)
+        assert sum(one["ns"] == database.cube_cell.full_name for one in last["o"]["applyOps"]) == 3
+
+
+def test_a_cut_that_was_interrupted_is_not_compared(database: Database[Document], wording: Wording) -> None:
+    Stream(database).commit(1, {A: 1, B: 2})
+    number = made(database, {A: 1, B: 2})
+    assert publications.cut_cells(database, number) == {A: sums(1), B: sums(2)}
+    database.cut_cell.delete_one({"publication": number})
+    wording.check(refused(lambda: publications.cut_cells(database, number), StaleDraft))
 
 
 def test_pruning_keeps_the_newest_publications(database: Database[Document], wording: Wording) -> None:

@@ -65,7 +65,7 @@ VALID: dict[str, Document] = {
         "mark": [OFFSET],
         "published_at": NOW,
         "rules": "r",
-        "cut": {"served": 0, "rebuilds": 0, "rebuilding": None},
+        "cut": {"served": 0, "rebuilds": 0, "rebuilding": None, "cells": 0},
         "layers": ["a"],
         "since_full": 0,
         "newest_event": NOW,
@@ -127,6 +127,7 @@ VALID: dict[str, Document] = {
             "before": {**FIGURES, "average_price": None},
             "after": FIGURES,
             "shifts": {"products": 0.0, "average_price": None, "unpriced": 0.25, "unrated": 0.0, "categories": 0.0},
+            "new_cells": 0,
         },
     },
     "alert": {"_id": "drift", "text": "2 differences", "began_at": NOW, "ended_at": None, "calm_since": None, "notified": {"mail": True}},
@@ -173,6 +174,8 @@ MAY_BE_MISSING = {
     *(("quarantine", name) for name in ("registered_at", "position", "replayed", "discarded")),
     ("alert", "notified.mail"),
     ("verification", "compared"),
+    ("verification", "compared.new_cells"),
+    ("publication", "cut.cells"),
     # Number 0 was not cut from anything.
     *(("publication", name) for name in ("cut", "layers", "since_full", "newest_event", "newest_observation")),
 }

@@ -29,7 +29,7 @@ def test_the_state_of_an_empty_database(database: Database[Document]) -> None:
     assert found["stream"] == {
         **{"alive": False, "generation": 0, "rebuilding": None, "started_at": None, "committed_at": None, "offsets": []},
         "last_micro_batch": None,
-        "control": {**dict.fromkeys(("by", "since", "reason", "stopped_at")), "paused": False},
+        "control": {**dict.fromkeys(("by", "since", "reason", "stopped_at")), "paused": False, "held": False},
     }
     assert found["log"] == {"offsets": [], "measured_at": None, "lag": None, "topics": [], "durability": None}
     assert (found["quarantine"], found["ingestions"]) == ({}, {"served": 0, "under_way": 0, "newest": []})

@@ -25,6 +25,7 @@ from tidemark.catalog.events import Event
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.rules import RULES
 from tidemark.serving import history
+from tidemark.serving.cells import TooManyCells
 from tidemark.serving.database import Document
 from tidemark.serving.history import DayNotEnded, Label, Put, days
 from tidemark.serving.snapshot import snapshot
@@ -103,6 +104,10 @@ def test_a_range_gives_the_same_result_as_its_days_one_by_one(place: Place, spar
     assert place.database.history.count_documents({"day": history.start_of(empty)}) == 0
     assert empty in history.labels(place.database)
     assert compute(lake, place.database, LAST, FIRST, CATEGORIES) == {}
+    before = list(place.database.history.find()), history.labels(place.database)
+    with pytest.raises(TooManyCells):
+        compute(lake, place.database, LAST, LAST, CATEGORIES, max_cells=3)
+    assert (list(place.database.history.find()), history.labels(place.database)) == before
 
 
 def test_history_of_an_empty_raw_history(place: Place, lake: Lake) -> None:

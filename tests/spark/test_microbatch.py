@@ -17,21 +17,25 @@ from support import broker
 from support.events import CATEGORIES, NOW, PRODUCTS, any_log
 from support.load import updates
 from support.manual_stream import Stream
+from support.names import NAMES
 from support.places import Place
 from support.proxy import Proxy, proxy
 from support.recompute import differences, recompute, reports
+from support.registered import register
 from support.states import numbered
 from support.wording import Wording
 
 from tidemark.catalog.events import Event
 from tidemark.catalog.marks import TideMark, TopicPartition
-from tidemark.serving import ledger, publications, rebuilds
+from tidemark.serving import control, ledger, publications, rebuilds, withdrawals
 from tidemark.serving.bindings import TopicsRecreated
+from tidemark.serving.control import Control, Held
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.ledger import Fenced
 from tidemark.serving.snapshot import snapshot
-from tidemark.spark import renames
+from tidemark.spark import new_cells, renames
 from tidemark.spark.microbatch import NewPartition
+from tidemark.spark.new_cells import TooLarge
 
 pytestmark = pytest.mark.servers
 
@@ -87,8 +91,9 @@ def test_streams_and_fenced_streams_in_any_order_give_exact_reports(place: Place
     assert {one["_id"] for one in place.database.quarantine.find()} == {source for source, _ in truth.rejections}
 
 
-def product(offset: int, category_id: int, asin: str = "B0T0000001") -> Event:
-    record = {"asin": asin, "title": "t", "stars": 0, "reviews": 0, "price": offset, "listPrice": 0, "category_id": category_id}
+def product(offset: int, category_id: int, asin: str = "B0T0000001", price: int | None = None) -> Event:
+    record = {"asin": asin, "title": "t", "stars": 0, "reviews": 0, "price": offset if price is None else price, "listPrice": 0}
+    record |= {"category_id": category_id}
     record |= {"isBestSeller": False, "boughtInLastMonth": 0, "date": (datetime(2023, 1, 1) + timedelta(days=offset)).isoformat()}  # noqa: DTZ001
     return Event(PRODUCTS, 0, offset, NOW, None, json.dumps(record).encode())
 
@@ -266,6 +271,132 @@ def test_a_failed_micro_batch_commits_nothing(place: Place, spark: SparkSession,
     broker.recreate(place.settings.category_topic)
     assert place.settings.category_topic in refused(successor, [product(3, 7)], TopicsRecreated)
     assert products(place.database) == before
+
+
+def of_a_file(offset: int, category_id: int, ingestion: str) -> Event:
+    """Of a product of its own, all of one price."""
+    headers = (("tide-ingestion", ingestion.encode()), ("tide-position", b"%d" % offset))
+    return product(offset, category_id, f"B0T1{offset:06d}", price=1)._replace(headers=headers)
+
+
+def everything(database: Database[Document]) -> list[list[Document]]:
+    """What a micro-batch commits."""
+    state = {"_id": {"$in": ["ledger", "served"]}}
+    return [list(database.state.find(state, {"heartbeat": False})), *(list(database[name].find()) for name in ("cube_cell", "category"))]
+
+
+@pytest.fixture
+def few_cells(place: Place) -> Place:
+    """Where five new cells may be made at once."""
+    return replace(place, settings=place.settings.model_copy(update={"max_new_cells": 5}))
+
+
+# Four cells of one file, three of another and one of the API; two that are known, and two that both files make.
+MANY = [
+    *(of_a_file(offset, category_id, "mapped-wrong") for offset, category_id in enumerate((1, 7, 11, 12, 13, 14), 10)),
+    *(of_a_file(offset, category_id, "another") for offset, category_id in enumerate((13, 14, 15), 20)),
+    product(30, 16, "B0T2000000"),
+]
+FEW = [product(1, 1, "B0T3000000"), product(2, 7, "B0T3000001"), named(0, "Luggage", 1)]
+
+
+def hold(stream: Stream, events: Sequence[Event]) -> str:
+    """Runs a micro-batch that must be held; its reason."""
+    before = everything(stream.place.database)
+    with pytest.raises(Held) as held:
+        stream.run(events)
+    assert everything(stream.place.database) == before
+    now = control.read(stream.place.database)
+    assert now.pause is not None
+    assert now.pause.reason == str(held.value)
+    return now.pause.reason
+
+
+def test_very_many_new_cells_wait_until_they_are_accepted(few_cells: Place, spark: SparkSession, wording: Wording) -> None:
+    database = few_cells.database
+    register(database, "mapped-wrong", "/in/mapped wrong.csv")
+    stream = start(spark, few_cells)
+    stream.run(FEW)
+    reason = hold(stream, [*MANY, named(1, "Bags", 2)])
+    wording.check(reason)
+    assert names(database)[-2:] == ["Unknown category 1", "Luggage"], "names of a micro-batch that is held are not given"
+    # Whoever resumes it without an answer is asked again.
+    control.resume(database)
+    assert hold(start(spark, few_cells), MANY).split(":")[1:] == reason.split(":")[1:]
+    control.resume(database, accept=6)
+    # Killed before it commits, and with later events of few cells in the same micro-batch.
+    start(spark, few_cells)
+    stream = start(spark, few_cells)
+    later = [of_a_file(offset, category_id, "another") for offset, category_id in enumerate((21, 22, 23, 24, 25), 40)]
+    stream.run([*MANY, *later])
+    assert wrong(database, [*FEW, *MANY, *later]) == []
+    # What comes after it is not accepted.
+    much_later = [of_a_file(offset, 10 + offset, "mapped-wrong") for offset in range(50, 56)]
+    hold(stream, much_later)
+    control.resume(database)
+    with pytest.raises(Held):
+        start(spark, few_cells).run([*later, *much_later])
+    control.resume(database, accept=6)
+    start(spark, few_cells).run(much_later)
+    assert wrong(database, [*FEW, *MANY, *later, *much_later]) == []
+
+
+def test_more_cells_than_a_rebuild_could_change_are_not_accepted(place: Place, spark: SparkSession, wording: Wording) -> None:
+    small = replace(place, settings=place.settings.model_copy(update={"max_cells": 7}))
+    register(place.database, "mapped-wrong", "/in/mapped wrong.csv")
+    stream = start(spark, small)
+    stream.run(FEW)
+    wording.check(hold(stream, MANY))
+    control.resume(place.database, accept=6)
+    stream = start(spark, small)
+    hold(stream, MANY)
+    control.resume(place.database)
+    larger = replace(place, settings=place.settings.model_copy(update={"max_cells": 8}))
+    start(spark, larger).run(MANY)
+    assert wrong(place.database, [*FEW, *MANY]) == []
+
+
+def test_a_file_that_is_held_is_withdrawn(few_cells: Place, spark: SparkSession) -> None:
+    database = few_cells.database
+    for identity in ("mapped-wrong", "another"):
+        register(database, identity, f"/in/{identity}.csv")
+    stream = start(spark, few_cells)
+    stream.run(FEW)
+    hold(stream, MANY)
+    withdrawals.withdraw(database, "mapped-wrong", "ann", "another column is the category", NAMES)
+    assert control.read(database) == Control(1), "it is resumed, with other rules"
+    successor = Stream(spark, few_cells, PARTITIONS, CATEGORIES, withdrawals.in_force(database))
+    successor.run(MANY)
+    left = [event for event in MANY if event.headers[:1] != (("tide-ingestion", b"mapped-wrong"),)]
+    mark = TideMark({TopicPartition(PRODUCTS, 0): 31, TopicPartition(CATEGORIES, 0): 1})
+    assert ledger.read(database).offsets == mark
+    assert wrong(database, [*FEW, *left]) == []
+
+
+def test_who_is_fenced_holds_nobody(few_cells: Place, spark: SparkSession) -> None:
+    zombie = start(spark, few_cells)
+    start(spark, few_cells)
+    with pytest.raises(Fenced):
+        zombie.run(MANY)
+    assert control.read(few_cells.database) == Control(0)
+
+
+def test_what_a_transaction_should_not_do_is_done_in_smaller_ones(
+    place: Place, spark: SparkSession, monkeypatch: pytest.MonkeyPatch, wording: Wording
+) -> None:
+    stream = start(spark, place)
+    stream.run(FEW)
+    monkeypatch.setattr(new_cells, "MAX_CHANGES", 9)
+    names_too = [*MANY, named(1, "Bags", 2)]
+    before = everything(place.database)
+    with pytest.raises(TooLarge) as large:
+        stream.run(names_too)
+    wording.check(str(large.value))
+    assert everything(place.database) == before
+    stream = start(spark, place)
+    while events := stream.next(names_too, 4):
+        stream.run(events)
+    assert wrong(place.database, [*FEW, *names_too]) == []
 
 
 def test_a_micro_batch_reports_its_progress(place: Place, spark: SparkSession) -> None:

@@ -198,3 +198,21 @@ def test_a_paused_stream_stops_and_continues_when_resumed(place: Place, wording:
         assert ledger.read(place.database).generation == 1, "it has begun"
         assert running.stop() == 0
     assert place.wrong() == []
+
+
+def test_a_hold(place: Place, wording: Wording) -> None:
+    """The stream ends before anything is served; accepted, it serves all, in transactions that are small enough."""
+    place.send(updates(Random(55), 200, keys=150))
+    with stream(TIDEMARK_MAX_NEW_CELLS="5") as running:
+        assert running.wait(120) == 0, running.text()[-3000:]
+        held = control.read(place.database).held
+        assert held is not None
+        wording.check(last_line(running), cells=held)
+    assert (served(place.database), place.database.cube_cell.count_documents({})) == (TideMark(), 0)
+    control.wait(place.database, "pause", 1, 0)
+    control.tell(place.database, "resume", "", "somebody", drain=True, accept=held)
+    with stream("small-transactions", TIDEMARK_MAX_NEW_CELLS="5") as running:
+        wait_until_served(place, running)
+        assert running.stop() == 0
+        assert "continuing with 30 events at once" in running.text()
+    assert place.wrong() == []

@@ -17,7 +17,7 @@ from typing import Any
 
 from pymongo.collection import Collection
 
-from tidemark.serving import lease, publications, rebuilds
+from tidemark.serving import cells, lease, publications, rebuilds
 from tidemark.settings import settings
 from tidemark.spark import batch, land, rebuild, recompute, verify
 from tidemark.spark.lake import Lake
@@ -84,20 +84,20 @@ def landed_a_part() -> None:
 
 POINTS: dict[str, Callable[[], None]] = {
     "landed-a-part": landed_a_part,
-    "cut-in-transaction": lambda: after_collection("insert_many", "cut_cell"),
+    "cells-cut": lambda: after_collection("insert_many", "cut_cell"),
     "cut": lambda: after(publications, "cut"),
     "layer-written": lambda: after(Lake, "write_layer"),
     "cells-written": lambda: after_collection("bulk_write", "publication_cell"),
     "recomputed": lambda: after(recompute, "recompute"),
     "verified": lambda: after(verify, "verify"),
-    "publish-in-transaction": lambda: after_collection("delete_many", "cube_cell"),
+    "publish-in-transaction": lambda: before(publications, "stamp_published"),
     "published": lambda: after(publications, "publish"),
     "pruned": lambda: after(publications, "prune"),
     "rebuild-begun": lambda: after(rebuilds, "begin"),
     "products-removed": lambda: after(rebuild, "_count", 1),
     "products-written": lambda: after(rebuild, "_count", 2),
     "before-the-end": lambda: before(rebuilds, "end"),
-    "end-in-transaction": lambda: after_collection("insert_many", "category"),
+    "end-in-transaction": lambda: after(cells, "apply"),
     "rebuilt": lambda: after(rebuilds, "end"),
     "compacting": lambda: during_a_write(Lake, "compact"),
     "compacted": lambda: after(Lake, "compact"),

@@ -53,7 +53,7 @@ class Stream:
         own = ledger.start_generation(place.database, rules.fingerprint(), describe_topics(place.settings).identities)
         ends = dict.fromkeys(partitions, first_of(own.binding.epoch))
         self._rules = rules
-        self.spark, self.generation, self.number, self.epoch = spark, own.generation, 0, own.binding.epoch
+        self.spark, self.place, self.generation, self.number, self.epoch = spark, place, own.generation, 0, own.binding.epoch
         self._category_topic = category_topic
         self.batches = MicroBatches(place.database, place.settings, own, Log(describe_topics(place.settings), ends, ends, own.binding))
 

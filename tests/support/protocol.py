@@ -51,6 +51,7 @@ class Rule(StrEnum):
     REBUILD_COMPARE_AND_SET = "a rebuild replaces a document only as it was read, and its insert is an insert"
     REBUILD_FENCE = "a rebuild stops at a document that bears a higher generation"
     REBUILD_END_FENCE = "a rebuild ends only as the ledger's own generation"
+    REBUILD_READS_CELLS_LATE = "a rebuild compares its cells with those that are served after its begin"
     REBUILD_COMMITS = "the end of a rebuild commits its tag"
     REBUILD_FORGETS = "the end of a rebuild forgets all commits before it"
     FORGOTTEN_IS_ABSENT = "a document of a generation lower than all that are committed counts as absent"
@@ -634,7 +635,7 @@ class System:
         """Brings everything to a publication: repair, rollback, adoption."""
         if number >= len(self.database.publications):
             raise Fenced  # dropped
-        publication = self.database.publications[number]
+        publication, served = self.database.publications[number], self.database.cube
         self.require_log(publication.adopts[0] if publication.adopts else self.ledger.binding, publication.mark)
         if not self.can_be_rebuilt(publication):
             raise Fenced  # made under other rules, or lost
@@ -648,6 +649,9 @@ class System:
         self.take_generation()
         self.ledger.rebuilding = number
         tag = Tag(self.ledger.generation, 0)
+        if self.keeps(Rule.REBUILD_READS_CELLS_LATE):
+            served = self.database.cube
+        changes = added(publication.cube, Counter({cell: -products for cell, products in served.items()}))
         yield
         for key in sorted({*self.database.documents, *publication.states}):
             read = self.database.documents.get(key)
@@ -665,7 +669,7 @@ class System:
             raise Fenced  # lost while it was read
         if publication.rules not in (None, database.withdrawn):
             raise Broken(f"publication {number} is rebuilt under rules that are not in force")
-        ledger.served, ledger.offsets, database.cube = number, publication.mark, publication.cube
+        ledger.served, ledger.offsets, database.cube = number, publication.mark, added(database.cube, changes)
         database.names, ledger.renaming = publication.names, frozenset()
         if publication.adopts:
             ledger.binding, ledger.witness = publication.adopts

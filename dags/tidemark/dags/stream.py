@@ -4,7 +4,8 @@
 
 - *Pause* before work on its servers. The stream first serves what the log holds (or stops at once), and stays paused, even if the machine
   restarts, until it is resumed. Nothing is lost: events wait in Kafka for as long as Kafka retains them.
-- *Resume* to end a pause.
+- *Resume* to end a pause. If the stream is held because a micro-batch would add very many new cells to the reports, give their number to
+  accept it; if a file is wrong, withdraw it instead (DAG `tidemark_withdraw`), and the stream goes on without it.
 - *Restart* after deploying new code. The stream finishes its current micro-batch first.
 
 A run ends when the stream has carried out the action.
@@ -37,6 +38,13 @@ PARAMETERS = {
         type="string",
     ),
     "reason": Param(None, title="Reason", description_md="Reason for a pause; shown while the stream is paused", type=["null", "string"]),
+    "accept": Param(
+        None,
+        title="Accept new cells",
+        description_md="With *resume*, if the stream is held: the number of new cells that its reason names",
+        type=["null", "integer"],
+        minimum=1,
+    ),
     "drain": Param(
         True,
         title="Drain",
@@ -47,7 +55,7 @@ PARAMETERS = {
 
 
 @dag(
-    **policy.of("operations", permanent_errors=[control.NotDone], retry_delay=timedelta(seconds=10)),
+    **policy.of("operations", permanent_errors=[control.NotDone, control.NotHeld], retry_delay=timedelta(seconds=10)),
     dag_id=NAMES.of(Dag.STREAM),
     schedule=None,
     max_active_runs=1,
@@ -59,7 +67,7 @@ def stream() -> None:
     def request(params: dict[str, Any], dag_run: Any) -> int:
         with connected(settings()) as database:
             by = dag_run.triggering_user_name or "Airflow"
-            return control.request(database, params["action"], params["reason"] or "", by, drain=params["drain"])
+            return control.request(database, params["action"], params["reason"] or "", by, drain=params["drain"], accept=params["accept"])
 
     @task(pool=NAMES.of(Pool.SERVED))
     def wait(generation: int, params: dict[str, Any]) -> None:

@@ -27,6 +27,7 @@ from tidemark.rendering.publications import render_publication, render_rebuild
 from tidemark.rendering.verifications import render_decision, render_verification
 from tidemark.serving import bindings, ingestions, ledger, notes, plausibility, publications, verifications, withdrawals
 from tidemark.serving import history as days
+from tidemark.serving.cells import TooManyCells
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.layout import OtherLayout
 from tidemark.serving.lease import BATCH, BATCH_SECONDS, lease, this_process
@@ -44,7 +45,7 @@ FAILED, FAILED_PERMANENTLY = 1, 2
 
 # Errors that another attempt would meet again.
 PERMANENT_ERRORS = (
-    *(StaleDraft, OtherRules, NoPublication, NotVerified, NotLanded, Drifted, ApprovalRequired, LostStates),
+    *(StaleDraft, OtherRules, NoPublication, TooManyCells, NotVerified, NotLanded, Drifted, ApprovalRequired, LostStates),
     *(days.InvalidDays, days.DayNotEnded),
     *(withdrawals.NoIngestion, withdrawals.NotWithdrawn),
     *(
@@ -120,7 +121,7 @@ class Batch:
             log.warning("the rebuild of publication %d was interrupted: finishing it first", left)
             try:
                 rebuild.rebuild(self.spark, self.lake, self.database, left, self.of, self.rules)
-            except (OtherRules, LostStates, NoPublication) as reason:
+            except (OtherRules, LostStates, NoPublication, TooManyCells) as reason:
                 log.warning("it cannot be finished (%s): a rebuild of what is recomputed now takes it over", reason)
         draft = publications.cut(self.database, self.rules.fingerprint(), take_over=left is not None)
         log.info("publication %d is cut at %s", draft.number, draft.mark)
@@ -180,11 +181,11 @@ class Batch:
         """The number of days written, and of days left unchanged."""
         if changed_up_to is not None:
             days.require_over(changed_up_to, datetime.now(UTC))
-            done = history.refresh(self.lake, self.database, changed_up_to, self.of.category_topic, self.rules)
+            done = history.refresh(self.lake, self.database, changed_up_to, self.of.category_topic, self.rules, self.of.max_cells)
         elif first is not None:
             last = last or first
             days.require_over(last, datetime.now(UTC))
-            done = history.compute(self.lake, self.database, first, last, self.of.category_topic, self.rules)
+            done = history.compute(self.lake, self.database, first, last, self.of.category_topic, self.rules, self.of.max_cells)
         else:
             raise days.InvalidDays("no days given: use --first DAY and --last DAY, or --changed-up-to DAY")
         log.info("history: %s", ", ".join(f"{counted(number, 'day')} {what}" for what, number in done.items()) or "no days")

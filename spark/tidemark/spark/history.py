@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Iterator
 from datetime import date, datetime, timedelta
+from math import inf
 
 from pymongo.database import Database
 from pyspark.sql import Column, DataFrame, Row, Window
@@ -20,7 +21,7 @@ from tidemark.catalog.marks import TideMark
 from tidemark.catalog.rules import DAY_MS, RULES, Rules
 from tidemark.catalog.words import counted
 from tidemark.serving import history, ledger
-from tidemark.serving.cells import Cells
+from tidemark.serving.cells import Cells, require_at_most
 from tidemark.serving.database import Document
 from tidemark.serving.history import Put, Searched, days, end_of, start_of
 from tidemark.spark import transforms
@@ -37,13 +38,20 @@ class LostEvents(Exception):
     """The raw history lacks events that stored days were computed from."""
 
 
-def compute(lake: Lake, database: Database[Document], first: date, last: date, category_topic: str, rules: Rules = RULES) -> Counter[Put]:
-    """Computes the days from the first to the last, both inclusive. Returns how many were written, and how many were not and why."""
-    return _compute(lake, lake.landed().mark, database, {*days(first, last)}, category_topic, rules)
+def compute(
+    lake: Lake, database: Database[Document], first: date, last: date, category_topic: str, rules: Rules = RULES, max_cells: float = inf
+) -> Counter[Put]:
+    """Computes the days from the first to the last, both inclusive. Returns how many were written, and how many were not and why.
+
+    Raises TooManyCells at a day with more than `max_cells`, or LostEvents.
+    """
+    return _compute(lake, lake.landed().mark, database, {*days(first, last)}, category_topic, rules, max_cells)
 
 
-def refresh(lake: Lake, database: Database[Document], last: date, category_topic: str, rules: Rules = RULES) -> Counter[Put]:
-    """Computes the days up to the last that are missing or outdated, and the last one in any case.
+def refresh(
+    lake: Lake, database: Database[Document], last: date, category_topic: str, rules: Rules = RULES, max_cells: float = inf
+) -> Counter[Put]:
+    """Computes the days up to the last that are missing or outdated, and the last one in any case. Raises what compute() raises.
 
     Missing are days that are due and not stored. Outdated are stored days computed under other rules, or before an event was landed
     that was observed by their end.
@@ -57,18 +65,25 @@ def refresh(lake: Lake, database: Database[Document], last: date, category_topic
         day for day, label in held.items() if label.rules != fingerprint or not label.mark.reaches(before.mark) or (new and min(new) <= day)
     }
     wanted = stale | (history.due_days(held, observed, last) - held.keys())
-    done = _compute(lake, landed, database, wanted, category_topic, rules)
+    done = _compute(lake, landed, database, wanted, category_topic, rules, max_cells)
     history.confirm(database, {day: label for day, label in held.items() if day not in stale}, landed)
     history.remember(database, Searched(landed, fingerprint, observed))
     return done
 
 
 def _compute(
-    lake: Lake, landed: TideMark, database: Database[Document], wanted: Collection[date], category_topic: str, rules: Rules
+    lake: Lake,
+    landed: TideMark,
+    database: Database[Document],
+    wanted: Collection[date],
+    category_topic: str,
+    rules: Rules,
+    max_cells: float,
 ) -> Counter[Put]:
     done: Counter[Put] = Counter()
     with lake.tasks_for(ledger.events_below(database, landed)):
         for day, cells in _days(lake, landed, wanted, category_topic, rules):
+            require_at_most(max_cells, len(cells), f"the history of {day}")
             put = history.put(database, day, landed, rules.fingerprint(), cells)
             done[put] += 1
             log.info("%s: %s, %s", day, counted(len(cells), "cell"), put)

@@ -23,7 +23,7 @@ from tidemark.catalog.epochs import kafka_offset
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.versions import CategoryVersion
 from tidemark.catalog.words import counted
-from tidemark.serving import ledger, offsets
+from tidemark.serving import control, ledger, offsets
 from tidemark.serving.bindings import Record, Witness, newest
 from tidemark.serving.database import Document, latest
 from tidemark.serving.documents import LogEndDocument, ProgressDocument
@@ -34,6 +34,7 @@ from tidemark.settings import Settings
 from tidemark.spark import metrics, transforms
 from tidemark.spark.documents import category_name
 from tidemark.spark.log import Log, describe_topics
+from tidemark.spark.new_cells import require_accepted, require_small
 from tidemark.spark.products import COLUMNS, DIMENSIONS, RESULT, ProductWriter
 from tidemark.spark.renames import rename
 from tidemark.spark.tasks import fencing
@@ -61,11 +62,13 @@ class MicroBatches:
     witness: Witness = field(init=False)
     categories: dict[int, Category] = field(init=False)
     renaming: frozenset[int] = field(init=False)
+    accepted: TideMark = field(init=False)
     work: Work = field(default_factory=Work)
 
     def __post_init__(self) -> None:
         self.offsets, self.renaming = self.found.within(self.ledger.offsets), self.ledger.renaming
         self.witness = self.ledger.witness
+        self.accepted = control.read(self.database).accepted
         self.categories = {
             one["_id"]: Category(one["category_name"], CategoryVersion(**one["_tide"]["version"]))
             for one in latest(self.database.category).find()
@@ -74,7 +77,7 @@ class MicroBatches:
     def run(self, observed: DataFrame, number: int) -> None:
         """Applies micro-batch `number` (consecutive from 0). Rows are those of transforms.observed.
 
-        Raises Fenced, NewPartition, NewLeader, TopicsRecreated, or errors of Spark and MongoDB.
+        Raises Fenced, NewPartition, NewLeader, TopicsRecreated, TooLarge, Held, or errors of Spark and MongoDB.
         """
         started = time.monotonic()
         # Spark continues at its offsets even in a recreated topic, or in one that has lost events. The check before keeps such events from
@@ -85,8 +88,6 @@ class MicroBatches:
         reached = TideMark({key: self.found.binding.logical(record.offset) + 1 for key, record in read.items()}).joined(self.offsets)
         self._require_same_log()
         categories = self._newer_categories(rows)
-        self._rename_products(categories)
-        progress = self._progress(seen, reached, number, time.monotonic() - started)
         batch = MicroBatch(
             number=number,
             offsets=reached,
@@ -95,9 +96,12 @@ class MicroBatches:
             categories=categories,
             newest_event=_moment(seen["newest_event"]),
             newest_observation=_moment(seen["newest_observation"]),
-            progress=progress,
         )
-        ledger.commit(self.database, self.ledger.generation, batch)
+        require_accepted(self.database, self.ledger.generation, batch, observed, self.accepted, self.of)
+        require_small(batch)
+        self._rename_products(categories)
+        progress = self._progress(seen, reached, number, time.monotonic() - started)
+        ledger.commit(self.database, self.ledger.generation, replace(batch, progress=progress))
         self.offsets, self.witness = reached, batch.witness
         self.categories |= categories
         self.renaming = frozenset()
@@ -197,7 +201,7 @@ def _differences(rows: list[Row]) -> dict[Cell, tuple[int, ...]]:
     return {
         Cell(row["category_id"], row["price_level"], row["is_best_seller"]): tuple(row[measure] for measure in MEASURES)
         for row in rows
-        if row["kind"] != transforms.CATEGORY
+        if row["kind"] != transforms.CATEGORY and any(row[measure] for measure in MEASURES)
     }
 
 

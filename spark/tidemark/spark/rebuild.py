@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from tidemark.catalog.epochs import first_of
 from tidemark.catalog.rules import RULES, Rules
-from tidemark.serving import ingestions, ledger, publications, rebuilds
+from tidemark.serving import cells, ingestions, ledger, publications, rebuilds
 from tidemark.serving.database import Document
 from tidemark.serving.ledger import Category, Ledger
 from tidemark.serving.publications import Publication
@@ -43,11 +43,12 @@ class Rebuilt(NamedTuple):
 def rebuild(spark: SparkSession, lake: Lake, database: Database[Document], number: int, of: Settings, rules: Rules = RULES) -> Rebuilt:
     """Rebuilds a publication, or a draft that has been recomputed.
 
-    Preconditions are checked before anything is changed: raises NoPublication, LostStates, OtherRules, TopicsRecreated, or MissingOffsets
-    if the log does not reach back to the mark. An interrupted rebuild is finished by running it again, and another one takes it over.
-    Raises Fenced if another rebuild takes over this one.
+    Preconditions are checked before anything is changed: raises NoPublication, TooManyCells, LostStates, OtherRules, TopicsRecreated, or
+    MissingOffsets if the log does not reach back to the mark. An interrupted rebuild is finished by running it again, and another one takes
+    it over. Raises Fenced if another rebuild takes over this one.
     """
     publication = publications.read(database, number)
+    cells.require_at_most(of.max_cells, len(publications.cells(database, number)), f"publication {number}")
     lake.require_layers(publication.states())
     rebuilds.require_made_under(publication, rules)
     before = ledger.read(database)

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from tidemark.catalog.marks import TideMark
 from tidemark.catalog.rules import RULES, Rules
-from tidemark.serving import ledger, publications
+from tidemark.serving import cells, ledger, publications
 from tidemark.serving.database import Document
 from tidemark.serving.publications import Publication, Result, StaleDraft
 from tidemark.settings import Settings
@@ -41,7 +41,7 @@ class NotLanded(Exception):
 def recompute(
     lake: Lake, database: Database[Document], number: int, of: Settings, mode: Mode = Mode.AUTO, rules: Rules = RULES
 ) -> Publication:
-    """Recomputes a draft, once. Raises NoPublication, NotLanded, or StaleDraft if the rules have changed since the cut."""
+    """Recomputes a draft, once. Raises NoPublication, NotLanded, TooManyCells, or StaleDraft if the rules have changed since the cut."""
     draft = publications.read(database, number)
     if draft.layers is not None:
         log.info("publication %d is already recomputed", number)
@@ -67,6 +67,7 @@ def recompute(
             newest_event=_newest(_newest_event(lake, start, draft.mark), base.newest_event if base else None),
             newest_observation=_moment(max((row["newest"] for row in cube), default=None)),
         )
+    cells.require_at_most(of.max_cells, len(result.cells), f"publication {number}")
     publications.complete(database, number, result)
     drop_unneeded(lake, database)
     return publications.read(database, number)

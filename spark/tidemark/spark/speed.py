@@ -24,16 +24,17 @@ from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.rules import Rules
 from tidemark.serving import control, ledger, notes, withdrawals
 from tidemark.serving.bindings import Binding, TopicsRecreated
-from tidemark.serving.control import Control
+from tidemark.serving.control import Control, Held
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.layout import OtherLayout
 from tidemark.serving.notes import Work
 from tidemark.settings import Settings, settings
 from tidemark.settings.airflow_names import AirflowNames, Dag
 from tidemark.settings.sections import KafkaSettings
-from tidemark.spark import metrics, transforms
+from tidemark.spark import metrics, new_cells, transforms
 from tidemark.spark.log import Log, MissingOffsets, NewLeader, OtherRecords, UnsafeTopic, describe_log, require_records
 from tidemark.spark.microbatch import MicroBatches, NewPartition
+from tidemark.spark.new_cells import TooLarge
 from tidemark.spark.session import session
 
 HEARTBEAT_SECONDS = 1
@@ -54,6 +55,7 @@ class Stream:
         rules: Rules,
         wanted: Control,
         stop_requested: threading.Event,
+        events_per_batch: int,
     ) -> None:
         self._spark = spark
         self._database = database
@@ -65,6 +67,7 @@ class Stream:
         self._wanted = wanted
         self._last: TideMark | None = None  # the end of the log when a pause with `drain` was seen: what must still be served
         self._stop_requested = stop_requested
+        self._events_per_batch = events_per_batch
         self._at_work = threading.Lock()  # held while a micro-batch runs, so that the stream stops between two
         self._ended = False
         self._failure: BaseException | None = None
@@ -86,7 +89,7 @@ class Stream:
                     break
         except StreamingQueryException as error:
             failure = self._failure or error
-            if not isinstance(failure, ledger.Fenced | NewPartition | NewLeader):
+            if not isinstance(failure, ledger.Fenced | NewPartition | NewLeader | Held | TooLarge):
                 _ready(self._batches.ledger, self._of)  # a problem of the log explains more than Spark's error
             raise failure from None
         finally:
@@ -105,7 +108,7 @@ class Stream:
             .option("kafka.bootstrap.servers", self._of.kafka)
             .option("subscribe", ",".join(self._of.topics))
             .option("startingOffsets", self._log.starting_offsets(start))
-            .option("maxOffsetsPerTrigger", self._of.max_events_per_batch)
+            .option("maxOffsetsPerTrigger", self._events_per_batch)
             .option("failOnDataLoss", "true")
             .option("includeHeaders", "true")
             # Spark only fetches existing offsets. A long poll left over from the same consumer would delay the fetch.
@@ -181,13 +184,15 @@ def _processed(query: StreamingQuery, binding: Binding) -> TideMark:
 
 
 def follow(database: Database[Document], of: Settings, stop_requested: threading.Event) -> None:
-    """Waits while the stream is paused, then runs it; a new generation starts whenever partitions have been added or have another leader.
+    """Waits while the stream is paused, then runs it; a new generation starts whenever partitions have been added or have another leader,
+    or a micro-batch was too large.
 
     Returns when told to stop, or when a new process must take over. Raises whatever else ended the last generation.
     """
     wanted = _wait_while_paused(database, of.airflow_names, stop_requested)
     _ready(ledger.read(database), of)  # before Spark, whose start takes longest
     spark = session("tidemark-speed", of, memory=of.speed_memory, cores=of.speed_cores, ui_port=of.spark_ui_port)
+    events_per_batch = of.max_events_per_batch
     while not stop_requested.is_set():
         before = ledger.read(database)
         found = _ready(before, of)
@@ -195,9 +200,16 @@ def follow(database: Database[Document], of: Settings, stop_requested: threading
         own = ledger.start_generation(database, rules.fingerprint(), found.identities, before)
         metrics.GENERATION.set(own.generation)
         try:
-            Stream(spark, database, of, found, own, rules, wanted, stop_requested).run()
+            Stream(spark, database, of, found, own, rules, wanted, stop_requested, events_per_batch).run()
         except (NewPartition, NewLeader) as reason:
             log.info("%s", reason)
+        except TooLarge as reason:
+            log.info("%s", reason)
+            events_per_batch = min(events_per_batch, new_cells.EVENTS_OF_A_SMALL_BATCH)
+        except Held as reason:
+            log.warning("stopped: %s", reason)
+            control.mark_stopped(database)
+            return
         else:
             control.mark_stopped(database)
             return

@@ -65,9 +65,10 @@ def verify(spark: SparkSession, lake: Lake, database: Database[Document], number
     context = ComparisonContext(of.batch_mongodb, database.name, own, draft.mark, *of.topics)
     categories = names(lake, draft)
     served, cube = publications.cells(database, draft.cut.served), publications.cells(database, number)
+    cut = publications.cut_cells(database, number)
     with lake.tasks_for(own.binding.events_below(draft.mark)):
         found = {
-            DifferenceKind.CELL: verifications.of_cells(cube, publications.cut_cells(database, number)),
+            DifferenceKind.CELL: verifications.of_cells(cube, cut),
             DifferenceKind.PRODUCT: _products(spark, lake, database, draft, context, categories),
             DifferenceKind.CATEGORY: verifications.first(_categories(database, context, categories)),
             DifferenceKind.QUARANTINE: _quarantine(spark, lake, database, draft, context),
@@ -75,7 +76,7 @@ def verify(spark: SparkSession, lake: Lake, database: Database[Document], number
         reconciled, found[DifferenceKind.INGESTION] = _ingestions(spark, lake, database, draft.mark)
     _require_no_rebuild_since(draft, draft.cut, ledger.read(database))
     former = publications.read(database, draft.cut.served)
-    return verifications.store(database, draft, former, found, reconciled, plausibility.compare(served, cube))
+    return verifications.store(database, draft, former, found, reconciled, plausibility.compare(served, cube, cut))
 
 
 def names(lake: Lake, publication: Publication) -> dict[int, Category]:

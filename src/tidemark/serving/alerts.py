@@ -36,6 +36,7 @@ class Condition(StrEnum):
     QUARANTINE = "quarantine"
     NIGHT = "night"
     RESTARTS = "restarts"
+    HELD = "held"
 
 
 TITLES: Mapping[Condition, str] = {
@@ -46,6 +47,7 @@ TITLES: Mapping[Condition, str] = {
     Condition.QUARANTINE: "many events are rejected",
     Condition.NIGHT: "nightly batches are missing",
     Condition.RESTARTS: "the stream keeps restarting",
+    Condition.HELD: "the stream waits for a person",
 }
 
 
@@ -128,6 +130,7 @@ def found(watch: Watch, state: StatusDocument, of: AlertSettings, names: Airflow
         Condition.QUARANTINE: _rejected(watch, of),
         Condition.NIGHT: _night(watch, state, of, names),
         Condition.RESTARTS: _restarts(watch, of),
+        Condition.HELD: _held(state),
     }
     if not state["stream"]["alive"]:
         del problems[Condition.FRESHNESS]
@@ -162,7 +165,7 @@ def message(alert: Alert, database: str) -> Message:
 
 def _silent(watch: Watch, state: StatusDocument, of: AlertSettings, names: AirflowNames) -> str | None:
     beat = state["freshness"]["seconds_since_heartbeat"]
-    if beat is None:  # no stream has ever been started
+    if beat is None or state["stream"]["control"]["held"]:  # no stream has ever been started, or another alert says why
         return None
     # While nothing was evaluated, the stream may have been stopped together with the evaluation.
     if not _longer(min(timedelta(seconds=beat), watch.samples[-1].at - watch.since), of.alert_heartbeat_minutes):
@@ -176,6 +179,11 @@ def _why_silent(stream: StreamStatus, names: AirflowNames) -> str:
     if (control := stream["control"])["paused"]:
         return f"{control['by']} has paused it; resume it with make resume or DAG {names.of(Dag.STREAM)}"
     return "see its log (make logs PROGRAM=speed)"
+
+
+def _held(state: StatusDocument) -> str | None:
+    control = state["stream"]["control"]
+    return f"The stream has stopped, and nothing is lost: {control['reason']}" if control["held"] else None
 
 
 def _behind(watch: Watch, state: StatusDocument, of: AlertSettings) -> str | None:

@@ -6,11 +6,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bson.int64 import Int64
-from pymongo import UpdateMany, UpdateOne
+from pymongo import DeleteMany, InsertOne, ReplaceOne, UpdateMany, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from tidemark.catalog.cube import MEASURES, Cell, label, unknown_category
+from tidemark.catalog.words import counted
 from tidemark.serving.database import Document
 from tidemark.serving.snapshot import Snapshot
 
@@ -18,6 +19,11 @@ BATCH_SIZE = 5_000  # documents per command
 
 Sums = tuple[int, ...]  # in the order of the measures of catalog.cube
 Cells = Mapping[Cell, Sums]
+Change = InsertOne[Document] | ReplaceOne[Document] | DeleteMany
+
+
+class TooManyCells(Exception):
+    """A cube has more cells than the settings allow: a person must decide."""
 
 
 def key(cell: Iterable[Any]) -> Document:
@@ -66,16 +72,62 @@ def rename(database: Database[Document], session: ClientSession, names: Mapping[
         database.cube_cell.bulk_write(updates, ordered=False, session=session)
 
 
-def replace(database: Database[Document], session: ClientSession, cells: Cells, names: Mapping[int, str]) -> None:
-    """Replaces all cells by these."""
-    database.cube_cell.delete_many({}, session=session)
-    for some in in_slices([{"_id": key(cell), **_shown(cell, names), **measures(sums)} for cell, sums in cells.items()]):
-        database.cube_cell.insert_many(some, ordered=False, session=session)
+def require_at_most(limit: float, cells: int, what: str) -> None:
+    """Raises TooManyCells if a cube has more cells than the limit. It is named in the error: publication 12."""
+    if cells > limit:
+        raise TooManyCells(
+            f"{what} has {counted(cells, 'cell')}, more than TIDEMARK_MAX_CELLS allows ({limit:,.0f}): nothing has been changed. "
+            "If a file is wrong, withdraw it. If it is right, raise TIDEMARK_MAX_CELLS, for which MongoDB needs 1 GB of cache for each "
+            "50,000 cells. Then run this again"
+        )
 
 
-def remove_empty(database: Database[Document], session: ClientSession) -> None:
-    """Deletes the cells whose sums are all 0."""
-    database.cube_cell.delete_many(dict.fromkeys(MEASURES, 0), session=session)
+def changes(database: Database[Document], cells: Cells, names: Mapping[int, str]) -> list[Change]:
+    """The writes that make these the served cube. They are right for as long as nobody changes its cells."""
+    left = {of(one): one for one in database.cube_cell.find()}
+    written: list[Change] = []
+    for cell, sums in cells.items():
+        if any(sums):
+            there, wanted = left.pop(cell, None), {"_id": key(cell), **_shown(cell, names), **measures(sums)}
+            if there is None:
+                written.append(InsertOne(wanted))
+            elif there != wanted:
+                written.append(ReplaceOne({"_id": wanted["_id"]}, wanted, upsert=True))
+    gone = [one["_id"] for one in left.values()]
+    return written + [DeleteMany({"_id": {"$in": some}}) for some in in_slices(gone)]
+
+
+def apply(database: Database[Document], session: ClientSession, those: Sequence[Change]) -> None:
+    """Applies the result of changes()."""
+    for some in in_slices(those):
+        database.cube_cell.bulk_write(some, ordered=False, session=session)
+
+
+def missing(database: Database[Document], cells: Collection[Cell]) -> set[Cell]:
+    """Those of these cells that the served cube does not have."""
+    there = set[Cell]()
+    for some in in_slices([key(cell) for cell in cells]):
+        there |= {of(one["_id"]) for one in database.cube_cell.find({"_id": {"$in": some}}, {"_id": True})}
+    return {*cells} - there
+
+
+def count(database: Database[Document], near: float) -> int:
+    """How many cells the served cube has. Unless it may have more than `near`, its metadata say so, which is cheap.
+
+    Near the number, empty cells are deleted before the others are counted.
+    """
+    if (about := database.cube_cell.estimated_document_count()) <= near:
+        return about
+    remove_empty(database)
+    return database.cube_cell.count_documents({})
+
+
+def remove_empty(database: Database[Document]) -> None:
+    """Deletes the cells whose sums are all 0.
+
+    A cell that a micro-batch changes at the same time is no longer empty when its turn comes, so this needs no transaction.
+    """
+    database.cube_cell.delete_many(dict.fromkeys(MEASURES, 0))
 
 
 def read(now: Snapshot) -> dict[Cell, Sums]:

@@ -3,6 +3,9 @@
 It is document `control` of collection `state`, which the stream reads every second. To pause or restart, the stream exits and its
 supervisor (supervisord, a cluster) starts it again: each start uses the current code and rules, and waits while the stream is paused.
 
+The stream pauses itself where a micro-batch would make very many new cells: it is held until a person accepts the micro-batch, or changes
+the rules by a withdrawal.
+
 `python -m tidemark.serving.control pause|resume|restart|show` does the same as DAG `tidemark_stream`.
 """
 
@@ -20,19 +23,32 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
+from tidemark.catalog.marks import TideMark
+from tidemark.catalog.words import counted
 from tidemark.rendering.control import render_pause
-from tidemark.serving import ledger
+from tidemark.serving import ledger, offsets
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.documents import ControlDocument
 from tidemark.serving.ledger import NotPrepared
 from tidemark.settings import settings
 
 CONTROL = "control"
+STREAM = "the stream"  # who pauses it when it is held
 POLL_SECONDS = 0.5
+
+_RUNNING: Document = {"pause": None, "stopped_at": None, "held": None}
 
 
 class NotDone(Exception):
     """The stream has not reached the desired state in time."""
+
+
+class Held(Exception):
+    """The stream waits until a person accepts what a micro-batch would change."""
+
+
+class NotHeld(Exception):
+    """The stream is not held at what a person accepts."""
 
 
 class Pause(NamedTuple):
@@ -45,11 +61,15 @@ class Pause(NamedTuple):
 
 
 class Control(NamedTuple):
-    """`restarts` counts the restarts requested so far. `stopped_at` is when the paused stream stopped."""
+    """`restarts` counts the restarts requested so far. `stopped_at` is when the paused stream stopped. `held` is the number of new cells
+    that wait for a person's acceptance. Events below `accepted` may make any number of new cells.
+    """
 
     restarts: int
-    pause: Pause | None
-    stopped_at: datetime | None
+    pause: Pause | None = None
+    stopped_at: datetime | None = None
+    held: int | None = None
+    accepted: TideMark = TideMark()
 
 
 def read(database: Database[Document]) -> Control:
@@ -58,8 +78,14 @@ def read(database: Database[Document]) -> Control:
     if found is None:
         raise NotPrepared(f"database {database.name} is not prepared: run `python -m tidemark.serving.schema`")
     document = cast(ControlDocument, found)
-    pause = document["pause"]
-    return Control(document["restarts"], pause and Pause(**pause), document["stopped_at"])
+    pause, held = document["pause"], document.get("held")
+    return Control(
+        document["restarts"],
+        pause and Pause(**pause),
+        document["stopped_at"],
+        held and held["new_cells"],
+        offsets.from_documents(document.get("accepted")),
+    )
 
 
 def pause(database: Database[Document], by: str, reason: str = "", *, drain: bool = True) -> Pause:
@@ -71,8 +97,32 @@ def pause(database: Database[Document], by: str, reason: str = "", *, drain: boo
     return now
 
 
-def resume(database: Database[Document]) -> None:
-    database.state.update_one({"_id": CONTROL}, {"$set": {"pause": None, "stopped_at": None}})
+def hold(database: Database[Document], session: ClientSession, reason: str, mark: TideMark, new_cells: int) -> None:
+    """Pauses the stream before a micro-batch that would reach this mark, until a person accepts it. An existing pause stays unchanged."""
+    pause = {"by": STREAM, "since": "$$NOW", "reason": {"$literal": reason}, "drain": False}
+    held = {"mark": offsets.to_documents(mark), "new_cells": new_cells}
+    update = [{"$set": {"pause": pause, "stopped_at": None, "held": {"$literal": held}}}]
+    database.state.update_one({"_id": CONTROL, "pause": None}, update, session=session)
+
+
+def lift_hold(database: Database[Document], session: ClientSession) -> None:
+    """Lets a held stream judge again, because the rules have changed."""
+    database.state.update_one({"_id": CONTROL, "held": {"$ne": None}}, {"$set": _RUNNING}, session=session)
+
+
+def resume(database: Database[Document], accept: int | None = None) -> None:
+    """Ends a pause. `accept` is the number of new cells of a held micro-batch, which it accepts. Raises NotHeld if it is another number."""
+    if accept is None:
+        database.state.update_one({"_id": CONTROL}, {"$set": _RUNNING})
+        return
+    accepted = [{"$set": {"accepted": "$held.mark", **{name: {"$literal": value} for name, value in _RUNNING.items()}}}]
+    if not database.state.update_one({"_id": CONTROL, "held.new_cells": accept}, accepted).matched_count:
+        held = read(database).held
+        raise NotHeld(
+            f"{counted(accept, 'new cell')} cannot be accepted: "
+            + ("the stream is not held" if held is None else f"the stream is held at {counted(held, 'new cell')}")
+            + ". See make status; nothing has been changed"
+        )
 
 
 def restart(database: Database[Document], session: ClientSession | None = None) -> None:
@@ -85,8 +135,11 @@ def mark_stopped(database: Database[Document]) -> None:
     database.state.update_one({"_id": CONTROL, "pause": {"$ne": None}, "stopped_at": None}, {"$currentDate": {"stopped_at": True}})
 
 
-def request(database: Database[Document], action: str, reason: str, by: str, *, drain: bool) -> int:
-    """Requests `pause`, `resume` or `restart`. Returns a generation for wait(): any higher one has carried out the request."""
+def request(database: Database[Document], action: str, reason: str, by: str, *, drain: bool, accept: int | None = None) -> int:
+    """Requests `pause`, `resume` or `restart`. Returns a generation for wait(): any higher one has carried out the request.
+
+    With resume, `accept` accepts a held micro-batch. Raises NotHeld.
+    """
     before = ledger.read(database).generation
     match action:
         case "pause":
@@ -94,7 +147,7 @@ def request(database: Database[Document], action: str, reason: str, by: str, *, 
         case "resume":
             # A stream that has not stopped yet continues with its current generation.
             before -= read(database).stopped_at is None
-            resume(database)
+            resume(database, accept)
         case "restart":
             restart(database)
         case _:
@@ -153,19 +206,21 @@ def main(words: Sequence[str] | None = None) -> int:
     pausing = commands.add_parser("pause", help="serve what the log holds now, then stop until resumed")
     pausing.add_argument("--reason", default="", help="shown while the stream is paused")
     pausing.add_argument("--at-once", action="store_true", help="stop after the current micro-batch; unserved events wait in the log")
-    commands.add_parser("resume", help="continue where the stream stopped")
+    resuming = commands.add_parser("resume", help="continue where the stream stopped")
+    resuming.add_argument("--accept", type=int, metavar="CELLS", help="accept the micro-batch of so many new cells at which it is held")
     commands.add_parser("restart", help="restart the stream with the current code and rules")
     commands.add_parser("show", help="print the desired state")
     given = parser.parse_args(words)
-    asked = {"reason": "", "at_once": False, **vars(given)}
+    asked = {"reason": "", "at_once": False, "accept": None, **vars(given)}
     of = settings()
     try:
         with connect(of.mongodb) as client:
             database = database_of(client, of.database)
             if asked["command"] != "show":
-                request(database, asked["command"], asked["reason"], getpass.getuser(), drain=not asked["at_once"])
+                by, drain = getpass.getuser(), not asked["at_once"]
+                request(database, asked["command"], asked["reason"], by, drain=drain, accept=asked["accept"])
             sys.stdout.write(f"{describe(read(database))}\n")
-    except (NotPrepared, PyMongoError) as reason:
+    except (NotPrepared, NotHeld, PyMongoError) as reason:
         sys.stderr.write(f"{reason}\n")
         return 1
     return 0

@@ -22,11 +22,14 @@ class OffsetDocument(TypedDict):
 
 
 class CutDocument(TypedDict):
-    """The served publication at the cut, the number of rebuilds finished by then, and the one that was interrupted."""
+    """The served publication at the cut, the number of rebuilds finished by then, the one that was interrupted, and the number of cells
+    of the served cube.
+    """
 
     served: int
     rebuilds: int
     rebuilding: int | None
+    cells: NotRequired[int]
 
 
 class BindingDocument(TypedDict):
@@ -101,11 +104,14 @@ class ShiftsDocument(TypedDict):
 
 
 class ComparisonDocument(TypedDict):
-    """The figures of the served publication and of a draft, and the shifts between them."""
+    """The figures of the served publication and of a draft, and the shifts between them. `new_cells` is the number of cells of the draft
+    that the served cube lacked at the cut.
+    """
 
     before: CubeFiguresDocument
     after: CubeFiguresDocument
     shifts: ShiftsDocument
+    new_cells: NotRequired[int]
 
 
 class DifferenceDocument(TypedDict):
@@ -259,13 +265,22 @@ class PauseDocument(TypedDict):
     drain: bool
 
 
+class HeldDocument(TypedDict):
+    """A micro-batch that waits for a person: the mark that it would reach, and how many new cells it would make."""
+
+    mark: list[OffsetDocument]
+    new_cells: int
+
+
 class ControlDocument(TypedDict):
-    """The desired state of the stream."""
+    """The desired state of the stream. `accepted` is the mark below which events may make any number of new cells."""
 
     _id: str
     restarts: int
     pause: PauseDocument | None
     stopped_at: datetime | None
+    held: NotRequired[HeldDocument | None]
+    accepted: NotRequired[list[OffsetDocument]]
 
 
 class BeginFields(TypedDict):
@@ -388,16 +403,18 @@ class UnpausedStatus(TypedDict):
     since: None
     reason: None
     stopped_at: str | None
+    held: Literal[False]
 
 
 class PausedStatus(TypedDict):
-    """The desired state of a paused stream."""
+    """The desired state of a paused stream. `held`: it waits for a person to accept a micro-batch."""
 
     paused: Literal[True]
     by: str
     since: str
     reason: str
     stopped_at: str | None
+    held: bool
 
 
 class StreamStatus(TypedDict):

@@ -180,9 +180,9 @@ def new_identity() -> str:
     return uuid4().hex
 
 
-def heartbeat(database: Database[Document], generation: int) -> None:
+def heartbeat(database: Database[Document], generation: int, session: ClientSession | None = None) -> None:
     """Records that the stream of this generation is alive. Raises Fenced if it has been superseded."""
-    _update(database, generation, {"$currentDate": {"heartbeat": True}})
+    _update(database, generation, {"$currentDate": {"heartbeat": True}}, session)
 
 
 def record_renames(database: Database[Document], session: ClientSession, generation: int, categories: Iterable[int], products: int) -> None:

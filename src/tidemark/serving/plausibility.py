@@ -5,15 +5,18 @@ Data that passes validation may still be wrong: half a file, prices in another c
 
 from __future__ import annotations
 
+from tidemark.catalog.words import counted
 from tidemark.serving.cells import Cells
 from tidemark.serving.documents import ComparisonDocument, CubeFiguresDocument
 from tidemark.serving.figures import exceeded_thresholds, figures, moved, summed
 from tidemark.settings.sections import BatchSettings
 
 
-def compare(before: Cells, after: Cells) -> ComparisonDocument:
+def compare(before: Cells, after: Cells, cut: Cells | None = None) -> ComparisonDocument:
     """The figures of both cubes and the shift of the relevant ones: relative to the value before; for unknown prices and missing ratings,
     the absolute change of their share of all products. None if there was nothing before.
+
+    `cut` is the served cube at the moment of the cut, which may lack cells of the cube after.
     """
     one, other = _figures(before), _figures(after)
     return {
@@ -26,6 +29,7 @@ def compare(before: Cells, after: Cells) -> ComparisonDocument:
             "unpriced": _moved_share((one["unpriced"], one["products"]), (other["unpriced"], other["products"])),
             "unrated": _moved_share((one["unrated"], one["products"]), (other["unrated"], other["products"])),
         },
+        "new_cells": sum(any(sums) and cell not in cut for cell, sums in after.items()) if cut is not None else 0,
     }
 
 
@@ -38,7 +42,10 @@ def beyond(compared: ComparisonDocument, of: BatchSettings) -> list[str]:
         "unrated": (of.implausible_unrated_shift, "absolute change in the share of products without a rating"),
         "categories": (of.implausible_categories_shift, "change in the number of categories"),
     }
-    return exceeded_thresholds(compared["shifts"], limits)
+    exceeded = exceeded_thresholds(compared["shifts"], limits)
+    if (new := compared.get("new_cells", 0)) > of.implausible_new_cells:
+        exceeded.append(f"{counted(new, 'new cell')} (more than {of.implausible_new_cells:,.0f}), which the stream has not served")
+    return exceeded
 
 
 def _figures(cells: Cells) -> CubeFiguresDocument:

@@ -132,15 +132,12 @@ def cut(database: Database[Document], rules: str, *, take_over: bool = False) ->
         own.require_no_rebuild()
         require_rules(own, rules)
     of = Cut(cast(ServedDocument, state[SERVED])["publication"], own.rebuilds, own.rebuilding)
-    document = _draft(_next(database), own.offsets, rules, of)
+    document = _draft(_next(database), own.offsets, rules, of, len(found))
     documents = [_cell_document(document["_id"], cell, sums) for cell, sums in found.items()]
 
-    def transaction(session: ClientSession) -> None:
-        _documents(database).insert_one(document, session=session)
-        for some in in_slices(documents):
-            database.cut_cell.insert_many(some, ordered=False, session=session)
-
-    in_transaction(database, transaction)
+    _documents(database).insert_one(document)
+    for some in in_slices(documents):
+        database.cut_cell.insert_many(some, ordered=False)
     return _publication(document)
 
 
@@ -152,12 +149,12 @@ def draft_at(database: Database[Document], mark: TideMark, rules: str, adoption:
     return _publication(document)
 
 
-def _draft(number: int, mark: TideMark, rules: str, of: Cut | None) -> PublicationDocument:
+def _draft(number: int, mark: TideMark, rules: str, of: Cut | None, cells: int = 0) -> PublicationDocument:
     return {
         "_id": number,
         "mark": offsets.to_documents(mark),
         "rules": rules,
-        "cut": of and {"served": of.served, "rebuilds": of.rebuilds, "rebuilding": of.rebuilding},
+        "cut": of and {"served": of.served, "rebuilds": of.rebuilds, "rebuilding": of.rebuilding, "cells": cells},
         "layers": None,
         "since_full": 0,
         "published_at": None,
@@ -194,8 +191,12 @@ def cells(database: Database[Document], number: int) -> dict[Cell, Sums]:
 
 
 def cut_cells(database: Database[Document], number: int) -> dict[Cell, Sums]:
-    """The served cube at the moment when a draft was cut."""
-    return _cells(database.cut_cell, number)
+    """The served cube at the moment when a draft was cut. Raises StartAgain if the cut was interrupted."""
+    found, document = _cells(database.cut_cell, number), _documents(database).find_one({"_id": number})
+    of_cut = document and document.get("cut")
+    if of_cut and len(found) != of_cut.get("cells", len(found)):
+        raise StaleDraft(f"the cut of publication {number} was interrupted: start again at cut")
+    return found
 
 
 def publish(database: Database[Document], number: int, rules: str) -> bool:
@@ -226,10 +227,10 @@ def publish(database: Database[Document], number: int, rules: str) -> bool:
         flip = database.state.update_one({"_id": SERVED, "publication": former.number}, {"$set": {"publication": number}}, session=session)
         if not flip.matched_count:
             _explain(database, session, draft, rules)
-        served_cells.remove_empty(database, session)
         stamp_published(database, session, number)
 
     in_transaction(database, transaction)
+    served_cells.remove_empty(database)
     return True
 
 

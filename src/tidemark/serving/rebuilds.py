@@ -1,14 +1,14 @@
 """The begin and end of a rebuild, which resets everything to a publication. The begin stops the stream, the end lets it run again.
 
 tidemark.spark.rebuild does the work in between. An interrupted rebuild is finished, or taken over by another one, before anything else can
-run.
+run. The transaction at the end changes only the cells that differ, because MongoDB ends one that takes long.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pymongo import ReturnDocument
+from pymongo import DeleteMany, ReplaceOne, ReturnDocument
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
@@ -69,7 +69,9 @@ def end(database: Database[Document], own: Ledger, publication: Publication, cat
     """
     number = publication.number
     newest = {"newest_event": publication.newest_event, "newest_observation": publication.newest_observation}
-    cube = publications.cells(database, number)
+    # Read after the begin, since which no micro-batch can commit.
+    names = {category: of.name for category, of in categories.items()}
+    changes = cells.changes(database, publications.cells(database, number), names)
     adopted: Document = {}
     if of := publication.adoption:
         adopted = {"log": bindings.to_document(of.binding), "witness": bindings.witness_documents(of.witness)}
@@ -95,11 +97,22 @@ def end(database: Database[Document], own: Ledger, publication: Publication, cat
         if of and of.binding.epoch > own.binding.epoch:
             history.invalidate(database, session)  # days may have been computed from events that are lost
         database.state.update_one({"_id": SERVED}, {"$set": {"publication": number}}, session=session)
-        cells.replace(database, session, cube, {category: of.name for category, of in categories.items()})
-        database.category.delete_many({}, session=session)
-        if categories:
-            database.category.insert_many([category_document(*one) for one in categories.items()], session=session)
+        cells.apply(database, session, changes)
+        _replace_categories(database, session, categories)
         if number:
             stamp_published(database, session, number)
 
     in_transaction(database, transaction)
+
+
+def _replace_categories(database: Database[Document], session: ClientSession, categories: Mapping[int, Category]) -> None:
+    """Makes these all categories there are. Those that are the same are not touched."""
+    there = {one["_id"]: one for one in database.category.find(session=session)}
+    documents = [category_document(*one) for one in categories.items()]
+    changes: list[DeleteMany | ReplaceOne[Document]] = [
+        ReplaceOne({"_id": one["_id"]}, one, upsert=True) for one in documents if there.get(one["_id"]) != one
+    ]
+    if gone := [number for number in there if number not in categories]:
+        changes.append(DeleteMany({"_id": {"$in": gone}}))
+    if changes:
+        database.category.bulk_write(changes, ordered=False, session=session)

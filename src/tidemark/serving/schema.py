@@ -82,7 +82,7 @@ _BEFORE: Schema = {
 _FIGURE: Schema = {"bsonType": ["int", "long", "double", "null"]}
 _FIGURES = _object(products=_COUNT, average_price=_FIGURE, unpriced=_COUNT, average_stars=_FIGURE, unrated=_COUNT, categories=_COUNT)
 _SHIFTS = _object(**dict.fromkeys(("products", "average_price", "unpriced", "unrated", "categories"), _FIGURE))
-_COMPARED = _object(before=_FIGURES, after=_FIGURES, shifts=_SHIFTS)
+_COMPARED = _object(before=_FIGURES, after=_FIGURES, shifts=_SHIFTS, optional={"new_cells": _COUNT})
 
 
 class Collection(NamedTuple):
@@ -141,7 +141,7 @@ COLLECTIONS: tuple[Collection, ...] = (
                 "cut": {
                     "bsonType": ["object", "null"],
                     "required": ["served", "rebuilds", "rebuilding"],
-                    "properties": {"served": _COUNT, "rebuilds": _COUNT, "rebuilding": _COUNT_OR_NULL},
+                    "properties": {"served": _COUNT, "rebuilds": _COUNT, "rebuilding": _COUNT_OR_NULL, "cells": _COUNT},
                 },
                 "layers": {**_array(_TEXT), "bsonType": ["array", "null"]},
                 "since_full": _COUNT,

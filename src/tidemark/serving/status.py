@@ -86,8 +86,15 @@ def _control(wanted: ControlDocument) -> UnpausedStatus | PausedStatus:
     """The desired state of the stream."""
     pause, stopped_at = wanted.get("pause"), _json(wanted.get("stopped_at"))
     if pause is None:
-        return {"paused": False, "by": None, "since": None, "reason": None, "stopped_at": stopped_at}
-    return {"paused": True, "by": pause["by"], "since": _json(pause["since"]), "reason": pause["reason"], "stopped_at": stopped_at}
+        return {"paused": False, "by": None, "since": None, "reason": None, "stopped_at": stopped_at, "held": False}
+    return {
+        "paused": True,
+        "by": pause["by"],
+        "since": _json(pause["since"]),
+        "reason": pause["reason"],
+        "stopped_at": stopped_at,
+        "held": wanted.get("held") is not None,
+    }
 
 
 def _log(ledger: LedgerDocument, log: LogEndDocument, freshness: FreshnessStatus) -> LogStatus:

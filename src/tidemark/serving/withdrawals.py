@@ -72,7 +72,8 @@ def of(database: Database[Document], ingestion: str) -> Withdrawal | None:
 
 
 def withdraw(database: Database[Document], ingestion: str, by: str, reason: str, names: AirflowNames) -> Withdrawal:
-    """Withdraws an ingestion and restarts the stream with the new rules. Idempotent: an existing withdrawal stays unchanged.
+    """Withdraws an ingestion and restarts the stream with the new rules, also where it is held. Idempotent: an existing withdrawal stays
+    unchanged.
 
     Raises NoIngestion, Rebuilding.
     """
@@ -100,6 +101,7 @@ def _change(database: Database[Document], which: Document, withdrawn: Document |
                 f"with DAG {names.of(Dag.REBUILD)} or {names.of(Dag.NIGHTLY_BATCH)}"
             )
         control.restart(database, session)
+        control.lift_hold(database, session)
 
     of(database, which["_id"])
     in_transaction(database, transaction)

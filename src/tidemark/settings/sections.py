@@ -101,6 +101,7 @@ class MongodbSettings(Section):
     mongodb_port: Port = Field(27017, description="port of the local server")
     mongodb_cache_gb: float = Field(2.0, ge=0.25, description="cache of the local server in GB")
     mongodb_advertised: str = Field("", description="HOST:PORT of the local server in its replica set, where it has accounts")
+    max_cells: Limit = Field(50_000, description="most cells of the reports; at most 50,000 for each GB of MongoDB's cache")
     mongodb_admin_password: SecretStr = Field(NO_SECRET, description="password of account admin, which creates the others")
     mongodb_ingest_password: SecretStr = Field(NO_SECRET, description="password of account ingest (Airflow's tasks)")
     mongodb_stream_password: SecretStr = Field(NO_SECRET, description="password of account stream")
@@ -204,6 +205,9 @@ class StreamSettings(Section):
 
     trigger_seconds: float = Field(0.5, ge=0, description="shortest time from one micro-batch's start to the next")
     max_events_per_batch: int = Field(200_000, ge=1, description="most events in a micro-batch (Spark's maxOffsetsPerTrigger)")
+    max_new_cells: Limit = Field(
+        20_000, description="the stream waits for a person if a micro-batch adds more new cells to the reports; `never` disables it"
+    )
     speed_memory: str = Field("2g", description="heap of the stream's Spark driver")
     speed_metrics_host: str = Field("127.0.0.1", description="address of the stream's Prometheus metrics")
     speed_metrics_port: Port = Field(9108, description="port of the stream's Prometheus metrics")
@@ -227,6 +231,9 @@ class BatchSettings(Section):
     implausible_unpriced_shift: Share = Field(None, description="the same for the share of unknown prices, e.g. 0.05")
     implausible_unrated_shift: Share = Field(None, description="the same for the share of products without a rating")
     implausible_categories_shift: Share = Field(None, description="the same for the number of categories")
+    implausible_new_cells: Limit = Field(
+        20_000, description="a night waits for approval if its corrections add more new cells to the reports; `never` disables it"
+    )
 
 
 class AlertSettings(Section):
