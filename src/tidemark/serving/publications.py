@@ -141,10 +141,11 @@ def cut(database: Database[Document], rules: str, *, take_over: bool = False) ->
     return _publication(document)
 
 
-def draft_at(database: Database[Document], mark: TideMark, rules: str, adoption: Adoption) -> Publication:
-    """Creates a draft at a mark of the raw history, whatever is served. Only a rebuild can serve it, which then adopts the log."""
+def draft_at(database: Database[Document], mark: TideMark, rules: str, adoption: Adoption | None = None) -> Publication:
+    """Creates a draft at a mark of the raw history, whatever is served. Only a rebuild can serve it, which then adopts the log, if any."""
     document = _draft(_next(database), mark, rules, None)
-    document["adoption"] = bindings.adoption_document(adoption)
+    if adoption:
+        document["adoption"] = bindings.adoption_document(adoption)
     _documents(database).insert_one(document)
     return _publication(document)
 
@@ -191,7 +192,7 @@ def cells(database: Database[Document], number: int) -> dict[Cell, Sums]:
 
 
 def cut_cells(database: Database[Document], number: int) -> dict[Cell, Sums]:
-    """The served cube at the moment when a draft was cut. Raises StartAgain if the cut was interrupted."""
+    """The served cube at the moment when a draft was cut. Raises StaleDraft if the cut was interrupted."""
     found, document = _cells(database.cut_cell, number), _documents(database).find_one({"_id": number})
     of_cut = document and document.get("cut")
     if of_cut and len(found) != of_cut.get("cells", len(found)):
