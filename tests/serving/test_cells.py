@@ -84,7 +84,7 @@ def test_how_many_cells_there_are(database: Database[Document]) -> None:
 
 
 def test_cells_that_the_served_cube_lacks(database: Database[Document], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cells, "AT_ONCE", 2)
+    monkeypatch.setattr(cells, "BATCH_SIZE", 2)
     commits(database, ({CHEAP: ONE}, {}))
     assert cells.missing(database, [CHEAP, UNPRICED, OTHER]) == {UNPRICED, OTHER}
     assert cells.missing(database, []) == set()

@@ -210,7 +210,7 @@ def test_a_hold(place: Place, wording: Wording) -> None:
         wording.check(last_line(running), cells=held)
     assert (served(place.database), place.database.cube_cell.count_documents({})) == (TideMark(), 0)
     control.wait(place.database, "pause", 1, 0)
-    control.tell(place.database, "resume", "", "somebody", drain=True, accept=held)
+    control.request(place.database, "resume", "", "somebody", drain=True, accept=held)
     with stream("small-transactions", TIDEMARK_MAX_NEW_CELLS="5") as running:
         wait_until_served(place, running)
         assert running.stop() == 0

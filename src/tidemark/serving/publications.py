@@ -191,7 +191,7 @@ def cells(database: Database[Document], number: int) -> dict[Cell, Sums]:
 
 
 def cut_cells(database: Database[Document], number: int) -> dict[Cell, Sums]:
-    """The served cube at the moment when a draft was cut. Raises StartAgain if the cut was interrupted."""
+    """The served cube at the moment when a draft was cut. Raises StaleDraft if the cut was interrupted."""
     found, document = _cells(database.cut_cell, number), _documents(database).find_one({"_id": number})
     of_cut = document and document.get("cut")
     if of_cut and len(found) != of_cut.get("cells", len(found)):
