@@ -141,10 +141,11 @@ def cut(database: Database[Document], rules: str, *, take_over: bool = False) ->
     return _publication(document)
 
 
-def draft_at(database: Database[Document], mark: TideMark, rules: str, adoption: Adoption) -> Publication:
-    """Creates a draft at a mark of the raw history, whatever is served. Only a rebuild can serve it, which then adopts the log."""
+def draft_at(database: Database[Document], mark: TideMark, rules: str, adoption: Adoption | None = None) -> Publication:
+    """Creates a draft at a mark of the raw history, whatever is served. Only a rebuild can serve it, which then adopts the log, if any."""
     document = _draft(_next(database), mark, rules, None)
-    document["adoption"] = bindings.adoption_document(adoption)
+    if adoption:
+        document["adoption"] = bindings.adoption_document(adoption)
     _documents(database).insert_one(document)
     return _publication(document)
 
