@@ -206,7 +206,7 @@ def mongods(tmp_path: Path) -> Iterator[ReplicaSet]:
 @pytest.fixture
 def brokers(tmp_path: Path) -> Iterator[list[Server]]:
     (tmp_path / "kafka").mkdir()
-    with three_brokers(tmp_path / "kafka") as found, setting(kafka_replication="3", batch_memory="1g"):
+    with three_brokers(tmp_path / "kafka", controllers=3) as found, setting(kafka_replication="3", batch_memory="1g"):
         yield found
 
 

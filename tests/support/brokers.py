@@ -1,4 +1,4 @@
-"""A cluster of three brokers, each also a controller: any one of them may be stopped."""
+"""A cluster of three brokers. The first ones are also the controllers, of which most must not be stopped."""
 
 from __future__ import annotations
 
@@ -18,20 +18,23 @@ _CLUSTER = "TidemarkTestClusterOf3"  # Kafka's form of a UUID: 22 characters of 
 
 
 @contextmanager
-def three_brokers(home: Path) -> Iterator[list[Server]]:
+def three_brokers(home: Path, controllers: int = 1) -> Iterator[list[Server]]:
     """All of them answer, and the settings name them."""
-    ports, controllers = free_ports(3), free_ports(3)
+    ports, voting = free_ports(3), free_ports(controllers)
     addresses = ",".join(f"127.0.0.1:{port}" for port in ports)
-    voters = ",".join(f"{number}@127.0.0.1:{port}" for number, port in enumerate(controllers, start=1))
+    voters = ",".join(f"{number}@127.0.0.1:{port}" for number, port in enumerate(voting, start=1))
     (program,) = [one for one in PROGRAMS if one.name == "kafka"]
     with ExitStack() as stack:
         brokers = []
-        for number, (port, controller) in enumerate(zip(ports, controllers, strict=True), start=1):
+        for number, port in enumerate(ports, start=1):
             of = settings().model_copy(
-                update={"home": home / str(number), "kafka_port": port, "kafka_controller_port": controller},
+                update={"home": home / str(number), "kafka_port": port, "kafka_controller_port": voting[min(number, controllers) - 1]},
             )
             properties = home / f"{number}.properties"
-            properties.write_text(_with(kafka_properties(of), {"node.id": str(number), "controller.quorum.voters": voters}))
+            changed = {"node.id": str(number), "controller.quorum.voters": voters}
+            if number > controllers:
+                changed |= {"process.roles": "broker", "listeners": f"PLAINTEXT://127.0.0.1:{port}"}
+            properties.write_text(_with(kafka_properties(of), changed))
             form = _kafka_java(of, "256m", "kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(properties))
             run = _kafka_java(of, "384m", "kafka.Kafka", str(properties))
             subprocess.run(form, check=True, capture_output=True)

@@ -113,6 +113,11 @@ class Stream:
             .option("includeHeaders", "true")
             # Spark only fetches existing offsets. A long poll left over from the same consumer would delay the fetch.
             .option("kafka.fetch.max.wait.ms", "10")
+            # When a broker has failed, Spark's request for the log's end may hang until it times out, by default after a minute. Many short
+            # attempts take no longer than the fail-over, and outlast a broker that stalls.
+            .option("kafka.request.timeout.ms", "5000")
+            .option("kafka.default.api.timeout.ms", "10000")
+            .option("fetchOffset.numRetries", "12")
             .load()
         )
         # Validated here, Spark analyses the many columns of validation once, not in every micro-batch.
