@@ -171,9 +171,8 @@ def test_the_stream_stops_while_a_micro_batch_is_about_to_begin(small_batches: P
 
     def run(stop_requested: threading.Event) -> None:
         threading.current_thread().name = "ending"
-        stream = Stream(
-            spark, small_batches.database, small_batches.settings, found, own, RULES, control.read(small_batches.database), stop_requested
-        )
+        of, wanted = small_batches.settings, control.read(small_batches.database)
+        stream = Stream(spark, small_batches.database, of, found, own, RULES, wanted, stop_requested, of.max_events_per_batch)
         stream._at_work = Contended()  # type: ignore[assignment]
         stream.run()
 

@@ -48,7 +48,7 @@ def test_the_scheduler_runs_the_day_that_has_ended(stack: Stack) -> None:
     runs = [one for one in stack.runs() if one["run_type"] == "scheduled"]
     run = min(runs, key=lambda one: one["partition_key"])
     assert run["state"] == "success"
-    assert [run["partition_key"]] * 2 == [one.day for one in stack.ingested]
+    assert sum(one.day == run["partition_key"] for one in stack.ingested) == 2
     # Another day may have ended since.
     days = sorted({run["partition_key"], yesterday().isoformat()})
     assert sorted(one["partition_key"] for one in runs) in (days[:1], days)

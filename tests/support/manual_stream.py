@@ -58,7 +58,9 @@ class Stream:
         self.batches = MicroBatches(place.database, place.settings, own, Log(describe_topics(place.settings), ends, ends, own.binding))
 
     def run(self, events: Sequence[Event]) -> None:
-        observed = transforms.observed(transforms.events(kafka(self.spark, events), self.epoch), self._category_topic, self._rules)
+        observed = transforms.observed(
+            transforms.events(kafka(self.spark, events), self.epoch), self._category_topic, self._rules, digests=True
+        )
         self.batches.run(observed, self.number)
         self.number += 1
 

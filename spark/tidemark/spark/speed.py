@@ -121,7 +121,9 @@ class Stream:
             .load()
         )
         # Validated here, Spark analyses the many columns of validation once, not in every micro-batch.
-        observed = transforms.observed(transforms.events(records, self._log.binding.epoch), self._of.category_topic, self._rules)
+        observed = transforms.observed(
+            transforms.events(records, self._log.binding.epoch), self._of.category_topic, self._rules, digests=True
+        )
         return (
             observed.writeStream.foreachBatch(self._micro_batch)
             .option("checkpointLocation", f"file://{checkpoint}")  # not escaped as a URI: Hadoop takes escapes literally

@@ -74,8 +74,8 @@ def digest() -> Column:
     return F.crc32(F.coalesce("value", F.lit(b""))).alias("digest")
 
 
-def observed(log: DataFrame, category_topic: str, rules: Rules = RULES) -> DataFrame:
-    """One row per event: kind, id (ASIN, category id, or source of a rejection), version, the columns of the kind, and a digest (CRC-32).
+def observed(log: DataFrame, category_topic: str, rules: Rules = RULES, *, digests: bool = False) -> DataFrame:
+    """One row per event: kind, id (ASIN, category id, or source of a rejection), version, the columns of the kind, and `digest` if wanted.
 
     Money and stars are given as doubles, and as integers of cents and tenths. Columns that a kind does not have are null.
     """
@@ -86,7 +86,7 @@ def observed(log: DataFrame, category_topic: str, rules: Rules = RULES) -> DataF
         .withColumn("exact", _exact_numbers(rules))
         .select(*_read(rules))
         .withColumn("reason", _reason(rules))
-        .select(*_validated(rules))
+        .select(*_validated(rules), *([digest()] if digests else []))
     )
 
 
@@ -181,7 +181,6 @@ def _validated(rules: Rules) -> tuple[Column, ...]:
         *_columns("list_price_cents", "category_id", "isBestSeller", "boughtInLastMonth", "category_name"),
         *_columns("topic", "timestamp", "reason", "ingestion"),
         F.when(rejected, F.substring("value", 1, rules.max_bytes)).alias("raw"),
-        digest(),
     )
 
 
