@@ -72,7 +72,7 @@ def test_recovery_from_a_lost_mongodb(place: Place, spark: SparkSession, work: B
         night(work)
     wording.check(str(refused.value), owner=owner, own=ledger.read(place.database).identity, lake=place.settings.lake_url)
     assert place.wrong() == []
-    number = work.adopt()
+    number = work.adopt()["publication"]
     assert (place.wrong(), number) == ([], 1)
     send(place, 3)
     serve(place, spark)
@@ -136,7 +136,7 @@ def test_adoption_when_only_the_raw_history_reaches_back(place: Place, spark: Sp
             broker.forget(*key, below=end - 1)
     with pytest.raises(MissingOffsets):
         work.rebuild(1)
-    number = work.adopt()
+    number = work.adopt()["publication"]
     assert ledger.read(place.database).offsets == ends
     assert wrong_by(place, log) == []
     stream = stream_of(place, spark)
