@@ -32,7 +32,7 @@ from tidemark.serving.ingestions import LogReplaced
 from tidemark.serving.snapshot import snapshot
 from tidemark.spark.adopt import OtherLoss
 from tidemark.spark.batch import Batch
-from tidemark.spark.log import MissingOffsets, NewLeader, OtherRecords, describe_log, require_records
+from tidemark.spark.log import MissingOffsets, NewLeader, OtherRecords, describe_log, records, require_records
 from tidemark.spark.speed import _ready
 
 pytestmark = pytest.mark.servers
@@ -205,7 +205,11 @@ def test_the_record_before_is_compared(place: Place, spark: SparkSession) -> Non
         other = {key: record._replace(**change) for key, record in own.witness.items()}
         with pytest.raises(OtherRecords):
             require_records(place.settings, found, other)
+    further_back = records(place.settings, {key: record.offset - 1 for key, record in own.witness.items() if record.offset})
+    assert further_back
+    require_records(place.settings, found, own.witness, further_back)
+    with pytest.raises(OtherRecords):
+        require_records(place.settings, found, own.witness, {key: record._replace(digest=1) for key, record in further_back.items()})
     key, end = next(iter(ends.items()))
     broker.forget(*key, below=end)
-    without = describe_log(place.settings)
-    require_records(place.settings, without, {key: own.witness[key]._replace(digest=1)})  # nobody can say
+    require_records(place.settings, found, {key: own.witness[key]._replace(digest=1)})  # nobody can say

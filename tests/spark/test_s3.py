@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.soak(proof="losses")]
 
 SERVER = Path(__file__).parents[1] / "support" / "s3_server.py"
 BUCKET = "raw"
-LANDING = "/_delta_log/00000000000000000002.json"  # after those that create the table and store the topics' ids
+LANDING = "/_delta_log/00000000000000000003.json"  # after those that create the table, claim it for a database and store the topics' ids
 
 # Hadoop's client of the version that PySpark includes, with the parts of Amazon's that it needs instead of the bundle of 600 MB.
 CLIENT = """<ivy-module version="2.0">

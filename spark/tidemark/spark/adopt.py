@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pymongo.database import Database
@@ -44,8 +43,8 @@ class OtherLoss(Exception):
 class Plan:
     """What an adoption does. `continues`: log and raw history fit together, so no epoch begins and no event is lost.
 
-    `begins` is, for each partition, Kafka's offset from which the log is read. `parted` are the partitions in which the log lacks events
-    that the raw history holds, or has others in their place.
+    `parted` are the partitions in which the log lacks events that the raw history holds, or has others in their place. `mark` is where the
+    stream continues.
     """
 
     own: Ledger
@@ -53,10 +52,14 @@ class Plan:
     found: Log
     landed: TideMark
     continues: bool
-    begins: Mapping[TopicPartition, int]
     parted: tuple[TopicPartition, ...]
     binding: Binding
     mark: TideMark
+
+    @property
+    def begins(self) -> dict[TopicPartition, int]:
+        """For each partition, Kafka's offset from which the log is read."""
+        return {key: kafka_offset(self.mark[key]) for key in self.found.ends}
 
     @property
     def is_other_log(self) -> bool:
@@ -106,14 +109,13 @@ def plan(spark: SparkSession, lake: Lake, database: Database[Document], of: Sett
     if _is_same_log(lake, own, owner, found, landed, of):
         agreed, parted = _agreed(spark, lake, of, found, start)
         if all(start[key] == offset for key, offset in agreed.items()):
-            return Plan(own, owner, found, landed, True, _kafka(start, found), (), own.binding, start)
+            return Plan(own, owner, found, landed, True, (), own.binding, start)
     else:
         agreed, parted = dict(found.starts), ()
-    begins = {key: kafka_offset(offset) for key, offset in agreed.items()}
     epoch = max(own.binding.epoch, _epoch(landed), ingestions.epoch(database)) + 1
-    origin = TideMark({key: first_of(epoch) + offset for key, offset in begins.items()})
+    origin = TideMark({key: first_of(epoch) + kafka_offset(offset) for key, offset in agreed.items()})
     binding = Binding(epoch, dict(found.identities), origin, landed, lake.count())
-    return Plan(own, owner, found, landed, False, begins, parted, binding, landed.joined(origin))
+    return Plan(own, owner, found, landed, False, parted, binding, landed.joined(origin))
 
 
 def adopt(
@@ -203,7 +205,3 @@ def _fingerprints(log: DataFrame, name: str) -> DataFrame:
 
 def _epoch(landed: TideMark) -> int:
     return max((epoch_of(offset - 1) for offset in landed.values()), default=0)
-
-
-def _kafka(mark: TideMark, found: Log) -> dict[TopicPartition, int]:
-    return {key: kafka_offset(mark[key]) for key in found.ends}

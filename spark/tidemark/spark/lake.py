@@ -70,10 +70,14 @@ class LostStates(Exception):
 
 @dataclass(frozen=True)
 class Landed:
-    """The contents of table `events`: the mark below which it is complete, and the number of the newest landing (0: none)."""
+    """The contents of table `events`: the mark below which it is complete, and the number of the newest landing (0: none).
+
+    `began` is the mark at which the newest landing of each partition began.
+    """
 
     mark: TideMark
     landing: int
+    began: TideMark
 
 
 class Lake:
@@ -89,33 +93,34 @@ class Lake:
 
     def landed(self) -> Landed:
         """What has been landed. The table itself is the only record of it."""
-        found = self._read(self._events).groupBy("topic", "partition").agg(F.max("offset").alias("last"), F.max("landing").alias("landing"))
-        rows = found.collect()
+        landings = self._read(self._events).groupBy("topic", "partition", "landing")
+        ranges = landings.agg(F.min("offset").alias("first"), F.max("offset").alias("last"))
+        found = ranges.groupBy("topic", "partition").agg(F.max("last").alias("last"), F.max(F.struct("landing", "first")).alias("newest"))
+        rows = {TopicPartition(row["topic"], row["partition"]): row for row in found.collect()}
         return Landed(
-            TideMark({TopicPartition(row["topic"], row["partition"]): row["last"] + 1 for row in rows}),
-            max((row["landing"] for row in rows), default=0),
+            TideMark({key: row["last"] + 1 for key, row in rows.items()}),
+            max((row["newest"]["landing"] for row in rows.values()), default=0),
+            TideMark({key: row["newest"]["first"] for key, row in rows.items()}),
         )
 
-    def borders(self) -> TideMark:
-        """The mark at which the newest landing of each partition began."""
-        landings = self._read(self._events).groupBy("topic", "partition", "landing").agg(F.min("offset").alias("first"))
-        newest = landings.groupBy("topic", "partition").agg(F.max(F.struct("landing", "first")).alias("newest"))
-        return TideMark({TopicPartition(row["topic"], row["partition"]): row["newest"]["first"] for row in newest.collect()})
-
-    def records_before(self, mark: TideMark) -> Witness:
-        """Of each partition the event right before a mark, if there is one."""
-        before = {key: offset - 1 for key, offset in mark.items()}
-        if not before:
-            return {}
+    def records_before(self, *marks: TideMark) -> list[Witness]:
+        """For each mark, of each partition the event right before it, if there is one."""
+        before = [{(key, offset - 1) for key, offset in mark.items()} for mark in marks]
+        wanted = set[tuple[TopicPartition, int]]().union(*before)
+        if not wanted:
+            return [{} for _ in marks]
         is_one = reduce(
             Column.__or__,
-            [(F.col("topic") == key.topic) & (F.col("partition") == key.partition) & (F.col("offset") == of) for key, of in before.items()],
+            [(F.col("topic") == key.topic) & (F.col("partition") == key.partition) & (F.col("offset") == of) for key, of in wanted],
         )
-        rows = self._read(self._events).where(is_one).select("topic", "partition", "offset", "timestamp", transforms.digest())
-        return {
-            TopicPartition(row["topic"], row["partition"]): Record(kafka_offset(row["offset"]), row["timestamp"], row["digest"])
-            for row in rows.collect()
+        rows = self._read(self._events).where(is_one).select("topic", "partition", "offset", "timestamp", transforms.digest()).collect()
+        found = {
+            (TopicPartition(row["topic"], row["partition"]), row["offset"]): Record(
+                kafka_offset(row["offset"]), row["timestamp"], row["digest"]
+            )
+            for row in rows
         }
+        return [{key: found[key, offset] for key, offset in some if (key, offset) in found} for some in before]
 
     def append(self, events: DataFrame, landing: int) -> None:
         """Appends events as that landing, atomically.

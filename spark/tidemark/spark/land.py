@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from tidemark.catalog.epochs import epoch_of, kafka_offset
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.words import counted
-from tidemark.serving.bindings import Binding, TopicsRecreated, Witness
+from tidemark.serving.bindings import ADOPT, Binding, TopicsRecreated
 from tidemark.serving.ledger import Ledger
 from tidemark.settings.sections import KafkaSettings
 from tidemark.spark.lake import Lake
@@ -41,8 +41,8 @@ def land(spark: SparkSession, lake: Lake, own: Ledger, of: KafkaSettings, most: 
     before = now = lake.landed()
     found = describe_log(of, own.binding)
     start = mark = _require(lake, own.binding, found, before.mark)
-    require_records(of, found, _comparable(lake, found, start.joined(own.binding.origin)))
-    require_records(of, found, _comparable(lake, found, lake.borders()))
+    right_before, further_back = lake.records_before(_comparable(found, start), _comparable(found, before.began))
+    require_records(of, found, right_before, further_back)
     lake.remember_topics(found.identities)
     end = TideMark(found.ends)
     while True:
@@ -58,17 +58,17 @@ def land(spark: SparkSession, lake: Lake, own: Ledger, of: KafkaSettings, most: 
             break  # only offsets without events are left, as transactions leave them
         else:
             most *= 2
-    # Spark continues at its offsets even if the log loses events meanwhile and others take their place. If this ends before the
-    # comparison, the next landing compares the same records.
-    require_records(of, found, _comparable(lake, found, start))
+    if now != before:
+        # Spark continues at its offsets even if the log loses events meanwhile and others take their place. If this ends before the
+        # comparison, the next landing compares the same records.
+        require_records(of, found, right_before)
     log.info("%s landed; the raw history reaches %s", counted(start.behind(mark), "offset"), mark)
     return mark
 
 
-def _comparable(lake: Lake, found: Log, mark: TideMark) -> Witness:
-    """The events of the raw history right before a mark that come from the current log."""
-    current = {key: offset for key, offset in mark.items() if key in found.ends and epoch_of(offset - 1) == found.binding.epoch}
-    return lake.records_before(TideMark(current))
+def _comparable(found: Log, mark: TideMark) -> TideMark:
+    """The partitions of a mark before which the raw history has events of the current log."""
+    return TideMark({key: offset for key, offset in mark.items() if key in found.ends and epoch_of(offset - 1) == found.binding.epoch})
 
 
 def _append(lake: Lake, binding: Binding, of: KafkaSettings, records: DataFrame, landing: int) -> None:
@@ -122,18 +122,14 @@ def _require_topics(lake: Lake, binding: Binding, found: Mapping[str, str]) -> N
         if found.get(topic, known) != known:
             raise TopicsRecreated(
                 f"topic {topic} has id {found[topic]}, but the raw history holds events of id {known}: the topic was deleted and "
-                "recreated. Nothing has been changed. Restore the former topic. If it is lost, run `python -m tidemark.spark.batch adopt "
-                "--dry-run`: it says what is lost, and how to go on with what is left"
+                f"recreated. Nothing has been changed. Restore the former topic. If it is lost, {ADOPT}"
             )
 
 
 def _require(lake: Lake, binding: Binding, found: Log, landed: TideMark) -> TideMark:
     """The mark from which to land. Raises TopicsRecreated, OlderLake, MissingOffsets."""
     _require_topics(lake, binding, found.identities)
-    remedy = (
-        "Nothing has been changed. Restore the raw history. If it is lost, run `python -m tidemark.spark.batch adopt --dry-run`: it says "
-        "what is lost, and how to go on with what is left"
-    )
+    remedy = f"Nothing has been changed. Restore the raw history. If it is lost, {ADOPT}"
     if any(epoch_of(offset) > binding.epoch for offset in landed.values()):
         raise OlderLake(f"the raw history at {lake.url} holds events of a log that this database has not adopted: {landed}. {remedy}")
     if not landed.reaches(binding.landed):

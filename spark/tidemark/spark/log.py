@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache, wraps
+from operator import itemgetter
 from typing import Any, ParamSpec, TypeVar
 from zlib import crc32
 
@@ -20,7 +21,7 @@ from kafka.errors import KafkaError, RetriableError
 from tidemark.catalog.epochs import epoch_of, kafka_offset
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.topics import problems
-from tidemark.serving.bindings import Binding, Record, Witness
+from tidemark.serving.bindings import ADOPT, Binding, Record, Witness
 from tidemark.settings.sections import KafkaSettings
 
 FAIL_OVER_SECONDS = 15.0  # more than Kafka needs to notice that a broker is gone (broker.session.timeout.ms, 9 s)
@@ -96,15 +97,15 @@ class Log:
         if missing:
             raise MissingOffsets(
                 "the next offsets to read are not in the log, so continuing would lose events: " + "; ".join(missing)
-                + ". Nothing has been changed. Restore the topic. If the events are lost, run `python -m tidemark.spark.batch adopt "
-                "--dry-run`: it says what is lost, and how to go on with what is left"
+                + f". Nothing has been changed. Restore the topic. If the events are lost, {ADOPT}"
             )  # fmt: skip
 
     def starting_offsets(self, mark: TideMark) -> str:
         """Spark's startingOffsets for a mark; names every existing partition."""
         by_topic: dict[str, dict[str, int]] = {}
+        start = self.within(mark)
         for key in self.ends:
-            by_topic.setdefault(key.topic, {})[str(key.partition)] = kafka_offset(self.within(mark)[key])
+            by_topic.setdefault(key.topic, {})[str(key.partition)] = kafka_offset(start[key])
         return json.dumps(by_topic)
 
 
@@ -188,31 +189,43 @@ def describe_log(of: KafkaSettings, binding: Binding = FIRST) -> Log:
     )
 
 
-def require_records(of: KafkaSettings, found: Log, witness: Witness) -> None:
+def require_records(of: KafkaSettings, found: Log, *witnesses: Witness) -> None:
     """Raises OtherRecords unless the log still has these records. Where retention has removed one, nobody can say.
 
     Raises KafkaError or TimeoutError if Kafka does not answer.
     """
-    wanted = {key: known for key, known in witness.items() if key in found.starts and known.offset >= kafka_offset(found.starts[key])}
-    there = records(of, {key: known.offset for key, known in wanted.items()})
-    if changed := {key: known for key, known in wanted.items() if there.get(key) != known}:
+    changed: list[tuple[TopicPartition, Record, Record | None]] = []
+    for witness in witnesses:
+        wanted = {key: known for key, known in witness.items() if key in found.starts}
+        there, starts = _look_up(of, {key: known.offset for key, known in wanted.items()})
+        changed += [
+            (key, known, there.get(key)) for key, known in wanted.items() if known.offset >= starts[key] and there.get(key) != known
+        ]
+    if changed:
         raise OtherRecords(
             "the log has lost events that were read: " + "; ".join(
                 f"{topic}/{partition}: at offset {known.offset} there was a record of {_utc(known.timestamp)}, now there is "
-                + (f"one of {_utc(there[key].timestamp)}" if (key := TopicPartition(topic, partition)) in there else "none")
-                for (topic, partition), known in sorted(changed.items())
-            ) + ". Nothing has been changed. Restore the topic. If the events are lost, run `python -m tidemark.spark.batch adopt "
-            "--dry-run`: it says what is lost, and how to go on with what is left"
+                + (f"one of {_utc(now.timestamp)}" if now else "none")
+                for (topic, partition), known, now in sorted(changed, key=itemgetter(0, 1))
+            ) + f". Nothing has been changed. Restore the topic. If the events are lost, {ADOPT}"
         )  # fmt: skip
 
 
-@_through_a_failover
 def records(of: KafkaSettings, wanted: Mapping[TopicPartition, int]) -> dict[TopicPartition, Record]:
     """The records at these offsets of Kafka, those that there are. Raises KafkaError or TimeoutError."""
+    return _look_up(of, wanted)[0]
+
+
+@_through_a_failover
+def _look_up(
+    of: KafkaSettings, wanted: Mapping[TopicPartition, int]
+) -> tuple[dict[TopicPartition, Record], dict[KafkaTopicPartition, int]]:
+    """The records at these offsets, and then each partition's first available offset, so that what retention removes meanwhile is seen."""
     if not wanted:
-        return {}
+        return {}, {}
     partitions = {KafkaTopicPartition(*key): offset for key, offset in wanted.items()}
     found: dict[TopicPartition, Record] = {}
+    # A consumer for each call: kafka-python may wait for ever for partitions that are assigned again.
     consumer = KafkaConsumer(bootstrap_servers=of.kafka.split(","), client_id="tidemark-spark", enable_auto_commit=False)
     try:
         consumer.assign(list(partitions))
@@ -233,9 +246,9 @@ def records(of: KafkaSettings, wanted: Mapping[TopicPartition, int]) -> dict[Top
                 left.remove(partition)  # only offsets without events
             if left and time.monotonic() > until:
                 raise TimeoutError(f"Kafka at {of.kafka} did not return a record within {_READ_SECONDS} s")
+        return found, consumer.beginning_offsets(list(partitions))
     finally:
         consumer.close()
-    return found
 
 
 def _utc(milliseconds: int) -> str:

@@ -11,6 +11,9 @@ from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.serving import offsets
 from tidemark.serving.documents import AdoptionDocument, BindingDocument, WitnessDocument
 
+# What to do where something that is needed cannot be restored; the end of a sentence.
+ADOPT = "run `python -m tidemark.spark.batch adopt --dry-run`: it says what is lost, and how to go on with what is left"
+
 
 class TopicsRecreated(Exception):
     """A topic is not the one that the stored offsets refer to."""
@@ -46,8 +49,7 @@ class Binding:
             if self.topics.get(topic, identity) != identity:
                 raise TopicsRecreated(
                     f"topic {topic} has id {identity}, but the ledger's offsets refer to id {self.topics[topic]}: the topic was deleted "
-                    "and recreated. Nothing has been changed. Restore the former topic. If it is lost, run `python -m tidemark.spark.batch "
-                    "adopt --dry-run`: it says what is lost, and how to go on with what is left"
+                    f"and recreated. Nothing has been changed. Restore the former topic. If it is lost, {ADOPT}"
                 )
 
     def within(self, mark: TideMark, partitions: Iterable[TopicPartition]) -> TideMark:

@@ -171,7 +171,10 @@ def finish_chunk(database: Database[Document], ingestion: str, number: int, ackn
 
 def reopen(database: Database[Document], certain: TideMark, below: int) -> None:
     """Opens the finished chunks that have events between the mark `certain` and the offset `below`: these may be lost."""
-    _reopen(database, _uncertain(certain, below))
+    found = {**_uncertain(certain, below), "status": DONE}
+    # An ingestion first: if this is interrupted, it is checked against the raw history again, and found incomplete.
+    _ingestions(database).update_many({"_id": {"$in": _chunks(database).distinct("ingestion", found)}}, {"$unset": {"reconciled": True}})
+    _chunks(database).update_many(found, {"$set": {"status": PLANNED, "acknowledged": None, "ends": None, "lost": True}})
 
 
 def uncertain(database: Database[Document], certain: TideMark, below: int) -> list[Uncertain]:
@@ -195,18 +198,6 @@ def _uncertain(certain: TideMark, below: int) -> Document:
     # Of a partition that the mark does not name, nothing is certain.
     others: Document = {"$nor": [{"topic": key.topic, "partition": key.partition} for key in certain]} if certain else {}
     return {"ends": {"$elemMatch": {"$or": [*parts, {**others, "offset": {"$lt": below}}]}}}
-
-
-def reopen_all(database: Database[Document], identities: Iterable[str]) -> None:
-    """Opens all chunks of these ingestions, because events of theirs are lost."""
-    _reopen(database, {"ingestion": {"$in": list(identities)}})
-
-
-def _reopen(database: Database[Document], those: Document) -> None:
-    found = {**those, "status": DONE}
-    # An ingestion first: if this is interrupted, it is checked against the raw history again, and found incomplete.
-    _ingestions(database).update_many({"_id": {"$in": _chunks(database).distinct("ingestion", found)}}, {"$unset": {"reconciled": True}})
-    _chunks(database).update_many(found, {"$set": {"status": PLANNED, "acknowledged": None, "ends": None, "lost": True}})
 
 
 def lost_chunks(database: Database[Document]) -> dict[str, list[int]]:

@@ -37,18 +37,17 @@ UPGRADES = (Upgrade(2, "the ledger states which log its offsets refer to, and wh
 
 def upgraded(ledger: Document) -> Document:
     """The ledger in the current layout. One that has it, or a later one, is returned as it is."""
-    found, now = layout_of(ledger), dict(ledger)
-    for one in UPGRADES:
-        if found < one.layout:
-            one.change(now)
-            now["layout"] = one.layout
+    now = dict(ledger)
+    for one in _missing(ledger):
+        one.change(now)
+        now["layout"] = one.layout
     return now
 
 
 def pending(database: Database[Document]) -> list[Upgrade]:
     """The upgrades that a database needs. None if it is new, or of a later layout."""
     ledger = database.state.find_one({"_id": LEDGER})
-    return [] if ledger is None else [one for one in UPGRADES if layout_of(ledger) < one.layout]
+    return [] if ledger is None else _missing(ledger)
 
 
 def upgrade(database: Database[Document]) -> list[Upgrade]:
@@ -61,9 +60,14 @@ def upgrade(database: Database[Document]) -> list[Upgrade]:
         now = upgraded(ledger)
         now["generation"] += 1
         database.state.replace_one({"_id": LEDGER}, now, session=session)
-        return [one for one in UPGRADES if layout_of(ledger) < one.layout]
+        return _missing(ledger)
 
     done = in_transaction(database, transaction)
     for one in done:
         log.info("database %s: layout %d: %s", database.name, one.layout, one.what)
     return done
+
+
+def _missing(ledger: Document) -> list[Upgrade]:
+    """The upgrades between a ledger's layout and the current one."""
+    return [one for one in UPGRADES if layout_of(ledger) < one.layout]
