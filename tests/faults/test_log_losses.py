@@ -143,6 +143,7 @@ def test_the_broker_loses_its_tail_and_producers_go_on(
     assert wrong_by(place, everything) == []
 
 
+@pytest.mark.soak(proof="drill")
 def test_kafka_is_lost_with_what_was_not_landed(place: Place, spark: SparkSession, tmp_path: Path, wording: Wording) -> None:
     work = Batch(place.database, place.settings, spark)
     send(place, 4)

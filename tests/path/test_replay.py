@@ -116,7 +116,19 @@ def test_replays_of_every_kind_keep_reports_exact(place: Place, spark: SparkSess
     ours = [one for one in rejected if one["source"]["ingestion"] == accepted["ingestion"]]
     assert (accepted["accepted"], accepted["rejected"]) == (accepted["file_rows"] - len(ours), len(ours)) == (16, 3)
 
-    # Withdrawn, its replays are rejected with it; taken back, what was replayed is so again.
+
+@pytest.mark.soak(proof="losses")
+def test_replays_of_a_withdrawn_file(place: Place, spark: SparkSession, work: Batch, tmp_path: Path) -> None:
+    """Withdrawn, its replays are rejected with it; taken back, what was replayed is so again."""
+    bad = tmp_path / "bad.csv"
+    bad.write_bytes(EVERY_KIND_OF_ROW)
+    ingest(place, [read(bad, FileKind.PRODUCT, "2024-01-02")], chunk_bytes=1_000)
+    stream = serve(place, spark)
+    assert replay(place, patch=EVERY_FIELD).replayed > 10
+    serve(place, spark, stream)
+    assert named(night(work)) == {}
+    again = records(place)
+    accepted = place.database.report_ingestion.find_one({"name": "bad.csv"}) or {}
     withdrawals.withdraw(place.database, accepted["ingestion"], "somebody", "", NAMES)
     with pytest.raises(OtherRules) as refused:
         replay(place)

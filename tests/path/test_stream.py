@@ -30,7 +30,7 @@ def test_every_snapshot_under_load_is_exact(place: Place) -> None:
     with stream(TIDEMARK_MAX_EVENTS_PER_BATCH="2000") as running:
         marks: set[TideMark] = set()
         until = time.monotonic() + 240
-        while len(marks) < 8:
+        while len(marks) < 5:
             assert time.monotonic() < until, f"the stream hardly moves: {running.text()[-3000:]}"
             place.send(updates(random, 1_000, keys=400))
             for _ in range(3):

@@ -115,6 +115,7 @@ def test_history_of_an_empty_raw_history(place: Place, lake: Lake) -> None:
     assert wrong(place.database, [], [FIRST]) == []
 
 
+@pytest.mark.soak(proof="history")
 def test_days_long_after_the_last_observation_are_left_out(place: Place, spark: SparkSession, lake: Lake) -> None:
     """The days between are not made up, and can be asked for."""
     log = numbered(within_days(some_events(35)))

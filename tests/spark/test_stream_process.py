@@ -200,6 +200,7 @@ def test_a_paused_stream_stops_and_continues_when_resumed(place: Place, wording:
     assert place.wrong() == []
 
 
+@pytest.mark.soak(proof="stack")
 def test_a_hold(place: Place, wording: Wording) -> None:
     """The stream ends before anything is served; accepted, it serves all, in transactions that are small enough."""
     place.send(updates(Random(55), 200, keys=150))
