@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support import airflow_home
+from support.environment import setting
 from support.places import Place
 
 from tidemark.ingest import connections
@@ -30,8 +33,9 @@ def database() -> None:
 
 
 @pytest.fixture
-def connected(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """Airflow's connections are to this place's servers."""
+def connected(place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Place]:
+    """Airflow's connections are to this place's servers, and runs may read the test's files."""
     for name, value in connections.environment(place.settings).items():
         monkeypatch.setitem(os.environ, name, value)
-    return place
+    with setting(ingest_from=str(tmp_path)):
+        yield place

@@ -115,10 +115,10 @@ def test_which_errors_are_retried(dag: Any, task: str) -> None:
 
 
 @pytest.fixture
-def unreachable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def unreachable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Connections to servers that are not there."""
     kafka, mongodb = map(str, free_ports(2))
-    with setting(kafka_port=kafka, mongodb_port=mongodb) as of:
+    with setting(kafka_port=kafka, mongodb_port=mongodb, ingest_from=str(tmp_path)) as of:
         for name, value in connections.environment(of).items():
             monkeypatch.setitem(os.environ, name, value)
         yield
@@ -144,8 +144,11 @@ class TestInvalidRuns:
     def test_a_manual_run_without_files(self) -> None:
         _fails_at_once("preview")
 
-    def test_a_missing_file(self) -> None:
-        _fails_at_once("preview", products=["/none.csv"], observed_at=["2024-01-01"])
+    def test_a_missing_file(self, tmp_path: Path) -> None:
+        _fails_at_once("preview", products=[f"{tmp_path}/none.csv"], observed_at=["2024-01-01"])
+
+    def test_a_file_outside_of_the_named_folders(self) -> None:
+        _fails_at_once("preview", products=[__file__], observed_at=["2024-01-01"])
 
     def test_a_file_without_a_date(self, tmp_path: Path) -> None:
         _, day = write(10, 1, 1, tmp_path, date(2024, 1, 1))

@@ -14,6 +14,7 @@ from support.wording import Wording
 
 from tidemark.local import job
 from tidemark.local.job import CannotRun
+from tidemark.settings.sections import HomeSettings
 
 
 @pytest.fixture
@@ -109,19 +110,21 @@ def test_a_date_or_columns_without_files_are_refused(
 def test_columns_are_passed_with_the_files(console: Console, tmp_path: Path) -> None:
     one = _file(tmp_path, "1.csv")
     catalog = job.Catalog([one], [], ["2024-01-01"], {"price": "Price"}, 10, 1)
-    assert job._conf(console, tmp_path, catalog) == {
+    of = HomeSettings(home=tmp_path / "home")
+    assert job._conf(console, of, catalog) == {
         "products": [one],
         "categories": [],
         "observed_at": ["2024-01-01"],
         "columns": {"price": "Price"},
     }
-    assert "columns" not in job._conf(console, tmp_path, catalog._replace(columns={}))
+    assert "columns" not in job._conf(console, of, catalog._replace(columns={}))
+    assert of.added_folders.read_text() == f"{tmp_path}\n", "runs may read its folder from now on"
 
 
 def test_a_generated_catalog_has_one_date_per_file(console: Console, configure) -> None:
-    home = configure().home
-    folder = home / "catalogs" / "50-rows-3-days"
-    conf = job._generated(console, home, 50, 3)
+    catalogs = configure().catalogs
+    folder = catalogs / "50-rows-3-days"
+    conf = job._generated(console, catalogs, 50, 3)
     days = ["2024-01-01", "2024-01-02", "2024-01-03"]
     assert conf == {
         "products": [str(folder / f"products_{day}.csv") for day in days],
@@ -132,18 +135,18 @@ def test_a_generated_catalog_has_one_date_per_file(console: Console, configure) 
 
 
 def test_a_generated_catalog_is_written_once(console: Console, configure) -> None:
-    home = configure().home
-    first, *_ = job._generated(console, home, 50, 2)["products"]
+    catalogs = configure().catalogs
+    first, *_ = job._generated(console, catalogs, 50, 2)["products"]
     written = Path(first).stat().st_mtime_ns
-    job._generated(console, home, 50, 2)
+    job._generated(console, catalogs, 50, 2)
     assert Path(first).stat().st_mtime_ns == written
 
 
 def test_an_incomplete_generated_catalog_is_written_again(console: Console, configure) -> None:
-    home = configure().home
-    folder = home / "catalogs" / "50-rows-2-days"
-    whole = [Path(name).read_bytes() for name in job._generated(console, home, 50, 2)["products"]]
+    catalogs = configure().catalogs
+    folder = catalogs / "50-rows-2-days"
+    whole = [Path(name).read_bytes() for name in job._generated(console, catalogs, 50, 2)["products"]]
     (folder / ".whole").unlink()
     (folder / "products_2024-01-02.csv").unlink()
     (folder / "products_2024-01-01.csv").write_text("cut")
-    assert [Path(name).read_bytes() for name in job._generated(console, home, 50, 2)["products"]] == whole
+    assert [Path(name).read_bytes() for name in job._generated(console, catalogs, 50, 2)["products"]] == whole

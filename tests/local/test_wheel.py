@@ -66,6 +66,7 @@ def other_modules(python: Path, tmp_path: Path) -> dict[str, str]:
         "AIRFLOW_HOME": str(tmp_path / "airflow"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(bundle),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "TIDEMARK_INGEST_FROM": str(tmp_path),
         **connections.environment(settings()),
     }
 

@@ -8,7 +8,7 @@ from airflow.providers.apache.kafka.hooks.produce import KafkaProducerHook
 from airflow.sdk import ObjectStoragePath, get_current_context, task
 
 from tidemark.dags.mongodb import connected
-from tidemark.ingest import jobs
+from tidemark.ingest import jobs, sources
 from tidemark.settings import settings
 from tidemark.settings.airflow_names import Connection, Pool
 
@@ -24,4 +24,4 @@ def produce(ingestion: str, number: int) -> None:
     of = settings()
     with connected(of) as database:
         context["chunk_name"] = jobs.chunk_name(database, ingestion, number)
-        jobs.produce(database, kafka.get_producer, configuration, ObjectStoragePath, of, ingestion, number)
+        jobs.produce(database, kafka.get_producer, configuration, sources.allowed(of, ObjectStoragePath), of, ingestion, number)

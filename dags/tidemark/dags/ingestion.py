@@ -30,7 +30,7 @@ from tidemark.dags.chunks import produce
 from tidemark.dags.dashboards import Dashboard, add_dashboard_links
 from tidemark.dags.ingestion_form import parameters
 from tidemark.dags.mongodb import connected
-from tidemark.ingest import jobs
+from tidemark.ingest import jobs, sources
 from tidemark.settings import settings
 from tidemark.settings.airflow_names import Connection, Dag, Pool
 
@@ -50,7 +50,7 @@ def ingest() -> None:
     @task.branch(pool=NAMES.of(Pool.INGEST))
     def preview(params: dict[str, Any], dag_run: Any, ti: Any) -> str | None:
         of = settings()
-        files = jobs.files_of(dag_run.partition_key, params, of, ObjectStoragePath)
+        files = jobs.files_of(dag_run.partition_key, params, of, sources.allowed(of, ObjectStoragePath))
         with connected(of) as database:
             decision = jobs.preview_run(database, files, params, of)
         ti.xcom_push("preview", decision.preview)
@@ -60,7 +60,7 @@ def ingest() -> None:
     @task(pool=NAMES.of(Pool.INGEST), trigger_rule="none_failed")
     def plan(params: dict[str, Any], dag_run: Any, ti: Any) -> list[jobs.ChunkKey]:
         of = settings()
-        files = jobs.files_of(dag_run.partition_key, params, of, ObjectStoragePath)
+        files = jobs.files_of(dag_run.partition_key, params, of, sources.allowed(of, ObjectStoragePath))
         if not files:
             raise AirflowSkipException(f"no files match the patterns in the settings for {dag_run.partition_key}")
         with connected(of) as database:

@@ -27,6 +27,7 @@ from tidemark.ingest.plan import plan as plan_file
 from tidemark.ingest.preview import beyond, preview
 from tidemark.ingest.produce import UnsafeProducer, produce_chunk, require_safe
 from tidemark.ingest.records import Origin
+from tidemark.ingest.sources import DAY, WILDCARDS, ForbiddenFile
 from tidemark.rendering.previews import render_preview
 from tidemark.serving import ingestions, ledger, withdrawals
 from tidemark.serving.database import Document
@@ -38,7 +39,6 @@ log = logging.getLogger(__name__)
 
 MOMENT_PATTERN = "^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].+)?$"
 PLAN, APPROVE = "plan", "approve"  # task ids
-_WILDCARDS = frozenset("*?[")
 
 
 class InvalidParameters(Exception):
@@ -47,7 +47,7 @@ class InvalidParameters(Exception):
 
 # Errors that a retry would raise again.
 PERMANENT_ERRORS: tuple[type[Exception], ...] = (
-    *(InvalidParameters, InvalidFile, UnsafeProducer, LookupError, withdrawals.Withdrawn),
+    *(InvalidParameters, InvalidFile, ForbiddenFile, UnsafeProducer, LookupError, withdrawals.Withdrawn),
     *(FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError),
 )
 
@@ -238,11 +238,12 @@ def _found(pattern: str, day: str, paths: Paths) -> list[Path]:
     """The files that a pattern such as /in/{day}/products_*.csv matches for a day, sorted by name; none for an empty pattern."""
     if not pattern:
         return []
-    name = pattern.replace("{day}", day)
-    if _WILDCARDS.isdisjoint(name):
+    name = pattern.replace(DAY, day)
+    if WILDCARDS.isdisjoint(name):
         path = paths(name)
         return [path] if path.is_file() else []
     parts = name.split("/")
-    fixed = next(index for index, part in enumerate(parts) if not _WILDCARDS.isdisjoint(part))
+    fixed = next(index for index, part in enumerate(parts) if not WILDCARDS.isdisjoint(part))
     base = paths("/".join(parts[:fixed]) or ("/" if fixed else "."))
-    return sorted((path for path in base.glob("/".join(parts[fixed:])) if path.is_file()), key=str)
+    # Each is opened by name, because one that is found may be a link to another folder.
+    return sorted((paths(str(path)) for path in base.glob("/".join(parts[fixed:])) if path.is_file()), key=str)

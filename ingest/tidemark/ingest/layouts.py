@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import NamedTuple
 
+from tidemark.catalog.words import counted
 from tidemark.ingest.files import (
     CATEGORY_COLUMNS,
     DATE,
@@ -22,6 +24,7 @@ from tidemark.ingest.files import (
 
 SEPARATORS = (",", ";", "\t", "|")
 OPTIONAL = frozenset(("imgUrl", "productURL"))  # the rules do not require them
+_ALIKE = 0.7  # of 1, as difflib measures it
 ABSENT = ""  # in Columns: the file has no such column
 DISPLACED = "file:"  # prefix of a file's column that has one of our names but a different meaning
 
@@ -74,13 +77,21 @@ def header(fields: Sequence[str], kind: FileKind, named: Columns = UNMAPPED) -> 
     if missing := [name for name in needed if name not in found]:
         raise InvalidFile(
             f"the first line is not the header of a {kind} file: missing {listed(missing, 'column')} "
-            f"(required: {','.join(needed)}; found: {','.join(found)[:300]}). If the file uses other names, give a column mapping"
+            f"(required: {','.join(needed)}; {_found(found, needed)}). If the file uses other names, give a column mapping"
         )
     if twice := sorted({name for name in found if found.count(name) > 1}):
         raise InvalidFile(f"the header contains {listed(twice, 'column')} more than once: rename or remove the duplicates")
     if DATE in found:
         raise InvalidFile(f"the header contains a column {DATE}, but the ingestion sets the date: rename or remove that column")
     return tuple(needed.get(name) or (DISPLACED + name if name in kind.columns else name) for name in found)
+
+
+def _found(found: Sequence[str], needed: Iterable[str]) -> str:
+    """The columns found, by name only where they resemble what is needed: in another file they would be its content."""
+    by_letters = {name.lower(): name for name in found}
+    alike = {match for name in needed for match in get_close_matches(name.lower(), by_letters, 3, _ALIKE)}
+    similar = [name for letters, name in by_letters.items() if letters in alike]
+    return f"found: {counted(len(found), 'column')}{', such as ' + ','.join(similar)[:300] if similar else ''}"
 
 
 def names(fields: Sequence[str]) -> tuple[str, ...]:

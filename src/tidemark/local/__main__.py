@@ -94,7 +94,7 @@ def clean(_: argparse.Namespace, console: Console, of: Settings) -> int:
     stack.end_leftovers(of.home)
     for name in ("airflow", "catalogs", "jobs", "kafka", "lake", "logs", "mongodb", "run", "spark", "speed", "superset", "work"):
         shutil.rmtree(of.home / name, ignore_errors=True)
-    for name in ("supervisor.conf", "supervisor.pid", "supervisor.sock"):
+    for name in ("ingest-folders", "supervisor.conf", "supervisor.pid", "supervisor.sock"):
         (of.home / name).unlink(missing_ok=True)
     console.print(f"{of.home} is clean")
     return 0

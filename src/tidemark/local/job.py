@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from tidemark.catalog.observations import moment
 from tidemark.catalog.words import counted
-from tidemark.ingest import jobs
+from tidemark.ingest import jobs, sources
 from tidemark.ingest.generate import write
 from tidemark.ingest.layouts import Columns
 from tidemark.local import health, prerequisites, reports, stack
@@ -29,7 +29,7 @@ from tidemark.serving.database import connect, database_of
 from tidemark.serving.status import STALE_HEARTBEAT_SECONDS
 from tidemark.settings import Settings
 from tidemark.settings.airflow_names import Dag
-from tidemark.settings.sections import AirflowSettings, MongodbSettings
+from tidemark.settings.sections import AirflowSettings, HomeSettings, MongodbSettings
 
 START_SECONDS = 600.0
 POLL_SECONDS = 0.5  # interval of health checks while servers start
@@ -122,7 +122,7 @@ class Catalog(NamedTuple):
 
 def dry_run(console: Console, of: Settings, catalog: Catalog) -> None:
     """Shows what ingesting the files would change, and changes nothing. Raises CannotRun."""
-    conf = _conf(console, of.home, catalog)
+    conf = _conf(console, of, catalog)
     start(console, of)
     with Airflow(of) as airflow:
         identity = airflow.trigger({**conf, "dry_run": True})
@@ -136,7 +136,7 @@ def run(console: Console, of: Settings, catalog: Catalog, *, batch: bool = True)
 
     Raises CannotRun if it does not finish; what has been ingested by then stays ingested.
     """
-    conf = _conf(console, of.home, catalog)
+    conf = _conf(console, of, catalog)
     started = time.monotonic()
     start(console, of, later=STARTED_LATER)
     _require_stream(of)
@@ -208,14 +208,15 @@ def addresses(of: Settings) -> str:
     )
 
 
-def _conf(console: Console, home: Path, catalog: Catalog) -> dict[str, Any]:
+def _conf(console: Console, of: HomeSettings, catalog: Catalog) -> dict[str, Any]:
     """The run's configuration. Raises CannotRun if the arguments are invalid."""
     if catalog.products or catalog.categories:
         given: dict[str, Any] = _given(console, catalog.products, catalog.categories, catalog.observed_at)
+        sources.add_folders(of, [name.rpartition("/")[0] for name in (*given["products"], *given["categories"])])
         return {**given, "columns": dict(catalog.columns)} if catalog.columns else given
     if catalog.observed_at or catalog.columns:
         raise CannotRun("OBSERVED_AT and COLUMNS need files: give PRODUCTS=a.csv, too, or leave them out")
-    return _generated(console, home, catalog.rows, catalog.days)
+    return _generated(console, of.catalogs, catalog.rows, catalog.days)
 
 
 def _given(console: Console, products: Sequence[str], categories: Sequence[str], observed_at: Sequence[str]) -> dict[str, list[str]]:
@@ -243,9 +244,9 @@ def _given(console: Console, products: Sequence[str], categories: Sequence[str],
     return {"products": product_files, "categories": category_files, "observed_at": dates}
 
 
-def _generated(console: Console, home: Path, rows: int, days: int) -> dict[str, list[str]]:
+def _generated(console: Console, catalogs: Path, rows: int, days: int) -> dict[str, list[str]]:
     """The run's configuration for a generated catalog, which is written if it does not exist yet."""
-    folder = home / "catalogs" / f"{rows}-rows-{days}-days"
+    folder = catalogs / f"{rows}-rows-{days}-days"
     whole = folder / ".whole"
     if not whole.exists():
         with Progress(console) as report:

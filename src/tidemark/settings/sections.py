@@ -54,6 +54,16 @@ class HomeSettings(Section):
         return self.home / "work"
 
     @property
+    def catalogs(self) -> Path:
+        """Folder of generated catalogs."""
+        return self.home / "catalogs"
+
+    @property
+    def added_folders(self) -> Path:
+        """File that lists the folders of files named on the command line."""
+        return self.home / "ingest-folders"
+
+    @property
     def jobs(self) -> Path:
         """Folder of the results that batch jobs hand to the tasks that run them."""
         return self.home / "jobs"
@@ -119,13 +129,18 @@ class MongodbSettings(Section):
         return self.batch_mongodb_url or self.mongodb
 
 
-class IngestionSettings(Section):
+class IngestionSettings(HomeSettings):
     """Ingestion"""
 
     products_pattern: str = Field(
-        "", description="where a scheduled day's product files are, e.g. /in/products_{day}.csv (glob, or an fsspec URL)"
+        "", description="where a scheduled day's product files are, e.g. /in/products_{day}.csv (a path, glob or URL)"
     )
     categories_pattern: str = Field("", description="where a scheduled day's category files are")
+    ingest_from: str = Field(
+        "",
+        description="folders and URLs from which runs may read files, separated by commas, e.g. /in,s3://bucket/in; empty is the folders of "
+        "files that were given to `make run`. The folders of the patterns are always included",
+    )
     columns: dict[str, str] = Field(
         default_factory=dict,
         description='our column names with those of the files, e.g. {"price": "Price"}; an empty name where the files have no such column',
