@@ -98,6 +98,17 @@ def test_root_and_health_endpoints(place: Place, running: Api) -> None:
     assert health.json()["topics"] == {place.settings.product_topic: place.settings.product_partitions, place.settings.category_topic: 1}
 
 
+def test_other_host_names_are_refused(place: Place, running: Api) -> None:
+    """As of a page of another site that has made its name one of this machine's."""
+    ends = place.ends()
+    for path in ("/", "/health", "/metrics", "/docs", "/openapi.json"):
+        assert running.http.get(path, headers={"Host": "shop.example"}).status_code == 400, path
+    assert running.post("/Category", b'{"id": 1, "category_name": "Lamps"}', Host="127.0.0.1.shop.example:8000").status_code == 400
+    assert place.ends() == ends
+    for host in ("localhost", "127.0.0.1:1", "[::1]:8000"):
+        assert running.http.get("/", headers={"Host": host}).status_code == 200, host
+
+
 def test_a_product_is_sent_unchanged_and_the_answer_shows_the_stored_values(place: Place, running: Api, new: New) -> None:
     """As clients of the Kaggle fields post it: a date of their form, no Content-Type."""
     body = (

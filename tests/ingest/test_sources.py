@@ -41,7 +41,9 @@ def test_files_under_a_root_may_be_read(folder: Path, name: str) -> None:
         sources.require_allowed(f"{scheme}{folder}/{name}", of(folder, ingest_from=f"s3://bucket/in, {folder}/in"))
 
 
-@pytest.mark.parametrize("name", ["secret.csv", "in/link.csv", "in/../secret.csv", "in/elsewhere/secret.csv", "in2/a.csv", "in/elsewhere/in2"])
+@pytest.mark.parametrize(
+    "name", ["secret.csv", "in/link.csv", "in/../secret.csv", "in/elsewhere/secret.csv", "in2/a.csv", "in/elsewhere/in2"]
+)
 def test_other_files_may_not_be_read(folder: Path, name: str) -> None:
     for scheme in ("", "file://", "local://", "simplecache::", "file://x@"):
         with pytest.raises(ForbiddenFile):

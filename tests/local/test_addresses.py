@@ -10,6 +10,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from tidemark.local import cluster, programs
+from tidemark.local.accounts import airflow_passwords, generated_airflow_passwords, generated_superset_passwords, superset_passwords
 from tidemark.local.programs import airflow_environment
 
 
@@ -34,13 +35,27 @@ def test_airflow_processes_on_several_machines_share_secrets(configure, tmp_path
 
 
 def test_a_password_protects_airflow(configure) -> None:
-    assert airflow_environment(configure())["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] == "True"
-    environment = airflow_environment(configure(airflow_password="given"))
-    assert "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS" not in environment
-    assert environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"] == "admin:admin"
-    file = Path(environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
-    assert json.loads(file.read_text()) == {"admin": "given"}
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    def stored(**changed: str) -> str:
+        environment = airflow_environment(configure(**changed))
+        assert "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS" not in environment
+        assert environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"] == "admin:admin"
+        file = Path(environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        return str(json.loads(file.read_text())["admin"])
+
+    assert stored(airflow_password="given") == "given"
+    generated = stored()
+    assert len(generated) == 16
+    assert stored() == generated, "it is kept"
+
+
+def test_only_generated_passwords_are_shown(configure) -> None:
+    of = configure(superset_password="given")
+    assert superset_passwords(of)["admin"] == "given"
+    shown = {**generated_airflow_passwords(of), **generated_superset_passwords(of)}
+    assert shown == {"admin": airflow_passwords(of)["admin"], "viewer": superset_passwords(of)["viewer"]}
+    assert len({*shown.values()}) == 2
+    assert {stat.S_IMODE(file.stat().st_mode) for file in of.home.rglob(".password*")} == {0o600}
 
 
 def test_airflow_processes_use_its_api_address_and_people_its_public_address(configure) -> None:

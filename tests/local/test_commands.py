@@ -120,7 +120,7 @@ def test_status_as_json_of_a_stopped_stack(run_command: RunCommand) -> None:
     assert status == 1
     assert list(output) == ["kafka", "mongodb", "airflow", "api", "speed", "superset", "state"]
     assert output.pop("state") is None
-    assert output["superset"]["accounts"] == {"admin": "admin", "viewer": "viewer"}
+    assert [len(output[name]["accounts"]) for name in ("airflow", "superset")] == [1, 2]
     for one in output.values():
         assert one["healthy"] is False
         assert one["url"]

@@ -45,6 +45,11 @@ def test_a_user_who_may_view_airflow_sees_only_the_page(answers: Any) -> None:
     assert answers["writes"] == [405]
 
 
+def test_other_host_names_and_frames_of_other_sites_are_refused(answers: Any) -> None:
+    assert answers["rebound"] == {"/": 400, "/api/v2/version": 400}
+    assert answers["framing"] == {"x-frame-options": "SAMEORIGIN", "content-security-policy": "frame-ancestors 'self'"}
+
+
 def test_an_unreachable_mongodb_is_reported(answers: Any, away: str, wording: Wording) -> None:
     assert answers["known"]["state"] == 503
     assert answers["state"]["state"] is None

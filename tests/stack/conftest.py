@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 from playwright.sync_api import Page
-from support.browser import open_page
+from support.browser import open_airflow
 from support.environment import setting
 from support.stacks import Stack, prepared_stack, until, yesterday
 
@@ -44,7 +44,7 @@ def _started() -> Iterator[Stack]:
 @pytest.fixture(scope="module")
 def page(started: Stack) -> Iterator[Page]:
     """Airflow in a browser, as wide as a small screen."""
-    with setting(**started.settings) as of, open_page(f"http://127.0.0.1:{of.airflow_port}", 1280) as opened:
+    with setting(**started.settings), open_airflow(1280) as opened:
         yield opened
 
 

@@ -24,7 +24,10 @@ def test_every_program_becomes_healthy(stack: Stack) -> None:
     output = until(healthy, "everything is healthy", lambda: stack.local("status", status=None))
     assert list(output) == ["kafka", "mongodb", "airflow", "api", "speed", "superset", "state"]
     state = output.pop("state")
-    assert {name: output["superset"][name] for name in ("username", "password")} == {"username": "admin", "password": "admin"}
+    passwords = [password for name in ("airflow", "superset") for password in output[name]["accounts"].values()]
+    assert len({*passwords}) == 3, "each account has its own, which is generated"
+    modes = {path: path.lstat().st_mode for path in (stack.home, *stack.home.iterdir()) if not path.is_symlink()}
+    assert {path: oct(mode) for path, mode in modes.items() if mode & 0o077} == {}, "only their user may read them"
     assert all(one["healthy"] is True for one in output.values())
     until(lambda: _reports_healthy(stack), "everything is said to be healthy")
     for name, port in {"kafka": "kafka_port", "mongodb": "mongodb_port", "airflow": "airflow_port", "speed": "spark_ui_port"}.items():
@@ -81,6 +84,13 @@ def test_make_run_again_changes_nothing(stack: Stack) -> None:
     assert "Nothing is new since the last nightly run" in output
     assert stack.served_reports() == before
     assert stack.log_ends() == ends
+
+
+def test_pages_answer_under_their_own_names_only(stack: Stack) -> None:
+    for url in (f"{stack.of.airflow_api}/", f"{stack.of.airflow_api}/api/v2/version", f"{stack.of.superset_url}/login/"):
+        assert httpx.get(url, follow_redirects=True, timeout=60).is_success
+        assert httpx.get(url, headers={"Host": "shop.example"}, timeout=60).status_code == httpx.codes.BAD_REQUEST
+    assert httpx.get(f"{stack.of.airflow_api}/api/v2/dags", timeout=60).status_code == httpx.codes.UNAUTHORIZED
 
 
 def test_airflow_refuses_an_invalid_date(stack: Stack) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, Response, expect, sync_playwright
 
+from tidemark.local.accounts import airflow_passwords, superset_passwords
 from tidemark.settings import settings
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -127,6 +128,19 @@ def open_page(address: str, width: int) -> Iterator[Page]:
 
 
 @contextmanager
+def open_airflow(width: int) -> Iterator[Page]:
+    """A page of Airflow's, of its administrator who has logged in."""
+    ((name, password),) = airflow_passwords(settings()).items()
+    with open_page(settings().airflow_api, width) as page:
+        page.goto("/")
+        page.locator("input[name=username]").fill(name)
+        page.locator("input[name=password]").fill(password)
+        page.locator("button[type=submit]").click()
+        page.wait_for_url(lambda url: "/auth/login" not in url)
+        yield page
+
+
+@contextmanager
 def open_browser(account: str) -> Iterator[Page]:
     """A page of Superset's, of somebody who has logged in."""
     with open_page(settings().superset_url, 1500) as page:
@@ -139,7 +153,7 @@ def _log_in(page: Page, account: str) -> None:
     for _ in range(LOGINS):
         page.goto("/login/", wait_until="networkidle")
         page.fill("#username", account)
-        page.fill("input[type=password]", account)
+        page.fill("input[type=password]", superset_passwords(settings())[account])
         page.click("button[type=submit]")
         page.wait_for_load_state("networkidle")
         if page.request.get("/api/v1/me/").ok:

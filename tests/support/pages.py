@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tidemark.local import loopback
+from tidemark.local.accounts import superset_passwords
 from tidemark.settings import settings
 
 Rows = list[dict[str, Any]]
@@ -13,7 +14,7 @@ Rows = list[dict[str, Any]]
 class Pages:
     def __init__(self, account: str) -> None:
         self._http = loopback.client(f"{settings().superset_url}/api/v1", timeout=120)
-        login = {"username": account, "password": account, "provider": "db"}
+        login = {"username": account, "password": superset_passwords(settings())[account], "provider": "db"}
         token = self._http.post("/security/login", json=login).raise_for_status().json()["access_token"]
         self._http.headers.update({"Authorization": f"Bearer {token}", "Referer": settings().superset_url})
         self._http.headers["X-CSRFToken"] = self.get("/security/csrf_token/")["result"]

@@ -1,6 +1,6 @@
 """What Airflow's API server answers under the plugin's paths: `python plugin_answers.py` prints it as JSON, a process of its own.
 
-Unlike the local stack's Airflow this one asks for a login.
+It is guarded as the local stack's is.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ def main() -> None:
     os.environ |= {
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:viewer",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+        "TIDEMARK_GUARD_AIRFLOW": "true",
+        "TIDEMARK_TRUSTED_HOSTS": "testserver",
     }
     from airflow import plugins_manager
     from airflow.api_fastapi.app import create_app
@@ -33,6 +35,8 @@ def main() -> None:
         writes = {client.request(method, "/tidemark/state").status_code for method in ("POST", "PUT", "PATCH", "DELETE")}
         found = {"strangers": strangers, "known": known, "writes": sorted(writes), "state": client.get("/tidemark/state").json()}
         kind = client.get("/tidemark/page/control_room.js").headers["content-type"]
+        found["rebound"] = {path: client.get(path, headers={"Host": "shop.example"}).status_code for path in ("/", "/api/v2/version")}
+        found["framing"] = {name: client.get("/").headers.get(name) for name in ("x-frame-options", "content-security-policy")}
     print(json.dumps({**found, "kind": kind, "errors": plugins_manager._get_plugins()[1]}))  # noqa: T201
 
 

@@ -86,4 +86,4 @@ def _is_local(name: str) -> bool:
 
 def _real(name: str) -> str:
     """The path that fsspec opens, without symbolic links."""
-    return os.path.realpath(os.path.expanduser(name.partition("://")[2] if "://" in name else name))
+    return os.path.realpath(Path(name.partition("://")[2] if "://" in name else name).expanduser())

@@ -1,4 +1,4 @@
-"""The Airflow plugin: the operations page *Tidemark*, in the navigation and as a tab of every run. It is read-only.
+"""The Airflow plugin: the operations page *Tidemark*, in the navigation and as a tab of every run, which is read-only; and the guard.
 
 Airflow executes this file in each of its processes, tasks included, so imports that only the API server needs are deferred.
 """
@@ -29,6 +29,13 @@ class ControlRoom(AirflowPlugin):
     @cached_property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]  # Airflow declares a list; the API server alone reads this
         return [{"app": application(), "url_prefix": f"/{AT}", "name": "Tidemark"}]
+
+    @cached_property
+    def fastapi_root_middlewares(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        from tidemark.plugins.guard import middlewares
+        from tidemark.settings import settings
+
+        return middlewares(settings())
 
 
 def application() -> "FastAPI":

@@ -64,6 +64,7 @@ def session(
         "spark.sql.warehouse.dir": f"file://{scratch.resolve()}/warehouse",  # created by Spark and never used
         "spark.databricks.delta.snapshotPartitions": "2",  # by default fifty tasks read a table's log, however short it is
         "spark.ui.enabled": str(ui_port is not None).lower(),
+        "spark.ui.killEnabled": "false",  # its pages have no login
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "WARN",
     }

@@ -24,8 +24,8 @@ from rich.table import Table
 
 from tidemark.catalog.words import counted
 from tidemark.ingest.layouts import columns_argument
-from tidemark.local import health, job, stack
-from tidemark.local.programs import base_environment, known_accounts, superset_environment, superset_module
+from tidemark.local import accounts, health, job, stack
+from tidemark.local.programs import base_environment, superset_environment, superset_module
 from tidemark.local.runs import RunRefused
 from tidemark.serving.database import connect, database_of
 from tidemark.serving.documents import StatusDocument
@@ -60,19 +60,19 @@ def status(given: argparse.Namespace, console: Console, of: Settings) -> int:
         if program.name in found and program.state != "RUNNING":
             # Its last heartbeat may still be recent.
             found[program.name] = found[program.name]._replace(healthy=False, detail=f"{program.state.lower()} {program.detail}".strip())
-    if found["superset"].healthy:
-        logins = ", ".join(f"{name} / {password}" for name, password in known_accounts(of).items())
-        found["superset"] = found["superset"]._replace(detail=logins)
+    shown = {"airflow": accounts.generated_airflow_passwords(of), "superset": accounts.generated_superset_passwords(of)}
+    for name, passwords in shown.items():
+        if found[name].healthy:
+            found[name] = found[name]._replace(detail=accounts.render(passwords))
     now: StatusDocument | None = None
     if found["mongodb"].healthy:
         with connect(of.mongodb, within_seconds=5) as client:
             now = state(database_of(client, of.database))
     if given.json:
         servers: dict[str, dict[str, Any]] = {name: one._asdict() for name, one in found.items()}
-        servers["superset"]["accounts"] = known_accounts(of)
+        for name, passwords in shown.items():
+            servers[name]["accounts"] = passwords
         servers["speed"]["metrics"] = of.speed_metrics_url
-        if known := next(iter(known_accounts(of).items()), None):
-            servers["superset"] |= dict(zip(("username", "password"), known, strict=True))
         sys.stdout.write(json.dumps({**servers, "state": now}, indent=2) + "\n")
     else:
         _show_status(console, of.home, found, now)
@@ -258,6 +258,7 @@ def main() -> int:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     for noisy in ("kafka", "httpx", "pymongo"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    os.umask(0o077)  # what this and the programs it starts write is their user's only
     given = _arguments()
     try:
         return int(given.act(given, console, settings()))

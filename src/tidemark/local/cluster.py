@@ -30,7 +30,8 @@ def _spark_environment(of: SparkSettings) -> dict[str, str]:
     return {
         "PYSPARK_PYTHON": PYTHON,
         "SPARK_DAEMON_MEMORY": "512m",
-        "SPARK_MASTER_OPTS": "-Dspark.master.rest.enabled=false",  # the REST server would accept jobs from anyone
+        # The REST server would accept jobs, and the pages end them, from anyone.
+        "SPARK_MASTER_OPTS": "-Dspark.master.rest.enabled=false -Dspark.ui.killEnabled=false",
         "SPARK_WORKER_OPTS": clean,
         "SPARK_LOCAL_DIRS": str(of.home.resolve() / "spark"),
         **({"SPARK_LOCAL_IP": of.spark_host} if of.spark_host in LOOPBACK else {}),

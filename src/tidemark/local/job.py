@@ -20,8 +20,7 @@ from tidemark.catalog.words import counted
 from tidemark.ingest import jobs, sources
 from tidemark.ingest.generate import write
 from tidemark.ingest.layouts import Columns
-from tidemark.local import health, prerequisites, reports, stack
-from tidemark.local.programs import known_accounts
+from tidemark.local import accounts, health, prerequisites, reports, stack
 from tidemark.local.runs import ENDED, WAITING, Airflow
 from tidemark.rendering.verifications import render_verification
 from tidemark.serving import control, history, ledger, publications, verifications
@@ -193,11 +192,12 @@ def _batch(console: Console, of: MongodbSettings, airflow: Airflow, last: date) 
 def addresses(of: Settings) -> str:
     """The addresses of all pages and servers. Plain lines: a table would break addresses that are wider than the terminal."""
     pages = {name: address(of) for name, address in health.ADDRESSES.items()}
-    logins = ", ".join(f"{name} / {password}" for name, password in known_accounts(of).items())
+    airflow = accounts.render(accounts.generated_airflow_passwords(of))
+    superset = accounts.render(accounts.generated_superset_passwords(of))
     return "\n".join(
         (
-            f"Superset (the dashboards)     {pages['superset']}{CATALOG}  {logins}".rstrip(),
-            f"Airflow (runs, backfills)     {pages['airflow']}",
+            f"Superset (the dashboards)     {pages['superset']}{CATALOG}  {superset}".rstrip(),
+            f"Airflow (runs, backfills)     {pages['airflow']}  {airflow}".rstrip(),
             f"Airflow (operations page)     {pages['airflow']}/plugin/tidemark",
             f"API (posts, documentation)    {pages['api']}/docs",
             f"Spark (the stream)            {pages['speed']}",

@@ -19,7 +19,8 @@ from kafka.errors import KafkaError
 from pymongo.errors import PyMongoError
 
 from tidemark.ingest import topics
-from tidemark.local.programs import SUPERSET, airflow_command, airflow_environment, superset_accounts, superset_environment, superset_module
+from tidemark.local.accounts import superset_passwords
+from tidemark.local.programs import SUPERSET, airflow_command, airflow_environment, superset_environment, superset_module
 from tidemark.local.replica_set import replica_set, with_accounts
 from tidemark.serving import schema
 from tidemark.serving.database import connect, database_of
@@ -100,7 +101,7 @@ def superset(of: Settings) -> None:
     environment = superset_environment(of)
     files = (SUPERSET / "tidemark" / "superset" / "prepare.py", SUPERSET / "requirements.lock")
     parts = [*(file.read_text() for file in files), *(environment[name] for name in ("SUPERSET_DATABASE_URL", "SUPERSET_SECRET_KEY"))]
-    known = hashlib.sha256("\n".join([*parts, *superset_accounts(of).values()]).encode()).hexdigest()
+    known = hashlib.sha256("\n".join([*parts, *superset_passwords(of).values()]).encode()).hexdigest()
     folder = of.home / "superset"
     stamp = folder / ".prepared"
     if stamp.exists() and stamp.read_text() == known and (of.superset_database_url or (folder / "superset.db").exists()):

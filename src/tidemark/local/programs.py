@@ -6,7 +6,6 @@ import hmac
 import json
 import os
 import secrets
-import socket
 import sys
 import sysconfig
 from base64 import urlsafe_b64encode
@@ -16,14 +15,14 @@ from pathlib import Path
 
 from tidemark.ingest.connections import environment as connections
 from tidemark.local import health
+from tidemark.local.accounts import ADMINISTRATOR, VIEWER, airflow_passwords, superset_passwords
 from tidemark.local.health import Health
+from tidemark.local.kept_secrets import kept, write
 from tidemark.settings import CHECKOUT, Settings, java
-from tidemark.settings.sections import SupersetSettings
+from tidemark.settings.hosts import trusted_hosts
 
 PYTHON = sys.executable
 SUPERSET = CHECKOUT / "superset"  # on the PYTHONPATH of Superset's environment
-
-AIRFLOW_ACCOUNT = "admin"
 
 # Variables in a process's environment: the home of the stack that started it, and the program's name.
 STACK_MARK, PROGRAM_MARK = "TIDEMARK_STACK", "TIDEMARK_PROGRAM"
@@ -116,23 +115,8 @@ def _mongodb(of: Settings) -> list[str]:
     ]
 
 
-def _secret(file: Path) -> str:
-    """A secret of this installation, generated once and readable by its owner only."""
-    return file.read_text() if file.exists() else _written(file, secrets.token_urlsafe(32)).read_text()
-
-
-def _written(file: Path, text: str) -> Path:
-    """Writes a file atomically, readable by its owner only."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f"{file.name}.{socket.gethostname()}-{os.getpid()}")
-    unfinished.touch(mode=0o600)
-    unfinished.write_text(text)
-    unfinished.rename(file)
-    return file
-
-
 def airflow_environment(of: Settings) -> dict[str, str]:
-    """Airflow's settings. Without a password it is open to everyone who can reach it, which on loopback is only this machine."""
+    """Airflow's settings."""
     folder = of.home / "airflow"
     return {
         "AIRFLOW_HOME": str(folder),
@@ -160,10 +144,14 @@ def airflow_environment(of: Settings) -> dict[str, str]:
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "20",
         "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "10",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-        "TIDEMARK_CLEAN_AIRFLOW": "true",  # this Airflow runs no other DAGs
+        # This Airflow runs no other DAGs.
+        "TIDEMARK_CLEAN_AIRFLOW": "true",
+        "TIDEMARK_GUARD_AIRFLOW": "true",
         "SPT_NOENV": "1",  # process titles must not hide the environment, by which leftover processes are found
         **_airflow_secrets(folder, of.airflow_secret_key.get_secret_value()),
-        **_airflow_login(folder, of.airflow_password.get_secret_value()),
+        # One administrator account; its password is written to a file that Airflow reads.
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMINISTRATOR}:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(write(folder / ".passwords", json.dumps(airflow_passwords(of)))),
         **connections(of),
     }
 
@@ -172,21 +160,11 @@ def _airflow_secrets(folder: Path, key: str) -> dict[str, str]:
     """The secrets for signing and encryption. With a key, which processes on several machines share, all are derived from it."""
     if not key:
         return {
-            "AIRFLOW__API__SECRET_KEY": _secret(folder / ".api-secret"),
-            "AIRFLOW__API_AUTH__JWT_SECRET": _secret(folder / ".jwt-secret"),
+            "AIRFLOW__API__SECRET_KEY": kept(folder / ".api-secret"),
+            "AIRFLOW__API_AUTH__JWT_SECRET": kept(folder / ".jwt-secret"),
         }
     names = ("AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET", "AIRFLOW__CORE__FERNET_KEY")
     return {name: urlsafe_b64encode(hmac.digest(key.encode(), name.encode(), "sha256")).decode() for name in names}
-
-
-def _airflow_login(folder: Path, password: str) -> dict[str, str]:
-    """One administrator account; its password is written to a file that Airflow reads."""
-    if not password:
-        return {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True"}
-    return {
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{AIRFLOW_ACCOUNT}:admin",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(_written(folder / ".passwords", json.dumps({AIRFLOW_ACCOUNT: password}))),
-    }
 
 
 def airflow_command(*arguments: str) -> list[str]:
@@ -205,40 +183,26 @@ def _airflow(name: str, *more: str, stop_seconds: int = 30) -> Program:
     )
 
 
-def _given_passwords(of: SupersetSettings) -> dict[str, str]:
-    """The configured passwords of Superset's accounts; empty if not configured."""
-    return {"admin": of.superset_password.get_secret_value(), "viewer": of.superset_viewer_password.get_secret_value()}
-
-
-def superset_accounts(of: SupersetSettings) -> dict[str, str]:
-    """The passwords of Superset's accounts; by default the account's name."""
-    return {name: given or name for name, given in _given_passwords(of).items()}
-
-
-def known_accounts(of: SupersetSettings) -> dict[str, str]:
-    """The accounts with default passwords."""
-    return {name: name for name, given in _given_passwords(of).items() if not given}
-
-
 def superset_environment(of: Settings) -> dict[str, str]:
     """The variables for Superset, its preparation and the transfer of dashboards, which run in their own Python environment."""
-    folder, passwords = (of.home / "superset").resolve(), superset_accounts(of)
+    folder, passwords = (of.home / "superset").resolve(), superset_passwords(of)
     return {
         "PYTHONPATH": str(SUPERSET),
         "SCARF_ANALYTICS": "false",  # no usage statistics
         "SUPERSET_CONFIG_PATH": str(SUPERSET / "tidemark" / "superset" / "superset_config.py"),
         "FLASK_APP": "superset.app:create_app()",
         "SUPERSET_HOME": str(folder),
-        "SUPERSET_SECRET_KEY": of.superset_secret_key.get_secret_value() or _secret(folder / ".secret-key"),
+        "SUPERSET_SECRET_KEY": of.superset_secret_key.get_secret_value() or kept(folder / ".secret-key"),
         "SUPERSET_DATABASE_URL": of.superset_database_url or f"sqlite:///{folder / 'superset.db'}?timeout=60",
         "SUPERSET_CACHE_URL": of.superset_cache_url,
         "SUPERSET_LIVE_SECONDS": str(of.superset_live_seconds),
         "SUPERSET_WORKERS": str(of.superset_workers),
         "SUPERSET_PICTURES_FROM": of.superset_pictures_from,
-        "SUPERSET_PASSWORD": passwords["admin"],
-        "SUPERSET_VIEWER_PASSWORD": passwords["viewer"],
+        "SUPERSET_PASSWORD": passwords[ADMINISTRATOR],
+        "SUPERSET_VIEWER_PASSWORD": passwords[VIEWER],
         "SUPERSET_ADDRESS": f"{of.superset_host}:{of.superset_port}",
         "SUPERSET_URL": of.superset_url,
+        "SUPERSET_TRUSTED_HOSTS": " ".join(trusted_hosts(of, of.superset_host, of.superset_public_url)),
         "SUPERSET_MONGODB_URL": of.superset_mongodb_url or of.mongodb,
         "SUPERSET_MONGODB_DATABASE": of.database,
     }

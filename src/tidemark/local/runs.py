@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from tidemark.local import loopback
-from tidemark.local.programs import AIRFLOW_ACCOUNT
+from tidemark.local.accounts import airflow_passwords
 from tidemark.settings.airflow_names import Dag
 from tidemark.settings.sections import AirflowSettings
 
@@ -95,10 +95,8 @@ class Airflow:
         return f"{self._of.airflow_pages}/dags/{self.name(dag)}/runs/{run}"
 
     def _logged_in(self) -> httpx.Response:
-        login = f"{self.address}/auth/token"
-        if password := self._of.airflow_password.get_secret_value():
-            return self._http.post(login, json={"username": AIRFLOW_ACCOUNT, "password": password})
-        return self._http.get(login)
+        ((name, password),) = airflow_passwords(self._of).items()
+        return self._http.post(f"{self.address}/auth/token", json={"username": name, "password": password})
 
     def _last_error(self, run: str, task: Task, dag: Dag) -> str:
         path = f"/dags/{self.name(dag)}/dagRuns/{run}/taskInstances/{task.name}/logs/{max(task.try_number, 1)}?map_index={task.map_index}"

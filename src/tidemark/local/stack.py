@@ -50,6 +50,7 @@ def configuration(of: Settings) -> str:
         "childlogdir": str(log_folder(of.home)),
         "directory": str(CHECKOUT),
         "minfds": "4096",
+        "umask": "077",
     }
     parser["unix_http_server"] = {"file": str(_socket(of.home)), "chmod": "0700"}
     parser["rpcinterface:supervisor"] = {"supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"}

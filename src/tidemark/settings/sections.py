@@ -69,6 +69,16 @@ class HomeSettings(Section):
         return self.home / "jobs"
 
 
+class NetworkSettings(Section):
+    """Network"""
+
+    trusted_hosts: str = Field(
+        "",
+        description="host names under which API, Airflow and Superset answer, separated by commas; loopback and the public URLs are always "
+        "included. Empty is any name for servers that listen beyond loopback",
+    )
+
+
 class KafkaSettings(Section):
     """Kafka"""
 
@@ -138,8 +148,8 @@ class IngestionSettings(HomeSettings):
     categories_pattern: str = Field("", description="where a scheduled day's category files are")
     ingest_from: str = Field(
         "",
-        description="folders and URLs from which runs may read files, separated by commas, e.g. /in,s3://bucket/in; empty is the folders of "
-        "files that were given to `make run`. The folders of the patterns are always included",
+        description="folders and URLs from which runs may read files, separated by commas, e.g. /in,s3://bucket/in; empty is the folders "
+        "of files that were given to `make run`. The folders of the patterns are always included",
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
@@ -158,7 +168,7 @@ class IngestionSettings(HomeSettings):
     )
 
 
-class ApiSettings(Section):
+class ApiSettings(NetworkSettings):
     """HTTP API"""
 
     api_host: str = Field("127.0.0.1", description="address the API listens on; any other requires an API key")
@@ -264,12 +274,14 @@ class AlertSettings(Section):
     alert_mail_to: str = Field("", description="recipients of alert mails, separated by commas")
 
 
-class AirflowSettings(HomeSettings):
+class AirflowSettings(HomeSettings, NetworkSettings):
     """Airflow"""
 
     airflow_host: str = Field("127.0.0.1", description="address Airflow listens on; any other requires its password and secret key")
     airflow_port: Port = Field(8080, description="port of Airflow's pages and REST API")
-    airflow_password: SecretStr = Field(NO_SECRET, description="password of account admin; empty disables the login")
+    airflow_password: SecretStr = Field(
+        NO_SECRET, description="password of account admin; empty generates one under home, which `make status` shows"
+    )
     airflow_secret_key: SecretStr = Field(
         NO_SECRET, description="key that all of Airflow's processes sign and encrypt with; empty generates secrets under home"
     )
@@ -285,6 +297,10 @@ class AirflowSettings(HomeSettings):
     clean_airflow: bool = Field(
         False,
         description="DAG tidemark_maintenance deletes old records and logs of all of Airflow's runs; `make run` and Compose set it",
+    )
+    guard_airflow: bool = Field(
+        False,
+        description="Airflow's server refuses other host names and frames of other sites; `make run` and Compose set it",
     )
     keep_runs_days: int = Field(90, ge=14, description="retention of Airflow's records and logs of runs in days")
 
@@ -313,14 +329,14 @@ class AirflowSettings(HomeSettings):
         return _require_secrets(self, "Airflow", self.airflow_host, "airflow_password", "airflow_secret_key")
 
 
-class SupersetSettings(Section):
+class SupersetSettings(HomeSettings, NetworkSettings):
     """Superset"""
 
     superset_host: str = Field("127.0.0.1", description="address Superset listens on; any other requires its passwords and secret key")
     superset_port: Port = Field(8088, description="port of Superset's pages")
     superset_public_url: str = Field("", description="Superset's URL in browsers; empty is this machine")
-    superset_password: SecretStr = Field(NO_SECRET, description="password of account admin; empty is admin")
-    superset_viewer_password: SecretStr = Field(NO_SECRET, description="password of the read-only account viewer; empty is viewer")
+    superset_password: SecretStr = Field(NO_SECRET, description="password of account admin; empty generates one, as for Airflow")
+    superset_viewer_password: SecretStr = Field(NO_SECRET, description="password of the read-only account viewer; empty generates one")
     superset_secret_key: SecretStr = Field(NO_SECRET, description="key that Superset signs sessions with; empty generates one under home")
     superset_database_url: str = Field("", description="Superset's metadata database; empty is SQLite under home")
     superset_cache_url: str = Field("", description="Redis for the results of charts; empty caches them in files under home")
@@ -350,6 +366,7 @@ class SupersetSettings(Section):
 
 SECTIONS: tuple[type[Section], ...] = (
     HomeSettings,
+    NetworkSettings,
     KafkaSettings,
     MongodbSettings,
     IngestionSettings,

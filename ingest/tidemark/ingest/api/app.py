@@ -14,6 +14,7 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Respons
 from fastapi.security import APIKeyHeader
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from tidemark.ingest.api import document, metrics
 from tidemark.ingest.api.bodies import MAX_RECORDS, RETRY_AFTER, Form, InvalidBatch, Reservation, form_of, read
@@ -23,6 +24,7 @@ from tidemark.ingest.api.validation import BrokenRule, TooManyRecords, shown, va
 from tidemark.ingest.files import MAX_RECORD_BYTES, FileKind
 from tidemark.ingest.produce import NotAcknowledged
 from tidemark.settings import Settings
+from tidemark.settings.hosts import trusted_hosts
 
 _KEY = APIKeyHeader(name="X-API-Key", auto_error=False, description="the server's TIDEMARK_API_KEY")
 
@@ -44,6 +46,7 @@ def application(of: Settings) -> FastAPI:
 
     app = FastAPIOffline(title="Tidemark", summary="Product and category ingestion", description=document.DESCRIPTION, lifespan=lifespan)
     app.add_middleware(metrics.Measured)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=trusted_hosts(of, of.api_host) or ["*"], www_redirect=False)
     app.include_router(_health_routes())
     app.include_router(_posts(key=bool(of.api_key.get_secret_value())))
     return app
