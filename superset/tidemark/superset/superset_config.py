@@ -3,13 +3,14 @@
 SUPERSET_SECRET_KEY signs sessions and encrypts stored passwords. SUPERSET_DATABASE_URL is Superset's metadata database,
 SUPERSET_CACHE_URL a Redis for chart data (empty: files under SUPERSET_HOME), SUPERSET_LIVE_SECONDS the maximum age of cached answers
 over the live reports. SUPERSET_MONGODB_URL and SUPERSET_MONGODB_DATABASE are the location of the reports, SUPERSET_PICTURES_FROM the
-addresses from which pages may load pictures of products, and SUPERSET_TRUSTED_HOSTS the host names that requests may bear (empty: any),
-both separated by spaces.
+addresses from which pages may load pictures of products, separated by spaces, SUPERSET_TRUSTED_HOSTS the host names that requests may bear
+(empty: any), separated by commas.
 """
 
 import os
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tidemark.superset import history_version as history
 from tidemark.superset.action_log import ActionLog
@@ -50,7 +51,10 @@ WTF_CSRF_ENABLED = True
 RATELIMIT_ENABLED = True
 RATELIMIT_STORAGE_URI = os.environ.get("SUPERSET_CACHE_URL") or "memory://"  # shared by all processes, or per process
 SESSION_COOKIE_SAMESITE = "Lax"
-TRUSTED_HOSTS = os.environ.get("SUPERSET_TRUSTED_HOSTS", "").split() or None  # Flask's; None is any
+# Flask's; None is any name. Our own programs reach it by SUPERSET_URL, health checks on loopback.
+_TRUSTED = os.environ.get("SUPERSET_TRUSTED_HOSTS", "").replace(",", " ").split()
+_OWN = [urlsplit(os.environ.get("SUPERSET_URL", "")).hostname or "localhost", "localhost", "127.0.0.1"]
+TRUSTED_HOSTS = [*_TRUSTED, *_OWN] if _TRUSTED else None
 # Pages load nothing from other hosts except pictures of products.
 TALISMAN_ENABLED = True
 TALISMAN_CONFIG = {
