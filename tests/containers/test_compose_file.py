@@ -22,7 +22,7 @@ from tidemark.settings.airflow_names import Dag
 
 PROFILES = ("one", "several")
 SERVICES = compose.services(compose.filled_example())
-OWN_SERVICES = {name: one for name, one in SERVICES.items() if "tidemark.Dockerfile" in str(one.definition.get("build"))}
+OWN_SERVICES = {name: one for name, one in SERVICES.items() if one.dockerfile and one.dockerfile.name == "tidemark.Dockerfile"}
 SUPERSETS = {name: one for name, one in SERVICES.items() if one.image and name not in OWN_SERVICES}
 
 # Settings by which services find each other: no default fits where each has an address of its own.
@@ -190,11 +190,30 @@ def test_only_pages_and_the_api_publish_ports_on_loopback_by_default() -> None:
 
 def test_no_service_runs_as_root_or_can_gain_privileges() -> None:
     for name, service in SERVICES.items():
-        if service.image:
-            assert service.definition["cap_drop"] == ["ALL"]
-            assert service.definition["security_opt"] == ["no-new-privileges:true"]
-        elif not service.definition["image"].startswith("postgres"):  # which gives up root by itself
+        assert service.definition["cap_drop"] == ["ALL"], name
+        assert service.definition["security_opt"] == ["no-new-privileges:true"], name
+        if not service.image and not service.definition["image"].startswith("postgres"):  # which gives up root by itself
             assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", service.definition["user"]), name
+            assert "cap_add" not in service.definition, name
+
+
+def test_each_image_is_built_by_one_service() -> None:
+    building = [service.definition["image"] for service in SERVICES.values() if "build" in service.definition]
+    assert sorted(building) == ["tidemark", "tidemark-superset"]
+
+
+def test_services_reach_only_the_servers_that_they_use() -> None:
+    networks = {name: set(service.definition.get("networks", ())) for name, service in SERVICES.items()}
+
+    def reached(name: str) -> set[str]:
+        return {other for other, those in networks.items() if those & networks[name] and SERVICES[other].health} - {name}
+
+    dashboards = {"superset", "warm", "mongodb", "superset-database", "superset-cache"}
+    assert all(reached(name) == dashboards - {name} for name in ("superset", "superset-init", "dashboards", "warm"))
+    assert reached("airflow-database") == {name for name in SERVICES if name.startswith("airflow-")} - {"airflow-init", "airflow-database"}
+    assert reached("kafka").isdisjoint({"superset", "superset-database", "superset-cache", "airflow-database"})
+    assert networks.pop("accounts") == set(), "it is in MongoDB's"
+    assert all(networks.values())
 
 
 def test_the_documentation_names_existing_services_and_variables() -> None:

@@ -92,8 +92,8 @@ def test_stages_share_one_pinned_base_and_do_not_run_as_root(file: Path) -> None
 def test_each_volume_is_owned_by_the_user_that_writes_it() -> None:
     """A named volume that is new gets the owner of the folder in the image: one that the image does not have would be root's."""
     for service in compose.services(compose.filled_example()).values():
-        if service.image:
-            run = "\n".join(instructions(CHECKOUT / service.definition["build"]["dockerfile"], "RUN"))
+        if service.dockerfile:
+            run = "\n".join(instructions(service.dockerfile, "RUN"))
             made = {folder for line in re.findall(r"mkdir -p ([^&\\]+)", run) for folder in line.split()}
             assert {volume.target for volume in service.volumes if not volume.source.startswith(".")} <= made
 

@@ -40,11 +40,11 @@ class Image(NamedTuple):
 class Service:
     name: str
     definition: Mapping[str, Any]
+    dockerfile: Path | None  # of an image that is built here
 
     @property
     def image(self) -> Image | None:
-        """Of an image that is built here."""
-        return image(CHECKOUT / self.definition["build"]["dockerfile"]) if "build" in self.definition else None
+        return image(self.dockerfile) if self.dockerfile else None
 
     @property
     def command(self) -> list[str]:
@@ -107,7 +107,8 @@ def variables() -> dict[str, set[str]]:
 def services(environment: Mapping[str, str]) -> dict[str, Service]:
     """Raises NotSet."""
     definition = _filled(yaml.safe_load(FILE.read_text()), environment)
-    return {name: Service(name, one) for name, one in definition["services"].items()}
+    files = {one["image"]: CHECKOUT / one["build"]["dockerfile"] for one in definition["services"].values() if "build" in one}
+    return {name: Service(name, one, files.get(one["image"])) for name, one in definition["services"].items()}
 
 
 def of_profile(profile: str, environment: Mapping[str, str]) -> dict[str, Service]:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psycopg2
@@ -154,7 +154,7 @@ class Containers:
     def run(self, name: str, *words: str) -> subprocess.CompletedProcess[str]:
         """As `docker compose run NAME WORDS` does, to its end."""
         service = compose.services(self.variables)[name]
-        one = self._container(Service(name, {**service.definition, "command": list(words)}), 0)
+        one = self._container(replace(service, definition={**service.definition, "command": list(words)}), 0)
         return subprocess.run(one.command, env=one.environment, cwd=one.folder, capture_output=True, text=True, timeout=START_SECONDS)
 
     def execute(self, name: str, *words: str) -> subprocess.CompletedProcess[str]:
