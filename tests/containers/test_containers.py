@@ -5,6 +5,7 @@ back as it was. In this order: each test goes on where the one before has left i
 from __future__ import annotations
 
 import subprocess
+import sys
 from contextlib import closing
 from datetime import date
 
@@ -79,6 +80,13 @@ def test_stream_and_batch_run_on_the_workers(running: Containers) -> None:
     assert all(one["state"] == "FINISHED" for one in master["completedapps"])
     # A batch job takes two cores, one of each.
     assert all("Asked to launch executor" in one.text() for one in running.running["spark-workers"])
+
+
+def test_the_cluster_refuses_drivers_without_its_secret(running: Containers) -> None:
+    script = "from tidemark.settings import settings; from tidemark.spark.session import session; session('other', settings(), memory='1g')"
+    done = running.execute("speed", "env", "TIDEMARK_SPARK_SECRET=another", sys.executable, "-c", script)
+    assert done.returncode != 0
+    assert "All masters are unresponsive" in done.stderr, done.stderr[-3000:]
 
 
 def test_airflow_and_superset_store_their_metadata_in_postgresql(running: Containers) -> None:

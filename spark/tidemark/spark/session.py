@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from tidemark.settings.sections import LOOPBACK, SparkSettings
+from tidemark.settings.sections import LOOPBACK, SPARK_SECRET_VARIABLE, SparkSettings
 from tidemark.spark import log_stores
 from tidemark.spark.transforms import SESSION_OPTIONS
 
@@ -99,9 +99,12 @@ def _on_a_cluster(cores: int, of: SparkSettings) -> dict[str, str]:
     """Options that limit the session to a part of the cluster: otherwise the first one, the stream, would take all cores for ever."""
     if of.spark_host in LOOPBACK:
         os.environ.setdefault("SPARK_LOCAL_IP", of.spark_host)
+    if secret := of.spark_secret.get_secret_value():
+        os.environ[SPARK_SECRET_VARIABLE] = secret
     driver = {"spark.driver.host": of.spark_host, "spark.driver.bindAddress": of.spark_bind} if of.spark_host else {}
     return {
         **driver,
+        "spark.authenticate": str(bool(secret)).lower(),
         "spark.cores.max": str(cores),
         "spark.executor.memory": of.executor_memory,
         "spark.sql.shuffle.partitions": str(cores),

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tidemark.local.programs import PYTHON, Program, airflow_environment, module
-from tidemark.settings.sections import LOOPBACK, SparkSettings
+from tidemark.settings.sections import LOOPBACK, SPARK_SECRET_VARIABLE, SparkSettings
 
 
 def _spark_class(of: SparkSettings, name: str, *arguments: str) -> list[str]:
@@ -27,12 +27,15 @@ def _spark_worker(of: SparkSettings) -> list[str]:
 
 def _spark_environment(of: SparkSettings) -> dict[str, str]:
     clean = "-Dspark.worker.cleanup.enabled=true -Dspark.worker.cleanup.appDataTtl=86400"  # folders of jobs that ended a day ago
+    secret = of.spark_secret.get_secret_value()
+    both = f"-Dspark.authenticate={str(bool(secret)).lower()}"
     return {
         "PYSPARK_PYTHON": PYTHON,
         "SPARK_DAEMON_MEMORY": "512m",
         # The REST server would accept jobs, and the pages end them, from anyone.
-        "SPARK_MASTER_OPTS": "-Dspark.master.rest.enabled=false -Dspark.ui.killEnabled=false",
-        "SPARK_WORKER_OPTS": clean,
+        "SPARK_MASTER_OPTS": f"{both} -Dspark.master.rest.enabled=false -Dspark.ui.killEnabled=false",
+        "SPARK_WORKER_OPTS": f"{both} {clean}",
+        **({SPARK_SECRET_VARIABLE: secret} if secret else {}),
         "SPARK_LOCAL_DIRS": str(of.home.resolve() / "spark"),
         **({"SPARK_LOCAL_IP": of.spark_host} if of.spark_host in LOOPBACK else {}),
     }

@@ -23,6 +23,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 # `never` is a limit that nothing exceeds. An empty variable means the default.
 Limit = Annotated[float, BeforeValidator(lambda given: inf if given == "never" else given), Field(ge=0)]
 NO_SECRET = SecretStr("")
+SPARK_SECRET_VARIABLE = "_SPARK_AUTH_SECRET"  # where Spark looks for a secret; an option would show in the list of processes
 
 _Section = TypeVar("_Section", bound="Section")
 
@@ -200,6 +201,9 @@ class SparkSettings(HomeSettings, MongodbSettings):
     speed_cores: int = Field(2, ge=1, description="cores of a cluster that the stream takes")
     batch_cores: int = Field(2, ge=1, description="cores of a cluster that a batch job takes")
     executor_memory: str = Field("1g", description="heap of each executor on a cluster")
+    spark_secret: SecretStr = Field(
+        NO_SECRET, description="secret that the programs of a standalone cluster require of each other; empty requires none"
+    )
     spark_host: str = Field("", description="host name of this machine's drivers for executors on other machines; empty leaves it to Spark")
     spark_ui_port: Port = Field(4040, description="port of the stream's Spark pages")
     spark_master_ui_port: Port = Field(8480, description="port of a standalone master's pages")
