@@ -126,10 +126,10 @@ def test_the_order_of_a_dataset_file_is_ignored_and_kept() -> None:
 @pytest.mark.parametrize(
     ("mongodb", "connector"),
     [
-        ("mongodb://127.0.0.1:27017/?replicaSet=tidemark", "mongopipe://127.0.0.1:27017/shop?replicaSet=tidemark"),
-        ("mongodb://a:1,b:2", "mongopipe://a:1,b:2/shop"),
-        ("mongodb+srv://me:secret@cluster.example/", "mongopipe+srv://me:secret@cluster.example/shop"),
+        ("mongodb://127.0.0.1:27017/?replicaSet=tidemark", "mongopipe://127.0.0.1:27017/shop?replicaSet=tidemark&max_time_ms=5000"),
+        ("mongodb://a:1,b:2", "mongopipe://a:1,b:2/shop?max_time_ms=5000"),
+        ("mongodb+srv://me:secret@cluster.example/", "mongopipe+srv://me:secret@cluster.example/shop?max_time_ms=5000"),
     ],
 )
 def test_connector_urls_of_mongodb(mongodb: str, connector: str) -> None:
-    assert transfer.mongopipe_url(mongodb, "shop") == connector
+    assert transfer.mongopipe_url(mongodb, "shop", 5) == connector

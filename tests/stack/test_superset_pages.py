@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 from support.pages import Pages
 from support.stacks import Stack, until
@@ -51,6 +54,21 @@ def test_a_viewer_changes_nothing(stack: Stack) -> None:
         ("POST", "/sqllab/execute/", {"database_id": 1, "sql": "SELECT 1"}),
     )
     assert {path: viewer.status_of(method, path, body) for method, path, body in tries} == {path: 403 for _, path, _ in tries}
+
+
+def test_a_chart_must_not_contain_a_template(stack: Stack) -> None:
+    """Which could take all memory: anybody who may look at a chart can send one like it."""
+    viewer = Pages("viewer")
+    chart = viewer.get(f"/chart/{viewer.charts()['Products']}")["result"]
+    asked = json.loads(chart["query_context"])
+
+    def answered(where: str) -> dict[str, Any]:
+        asked["queries"][0]["extras"] = {"where": where}
+        return viewer.answer("POST", "/chart/data", asked)
+
+    assert answered("(products > 0)")["result"][0]["status"] == "success"
+    wrong = answered("(products > {{ 9 - 9 }})")
+    assert "a chart must not contain a template" in json.dumps(wrong), wrong
 
 
 def test_changes_made_in_superset_are_kept(stack: Stack) -> None:

@@ -196,6 +196,7 @@ def superset_environment(of: Settings) -> dict[str, str]:
         "SUPERSET_DATABASE_URL": of.superset_database_url or f"sqlite:///{folder / 'superset.db'}?timeout=60",
         "SUPERSET_CACHE_URL": of.superset_cache_url,
         "SUPERSET_LIVE_SECONDS": str(of.superset_live_seconds),
+        "SUPERSET_QUERY_SECONDS": str(of.superset_query_seconds),
         "SUPERSET_WORKERS": str(of.superset_workers),
         "SUPERSET_PICTURES_FROM": of.superset_pictures_from,
         "SUPERSET_PASSWORD": passwords[ADMINISTRATOR],

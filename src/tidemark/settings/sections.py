@@ -350,6 +350,7 @@ class SupersetSettings(HomeSettings, NetworkSettings):
         description="origins of product pictures that Superset's pages may load, separated by spaces",
     )
     superset_live_seconds: int = Field(2, ge=1, description="how long results of charts over the live reports are cached")
+    superset_query_seconds: int = Field(60, ge=1, le=110, description="time limit of a query of a chart or of SQL Lab")
     superset_workers: int = Field(2, ge=1, description="worker processes of Superset, of 350 MB each")
 
     @cached_property

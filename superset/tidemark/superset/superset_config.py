@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tidemark.superset import history_version as history
+from tidemark.superset import templates
 from tidemark.superset.action_log import ActionLog
 
 
@@ -31,6 +32,7 @@ SQLALCHEMY_DATABASE_URI = _given("SUPERSET_DATABASE_URL")
 
 # Lifetime of answers over the live reports. Answers over the history are cached for a day, under a key that changes with the history.
 _LIVE_SECONDS = int(os.environ.get("SUPERSET_LIVE_SECONDS") or 2)
+CUSTOM_TEMPLATE_PROCESSORS = {"mongopipe": templates.processor}
 JINJA_CONTEXT_ADDONS = {"history_version": history.version}
 
 

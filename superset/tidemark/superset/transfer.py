@@ -3,7 +3,8 @@
 *Import* loads the files of assets/ into a running Superset. Assets that a person has changed there since the last import are kept and
 listed, unless `--overwrite` is given; assets without a file are never changed. *Export* writes the current assets to the files.
 
-Environment: SUPERSET_URL, SUPERSET_PASSWORD (of `admin`), SUPERSET_MONGODB_URL, and SUPERSET_HOME, which stores what was imported.
+Environment: SUPERSET_URL, SUPERSET_PASSWORD (of `admin`), SUPERSET_MONGODB_URL, SUPERSET_QUERY_SECONDS, and SUPERSET_HOME, which stores
+what was imported.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tidemark.superset.client import Client, SupersetError
 
 ASSETS = Path(__file__).parents[2] / "assets"
 KINDS = ("databases", "datasets", "charts", "dashboards")
+QUERY_SECONDS = 60  # limit of a query, below that of a request
 MONGODB_IN_FILES = "mongopipe://127.0.0.1:27017/tidemark"  # placeholder in the files for the environment's address
 
 Content = dict[str, Any]
@@ -150,11 +152,12 @@ def shipped(folder: Path, mongodb: str) -> dict[str, Asset]:
     return found
 
 
-def mongopipe_url(mongodb: str, database: str) -> str:
-    """Converts a MongoDB URL to one of the connector, with the database as its path."""
+def mongopipe_url(mongodb: str, database: str, query_seconds: int) -> str:
+    """Converts a MongoDB URL to one of the connector, with the database as its path and a time limit for each query."""
     scheme, rest = re.sub(r"^mongodb", "mongopipe", mongodb).split("://", 1)
     hosts, _, options = rest.partition("/")
-    return f"{scheme}://{hosts}/{database}{'?' if '?' in options else ''}{options.partition('?')[2]}"
+    limit = f"max_time_ms={query_seconds * 1000}"
+    return f"{scheme}://{hosts}/{database}?{'&'.join(filter(None, (options.partition('?')[2], limit)))}"
 
 
 def portable(content: Content) -> Content:
@@ -257,7 +260,8 @@ def main() -> int:
     parser.add_argument("what", choices=["import", "export"])
     parser.add_argument("--overwrite", action="store_true", help="also replace assets that were changed in Superset")
     given = parser.parse_args()
-    files = shipped(ASSETS, mongopipe_url(os.environ["SUPERSET_MONGODB_URL"], os.environ["SUPERSET_MONGODB_DATABASE"]))
+    limit = int(os.environ.get("SUPERSET_QUERY_SECONDS") or QUERY_SECONDS)
+    files = shipped(ASSETS, mongopipe_url(os.environ["SUPERSET_MONGODB_URL"], os.environ["SUPERSET_MONGODB_DATABASE"], limit))
     try:
         superset = Superset(Client(os.environ["SUPERSET_URL"], "admin", os.environ["SUPERSET_PASSWORD"]))
         if given.what == "import":
