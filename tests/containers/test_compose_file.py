@@ -34,7 +34,8 @@ ADDRESSES = {
 # Of the dashboards', which Superset's image is told by names of its own.
 SUPERSET_NAMES = {
     "superset_password", "superset_viewer_password", "superset_secret_key", "superset_database_url", "superset_cache_url",
-    "superset_mongodb_url", "superset_host", "superset_port", "superset_live_seconds", "superset_query_seconds", "superset_workers", "superset_pictures_from",
+    "superset_mongodb_url", "superset_host", "superset_port", "superset_live_seconds", "superset_query_seconds", "superset_workers",
+    "superset_pictures_from",
 }  # fmt: skip
 
 
