@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
 import pytest
 from support.pages import Pages
 from support.stacks import Stack, until
@@ -54,6 +55,20 @@ def test_a_viewer_changes_nothing(stack: Stack) -> None:
         ("POST", "/sqllab/execute/", {"database_id": 1, "sql": "SELECT 1"}),
     )
     assert {path: viewer.status_of(method, path, body) for method, path, body in tries} == {path: 403 for _, path, _ in tries}
+
+
+def test_wrong_passwords_are_refused_after_some(stack: Stack) -> None:
+    """Those of one account and address; others may still log in."""
+    for path, body in (("/api/v1/security/login", "json"), ("/login/", "data")):
+        tries = [_log_in(stack, path, body, "somebody", str(number)) for number in range(41)]
+        assert 429 in tries, tries
+        assert tries[0] != 429
+    Pages("viewer")
+
+
+def _log_in(stack: Stack, path: str, body: str, account: str, password: str) -> int:
+    login = {"username": account, "password": password, "provider": "db"}
+    return httpx.post(f"{stack.of.superset_url}{path}", timeout=60, **{body: login}).status_code
 
 
 def test_a_chart_must_not_contain_a_template(stack: Stack) -> None:
