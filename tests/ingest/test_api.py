@@ -464,7 +464,7 @@ def exchange(running: Api, *pieces: bytes) -> bytes:
 
 def test_an_unfinished_request_times_out(place: Place) -> None:
     with api(api_body_seconds="1", wait=False) as short_timeout:
-        posted = f"POST {PRODUCTS} HTTP/1.1\r\nHost: x\r\n".encode()
+        posted = f"POST {PRODUCTS} HTTP/1.1\r\nHost: localhost\r\n".encode()
         assert b" 408 " in exchange(short_timeout, posted, b"Content-Length: 100\r\n\r\n{")
         before = resident_bytes(short_timeout)
         assert b" 400 " in exchange(short_timeout, posted, *(b"X: " + b"x" * 1_000_000 for _ in range(100)))
@@ -477,7 +477,7 @@ def test_a_disconnected_client_leaves_nothing_behind(running: Api, new: New) -> 
     host, _, port = running.url.removeprefix("http://").partition(":")
     for _ in range(3):
         with socket.create_connection((host, int(port))) as connection:
-            connection.sendall(f"POST {PRODUCTS} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{{".encode())
+            connection.sendall(f"POST {PRODUCTS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{{".encode())
     wait_for(lambda: figure(running, "tidemark_api_body_bytes") == 0)
     assert new() == []
 

@@ -7,7 +7,7 @@ import pytest
 from tidemark.plugins.guard import middlewares
 from tidemark.settings.hosts import trusted_hosts
 
-LOOPBACK = ["127.0.0.1", "localhost", "::1"]
+LOOPBACK = ["127.0.0.1", "localhost", "::1", "[::1]"]
 
 
 @pytest.mark.parametrize(

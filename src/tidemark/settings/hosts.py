@@ -12,7 +12,8 @@ def trusted_hosts(of: NetworkSettings, host: str, *urls: str) -> list[str]:
 
     A server beyond loopback has passwords, and names that only its network knows, so it is restricted by the setting only.
     """
+    # Some servers compare an IPv6 address with its brackets, some without.
     named = [one.strip() for one in of.trusted_hosts.split(",") if one.strip()]
     if not named and host not in LOOPBACK:
         return []
-    return list(dict.fromkeys([*named, *LOOPBACK, *(name for url in urls if (name := urlsplit(url).hostname))]))
+    return list(dict.fromkeys([*named, *LOOPBACK, "[::1]", *(name for url in urls if (name := urlsplit(url).hostname))]))
