@@ -1,4 +1,4 @@
-"""How often somebody may try to log in: by form, and by Superset's API, whose login has no limit of its own."""
+"""How often somebody may try to log in. Superset limits neither its form, since that has a page of its own, nor its API."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from flask import Flask, request
 from flask_limiter.util import get_remote_address
 
 LIMIT = "10 per minute"  # per address and account; in each process, unless Redis is configured
-_API_LOGIN = "SecurityApi.login"
+_FORM, _API = "AuthDBView.login", "SecurityApi.login"  # endpoints
 
 
 def client() -> str:
@@ -16,8 +16,13 @@ def client() -> str:
     return f"{get_remote_address()} {account}"
 
 
-def limit_api_logins(app: Flask) -> None:
-    """To be called when Superset has its views. Logins that succeed do not count."""
+def limit_logins(app: Flask) -> None:
+    """To be called when Superset has its views. Logins that succeed by API do not count."""
     limiter: Any = app.appbuilder.sm.limiter
-    limited = limiter.limit(LIMIT, key_func=client, deduct_when=lambda answer: answer.status_code >= 400)
-    app.view_functions[_API_LOGIN] = limited(app.view_functions[_API_LOGIN])
+    limits = {
+        _FORM: limiter.limit(LIMIT, key_func=client, methods=["POST"]),
+        _API: limiter.limit(LIMIT, key_func=client, deduct_when=lambda answer: answer.status_code >= 400),
+    }
+    for endpoint, limited in limits.items():
+        if endpoint in app.view_functions:  # with another identity provider there is no form
+            app.view_functions[endpoint] = limited(app.view_functions[endpoint])

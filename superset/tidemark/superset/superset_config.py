@@ -51,9 +51,7 @@ DASHBOARD_AUTO_REFRESH_MODE = "fetch"  # auto-refresh uses cached answers too, i
 
 WTF_CSRF_ENABLED = True
 RATELIMIT_ENABLED = True
-RATELIMIT_KEY_FUNC = login_limits.client
-AUTH_RATE_LIMIT = login_limits.LIMIT
-FLASK_APP_MUTATOR = login_limits.limit_api_logins
+FLASK_APP_MUTATOR = login_limits.limit_logins
 RATELIMIT_STORAGE_URI = os.environ.get("SUPERSET_CACHE_URL") or "memory://"  # shared by all processes, or per process
 SESSION_COOKIE_SAMESITE = "Lax"
 # Flask's; None is any name. Our own programs reach it by SUPERSET_URL, health checks on loopback.
