@@ -6,7 +6,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
 import httpx
 import pytest
@@ -14,11 +14,14 @@ from support.apis import Api, api
 from support.broker import wait_for
 from support.wording import Wording
 
-pytestmark = pytest.mark.servers
-
 SECONDS = 60  # only guards against hanging
 LONG = "300"  # a timeout that does not end within a test
 HALF = b"GET / HTTP/1.1\r\nHost: x\r\nX-Half: "
+
+
+def lone_api(**limits: str) -> AbstractContextManager[Api]:
+    """An API that needs no Kafka, because nothing is posted."""
+    return api(wait=False, kafka_bootstrap_servers="127.0.0.1:1", api_acknowledge_seconds="1", **limits)
 
 
 def connect(running: Api, source: str = "127.0.0.1") -> socket.socket:
@@ -60,7 +63,7 @@ def figure(running: Api, name: str) -> float:
 
 
 def test_silent_connections_of_one_client_keep_nobody_out(wording: Wording) -> None:
-    with api(wait=False, api_headers_seconds=LONG, api_idle_seconds=LONG) as running:
+    with lone_api(api_headers_seconds=LONG, api_idle_seconds=LONG) as running:
         with silent(running, "127.0.0.2", 600) as connections:
             refused = connections[100:]
             assert Counter(status_of(received(one)) for one in refused) == {"429": 500}
@@ -81,7 +84,7 @@ def test_silent_connections_of_one_client_keep_nobody_out(wording: Wording) -> N
 
 def test_too_many_connections_of_all_clients_disturb_no_open_one(wording: Wording) -> None:
     limits = {"api_connections": "30", "api_connections_per_client": "12"}
-    with api(wait=False, api_headers_seconds=LONG, api_idle_seconds=LONG, **limits) as running, ExitStack() as stack:
+    with lone_api(api_headers_seconds=LONG, api_idle_seconds=LONG, **limits) as running, ExitStack() as stack:
         assert running.http.get("/").status_code == 200
         assert [len(stack.enter_context(silent(running, f"127.0.0.{number}", 10))) for number in (2, 3, 4)] == [10, 10, 10]
         with connect(running, "127.0.0.5") as one_more:
@@ -105,7 +108,7 @@ def trickle(connection: socket.socket) -> None:
 
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[Api]:
-    with api(wait=False, api_headers_seconds="1", api_idle_seconds="1", api_body_seconds="1") as found:
+    with lone_api(api_headers_seconds="1", api_idle_seconds="1", api_body_seconds="1") as found:
         yield found
         assert "Traceback" not in found.text()
 
@@ -176,7 +179,7 @@ def test_a_client_that_reads_nothing_is_disconnected(impatient: Api) -> None:
 
 def test_a_trusted_proxy_opens_any_number_of_connections() -> None:
     limits = {"api_connections_per_client": "2", "api_trusted_proxies": "127.0.0.3, 10.0.0.0/8"}
-    with api(wait=False, api_headers_seconds=LONG, **limits) as running:
+    with lone_api(api_headers_seconds=LONG, **limits) as running:
         with silent(running, "127.0.0.3", 10) as connections:
             assert {status_of(get(one)) for one in connections} == {"200"}
         with silent(running, "127.0.0.2", 3) as connections:
