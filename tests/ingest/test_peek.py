@@ -71,6 +71,28 @@ def test_rendering_of_events(place: Place, capsys: pytest.CaptureFixture[str], w
 
 
 @pytest.mark.servers
+def test_one_event_is_shown_by_its_coordinates(place: Place, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
+    place.send(product(number) for number in range(20))
+    for event in place.log():
+        assert peek.at(place.settings, event.topic, event.partition, event.offset) == [event]
+    of_client = product(3)._replace(headers=(("tide-source", b"api"), ("tide-client", b"shop")))
+    place.send([of_client])
+    event = next(event for event in place.log() if event.header("tide-client"))
+    assert peek.main(["product", "--at", f"{event.partition}/{event.offset}"]) == 0
+    wording.check(without_coordinates(capsys.readouterr().out), "shown")
+    assert peek.main(["product", "--at", "0/123456"]) == 1
+    wording.check(capsys.readouterr().out, "missing")
+
+
+@pytest.mark.parametrize("coordinates", ["3", "a/b", "-1/2", "1/2/3"])
+def test_invalid_coordinates_are_refused(coordinates: str, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
+    with pytest.raises(SystemExit):
+        peek._arguments([f"--at={coordinates}"])
+    *_, output = capsys.readouterr().err.splitlines()
+    wording.check(output)
+
+
+@pytest.mark.servers
 def test_withdrawn_events_are_marked(place: Place, capsys: pytest.CaptureFixture[str], wording: Wording) -> None:
     register(place.database, "a", "/in/a.csv")
     withdrawals.withdraw(place.database, "a", "somebody", "", NAMES)

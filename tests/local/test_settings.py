@@ -77,6 +77,36 @@ def test_a_public_address_requires_secrets(configure, server: str, wording: Word
         wording.check(message, missing)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("API_KEYS", '{"shop": "hush"'),
+        ("API_KEYS", '{"shop": ["hush"]}'),
+        ("API_KEYS", '{"a shop": "hush"}'),
+        ("API_KEYS", '{"default": "hush"}'),
+        ("API_KEYS", '{"shop": ""}'),
+        ("API_KEYS", '{"shop": "hush", "other": "hush"}'),
+        ("API_TRUSTED_PROXIES", "10.0.0.5, proxy"),
+        ("API_TRUSTED_PROXIES", "10.0.0.5/24"),
+    ],
+)
+def test_invalid_settings_of_the_api(monkeypatch: pytest.MonkeyPatch, name: str, value: str, wording: Wording) -> None:
+    monkeypatch.setenv(f"TIDEMARK_{name}", value)
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+    (message,) = describe_errors(refused.value)
+    assert "hush" not in message
+    wording.check(message)
+
+
+def test_the_single_key_and_named_ones_are_one_set(configure) -> None:
+    assert configure().named_api_keys == {}
+    assert configure(api_key="a").named_api_keys == {"default": "a"}
+    both = configure(api_key="a", api_keys='{"shop": "b"}', api_host="0.0.0.0")
+    assert both.named_api_keys == {"default": "a", "shop": "b"}
+    assert configure(api_keys='{"shop": "b"}', api_key="", api_host="0.0.0.0").named_api_keys == {"shop": "b"}
+
+
 def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEMARK_KAFKA_PORT", "")
     assert Settings().kafka_port == Settings.model_fields["kafka_port"].default

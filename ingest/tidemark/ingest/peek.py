@@ -1,11 +1,13 @@
-"""Prints the last events of a topic with headers and validation result: `python -m tidemark.ingest.peek product`."""
+"""Prints the last events of a topic, or one, with headers and validation result: `python -m tidemark.ingest.peek product`."""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +19,7 @@ from pymongo.errors import PyMongoError
 from rich.console import Console
 
 from tidemark.catalog.cube import cell_of, label
+from tidemark.catalog.epochs import kafka_offset
 from tidemark.catalog.events import Event
 from tidemark.catalog.observations import CategoryObservation, ProductObservation, Rejection
 from tidemark.catalog.rules import RULES, Rules
@@ -42,13 +45,28 @@ class NotReadable(Exception):
 
 def last(of: KafkaSettings, topic: str, count: int) -> list[Event]:
     """The newest events of a topic by Kafka's timestamps, oldest first. Raises NotReadable."""
-    try:
-        with admin(of.kafka, ANSWER_SECONDS) as client:
-            partitions = fetch_end_offsets(client, [topic])
-    except KafkaError as error:
-        raise _no_answer(of.kafka, error) from error
-    if not partitions:
-        raise NotReadable(f"Kafka at {of.kafka} has no topic {topic}: create it with `make start`")
+    partitions = _partitions(of, topic)
+    with _reader(of) as consumer:
+        found = [event for one in partitions for event in _events(consumer, one, max(one["start"], one["offset"] - count), one["offset"])]
+    return sorted(found, key=lambda event: (event.timestamp, event.partition, event.offset))[-count:]
+
+
+def at(of: KafkaSettings, topic: str, partition: int, offset: int) -> list[Event]:
+    """The event with these coordinates. Raises NotReadable, also if the topic no longer retains it."""
+    there = [one for one in _partitions(of, topic) if one["partition"] == partition and one["start"] <= offset < one["offset"]]
+    with _reader(of) as consumer:
+        for one in there:
+            if found := list(_events(consumer, one, offset, offset + 1)):
+                return found
+    raise NotReadable(
+        f"topic {topic} has no event {partition}/{offset}: it may have been deleted after the topic's retention. "
+        "Give the partition and offset of an event that the topic still has"
+    )
+
+
+@contextmanager
+def _reader(of: KafkaSettings) -> Iterator[Consumer]:
+    """A consumer; its errors are raised as NotReadable."""
     consumer = Consumer(
         {
             "bootstrap.servers": of.kafka,
@@ -61,14 +79,24 @@ def last(of: KafkaSettings, topic: str, count: int) -> list[Event]:
         }
     )
     try:
-        found = [event for one in partitions for event in _last_of(consumer, one, count)]
+        yield consumer
     except TimeoutError as error:
         raise _no_answer(of.kafka, error) from None
     except KafkaException as error:
         raise _no_answer(of.kafka, error.args[0].str()) from error
     finally:
         consumer.close()
-    return sorted(found, key=lambda event: (event.timestamp, event.partition, event.offset))[-count:]
+
+
+def _partitions(of: KafkaSettings, topic: str) -> list[RetainedDocument]:
+    try:
+        with admin(of.kafka, ANSWER_SECONDS) as client:
+            partitions = fetch_end_offsets(client, [topic])
+    except KafkaError as error:
+        raise _no_answer(of.kafka, error) from error
+    if not partitions:
+        raise NotReadable(f"Kafka at {of.kafka} has no topic {topic}: create it with `make start`")
+    return partitions
 
 
 def rules_in_force(console: Console, of: MongodbSettings) -> Rules:
@@ -98,12 +126,12 @@ def _no_answer(servers: str, why: object) -> NotReadable:
     return NotReadable(f"Kafka at {servers} does not answer ({why}): see `make status`")
 
 
-def _last_of(consumer: Consumer, of: RetainedDocument, count: int) -> Iterator[Event]:
-    """The events among a partition's newest `count` offsets, which may include transaction markers. Raises TimeoutError."""
-    topic, partition, start, end = of["topic"], of["partition"], of["start"], of["offset"]
+def _events(consumer: Consumer, of: RetainedDocument, start: int, end: int) -> Iterator[Event]:
+    """The events of a partition from offset `start` to `end` (exclusive), which may include transaction markers. Raises TimeoutError."""
+    topic, partition = of["topic"], of["partition"]
     if start == end:
         return
-    consumer.assign([TopicPartition(topic, partition, max(start, end - count))])
+    consumer.assign([TopicPartition(topic, partition, start)])
     while True:
         message = consumer.poll(ANSWER_SECONDS)
         if message is None:
@@ -114,7 +142,7 @@ def _last_of(consumer: Consumer, of: RetainedDocument, count: int) -> Iterator[E
             raise KafkaException(error)
         offset, (_, timestamp) = message.offset(), message.timestamp()
         assert offset is not None
-        if offset >= end:  # appended since the end offset was read
+        if offset >= end:
             return
         headers: Any = message.headers() or ()
         yield Event(topic, partition, offset, timestamp, message.key(), message.value(), tuple(headers))
@@ -154,7 +182,18 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "kind", type=FileKind, choices=list(FileKind), nargs="?", default=FileKind.PRODUCT, help="kind of the events (default %(default)s)"
     )
     parser.add_argument("--count", type=_count, default=5, metavar="N", help="number of events (default %(default)s)")
+    parser.add_argument(
+        "--at", type=_coordinates, metavar="PARTITION/OFFSET", help="this event instead, e.g. one that the quarantine or an answer names"
+    )
     return parser.parse_args(arguments)
+
+
+def _coordinates(text: str) -> tuple[int, int]:
+    """Of stored offsets, too, as long as the log has not been replaced since."""
+    found = re.fullmatch("([0-9]{1,9})/([0-9]{1,18})", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text} is not a partition and an offset such as 2/1234")
+    return int(found[1]), kafka_offset(int(found[2]))
 
 
 def _count(text: str) -> int:
@@ -169,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         of = settings()
         topic = topic_of(given.kind, of)
-        events = last(of, topic, given.count)
+        events = last(of, topic, given.count) if given.at is None else at(of, topic, *given.at)
     except ValidationError as error:
         for line in describe_errors(error):
             console.print(line, style="red", markup=False)

@@ -148,7 +148,7 @@ class Client:
     def _refusal_text(self, answer: httpx.Response) -> str:
         match answer.status_code:
             case 401 | 403:
-                return f"{self._url} rejected the API key: set TIDEMARK_API_KEY to the server's key"
+                return f"{self._url} rejected the API key: set TIDEMARK_API_KEY to one of the server's keys"
             case 404 | 405:
                 return f"there is no ingestion API at {self._url}: give its address with --url, such as http://127.0.0.1:8000"
             case status:

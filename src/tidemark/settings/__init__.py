@@ -65,4 +65,7 @@ def describe_errors(error: ValidationError) -> list[str]:
 def _line(where: tuple[int | str, ...], given: object, message: str) -> str:
     if not where:
         return message.removeprefix("Value error, ")
-    return f"TIDEMARK_{'_'.join(map(str, where)).upper()}={given}: {message}"
+    name, *within = where
+    if "SecretStr" in str(Settings.model_fields[str(name)].annotation):
+        given = "(hidden)"
+    return f"TIDEMARK_{'_'.join(map(str, [name, *within])).upper()}={given}: {message}"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from math import inf
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tidemark.settings.airflow_names import AirflowNames
 
@@ -24,6 +27,16 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Limit = Annotated[float, BeforeValidator(lambda given: inf if given == "never" else given), Field(ge=0)]
 NO_SECRET = SecretStr("")
 SPARK_SECRET_VARIABLE = "_SPARK_AUTH_SECRET"  # where Spark looks for a secret; an option would show in the list of processes
+DEFAULT_KEY = "default"  # the name of the single API key
+_KEY_NAME = r"[A-Za-z0-9._-]{1,50}"
+
+
+def _from_json(given: object) -> object:
+    try:
+        return json.loads(given) if isinstance(given, str) else given
+    except ValueError:
+        raise ValueError('this is not JSON: give names and secrets, such as {"shop": "a secret"}') from None
+
 
 _Section = TypeVar("_Section", bound="Section")
 
@@ -174,7 +187,25 @@ class ApiSettings(NetworkSettings):
 
     api_host: str = Field("127.0.0.1", description="address the API listens on; any other requires an API key")
     api_port: Port = Field(8000, description="port of the API")
-    api_key: SecretStr = Field(NO_SECRET, description="value of header X-API-Key that requests must send; empty disables the check")
+    api_key: SecretStr = Field(NO_SECRET, description="value of header X-API-Key that requests must send; its name is `default`")
+    api_keys: Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(_from_json)] = Field(
+        default_factory=dict,
+        description='more such values by name, e.g. {"shop": "..."}; each event carries the name. Without any key there is no check',
+    )
+    api_wrong_keys: int = Field(
+        20, ge=1, description="wrong keys from one address within a minute; beyond it the answer is 429 until the minute has passed"
+    )
+    api_connections: int = Field(500, ge=1, description="most open connections; beyond it new ones are answered 503")
+    api_connections_per_client: int = Field(
+        100, ge=1, description="most open connections of one address (IPv6: of one /64 network); beyond it new ones are answered 429"
+    )
+    api_trusted_proxies: str = Field(
+        "",
+        description="addresses or networks of reverse proxies, separated by commas: X-Forwarded-For names their clients, "
+        "and they may open any number of connections",
+    )
+    api_headers_seconds: float = Field(10, gt=0, description="timeout for receiving the headers of a request")
+    api_idle_seconds: float = Field(5, gt=0, description="how long a connection stays open between two requests")
     api_body_bytes: int = Field(16 * 1024 * 1024, ge=1, description="largest body of a request")
     api_body_seconds: int = Field(60, ge=1, description="timeout for receiving a body")
     api_memory_bytes: int = Field(64 * 1024 * 1024, ge=1, description="most bytes of bodies held at once; beyond it the answer is 503")
@@ -185,9 +216,46 @@ class ApiSettings(NetworkSettings):
         """The API's URL on this machine."""
         return f"http://{url_host(self.api_host)}:{self.api_port}"
 
+    @cached_property
+    def named_api_keys(self) -> dict[str, str]:
+        """All keys by name; none if there is no check."""
+        single = self.api_key.get_secret_value()
+        return {**({DEFAULT_KEY: single} if single else {}), **{name: key.get_secret_value() for name, key in self.api_keys.items()}}
+
+    @cached_property
+    def trusted_proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks of trusted proxies."""
+        return tuple(ip_network(one.strip()) for one in self.api_trusted_proxies.split(",") if one.strip())
+
     @model_validator(mode="after")
     def _require_api_key(self) -> Self:
-        return _require_secrets(self, "the HTTP API", self.api_host, "api_key")
+        return self if self.api_keys else _require_secrets(self, "the HTTP API", self.api_host, "api_key")
+
+    @model_validator(mode="after")
+    def _require_distinct_keys(self) -> Self:
+        for name, key in self.api_keys.items():
+            if not re.fullmatch(_KEY_NAME, name) or name == DEFAULT_KEY:
+                raise ValueError(
+                    f"TIDEMARK_API_KEYS has a key named '{name}', but a name is 1 to 50 of A-Z, a-z, 0-9, '.', '_' and '-', "
+                    f"and '{DEFAULT_KEY}' is the one of TIDEMARK_API_KEY: choose another name"
+                )
+            if not key.get_secret_value():
+                raise ValueError(f"key '{name}' of TIDEMARK_API_KEYS is empty: give it a secret, or remove it")
+        names: dict[str, str] = {}
+        for name, secret in self.named_api_keys.items():
+            if (other := names.setdefault(secret, name)) != name:
+                raise ValueError(f"API keys '{other}' and '{name}' are the same secret, so nobody can tell them apart: give each its own")
+        return self
+
+    @field_validator("api_trusted_proxies")
+    @classmethod
+    def _require_networks(cls, given: str) -> str:
+        for one in filter(None, map(str.strip, given.split(","))):
+            try:
+                ip_network(one)
+            except ValueError as error:
+                raise ValueError(f"{error}: give addresses such as 10.0.0.5, or networks such as 10.0.0.0/24") from None
+        return given
 
 
 class SparkSettings(HomeSettings, MongodbSettings):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -18,6 +17,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from tidemark.ingest.api import document, metrics
 from tidemark.ingest.api.bodies import MAX_RECORDS, RETRY_AFTER, Form, InvalidBatch, Reservation, form_of, read
+from tidemark.ingest.api.clients import client_of
 from tidemark.ingest.api.sending import NotStored
 from tidemark.ingest.api.service import Service
 from tidemark.ingest.api.validation import BrokenRule, TooManyRecords, shown, validate_batch
@@ -26,7 +26,7 @@ from tidemark.ingest.produce import NotAcknowledged
 from tidemark.settings import Settings
 from tidemark.settings.hosts import trusted_hosts
 
-_KEY = APIKeyHeader(name="X-API-Key", auto_error=False, description="the server's TIDEMARK_API_KEY")
+_KEY = APIKeyHeader(name="X-API-Key", auto_error=False, description="TIDEMARK_API_KEY or one of TIDEMARK_API_KEYS of the server")
 
 
 def application(of: Settings) -> FastAPI:
@@ -48,7 +48,7 @@ def application(of: Settings) -> FastAPI:
     app.add_middleware(metrics.Measured)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=trusted_hosts(of, of.api_host) or ["*"], www_redirect=False)
     app.include_router(_health_routes())
-    app.include_router(_posts(key=bool(of.api_key.get_secret_value())))
+    app.include_router(_posts(key=bool(of.named_api_keys)))
     return app
 
 
@@ -66,7 +66,7 @@ def _health_routes() -> APIRouter:
 
 
 def _posts(*, key: bool) -> APIRouter:
-    """Routes that require the API key, if one is set."""
+    """Routes that require an API key, if one is set."""
     router = APIRouter(dependencies=[Depends(_with_key)] if key else [])
     for path, post, kind, stored in (
         ("/AmazonProduct", _post_product, FileKind.PRODUCT, document.StoredProduct),
@@ -94,10 +94,24 @@ def _posts(*, key: bool) -> APIRouter:
 
 
 async def _with_key(request: Request, given: Annotated[str | None, Security(_KEY)]) -> None:
-    wanted = request.app.state.service.of.api_key.get_secret_value()
+    """Notes the name of the key that the request has. Raises HTTPException: 401 no valid key, 429 too many wrong ones."""
+    service: Service = request.app.state.service
+    client = client_of(request.client.host if request.client else "")
+    if seconds := service.wrong_keys.refused_for(client):
+        raise HTTPException(429, f"too many wrong API keys from {client}: try again later", {"Retry-After": str(seconds)})
     # Starlette decodes headers as Latin-1.
-    if not secrets.compare_digest((given or "").encode("latin-1"), wanted.encode()):
+    request.state.key = service.keys.name_of(given.encode("latin-1")) if given else None
+    if request.state.key is None:
+        metrics.WRONG_KEYS.inc()
+        if given:
+            service.wrong_keys.note(client)
         raise HTTPException(401, "missing or invalid API key: send it in the header X-API-Key", {"WWW-Authenticate": "X-API-Key"})
+    metrics.KEYS.labels(request.state.key).inc()
+
+
+def _name_of_key(request: Request) -> str | None:
+    """None if the server has no keys."""
+    return getattr(request.state, "key", None)
 
 
 async def _hello() -> document.Hello:
@@ -137,7 +151,7 @@ async def _post_one(request: Request, kind: FileKind) -> Response:
         raise HTTPException(415, f"one record is expected: send it as {Form.JSON}, or send many to {request.url.path}/batch")
     with Reservation(service.bodies) as reservation:
         body = await read(request, min(service.of.api_body_bytes, MAX_RECORD_BYTES), service.of.api_body_seconds, reservation)
-        validator = service.validator(kind)
+        validator = service.validator(kind, _name_of_key(request))
         result = validator(body)
         if isinstance(result, BrokenRule):
             metrics.RECORDS.labels(str(kind), metrics.REFUSED).inc()
@@ -160,7 +174,7 @@ async def _post_batch(request: Request, kind: FileKind) -> Response:
     with Reservation(service.bodies) as reservation:
         body = await read(request, service.of.api_body_bytes, service.of.api_body_seconds, reservation)
         async with service.batches.place():
-            validator = service.validator(kind)
+            validator = service.validator(kind, _name_of_key(request))
             try:
                 batch = await service.batches.run(partial(validate_batch, validator, body, form))
             except InvalidBatch as reason:

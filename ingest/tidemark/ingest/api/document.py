@@ -186,6 +186,9 @@ class NotAcknowledged(BaseModel):
     not_acknowledged: list[int] = Field([], examples=[[17, 4_711]])
 
 
+_RETRY_AFTER = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
+
+
 def answers(stored: type[BaseModel], *, key: bool, unavailable: type[BaseModel] = Problem) -> dict[int | str, dict[str, Any]]:
     """The possible answers to a post."""
 
@@ -195,16 +198,23 @@ def answers(stored: type[BaseModel], *, key: bool, unavailable: type[BaseModel] 
     return {
         201: {"model": stored, "description": "Kafka has acknowledged every record"},
         **({401: problem("Missing or invalid API key", "missing or invalid API key: send it in the header X-API-Key")} if key else {}),
-        408: problem("The body was not received in time", "the body was not received within 60 s: send it again"),
+        408: problem("The headers or the body were not received in time", "the body was not received within 60 s: send it again"),
         413: problem("The request is too large", "the body is larger than 16777216 bytes: send a smaller one"),
         415: problem(
             "The body is neither JSON nor NDJSON",
             f"Content-Type text/plain is not supported: send {Form.JSON}, or {Form.NDJSON} for a batch",
         ),
         422: {"model": InvalidRecords, "description": "A record breaks a rule; nothing was sent"},
+        429: {
+            **problem(
+                f"Too many open connections of one address{', or too many wrong API keys from it' if key else ''}; nothing was sent",
+                "203.0.113.7 has too many open connections: close some, or send it again later",
+            ),
+            "headers": _RETRY_AFTER,
+        },
         503: {
             "model": unavailable,
-            "description": "Kafka did not acknowledge in time; the records may or may not be stored",
-            "headers": {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}},
+            "description": "Kafka did not acknowledge in time, and the records may or may not be stored; or too much is in flight",
+            "headers": _RETRY_AFTER,
         },
     }

@@ -21,7 +21,14 @@ SECONDS = Histogram(
 )
 BODIES = Gauge("tidemark_api_body_bytes", "Bytes of request bodies in memory")
 WAITING = Gauge("tidemark_api_unacknowledged_bytes", "Bytes of single records that Kafka has not acknowledged yet")
+CONNECTIONS = Gauge("tidemark_api_connections", "Open connections")
+CLOSED = Counter("tidemark_api_closed_connections", "Connections that the server refused or closed, by reason", ("reason",))
+TOO_MANY, TOO_MANY_OF_CLIENT, TOO_SLOW = REASONS = ("too many", "too many of one client", "too slow")
+KEYS = Counter("tidemark_api_key_requests", "Requests with a valid API key, by the name of the key", ("key",))
+WRONG_KEYS = Counter("tidemark_api_wrong_keys", "Requests without a valid API key")
 
+for _reason in REASONS:
+    CLOSED.labels(_reason)
 for _kind, _outcome in product(FileKind, OUTCOMES):
     RECORDS.labels(str(_kind), _outcome)  # so that it is exported as 0
 

@@ -12,6 +12,7 @@ from tidemark.catalog.words import counted
 from tidemark.ingest import topics
 from tidemark.ingest.api import document
 from tidemark.ingest.api.bodies import MemoryLimit
+from tidemark.ingest.api.clients import Keys, WrongKeys
 from tidemark.ingest.api.sending import BatchSender, SingleSender
 from tidemark.ingest.api.validation import Validator
 from tidemark.ingest.files import FileKind
@@ -33,6 +34,7 @@ class Service:
         self.of = of
         self.bodies, self.waiting = MemoryLimit(of.api_memory_bytes), MemoryLimit(of.api_memory_bytes)
         self.single, self.batches = SingleSender(of, self.waiting), BatchSender(of)
+        self.keys, self.wrong_keys = Keys(of.named_api_keys), WrongKeys(of.api_wrong_keys)
         self._checking = asyncio.Lock()
         self._checked_at, self._health = float("-inf"), document.Health(healthy=False, kafka=of.kafka, topics={}, detail="")
         self._logged_at, self._suppressed = float("-inf"), 0
@@ -40,12 +42,12 @@ class Service:
     def topic(self, kind: FileKind) -> str:
         return topic_of(kind, self.of)
 
-    def validator(self, kind: FileKind) -> Validator:
-        """Validates records that arrive now. They count as registered within half of the time that a request waits for Kafka, so the
-        clocks of this machine and of Kafka's may differ by as much in either direction.
+    def validator(self, kind: FileKind, key: str | None) -> Validator:
+        """Validates records that arrive now, posted with the key of that name. They count as registered within half of the time that a
+        request waits for Kafka, so the clocks of this machine and of Kafka's may differ by as much in either direction.
         """
         now = _now()
-        return Validator(kind, now, now + self.of.api_acknowledge_seconds * 1000 // 2)
+        return Validator(kind, now, now + self.of.api_acknowledge_seconds * 1000 // 2, key)
 
     async def wait_until_registered(self, validator: Validator) -> None:
         """Waits until the validated records count as registered: what is posted after that is newer, whatever becomes of them."""

@@ -61,15 +61,17 @@ class TooManyRecords(Exception):
 
 class Validator:
     """Validates records of a kind, one after another, as events with timestamp `now`. They count as registered at `registered_by` at the
-    latest. Both are milliseconds since 1970.
+    latest. Both are milliseconds since 1970. `key` is the name of the API key with which they were posted, if there are keys.
 
     Kafka stores them slightly later, which only relaxes the upper bound of dates: a record that is valid here is valid in the log.
     """
 
-    def __init__(self, kind: FileKind, now: int, registered_by: int) -> None:
+    def __init__(self, kind: FileKind, now: int, registered_by: int, key: str | None = None) -> None:
         self.registered_by = registered_by
         self._kind, self._now = kind, now
         self._headers: Headers = [*_HEADERS, (events.REGISTERED_BY, b"%d" % registered_by)]
+        if key is not None:
+            self._headers.append((events.CLIENT, key.encode()))
         self._twice = ""
         self._reader = decoder(self._object)
 
