@@ -16,7 +16,7 @@ from support.wording import Wording
 
 SECONDS = 60  # only guards against hanging
 LONG = "300"  # a timeout that does not end within a test
-HALF = b"GET / HTTP/1.1\r\nHost: x\r\nX-Half: "
+HALF = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Half: "
 
 
 def lone_api(**limits: str) -> AbstractContextManager[Api]:
@@ -50,7 +50,7 @@ def status_of(answer: bytes) -> str:
 
 def get(connection: socket.socket, path: str = "/") -> bytes:
     """The answer to a request on a connection that stays open."""
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     found = b""
     while not found.endswith(b"}"):
         found += connection.recv(65_536)
@@ -136,12 +136,12 @@ def one_byte_after_the_other(connection: socket.socket) -> None:
 
 
 def half_in_the_packet_of_a_request(connection: socket.socket) -> None:
-    connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + HALF)
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" + HALF)
     assert status_of(connection.recv(65_536)) == "200"
 
 
 def a_body_that_has_been_answered(connection: socket.socket) -> None:
-    connection.sendall(b"POST /Category HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 1000000\r\n\r\n")
+    connection.sendall(b"POST /Category HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 1000000\r\n\r\n")
     assert status_of(connection.recv(65_536)) == "415"
     trickle(connection)
 
@@ -173,7 +173,7 @@ def test_a_client_that_reads_nothing_is_disconnected(impatient: Api) -> None:
         until = time.monotonic() + SECONDS
         while time.monotonic() < until:
             connection.settimeout(SECONDS)
-            connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
+            connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
         raise AssertionError("the server answers for ever")
 
 
