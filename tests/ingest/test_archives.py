@@ -216,10 +216,23 @@ def test_a_changed_archive_is_not_produced(place: Place, tmp_path: Path, wording
 
 
 def test_unpacking_a_large_archive_logs_progress(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, wording: Wording
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, wording: Wording
 ) -> None:
     monkeypatch.setattr(archives, "_PROGRESS_SECONDS", 0.0)
-    out = io.BytesIO()
-    with caplog.at_level("INFO"):
-        archives._copy(io.BytesIO(bytes(3 << 20)), out, "a.gz")
+    with caplog.at_level("INFO"), (tmp_path / "out").open("wb") as out:
+        archives._copy(io.BytesIO(bytes(3 << 20)), out, "a.gz", lambda: 1 << 20)
     wording.check("\n".join(caplog.messages))
+
+
+@pytest.mark.parametrize("packed", ["zip", "gz"])
+def test_what_is_made_to_fill_the_disk_is_refused(tmp_path: Path, packed: str, wording: Wording) -> None:
+    """A valid beginning, and then hundreds of megabytes that are as good as nothing."""
+    content = products(3) + b"\n" * (100 << 20)
+    if packed == "zip":
+        zipped(tmp_path / "a.zip", a__csv=content)
+    else:
+        (tmp_path / "a.gz").write_bytes(gzip.compress(content))
+    with pytest.raises(InvalidFile) as refused:
+        identity(tmp_path / f"a.{packed}")
+    wording.check(str(refused.value))
+    assert leftovers(tmp_path / "work") == []

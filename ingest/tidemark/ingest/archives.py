@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import logging
+import shutil
 import time
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,6 +24,9 @@ log = logging.getLogger(__name__)
 _ZIP, _GZIP = (b"PK\x03\x04", b"PK\x05\x06"), b"\x1f\x8b"
 _READ_BYTES = 1024 * 1024  # bytes
 _PROGRESS_SECONDS = 5.0
+MAX_RATIO = 200  # of unpacked to packed bytes; CSV files of catalogs have 3 to 20, what is made to fill disks has 1,000
+_RATIO_FROM_BYTES = 64 * 1024 * 1024  # unpacked: smaller files do no harm
+MIN_FREE_BYTES = 1024 * 1024 * 1024  # of the disk, which unpacking leaves to others
 _LEFTOVER_SECONDS = 24 * 3600.0  # age after which an unfinished file counts as abandoned
 _DAMAGED = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError)
 
@@ -55,8 +60,8 @@ class Unpacked:
         _remove_leftovers(folder)
         unfinished = folder / f"{uuid.uuid4().hex}.part"
         try:
-            with _opened(self.source, self.member) as packed, unfinished.open("wb") as out:
-                _copy(packed, out, str(self))
+            with _opened(self.source, self.member) as (packed, consumed), unfinished.open("wb") as out:
+                _copy(packed, out, str(self), consumed)
             unfinished.rename(self.local)
         except OSError as error:
             raise OSError(error.errno, f"cannot unpack {self} to {folder}: {error.strerror or error}") from error
@@ -143,11 +148,12 @@ def _readable() -> Iterator[None]:
 
 
 @contextmanager
-def _opened(file: Readable, name: str) -> Iterator[IO[bytes]]:
+def _opened(file: Readable, name: str) -> Iterator[tuple[IO[bytes], Callable[[], int]]]:
+    """The unpacked bytes, and how many packed ones have been read of the file."""
     with _readable(), file.open("rb") as raw:
         if not name:
             with gzip.GzipFile(fileobj=raw) as packed:
-                yield packed  # type: ignore[misc]
+                yield packed, raw.tell  # type: ignore[misc]
             return
         with zipfile.ZipFile(raw) as archive:
             try:
@@ -158,17 +164,32 @@ def _opened(file: Readable, name: str) -> Iterator[IO[bytes]]:
                     "Restore the original archive, or ingest the new one under a different name"
                 ) from None
             with packed_member:
-                yield packed_member
+                start = raw.tell()
+                yield packed_member, lambda: raw.tell() - start
 
 
-def _copy(packed: IO[bytes], out: IO[bytes], what: str) -> None:
+def _copy(packed: IO[bytes], out: IO[bytes], what: str, consumed: Callable[[], int]) -> None:
+    """Raises InvalidFile for what no catalog is, OSError if the disk would be full."""
     logged_at, done = time.monotonic(), 0
     while some := packed.read(_READ_BYTES):
-        out.write(some)
         done += len(some)
+        if done > _RATIO_FROM_BYTES and done > MAX_RATIO * max(1, consumed()):
+            raise InvalidFile(
+                f"the compressed file unpacks to more than {MAX_RATIO} times its size, which a catalog does not: if it is one, unpack it "
+                "and name the file inside"
+            )
+        _require_space(Path(out.name), len(some))
+        out.write(some)
         if time.monotonic() - logged_at > _PROGRESS_SECONDS:
             logged_at = time.monotonic()
             log.info("%s: %d MiB unpacked", what, done >> 20)
+
+
+def _require_space(file: Path, count: int) -> None:
+    if shutil.disk_usage(file.parent).free - count < MIN_FREE_BYTES:
+        raise OSError(
+            errno.ENOSPC, f"less than {MIN_FREE_BYTES >> 30} GiB of the disk would be free: delete files, or set TIDEMARK_HOME to another"
+        )
 
 
 def _remove_leftovers(folder: Path) -> None:
