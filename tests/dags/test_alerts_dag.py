@@ -59,7 +59,12 @@ def run_dag(**changed: str) -> str:
     """A run of the DAG in this process; its state."""
     from airflow.dag_processing.dagbag import DagBag
 
-    usual = {"alert_heartbeat_minutes": "0", "alert_calm_minutes": "0", "alert_mail_to": "a@shop.example, b@shop.example"}
+    usual = {
+        "alert_heartbeat_minutes": "0",
+        "alert_calm_minutes": "0",
+        "alert_disk_share": "never",
+        "alert_mail_to": "a@shop.example, b@shop.example",
+    }
     with setting(**{**usual, **changed}) as of, pytest.MonkeyPatch.context() as patch:
         for name, value in connections.environment(of).items():
             patch.setenv(name, value)

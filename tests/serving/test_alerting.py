@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from math import inf
+from pathlib import Path
 
 import pytest
 from pymongo.database import Database
@@ -11,7 +13,7 @@ from support.servers import free_ports
 from support.wording import Wording
 
 from tidemark.catalog.marks import TideMark, TopicPartition
-from tidemark.serving import alerting, ledger
+from tidemark.serving import alerting, disks, ledger
 from tidemark.serving.alerting import NotSent, Send
 from tidemark.serving.alerts import Alert, Condition, Message
 from tidemark.serving.database import Document, connect, database_of
@@ -50,8 +52,10 @@ class Channel:
         self.notifications.append((str(message.alert.condition), message.alert.on))
 
 
-def evaluate(database: Database[Document], elsewhere: TextMemory | None = None, calm: float = 0, **channels: Send) -> None:
-    of = AlertSettings(alert_heartbeat_minutes=0, alert_calm_minutes=calm)
+def evaluate(
+    database: Database[Document], elsewhere: TextMemory | None = None, calm: float = 0, full: float = inf, **channels: Send
+) -> None:
+    of = AlertSettings(alert_heartbeat_minutes=0, alert_calm_minutes=calm, alert_disk_share=full)
     alerting.evaluate_alerts(database, elsewhere or TextMemory(), channels, of, NAMES)
 
 
@@ -139,7 +143,7 @@ def test_concurrent_evaluations_notify_once(database: Database[Document]) -> Non
     evaluate(database)
     set_heartbeat(database, False)
     mail = Channel()
-    of = AlertSettings(alert_heartbeat_minutes=0)
+    of = AlertSettings(alert_heartbeat_minutes=0, alert_disk_share=inf)
     with ThreadPoolExecutor() as pool:
         second = None
 
@@ -153,6 +157,18 @@ def test_concurrent_evaluations_notify_once(database: Database[Document]) -> Non
         assert second is not None
         second.result(60)
     assert mail.notifications == [("stream", True)]
+
+
+def test_disks_are_measured(database: Database[Document], tmp_path: Path) -> None:
+    found = disks.measure(database, tmp_path)
+    assert len(found) == 2
+    assert all(0 < one.share < 1 and one.total > 1 << 30 for one in found)
+    assert len(disks.measure(database, tmp_path / "gone")) == 1, "it may be on another machine"
+    mail = Channel()
+    set_heartbeat(database)
+    evaluate(database, full=0, mail=mail)
+    evaluate(database, mail=mail)
+    assert mail.notifications == [("disk", True), ("disk", False)]
 
 
 def test_restarts_and_rejections_are_counted_between_evaluations(database: Database[Document], wording: Wording) -> None:

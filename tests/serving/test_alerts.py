@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from math import inf
 from random import Random
 from typing import Any
 
@@ -13,6 +15,7 @@ from support.wording import Wording
 
 from tidemark.serving import alerts
 from tidemark.serving.alerts import Alert, Condition, Watch
+from tidemark.serving.disks import Disk
 from tidemark.settings.sections import AlertSettings
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -53,13 +56,13 @@ def state(
     }
 
 
-def found(*evaluations: tuple[float, dict[str, Any]], of: AlertSettings = USUAL) -> dict[Condition, str | None]:
+def found(*evaluations: tuple[float, dict[str, Any]], of: AlertSettings = USUAL, disks: Sequence[Disk] = ()) -> dict[Condition, str | None]:
     """The problems that the last of these evaluations finds. Each is of a state, so many minutes after noon."""
     watch: Watch | None = None
     for minutes, seen in evaluations:
         watch = alerts.next_watch(watch, seen, NOON + minutes * MINUTE)
     assert watch is not None
-    return alerts.found(watch, seen, of, NAMES)
+    return alerts.found(watch, seen, disks, of, NAMES)
 
 
 def every(minutes: float, until: float, **given: Any) -> list[tuple[float, dict[str, Any]]]:
@@ -101,6 +104,14 @@ def test_a_stream_that_waits_for_a_person(wording: Wording) -> None:
     said = found(*every(2, 10, silent=400, paused_by="the stream", held="micro-batch 12 would add 31,204 new cells to the reports"))
     wording.check(str(said[Condition.HELD]))
     assert said[Condition.STREAM] is None
+
+
+def test_an_almost_full_disk_raises_an_alert(wording: Wording) -> None:
+    """Each that is, and no other."""
+    disks = [Disk("MongoDB's disk", 90, 100), Disk("the disk of /var/lib/tidemark", 84, 100)]
+    wording.check(str(found(*every(2, 4), disks=disks)[Condition.DISK]))
+    assert found(*every(2, 4), disks=disks[1:]) == NOTHING
+    assert found(*every(2, 4), disks=disks, of=AlertSettings(alert_disk_share=inf)) == NOTHING
 
 
 def test_after_an_outage_of_the_evaluation_the_stream_gets_its_full_time() -> None:
@@ -178,15 +189,16 @@ def test_frequent_restarts_within_an_hour_raise_an_alert(wording: Wording) -> No
 
 
 def test_disabled_conditions_raise_no_alert() -> None:
-    names = ("heartbeat_minutes", "behind_minutes", "drift", "rejected_share", "night_hours", "restarts")
+    names = ("heartbeat_minutes", "behind_minutes", "drift", "rejected_share", "night_hours", "restarts", "disk_share")
+    full = [Disk("a disk", 99, 100)]
     wrong = state(silent=9_000, events=2_000, rejected=900, drift=99, night=NOON - timedelta(days=99), generation=99)
     failing = [(0.0, state(generation=1)), (2.0, wrong)]
     late = [(number * 2.0, state(behind=9, newest=NOON)) for number in range(99)]
     strict = AlertSettings(**dict.fromkeys((f"alert_{name}" for name in names), 0.001))
-    seen = found(*failing, of=strict) | {Condition.FRESHNESS: found(*late, of=strict)[Condition.FRESHNESS]}
+    seen = found(*failing, of=strict, disks=full) | {Condition.FRESHNESS: found(*late, of=strict)[Condition.FRESHNESS]}
     assert {condition for condition, problem in seen.items() if not problem} == {Condition.HELD}, "a person who is asked must know"
     disabled = AlertSettings(**dict.fromkeys((f"alert_{name}" for name in names), "never"))
-    assert not any((*found(*failing, of=disabled).values(), *found(*late, of=disabled).values()))
+    assert not any((*found(*failing, of=disabled, disks=full).values(), *found(*late, of=disabled).values()))
 
 
 def settle(*evaluations: tuple[float, str | None], calm: timedelta = CALM) -> list[Alert | None]:

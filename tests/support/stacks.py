@@ -357,7 +357,7 @@ def prepared_stack() -> Iterator[Stack]:
         **{name: str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)},
         "mongodb_cache_gb": "0.5",
         "ingest_from": str(folder),
-        **{"alert_heartbeat_minutes": "0.1", "alert_calm_minutes": "0"},
+        **{"alert_heartbeat_minutes": "0.1", "alert_calm_minutes": "0", "alert_disk_share": "never"},
         "products_pattern": f"{folder}/days/products_{{day}}.csv",
         "categories_pattern": f"{folder}/days/categories_{{day}}.csv",
     }

@@ -1,9 +1,10 @@
 """DAG `tidemark_alerts`: checks the health of the pipeline, and notifies people when an alert begins and when it ends.
 
-It checks the heartbeat of the stream, whether the stream keeps up, drift, rejected events, missed nights, restarts, and whether the state
-can be read at all. Settings `TIDEMARK_ALERT_...` are the thresholds. Notifications go through two Airflow connections, each if it exists:
-`tidemark_smtp` (SMTP) sends mail to `TIDEMARK_ALERT_MAIL_TO`; `tidemark_webhook` posts JSON to the URL in its host field. Without either,
-alerts appear only in the log and on page *Tidemark*. Each channel is notified once when an alert begins and once when it ends.
+It checks the heartbeat of the stream, whether the stream keeps up, drift, rejected events, missed nights, restarts, how full the disks
+are, and whether the state can be read at all. Settings `TIDEMARK_ALERT_...` are the thresholds. Notifications go through two Airflow
+connections, each if it exists: `tidemark_smtp` (SMTP) sends mail to `TIDEMARK_ALERT_MAIL_TO`; `tidemark_webhook` posts JSON to the URL in
+its host field. Without either, alerts appear only in the log and on page *Tidemark*. Each channel is notified once when an alert begins
+and once when it ends.
 
 **When to run it.** It runs every two minutes. Trigger it for an immediate check. Pausing it silences all alerts.
 

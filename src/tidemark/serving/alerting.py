@@ -16,7 +16,7 @@ from bson import json_util
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from tidemark.serving import alerts
+from tidemark.serving import alerts, disks
 from tidemark.serving.alerts import Alert, Condition, Message, Sample, Watch
 from tidemark.serving.database import Document, brief
 from tidemark.serving.lease import VALID_SECONDS, lease, this_process
@@ -60,14 +60,14 @@ class Alerts:
 def evaluate_alerts(
     database: Database[Document], elsewhere: Memory, channels: Mapping[str, Send], of: AlertSettings, names: AirflowNames
 ) -> None:
-    """Evaluates the state once. `elsewhere` stores, outside MongoDB, the alert that the state cannot be read. `channels` send
+    """Evaluates the state and the disks once. `elsewhere` stores, outside MongoDB, the alert that the state cannot be read. `channels` send
     notifications, by name. `names` are those of the DAGs.
 
     Raises NotSent after everything else is done, or Busy if another evaluation has held the lease for half a minute.
     """
     now = datetime.now(UTC)
     try:
-        seen = state(database)
+        seen, full = state(database), disks.measure(database, of.home)
     except (PyMongoError, LookupError) as error:
         unread = f"The state cannot be read: {brief(error)}"
         _require_sent(_settle(elsewhere, {Condition.STATE: unread}, channels, database.name, of, now))
@@ -76,7 +76,7 @@ def evaluate_alerts(
     with lease(database, WATCH, this_process("alerts"), VALID_SECONDS + 5):
         watch = alerts.next_watch(_read_watch(database), seen, now)
         database.state.replace_one({"_id": WATCH}, {"_id": WATCH, **_watch_document(watch)}, upsert=True)
-        unsent += _settle(Alerts(database), alerts.found(watch, seen, of, names), channels, database.name, of, now)
+        unsent += _settle(Alerts(database), alerts.found(watch, seen, full, of, names), channels, database.name, of, now)
     _require_sent(unsent)
 
 

@@ -17,6 +17,7 @@ from tidemark.catalog.observations import Reason
 from tidemark.catalog.words import counted
 from tidemark.rendering.verifications import render_verification
 from tidemark.serving import verifications
+from tidemark.serving.disks import Disk
 from tidemark.serving.documents import StatusDocument, StreamStatus
 from tidemark.settings.airflow_names import AirflowNames, Dag
 from tidemark.settings.sections import AlertSettings
@@ -37,6 +38,7 @@ class Condition(StrEnum):
     NIGHT = "night"
     RESTARTS = "restarts"
     HELD = "held"
+    DISK = "disk"
 
 
 TITLES: Mapping[Condition, str] = {
@@ -48,6 +50,7 @@ TITLES: Mapping[Condition, str] = {
     Condition.NIGHT: "nightly batches are missing",
     Condition.RESTARTS: "the stream keeps restarting",
     Condition.HELD: "the stream waits for a person",
+    Condition.DISK: "a disk is almost full",
 }
 
 
@@ -121,7 +124,9 @@ def next_watch(before: Watch | None, state: StatusDocument, now: datetime) -> Wa
     )
 
 
-def found(watch: Watch, state: StatusDocument, of: AlertSettings, names: AirflowNames) -> dict[Condition, str | None]:
+def found(
+    watch: Watch, state: StatusDocument, disks: Iterable[Disk], of: AlertSettings, names: AirflowNames
+) -> dict[Condition, str | None]:
     """The problem of each condition, None if there is none. A condition that cannot be judged is absent."""
     problems = {
         Condition.STREAM: _silent(watch, state, of, names),
@@ -131,6 +136,7 @@ def found(watch: Watch, state: StatusDocument, of: AlertSettings, names: Airflow
         Condition.NIGHT: _night(watch, state, of, names),
         Condition.RESTARTS: _restarts(watch, of),
         Condition.HELD: _held(state),
+        Condition.DISK: _full(disks, of),
     }
     if not state["stream"]["alive"]:
         del problems[Condition.FRESHNESS]
@@ -184,6 +190,13 @@ def _why_silent(stream: StreamStatus, names: AirflowNames) -> str:
 def _held(state: StatusDocument) -> str | None:
     control = state["stream"]["control"]
     return f"The stream has stopped, and nothing is lost: {control['reason']}" if control["held"] else None
+
+
+def _full(disks: Iterable[Disk], of: AlertSettings) -> str | None:
+    full = [f"{disk.what} is {disk.share:.0%} full" for disk in disks if disk.share > of.alert_disk_share]
+    if not full:
+        return None
+    return f"{'; '.join(full)}: enlarge it, or delete what is not needed; dashboard Pipeline shows what takes the space"
 
 
 def _behind(watch: Watch, state: StatusDocument, of: AlertSettings) -> str | None:

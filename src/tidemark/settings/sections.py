@@ -333,7 +333,7 @@ class BatchSettings(Section):
     )
 
 
-class AlertSettings(Section):
+class AlertSettings(HomeSettings):
     """Alerts"""
 
     alert_heartbeat_minutes: Limit = Field(5, description="alert if the stream's heartbeat is older; `never` disables an alert")
@@ -342,6 +342,7 @@ class AlertSettings(Section):
     alert_rejected_share: Limit = Field(0.05, description="alert if a larger share of the last hour's events is rejected")
     alert_night_hours: Limit = Field(30, description="alert if no nightly batch has finished for longer")
     alert_restarts: Limit = Field(4, description="alert if the stream has restarted as often within an hour or more often")
+    alert_disk_share: Limit = Field(0.85, description="alert if a larger share of MongoDB's disk, or of that of the state, is in use")
     alert_calm_minutes: float = Field(5, ge=0, description="minutes without the condition before an alert ends")
     alert_mail_to: str = Field("", description="recipients of alert mails, separated by commas")
 
