@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -21,9 +22,10 @@ VIEWERS = 12
 class Charts:
     """An application whose requests answer from the cache, or ask `asking` and keep what it says."""
 
-    def __init__(self, folder: Path, query: Callable[[], str]) -> None:
+    def __init__(self, folder: Path, query: Callable[[], str], redis: str = "") -> None:
         self.app = Flask("charts")
         config = {"CACHE_TYPE": "tidemark.superset.shared_cache.SharedCache", "CACHE_DIR": str(folder), "CACHE_DEFAULT_TIMEOUT": 30}
+        config |= {"CACHE_REDIS_URL": redis} if redis else {}
         self.cache = Cache(self.app, config=config)
         self.queries = 0
         self._counting = threading.Lock()
@@ -125,3 +127,12 @@ def test_outside_a_request_it_is_an_ordinary_cache(tmp_path: Path) -> None:
         assert charts.cache.get("a") == 1
         charts.cache.delete("a")
         assert not charts.cache.has("a")
+
+
+def test_without_redis_everybody_queries(tmp_path: Path) -> None:
+    """As if nothing were in the cache; pages go on."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        charts = Charts(tmp_path, lambda: "an answer", redis=f"redis://127.0.0.1:{closed.getsockname()[1]}/0")
+        assert [charts.request("a") for _ in range(3)] == [(200, "an answer")] * 3
+    assert charts.queries == 3

@@ -17,7 +17,8 @@ from typing import Any
 from flask import Flask, g, has_request_context
 from flask_caching.backends.base import BaseCache
 from flask_caching.backends.filesystemcache import FileSystemCache
-from flask_caching.backends.rediscache import RedisCache
+
+from tidemark.superset.lenient_redis import LenientRedis
 
 # Lifetime of a claim, in case its process dies, and the longest wait; a request that has waited this long queries by itself.
 WAIT_SECONDS = 60
@@ -42,7 +43,7 @@ class SharedCache(BaseCache):
 
     @classmethod
     def factory(cls, app: Flask, config: dict[str, Any], args: list[Any], options: dict[str, Any]) -> SharedCache:
-        kind = RedisCache if config.get("CACHE_REDIS_URL") else Files
+        kind = LenientRedis if config.get("CACHE_REDIS_URL") else Files
         made = cls(kind.factory(app, config, args, options), config["CACHE_DEFAULT_TIMEOUT"])
         app.teardown_request(lambda _: made.release_all())
         return made

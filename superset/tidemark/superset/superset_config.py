@@ -39,7 +39,7 @@ JINJA_CONTEXT_ADDONS = {"history_version": history.version}
 def _cache(prefix: str, seconds: int) -> dict[str, object]:
     common = {"CACHE_KEY_PREFIX": f"tidemark-{prefix}-", "CACHE_DEFAULT_TIMEOUT": seconds}
     if url := os.environ.get("SUPERSET_CACHE_URL"):
-        return {**common, "CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": url}
+        return {**common, "CACHE_TYPE": "tidemark.superset.lenient_redis.LenientRedis", "CACHE_REDIS_URL": url}
     return {**common, "CACHE_TYPE": "FileSystemCache", "CACHE_DIR": str(_HOME / "cache" / prefix), "CACHE_THRESHOLD": 5_000}
 
 
@@ -51,6 +51,7 @@ DASHBOARD_AUTO_REFRESH_MODE = "fetch"  # auto-refresh uses cached answers too, i
 
 WTF_CSRF_ENABLED = True
 RATELIMIT_ENABLED = True
+RATELIMIT_IN_MEMORY_FALLBACK_ENABLED = True  # while Redis is away
 FLASK_APP_MUTATOR = login_limits.limit_logins
 RATELIMIT_STORAGE_URI = os.environ.get("SUPERSET_CACHE_URL") or "memory://"  # shared by all processes, or per process
 SESSION_COOKIE_SAMESITE = "Lax"
