@@ -63,8 +63,9 @@ def describe_errors(error: ValidationError) -> list[str]:
 
 
 def _line(where: tuple[int | str, ...], given: object, message: str) -> str:
+    message = message.removeprefix("Value error, ")
     if not where:
-        return message.removeprefix("Value error, ")
+        return message
     name, *within = where
     if "SecretStr" in str(Settings.model_fields[str(name)].annotation):
         given = "(hidden)"
