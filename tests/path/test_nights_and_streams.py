@@ -95,11 +95,20 @@ def test_a_stream_ahead_of_the_mark_is_no_drift(place: Place, spark: SparkSessio
     serve(place, spark, stream)
     assert place.wrong() == []
     assert place.wrong_documents() == []
-    # A rebuild that began after the cut makes it void.
+
+
+@pytest.mark.soak(proof="losses")
+def test_a_rebuild_voids_a_cut_that_is_older(place: Place, spark: SparkSession, work: Batch, wording: Wording) -> None:
+    random = Random(96)
+    place.send([*any_log(random, 50), *updates(random, 100, keys=30)])
+    stream = serve(place, spark)
+    named(night(work))
+    place.send(updates(random, 50, keys=30))
+    serve(place, spark, stream)
     work.land()
     number = work.cut()
     work.recompute(number, "auto")
-    assert work.verify(number)["drift"] == 0, "products have their names from events of all ages"
+    assert work.verify(number)["drift"] == 0
     work.rebuild(1)
     with pytest.raises(StaleDraft) as refused:
         work.verify(number)
