@@ -53,8 +53,15 @@ def get(connection: socket.socket, path: str = "/") -> bytes:
     connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     found = b""
     while not found.endswith(b"}"):
-        found += connection.recv(65_536)
+        found += next_bytes(connection)
     return found
+
+
+def next_bytes(connection: socket.socket) -> bytes:
+    """Raises ConnectionError if the server has ended the connection."""
+    if data := connection.recv(65_536):
+        return data
+    raise ConnectionError
 
 
 def figure(running: Api, name: str) -> float:
@@ -137,12 +144,12 @@ def one_byte_after_the_other(connection: socket.socket) -> None:
 
 def half_in_the_packet_of_a_request(connection: socket.socket) -> None:
     connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" + HALF)
-    assert status_of(connection.recv(65_536)) == "200"
+    assert status_of(next_bytes(connection)) == "200"
 
 
 def a_body_that_has_been_answered(connection: socket.socket) -> None:
     connection.sendall(b"POST /Category HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 1000000\r\n\r\n")
-    assert status_of(connection.recv(65_536)) == "415"
+    assert status_of(next_bytes(connection)) == "415"
     trickle(connection)
 
 
@@ -158,13 +165,23 @@ def a_body_that_has_been_answered(connection: socket.socket) -> None:
         a_body_that_has_been_answered,
     ],
 )
-def test_a_slow_client_is_disconnected(impatient: Api, send: Callable[[socket.socket], None], wording: Wording) -> None:
+def test_a_slow_client_is_disconnected(impatient: Api, send: Callable[[socket.socket], None]) -> None:
     with connect(impatient) as connection:
-        send(connection)
-        left = received(connection)
-    if send in (half_a_request, half_of_another_request):
-        assert status_of(left) == "408"
-        wording.check(left.decode().partition("\r\n\r\n")[2])
+        with suppress(ConnectionError):  # on a busy machine the end may come before everything is sent
+            send(connection)
+        received(connection)
+
+
+@pytest.mark.parametrize("send", [half_a_request, half_of_another_request])
+def test_half_a_request_is_answered(impatient: Api, send: Callable[[socket.socket], None], wording: Wording) -> None:
+    for _ in range(60):  # on a busy machine the first half may come too late for an answer
+        with connect(impatient) as connection, suppress(ConnectionError):
+            send(connection)
+            if left := received(connection):
+                assert status_of(left) == "408"
+                wording.check(left.decode().partition("\r\n\r\n")[2])
+                return
+    raise AssertionError("the connection is closed without an answer")
 
 
 def test_a_client_that_reads_nothing_is_disconnected(impatient: Api) -> None:
