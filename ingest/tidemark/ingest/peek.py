@@ -29,6 +29,8 @@ from tidemark.serving import withdrawals
 from tidemark.serving.database import connect, database_of
 from tidemark.serving.documents import RetainedDocument
 from tidemark.settings import describe_errors, settings
+from tidemark.settings.kafka_clients import librdkafka_options
+from tidemark.settings.kafka_rights import PEEK_GROUP
 from tidemark.settings.sections import KafkaSettings, MongodbSettings
 
 ANSWER_SECONDS = 10.0
@@ -43,7 +45,7 @@ class NotReadable(Exception):
 def last(of: KafkaSettings, topic: str, count: int) -> list[Event]:
     """The newest events of a topic by Kafka's timestamps, oldest first. Raises NotReadable."""
     try:
-        with admin(of.kafka, ANSWER_SECONDS) as client:
+        with admin(of, ANSWER_SECONDS) as client:
             partitions = fetch_end_offsets(client, [topic])
     except KafkaError as error:
         raise _no_answer(of.kafka, error) from error
@@ -51,8 +53,8 @@ def last(of: KafkaSettings, topic: str, count: int) -> list[Event]:
         raise NotReadable(f"Kafka at {of.kafka} has no topic {topic}: create it with `make start`")
     consumer = Consumer(
         {
-            "bootstrap.servers": of.kafka,
-            "group.id": "tidemark-peek",  # required by the client, but no group is joined
+            **librdkafka_options(of),
+            "group.id": PEEK_GROUP,  # required by the client, but no group is joined
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "fetch.wait.max.ms": 20,  # the default delays the end-of-partition event by half a second

@@ -7,7 +7,8 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _POLL_EVERY = 1_000  # messages between polls for acknowledgements
 _PROGRESS_SECONDS = 5.0
+_REFUSAL_SECONDS = 5.0
 _NEW_TOPIC_SECONDS = 2.0  # time until every broker knows a new topic
 
 # Producer settings that exactness requires, in librdkafka's names: a key always maps to the same partition, retries lose nothing.
@@ -74,6 +76,10 @@ class NotAcknowledged(Exception):
     def __init__(self, reason: str, acknowledged: Iterable[int] = ()) -> None:
         super().__init__(reason)
         self.acknowledged = frozenset(acknowledged)
+
+
+class NoAnswer(NotAcknowledged):
+    """Kafka has not answered at all, so nothing was sent."""
 
 
 class Acknowledged(NamedTuple):
@@ -228,7 +234,7 @@ def _require_topic(producer: Producer, topic: str, within_seconds: float) -> Non
         try:
             topics = producer.list_topics(timeout=within_seconds).topics
         except KafkaException as error:
-            raise NotAcknowledged(
+            raise NoAnswer(
                 f"Kafka did not answer within {within_seconds:g} s ({error.args[0].str()}). Nothing was sent. "
                 "Check that Kafka is running and that the address in the connection is correct, then run the task again"
             ) from error
@@ -237,6 +243,34 @@ def _require_topic(producer: Producer, topic: str, within_seconds: float) -> Non
         if time.monotonic() > until:
             raise NotAcknowledged(f"Kafka has no topic {topic}. Nothing was sent. Create it with `python -m tidemark.ingest.topics`")
         time.sleep(0.1)
+
+
+@contextmanager
+def explaining_refusals(configuration: Mapping[str, Any]) -> Iterator[None]:
+    """Where a producer of this configuration gets no answer because Kafka refuses it, raises NotAcknowledged, which says why."""
+    try:
+        yield
+    except NoAnswer as error:
+        if why := _refusal(configuration):
+            raise NotAcknowledged(
+                f"Kafka refuses the connection ({why}). Nothing was sent. "
+                "Correct the account or the certificates of the connection (TIDEMARK_KAFKA_...), then run the task again"
+            ) from error
+        raise
+
+
+def _refusal(configuration: Mapping[str, Any]) -> str | None:
+    """librdkafka tells a producer's callback why Kafka refuses it, and only that."""
+    told: list[KafkaError] = []
+    options = {name: value for name, value in configuration.items() if not name.endswith("_cb")}
+    probe = Producer({**options, "error_cb": told.append, "log_level": 0})
+    until = time.monotonic() + _REFUSAL_SECONDS
+    while time.monotonic() < until:
+        probe.poll(0.1)
+        for one in told:
+            if one.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
+                return one.str()
+    return None
 
 
 def _reason(error: KafkaError) -> str:
