@@ -36,7 +36,7 @@ from tidemark.settings import Settings, settings
 from tidemark.settings.kafka_clients import librdkafka_options
 from tidemark.settings.kafka_rights import GROUP_RIGHTS, TOPIC_RIGHTS
 
-PLAIN_PROGRAMS = ("api", "batch")  # the others log in by SCRAM
+PLAIN_PROGRAMS = ("api", "stream")  # the others log in by SCRAM
 ADMIN_PASSWORD = "the-administrators"
 KEY_PASSWORD = "of the key"
 CERTIFIED = "tidemark"  # common name of the client certificate
@@ -47,7 +47,7 @@ _READY_SECONDS = 30.0
 
 def password(program: str) -> str:
     """With characters that mean something in JAAS, JSON and the shell, where a broker's file of properties need not hold it."""
-    return f"plain-{program}" if program in PLAIN_PROGRAMS else f'{program} s"e\\c=r$e{{t}};,%\'ß'
+    return f"plain-{program}" if program in PLAIN_PROGRAMS else f"{program} s\"e\\c=r$e{{t}};,%'ß"
 
 
 def account(program: str) -> dict[str, str]:
@@ -81,7 +81,7 @@ class Secured:
 def secured_broker(folder: Path) -> Iterator[Secured]:
     """It has the account of each program, with the rights of `kafka_rights` on the topics of the settings."""
     login, certified, controller = free_ports(3)
-    _write_certificates(folder)
+    write_certificates(folder)
     of = settings().model_copy(update={"home": folder, "kafka_port": login, "kafka_controller_port": controller})
     of.__dict__.pop("kafka", None)
     properties = folder / "server.properties"
@@ -181,7 +181,7 @@ def _right(kind: ResourceType, name: str, user: str, operation: str) -> AclBindi
     return AclBinding(kind, name, ResourcePatternType.LITERAL, f"User:{user}", "*", AclOperation[operation], AclPermissionType.ALLOW)
 
 
-def _write_certificates(folder: Path) -> None:
+def write_certificates(folder: Path) -> None:
     """ca.pem; server.pem with its key, for 127.0.0.1; client.pem, and client.key with a password."""
     ca_key, ca_name = _key(), _named("Tidemark's test CA")
     ca = _certificate(ca_name, ca_key, ca_name, ca_key, [x509.BasicConstraints(ca=True, path_length=None)])

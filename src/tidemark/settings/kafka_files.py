@@ -53,7 +53,9 @@ def _properties(variable: str, file: Path) -> Iterator[tuple[str, str]]:
         if not (name and equals):  # the line may hold a secret, so the message does not show it
             raise ValueError(f"line {number} of {variable}={file} is not name=value: correct it")
         if name in _DECIDED or name.startswith(_DECIDED_PREFIXES):
-            raise ValueError(f"line {number} of {variable}={file} sets {name}, which has settings of its own (TIDEMARK_KAFKA_...): use those")
+            raise ValueError(
+                f"line {number} of {variable}={file} sets {name}, which has settings of its own (TIDEMARK_KAFKA_...): use those"
+            )
         yield name, value
 
 

@@ -24,7 +24,9 @@ def tls_problem(of: KafkaSettings, within_seconds: float) -> str | None:
                 connection.getpeercert()
                 return None
         except ssl.SSLCertVerificationError as error:
-            trusted = f"TIDEMARK_KAFKA_CA_FILE={of.kafka_ca_file}" if of.kafka_ca_file else "this system's CAs (TIDEMARK_KAFKA_CA_FILE is empty)"
+            trusted = (
+                f"TIDEMARK_KAFKA_CA_FILE={of.kafka_ca_file}" if of.kafka_ca_file else "this system's CAs (TIDEMARK_KAFKA_CA_FILE is empty)"
+            )
             return (
                 f"the certificate of {server} is not accepted by {trusted}: {error.verify_message}. "
                 "Set TIDEMARK_KAFKA_CA_FILE to the certificate of the CA that has signed it, and use the server's name in the certificate"

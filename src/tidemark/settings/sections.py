@@ -79,12 +79,17 @@ class KafkaSettings(Section):
     kafka_password: SecretStr = Field(NO_SECRET, description="its password")
     batch_kafka_user: str = Field("", description="account of batch jobs; empty is the one of everything else")
     batch_kafka_password: SecretStr = Field(NO_SECRET, description="its password")
-    kafka_ca_file: Path | None = Field(None, description="PEM file of the CAs that sign the brokers' certificates; empty trusts the system's")
-    kafka_certificate_file: Path | None = Field(None, description="PEM file of a client certificate, with its chain, for brokers that require one")
+    kafka_ca_file: Path | None = Field(
+        None, description="PEM file of the CAs that sign the brokers' certificates; empty trusts the system's"
+    )
+    kafka_certificate_file: Path | None = Field(
+        None, description="PEM file of a client certificate, with its chain, for brokers that require one"
+    )
     kafka_key_file: Path | None = Field(None, description="PEM file of its private key")
     kafka_key_password: SecretStr = Field(NO_SECRET, description="password of the private key; empty if it has none")
     kafka_properties_file: Path | None = Field(
-        None, description="file of further properties (lines name=value) for confluent-kafka, Airflow's connection and Spark; kafka-python ignores it"
+        None,
+        description="file of further properties, lines name=value, for confluent-kafka, Airflow and Spark; kafka-python reads none",
     )
     product_topic: str = Field("ingest-product", description="topic of products")
     category_topic: str = Field("ingest-category", description="topic of categories")
@@ -136,7 +141,9 @@ class KafkaSettings(Section):
     def _require_kafka_access(self) -> Self:
         protocol = f"TIDEMARK_KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}"
         if self.kafka_is_secured and not self.kafka_bootstrap_servers:
-            raise ValueError(f"{protocol} is for a Kafka that you run, and the local broker has PLAINTEXT only: set TIDEMARK_KAFKA_BOOTSTRAP_SERVERS")
+            raise ValueError(
+                f"{protocol} is for a Kafka that you run, and the local broker has PLAINTEXT only: set TIDEMARK_KAFKA_BOOTSTRAP_SERVERS"
+            )
         self._require_login_to_kafka(protocol)
         self._require_files_for_kafka(protocol)
         return self
@@ -147,12 +154,14 @@ class KafkaSettings(Section):
             names = f"TIDEMARK_{prefix}KAFKA_USER", f"TIDEMARK_{prefix}KAFKA_PASSWORD"
             given = bool(user), bool(password.get_secret_value())
             if any(given) and not self.kafka_has_login:
-                raise ValueError(f"{names[0]} or its password is set, but {protocol} has no login: set SASL_SSL or SASL_PLAINTEXT, or remove them")
+                raise ValueError(
+                    f"{names[0]} or its password is set, but {protocol} has no login: set SASL_SSL or SASL_PLAINTEXT, or remove them"
+                )
             if any(given) != all(given) or (self.kafka_has_login and not prefix and not any(given)):
                 missing = " and ".join(name for name, there in zip(names, given, strict=True) if not there)
                 raise ValueError(f"{protocol} requires an account: set {missing}")
             if self.kafka_sasl_mechanism.startswith("SCRAM") and set(user) & set(",="):
-                raise ValueError(f"{names[0]}={user} contains a comma or an equals sign, which kafka-python does not escape in SCRAM: choose another account")
+                raise ValueError(f"{names[0]}={user} contains , or =, which kafka-python does not escape in SCRAM: choose another account")
 
     def _require_files_for_kafka(self, protocol: str) -> None:
         files = {name: getattr(self, name) for name in ("kafka_ca_file", "kafka_certificate_file", "kafka_key_file")}
@@ -160,7 +169,9 @@ class KafkaSettings(Section):
         if given and not self.kafka_has_tls:
             raise ValueError(f"{' and '.join(given)} set, but {protocol} has no TLS: set SSL or SASL_SSL, or remove what is set")
         if bool(self.kafka_certificate_file) != bool(self.kafka_key_file):
-            raise ValueError("a client certificate needs its private key: set both TIDEMARK_KAFKA_CERTIFICATE_FILE and TIDEMARK_KAFKA_KEY_FILE, or neither")
+            raise ValueError(
+                "a client certificate needs its key: set both TIDEMARK_KAFKA_CERTIFICATE_FILE and TIDEMARK_KAFKA_KEY_FILE, or neither"
+            )
         key_password = self.kafka_key_password.get_secret_value()
         if key_password and not self.kafka_key_file:
             raise ValueError("TIDEMARK_KAFKA_KEY_PASSWORD is set, but there is no key: set TIDEMARK_KAFKA_KEY_FILE, or remove the password")
