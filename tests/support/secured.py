@@ -83,7 +83,6 @@ def secured_broker(folder: Path) -> Iterator[Secured]:
     login, certified, controller = free_ports(3)
     write_certificates(folder)
     of = settings().model_copy(update={"home": folder, "kafka_port": login, "kafka_controller_port": controller})
-    of.__dict__.pop("kafka", None)
     properties = folder / "server.properties"
     properties.write_text(_properties(kafka_properties(of), folder, login, certified))
     form = _kafka_java(of, "256m", "kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(properties))

@@ -35,8 +35,11 @@ def read_key(variable: str, file: Path, password: str) -> str:
         how = "has no password: remove" if password else "has a password: set"
         raise ValueError(f"the private key {variable}={file} {how} TIDEMARK_KAFKA_KEY_PASSWORD") from None
     except (ValueError, UnsupportedAlgorithm):
-        why = "or TIDEMARK_KAFKA_KEY_PASSWORD is wrong: check both" if password else "as a PEM file: convert it with openssl pkey"
-        raise ValueError(f"{variable}={file} cannot be read as a private key {why}") from None
+        if password:
+            raise ValueError(
+                f"{variable}={file} is no private key, or TIDEMARK_KAFKA_KEY_PASSWORD is not its password: check both"
+            ) from None
+        raise ValueError(f"{variable}={file} is no private key in a PEM file: convert it with openssl pkey") from None
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
