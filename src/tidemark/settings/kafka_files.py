@@ -36,9 +36,7 @@ def read_key(variable: str, file: Path, password: str) -> str:
         raise ValueError(f"the private key {variable}={file} {how} TIDEMARK_KAFKA_KEY_PASSWORD") from None
     except (ValueError, UnsupportedAlgorithm):
         if password:
-            raise ValueError(
-                f"{variable}={file} is no private key, or TIDEMARK_KAFKA_KEY_PASSWORD is not its password: check both"
-            ) from None
+            raise ValueError(f"{variable}={file} is no private key, or has another password: check TIDEMARK_KAFKA_KEY_PASSWORD") from None
         raise ValueError(f"{variable}={file} is no private key in a PEM file: convert it with openssl pkey") from None
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
