@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
-from kafka.errors import KafkaError, TopicAuthorizationFailedError
+from kafka.errors import TopicAuthorizationFailedError
 from pyspark.sql import DataFrame, SparkSession
 from support.apis import api
 from support.csvs import products
@@ -30,7 +30,7 @@ from tidemark.ingest.api.document import PRODUCT
 from tidemark.ingest.produce import RECOMMENDED, NotAcknowledged, explaining_refusals, produce
 from tidemark.ingest.records import Message
 from tidemark.local import health
-from tidemark.serving import ledger, schema
+from tidemark.serving import ledger, offsets, schema
 from tidemark.serving.database import connect, database_of
 from tidemark.settings import CHECKOUT, Settings, settings
 from tidemark.settings.kafka_clients import librdkafka_options, spark_options
@@ -122,8 +122,9 @@ def test_the_api_stores_a_record_and_a_batch(place: Place) -> None:
 
 
 def test_the_watcher_reads_ends_and_durability(place: Place) -> None:
+    ends = send(place, 3)
     with setting(**account("watch")) as of, topics.admin(of) as client:
-        assert {(one["topic"], one["partition"]): one["offset"] for one in watch.fetch_end_offsets(client, of.topics)} == place.ends()
+        assert offsets.from_documents(watch.fetch_end_offsets(client, of.topics)) == ends
         assert {one["topic"] for one in watch.fetch_durability(client, of.topics)} == set(of.topics)
 
 
@@ -188,24 +189,24 @@ def test_a_client_certificate_with_a_key_that_has_a_password(place: Place, kafka
 
 WRONG = {
     "password": {**account("ingest"), "kafka_password": "an0ther"},
-    "plain password": {**account("api"), "kafka_password": "an0ther"},
+    "password of PLAIN": {**account("api"), "kafka_password": "an0ther"},
+    "mechanism": {**account("ingest"), "kafka_sasl_mechanism": "SCRAM-SHA-256"},
     "CA": {**account("ingest"), "kafka_ca_file": ""},
 }
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_refused_client_says_why(place: Place, what: str, wording: Wording) -> None:
+def test_a_refused_client_says_why(place: Place, what: str, monkeypatch: pytest.MonkeyPatch, wording: Wording) -> None:
+    monkeypatch.setattr(health, "TIMEOUT_SECONDS", 1.0)
     with setting(**WRONG[what]) as of:
-        with pytest.raises(KafkaError) as refused, topics.admin(of, 2):
-            raise AssertionError("it is let in")
-        wording.check(str(refused.value), "administration")
-        found = health.kafka(of)
-        assert not found.healthy
+        healthy, _, detail = health.kafka(of)
+        assert not healthy
+        wording.check(detail, "health")
         configuration = {**librdkafka_options(of), **RECOMMENDED, "log_level": 0}
         with pytest.raises(NotAcknowledged) as told, explaining_refusals(configuration):
-            produce(Producer(configuration), of.product_topic, [Message(b"k", b"{}", [])], 2)
-        wording.check(re.sub(r" \(after [^)]*\)", "", str(told.value)), "producer")
-    assert "an0ther" not in f"{refused.value} {told.value} {found.detail}"
+            produce(Producer(configuration), of.product_topic, [Message(b"k", b"{}", [])], 1)
+        wording.check(str(told.value), "producer")
+    assert "an0ther" not in f"{told.value} {detail}"
 
 
 def test_spark_and_logs_show_no_secret(place: Place, kafka: Secured, spark: SparkSession, caplog: pytest.LogCaptureFixture) -> None:

@@ -21,12 +21,12 @@ from tidemark.catalog.words import counted
 from tidemark.ingest.files import InvalidFile, Readable
 from tidemark.ingest.records import Message, Origin, messages
 from tidemark.serving.ingestions import Chunk
+from tidemark.settings.kafka_refusal import refusal
 
 log = logging.getLogger(__name__)
 
 _POLL_EVERY = 1_000  # messages between polls for acknowledgements
 _PROGRESS_SECONDS = 5.0
-_REFUSAL_SECONDS = 5.0
 _NEW_TOPIC_SECONDS = 2.0  # time until every broker knows a new topic
 
 # Producer settings that exactness requires, in librdkafka's names: a key always maps to the same partition, retries lose nothing.
@@ -58,6 +58,7 @@ _REMEDIES = {
         f"set max.message.bytes of the topic and message.max.bytes of the connection to {MAX_MESSAGE_BYTES}, which fits every record"
     ),
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "allow the user of the connection to write to the topic",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "allow the user of the connection to write to the topic",
     KafkaError.UNKNOWN_TOPIC_OR_PART: "create the topic with `python -m tidemark.ingest.topics`",
     KafkaError._UNKNOWN_TOPIC: "create the topic with `python -m tidemark.ingest.topics`",
 }
@@ -183,8 +184,15 @@ def produce(producer: Producer, topic: str, some: Iterable[Message], within_seco
     acknowledged = _Acknowledgements(topic, note)
     sent, logged_at = 0, time.monotonic()
 
+    def poll(seconds: float) -> None:
+        try:
+            producer.poll(seconds)
+        except KafkaException as error:  # a fatal one: this producer sends nothing more
+            reason = f"Kafka refuses the producer's events for topic {topic}: {_reason(error.args[0])}"
+            raise NotAcknowledged(reason, acknowledged.numbers) from error
+
     def wait(seconds: float) -> None:
-        producer.poll(seconds)
+        poll(seconds)
         if acknowledged.seconds_without_report() > within_seconds:
             raise NotAcknowledged(
                 f"Kafka has acknowledged nothing for {within_seconds:g} s ({len(acknowledged.numbers)} of {sent} events of this chunk so "
@@ -208,7 +216,7 @@ def produce(producer: Producer, topic: str, some: Iterable[Message], within_seco
                 raise NotAcknowledged(reason, acknowledged.numbers) from error
         sent += 1
         if sent % _POLL_EVERY == 0:
-            producer.poll(0)
+            poll(0)
             if acknowledged.failures:
                 break
             if time.monotonic() - logged_at > _PROGRESS_SECONDS:
@@ -251,26 +259,9 @@ def explaining_refusals(configuration: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     except NoAnswer as error:
-        if why := _refusal(configuration):
-            raise NotAcknowledged(
-                f"Kafka refuses the connection ({why}). Nothing was sent. "
-                "Correct the account or the certificates of the connection (TIDEMARK_KAFKA_...), then run the task again"
-            ) from error
+        if why := refusal(configuration):
+            raise NotAcknowledged(f"Kafka refuses the connection, so nothing was sent: {why}, then run the task again") from error
         raise
-
-
-def _refusal(configuration: Mapping[str, Any]) -> str | None:
-    """librdkafka tells a producer's callback why Kafka refuses it, and only that."""
-    told: list[KafkaError] = []
-    options = {name: value for name, value in configuration.items() if not name.endswith("_cb")}
-    probe = Producer({**options, "error_cb": told.append, "log_level": 0})
-    until = time.monotonic() + _REFUSAL_SECONDS
-    while time.monotonic() < until:
-        probe.poll(0.1)
-        for one in told:
-            if one.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
-                return one.str()
-    return None
 
 
 def _reason(error: KafkaError) -> str:

@@ -26,8 +26,8 @@ from tidemark.catalog.topics import (
 )
 from tidemark.rendering.topics import render_durability
 from tidemark.settings import settings
-from tidemark.settings.kafka_clients import kafka_python_options
-from tidemark.settings.kafka_tls import tls_problem
+from tidemark.settings.kafka_clients import kafka_python_options, librdkafka_options
+from tidemark.settings.kafka_refusal import refusal
 from tidemark.settings.sections import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -65,8 +65,8 @@ def admin(of: KafkaSettings, within_seconds: float | None = None) -> Iterator[Ka
     try:
         client = _Admin(**kafka_python_options(of), client_id="tidemark-ingest", bootstrap_timeout_ms=int(seconds * 1000))
     except KafkaTimeoutError as error:
-        if problem := tls_problem(of, seconds):
-            raise KafkaConfigurationError(problem) from error
+        if why := refusal(librdkafka_options(of)):
+            raise KafkaConfigurationError(why) from error
         raise
     try:
         yield client

@@ -22,8 +22,8 @@ from tidemark.catalog.epochs import epoch_of, kafka_offset
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.topics import problems
 from tidemark.serving.bindings import ADOPT, Binding, Record, Witness
-from tidemark.settings.kafka_clients import kafka_python_options
-from tidemark.settings.kafka_tls import tls_problem
+from tidemark.settings.kafka_clients import kafka_python_options, librdkafka_options
+from tidemark.settings.kafka_refusal import refusal
 from tidemark.settings.sections import KafkaSettings
 
 FAIL_OVER_SECONDS = 15.0  # more than Kafka needs to notice that a broker is gone (broker.session.timeout.ms, 9 s)
@@ -134,8 +134,8 @@ def _admin(of: KafkaSettings) -> Iterator[KafkaAdminClient]:
     try:
         client = _client(_options(of))
     except KafkaTimeoutError as error:
-        if problem := tls_problem(of, _READ_SECONDS):
-            raise KafkaConfigurationError(problem) from error
+        if why := refusal(librdkafka_options(of)):
+            raise KafkaConfigurationError(why) from error
         raise
     try:
         yield client

@@ -167,7 +167,7 @@ class KafkaSettings(Section):
         files = {name: getattr(self, name) for name in ("kafka_ca_file", "kafka_certificate_file", "kafka_key_file")}
         given = [f"TIDEMARK_{name.upper()}" for name, file in files.items() if file]
         if given and not self.kafka_has_tls:
-            raise ValueError(f"{' and '.join(given)} given, but {protocol} has no TLS: set SSL or SASL_SSL, or remove them")
+            raise ValueError(f"{protocol} has no TLS, which {' and '.join(given)} is for: set SSL or SASL_SSL, or remove the files")
         if bool(self.kafka_certificate_file) != bool(self.kafka_key_file):
             raise ValueError(
                 "a client certificate needs its key: set both TIDEMARK_KAFKA_CERTIFICATE_FILE and TIDEMARK_KAFKA_KEY_FILE, or neither"
