@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer
 from kafka.errors import TopicAuthorizationFailedError
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from support.apis import api
 from support.csvs import products
 from support.environment import setting
@@ -74,7 +75,8 @@ def send(place: Place, count: int) -> TideMark:
 
 
 @contextmanager
-def running(act: Callable[[threading.Event], object]) -> Iterator[None]:
+def running(act: Callable[[threading.Event], object]) -> Iterator[list[BaseException]]:
+    """Runs in a thread until this ends; what has made it fail."""
     stop_requested, failures = threading.Event(), list[BaseException]()
 
     def run() -> None:
@@ -86,7 +88,7 @@ def running(act: Callable[[threading.Event], object]) -> Iterator[None]:
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
-        yield
+        yield failures
     finally:
         stop_requested.set()
         thread.join(120)
@@ -121,18 +123,22 @@ def test_the_api_stores_a_record_and_a_batch(place: Place) -> None:
     assert len(place.log()) - before == 3
 
 
-def test_the_watcher_reads_ends_and_durability(place: Place) -> None:
+def test_the_watcher_reads_ends_and_durability(place: Place, wording: Wording) -> None:
     ends = send(place, 3)
     with setting(**account("watch")) as of, topics.admin(of) as client:
         assert offsets.from_documents(watch.fetch_end_offsets(client, of.topics)) == ends
-        assert {one["topic"] for one in watch.fetch_durability(client, of.topics)} == set(of.topics)
+        assert watch.fetch_durability(client, of.topics) == [{"topic": topic, "copies": 1, "flushed": False} for topic in of.topics]
+    with setting(**account("api")) as of, topics.admin(of) as client, pytest.raises(TopicAuthorizationFailedError) as refused:
+        watch.fetch_durability(client, of.topics)
+    wording.check(str(refused.value))
 
 
 def test_the_stream_serves_what_is_sent(place: Place, spark: SparkSession) -> None:
     ends = send(place, 30)
-    with setting(**account("stream")) as of, running(lambda stop_requested: follow(place.database, of, stop_requested)):
+    with setting(**account("stream")) as of, running(lambda stop_requested: follow(place.database, of, stop_requested)) as failures:
         until = time.monotonic() + 120
         while not ledger.read(place.database).offsets.reaches(ends):
+            assert failures == []
             assert time.monotonic() < until
             time.sleep(0.1)
 
@@ -213,22 +219,18 @@ def test_spark_and_logs_show_no_secret(place: Place, kafka: Secured, spark: Spar
     with setting(**account("batch")) as of:
         with caplog.at_level(logging.DEBUG, "kafka"), topics.admin(of):
             pass
-        batch = read_log(spark, of, {key: (0, end) for key, end in place.ends().items()})
-        batch.collect()
-        stream = spark.readStream.format("kafka").options(**spark_options(of)).option("subscribe", of.product_topic).load()
-        shown = [plan(batch), plan(stream), caplog.text]
-    assert "Starting KafkaAdminClient" in caplog.text
-    assert all("PlainLoginModule" not in text and "ScramLoginModule" not in text and password("batch") not in text for text in shown)
+        log = read_log(spark, of, {key: (0, end) for key, end in place.ends().items()})
+        shown = [caplog.text, log._jdf.queryExecution().toString(), redacted(spark, spark_options(of))]
+    assert "sasl_plain_password" in caplog.text
+    assert [text for text in shown if password("batch") in text or "LoginModule" in text] == []
     with setting(**kafka.certificate) as of:
-        text = plan(read_log(spark, of, {key: (0, end) for key, end in place.ends().items()}))
-        assert "PRIVATE KEY" in spark_options(of)["kafka.ssl.keystore.key"]
-    assert "PRIVATE KEY" not in text
+        assert "PRIVATE KEY" not in redacted(spark, spark_options(of))
 
 
-def plan(frame: DataFrame) -> str:
-    """All that Spark shows of a query."""
-    execution = frame._jdf.queryExecution()  # type: ignore[operator]
-    return f"{execution.toString()} {execution.logical().toJSON()} {execution.logical().treeString()}"
+def redacted(spark: SparkSession, options: dict[str, str]) -> str:
+    """Options as Spark shows them in plans and on its pages."""
+    jvm: Any = spark._jvm
+    return str(spark._jsparkSession.sessionState().conf().redactOptions(jvm.PythonUtils.toScalaMap(options)).toString())
 
 
 def test_the_rights_are_documented() -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from kafka import TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, OffsetSpec
-from kafka.errors import KafkaConfigurationError, KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
+from kafka.errors import KafkaConfigurationError, KafkaError, KafkaTimeoutError, TopicAlreadyExistsError, TopicAuthorizationFailedError
 
 from tidemark.catalog.topics import (
     CONFIGURATION,
@@ -140,6 +140,11 @@ def describe(client: KafkaAdminClient, those: Iterable[str]) -> dict[str, Descri
     }
     resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in replicas]
     found = client.describe_configs(resources, config_filter="all")["topic"] if resources else {}
+    # kafka-python drops the error of a topic whose configuration Kafka does not show.
+    if hidden := [topic for topic, configuration in found.items() if not configuration]:
+        raise TopicAuthorizationFailedError(
+            f"the configuration of {' and '.join(hidden)} is not shown: allow this account DESCRIBE_CONFIGS"
+        )
     return {
         topic: Described({name: one["value"] for name, one in configuration.items()}, replicas[topic])
         for topic, configuration in found.items()

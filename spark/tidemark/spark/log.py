@@ -184,6 +184,9 @@ def describe_log(of: KafkaSettings, binding: Binding = FIRST) -> Log:
         described = _described(client, of)
         resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in described]
         configurations = client.describe_configs(resources, config_filter="all")["topic"]
+        # kafka-python drops the error of a topic whose configuration Kafka does not show.
+        if hidden := [topic for topic, configuration in configurations.items() if not configuration]:
+            raise UnsafeTopic(f"the configuration of {' and '.join(hidden)} is not shown: allow this account DESCRIBE_CONFIGS")
         wrong = [
             line
             for topic, configuration in configurations.items()
