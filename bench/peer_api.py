@@ -9,10 +9,11 @@ from fastapi import FastAPI
 from kafka import KafkaProducer
 
 from tidemark.settings import settings
+from tidemark.settings.kafka_clients import kafka_python_options
 
 app = FastAPI()
 of = settings()
-producer = KafkaProducer(bootstrap_servers=of.kafka, acks="all", compression_type="lz4")
+producer = KafkaProducer(**kafka_python_options(of), acks="all", compression_type="lz4")
 
 
 @app.get("/")

@@ -52,7 +52,7 @@ def test_which_errors_are_retried(dag: Any) -> None:
 @pytest.mark.servers
 @pytest.mark.usefixtures("database")
 def test_a_scheduled_run_before_the_first_event_is_skipped_without_spark(connected: Place) -> None:
-    with topics.admin(connected.settings.kafka) as client:
+    with topics.admin(connected.settings) as client:
         watch.record_end_offsets(connected.database, watch.fetch_end_offsets(client, connected.settings.topics))
     ended, tasks = run(NAMES.of(Dag.HISTORY), "history.py", last_day="2024-02-29", changed=True)
     assert (ended, tasks) == (

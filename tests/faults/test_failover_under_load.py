@@ -127,7 +127,7 @@ def night(*arguments: str) -> str:
 
 def leader(of: Settings) -> int:
     """The number of the broker that leads a partition of the products."""
-    with topics.admin(of.kafka) as client:
+    with topics.admin(of) as client:
         (described,) = client.describe_topics([of.product_topic])
         return int(described["partitions"][0]["leader_id"])
 
@@ -212,7 +212,7 @@ def brokers(tmp_path: Path) -> Iterator[list[Server]]:
 
 def all_have_joined() -> bool:
     try:
-        with topics.admin(settings().kafka) as client:
+        with topics.admin(settings()) as client:
             return len(client.describe_cluster()["brokers"]) == 3
     except KafkaError:
         return False

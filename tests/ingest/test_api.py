@@ -509,7 +509,7 @@ def test_a_missing_topic_is_named_and_used_once_it_exists(place: Place, wording:
         for path in (PRODUCTS, BATCH):
             while (answer := early.post(path, product(), "application/json" if path == PRODUCTS else NDJSON)).status_code != 201:
                 assert time.monotonic() < until, answer.text
-        with topics.admin(of.kafka) as admin:
+        with topics.admin(of) as admin:
             admin.delete_topics([of.product_topic])
 
 

@@ -112,7 +112,7 @@ def test_an_empty_topic(place: Place, capsys: pytest.CaptureFixture[str], wordin
 def test_a_topic_whose_partitions_have_no_leader_yet(place: Place) -> None:
     """As it is for a moment after somebody has created it."""
     of = KafkaSettings(product_topic=f"{place.database.name}-new")
-    with topics.admin(of.kafka) as client:
+    with topics.admin(of) as client:
         client.create_topics({of.product_topic: {"num_partitions": 64, "replication_factor": 1}})
         broker.wait_for(lambda: of.product_topic in topics.partitions(of, 10))
         assert peek.last(of, of.product_topic, 5) == []

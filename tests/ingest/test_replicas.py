@@ -41,7 +41,7 @@ def _created() -> bool:
 
 
 def durability() -> set[Durability]:
-    with topics.admin(settings().kafka) as client:
+    with topics.admin(settings()) as client:
         return {one.durability for one in topics.describe(client, settings().topics).values()}
 
 
@@ -70,7 +70,7 @@ def test_an_event_is_acknowledged_with_two_copies_or_not_at_all(brokers: list[Se
     brokers[1].start()
     brokers[2].start()
     wait_for(lambda: sent(1) == 1, seconds=120)
-    with topics.admin(settings().kafka) as client:
+    with topics.admin(settings()) as client:
         ends = client.list_partition_offsets(dict.fromkeys(topics.known_partitions(client, [product_topic]), OffsetSpec.LATEST))
     assert sum(one.offset for one in ends.values()) > acknowledged
     for name, wrong, right in (("min.insync.replicas", "1", "2"), ("unclean.leader.election.enable", "true", "false")):

@@ -26,7 +26,7 @@ DAY_MS = 86_400_000
 
 
 def description(place: Place, *those: str) -> dict[str, topics.Described]:
-    with topics.admin(place.settings.kafka) as client:
+    with topics.admin(place.settings) as client:
         return topics.describe(client, those or place.settings.topics)
 
 

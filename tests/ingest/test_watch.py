@@ -66,7 +66,7 @@ def send(place: Place, count: int) -> None:
 
 def test_it_fetches_start_and_end_offsets_of_every_partition(place: Place) -> None:
     of = place.settings
-    with topics.admin(of.kafka) as client:
+    with topics.admin(of) as client:
         empty = watch.fetch_end_offsets(client, of.topics)
         send(place, 50)
         found = watch.fetch_end_offsets(client, of.topics)
@@ -79,7 +79,7 @@ def test_it_fetches_start_and_end_offsets_of_every_partition(place: Place) -> No
 
 def test_a_missing_topic_has_no_partitions(place: Place) -> None:
     topic = place.settings.category_topic
-    with topics.admin(place.settings.kafka) as client:
+    with topics.admin(place.settings) as client:
         found = watch.fetch_end_offsets(client, ("nowhere", topic))
         assert [(one["topic"], one["partition"]) for one in found] == [(topic, 0)]
         assert watch.fetch_end_offsets(client, ("nowhere", "nothing")) == []

@@ -28,7 +28,7 @@ def with_its_topics(place: Place) -> Iterator[Place]:
     with setting(product_topic=PRODUCTS, category_topic=CATEGORIES, database=place.settings.database) as of:
         topics.create(of)
         yield Place(place.database, of)
-        with topics.admin(of.kafka) as admin:
+        with topics.admin(of) as admin:
             admin.delete_topics(list(of.topics))
 
 

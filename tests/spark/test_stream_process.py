@@ -104,7 +104,7 @@ def require_right_figures(place: Place) -> None:
     expected = {(str(number), topic): 0 for topic, count in there.items() for number in range(count)}
 
     def is_exported() -> bool:
-        with topics.admin(place.settings.kafka) as client:
+        with topics.admin(place.settings) as client:
             watch.record_end_offsets(place.database, watch.fetch_end_offsets(client, place.settings.topics))
         return behind(figures(place)) == expected
 

@@ -32,7 +32,7 @@ def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
 
 def described() -> dict[str, Topic]:
     """The topics of the settings, those that there are, as the broker tells them."""
-    with topics.admin(settings().kafka) as client:
+    with topics.admin(settings()) as client:
         found = [one for one in client.describe_topics(list(settings().topics)) if one["partitions"]]
         resources = [ConfigResource(ConfigResourceType.TOPIC, one["name"]) for one in found]
         configured = client.describe_configs(resources, config_filter="all")["topic"] if resources else {}
@@ -46,13 +46,13 @@ def described() -> dict[str, Topic]:
 
 def configure(topic: str, configuration: dict[str, str]) -> None:
     """Changes these settings of a topic and no others."""
-    with topics.admin(settings().kafka) as client:
+    with topics.admin(settings()) as client:
         client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=configuration)])
     wait_for(lambda: described()[topic].configuration.items() >= configuration.items())
 
 
 def delete(*names: str) -> None:
-    with topics.admin(settings().kafka) as client:
+    with topics.admin(settings()) as client:
         client.delete_topics(list(names))
     wait_for(lambda: described().keys().isdisjoint(names))
 
@@ -78,14 +78,14 @@ def recreate(topic: str) -> None:
 
 def add_partitions(topic: str, count: int) -> None:
     """Until there are that many."""
-    with topics.admin(settings().kafka) as client:
+    with topics.admin(settings()) as client:
         client.create_partitions({topic: count})
     wait_for(lambda: described()[topic].partitions == count)
 
 
 def forget(topic: str, partition: int, below: int) -> None:
     """Deletes the events below an offset, as retention does."""
-    with topics.admin(settings().kafka) as client:
+    with topics.admin(settings()) as client:
         client.delete_records({TopicPartition(topic, partition): below})
 
 

@@ -22,6 +22,7 @@ from tidemark.serving import offsets, schema
 from tidemark.serving.database import Document, connect, database_of
 from tidemark.serving.snapshot import snapshot
 from tidemark.settings import Settings
+from tidemark.settings.kafka_clients import librdkafka_options
 
 _numbers = count(1)
 
@@ -32,7 +33,7 @@ class Place:
     settings: Settings
 
     def producer(self) -> Producer:
-        return Producer({"bootstrap.servers": self.settings.kafka, **RECOMMENDED})
+        return Producer({**librdkafka_options(self.settings), **RECOMMENDED})
 
     def send(self, events: Iterable[Event]) -> None:
         """Sends events as they are, but for their coordinates, which are Kafka's to give."""
@@ -45,7 +46,7 @@ class Place:
 
     def log(self, below: TideMark | None = None) -> list[Event]:
         """All events of both topics, or those below a mark, with the coordinates and timestamps Kafka has given them."""
-        consumer = Consumer({"bootstrap.servers": self.settings.kafka, "group.id": "none", "enable.auto.commit": False})
+        consumer = Consumer({**librdkafka_options(self.settings), "group.id": "none", "enable.auto.commit": False})
         try:
             ends = {key: end for key, end in self.ends().items() if end}
             consumer.assign([TopicPartition(topic, partition, 0) for topic, partition in ends])
@@ -74,7 +75,7 @@ class Place:
         return found if below is None else [event for event in found if below.covers(event)]
 
     def ends(self) -> TideMark:
-        with topics.admin(self.settings.kafka) as client:
+        with topics.admin(self.settings) as client:
             return offsets.from_documents(watch.fetch_end_offsets(client, self.settings.topics))
 
     def truth(self, below: TideMark | None = None) -> Recomputed:
@@ -136,6 +137,6 @@ def a_place() -> Iterator[Place]:
         topics.create(of)
         yield Place(database, of)
         client.drop_database(database.name)
-        with topics.admin(of.kafka) as admin:
+        with topics.admin(of) as admin:
             admin.delete_topics(list(of.topics))
         shutil.rmtree(of.lake_url, ignore_errors=True)

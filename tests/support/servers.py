@@ -156,7 +156,7 @@ def _wait_for(answers: Callable[[], bool], name: str, log: Path, server: Server 
 
 def _kafka_answers(of: Settings) -> bool:
     try:
-        with topics.admin(of.kafka, within_seconds=2):
+        with topics.admin(of, within_seconds=2):
             return True
     except (KafkaError, OSError):
         return False

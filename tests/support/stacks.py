@@ -233,7 +233,7 @@ class Stack:
             return airflow.failure(run, dag) + self.logs()
 
     def log_ends(self) -> TideMark:
-        with topics.admin(self.of.kafka) as client:
+        with topics.admin(self.of) as client:
             return offsets.from_documents(watch.fetch_end_offsets(client, self.of.topics))
 
     def served_reports(self) -> dict[str, list[Document]]:

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, unquote_plus, urlsplit
 from tidemark.ingest.produce import RECOMMENDED
 from tidemark.settings import Settings
 from tidemark.settings.airflow_names import Connection
+from tidemark.settings.kafka_clients import librdkafka_options
 
 
 def environment(of: Settings) -> dict[str, str]:
@@ -15,7 +16,7 @@ def environment(of: Settings) -> dict[str, str]:
     names = of.airflow_names
     return {
         f"AIRFLOW_CONN_{names.of(Connection.KAFKA).upper()}": json.dumps(
-            {"conn_type": "kafka", "extra": {"bootstrap.servers": of.kafka, **RECOMMENDED}}
+            {"conn_type": "kafka", "extra": {**librdkafka_options(of), **RECOMMENDED}}
         ),
         f"AIRFLOW_CONN_{names.of(Connection.MONGODB).upper()}": json.dumps(_mongodb(of.mongodb)),
     }

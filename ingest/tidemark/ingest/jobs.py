@@ -25,7 +25,7 @@ from tidemark.ingest.layouts import UNMAPPED, Columns, columns_of
 from tidemark.ingest.plan import Planned
 from tidemark.ingest.plan import plan as plan_file
 from tidemark.ingest.preview import beyond, preview
-from tidemark.ingest.produce import UnsafeProducer, produce_chunk, require_safe
+from tidemark.ingest.produce import UnsafeProducer, explaining_refusals, produce_chunk, require_safe
 from tidemark.ingest.records import Origin
 from tidemark.ingest.sources import DAY, WILDCARDS, ForbiddenFile
 from tidemark.rendering.previews import render_preview
@@ -191,7 +191,8 @@ def produce(
     kind, sent_in = FileKind(known["kind"]), ingestions.epoch(database)
     origin = Origin(ingestion, kind, tuple(known["columns"]), known["observed_at"], known["registered_at"], known["separator"])
     topic = topic_of(kind, of)
-    acknowledged = produce_chunk(producer(), topic, file, known["bytes"], planned, origin, of.acknowledge_seconds)
+    with explaining_refusals(configuration):
+        acknowledged = produce_chunk(producer(), topic, file, known["bytes"], planned, origin, of.acknowledge_seconds)
     ends = TideMark({key: first_of(sent_in) + end for key, end in acknowledged.ends.items()})
     ingestions.finish_chunk(database, ingestion, number, acknowledged.events, ends, sent_in)
     log.info("chunk %d of %s: %s acknowledged", number, file, counted(acknowledged.events, "event"))

@@ -32,6 +32,8 @@ from tidemark.serving import withdrawals
 from tidemark.serving.database import connect, database_of
 from tidemark.serving.documents import RetainedDocument
 from tidemark.settings import describe_errors, settings
+from tidemark.settings.kafka_clients import librdkafka_options
+from tidemark.settings.kafka_rights import PEEK_GROUP
 from tidemark.settings.sections import KafkaSettings, MongodbSettings
 
 ANSWER_SECONDS = 10.0
@@ -69,8 +71,8 @@ def _reader(of: KafkaSettings) -> Iterator[Consumer]:
     """A consumer; its errors are raised as NotReadable."""
     consumer = Consumer(
         {
-            "bootstrap.servers": of.kafka,
-            "group.id": "tidemark-peek",  # required by the client, but no group is joined
+            **librdkafka_options(of),
+            "group.id": PEEK_GROUP,  # required by the client, but no group is joined
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "fetch.wait.max.ms": 20,  # the default delays the end-of-partition event by half a second
@@ -90,7 +92,7 @@ def _reader(of: KafkaSettings) -> Iterator[Consumer]:
 
 def _partitions(of: KafkaSettings, topic: str) -> list[RetainedDocument]:
     try:
-        with admin(of.kafka, ANSWER_SECONDS) as client:
+        with admin(of, ANSWER_SECONDS) as client:
             partitions = fetch_end_offsets(client, [topic])
     except KafkaError as error:
         raise _no_answer(of.kafka, error) from error

@@ -7,7 +7,8 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from tidemark.catalog.words import counted
 from tidemark.ingest.files import InvalidFile, Readable
 from tidemark.ingest.records import Message, Origin, messages
 from tidemark.serving.ingestions import Chunk
+from tidemark.settings.kafka_refusal import refusal
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ _REMEDIES = {
         f"set max.message.bytes of the topic and message.max.bytes of the connection to {MAX_MESSAGE_BYTES}, which fits every record"
     ),
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "allow the user of the connection to write to the topic",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "allow the user of the connection to write to the topic",
     KafkaError.UNKNOWN_TOPIC_OR_PART: "create the topic with `python -m tidemark.ingest.topics`",
     KafkaError._UNKNOWN_TOPIC: "create the topic with `python -m tidemark.ingest.topics`",
 }
@@ -74,6 +77,10 @@ class NotAcknowledged(Exception):
     def __init__(self, reason: str, acknowledged: Iterable[int] = ()) -> None:
         super().__init__(reason)
         self.acknowledged = frozenset(acknowledged)
+
+
+class NoAnswer(NotAcknowledged):
+    """Kafka has not answered at all, so nothing was sent."""
 
 
 class Acknowledged(NamedTuple):
@@ -177,8 +184,15 @@ def produce(producer: Producer, topic: str, some: Iterable[Message], within_seco
     acknowledged = _Acknowledgements(topic, note)
     sent, logged_at = 0, time.monotonic()
 
+    def poll(seconds: float) -> None:
+        try:
+            producer.poll(seconds)
+        except KafkaException as error:  # a fatal one: this producer sends nothing more
+            reason = f"Kafka refuses the producer's events for topic {topic}: {_reason(error.args[0])}"
+            raise NotAcknowledged(reason, acknowledged.numbers) from error
+
     def wait(seconds: float) -> None:
-        producer.poll(seconds)
+        poll(seconds)
         if acknowledged.seconds_without_report() > within_seconds:
             raise NotAcknowledged(
                 f"Kafka has acknowledged nothing for {within_seconds:g} s ({len(acknowledged.numbers)} of {sent} events of this chunk so "
@@ -202,7 +216,7 @@ def produce(producer: Producer, topic: str, some: Iterable[Message], within_seco
                 raise NotAcknowledged(reason, acknowledged.numbers) from error
         sent += 1
         if sent % _POLL_EVERY == 0:
-            producer.poll(0)
+            poll(0)
             if acknowledged.failures:
                 break
             if time.monotonic() - logged_at > _PROGRESS_SECONDS:
@@ -228,7 +242,7 @@ def _require_topic(producer: Producer, topic: str, within_seconds: float) -> Non
         try:
             topics = producer.list_topics(timeout=within_seconds).topics
         except KafkaException as error:
-            raise NotAcknowledged(
+            raise NoAnswer(
                 f"Kafka did not answer within {within_seconds:g} s ({error.args[0].str()}). Nothing was sent. "
                 "Check that Kafka is running and that the address in the connection is correct, then run the task again"
             ) from error
@@ -237,6 +251,17 @@ def _require_topic(producer: Producer, topic: str, within_seconds: float) -> Non
         if time.monotonic() > until:
             raise NotAcknowledged(f"Kafka has no topic {topic}. Nothing was sent. Create it with `python -m tidemark.ingest.topics`")
         time.sleep(0.1)
+
+
+@contextmanager
+def explaining_refusals(configuration: Mapping[str, Any]) -> Iterator[None]:
+    """Where a producer of this configuration gets no answer because Kafka refuses it, raises NotAcknowledged, which says why."""
+    try:
+        yield
+    except NoAnswer as error:
+        if why := refusal(configuration):
+            raise NotAcknowledged(f"Kafka refuses the connection, so nothing was sent: {why}, then run the task again") from error
+        raise
 
 
 def _reason(error: KafkaError) -> str:

@@ -26,7 +26,7 @@ from tidemark.catalog.rules import Rules
 from tidemark.catalog.words import counted
 from tidemark.ingest.jobs import PreviewDecision
 from tidemark.ingest.patches import Patch, Replayable, StillInvalid, patch_of, revalidate
-from tidemark.ingest.produce import UnsafeProducer, produce, require_safe
+from tidemark.ingest.produce import UnsafeProducer, explaining_refusals, produce, require_safe
 from tidemark.rendering.replays import render_replay
 from tidemark.serving import ledger, offsets, quarantine, withdrawals
 from tidemark.serving.database import Document
@@ -132,7 +132,7 @@ def send(
     rules = rules or withdrawals.in_force(database)
     patch = patch_of(parameters.get("patch"))
     query = quarantine.selected(database, selection_of(parameters), offsets.from_documents(below), of.airflow_names)
-    with _exclusive(database, by):
+    with _exclusive(database, by), explaining_refusals(configuration):
         to_kafka, now, logged_at = producer(), _now(database), time.monotonic()
         seen = replayed = 0
         for some in quarantine.records(database, query):

@@ -18,6 +18,7 @@ from tidemark.serving import quarantine
 from tidemark.serving.database import connect, database_of
 from tidemark.serving.lease import Busy
 from tidemark.settings import describe_errors, settings
+from tidemark.settings.kafka_clients import librdkafka_options
 
 _REPORTED_ERRORS: tuple[type[Exception], ...] = (*PERMANENT_ERRORS, NotAcknowledged, Busy, PyMongoError)
 
@@ -65,7 +66,7 @@ def main(words: Sequence[str] | None = None) -> int:
             if step == DISCARD:
                 discard(database, parameters, mark, by, of.airflow_names)
             else:
-                configuration = {"bootstrap.servers": of.kafka, **RECOMMENDED}
+                configuration = {**librdkafka_options(of), **RECOMMENDED}
                 send(database, lambda: Producer(configuration), configuration, parameters, mark, by, of)
     except ValidationError as error:
         for line in describe_errors(error):

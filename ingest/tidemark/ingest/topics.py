@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from kafka import TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, OffsetSpec
-from kafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
+from kafka.errors import KafkaConfigurationError, KafkaError, KafkaTimeoutError, TopicAlreadyExistsError, TopicAuthorizationFailedError
 
 from tidemark.catalog.topics import (
     CONFIGURATION,
@@ -26,6 +26,8 @@ from tidemark.catalog.topics import (
 )
 from tidemark.rendering.topics import render_durability
 from tidemark.settings import settings
+from tidemark.settings.kafka_clients import kafka_python_options, librdkafka_options
+from tidemark.settings.kafka_refusal import refusal
 from tidemark.settings.sections import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -57,10 +59,15 @@ class _Admin(KafkaAdminClient):  # type: ignore[misc]
 
 
 @contextmanager
-def admin(servers: str, within_seconds: float | None = None) -> Iterator[KafkaAdminClient]:
-    """A Kafka admin client for bootstrap servers. Raises KafkaError if Kafka does not answer in time."""
+def admin(of: KafkaSettings, within_seconds: float | None = None) -> Iterator[KafkaAdminClient]:
+    """A Kafka admin client. Raises KafkaError if Kafka does not answer in time, or refuses the login or the certificate."""
     seconds = ANSWER_SECONDS if within_seconds is None else within_seconds
-    client = _Admin(bootstrap_servers=servers.split(","), client_id="tidemark-ingest", bootstrap_timeout_ms=int(seconds * 1000))
+    try:
+        client = _Admin(**kafka_python_options(of), client_id="tidemark-ingest", bootstrap_timeout_ms=int(seconds * 1000))
+    except KafkaTimeoutError as error:
+        if why := refusal(librdkafka_options(of)):
+            raise KafkaConfigurationError(why) from error
+        raise
     try:
         yield client
     finally:
@@ -69,7 +76,7 @@ def admin(servers: str, within_seconds: float | None = None) -> Iterator[KafkaAd
 
 def partitions(of: KafkaSettings, within_seconds: float) -> dict[str, int]:
     """The number of partitions by topic, without missing topics. Raises KafkaError if Kafka does not answer in time."""
-    with admin(of.kafka, within_seconds) as client:
+    with admin(of, within_seconds) as client:
         return dict(Counter(one.topic for one in known_partitions(client, of.topics)))
 
 
@@ -93,7 +100,7 @@ def configuration(of: KafkaSettings) -> dict[str, str]:
 def create(of: KafkaSettings) -> list[str]:
     """Creates missing topics, waits until they are usable, and returns their names. Raises KafkaError."""
     partitions = {of.product_topic: of.product_partitions, of.category_topic: CATEGORY_PARTITIONS}
-    with admin(of.kafka) as client:
+    with admin(of) as client:
         there = {one.topic for one in known_partitions(client, partitions)}
         missing = {
             topic: {
@@ -133,6 +140,11 @@ def describe(client: KafkaAdminClient, those: Iterable[str]) -> dict[str, Descri
     }
     resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in replicas]
     found = client.describe_configs(resources, config_filter="all")["topic"] if resources else {}
+    # kafka-python drops the error of a topic whose configuration Kafka does not show.
+    if hidden := [topic for topic, configuration in found.items() if not configuration]:
+        raise TopicAuthorizationFailedError(
+            f"the configuration of {' and '.join(hidden)} is not shown: allow this account DESCRIBE_CONFIGS"
+        )
     return {
         topic: Described({name: one["value"] for name, one in configuration.items()}, replicas[topic])
         for topic, configuration in found.items()
@@ -150,7 +162,7 @@ def main() -> int:
     of = settings()
     try:
         created = create(of)
-        with admin(of.kafka) as client:
+        with admin(of) as client:
             found = describe(client, of.topics)
     except KafkaError as error:
         log.error(

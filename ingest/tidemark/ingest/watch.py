@@ -64,7 +64,7 @@ def watch(database: Database[Document], of: KafkaSettings, until: threading.Even
     failing = False
     while not until.is_set():
         try:
-            with admin(of.kafka) as client:
+            with admin(of) as client:
                 described_at = -inf
                 while not until.wait(EVERY_SECONDS):
                     record_end_offsets(database, fetch_end_offsets(client, of.topics))

@@ -189,7 +189,7 @@ def _agreed(
     both = {key: (begin[key], end[key]) for key in begin if begin[key] < end[key]}
     differs: dict[TopicPartition, int] = {}
     if both:
-        there = _fingerprints(events(read_log(spark, of.kafka, both), found.binding.epoch), "there")
+        there = _fingerprints(events(read_log(spark, of, both), found.binding.epoch), "there")
         held = _fingerprints(lake.events(TideMark(begin), TideMark({key: until for key, (_, until) in both.items()})), "held")
         other = there.join(held, ["topic", "partition", "offset"], "full_outer").where(~F.col("there").eqNullSafe(F.col("held")))
         rows = other.groupBy("topic", "partition").agg(F.min("offset").alias("first")).collect()

@@ -266,7 +266,7 @@ def main(words: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
     for noisy in ("py4j", "kafka", "pymongo"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    of = settings()
+    of = settings().with_batch_account()
     given = vars(_arguments(of.keep_publications, words))
     command, result_file = given.pop("command"), given.pop("result")
     command = "rebuild" if command == "rollback" else command

@@ -14,6 +14,7 @@ from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.words import counted
 from tidemark.serving.bindings import ADOPT, Binding, TopicsRecreated
 from tidemark.serving.ledger import Ledger
+from tidemark.settings.kafka_clients import spark_options
 from tidemark.settings.sections import KafkaSettings
 from tidemark.spark.lake import Lake
 from tidemark.spark.log import Log, describe_log, describe_topics, require_records
@@ -49,7 +50,7 @@ def land(spark: SparkSession, lake: Lake, own: Ledger, of: KafkaSettings, most: 
         todo = {key: (mark[key], min(end[key], mark[key] + most)) for key in end if mark[key] < end[key]}
         if not todo:
             break
-        records = events(read_log(spark, of.kafka, todo), own.binding.epoch)
+        records = events(read_log(spark, of, todo), own.binding.epoch)
         if not records.isEmpty():  # a landing without rows would use a number that no row records
             _append(lake, own.binding, of, records, now.landing + 1)
             now = lake.landed()
@@ -82,7 +83,7 @@ def _append(lake: Lake, binding: Binding, of: KafkaSettings, records: DataFrame,
     _require_topics(lake, binding, describe_topics(of).identities)
 
 
-def read_log(spark: SparkSession, servers: str, todo: Mapping[TopicPartition, tuple[int, int]]) -> DataFrame:
+def read_log(spark: SparkSession, of: KafkaSettings, todo: Mapping[TopicPartition, tuple[int, int]]) -> DataFrame:
     """Kafka's records between two offsets of each partition, the second exclusive. Offsets may be those of any epoch."""
     assigned: dict[str, list[int]] = {}
     bounds: tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]] = {}, {}
@@ -92,7 +93,7 @@ def read_log(spark: SparkSession, servers: str, todo: Mapping[TopicPartition, tu
             bound.setdefault(topic, {})[str(partition)] = kafka_offset(offset)
     return (
         spark.read.format("kafka")
-        .option("kafka.bootstrap.servers", servers)
+        .options(**spark_options(of))
         .option("assign", json.dumps(assigned))
         .option("startingOffsets", json.dumps(bounds[0]))
         .option("endingOffsets", json.dumps(bounds[1]))

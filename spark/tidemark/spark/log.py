@@ -16,18 +16,22 @@ from zlib import crc32
 from kafka import KafkaConsumer
 from kafka import TopicPartition as KafkaTopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, OffsetSpec
-from kafka.errors import KafkaError, RetriableError
+from kafka.errors import KafkaConfigurationError, KafkaError, KafkaTimeoutError, RetriableError
 
 from tidemark.catalog.epochs import epoch_of, kafka_offset
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.topics import problems
 from tidemark.serving.bindings import ADOPT, Binding, Record, Witness
+from tidemark.settings.kafka_clients import kafka_python_options, librdkafka_options
+from tidemark.settings.kafka_refusal import refusal
 from tidemark.settings.sections import KafkaSettings
 
 FAIL_OVER_SECONDS = 15.0  # more than Kafka needs to notice that a broker is gone (broker.session.timeout.ms, 9 s)
 FIRST = Binding()  # of a database that has read nothing
 _READ_SECONDS = 30.0
 _TRY_AGAIN_SECONDS = 0.2
+
+Options = tuple[tuple[str, Any], ...]  # of kafka-python, hashable
 
 _Answer = TypeVar("_Answer")
 _Arguments = ParamSpec("_Arguments")
@@ -116,13 +120,23 @@ def _removed(first: int, last: int, epoch: int) -> str:
     return (f"offset {first} has been" if first == last else f"offsets {first} to {last} have been") + " removed by retention"
 
 
-def _client(servers: str) -> KafkaAdminClient:
-    return KafkaAdminClient(bootstrap_servers=servers.split(","), client_id="tidemark-spark")
+def _client(options: Options) -> KafkaAdminClient:
+    return KafkaAdminClient(**dict(options), client_id="tidemark-spark")
+
+
+def _options(of: KafkaSettings) -> Options:
+    return tuple(kafka_python_options(of).items())
 
 
 @contextmanager
-def _admin(servers: str) -> Iterator[KafkaAdminClient]:
-    client = _client(servers)
+def _admin(of: KafkaSettings) -> Iterator[KafkaAdminClient]:
+    """Raises KafkaError if Kafka does not answer in time, or refuses the login or the certificate."""
+    try:
+        client = _client(_options(of))
+    except KafkaTimeoutError as error:
+        if why := refusal(librdkafka_options(of)):
+            raise KafkaConfigurationError(why) from error
+        raise
     try:
         yield client
     finally:
@@ -153,23 +167,26 @@ def _through_a_failover(ask: Callable[_Arguments, _Answer]) -> Callable[_Argumen
 @_through_a_failover
 def describe_topics(of: KafkaSettings) -> Topics:
     """The current topics. Raises UnsafeTopic if one is missing."""
-    client = _lasting_client(of.kafka)
+    client = _lasting_client(_options(of))
     try:
         described = _described(client, of)
     except KafkaError:  # possibly only the connection: try a new one
         _lasting_client.cache_clear()
         client.close()
-        described = _described(_lasting_client(of.kafka), of)
+        described = _described(_lasting_client(_options(of)), of)
     return _topics(described)
 
 
 @_through_a_failover
 def describe_log(of: KafkaSettings, binding: Binding = FIRST) -> Log:
     """The current log, as that of this binding. Raises UnsafeTopic if a topic is missing or its configuration does not keep events safe."""
-    with _admin(of.kafka) as client:
+    with _admin(of) as client:
         described = _described(client, of)
         resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in described]
         configurations = client.describe_configs(resources, config_filter="all")["topic"]
+        # kafka-python drops the error of a topic whose configuration Kafka does not show.
+        if hidden := [topic for topic, configuration in configurations.items() if not configuration]:
+            raise UnsafeTopic(f"the configuration of {' and '.join(hidden)} is not shown: allow this account DESCRIBE_CONFIGS")
         wrong = [
             line
             for topic, configuration in configurations.items()
@@ -226,7 +243,7 @@ def _look_up(
     partitions = {KafkaTopicPartition(*key): offset for key, offset in wanted.items()}
     found: dict[TopicPartition, Record] = {}
     # A consumer for each call: kafka-python may wait for ever for partitions that are assigned again.
-    consumer = KafkaConsumer(bootstrap_servers=of.kafka.split(","), client_id="tidemark-spark", enable_auto_commit=False)
+    consumer = KafkaConsumer(**kafka_python_options(of), client_id="tidemark-spark", enable_auto_commit=False)
     try:
         consumer.assign(list(partitions))
         ends = consumer.end_offsets(list(partitions))

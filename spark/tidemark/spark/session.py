@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+from tidemark.settings.kafka_clients import SPARK_REDACTION
 from tidemark.settings.sections import LOOPBACK, SPARK_SECRET_VARIABLE, SparkSettings
 from tidemark.spark import log_stores
 from tidemark.spark.transforms import SESSION_OPTIONS
@@ -63,6 +64,7 @@ def session(
         "spark.local.dir": str(scratch),
         "spark.sql.warehouse.dir": f"file://{scratch.resolve()}/warehouse",  # created by Spark and never used
         "spark.databricks.delta.snapshotPartitions": "2",  # by default fifty tasks read a table's log, however short it is
+        "spark.redaction.regex": SPARK_REDACTION,
         "spark.ui.enabled": str(ui_port is not None).lower(),
         "spark.ui.killEnabled": "false",  # its pages have no login
         "spark.ui.showConsoleProgress": "false",

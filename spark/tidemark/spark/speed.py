@@ -30,6 +30,7 @@ from tidemark.serving.layout import OtherLayout
 from tidemark.serving.notes import Work
 from tidemark.settings import Settings, settings
 from tidemark.settings.airflow_names import AirflowNames, Dag
+from tidemark.settings.kafka_clients import spark_options
 from tidemark.settings.sections import KafkaSettings
 from tidemark.spark import metrics, new_cells, transforms
 from tidemark.spark.log import Log, MissingOffsets, NewLeader, OtherRecords, UnsafeTopic, describe_log, require_records
@@ -105,7 +106,7 @@ class Stream:
     def _query(self, start: TideMark, checkpoint: Path) -> StreamingQuery:
         records = (
             self._spark.readStream.format("kafka")
-            .option("kafka.bootstrap.servers", self._of.kafka)
+            .options(**spark_options(self._of))
             .option("subscribe", ",".join(self._of.topics))
             .option("startingOffsets", self._log.starting_offsets(start))
             .option("maxOffsetsPerTrigger", self._events_per_batch)

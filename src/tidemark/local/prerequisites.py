@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tidemark.ingest import topics
 from tidemark.serving.database import connect
 from tidemark.settings import Settings, java
+from tidemark.settings.sections import KafkaSettings
 
 MIN_JAVA = 17
 MIN_FREE_MB = 2_000
@@ -98,7 +99,7 @@ def _port_in_use(port: int) -> bool:
 def _server_problems(of: Settings) -> list[str]:
     """Problems with the servers that the user runs. The texts contain no passwords."""
     found = []
-    if of.kafka_bootstrap_servers and (wrong := _kafka_problem(of.kafka_bootstrap_servers)):
+    if of.kafka_bootstrap_servers and (wrong := _kafka_problem(of)):
         found.append(f"Kafka does not answer: {wrong}. Start it, or correct TIDEMARK_KAFKA_BOOTSTRAP_SERVERS={of.kafka_bootstrap_servers}")
     if of.mongodb_url and (wrong := _mongodb_problem(of.mongodb_url)):
         found.append(f"MongoDB of TIDEMARK_MONGODB_URL {wrong}")
@@ -107,9 +108,9 @@ def _server_problems(of: Settings) -> list[str]:
     return found
 
 
-def _kafka_problem(servers: str) -> str | None:
+def _kafka_problem(of: KafkaSettings) -> str | None:
     try:
-        with topics.admin(servers, ANSWER_SECONDS):
+        with topics.admin(of, ANSWER_SECONDS):
             return None
     except (KafkaError, OSError, ValueError) as error:
         return str(error)

@@ -9,12 +9,13 @@ from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from math import inf
 from pathlib import Path
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tidemark.settings.airflow_names import AirflowNames
+from tidemark.settings.kafka_files import read_certificates, read_key, read_properties
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -44,7 +45,12 @@ _Section = TypeVar("_Section", bound="Section")
 class Section(BaseSettings):
     """Settings from the environment: TIDEMARK_ and the field's name in capitals. Immutable."""
 
-    model_config = SettingsConfigDict(env_prefix="TIDEMARK_", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="TIDEMARK_",
+        frozen=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,  # the input of a contradiction is all values, secrets among them
+    )
 
 
 class HomeSettings(Section):
@@ -97,6 +103,28 @@ class KafkaSettings(Section):
     """Kafka"""
 
     kafka_bootstrap_servers: str = Field("", description="Kafka to use; empty starts a local broker")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="how to connect to that Kafka: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="how to log in where the protocol is SASL_...: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
+    )
+    kafka_user: str = Field("", description="account at that Kafka; the protocol must be SASL_...")
+    kafka_password: SecretStr = Field(NO_SECRET, description="its password")
+    batch_kafka_user: str = Field("", description="account of batch jobs; empty is the one of everything else")
+    batch_kafka_password: SecretStr = Field(NO_SECRET, description="its password")
+    kafka_ca_file: Path | None = Field(
+        None, description="PEM file of the CAs that sign the brokers' certificates; empty trusts the system's"
+    )
+    kafka_certificate_file: Path | None = Field(
+        None, description="PEM file of a client certificate, with its chain, for brokers that require one"
+    )
+    kafka_key_file: Path | None = Field(None, description="PEM file of its private key")
+    kafka_key_password: SecretStr = Field(NO_SECRET, description="password of the private key; empty if it has none")
+    kafka_properties_file: Path | None = Field(
+        None,
+        description="file of further properties, lines name=value, for confluent-kafka, Airflow and Spark; kafka-python reads none",
+    )
     product_topic: str = Field("ingest-product", description="topic of products")
     category_topic: str = Field("ingest-category", description="topic of categories")
     product_partitions: int = Field(4, ge=1, description="partitions of the product topic when it is created")
@@ -124,6 +152,70 @@ class KafkaSettings(Section):
     def topics(self) -> tuple[str, str]:
         """Product topic and category topic."""
         return self.product_topic, self.category_topic
+
+    @property
+    def kafka_is_secured(self) -> bool:
+        return self.kafka_security_protocol != "PLAINTEXT"
+
+    @property
+    def kafka_has_login(self) -> bool:
+        return self.kafka_security_protocol in ("SASL_PLAINTEXT", "SASL_SSL")
+
+    @property
+    def kafka_has_tls(self) -> bool:
+        return self.kafka_security_protocol in ("SSL", "SASL_SSL")
+
+    def with_batch_account(self) -> Self:
+        """These settings with the account of batch jobs in place of the other."""
+        if not self.batch_kafka_user:
+            return self
+        return self.model_copy(update={"kafka_user": self.batch_kafka_user, "kafka_password": self.batch_kafka_password})
+
+    @model_validator(mode="after")
+    def _require_kafka_access(self) -> Self:
+        protocol = f"TIDEMARK_KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}"
+        if self.kafka_is_secured and not self.kafka_bootstrap_servers:
+            raise ValueError(
+                f"{protocol} is for a Kafka that you run, and the local broker has PLAINTEXT only: set TIDEMARK_KAFKA_BOOTSTRAP_SERVERS"
+            )
+        self._require_login_to_kafka(protocol)
+        self._require_files_for_kafka(protocol)
+        return self
+
+    def _require_login_to_kafka(self, protocol: str) -> None:
+        accounts = {"": (self.kafka_user, self.kafka_password), "BATCH_": (self.batch_kafka_user, self.batch_kafka_password)}
+        for prefix, (user, password) in accounts.items():
+            names = f"TIDEMARK_{prefix}KAFKA_USER", f"TIDEMARK_{prefix}KAFKA_PASSWORD"
+            given = bool(user), bool(password.get_secret_value())
+            if any(given) and not self.kafka_has_login:
+                raise ValueError(
+                    f"{names[0]} or its password is set, but {protocol} has no login: set SASL_SSL or SASL_PLAINTEXT, or remove them"
+                )
+            if any(given) != all(given) or (self.kafka_has_login and not prefix and not any(given)):
+                missing = " and ".join(name for name, there in zip(names, given, strict=True) if not there)
+                raise ValueError(f"{protocol} requires an account: set {missing}")
+            if self.kafka_sasl_mechanism.startswith("SCRAM") and set(user) & set(",="):
+                raise ValueError(f"{names[0]}={user} contains , or =, which kafka-python does not escape in SCRAM: choose another account")
+
+    def _require_files_for_kafka(self, protocol: str) -> None:
+        files = {name: getattr(self, name) for name in ("kafka_ca_file", "kafka_certificate_file", "kafka_key_file")}
+        given = [f"TIDEMARK_{name.upper()}" for name, file in files.items() if file]
+        if given and not self.kafka_has_tls:
+            raise ValueError(f"{protocol} has no TLS, which {' and '.join(given)} is for: set SSL or SASL_SSL, or remove the files")
+        if bool(self.kafka_certificate_file) != bool(self.kafka_key_file):
+            raise ValueError(
+                "a client certificate needs its key: set both TIDEMARK_KAFKA_CERTIFICATE_FILE and TIDEMARK_KAFKA_KEY_FILE, or neither"
+            )
+        key_password = self.kafka_key_password.get_secret_value()
+        if key_password and not self.kafka_key_file:
+            raise ValueError("TIDEMARK_KAFKA_KEY_PASSWORD is set, but there is no key: set TIDEMARK_KAFKA_KEY_FILE, or remove the password")
+        if self.kafka_ca_file:
+            read_certificates("TIDEMARK_KAFKA_CA_FILE", self.kafka_ca_file)
+        if self.kafka_certificate_file and self.kafka_key_file:
+            read_certificates("TIDEMARK_KAFKA_CERTIFICATE_FILE", self.kafka_certificate_file)
+            read_key("TIDEMARK_KAFKA_KEY_FILE", self.kafka_key_file, key_password)
+        if self.kafka_properties_file:
+            read_properties("TIDEMARK_KAFKA_PROPERTIES_FILE", self.kafka_properties_file)
 
 
 class MongodbSettings(Section):

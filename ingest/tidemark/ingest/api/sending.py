@@ -27,6 +27,7 @@ from tidemark.ingest.api.bodies import RETRY_AFTER, MemoryLimit
 from tidemark.ingest.produce import RECOMMENDED, Acknowledged, produce
 from tidemark.ingest.records import Message
 from tidemark.settings import Settings
+from tidemark.settings.kafka_clients import kafka_python_options, librdkafka_options
 
 log = logging.getLogger("tidemark.api")
 
@@ -94,7 +95,7 @@ class SingleSender:
         try:
             self._producer = await asyncio.to_thread(
                 KafkaProducer,
-                bootstrap_servers=self._of.kafka.split(","),
+                **kafka_python_options(self._of),
                 client_id="tidemark-api",
                 acks="all",
                 enable_idempotence=True,
@@ -226,7 +227,7 @@ class BatchSender:
     def _new_producer(self) -> Producer:
         milliseconds = self._of.api_acknowledge_seconds * 1000
         configuration: dict[str, Any] = {
-            "bootstrap.servers": self._of.kafka,
+            **librdkafka_options(self._of),
             **RECOMMENDED,
             "client.id": "tidemark-api",
             "message.timeout.ms": milliseconds,
