@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from tidemark.settings.kafka_clients import SPARK_REDACTION
-from tidemark.settings.sections import LOOPBACK, SPARK_SECRET_VARIABLE, SparkSettings
+from tidemark.settings.sections import LOOPBACK, SparkSettings
 from tidemark.spark import log_stores
 from tidemark.spark.transforms import SESSION_OPTIONS
 
@@ -70,7 +71,7 @@ def session(
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "WARN",
     }
-    options |= _on_this_machine() if of.spark_master.startswith("local") else _on_a_cluster(cores, of)
+    options |= _on_this_machine() if of.spark_master.startswith("local") else _on_a_cluster(cores, of, scratch)
     if ui_port is not None:
         options["spark.ui.port"] = str(ui_port)
     options |= _connectors(of)
@@ -97,12 +98,12 @@ def _on_this_machine() -> dict[str, str]:
     return {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1", "spark.sql.shuffle.partitions": "2"}
 
 
-def _on_a_cluster(cores: int, of: SparkSettings) -> dict[str, str]:
+def _on_a_cluster(cores: int, of: SparkSettings, scratch: Path) -> dict[str, str]:
     """Options that limit the session to a part of the cluster: otherwise the first one, the stream, would take all cores for ever."""
     if of.spark_host in LOOPBACK:
         os.environ.setdefault("SPARK_LOCAL_IP", of.spark_host)
     if secret := of.spark_secret.get_secret_value():
-        os.environ[SPARK_SECRET_VARIABLE] = secret
+        _submit_with(scratch / "secret.conf", f"spark.authenticate.secret={secret}\n")
     driver = {"spark.driver.host": of.spark_host, "spark.driver.bindAddress": of.spark_bind} if of.spark_host else {}
     return {
         **driver,
@@ -111,6 +112,13 @@ def _on_a_cluster(cores: int, of: SparkSettings) -> dict[str, str]:
         "spark.executor.memory": of.executor_memory,
         "spark.sql.shuffle.partitions": str(cores),
     }
+
+
+def _submit_with(file: Path, properties: str) -> None:
+    """Hands options to the JVM in a file: others would show in the list of processes."""
+    file.touch(mode=0o600)
+    file.write_text(properties)
+    os.environ["PYSPARK_SUBMIT_ARGS"] = shlex.join(["--properties-file", str(file), "--load-spark-defaults", "pyspark-shell"])
 
 
 def _scratch(name: str, home: Path) -> Path:

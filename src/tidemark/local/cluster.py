@@ -6,7 +6,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tidemark.local.programs import PYTHON, Program, airflow_environment, module
-from tidemark.settings.sections import LOOPBACK, SPARK_SECRET_VARIABLE, SparkSettings
+from tidemark.settings.sections import LOOPBACK, SparkSettings
+
+_SECRET_VARIABLE = "_SPARK_AUTH_SECRET"  # where master and worker look for it; an option would show in the list of processes
 
 
 def _spark_class(of: SparkSettings, name: str, *arguments: str) -> list[str]:
@@ -35,7 +37,7 @@ def _spark_environment(of: SparkSettings) -> dict[str, str]:
         # The REST server would accept jobs, and the pages end them, from anyone.
         "SPARK_MASTER_OPTS": f"{both} -Dspark.master.rest.enabled=false -Dspark.ui.killEnabled=false",
         "SPARK_WORKER_OPTS": f"{both} {clean}",
-        **({SPARK_SECRET_VARIABLE: secret} if secret else {}),
+        **({_SECRET_VARIABLE: secret} if secret else {}),
         "SPARK_LOCAL_DIRS": str(of.home.resolve() / "spark"),
         **({"SPARK_LOCAL_IP": of.spark_host} if of.spark_host in LOOPBACK else {}),
     }

@@ -27,7 +27,6 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 # `never` is a limit that nothing exceeds. An empty variable means the default.
 Limit = Annotated[float, BeforeValidator(lambda given: inf if given == "never" else given), Field(ge=0)]
 NO_SECRET = SecretStr("")
-SPARK_SECRET_VARIABLE = "_SPARK_AUTH_SECRET"  # where Spark looks for a secret; an option would show in the list of processes
 DEFAULT_KEY = "default"  # the name of the single API key
 _KEY_NAME = r"[A-Za-z0-9._-]{1,50}"
 
