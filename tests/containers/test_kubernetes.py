@@ -30,8 +30,8 @@ SECRETS = {("tidemark", name): FILLED[name] for name in compose.secrets()} | {
     (of, "password"): FILLED[name] for of, name in GENERATED.items()
 }
 OPERATORS = {"Kafka", "KafkaNodePool", "MongoDBCommunity", "Cluster"}
-# Of Compose only: servers of operators, a second choice of workers, what airflow-api does itself, and what is run by hand.
-COMPOSE_ONLY = {"kafka", "mongodb", "airflow-database", "superset-database", "spark-workers", "airflow-init", "backup"}
+# Of Compose only: servers of operators, a second choice of workers, and what airflow-api does itself.
+COMPOSE_ONLY = {"kafka", "mongodb", "airflow-database", "superset-database", "spark-workers", "airflow-init"}
 # Where the servers are instead.
 ADDRESSES = {
     "kafka:9092": "kafka-kafka-bootstrap:9092",
@@ -63,6 +63,7 @@ REACHED = {
     "dashboards": {"superset"},
     "warm": {"mongodb", "superset"},
     "superset-cache": set(),
+    "backup": {"mongodb"},
 }
 
 
@@ -128,7 +129,7 @@ def test_commands_are_those_of_compose_and_their_programs_exist() -> None:
             assert command == ["python", "-m", "tidemark.serving.accounts"]
             assert find_spec(command[2])
             continue
-        assert command == SERVICES[name].command, name
+        assert command == (SERVICES[name].command if name != "backup" else SERVICES[name].definition["entrypoint"]), name
         assert command[:3] != ["python", "-m", "tidemark.local.launch"] or command[3] in programs
 
 
@@ -253,7 +254,7 @@ def test_pods_have_no_rights_and_write_only_into_volumes() -> None:
             if one.definition["image"] == image:
                 writable = {mount["mountPath"] for mount in one.definition["volumeMounts"] if not mount.get("readOnly")}
                 assert {home, "/tmp"} <= writable, one.name
-                assert all(path == "/tmp" or Path(path).is_relative_to(home) for path in writable), one.name
+                assert all(path in ("/tmp", "/backups") or Path(path).is_relative_to(home) for path in writable), one.name
 
 
 def test_no_variable_of_a_service_is_taken_for_a_setting() -> None:
@@ -328,7 +329,7 @@ def test_what_is_reached_is_what_programs_wait_for_and_within_the_networks_of_co
     programs = {program.name: program for program in (*PROGRAMS, *cluster.PROGRAMS)}
     for name, reached in REACHED.items():
         assert all(networks[name] & networks[other] for other in reached), name
-        if CONTAINERS[name].definition["image"] == "tidemark":
+        if CONTAINERS[name].definition["image"] == "tidemark" and name != "backup":
             assert {servers[need.__name__] for need in programs[name].needs} <= reached, name
         hosts = _hosts(CONTAINERS[name].environment(SECRETS))
         for host, server in {"kafka-kafka-bootstrap": "kafka", "mongodb-svc": "mongodb", "airflow-database-rw": "airflow-database"}.items():
@@ -388,6 +389,19 @@ def test_servers_are_what_the_programs_expect() -> None:
         assert database["spec"]["bootstrap"]["initdb"] == {"database": user, "owner": user}
         assert addresses[f"{user.upper()}_DATABASE"] == f"{name}-rw:5432/{user}"
         assert database["spec"]["imageName"].rpartition(":")[2] == SERVICES[name].definition["image"].partition(":")[2].partition("-")[0]
+
+
+def test_a_backup_is_saved_under_the_name_of_its_job() -> None:
+    cron, one = manifests.of_kind("CronJob")["backup"], CONTAINERS["backup"]
+    assert one.definition["args"] == ["save", "/backups/$(JOB)"]
+    assert cron["spec"]["suspend"] is True
+    (restore,) = re.findall(
+        r"^kubectl .*--dry-run=client .*\| (sed .*) \| kubectl", (CHECKOUT / "docs" / "deploy.md").read_text(), re.MULTILINE
+    )
+    text = yaml.safe_dump(cron["spec"]["jobTemplate"])
+    edited = subprocess.run(["sh", "-c", restore], input=text, capture_output=True, text=True, check=True).stdout
+    (container,) = yaml.safe_load(edited)["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["restore", "/backups/save-1"]
 
 
 def test_redis_starts_with_the_script_of_compose() -> None:

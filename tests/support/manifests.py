@@ -48,7 +48,7 @@ def settings() -> dict[str, dict[str, str]]:
 
 @dataclass(frozen=True)
 class Container:
-    """A container of a Deployment or Job; `first` if it runs before the pod's others, and ends."""
+    """A container of a Deployment, Job or CronJob; `first` if it runs before the pod's others, and ends."""
 
     definition: Object
     workload: Object
@@ -60,15 +60,15 @@ class Container:
 
     @property
     def pod(self) -> Object:
-        return self.workload["spec"]["template"]["spec"]
+        return _template(self.workload)["spec"]
 
     @property
     def labels(self) -> Labels:
-        return self.workload["spec"]["template"]["metadata"]["labels"]
+        return _template(self.workload)["metadata"]["labels"]
 
     @property
     def ends(self) -> bool:
-        return self.first or self.workload["kind"] == "Job"
+        return self.first or self.workload["kind"] != "Deployment"
 
     @property
     def variables(self) -> list[Object]:
@@ -91,8 +91,9 @@ class Container:
 
     @property
     def parts(self) -> set[str]:
-        """Variables that are only parts of others."""
-        return {name for one in self.variables for name in _REFERENCE.findall(one.get("value", ""))}
+        """Variables that are only parts of others, or of its arguments."""
+        texts = [*(one.get("value", "") for one in self.variables), *self.definition.get("args", ())]
+        return {name for text in texts for name in _REFERENCE.findall(text)}
 
     def environment(self, secrets: Mapping[tuple[str, str], str]) -> dict[str, str]:
         """The variables with their values, without those that are only parts of others. Raises KeyError for one that does not exist."""
@@ -104,6 +105,8 @@ class Container:
                     own[one["name"]] = secrets[of, key]
                 case {"configMapKeyRef": {"name": of, "key": key}}:
                     own[one["name"]] = settings()[of][key]
+                case {"fieldRef": _}:
+                    own[one["name"]] = ""
                 case _:  # Kubernetes replaces only what stands before
                     own[one["name"]] = _REFERENCE.sub(lambda match: own[match[1]], one["value"])
         return {name: value for name, value in {**found, **own}.items() if name not in self.parts}
@@ -113,15 +116,19 @@ class Container:
         return {(one["name"], one["key"]) for one in found}
 
 
+def _template(workload: Object) -> Object:
+    return workload["spec"].get("jobTemplate", workload)["spec"]["template"]
+
+
 @cache
 def containers() -> dict[str, Container]:
     """All containers by name."""
     found = [
         Container(one, workload, first=kind == "initContainers")
         for workload in objects(BASE)
-        if workload["kind"] in ("Deployment", "Job")
+        if workload["kind"] in ("Deployment", "Job", "CronJob")
         for kind in ("initContainers", "containers")
-        for one in workload["spec"]["template"]["spec"].get(kind, ())
+        for one in _template(workload)["spec"].get(kind, ())
     ]
     assert len({one.name for one in found}) == len(found)
     return {one.name: one for one in found}
