@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from support import compose, manifests
-from support.manifests import BASE, EXAMPLE, FOLDER, SERVERS
+from support.manifests import BASE, EXAMPLE, FOLDER, SERVERS, Labels
 
 from tidemark.local import cluster
 from tidemark.local.health import CHECKS, PARTS
@@ -312,14 +313,12 @@ def test_every_address_is_that_of_a_service_and_own_names_need_none() -> None:
             assert one.pod["hostname"] == name
 
 
-def test_network_policies_let_programs_reach_what_they_use_and_no_more() -> None:
-    pods = {name: one.labels for name, one in CONTAINERS.items()}
-    targets = {**{name: labels for name, labels in pods.items() if not CONTAINERS[name].ends}, **manifests.servers()}
-    for name, labels in pods.items():
-        assert {other for other, those in targets.items() if manifests.admitted(labels, those, PORTS.get(other, ANY))} == REACHED[name], (
-            name
-        )
-        assert {other for other, those in targets.items() if manifests.admitted(labels, those, ANY)} <= SPARK | DRIVERS, name
+@pytest.mark.parametrize("lets", [manifests.lets_out, manifests.lets_in])
+def test_network_policies_let_programs_reach_what_they_use_and_no_more(lets: Callable[[Labels, Labels, int], bool]) -> None:
+    targets = {name: one.labels for name, one in CONTAINERS.items() if not one.ends} | manifests.servers()
+    for name, one in CONTAINERS.items():
+        assert {other for other, labels in targets.items() if lets(one.labels, labels, PORTS.get(other, ANY))} == REACHED[name], name
+        assert {other for other, labels in targets.items() if lets(one.labels, labels, ANY)} <= SPARK | DRIVERS, name
 
 
 def test_what_is_reached_is_what_programs_wait_for_and_within_the_networks_of_compose() -> None:

@@ -143,12 +143,17 @@ def servers() -> dict[str, Labels]:
     return pods | {name: one["spec"]["inheritedMetadata"]["labels"] for name, one in of_kind("Cluster", SERVERS).items()}
 
 
-def admitted(source: Labels, target: Labels, port: int) -> bool:
-    """Do network policies let one pod reach a port of another in its namespace?"""
-    return _allowed(source, "Egress", target, port) and _allowed(target, "Ingress", source, port)
+def lets_out(source: Labels, target: Labels, port: int) -> bool:
+    """Do network policies let a pod out to a port of another in its namespace?"""
+    return _allows("Egress", source, target, port)
 
 
-def _allowed(pod: Labels, direction: str, peer: Labels, port: int) -> bool:
+def lets_in(source: Labels, target: Labels, port: int) -> bool:
+    """The same for what the other pod lets in."""
+    return _allows("Ingress", target, source, port)
+
+
+def _allows(direction: str, pod: Labels, peer: Labels, port: int) -> bool:
     policies = [one["spec"] for one in _policies() if _selects(one["spec"]["podSelector"], pod) and direction in one["spec"]["policyTypes"]]
     rules = [rule for one in policies for rule in one.get(direction.lower(), ())]
     return not policies or any(_rule_allows(rule, peer, port) for rule in rules)
