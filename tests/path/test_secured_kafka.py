@@ -67,6 +67,13 @@ def place(kafka: Secured) -> Iterator[Place]:
     shutil.rmtree(of.lake_url, ignore_errors=True)
 
 
+@pytest.fixture
+def properties(tmp_path: Path) -> str:
+    """A file of properties that librdkafka and Java know by the same names."""
+    (tmp_path / "properties").write_text("client.rack = one\nconnections.max.idle.ms=300000\nsocket.connection.setup.timeout.ms=10000\n")
+    return str(tmp_path / "properties")
+
+
 def send(place: Place, count: int) -> TideMark:
     """Sends events, and returns the end of the log."""
     events = [Message(b"B0T%07d" % number, b"{}", []) for number in range(count)]
@@ -151,9 +158,9 @@ def test_a_batch_job_lands_with_an_account_of_its_own(place: Place, spark: Spark
     assert lake.count() == len(place.log())
 
 
-def test_the_last_events_are_shown(place: Place) -> None:
+def test_the_last_events_are_shown(place: Place, properties: str) -> None:
     send(place, 3)
-    with setting(**account("peek")) as of:
+    with setting(**account("peek"), kafka_properties_file=properties) as of:
         assert [event.value for event in peek.last(of, of.product_topic, 2)] == [b"{}", b"{}"]
 
 
@@ -185,8 +192,8 @@ def creates(of: Settings) -> bool:
     return True
 
 
-def test_a_client_certificate_with_a_key_that_has_a_password(place: Place, kafka: Secured, spark: SparkSession) -> None:
-    with setting(**kafka.certificate) as of:
+def test_a_client_certificate_with_a_key_that_has_a_password(place: Place, kafka: Secured, spark: SparkSession, properties: str) -> None:
+    with setting(**kafka.certificate, kafka_properties_file=properties) as of:
         assert topics.partitions(of, 20) == {of.product_topic: 2, of.category_topic: 1}
         assert writes(of)
         todo = {key: (0, end) for key, end in place.ends().items()}
