@@ -86,7 +86,7 @@ class Container:
 
     @property
     def secrets(self) -> set[tuple[str, str]]:
-        """The Secrets that it refers to, each with a key."""
+        """The Secrets that it needs, each with a key."""
         return self._references("secretKeyRef")
 
     @property
@@ -101,6 +101,8 @@ class Container:
         own: dict[str, str] = {}
         for one in self.variables:
             match one.get("valueFrom"):
+                case {"secretKeyRef": {"optional": True}}:
+                    own[one["name"]] = ""
                 case {"secretKeyRef": {"name": of, "key": key}}:
                     own[one["name"]] = secrets[of, key]
                 case {"configMapKeyRef": {"name": of, "key": key}}:
@@ -113,7 +115,7 @@ class Container:
 
     def _references(self, kind: str) -> set[tuple[str, str]]:
         found = [one["valueFrom"][kind] for one in self.variables if kind in one.get("valueFrom", ())]
-        return {(one["name"], one["key"]) for one in found}
+        return {(one["name"], one["key"]) for one in found if not one.get("optional")}
 
 
 def _template(workload: Object) -> Object:
