@@ -193,6 +193,10 @@ def _night(of: Containers, *more: str) -> None:
 
 
 def _documents() -> dict[str, list[str]]:
-    """All documents, but for what says what somebody is doing."""
+    """All documents, but for what says what somebody is doing, and the tags of products, which a restore puts under a generation of its own."""
     with connected() as database:
-        return {one.name: sorted(map(repr, database[one.name].find())) for one in COLLECTIONS if one.name not in ("state", "stream_minute")}
+        return {
+            one.name: sorted(map(repr, database[one.name].find({}, {"_tide.tag": False})))
+            for one in COLLECTIONS
+            if one.name not in ("state", "stream_minute")
+        }
