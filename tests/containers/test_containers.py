@@ -193,7 +193,7 @@ def _night(of: Containers, *more: str) -> None:
 
 
 def _documents() -> dict[str, list[str]]:
-    """All documents, but for what says what somebody is doing, and the tags of products, which a restore puts under a generation of its own."""
+    """All documents, but for what says what somebody is doing, and the tags of products, which a restore replaces."""
     with connected() as database:
         return {
             one.name: sorted(map(repr, database[one.name].find({}, {"_tide.tag": False})))
