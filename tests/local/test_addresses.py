@@ -10,7 +10,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from tidemark.local import cluster, programs
-from tidemark.local.accounts import airflow_passwords, generated_airflow_passwords, generated_superset_passwords, superset_passwords
+from tidemark.local.accounts import airflow_passwords, generated_passwords, superset_passwords
 from tidemark.local.programs import airflow_environment
 
 
@@ -52,7 +52,8 @@ def test_a_password_protects_airflow(configure) -> None:
 def test_only_generated_passwords_are_shown(configure) -> None:
     of = configure(superset_password="given")
     assert superset_passwords(of)["admin"] == "given"
-    shown = {**generated_airflow_passwords(of), **generated_superset_passwords(of)}
+    generated = generated_passwords(of)
+    shown = {**generated["airflow"], **generated["superset"]}
     assert shown == {"admin": airflow_passwords(of)["admin"], "viewer": superset_passwords(of)["viewer"]}
     assert len({*shown.values()}) == 2
     assert {stat.S_IMODE(file.stat().st_mode) for file in of.home.rglob(".password*")} == {0o600}

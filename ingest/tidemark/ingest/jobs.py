@@ -27,7 +27,7 @@ from tidemark.ingest.plan import plan as plan_file
 from tidemark.ingest.preview import beyond, preview
 from tidemark.ingest.produce import UnsafeProducer, explaining_refusals, produce_chunk, require_safe
 from tidemark.ingest.records import Origin
-from tidemark.ingest.sources import DAY, WILDCARDS, ForbiddenFile
+from tidemark.ingest.sources import DAY, WILDCARDS, ForbiddenFile, split
 from tidemark.rendering.previews import render_preview
 from tidemark.serving import ingestions, ledger, withdrawals
 from tidemark.serving.database import Document
@@ -243,8 +243,6 @@ def _found(pattern: str, day: str, paths: Paths) -> list[Path]:
     if WILDCARDS.isdisjoint(name):
         path = paths(name)
         return [path] if path.is_file() else []
-    parts = name.split("/")
-    fixed = next(index for index, part in enumerate(parts) if not WILDCARDS.isdisjoint(part))
-    base = paths("/".join(parts[:fixed]) or ("/" if fixed else "."))
+    folder, rest = split(name)
     # Each is opened by name, because one that is found may be a link to another folder.
-    return sorted((paths(str(path)) for path in base.glob("/".join(parts[fixed:])) if path.is_file()), key=str)
+    return sorted((paths(str(path)) for path in paths(folder).glob(rest) if path.is_file()), key=str)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from tidemark.settings.sections import HomeSettings, IngestionSettings
+from tidemark.settings.sections import HomeSettings, IngestionSettings, separated
 
 DAY = "{day}"  # in patterns
 WILDCARDS = frozenset("*?[")
@@ -53,17 +53,17 @@ def add_folders(of: HomeSettings, folders: Iterable[str]) -> None:
             file.writelines(f"{folder}\n" for folder in new)
 
 
-def _roots(of: IngestionSettings) -> list[str]:
-    named = [one.strip() for one in of.ingest_from.split(",") if one.strip()] or _added(of)
-    patterns = [_fixed(pattern) for pattern in (of.products_pattern, of.categories_pattern) if pattern]
-    return list(dict.fromkeys([*named, *patterns, str(of.catalogs)]))
-
-
-def _fixed(pattern: str) -> str:
-    """The folder or URL that all files of a pattern are under."""
+def split(pattern: str) -> tuple[str, str]:
+    """The folder or URL that all files of a pattern are under, and the rest of the pattern."""
     parts = pattern.split("/")
     fixed = next((index for index, part in enumerate(parts) if DAY in part or not WILDCARDS.isdisjoint(part)), len(parts) - 1)
-    return "/".join(parts[:fixed]) or ("/" if fixed else ".")
+    return "/".join(parts[:fixed]) or ("/" if fixed else "."), "/".join(parts[fixed:])
+
+
+def _roots(of: IngestionSettings) -> list[str]:
+    named = separated(of.ingest_from) or _added(of)
+    patterns = [split(pattern)[0] for pattern in (of.products_pattern, of.categories_pattern) if pattern]
+    return list(dict.fromkeys([*named, *patterns, str(of.catalogs)]))
 
 
 def _added(of: HomeSettings) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from kafka import TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, OffsetSpec
-from kafka.errors import KafkaConfigurationError, KafkaError, KafkaTimeoutError, TopicAlreadyExistsError, TopicAuthorizationFailedError
+from kafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError, TopicAuthorizationFailedError
 
 from tidemark.catalog.topics import (
     CONFIGURATION,
@@ -26,8 +26,8 @@ from tidemark.catalog.topics import (
 )
 from tidemark.rendering.topics import render_durability
 from tidemark.settings import settings
-from tidemark.settings.kafka_clients import kafka_python_options, librdkafka_options
-from tidemark.settings.kafka_refusal import refusal
+from tidemark.settings.kafka_clients import kafka_python_options
+from tidemark.settings.kafka_refusal import explaining_timeouts
 from tidemark.settings.sections import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -62,12 +62,8 @@ class _Admin(KafkaAdminClient):  # type: ignore[misc]
 def admin(of: KafkaSettings, within_seconds: float | None = None) -> Iterator[KafkaAdminClient]:
     """A Kafka admin client. Raises KafkaError if Kafka does not answer in time, or refuses the login or the certificate."""
     seconds = ANSWER_SECONDS if within_seconds is None else within_seconds
-    try:
+    with explaining_timeouts(of):
         client = _Admin(**kafka_python_options(of), client_id="tidemark-ingest", bootstrap_timeout_ms=int(seconds * 1000))
-    except KafkaTimeoutError as error:
-        if why := refusal(librdkafka_options(of)):
-            raise KafkaConfigurationError(why) from error
-        raise
     try:
         yield client
     finally:

@@ -16,14 +16,14 @@ from zlib import crc32
 from kafka import KafkaConsumer
 from kafka import TopicPartition as KafkaTopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, OffsetSpec
-from kafka.errors import KafkaConfigurationError, KafkaError, KafkaTimeoutError, RetriableError
+from kafka.errors import KafkaError, RetriableError
 
 from tidemark.catalog.epochs import epoch_of, kafka_offset
 from tidemark.catalog.marks import TideMark, TopicPartition
 from tidemark.catalog.topics import problems
 from tidemark.serving.bindings import ADOPT, Binding, Record, Witness
-from tidemark.settings.kafka_clients import kafka_python_options, librdkafka_options
-from tidemark.settings.kafka_refusal import refusal
+from tidemark.settings.kafka_clients import kafka_python_options
+from tidemark.settings.kafka_refusal import explaining_timeouts
 from tidemark.settings.sections import KafkaSettings
 
 FAIL_OVER_SECONDS = 15.0  # more than Kafka needs to notice that a broker is gone (broker.session.timeout.ms, 9 s)
@@ -131,12 +131,8 @@ def _options(of: KafkaSettings) -> Options:
 @contextmanager
 def _admin(of: KafkaSettings) -> Iterator[KafkaAdminClient]:
     """Raises KafkaError if Kafka does not answer in time, or refuses the login or the certificate."""
-    try:
+    with explaining_timeouts(of):
         client = _client(_options(of))
-    except KafkaTimeoutError as error:
-        if why := refusal(librdkafka_options(of)):
-            raise KafkaConfigurationError(why) from error
-        raise
     try:
         yield client
     finally:

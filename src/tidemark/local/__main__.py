@@ -31,6 +31,7 @@ from tidemark.serving.database import connect, database_of
 from tidemark.serving.documents import StatusDocument
 from tidemark.serving.status import state
 from tidemark.settings import Settings, describe_errors, settings
+from tidemark.settings.sections import separated
 
 TAIL_BYTES = 4_000  # shown of each log
 WIDTH = 110  # columns, if output does not go to a terminal
@@ -60,7 +61,7 @@ def status(given: argparse.Namespace, console: Console, of: Settings) -> int:
         if program.name in found and program.state != "RUNNING":
             # Its last heartbeat may still be recent.
             found[program.name] = found[program.name]._replace(healthy=False, detail=f"{program.state.lower()} {program.detail}".strip())
-    shown = {"airflow": accounts.generated_airflow_passwords(of), "superset": accounts.generated_superset_passwords(of)}
+    shown = accounts.generated_passwords(of)
     for name, passwords in shown.items():
         if found[name].healthy:
             found[name] = found[name]._replace(detail=accounts.render(passwords))
@@ -204,7 +205,7 @@ def _catalog(given: argparse.Namespace) -> job.Catalog:
 
 
 def _list(text: str | None) -> list[str]:
-    return [one.strip() for one in (text or "").split(",") if one.strip()]
+    return separated(text or "")
 
 
 def _count(text: str) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from tidemark.local.kept_secrets import kept
+from tidemark.settings import Settings
 from tidemark.settings.sections import AirflowSettings, SupersetSettings
 
 ADMINISTRATOR, VIEWER = "admin", "viewer"
@@ -20,24 +21,26 @@ def airflow_passwords(of: AirflowSettings) -> dict[str, str]:
 
 def superset_passwords(of: SupersetSettings) -> dict[str, str]:
     """The passwords of Superset's accounts."""
-    given = {ADMINISTRATOR: of.superset_password, VIEWER: of.superset_viewer_password}
-    return {name: _password(password, of.home / "superset", name) for name, password in given.items()}
+    return {name: _password(given, of.home / "superset", name) for name, given in _given_to_superset(of).items()}
 
 
-def generated_airflow_passwords(of: AirflowSettings) -> dict[str, str]:
-    """Those that may be shown, because no setting gives them."""
-    return {} if of.airflow_password.get_secret_value() else airflow_passwords(of)
-
-
-def generated_superset_passwords(of: SupersetSettings) -> dict[str, str]:
-    """Those that may be shown, because no setting gives them."""
-    given = {ADMINISTRATOR: of.superset_password, VIEWER: of.superset_viewer_password}
-    return {name: password for name, password in superset_passwords(of).items() if not given[name].get_secret_value()}
+def generated_passwords(of: Settings) -> dict[str, dict[str, str]]:
+    """By server the passwords that may be shown, because no setting gives them."""
+    given = {"airflow": {ADMINISTRATOR: of.airflow_password}, "superset": _given_to_superset(of)}
+    all_passwords = {"airflow": airflow_passwords(of), "superset": superset_passwords(of)}
+    return {
+        server: {name: password for name, password in passwords.items() if not given[server][name].get_secret_value()}
+        for server, passwords in all_passwords.items()
+    }
 
 
 def render(passwords: dict[str, str]) -> str:
     """Accounts with their passwords, for people."""
     return ", ".join(f"{name} / {password}" for name, password in passwords.items())
+
+
+def _given_to_superset(of: SupersetSettings) -> dict[str, SecretStr]:
+    return {ADMINISTRATOR: of.superset_password, VIEWER: of.superset_viewer_password}
 
 
 def _password(given: SecretStr, folder: Path, account: str) -> str:

@@ -192,12 +192,11 @@ def _batch(console: Console, of: MongodbSettings, airflow: Airflow, last: date) 
 def addresses(of: Settings) -> str:
     """The addresses of all pages and servers. Plain lines: a table would break addresses that are wider than the terminal."""
     pages = {name: address(of) for name, address in health.ADDRESSES.items()}
-    airflow = accounts.render(accounts.generated_airflow_passwords(of))
-    superset = accounts.render(accounts.generated_superset_passwords(of))
+    logins = {server: accounts.render(passwords) for server, passwords in accounts.generated_passwords(of).items()}
     return "\n".join(
         (
-            f"Superset (the dashboards)     {pages['superset']}{CATALOG}  {superset}".rstrip(),
-            f"Airflow (runs, backfills)     {pages['airflow']}  {airflow}".rstrip(),
+            f"Superset (the dashboards)     {pages['superset']}{CATALOG}  {logins['superset']}".rstrip(),
+            f"Airflow (runs, backfills)     {pages['airflow']}  {logins['airflow']}".rstrip(),
             f"Airflow (operations page)     {pages['airflow']}/plugin/tidemark",
             f"API (posts, documentation)    {pages['api']}/docs",
             f"Spark (the stream)            {pages['speed']}",

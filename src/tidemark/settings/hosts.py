@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from tidemark.settings.sections import LOOPBACK, NetworkSettings
+from tidemark.settings.sections import LOOPBACK, NetworkSettings, separated
 
 
 def trusted_hosts(of: NetworkSettings, host: str, *urls: str) -> list[str]:
@@ -12,8 +12,8 @@ def trusted_hosts(of: NetworkSettings, host: str, *urls: str) -> list[str]:
 
     A server beyond loopback has passwords, and names that only its network knows, so it is restricted by the setting only.
     """
-    # Some servers compare an IPv6 address with its brackets, some without.
-    named = [one.strip() for one in of.trusted_hosts.split(",") if one.strip()]
+    named = separated(of.trusted_hosts)
     if not named and host not in LOOPBACK:
         return []
+    # Some servers compare an IPv6 address with its brackets, some without.
     return list(dict.fromkeys([*named, *LOOPBACK, "[::1]", *(name for url in urls if (name := urlsplit(url).hostname))]))

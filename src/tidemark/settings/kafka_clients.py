@@ -5,8 +5,7 @@ They contain passwords and keys: never log them.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tidemark.settings.kafka_files import read_certificates, read_key, read_properties
 from tidemark.settings.sections import KafkaSettings
@@ -30,32 +29,37 @@ class Hidden(str):
         return "'...'"
 
 
+class _Names(NamedTuple):
+    """A client's names of the options."""
+
+    protocol: str
+    mechanism: str
+    user: str
+    password: str
+    ca: str
+    certificate: str
+    key: str
+    key_password: str
+
+
+_LIBRDKAFKA = _Names(
+    *("security.protocol", "sasl.mechanism", "sasl.username", "sasl.password"),
+    *("ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.key.password"),
+)
+_KAFKA_PYTHON = _Names(
+    *("security_protocol", "sasl_mechanism", "sasl_plain_username", "sasl_plain_password"),
+    *("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_password"),
+)
+
+
 def librdkafka_options(of: KafkaSettings) -> dict[str, Any]:
     """For confluent-kafka, and for Airflow's connection."""
-    options = {**_properties(of), "bootstrap.servers": of.kafka}
-    if of.kafka_is_secured:
-        options["security.protocol"] = of.kafka_security_protocol
-    if of.kafka_has_login:
-        login = {"sasl.mechanism": of.kafka_sasl_mechanism, "sasl.username": of.kafka_user, "sasl.password": _password(of)}
-        options |= login
-    if of.kafka_has_tls:
-        options |= _files(of, ca="ssl.ca.location", certificate="ssl.certificate.location", key="ssl.key.location")
-        options |= _key_password(of, "ssl.key.password")
-    return options
+    return {**_properties(of), "bootstrap.servers": of.kafka, **_access(of, _LIBRDKAFKA)}
 
 
 def kafka_python_options(of: KafkaSettings) -> dict[str, Any]:
     """For kafka-python's admin client, consumer and producer."""
-    options: dict[str, Any] = {"bootstrap_servers": of.kafka}
-    if of.kafka_is_secured:
-        options["security_protocol"] = of.kafka_security_protocol
-    if of.kafka_has_login:
-        login = {"sasl_mechanism": of.kafka_sasl_mechanism, "sasl_plain_username": of.kafka_user, "sasl_plain_password": _password(of)}
-        options |= login
-    if of.kafka_has_tls:
-        options |= _files(of, ca="ssl_cafile", certificate="ssl_certfile", key="ssl_keyfile")
-        options |= _key_password(of, "ssl_password")
-    return options
+    return {"bootstrap_servers": of.kafka, **_access(of, _KAFKA_PYTHON)}
 
 
 def spark_options(of: KafkaSettings) -> dict[str, str]:
@@ -84,18 +88,20 @@ def _properties(of: KafkaSettings) -> dict[str, str]:
     return read_properties("TIDEMARK_KAFKA_PROPERTIES_FILE", of.kafka_properties_file) if of.kafka_properties_file else {}
 
 
-def _password(of: KafkaSettings) -> Hidden:
-    return Hidden(of.kafka_password.get_secret_value())
-
-
-def _key_password(of: KafkaSettings, name: str) -> dict[str, Hidden]:
-    password = of.kafka_key_password.get_secret_value()
-    return {name: Hidden(password)} if password else {}
-
-
-def _files(of: KafkaSettings, *, ca: str, certificate: str, key: str) -> dict[str, str]:
-    files: dict[str, Path | None] = {ca: of.kafka_ca_file, certificate: of.kafka_certificate_file, key: of.kafka_key_file}
-    return {name: str(file) for name, file in files.items() if file}
+def _access(of: KafkaSettings, names: _Names) -> dict[str, Any]:
+    """Protocol, login and files; nothing for a Kafka that requires none."""
+    options: dict[str, Any] = {}
+    if of.kafka_is_secured:
+        options[names.protocol] = of.kafka_security_protocol
+    if of.kafka_has_login:
+        options |= {names.mechanism: of.kafka_sasl_mechanism, names.user: of.kafka_user}
+        options[names.password] = Hidden(of.kafka_password.get_secret_value())
+    if of.kafka_has_tls:
+        files = {names.ca: of.kafka_ca_file, names.certificate: of.kafka_certificate_file, names.key: of.kafka_key_file}
+        options |= {name: str(file) for name, file in files.items() if file}
+        if password := of.kafka_key_password.get_secret_value():
+            options[names.key_password] = Hidden(password)
+    return options
 
 
 def _jaas(of: KafkaSettings) -> str:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+
+from tidemark.settings.kafka_clients import librdkafka_options
+from tidemark.settings.sections import KafkaSettings
 
 _SECONDS = 3.0
 _STATE = re.compile(r" \(after [^)]*\)$")  # how long librdkafka has been in which state
@@ -32,3 +36,16 @@ def refusal(options: Mapping[str, Any]) -> str | None:
             if remedy := remedies.get(one.code()):
                 return f"{_STATE.sub('', one.str())}: {remedy}"
     return None
+
+
+@contextmanager
+def explaining_timeouts(of: KafkaSettings) -> Iterator[None]:
+    """Where kafka-python gets no answer because Kafka refuses it, raises KafkaConfigurationError, which says why."""
+    from kafka.errors import KafkaConfigurationError, KafkaTimeoutError
+
+    try:
+        yield
+    except KafkaTimeoutError as error:
+        if why := refusal(librdkafka_options(of)):
+            raise KafkaConfigurationError(why) from error
+        raise

@@ -31,6 +31,11 @@ DEFAULT_KEY = "default"  # the name of the single API key
 _KEY_NAME = r"[A-Za-z0-9._-]{1,50}"
 
 
+def separated(text: str) -> list[str]:
+    """What a text separates by commas, without empty parts."""
+    return [part for one in text.split(",") if (part := one.strip())]
+
+
 def _from_json(given: object) -> object:
     try:
         return json.loads(given) if isinstance(given, str) else given
@@ -316,7 +321,7 @@ class ApiSettings(NetworkSettings):
     @cached_property
     def trusted_proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """The networks of trusted proxies."""
-        return tuple(ip_network(one.strip()) for one in self.api_trusted_proxies.split(",") if one.strip())
+        return tuple(map(ip_network, separated(self.api_trusted_proxies)))
 
     @model_validator(mode="after")
     def _require_api_key(self) -> Self:
@@ -341,7 +346,7 @@ class ApiSettings(NetworkSettings):
     @field_validator("api_trusted_proxies")
     @classmethod
     def _require_networks(cls, given: str) -> str:
-        for one in filter(None, map(str.strip, given.split(","))):
+        for one in separated(given):
             try:
                 ip_network(one)
             except ValueError as error:
