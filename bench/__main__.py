@@ -11,7 +11,7 @@ from typing import Any
 
 from tidemark.settings import CHECKOUT, settings
 
-BENCHES = ("csv_to_kafka", "kafka_to_mongodb", "freshness", "api_posts", "recompute", "history", "report_views", "dashboards")
+BENCHES = ("csv_to_kafka", "kafka_to_mongodb", "growth", "freshness", "api_posts", "recompute", "history", "report_views", "dashboards")
 
 
 def table(lines: list[dict[str, Any]]) -> Iterator[str]:

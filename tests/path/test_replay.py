@@ -132,7 +132,7 @@ def test_replays_of_a_withdrawn_file(place: Place, spark: SparkSession, work: Ba
     withdrawals.withdraw(place.database, accepted["ingestion"], "somebody", "", NAMES)
     with pytest.raises(OtherRules) as refused:
         replay(place)
-    assert withdrawals.in_force(place.database).fingerprint() in str(refused.value)
+    assert withdrawals.in_force(place.database, RULES).fingerprint() in str(refused.value)
     serve(place, spark)
     assert named(night(Batch(place.database, place.settings, spark))).keys() >= {"quarantine", "cell"}
     assert_exact(place)

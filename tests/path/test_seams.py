@@ -15,6 +15,7 @@ from support.names import NAMES
 from support.nights import named, night
 from support.places import Place
 
+from tidemark.catalog.rules import RULES
 from tidemark.ingest.files import FileKind
 from tidemark.ingest.generate import write
 from tidemark.serving import ledger, publications, rebuilds, withdrawals
@@ -84,7 +85,7 @@ def test_an_unfinishable_rebuild_is_taken_over(place: Place, spark: SparkSession
     serve(place, spark)
     night(work)
     publication = publications.read(place.database, publications.served(place.database))
-    left = rebuilds.begin(place.database, publication)
+    left = rebuilds.begin(place.database, publication, RULES)
     place.database.product.delete_many({})
     place.database.publication.update_one({"_id": publication.number}, {"$set": {"rules": "those of a former version"}})
     assert named(night(work, Mode.FULL)).keys() == {"product"}

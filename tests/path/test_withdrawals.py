@@ -81,7 +81,7 @@ def test_withdrawing_a_file_and_undoing_it_keep_reports_exact(place: Place, spar
         assert withdrawals.withdraw(place.database, identity, "somebody", "the wrong file", NAMES).by == "somebody"
     with pytest.raises(OtherRules) as refused:
         Batch(place.database, place.settings, spark).cut()
-    assert all(rules.fingerprint() in str(refused.value) for rules in (RULES, withdrawals.in_force(place.database)))
+    assert all(rules.fingerprint() in str(refused.value) for rules in (RULES, withdrawals.in_force(place.database, RULES)))
     assert night(place, spark).keys() >= {"cell", "product", "quarantine"}
     assert all_wrong(place) == []
     after = place.database.report_summary.find_one() or {}

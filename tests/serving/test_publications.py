@@ -173,7 +173,7 @@ def test_a_stale_draft_is_not_published(database: Database[Document], wording: W
     other = Stream(database, "new")
     wording.check(refused(lambda: publications.publish(database, number, IN_FORCE), OtherRules), "a stream of other rules", rules=IN_FORCE)
     stream = Stream(database)
-    own = rebuilds.begin(database, publications.read(database, 0))
+    own = rebuilds.begin(database, publications.read(database, 0), RULES)
     wording.check(refused(lambda: publications.publish(database, number, IN_FORCE), Fenced), "a rebuild")
     assert refused(lambda: publications.cut(database, IN_FORCE), Fenced) == refused(
         lambda: publications.publish(database, number, IN_FORCE), Fenced
@@ -190,16 +190,18 @@ def test_the_states_of_a_rebuild(database: Database[Document], wording: Wording)
     number = made(database, {A: 4, B: 1}, newest_event=when)
     stream.commit(7, {C: 2})
     publication = publications.read(database, number)
-    own = rebuilds.begin(database, publication)
+    own = rebuilds.begin(database, publication, RULES)
     assert (own.generation, own.rebuilding, rebuilds.tag(own)) == (stream.own.generation + 1, number, Tag(own.generation, 0))
     wording.check(refused(lambda: stream.commit(9, {C: 9}), Fenced), "a commit")
     wording.check(refused(lambda: Stream(database), Fenced), "a stream")
     # Another one takes over, and the same one again, as after a crash: who came before is fenced.
-    rebuilds.begin(database, publications.read(database, 0))
-    again = rebuilds.begin(database, publication)
+    rebuilds.begin(database, publications.read(database, 0), RULES)
+    again = rebuilds.begin(database, publication, RULES)
     wording.check(refused(lambda: rebuilds.end(database, own, publication, {}), Fenced), "the one before")
     database.publication.update_one({"_id": number}, {"$set": {"rules": "r"}})
-    wording.check(refused(lambda: rebuilds.begin(database, publications.read(database, number)), OtherRules), "other rules", rules=IN_FORCE)
+    wording.check(
+        refused(lambda: rebuilds.begin(database, publications.read(database, number), RULES), OtherRules), "other rules", rules=IN_FORCE
+    )
     database.publication.update_one({"_id": number}, {"$set": {"rules": IN_FORCE}})
     assert ledger.read(database).generation == again.generation
     assert served(database) == {A: 5, C: 2}, "until the end everybody sees what was served"
@@ -232,7 +234,7 @@ def test_the_end_of_a_rebuild_changes_only_what_differs(fallible: Servers) -> No
         cube |= {Cell(2, 5, False): sums(7), A: sums(1)}
         publications.complete(database, number, Result(cube, ("a",), 0))
         database.client.admin.command("setParameter", 1, transactionLifetimeLimitSeconds=1)
-        own = rebuilds.begin(database, publications.read(database, number))
+        own = rebuilds.begin(database, publications.read(database, number), RULES)
         rebuilds.end(database, own, publications.read(database, number), {})
         with snapshot(database) as now:
             assert cells.read(now) == cube
@@ -256,7 +258,7 @@ def test_pruning_keeps_the_newest_publications(database: Database[Document], wor
         numbers.append(made(database, {A: offset}))
         publications.publish(database, numbers[-1], IN_FORCE)
     abandoned = made(database, {A: 5})
-    own = rebuilds.begin(database, publications.read(database, 2))
+    own = rebuilds.begin(database, publications.read(database, 2), RULES)
     assert publications.prune(database, 1) == [4, 3, 1]
     rebuilds.end(database, own, publications.read(database, 2), {})
     assert publications.prune(database, 1) == [], "the served one and the newest one stay, and a draft that may yet be published"

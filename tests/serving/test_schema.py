@@ -130,6 +130,7 @@ VALID: dict[str, Document] = {
             "new_cells": 0,
         },
     },
+    "withdrawn_posts": {"_id": "api/shop/2024-01-02T00:00:00Z/2024-01-03T00:00:00Z", "by": "ann", "at": NOW, "reason": ""},
     "alert": {"_id": "drift", "text": "2 differences", "began_at": NOW, "ended_at": None, "calm_since": None, "notified": {"mail": True}},
     "stream_minute": {"_id": NOW, "minute": NOW, "micro_batches": 1, "events": 1, "rejected": 0, "busy_milliseconds": 1},
     "size": {"_id": {}, "part": "lake: events", "at": NOW, "bytes": Int64(1), "items": 1},

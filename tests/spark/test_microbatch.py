@@ -27,6 +27,7 @@ from support.wording import Wording
 
 from tidemark.catalog.events import Event
 from tidemark.catalog.marks import TideMark, TopicPartition
+from tidemark.catalog.rules import RULES
 from tidemark.serving import control, ledger, publications, rebuilds, withdrawals
 from tidemark.serving.bindings import TopicsRecreated
 from tidemark.serving.control import Control, Held
@@ -236,7 +237,7 @@ def test_a_fenced_stream_renames_nothing(place: Place, spark: SparkSession, mong
 
         def meanwhile() -> None:
             if fence == "a rebuild":
-                rebuilds.begin(place.database, publications.read(place.database, 0))
+                rebuilds.begin(place.database, publications.read(place.database, 0), RULES)
             else:  # in its micro-batch the names are one, which is no other
                 start(spark, place).run([named(1, "Bags", 20), named(2, "Luggage", 30)])
 
@@ -365,7 +366,7 @@ def test_a_file_that_is_held_is_withdrawn(few_cells: Place, spark: SparkSession)
     hold(stream, MANY)
     withdrawals.withdraw(database, "mapped-wrong", "ann", "another column is the category", NAMES)
     assert control.read(database) == Control(1), "it is resumed, with other rules"
-    successor = Stream(spark, few_cells, PARTITIONS, CATEGORIES, withdrawals.in_force(database))
+    successor = Stream(spark, few_cells, PARTITIONS, CATEGORIES, withdrawals.in_force(database, RULES))
     successor.run(MANY)
     left = [event for event in MANY if event.headers[:1] != (("tide-ingestion", b"mapped-wrong"),)]
     mark = TideMark({TopicPartition(PRODUCTS, 0): 31, TopicPartition(CATEGORIES, 0): 1})

@@ -15,8 +15,16 @@ from support.recompute import recompute
 
 from tidemark.catalog.cube import MEASURES, cell_of, contribution_of
 from tidemark.catalog.events import MAX_NAME_CHARACTERS, Event
-from tidemark.catalog.observations import CategoryObservation, ProductObservation, Rejection, category_observation, product_observation
-from tidemark.catalog.rules import RULES, Rules
+from tidemark.catalog.observations import (
+    CategoryObservation,
+    ProductObservation,
+    Reason,
+    Rejection,
+    category_observation,
+    product_observation,
+)
+from tidemark.catalog.posts import Posts
+from tidemark.catalog.rules import KEYED, RULES, Rules
 from tidemark.spark import transforms
 
 pytestmark = pytest.mark.servers
@@ -85,13 +93,26 @@ def test_each_event_is_validated_as_in_the_catalog_package(spark: SparkSession) 
 
 
 def test_withdrawn_events_are_always_rejected(spark: SparkSession) -> None:
-    rules, log = Rules(withdrawn=("a1", "ü")), list(any_log(Random(8), 2_000))
+    posts = (Posts("other", NOW + 1, NOW + 1000), Posts("shop", NOW - 1, NOW + 1))
+    rules, log = Rules(withdrawn=("a1", "ü"), withdrawn_posts=posts), list(any_log(Random(8), 2_000))
     found = [by_spark(row) for row in observed(spark, log, rules)]
     assert found == [by_catalog(event, rules) for event in log]
     rejections = {row[1:3] for row in found if row[0] == "rejection"}
-    assert rejections == recompute(log, withdrawn=rules.withdrawn).rejections
-    sources = {source.partition(":")[0] for source, reason in rejections if reason == "withdrawn"}
-    assert sources == {"a1", "ü"}
+    assert rejections == recompute(log, withdrawn=rules.withdrawn, withdrawn_posts=posts).rejections
+    withdrawn = {event.offset: event for event, row in zip(log, found, strict=True) if row[2] == "withdrawn"}
+    assert {event.ingestion for event in withdrawn.values()} > {"a1", "ü"}
+    posted = [event for event in withdrawn.values() if event.ingestion not in rules.withdrawn]
+    assert {(event.header("tide-client"), event.timestamp - NOW) for event in posted} == {("shop", -1), ("shop", 0), ("other", 1)}
+
+
+def test_the_key_must_be_the_asin_where_others_write(spark: SparkSession) -> None:
+    log = list(any_log(Random(9), 2_000))
+    found = [by_spark(row) for row in observed(spark, log, KEYED)]
+    assert found == [by_catalog(event, KEYED) for event in log]
+    rejections = {row[1:3] for row in found if row[0] == "rejection"}
+    assert rejections == recompute(log, keyed=True).rejections
+    assert {row[2] for row in found if row[0] == "rejection"} == {*Reason} - {Reason.WITHDRAWN}
+    assert all(event.key == row[1].encode() for event, row in zip(log, found, strict=True) if row[0] == "product")
 
 
 @pytest.mark.soak(proof="validation")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from random import Random
 from typing import Any
@@ -101,6 +102,7 @@ def _headers(random: Random) -> tuple[tuple[str, bytes | None], ...]:
         "tide-registered-at": numbers,
         "tide-replay-of": (b"ingest-product/0/7", b"", None),
         "another": (b"x", None),
+        "tide-client": (b"shop", b"shop", b"other", b"", None, b"\xff", b"n" * 501),
         "tide-registered-by": numbers,
     }
     chosen = [name for name in names if random.random() < 0.5]
@@ -108,6 +110,11 @@ def _headers(random: Random) -> tuple[tuple[str, bytes | None], ...]:
         chosen.append(random.choice(tuple(names)))
     random.shuffle(chosen)
     return tuple((name, random.choice(names[name])) for name in chosen)
+
+
+def _asin_of(value: bytes | None) -> bytes | None:
+    found = re.search(rb'"asin": "([^"]*)"', value or b"")
+    return found[1] if found else None
 
 
 def any_event(random: Random, offset: int = 0) -> Event:
@@ -127,7 +134,7 @@ def any_event(random: Random, offset: int = 0) -> Event:
         partition=0 if category else random.randrange(3),
         offset=offset,
         timestamp=NOW + random.choice((0, 0, 1, -1, 1000)),
-        key=None,
+        key=random.choice((_asin_of(value), _asin_of(value), None, b"", b"B0T0000001", b"\xff")),
         value=value,
         headers=_headers(random),
     )

@@ -10,7 +10,7 @@ import bson
 from bson.codec_options import CodecOptions
 from pymongo.database import Database
 
-from tidemark.serving import backup, schema
+from tidemark.serving import backup
 from tidemark.serving.database import Document
 
 DATA = Path(__file__).parent.parent / "data"
@@ -27,7 +27,6 @@ def saved(layout: int, folder: Path) -> Path:
 def fill(database: Database[Document], folder: Path) -> None:
     """Puts the documents of a backup into an empty database as they are."""
     options: CodecOptions[Any] = CodecOptions(tz_aware=True)
-    for collection in schema.COLLECTIONS:
-        content = (folder / backup.DOCUMENTS / f"{collection.name}.bson").read_bytes()
-        if documents := bson.decode_all(content, options):
-            database[collection.name].insert_many(documents)
+    for path in (folder / backup.DOCUMENTS).iterdir():
+        if documents := bson.decode_all(path.read_bytes(), options):
+            database[path.stem].insert_many(documents)

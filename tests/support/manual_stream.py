@@ -74,7 +74,11 @@ class Stream:
 def stream_of(place: Place, spark: SparkSession, rules: Rules | None = None) -> Stream:
     """A generation on the place's own topics, by the rules in force or by others."""
     return Stream(
-        spark, place, describe_log(place.settings).ends, place.settings.category_topic, rules or withdrawals.in_force(place.database)
+        spark,
+        place,
+        describe_log(place.settings).ends,
+        place.settings.category_topic,
+        rules or withdrawals.in_force(place.database, place.settings.rules),
     )
 
 

@@ -16,6 +16,7 @@ from support.recompute import Recomputed, differences, recompute, reports
 
 from tidemark.catalog.events import Event
 from tidemark.catalog.marks import TideMark
+from tidemark.catalog.posts import parse
 from tidemark.ingest import topics, watch
 from tidemark.ingest.produce import RECOMMENDED
 from tidemark.serving import offsets, schema
@@ -80,7 +81,13 @@ class Place:
 
     def truth(self, below: TideMark | None = None) -> Recomputed:
         withdrawn = self.database.ingestion.distinct("_id", {"withdrawn": {"$ne": None}})
-        return recompute(self.log(below), self.settings.category_topic, withdrawn=withdrawn)
+        return recompute(
+            self.log(below),
+            self.settings.category_topic,
+            withdrawn=withdrawn,
+            withdrawn_posts=[parse(one["_id"]) for one in self.database.withdrawn_posts.find()],
+            keyed=self.settings.other_producers,
+        )
 
     def wrong(self) -> list[str]:
         """What is wrong with the served reports, against a recomputation from the events below the ledger's offsets, at one snapshot."""

@@ -311,11 +311,13 @@ def label(price_level: int | None) -> str:
 # --------------------------------------------------------------------------------------------------------------- validation
 
 
-def _judged_product(text: Mapping[str, str | None], latest: int, where: Any) -> tuple[str, Facts]:
-    """ASIN and facts of a record. Raises Rejected with the first reason."""
+def _judged_product(text: Mapping[str, str | None], latest: int, where: Any, keys: Sequence[bytes | None] = ()) -> tuple[str, Facts]:
+    """ASIN and facts of a record, which must be keyed by these. Raises Rejected with the first reason."""
     asin = text.get("asin")
     if asin is None or re.fullmatch("[A-Z0-9]{10}", asin) is None:
         raise Rejected("asin")
+    if any(key is None or str(key, "latin-1") != asin for key in keys):
+        raise Rejected("key")
     if text.get("title") is None:
         raise Rejected("title")
     stars_tenths = _need("stars", units(text.get("stars"), 10, 5))
@@ -349,17 +351,24 @@ def _judged_category(text: Mapping[str, str | None]) -> tuple[int, str]:
 
 
 def recompute(
-    events: Iterable[Event], category_topic: str = "ingest-category", before: int = NO_LIMIT, withdrawn: Collection[str] = ()
+    events: Iterable[Event],
+    category_topic: str = "ingest-category",
+    before: int = NO_LIMIT,
+    withdrawn: Collection[str] = (),
+    *,
+    withdrawn_posts: Collection[tuple[str, int, int]] = (),
+    keyed: bool = False,
 ) -> Recomputed:
     """From raw events; every topic but the category topic holds products. Of these only what was observed before that millisecond.
 
-    `withdrawn` are ingestions that do not count.
+    `withdrawn` are ingestions that do not count, `withdrawn_posts` clients of the API whose events do not from one millisecond to before
+    another. With `keyed` the key of a product's event must be its ASIN.
     """
     log = list(events)
     products: list[tuple[tuple[int, ...], str, Facts]] = []
     names: list[tuple[tuple[int, ...], int, str]] = []
     rejections: set[tuple[Any, str]] = set()
-    for index, (topic, partition, offset, timestamp, _key, value, headers) in enumerate(log):
+    for index, (topic, partition, offset, timestamp, key, value, headers) in enumerate(log):
         last = dict(headers)
         position = _counted(last.get("tide-position"))
         registered_at = _counted(last.get("tide-registered-at"))
@@ -370,11 +379,14 @@ def recompute(
         try:
             if position is not None and _plain(last.get("tide-ingestion")) in withdrawn:
                 raise Rejected("withdrawn")
+            client = _plain(last.get("tide-client"))
+            if any(one == client and timestamp in range(first, end) for one, first, end in withdrawn_posts):
+                raise Rejected("withdrawn")
             text = _texts(value, last)
             if topic == category_topic:
                 names.append((version, *_judged_category(text)))
             else:
-                asin, facts = _judged_product(text, timestamp + DAY, index)
+                asin, facts = _judged_product(text, timestamp + DAY, index, (key,) if keyed else ())
                 if facts.moment < before:
                     products.append(((facts.moment, *version), asin, facts))
         except Rejected as rejected:

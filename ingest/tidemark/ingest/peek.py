@@ -22,7 +22,7 @@ from tidemark.catalog.cube import cell_of, label
 from tidemark.catalog.epochs import kafka_offset
 from tidemark.catalog.events import Event
 from tidemark.catalog.observations import CategoryObservation, ProductObservation, Rejection
-from tidemark.catalog.rules import RULES, Rules
+from tidemark.catalog.rules import Rules
 from tidemark.catalog.words import counted, rule
 from tidemark.ingest.files import FileKind
 from tidemark.ingest.kinds import topic_of, validator_of
@@ -31,10 +31,10 @@ from tidemark.ingest.watch import fetch_end_offsets
 from tidemark.serving import withdrawals
 from tidemark.serving.database import connect, database_of
 from tidemark.serving.documents import RetainedDocument
-from tidemark.settings import describe_errors, settings
+from tidemark.settings import Settings, describe_errors, settings
 from tidemark.settings.kafka_clients import librdkafka_options
 from tidemark.settings.kafka_rights import PEEK_GROUP
-from tidemark.settings.sections import KafkaSettings, MongodbSettings
+from tidemark.settings.sections import KafkaSettings
 
 ANSWER_SECONDS = 10.0
 MONGODB_SECONDS = 3.0
@@ -101,14 +101,14 @@ def _partitions(of: KafkaSettings, topic: str) -> list[RetainedDocument]:
     return partitions
 
 
-def rules_in_force(console: Console, of: MongodbSettings) -> Rules:
+def rules_in_force(console: Console, of: Settings) -> Rules:
     """The rules of the code and the withdrawals; if MongoDB does not answer, prints a warning and leaves out the withdrawals."""
     try:
         with connect(of.mongodb, within_seconds=MONGODB_SECONDS) as client:
-            return withdrawals.in_force(database_of(client, of.database))
+            return withdrawals.in_force(database_of(client, of.database), of.rules)
     except PyMongoError:
         console.print("MongoDB does not answer: withdrawals are not taken into account", style="yellow")
-        return RULES
+        return of.rules
 
 
 def validation_result(event: Event, kind: FileKind, rules: Rules) -> str:

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ from tidemark.ingest.patches import Patch, Replayable, StillInvalid, patch_of, r
 from tidemark.ingest.produce import UnsafeProducer, explaining_refusals, produce, require_safe
 from tidemark.rendering.replays import render_replay
 from tidemark.serving import ledger, offsets, quarantine, withdrawals
-from tidemark.serving.database import Document
+from tidemark.serving.database import Document, clock
 from tidemark.serving.documents import OffsetDocument
 from tidemark.serving.lease import lease, this_process
 from tidemark.serving.publications import OtherRules
@@ -75,7 +76,7 @@ def preview_run(
     if step == DISCARD:
         _discard_reason(parameters)
     selection, patch = selection_of(parameters), patch_of(parameters.get("patch"))
-    found = preview(database, selection, patch, of, rules or withdrawals.in_force(database))
+    found = preview(database, selection, patch, of, rules or withdrawals.in_force(database, of.rules))
     text = render_replay(found, patch)
     log.info("preview:\n%s", text)
     if parameters.get("dry_run") or not (found["valid"] if step == SEND else found["records"]):
@@ -86,13 +87,14 @@ def preview_run(
 def preview(database: Database[Document], selection: Selection, patch: Patch, of: Settings, rules: Rules) -> Document:
     """Validates the selected records again; the result is JSON-serializable. `mark` is the tide mark below which they lie."""
     mark = _require_rules(database, rules)
+    unkeyed = replace(rules, keyed=False)  # a replay has its ASIN as key, whatever the original had
     query, now = quarantine.selected(database, selection, mark, of.airflow_names), _now(database)
     records, valid, patched, stays = Counter[str](), Counter[str](), 0, Counter[tuple[str, str]]()
     examples: dict[tuple[str, str], list[Document]] = {}
     for some in quarantine.records(database, query):
         for record in some:
             records[record["reason"]] += 1
-            match revalidate(record, patch, now, of, rules):
+            match revalidate(record, patch, now, of, unkeyed):
                 case Replayable() as one:
                     valid[record["reason"]] += 1
                     patched += bool(one.patch)
@@ -129,7 +131,8 @@ def send(
     Raises InvalidRequest, OtherRules, UnsafeProducer, NotAcknowledged, and Busy while another run is in progress.
     """
     require_safe(configuration)
-    rules = rules or withdrawals.in_force(database)
+    rules = rules or withdrawals.in_force(database, of.rules)
+    unkeyed = replace(rules, keyed=False)
     patch = patch_of(parameters.get("patch"))
     query = quarantine.selected(database, selection_of(parameters), offsets.from_documents(below), of.airflow_names)
     with _exclusive(database, by), explaining_refusals(configuration):
@@ -138,7 +141,7 @@ def send(
         for some in quarantine.records(database, query):
             _require_rules(database, rules)
             epoch = ledger.epoch(database)
-            valid = [one for record in some if isinstance(one := revalidate(record, patch, now, of, rules), Replayable)]
+            valid = [one for record in some if isinstance(one := revalidate(record, patch, now, of, unkeyed), Replayable)]
             stored = [one for topic in of.topics for one in _stored(to_kafka, topic, epoch, valid, rules, of.acknowledge_seconds)]
             _require_rules(database, rules)  # the stream may have validated these events by other rules
             replayed += quarantine.mark_replayed(database, stored, by)
@@ -198,7 +201,7 @@ def _require_rules(database: Database[Document], rules: Rules) -> TideMark:
 
 def _now(database: Database[Document]) -> int:
     """A moment (ms since 1970), derived from MongoDB's clock, that Kafka's clock has passed."""
-    return int(DatetimeMS(database.client.admin.command("hello")["localTime"].replace(tzinfo=UTC))) - _CLOCKS_DIFFER_MS
+    return int(DatetimeMS(clock(database))) - _CLOCKS_DIFFER_MS
 
 
 @contextmanager

@@ -147,9 +147,9 @@ def describe(client: KafkaAdminClient, those: Iterable[str]) -> dict[str, Descri
     }
 
 
-def configuration_errors(found: Mapping[str, Described]) -> list[str]:
+def configuration_errors(found: Mapping[str, Described], other_producers: bool) -> list[str]:
     """Errors in the configuration of topics, one line each with the remedy."""
-    return [line for topic, one in found.items() for line in problems(topic, one.configuration, one.replicas)]
+    return [line for topic, one in found.items() for line in problems(topic, one.configuration, one.replicas, other_producers)]
 
 
 def main() -> int:
@@ -170,7 +170,7 @@ def main() -> int:
     for topic in of.topics:
         log.info("topic %s %s", topic, "created" if topic in created else "exists")
     log.info("an acknowledged event has %s", render_durability(one.durability for one in found.values()))
-    errors = configuration_errors(found)
+    errors = configuration_errors(found, of.other_producers)
     for line in errors:
         log.error(line)
     return 1 if errors else 0

@@ -20,6 +20,7 @@ from typing import Any
 from pymongo.database import Database
 from pyspark.sql import SparkSession
 
+from tidemark.catalog.posts import InvalidPosts, is_posts, parse
 from tidemark.catalog.rules import Rules
 from tidemark.catalog.words import counted
 from tidemark.rendering.adoptions import render_adoption
@@ -47,7 +48,7 @@ FAILED, FAILED_PERMANENTLY = 1, 2
 PERMANENT_ERRORS = (
     *(StaleDraft, OtherRules, NoPublication, TooManyCells, NotVerified, NotLanded, Drifted, ApprovalRequired, LostStates),
     *(days.InvalidDays, days.DayNotEnded),
-    *(withdrawals.NoIngestion, withdrawals.NotWithdrawn),
+    *(withdrawals.NoIngestion, withdrawals.NotWithdrawn, InvalidPosts),
     *(
         UnusableLake,
         UnsafeTopic,
@@ -77,7 +78,7 @@ class Batch:
     rules: Rules = field(init=False)  # in force when the command began
 
     def __post_init__(self) -> None:
-        self.rules = withdrawals.in_force(self.database)
+        self.rules = withdrawals.in_force(self.database, self.of.rules)
 
     @property
     def spark(self) -> SparkSession:
@@ -195,13 +196,17 @@ class Batch:
         log.info("%s", self.rebuild_effect(number))
         rebuild.rebuild(self.spark, self.lake, self.database, number, self.of, self.rules)
 
-    def impact(self, ingestion: str, take_back: bool) -> str:
-        """How the reports change if an ingestion is withdrawn, or its withdrawal undone; in Markdown."""
-        withdrawn = withdrawals.of(self.database, ingestion)
-        if take_back and withdrawn is None:
-            raise withdrawals.NotWithdrawn(f"ingestion {ingestion} is not withdrawn: there is nothing to undo")
+    def impact(self, name: str, take_back: bool) -> str:
+        """How the reports change if an ingestion or posts are withdrawn, or that is undone; in Markdown."""
+        name = withdrawals.named(self.database, name)
+        if take_back and withdrawals.of(self.database, name) is None:
+            raise withdrawals.NotWithdrawn(f"{name} is not withdrawn: there is nothing to undo")
         self.land()
-        rules = withdrawals.changed(self.rules, ingestion, take_back=take_back)
+        if is_posts(name) and not take_back and not impact.count_posts(self.lake, parse(name)):
+            raise withdrawals.NoIngestion(
+                f"no event in the raw history is of {name}. Posts by client and day:\n{impact.render_posts(self.lake)}"
+            )
+        rules = withdrawals.changed(self.rules, name, take_back=take_back)
         found = impact.render_impact(self.lake, self.database, self.of.category_topic, rules)
         for line in found.splitlines():
             log.info("%s", line)
@@ -249,8 +254,8 @@ def _arguments(keep_publications: int, words: Sequence[str] | None = None) -> ar
     past.add_argument("--last", type=date.fromisoformat, metavar="DAY", help="the last day, inclusive (default: the first)")
     past.add_argument("--changed-up-to", type=date.fromisoformat, metavar="DAY", help="this day, and every earlier day that has changed")
     commands.add_parser("rebuild", aliases=["rollback"], parents=[number], help="reset everything to a publication: repair or rollback")
-    ahead = commands.add_parser("impact", help="show how the reports change if an ingestion is withdrawn")
-    ahead.add_argument("ingestion", help="id of the ingestion")
+    ahead = commands.add_parser("impact", help="show how the reports change if an ingestion or posts are withdrawn")
+    ahead.add_argument("ingestion", help="id of the ingestion, or posts: api/CLIENT/DAY or api/CLIENT/FROM/UNTIL")
     ahead.add_argument("--take-back", action="store_true", help="if its withdrawal is undone instead")
     taken = commands.add_parser(
         "adopt", help="go on with the log and the raw history that there are, after one of them or MongoDB was lost"

@@ -1,4 +1,4 @@
-"""The reports under other rules: a full recomputation that writes nothing."""
+"""The reports under other rules: a full recomputation that writes nothing. And what clients of the HTTP API have posted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pyspark.sql import functions as F
 
 from tidemark.catalog.cube import MEASURES
 from tidemark.catalog.marks import TideMark
-from tidemark.catalog.rules import Rules
+from tidemark.catalog.posts import PREFIX, Posts
+from tidemark.catalog.rules import DAY_MS, Rules
+from tidemark.catalog.words import counted
 from tidemark.rendering.figures import render_changes
 from tidemark.serving import cells, ledger, plausibility
 from tidemark.serving.cells import Cells
@@ -20,6 +22,7 @@ from tidemark.spark import transforms
 from tidemark.spark.documents import cell_of, sums_of
 from tidemark.spark.lake import Lake
 
+_DAYS = 30  # of a list of posts, the newest
 _CATEGORIES = 10  # number of categories listed, those with the largest changes
 _PRODUCTS = MEASURES.index("products")
 
@@ -36,6 +39,21 @@ def render_impact(lake: Lake, database: Database[Document], category_topic: str,
         names = {one["_id"]: one["category_name"] for one in now.rows("category")}
         served = cells.read(now)
     return "\n".join([render_changes(plausibility.compare(served, then), exceeded=()), "", *_categories(served, then, names)])
+
+
+def count_posts(lake: Lake, posts: Posts) -> int:
+    """How many of these posts have landed."""
+    events = transforms.posted(lake.events(TideMark(), lake.landed().mark))
+    those = (F.col("client") == posts.client) & (F.col("timestamp") >= posts.begin) & (F.col("timestamp") < posts.end)
+    return events.where(those).count()
+
+
+def render_posts(lake: Lake) -> str:
+    """Clients and days of the posts that have landed, one per line, the newest first."""
+    day = F.date_from_unix_date(F.floor(F.col("timestamp") / DAY_MS).cast("int")).alias("day")
+    events = transforms.posted(lake.events(TideMark(), lake.landed().mark))
+    found = events.groupBy("client", day).count().orderBy(F.desc("day"), "client").limit(_DAYS).collect()
+    return "\n".join(f"{PREFIX}{row['client']}/{row['day']}  {counted(row['count'], 'event')}" for row in found) or "none"
 
 
 def _categories(served: Cells, then: Cells, names: Mapping[int, str]) -> Iterable[str]:

@@ -186,7 +186,9 @@ def describe_log(of: KafkaSettings, binding: Binding = FIRST) -> Log:
         wrong = [
             line
             for topic, configuration in configurations.items()
-            for line in problems(topic, {name: found["value"] for name, found in configuration.items()}, _replicas(described[topic]))
+            for line in problems(
+                topic, {name: found["value"] for name, found in configuration.items()}, _replicas(described[topic]), of.other_producers
+            )
         ]
         if wrong:
             raise UnsafeTopic("; ".join(wrong))

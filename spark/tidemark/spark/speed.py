@@ -204,7 +204,7 @@ def follow(database: Database[Document], of: Settings, stop_requested: threading
     while not stop_requested.is_set():
         before = ledger.read(database)
         found = _ready(before, of)
-        rules = withdrawals.in_force(database)
+        rules = withdrawals.in_force(database, of.rules)
         own = ledger.start_generation(database, rules.fingerprint(), found.identities, before)
         metrics.GENERATION.set(own.generation)
         try:

@@ -81,7 +81,7 @@ def observed(log: DataFrame, category_topic: str, rules: Rules = RULES, *, diges
     """
     return (
         log.withColumn("header_values", C.header_values(F.col("headers")))
-        .select(*_parsed(category_topic))
+        .select(*_parsed(category_topic, rules))
         .withColumn("record", _record(rules))
         .withColumn("exact", _exact_numbers(rules))
         .select(*_read(rules))
@@ -94,8 +94,8 @@ def observed(log: DataFrame, category_topic: str, rules: Rules = RULES, *, diges
 
 
 @lru_cache
-def _parsed(category_topic: str) -> tuple[Column, ...]:
-    """The values of the headers, and the event's value as text."""
+def _parsed(category_topic: str, rules: Rules) -> tuple[Column, ...]:
+    """The values of the headers, and the event's value as text; key and client only where the rules ask for them."""
     header_values = F.col("header_values")
     return (
         *_columns("topic", "partition", "offset", "timestamp", "value"),
@@ -107,6 +107,8 @@ def _parsed(category_topic: str) -> tuple[Column, ...]:
         C.header_number(header_values, headers.REGISTERED_BY).alias("registered_by"),
         C.header_name(header_values, headers.REPLAY_OF).alias("replay_of"),
         F.col("value").cast("string").alias("text"),
+        *([F.col("key")] if rules.keyed else []),
+        *([C.header_name(header_values, headers.CLIENT).alias("client")] if rules.withdrawn_posts else []),
     )
 
 
@@ -136,6 +138,8 @@ def _read(rules: Rules) -> tuple[Column, ...]:
         _source().alias("source"),
         _malformed(rules).alias("malformed"),
         record["asin"].alias("asin"),
+        (F.col("key").eqNullSafe(record["asin"].cast("binary")) if rules.keyed else F.lit(True)).alias("keyed"),
+        _withdrawn(rules).alias("withdrawn"),
         _string("title").alias("title"),
         _string("imgUrl").alias("imgUrl"),
         _string("productURL").alias("productURL"),
@@ -157,13 +161,21 @@ def _read(rules: Rules) -> tuple[Column, ...]:
 @lru_cache
 def _reason(rules: Rules) -> Column:
     """The first rule that fails; null for a valid event."""
-    withdrawn = F.col("ingestion").isin(*rules.withdrawn) if rules.withdrawn else F.lit(False)
     return (
-        F.when(withdrawn, Reason.WITHDRAWN.value)
+        F.when(F.col("withdrawn"), Reason.WITHDRAWN.value)
         .when(F.col("malformed"), Reason.MALFORMED.value)
         .when(F.col("of_category"), _category_reason(rules))
         .otherwise(_product_reason(rules))
     )
+
+
+def _withdrawn(rules: Rules) -> Column:
+    found = F.lit(False)
+    if rules.withdrawn:
+        found |= F.col("header_position").isNotNull() & F.col("ingestion").isin(*rules.withdrawn)
+    for client, begin, end in rules.withdrawn_posts:
+        found |= (F.col("client") == client) & (F.col("timestamp") >= begin) & (F.col("timestamp") < end)
+    return found
 
 
 @lru_cache
@@ -235,6 +247,12 @@ def sources(log: DataFrame) -> DataFrame:
         C.header_number(header_values, headers.POSITION).alias("position"),
     )
     return named.where(F.col("ingestion").isNotNull() & F.col("position").isNotNull())
+
+
+def posted(log: DataFrame) -> DataFrame:
+    """Client and timestamp (ms) of the events that were posted under the name of an API key; one row per event."""
+    client = C.header_name(C.header_values(F.col("headers")), headers.CLIENT)
+    return log.select(client.alias("client"), "timestamp").where(F.col("client").isNotNull())
 
 
 def with_contributions(states: DataFrame, rules: Rules = RULES) -> DataFrame:
@@ -348,6 +366,7 @@ def _product_reason(rules: Rules) -> Column:
     latest = F.col("timestamp") + rules.max_ahead_ms
     kept = {
         Reason.ASIN: C.matches(F.col("asin"), rules.asin),
+        Reason.KEY: F.col("keyed"),
         Reason.TITLE: F.col("title").isNotNull(),
         Reason.STARS: _within("stars_tenths", 0, rules.max_stars * 10),
         Reason.REVIEWS: _within("reviews", 0, rules.max_count),

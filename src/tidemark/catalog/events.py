@@ -11,7 +11,7 @@ INGESTION = "tide-ingestion"  # id of the ingestion that an event of a file belo
 POSITION = "tide-position"  # byte offset of the record in its file
 REGISTERED_AT = "tide-registered-at"  # when the ingestion was registered, in milliseconds
 REGISTERED_BY = "tide-registered-by"  # when an event of the API counts as registered at the latest, in milliseconds
-CLIENT = "tide-client"  # name of the API key with which an event of the API was posted; nothing depends on it
+CLIENT = "tide-client"  # name of the API key with which an event of the API was posted; by it posts can be withdrawn
 REPLAY_OF = "tide-replay-of"  # topic/partition/offset of the event that a replay repeats
 
 # Names become part of keys in MongoDB, so their length must be bounded. A topic/partition/offset has at most 281 characters.

@@ -28,11 +28,12 @@ _Answer = TypeVar("_Answer")
 
 
 class Reason(StrEnum):
-    """Why an event is rejected: the field whose rule it breaks. Members are in the order in which the rules are checked."""
+    """Why an event is rejected: the field whose rule it breaks, or its key. Members are in the order in which the rules are checked."""
 
     WITHDRAWN = "withdrawn"
     MALFORMED = "malformed"
     ASIN = "asin"
+    KEY = "key"
     TITLE = "title"
     STARS = "stars"
     REVIEWS = "reviews"
@@ -116,6 +117,8 @@ def product_observation(event: Event, rules: Rules = RULES, reader: json.JSONDec
         asin = _text(record.get("asin"))
         if asin is None or not re.fullmatch(rules.asin, asin):
             raise _Broken(Reason.ASIN)
+        if rules.keyed and event.key != asin.encode():
+            raise _Broken(Reason.KEY)
         title = _string(record.get("title"))
         if title is None:
             raise _Broken(Reason.TITLE)
@@ -166,7 +169,7 @@ def category_observation(event: Event, rules: Rules = RULES, reader: json.JSONDe
 
 def _record(event: Event, rules: Rules, reader: json.JSONDecoder | None) -> dict[str, Any]:
     """The event's value as a JSON object whose numbers are text."""
-    if rules.withdrawn and event.ingestion in rules.withdrawn:
+    if (rules.withdrawn and event.ingestion in rules.withdrawn) or any(posts.contain(event) for posts in rules.withdrawn_posts):
         raise _Broken(Reason.WITHDRAWN)
     value = event.value
     if value is None or len(value) > rules.max_bytes or event.header(FORMAT) == "csv":

@@ -9,6 +9,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
+from tidemark.catalog.posts import Posts
 from tidemark.catalog.topics import MAX_MESSAGE_BYTES
 
 DAY_MS = 86_400_000
@@ -62,6 +63,8 @@ class Rules:
 
     edition: int = 1  # increment it when the code that applies the rules changes their meaning
     withdrawn: tuple[str, ...] = ()  # ingestions whose events are rejected whatever their content; sorted
+    withdrawn_posts: tuple[Posts, ...] = ()  # the same for what clients posted; sorted
+    keyed: bool = False  # the key of a product's event must be its ASIN
     max_bytes: int = MAX_MESSAGE_BYTES  # of an event's value, uncompressed; a longer one is malformed
     max_nesting: int = 100  # levels of a JSON value; a deeper one is malformed
     max_key_length: int = 50_000  # of a JSON object, in UTF-16 code units: the limit of Spark's parser
@@ -87,3 +90,4 @@ class Rules:
 
 
 RULES = Rules()
+KEYED = Rules(keyed=True)  # for topics that others write to

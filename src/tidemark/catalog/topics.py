@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 DAY_MS = 86_400_000
@@ -10,6 +10,8 @@ DAY_MS = 86_400_000
 # The largest event. Its document in MongoDB stays well below the limit of 16 MiB. Kafka counts compressed bytes.
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 MIN_RETENTION_DAYS = 3
+MAX_AHEAD_MS = DAY_MS  # of a producer's timestamp before Kafka's clock
+NO_LIMIT = 2**63 - 1  # of a timestamp, for Kafka
 
 # Configuration of topics that are created here; retention.ms comes from the settings.
 CONFIGURATION = {
@@ -43,10 +45,11 @@ def durability(configuration: Mapping[str, str | None], replicas: int) -> Durabi
     return Durability(min(_in_sync(configuration), replicas), configuration.get("flush.messages") == FLUSHING["flush.messages"])
 
 
-def problems(topic: str, configuration: Mapping[str, str | None], replicas: int) -> list[str]:
+def problems(topic: str, configuration: Mapping[str, str | None], replicas: int, other_producers: bool = False) -> list[str]:
     """The problems of a topic's configuration (Kafka's names and values), each with its remedy; empty if there are none.
 
     `replicas` is the number that each partition has, or that of the partition with the fewest. With one, no copies can be required.
+    With `other_producers` events may have their producers' timestamps, within limits.
     """
     found = []
 
@@ -55,9 +58,9 @@ def problems(topic: str, configuration: Mapping[str, str | None], replicas: int)
 
     if configuration.get("cleanup.policy") != "delete":
         add_problem("cleanup.policy", "delete", "so Kafka drops events that the raw history needs")
-    if configuration.get("message.timestamp.type") != "LogAppendTime":
-        add_problem("message.timestamp.type", "LogAppendTime", "so a producer's clock sets the timestamps of events")
     retention = int(configuration.get("retention.ms") or 0)
+    for name, value, why in _timestamp_problems(configuration, retention, other_producers):
+        add_problem(name, value, why)
     if 0 <= retention < MIN_RETENTION_DAYS * DAY_MS:
         add_problem("retention.ms", f"{MIN_RETENTION_DAYS * DAY_MS} or more, or -1", "which does not outlast a few missed nights")
     if (configuration.get("retention.bytes") or "-1") != "-1":
@@ -69,6 +72,28 @@ def problems(topic: str, configuration: Mapping[str, str | None], replicas: int)
     if replicas > 1 and configuration.get("unclean.leader.election.enable") == "true":
         add_problem("unclean.leader.election.enable", "false", "so a replica that lacks acknowledged events can become the leader")
     return found
+
+
+def _timestamp_problems(
+    configuration: Mapping[str, str | None], retention_ms: int, other_producers: bool
+) -> Iterator[tuple[str, str, str]]:
+    """For each problem with the timestamps of events: the name of the option, the value it should have, and why."""
+    if configuration.get("message.timestamp.type") == "LogAppendTime":
+        return
+    if not other_producers:
+        remedy = "LogAppendTime, or TIDEMARK_OTHER_PRODUCERS to true"
+        yield "message.timestamp.type", remedy, "so a producer's clock sets the timestamps of events"
+        return
+    if int(configuration.get("message.timestamp.after.max.ms") or NO_LIMIT) > MAX_AHEAD_MS:
+        yield (
+            "message.timestamp.after.max.ms",
+            f"{MAX_AHEAD_MS} or less",
+            "so a producer's wrong clock can make its events the newest for years",
+        )
+    oldest = max(retention_ms - MIN_RETENTION_DAYS * DAY_MS, 0)
+    if retention_ms >= 0 and int(configuration.get("message.timestamp.before.max.ms") or NO_LIMIT) > oldest:
+        remedy = f"{oldest} or less, or retention.ms to -1"
+        yield "message.timestamp.before.max.ms", remedy, "so Kafka can drop an event with an old timestamp before it is read"
 
 
 def _in_sync(configuration: Mapping[str, str | None]) -> int:

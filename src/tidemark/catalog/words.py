@@ -17,7 +17,7 @@ def rule(reason: Reason, rules: Rules = RULES) -> str:
     """What the rule behind a reason requires, with the bounds in force."""
     match reason:
         case Reason.WITHDRAWN:
-            return "a row of a file that has not been withdrawn"
+            return "a row of a file, or a post, that has not been withdrawn"
         case Reason.MALFORMED:
             return (
                 f"one JSON object in UTF-8 of at most {rules.max_bytes} bytes, without NaN or infinities, "
@@ -25,6 +25,8 @@ def rule(reason: Reason, rules: Rules = RULES) -> str:
             )
         case Reason.ASIN:
             return f"text that matches {rules.asin}"
+        case Reason.KEY:
+            return "an event whose key is the record's asin"
         case Reason.TITLE:
             return "text, which may be empty"
         case Reason.STARS:

@@ -22,7 +22,7 @@ from tidemark.settings.sections import MongodbSettings
 
 # The collections that each account writes. All write `state`: the ledger, the desired state of the stream, the end of the log.
 WRITES: Mapping[str, tuple[str, ...]] = {
-    "ingest": ("state", "ingestion", "ingestion_chunk", "quarantine", "alert", "size"),
+    "ingest": ("state", "ingestion", "ingestion_chunk", "withdrawn_posts", "quarantine", "alert", "size"),
     "stream": ("state", "product", "category", "quarantine", "cube_cell", "stream_minute"),
     "batch": (
         *("state", "ingestion", "product", "category", "quarantine", "cube_cell"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from pymongo import MongoClient, ReadPreference
@@ -51,6 +51,12 @@ def in_transaction(database: Database[Document], act: Callable[[ClientSession], 
             write_concern=database.write_concern,
             read_preference=database.read_preference,
         )
+
+
+def clock(database: Database[Document]) -> datetime:
+    """The time of MongoDB's clock."""
+    moment: datetime = database.client.admin.command("hello")["localTime"]
+    return moment.replace(tzinfo=UTC)
 
 
 def brief(error: Exception) -> str:

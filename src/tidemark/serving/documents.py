@@ -154,6 +154,12 @@ class WithdrawalDocument(TypedDict):
     reason: str
 
 
+class WithdrawnPostsDocument(WithdrawalDocument):
+    """Withdrawn posts. `_id` is their name (tidemark.catalog.posts)."""
+
+    _id: str
+
+
 class IngestionFields(TypedDict):
     """What the plan of a file determines. `_id` is the ingestion's id, `name` the name of the file that was registered first.
 

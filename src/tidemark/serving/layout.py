@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-LAYOUT = 2
+LAYOUT = 3
 FIRST = 1  # of databases that do not name theirs
 
 

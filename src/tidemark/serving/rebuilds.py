@@ -12,14 +12,14 @@ from pymongo import DeleteMany, ReplaceOne, ReturnDocument
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from tidemark.catalog.rules import RULES, Rules
+from tidemark.catalog.rules import Rules
 from tidemark.serving import bindings, cells, history, ingestions, ledger, offsets, publications, withdrawals
 from tidemark.serving.database import Document, in_transaction
 from tidemark.serving.ledger import LEDGER, Category, Fenced, Ledger, Tag, category_document
 from tidemark.serving.publications import SERVED, NoPublication, OtherRules, Publication, stamp_published
 
 
-def begin(database: Database[Document], publication: Publication, code: Rules = RULES) -> Ledger:
+def begin(database: Database[Document], publication: Publication, code: Rules) -> Ledger:
     """Takes the next generation, so that every stream and every other rebuild is fenced off, and records what is being rebuilt.
 
     `code` are the code's rules; those in force include the withdrawals, which cannot change until the rebuild ends. Raises OtherRules if

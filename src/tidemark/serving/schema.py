@@ -240,6 +240,8 @@ COLLECTIONS: tuple[Collection, ...] = (
         ),
         (IndexModel([("ingestion", ASCENDING), ("number", ASCENDING)], unique=True),),
     ),
+    # Withdrawn posts, by their name; few.
+    Collection("withdrawn_posts", _object(_id=_TEXT, by=_TEXT, at=_DATE, reason=_TEXT)),
     Collection("verification", _object(at=_DATE, drift=_COUNT, optional={"compared": _COMPARED}), (IndexModel([("at", DESCENDING)]),)),
     # One document per condition; no index is needed.
     Collection(

@@ -32,7 +32,15 @@ def _bind(ledger: Document) -> None:
     ledger["witness"] = []
 
 
-UPGRADES = (Upgrade(2, "the ledger states which log its offsets refer to, and which records were served last", _bind),)
+def _nothing(_ledger: Document) -> None:
+    pass
+
+
+UPGRADES = (
+    Upgrade(2, "the ledger states which log its offsets refer to, and which records were served last", _bind),
+    # A former version would count the posts that are withdrawn.
+    Upgrade(3, "posts of a client of the HTTP API can be withdrawn", _nothing),
+)
 
 
 def upgraded(ledger: Document) -> Document:

@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self, TypeVar
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from tidemark.catalog.rules import KEYED, RULES, Rules
 from tidemark.settings.airflow_names import AirflowNames
 from tidemark.settings.kafka_files import read_certificates, read_key, read_properties
 
@@ -136,6 +137,11 @@ class KafkaSettings(Section):
     kafka_flush: bool = Field(
         False, description="a topic is created such that each event is on disk before it is acknowledged; for one broker"
     )
+    other_producers: bool = Field(
+        False,
+        description="programs of others write to the topics: a topic with CreateTime is accepted, and a product's event must have its ASIN "
+        "as key",
+    )
     retention_days: int = Field(30, ge=1, description="retention of a topic when it is created; must outlast missed nights")
     kafka_host: str = Field("127.0.0.1", description="address the local broker listens on; it has no authentication")
     kafka_port: Port = Field(9092, description="port of the local broker")
@@ -156,6 +162,11 @@ class KafkaSettings(Section):
     def topics(self) -> tuple[str, str]:
         """Product topic and category topic."""
         return self.product_topic, self.category_topic
+
+    @property
+    def rules(self) -> Rules:
+        """The validation rules, before withdrawals."""
+        return KEYED if self.other_producers else RULES
 
     @property
     def kafka_is_secured(self) -> bool:
