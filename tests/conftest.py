@@ -17,6 +17,7 @@ for name in [name for name in os.environ if name.startswith("TIDEMARK_")]:
     del os.environ[name]
 _HOME = tempfile.TemporaryDirectory(prefix="tidemark-test-")
 os.environ["TIDEMARK_HOME"] = _HOME.name
+os.environ["TIDEMARK_BATCH_IDLE_SECONDS"] = "0"  # no process of a batch job outlives its test
 # Of the one JVM that works through most tests. Its optimising compiler begins late: by default it takes a third of the JVM's CPU time.
 _LONG_LIVED = "-XX:+UseSerialGC -XX:Tier4InvocationThreshold=20000 -XX:Tier4MinInvocationThreshold=5000 -XX:Tier4CompileThreshold=60000"
 # Tests start many more that do little: optimising their code would cost more than it gains.

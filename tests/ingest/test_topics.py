@@ -53,7 +53,7 @@ def test_topics_are_created_as_specified(place: Place) -> None:
     for one in found.values():
         assert one.configuration.items() >= expected.items()
         assert one.configuration["flush.messages"] != "1"
-    assert topics.configuration_errors(description(place)) == []
+    assert topics.configuration_errors(description(place), False) == []
 
 
 def test_topics_follow_the_settings(place: Place) -> None:

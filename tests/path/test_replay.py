@@ -71,7 +71,7 @@ def test_replays_of_every_kind_keep_reports_exact(place: Place, spark: SparkSess
     bad.write_bytes(EVERY_KIND_OF_ROW)
     file = read(bad, FileKind.PRODUCT, "2024-01-02")
     random = Random(131)
-    place.send([*any_log(random, 500), *updates(random, 300, keys=60)])
+    place.send([*any_log(random, 700), *updates(random, 300, keys=60)])
     ingest(place, [file], chunk_bytes=1_000)
     stream = serve(place, spark)
     first = replay(place, reason="price", patch={"price": "7.77"})

@@ -105,7 +105,7 @@ def running(act: Callable[[threading.Event], object]) -> Iterator[list[BaseExcep
 
 def test_set_up_creates_the_topics_and_every_account_sees_them(place: Place) -> None:
     with topics.admin(place.settings) as client:
-        assert topics.configuration_errors(topics.describe(client, place.settings.topics)) == []
+        assert topics.configuration_errors(topics.describe(client, place.settings.topics), False) == []
     for program in TOPIC_RIGHTS:
         with setting(**account(program)) as of:
             assert health.kafka(of) == (True, of.kafka, ""), program

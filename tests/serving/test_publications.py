@@ -264,7 +264,7 @@ def test_pruning_keeps_the_newest_publications(database: Database[Document], wor
     assert publications.prune(database, 1) == [], "the served one and the newest one stay, and a draft that may yet be published"
     assert [one.number for one in publications.listing(database)] == [abandoned, 5, 2, 0]
     assert set(database.publication_cell.distinct("publication")) == {2, 5, abandoned}
-    wording.check(refused(lambda: rebuilds.begin(database, replace(publications.read(database, 5), number=4)), NoPublication))
+    wording.check(refused(lambda: rebuilds.begin(database, replace(publications.read(database, 5), number=4), RULES), NoPublication))
     assert ledger.read(database).rebuilding is None
     stream = Stream(database)
     stream.commit(6, {A: 4})

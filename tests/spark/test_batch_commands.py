@@ -74,10 +74,11 @@ def test_a_job_returns_the_result_and_last_line_of_its_process(place: Place, cap
     assert "127.0.0.1" in str(failed.value)
 
 
-def test_a_job_ends_when_its_parent_is_killed(place: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize("idle_seconds", ["0", "60"])
+def test_a_job_ends_when_its_parent_is_killed(place: Place, tmp_path: Path, idle_seconds: str) -> None:
     """kill -9, which nobody can answer: neither Python nor its JVM goes on."""
     place.send(updates(Random(111), 10, keys=5))
-    mark = {"TIDEMARK_TEST_JOB": str(tmp_path)}
+    mark = {"TIDEMARK_TEST_JOB": str(tmp_path), "TIDEMARK_BATCH_IDLE_SECONDS": idle_seconds}
     code = "from tidemark.dags import batch_job; from tidemark.settings import settings; batch_job.run(settings(), 'land')"
     command = [sys.executable, "-c", code]
     environment = {**os.environ, **mark}

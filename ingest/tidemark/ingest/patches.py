@@ -24,7 +24,7 @@ from tidemark.settings.sections import KafkaSettings
 
 _OVERHEAD_BYTES = 10_000  # upper bound for a message's key and headers
 # Fields that have a rule and can be patched; reasons that concern the whole record are left out.
-FIELDS = tuple(reason.value for reason in Reason if reason not in (Reason.WITHDRAWN, Reason.MALFORMED))
+FIELDS = tuple(reason.value for reason in Reason if reason not in (Reason.WITHDRAWN, Reason.MALFORMED, Reason.KEY))
 
 Patch = Mapping[str, str]  # texts by field
 

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pymongo.database import Database
 from pyspark.sql import SparkSession
@@ -42,7 +42,7 @@ from tidemark.spark.log import MissingOffsets, OtherRecords, UnsafeTopic
 from tidemark.spark.recompute import Mode, NotLanded
 from tidemark.spark.session import session
 
-FAILED, FAILED_PERMANENTLY = 1, 2
+DONE, FAILED, FAILED_PERMANENTLY = range(3)  # exit statuses
 
 # Errors that another attempt would meet again.
 PERMANENT_ERRORS = (
@@ -267,11 +267,15 @@ def _arguments(keep_publications: int, words: Sequence[str] | None = None) -> ar
     return parser.parse_args(words)
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
-    for noisy in ("py4j", "kafka", "pymongo"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    of = settings().with_batch_account()
+class Outcome(NamedTuple):
+    """How a command has ended: the exit status, and the result, which JSON can hold."""
+
+    status: int
+    result: Any = None
+
+
+def execute(words: Sequence[str] | None, of: Settings, spark: SparkSession | None = None) -> Outcome:
+    """Runs a command, given as on the command line, in this Spark if there is one. Errors are logged."""
     given = vars(_arguments(of.keep_publications, words))
     command, result_file = given.pop("command"), given.pop("result")
     command = "rebuild" if command == "rollback" else command
@@ -281,18 +285,30 @@ def main(words: Sequence[str] | None = None) -> int:
             ledger.read(database)
             if command != "publications":
                 stack.enter_context(lease(database, BATCH, this_process(command), BATCH_SECONDS))
-            act: Callable[..., Any] = getattr(Batch(database, of), command)
+            act: Callable[..., Any] = getattr(Batch(database, of, spark), command)
             result = act(**given)
     except PERMANENT_ERRORS as reason:
         log.error("%s: %s", command, reason)
-        return FAILED_PERMANENTLY
+        return Outcome(FAILED_PERMANENTLY)
     except Exception as error:
         log.exception("%s failed", command)
         log.error("%s: %s; nothing is lost: run it again", command, str(error).partition("\n")[0] or type(error).__name__)
-        return FAILED
+        return Outcome(FAILED)
     if result_file is not None:
         result_file.write_text(json.dumps(result))
-    return 0
+    return Outcome(DONE, result)
+
+
+def log_to_output() -> None:
+    """Logs to standard output, where the task that runs a command reads it."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
+    for noisy in ("py4j", "kafka", "pymongo"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    log_to_output()
+    return execute(words, settings().with_batch_account()).status
 
 
 if __name__ == "__main__":

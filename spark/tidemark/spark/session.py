@@ -43,8 +43,7 @@ def session(
     an archive of its classes when it ends; without it the session uses the archive made by set-up.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    short = events is not None and events < _SHORT_JOB_EVENTS
-    java_options = f"{_JAVA_OPTIONS} {_SHORT_JOB}" if short else _JAVA_OPTIONS
+    java_options = f"{_JAVA_OPTIONS} {_SHORT_JOB}" if _is_short(events) else _JAVA_OPTIONS
     scratch = _scratch(name, of.home)
     options: dict[str, bool | float | int | str | None] = {
         "spark.driver.memory": memory,
@@ -76,6 +75,15 @@ def session(
         options["spark.ui.port"] = str(ui_port)
     options |= _connectors(of)
     return SparkSession.builder.master(of.spark_master).appName(name).config(map=options).getOrCreate()
+
+
+def suits(spark: SparkSession, events: int) -> bool:
+    """Would session() make one like this for so many events?"""
+    return (_SHORT_JOB in (spark.conf.get("spark.driver.extraJavaOptions") or "")) == _is_short(events)
+
+
+def _is_short(events: int | None) -> bool:
+    return events is not None and events < _SHORT_JOB_EVENTS
 
 
 def _classes(leave: Path | None, of: SparkSettings) -> str:

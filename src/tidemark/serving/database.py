@@ -18,8 +18,9 @@ _Answer = TypeVar("_Answer")
 
 
 def connect(url: str, *, within_seconds: float = 20) -> MongoClient[Document]:
-    """A client. It waits that long for a primary. Times are in UTC."""
-    return MongoClient(url, tz_aware=True, appname="tidemark", serverSelectionTimeoutMS=int(within_seconds * 1000))
+    """A client. It waits that long for a primary, unless the URL says how long. Times are in UTC."""
+    waiting = {} if "serverselectiontimeoutms=" in url.lower() else {"serverSelectionTimeoutMS": int(within_seconds * 1000)}
+    return MongoClient(url, tz_aware=True, appname="tidemark", **waiting)
 
 
 def database_of(client: MongoClient[Document], name: str) -> Database[Document]:

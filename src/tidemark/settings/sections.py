@@ -426,6 +426,11 @@ class BatchSettings(Section):
     """Nightly batch"""
 
     batch_memory: str = Field("3g", description="heap of a batch job's Spark driver")
+    batch_idle_seconds: float = Field(
+        60,
+        ge=0,
+        description="how long the process of a batch job waits for the next one, which then needs no start of Spark; 0 ends it at once",
+    )
     full_every: int = Field(7, ge=1, description="every how many publications one is recomputed from the whole raw history")
     keep_publications: int = Field(7, ge=1, description="number of publications that are kept for rollbacks")
     implausible_products_shift: Share = Field(
