@@ -19,7 +19,7 @@ _Answer = TypeVar("_Answer")
 
 def connect(url: str, *, within_seconds: float = 20) -> MongoClient[Document]:
     """A client. It waits that long for a primary, unless the URL says how long. Times are in UTC."""
-    waiting = {} if "serverselectiontimeoutms=" in url.lower() else {"serverSelectionTimeoutMS": int(within_seconds * 1000)}
+    waiting: dict[str, Any] = {} if "serverselectiontimeoutms=" in url.lower() else {"serverSelectionTimeoutMS": int(within_seconds * 1000)}
     return MongoClient(url, tz_aware=True, appname="tidemark", **waiting)
 
 
