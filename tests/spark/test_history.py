@@ -115,6 +115,13 @@ def test_history_of_an_empty_raw_history(place: Place, lake: Lake) -> None:
     assert wrong(place.database, [], [FIRST]) == []
 
 
+def test_days_that_are_not_kept_are_not_computed_again(place: Place, spark: SparkSession, lake: Lake) -> None:
+    land(spark, lake, numbered(within_days(some_events(36))), 1)
+    oldest = LAST - timedelta(days=1)
+    refresh(lake, place.database, LAST, CATEGORIES, oldest=oldest)
+    assert history.labels(place.database).keys() == {oldest, LAST}
+
+
 @pytest.mark.soak(proof="history")
 def test_days_long_after_the_last_observation_are_left_out(place: Place, spark: SparkSession, lake: Lake) -> None:
     """The days between are not made up, and can be asked for."""

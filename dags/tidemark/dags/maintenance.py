@@ -1,7 +1,8 @@
 """DAG `tidemark_maintenance`: limits the growth of stored data, measures sizes, and checks that the schema matches the code.
 
 It compacts the small files of the raw history and deletes files that are no longer needed; no event is deleted. It also deletes drafts,
-publications beyond the number to keep, Airflow's records and logs of runs older than the settings allow, and files left behind by killed
+publications beyond the number to keep, verifications, days of the history and raw bytes of settled quarantine records that are older than
+the settings allow, Airflow's records and logs of runs older than the settings allow, and files left behind by killed
 processes and rejected previews.
 
 **When to run it.** *Every week*, on Sundays at 05:00 UTC. Trigger it at any time: after a large backfill, or to measure the sizes (task

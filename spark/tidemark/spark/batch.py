@@ -26,10 +26,10 @@ from tidemark.catalog.words import counted
 from tidemark.rendering.adoptions import render_adoption
 from tidemark.rendering.publications import render_publication, render_rebuild
 from tidemark.rendering.verifications import render_decision, render_verification
-from tidemark.serving import bindings, ingestions, ledger, notes, plausibility, publications, verifications, withdrawals
+from tidemark.serving import bindings, ingestions, ledger, notes, plausibility, publications, retention, verifications, withdrawals
 from tidemark.serving import history as days
 from tidemark.serving.cells import TooManyCells
-from tidemark.serving.database import Document, connect, database_of
+from tidemark.serving.database import Document, clock, connect, database_of
 from tidemark.serving.layout import OtherLayout
 from tidemark.serving.lease import BATCH, BATCH_SECONDS, lease, this_process
 from tidemark.serving.publications import NoPublication, OtherRules, StaleDraft
@@ -182,7 +182,9 @@ class Batch:
         """The number of days written, and of days left unchanged."""
         if changed_up_to is not None:
             days.require_over(changed_up_to, datetime.now(UTC))
-            done = history.refresh(self.lake, self.database, changed_up_to, self.of.category_topic, self.rules, self.of.max_cells)
+            done = history.refresh(
+                self.lake, self.database, changed_up_to, self.of.category_topic, self.rules, self.of.max_cells, self._oldest_day()
+            )
         elif first is not None:
             last = last or first
             days.require_over(last, datetime.now(UTC))
@@ -191,6 +193,9 @@ class Batch:
             raise days.InvalidDays("no days given: use --first DAY and --last DAY, or --changed-up-to DAY")
         log.info("history: %s", ", ".join(f"{counted(number, 'day')} {what}" for what, number in done.items()) or "no days")
         return {str(what): number for what, number in done.items()}
+
+    def _oldest_day(self) -> date | None:
+        return retention.oldest_day(self.of, clock(self.database))
 
     def rebuild(self, number: int) -> None:
         log.info("%s", self.rebuild_effect(number))
@@ -214,6 +219,9 @@ class Batch:
 
     def maintain(self, keep: int) -> dict[str, Size]:
         """The sizes of the raw history and the states."""
+        for what, count in retention.delete_old(self.database, self.of, clock(self.database)).items():
+            if count:
+                log.info("deleted what is older than the settings allow: %d %s", count, what)
         return upkeep.maintain(self.lake, self.database, keep)
 
     def rebuild_effect(self, number: int) -> str:

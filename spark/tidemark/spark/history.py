@@ -49,9 +49,16 @@ def compute(
 
 
 def refresh(
-    lake: Lake, database: Database[Document], last: date, category_topic: str, rules: Rules = RULES, max_cells: float = inf
+    lake: Lake,
+    database: Database[Document],
+    last: date,
+    category_topic: str,
+    rules: Rules = RULES,
+    max_cells: float = inf,
+    oldest: date | None = None,
 ) -> Counter[Put]:
-    """Computes the days up to the last that are missing or outdated, and the last one in any case. Raises what compute() raises.
+    """Computes the days up to the last that are missing or outdated, and the last one in any case; none before `oldest`, if given. Raises
+    what compute() raises.
 
     Missing are days that are due and not stored. Outdated are stored days computed under other rules, or before an event was landed
     that was observed by their end.
@@ -64,7 +71,7 @@ def refresh(
     stale = {last} | {
         day for day, label in held.items() if label.rules != fingerprint or not label.mark.reaches(before.mark) or (new and min(new) <= day)
     }
-    wanted = stale | (history.due_days(held, observed, last) - held.keys())
+    wanted = {day for day in stale | (history.due_days(held, observed, last) - held.keys()) if oldest is None or day >= oldest}
     done = _compute(lake, landed, database, wanted, category_topic, rules, max_cells)
     history.confirm(database, {day: label for day, label in held.items() if day not in stale}, landed)
     history.remember(database, Searched(landed, fingerprint, observed))

@@ -433,6 +433,11 @@ class BatchSettings(Section):
     )
     full_every: int = Field(7, ge=1, description="every how many publications one is recomputed from the whole raw history")
     keep_publications: int = Field(7, ge=1, description="number of publications that are kept for rollbacks")
+    keep_history_days: Limit = Field(inf, description="days of the history are kept so long; `never` deletes none")
+    keep_verifications_days: Limit = Field(730, description="verifications are kept so long")
+    keep_settled_days: Limit = Field(
+        365, description="the raw bytes of quarantine records are kept so long after the event, if they are replayed, discarded or healed"
+    )
     implausible_products_shift: Share = Field(
         None, description="a night waits for approval if the number of products changes by a larger share, e.g. 0.2; empty never"
     )
