@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 from pyspark.sql import SparkSession
+from support import broker
 from support.databases import emptied
 from support.environment import setting
 from support.layouts import CATEGORIES, PRODUCTS, saved
@@ -48,3 +49,11 @@ def test_a_former_layout_is_restored_adopted_and_continued(with_its_topics: Plac
     serve(place, spark)
     assert named(night(work)) == {}
     assert place.database.product.count_documents({}) > landed
+
+    # And a partition that is added to this log, of a later epoch.
+    before = ledger.read(place.database).offsets
+    broker.add_partitions(PRODUCTS, sum(key.topic == PRODUCTS for key in before) + 2)
+    place.send(updates(Random(8), 60, keys=60))
+    serve(place, spark)
+    assert len(ledger.read(place.database).offsets) > len(before)
+    assert named(night(work)) == {}
