@@ -78,7 +78,8 @@ def airflow(of: Settings) -> None:
     environment = airflow_environment(of)
     pools = json.dumps({of.airflow_names.of(name): {**pool, "include_deferred": False} for name, pool in POOLS.items()})
     database = environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
-    known = hashlib.sha256(f"{version('apache-airflow')} {database} {pools}".encode()).hexdigest()
+    versions = [version(package) for package in ("apache-airflow", "apache-airflow-providers-fab")]
+    known = hashlib.sha256(f"{versions} {database} {pools}".encode()).hexdigest()
     folder = of.home / "airflow"
     stamp = folder / ".prepared"
     if stamp.exists() and stamp.read_text() == known and (of.airflow_database_url or (folder / "airflow.db").exists()):
