@@ -1,38 +1,29 @@
 """Logins to Airflow and Superset by an identity provider: what each role may do there, and who is refused.
 
-The servers are others than the stack's, on copies of its databases, so that they know its DAGs and dashboards.
+The servers are others than the stack's, on copies of its databases.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import signal
-import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from flask import Flask
 from flask.sessions import SecureCookieSessionInterface
-from support.environment import setting
 from support.identity import ADMINS, OPERATORS, VIEWERS, Browser, Provider, running_provider
+from support.logins import REFUSED, Server, running_servers
 from support.names import NAMES
-from support.servers import free_ports
-from support.stacks import Stack, until
+from support.stacks import Stack
 from support.wording import Wording
 
 from tidemark.local.programs import (
-    Program,
     airflow_environment,
     base_environment,
-    managed_programs,
     superset_environment,
     superset_module,
 )
@@ -44,30 +35,6 @@ pytestmark = [pytest.mark.servers, pytest.mark.airflow]
 
 INGEST = NAMES.of(Dag.INGEST)
 GROUPS = {"Admin": ADMINS, "Operator": OPERATORS, "Viewer": VIEWERS}
-REFUSED = {401, 403}
-
-
-@dataclass
-class Server:
-    """Airflow or Superset: its address, and the paths of its link to the provider and of a page that says who is logged in."""
-
-    url: str
-    login: str
-    me: str
-
-    def log_in(self, provider: Provider, person: str, *groups: str) -> tuple[Browser, httpx.Response]:
-        """The browser of a person who has logged in, or tried to, and the page that it came to."""
-        provider.knows(person, *groups)
-        browser = Browser()
-        return browser, browser.log_in(f"{self.url}{self.login}", person)
-
-    def name_of(self, browser: Browser) -> str | None:
-        """Whom the server takes a browser for; None: nobody."""
-        answer = browser.get(f"{self.url}{self.me}")
-        if answer.status_code in REFUSED:
-            return None
-        found: str = (answer.json().get("result") or answer.json())["username"]
-        return found
 
 
 @dataclass
@@ -79,33 +46,8 @@ class Logins:
 
 @pytest.fixture(scope="module")
 def logins(started: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logins]:
-    home = tmp_path_factory.mktemp("logins") / "home"
-    ports = dict(zip(("airflow_port", "superset_port"), free_ports(2), strict=True))
-    airflow, superset = (f"http://127.0.0.1:{port}" for port in ports.values())
-    servers = {
-        "airflow": Server(airflow, "/auth/login/sso", "/ui/auth/me"),
-        "superset": Server(superset, "/login/sso", "/api/v1/me/"),
-    }
-    for name in servers:
-        _copy(started.home / name, home / name, f"{name}.db")
-    with ExitStack() as running:
-        provider = running.enter_context(running_provider())
-        client = provider.client(f"{airflow}/auth/oauth-authorized/sso", f"{superset}/oauth-authorized/sso")
-        given = {
-            **started.settings,
-            "home": str(home),
-            "superset_workers": "1",
-            **{name: str(port) for name, port in ports.items()},
-            **client,
-        }
-        running.enter_context(setting(**given))
-        of = Settings()
-        programs = {one.name: one for one in managed_programs(of)}
-        for name, path in (("airflow-api", "/api/v2/version"), ("superset", "/health")):
-            log = running.enter_context(_running(programs[name], of, home))
-            address = f"{servers[name.partition('-')[0]].url}{path}"
-            until(lambda: httpx.get(address, trust_env=False).is_success, f"{name} answers", log.read_text, seconds=300)  # noqa: B023
-        yield Logins(provider, servers, of)
+    with running_provider() as provider, running_servers(started, tmp_path_factory.mktemp("logins") / "home", provider.client) as servers:
+        yield Logins(provider, servers, Settings())
 
 
 @pytest.fixture(params=["airflow", "superset"])
@@ -113,28 +55,11 @@ def server(request: pytest.FixtureRequest, logins: Logins) -> Server:
     return logins.servers[request.param]
 
 
-def _copy(there: Path, here: Path, database: str) -> None:
-    """A copy of a server's database, which is in use, and of its secrets."""
-    here.mkdir(parents=True)
-    for file in there.iterdir():
-        if file.is_file() and not file.name.startswith(database):
-            shutil.copy(file, here)
-    with closing(sqlite3.connect(there / database)) as used, closing(sqlite3.connect(here / database)) as copy:
-        used.backup(copy)
-
-
-@contextmanager
-def _running(program: Program, of: Settings, folder: Path) -> Iterator[Path]:
-    """A program of the stack while the context lasts; its log."""
-    log = folder / f"{program.name}.log"
-    with log.open("wb") as output:
-        environment = {**base_environment(of.home), **program.environment(of)}
-        process = subprocess.Popen(program.command(of), env=environment, stdout=output, stderr=output, start_new_session=True)
-    try:
-        yield log
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
+def log_in(provider: Provider, server: Server, person: str, *groups: str) -> tuple[Browser, httpx.Response]:
+    """The browser of a person who has logged in, or tried to, and the page that it came to."""
+    provider.knows(person, *groups)
+    browser = Browser()
+    return browser, browser.log_in(server.link, person)
 
 
 def test_roles_in_airflow(logins: Logins) -> None:
@@ -160,7 +85,7 @@ def test_roles_in_airflow(logins: Logins) -> None:
     }
     airflow, may = logins.servers["airflow"], {}
     for role, group in GROUPS.items():
-        browser, _ = airflow.log_in(logins.provider, role.lower(), group)
+        browser, _ = log_in(logins.provider, airflow, role.lower(), group)
         assert airflow.name_of(browser) == f"sso:{role.lower()}"
         answers = {}
         for what, (method, path, body) in tries.items():
@@ -178,7 +103,7 @@ def test_roles_in_superset(logins: Logins) -> None:
     """Operators make charts and dashboards of their own; they change nobody else's, and have no SQL Lab."""
     superset, may = logins.servers["superset"], {}
     for role, group in GROUPS.items():
-        browser, _ = superset.log_in(logins.provider, role.lower(), group)
+        browser, _ = log_in(logins.provider, superset, role.lower(), group)
         assert superset.name_of(browser) == f"sso:{role.lower()}"
         at = f"{superset.url}/api/v1"
         token = browser.get(f"{at}/security/csrf_token/").json()["result"]
@@ -206,7 +131,7 @@ def test_roles_in_superset(logins: Logins) -> None:
 
 
 def test_somebody_in_no_group_is_refused(logins: Logins, server: Server, wording: Wording) -> None:
-    browser, page = server.log_in(logins.provider, "stranger", "guests")
+    browser, page = log_in(logins.provider, server, "stranger", "guests")
     assert page.status_code == httpx.codes.FORBIDDEN
     wording.check(page.text)
     assert server.name_of(browser) is None
@@ -214,31 +139,31 @@ def test_somebody_in_no_group_is_refused(logins: Logins, server: Server, wording
 
 def test_roles_follow_the_groups_at_each_login(logins: Logins, server: Server) -> None:
     """Whoever is in no group any more loses what they had, in former sessions too."""
-    former, _ = server.log_in(logins.provider, "mover", ADMINS)
+    former, _ = log_in(logins.provider, server, "mover", ADMINS)
     administers = {"airflow": "/api/v2/connections", "superset": "/api/v1/security/users/"}
     (path,) = (one for name, one in administers.items() if logins.servers[name] is server)
     assert former.get(f"{server.url}{path}").status_code == httpx.codes.OK
-    now, _ = server.log_in(logins.provider, "mover", VIEWERS)
+    now, _ = log_in(logins.provider, server, "mover", VIEWERS)
     assert server.name_of(now) == "sso:mover"
     assert now.get(f"{server.url}{path}").status_code == httpx.codes.FORBIDDEN
-    _, refusal = server.log_in(logins.provider, "mover")
+    _, refusal = log_in(logins.provider, server, "mover")
     assert refusal.status_code == httpx.codes.FORBIDDEN
     reads = {
         "/api/v2/connections": f"/api/v2/dags/{INGEST}/dagRuns",
         "/api/v1/security/users/": "/api/v1/dashboard/tidemark-catalog/charts",
     }
-    until(lambda: now.get(f"{server.url}{reads[path]}").status_code in {403, 404}, "the former session may read nothing", seconds=90)
+    assert now.get(f"{server.url}{reads[path]}").status_code == httpx.codes.FORBIDDEN
 
 
 def test_a_wrong_client_secret_is_refused(logins: Logins, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logins.provider, "takes_secret_for_wrong", True)
-    browser, _ = server.log_in(logins.provider, "admin", ADMINS)
+    browser, _ = log_in(logins.provider, server, "admin", ADMINS)
     assert server.name_of(browser) is None
 
 
 def test_a_token_of_another_issuer_is_refused(logins: Logins, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logins.provider, "issues_as", "id.elsewhere.example")
-    browser, _ = server.log_in(logins.provider, "admin", ADMINS)
+    browser, _ = log_in(logins.provider, server, "admin", ADMINS)
     assert server.name_of(browser) is None
 
 
@@ -246,8 +171,8 @@ def test_a_login_that_another_browser_began_is_refused(logins: Logins, server: S
     """Nobody can be made to work under somebody else's name by a link."""
     logins.provider.knows("admin", ADMINS)
     one, other = Browser(), Browser()
-    link = one.consent(f"{server.url}{server.login}", "admin").headers["Location"]
-    other.get(f"{server.url}{server.login}", follow_redirects=False)  # it has a session of its own
+    link = one.consent(server.link, "admin").headers["Location"]
+    other.get(server.link, follow_redirects=False)  # it has a session of its own
     other.get(link)
     one.get(re.sub("state=[^&]*", "state=another", link))
     assert server.name_of(one) is server.name_of(other) is None
@@ -257,19 +182,19 @@ def test_one_browser_is_logged_in_to_both(logins: Logins) -> None:
     logins.provider.knows("both", VIEWERS)
     browser = Browser()
     for one in logins.servers.values():
-        browser.log_in(f"{one.url}{one.login}", "both")
+        browser.log_in(one.link, "both")
     assert {one.name_of(browser) for one in logins.servers.values()} == {"sso:both"}
 
 
 def test_an_account_of_the_provider_is_never_that_of_a_program(logins: Logins, server: Server) -> None:
-    browser, _ = server.log_in(logins.provider, "admin", VIEWERS)
+    browser, _ = log_in(logins.provider, server, "admin", VIEWERS)
     assert server.name_of(browser) == "sso:admin"
 
 
 def test_a_person_cannot_log_in_with_a_password(logins: Logins) -> None:
     """Airflow lets everybody give themselves one, which would outlive their groups."""
     airflow = logins.servers["airflow"]
-    browser, _ = airflow.log_in(logins.provider, "keeper", VIEWERS)
+    browser, _ = log_in(logins.provider, airflow, "keeper", VIEWERS)
     form = browser.get(f"{airflow.url}/auth/resetmypassword/form")
     (token,) = re.findall(r'name="csrf_token"[^>]*value="([^"]+)"', form.text)
     browser.post(form.url, data={"csrf_token": token, "password": "a-long-Password-1", "conf_password": "a-long-Password-1"})
@@ -279,7 +204,7 @@ def test_a_person_cannot_log_in_with_a_password(logins: Logins) -> None:
 
 def test_a_session_ends_after_some_hours(logins: Logins) -> None:
     superset, browser = logins.servers["superset"], None
-    browser, _ = superset.log_in(logins.provider, "sleeper", VIEWERS)
+    browser, _ = log_in(logins.provider, superset, "sleeper", VIEWERS)
     app = Flask(__name__)
     app.secret_key = superset_environment(logins.of)["SUPERSET_SECRET_KEY"]
     cookies: Any = SecureCookieSessionInterface().get_signing_serializer(app)
