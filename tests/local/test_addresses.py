@@ -62,6 +62,7 @@ def test_programs_have_a_password_where_people_log_in_by_a_provider(configure) -
     assert Path(environment["AIRFLOW__FAB__CONFIG_FILE"]).is_file()
     assert environment["TIDEMARK_AIRFLOW_PASSWORD"] == airflow_passwords(of)["admin"]
     assert not [name for name in environment if "SIMPLE_AUTH_MANAGER" in name]
+    assert generated_passwords(of) == {"airflow": {}, "superset": {}}, "no page takes them"
     assert not [name for name in airflow_environment(configure()) if "FAB" in name or name == "AIRFLOW__CORE__AUTH_MANAGER"]
 
 

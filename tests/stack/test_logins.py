@@ -15,6 +15,7 @@ import httpx
 import pytest
 from flask import Flask
 from flask.sessions import SecureCookieSessionInterface
+from support.browser import open_page
 from support.identity import ADMINS, OPERATORS, VIEWERS, Browser, Provider, running_provider
 from support.logins import REFUSED, Server, running_servers
 from support.names import NAMES
@@ -157,14 +158,18 @@ def test_roles_follow_the_groups_at_each_login(logins: Logins, server: Server) -
 
 def test_a_wrong_client_secret_is_refused(logins: Logins, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logins.provider, "takes_secret_for_wrong", True)
+    issued = logins.provider.issued
     browser, _ = log_in(logins.provider, server, "admin", ADMINS)
     assert server.name_of(browser) is None
+    assert logins.provider.issued == issued
 
 
 def test_a_token_of_another_issuer_is_refused(logins: Logins, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logins.provider, "issues_as", "id.elsewhere.example")
+    monkeypatch.setattr(logins.provider, "issues_as", "localhost:1")
+    issued = logins.provider.issued
     browser, _ = log_in(logins.provider, server, "admin", ADMINS)
     assert server.name_of(browser) is None
+    assert logins.provider.issued == issued + 1, "the token was refused by who had asked for it"
 
 
 def test_a_login_that_another_browser_began_is_refused(logins: Logins, server: Server) -> None:
@@ -184,6 +189,17 @@ def test_one_browser_is_logged_in_to_both(logins: Logins) -> None:
     for one in logins.servers.values():
         browser.log_in(one.link, "both")
     assert {one.name_of(browser) for one in logins.servers.values()} == {"sso:both"}
+
+
+def test_the_pages_lead_to_the_provider_and_back(logins: Logins, server: Server) -> None:
+    logins.provider.knows("walker", VIEWERS)
+    with open_page(server.url, 1280) as page:
+        page.goto("/")
+        page.locator("#btn-signin-sso, a[href*='/login/sso']").click()
+        page.fill("input[name=sub]", "walker")
+        page.get_by_role("button", name="Authorize").click()
+        page.wait_for_url(lambda url: url.startswith(server.url) and "login" not in url and "oauth-authorized" not in url)
+        assert page.request.get(server.me).ok
 
 
 def test_an_account_of_the_provider_is_never_that_of_a_program(logins: Logins, server: Server) -> None:

@@ -24,6 +24,7 @@ class Provider:
     url: str
     issues_as: str = ""
     takes_secret_for_wrong: bool = False
+    issued: int = 0  # tokens
     http: httpx.Client = field(default_factory=lambda: httpx.Client(trust_env=False, timeout=30))
 
     def client(self, *redirect_uris: str) -> dict[str, str]:
@@ -45,13 +46,17 @@ class Provider:
         self.http.put(f"{self.url}/users/{quote(person)}", json=body).raise_for_status()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        def counting(status: str, *more: Any) -> Any:
+            self.issued += environ["PATH_INFO"] == "/oauth2/token" and status.startswith("200")
+            return start_response(status, *more)
+
         if environ["PATH_INFO"] == "/oauth2/token":
             if self.issues_as:
                 environ["HTTP_HOST"] = self.issues_as
             if self.takes_secret_for_wrong:
                 client, _, _ = b64decode(environ["HTTP_AUTHORIZATION"].removeprefix("Basic ")).partition(b":")
                 environ["HTTP_AUTHORIZATION"] = f"Basic {b64encode(client + b':another').decode()}"
-        return self._app(environ, start_response)
+        return self._app(environ, counting)
 
     def __post_init__(self) -> None:
         self._app = app(require_client_registration=True)

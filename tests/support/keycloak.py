@@ -31,11 +31,12 @@ START_SECONDS = 300.0
 _IVY = f"""<ivy-module version="2.0"><info organisation="tidemark" module="tests"/><dependencies>
 <dependency org="org.keycloak" name="keycloak-quarkus-dist" rev="{VERSION}" transitive="false">
 <artifact name="keycloak-quarkus-dist" type="zip" ext="zip"/></dependency></dependencies></ivy-module>"""
+# Told at the userinfo endpoint only; oidc-provider-mock tells them in the ID token as well.
 _GROUPS = {
     "name": "groups",
     "protocol": "openid-connect",
     "protocolMapper": "oidc-group-membership-mapper",
-    "config": {"claim.name": "groups", "full.path": "true", "id.token.claim": "true", "userinfo.token.claim": "true"},
+    "config": {"claim.name": "groups", "full.path": "true", "id.token.claim": "false", "userinfo.token.claim": "true"},
 }
 
 

@@ -90,14 +90,18 @@ def security_manager(of: AirflowSettings) -> type[FabAirflowSecurityManagerOverr
             }
 
         def auth_user_oauth(self, userinfo: dict[str, Any], rotate_session_id: bool = True) -> Any:
-            if userinfo["role"]:
+            name, role = userinfo["username"], userinfo["role"]
+            known = self.find_user(username=name)
+            if role:
+                if not known:
+                    self.add_user(name, userinfo["first_name"], userinfo["last_name"], _mail(name), self.find_role(role))
                 user = super().auth_user_oauth(userinfo, rotate_session_id)
                 _forget(user)
                 return user
-            if former := self.find_user(username=userinfo["username"]):
-                former.roles = []
-                self.update_user(former)
-                _forget(former)
+            if known:
+                known.roles = []
+                self.update_user(known)
+                _forget(known)
             return abort(make_response(_REFUSAL, 403, {"Content-Type": "text/plain; charset=utf-8"}))
 
         def auth_user_db(self, username: str, password: str, rotate_session_id: bool = True) -> Any:
@@ -112,7 +116,7 @@ def security_manager(of: AirflowSettings) -> type[FabAirflowSecurityManagerOverr
             if user := self.find_user(username=PROGRAMS):
                 self.reset_password(user.id, password)
             else:
-                self.add_user(PROGRAMS, "Programs", "", f"{PROGRAMS}@tidemark.localdomain", self.find_role("Admin"), password=password)
+                self.add_user(PROGRAMS, "Programs", "", _mail(PROGRAMS), self.find_role("Admin"), password=password)
 
         def _oauth_calculate_user_roles(self, userinfo: dict[str, Any]) -> list[Any]:
             return [self.find_role(userinfo["role"])]
@@ -128,6 +132,11 @@ def with_groups(identity: Claims, groups_claim: str, userinfo: Callable[[], Clai
     if more["sub"] != identity["sub"]:
         raise OAuthError(description="the provider's userinfo endpoint answers for another person than the one who has logged in")
     return {**more, **identity}
+
+
+def _mail(account: str) -> str:
+    """An address that nobody has: Airflow wants one of its own for each account."""
+    return f"{account}@tidemark.localdomain"
 
 
 def _forget(user: Any) -> None:

@@ -10,6 +10,5 @@ _of = settings()
 AUTH_TYPE = AUTH_OAUTH
 OAUTH_PROVIDERS = [provider(_of)]
 SECURITY_MANAGER_CLASS = security_manager(_of)
-AUTH_USER_REGISTRATION = True  # whoever has a role gets an account at the first login
 AUTH_ROLES_SYNC_AT_LOGIN = True
 WTF_CSRF_ENABLED = True

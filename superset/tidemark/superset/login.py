@@ -51,7 +51,6 @@ def configuration() -> dict[str, Any]:
         "OAUTH_PROVIDERS": [_provider(issuer)],
         "CUSTOM_SECURITY_MANAGER": SecurityManager,
         "FLASK_APP_MUTATOR": _limit_logins_and_sessions,
-        "AUTH_USER_REGISTRATION": True,  # whoever has a role gets an account at the first login
         "AUTH_ROLES_SYNC_AT_LOGIN": True,
         "AUTH_API_LOGIN_ALLOW_MULTIPLE_PROVIDERS": True,  # programs have passwords
         "SESSION_COOKIE_NAME": "superset_session",  # Airflow's is named session, and browsers make no difference between ports
@@ -85,11 +84,16 @@ class SecurityManager(SupersetSecurityManager):
         }
 
     def auth_user_oauth(self, userinfo: dict[str, Any]) -> Any:
-        if userinfo["role"]:
+        name, role = userinfo["username"], userinfo["role"]
+        known = self.find_user(username=name)
+        if role:
+            if not known:
+                mail = f"{name}@tidemark.localdomain"  # Superset wants an address of its own for each account
+                self.add_user(name, userinfo["first_name"], userinfo["last_name"], mail, self.find_role(role))
             return super().auth_user_oauth(userinfo)
-        if former := self.find_user(username=userinfo["username"]):
-            former.roles = []
-            self.update_user(former)
+        if known:
+            known.roles = []
+            self.update_user(known)
         return abort(make_response(_REFUSAL, 403, {"Content-Type": "text/plain; charset=utf-8"}))
 
     def auth_user_db(self, username: str, password: str) -> Any:
