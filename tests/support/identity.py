@@ -78,10 +78,14 @@ def running_provider() -> Iterator[Provider]:
 
 
 class Browser(httpx.Client):
-    """Somebody's browser: cookies are kept, redirects are followed."""
+    """Somebody's browser: cookies are kept, redirects are followed. As in browsers, loopback counts as secure."""
 
     def __init__(self) -> None:
-        super().__init__(trust_env=False, timeout=60, follow_redirects=True)
+        super().__init__(trust_env=False, timeout=60, follow_redirects=True, event_hooks={"response": [self._take_loopback_for_secure]})
+
+    def _take_loopback_for_secure(self, _: httpx.Response) -> None:
+        for cookie in self.cookies.jar:
+            cookie.secure = False
 
     def consent(self, login: str, person: str) -> httpx.Response:
         """What the provider answers when this person logs in there: a redirect back to the page that asks for it."""

@@ -76,12 +76,15 @@ def running_keycloak(people: Mapping[str, Sequence[str]], redirect_uris: Sequenc
         (home / "data" / "import" / "realm.json").write_text(json.dumps(_realm(people, redirect_uris)))
         log = Path(folder) / "log"
         command = ["sh", str(home / "bin" / "kc.sh"), "start-dev", "--import-realm", "--http-host=127.0.0.1", f"--http-port={port}"]
+        environment = {name: value for name, value in os.environ.items() if name != "JAVA_TOOL_OPTIONS"}  # it chooses a collector itself
         with log.open("wb") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
         try:
             found = Keycloak(f"http://127.0.0.1:{port}")
             discovery = f"{found.url}/realms/{REALM}/.well-known/openid-configuration"
-            until(lambda: httpx.get(discovery, trust_env=False).is_success, "Keycloak answers", log.read_text, START_SECONDS)
+            answers = lambda: process.poll() is not None or httpx.get(discovery, trust_env=False).is_success  # noqa: E731
+            until(answers, "Keycloak answers", log.read_text, START_SECONDS)
+            assert process.poll() is None, log.read_text()
             yield found
         finally:
             os.killpg(process.pid, signal.SIGTERM)
