@@ -50,6 +50,7 @@ PROOFS = (
     Proof("stack", 12, "the whole stack: every way in, real products, runs that wait, hold and go on alone"),
     Proof("forms", 15, "every DAG from its form in a browser, two at once, single tasks cleared, questions answered"),
     Proof("dashboards", 5.6, "every dashboard in a browser: filters, links, drilling, searches"),
+    Proof("logins", 5, "logins to Airflow and Superset by Keycloak, which is fetched from Maven Central"),
     Proof("full-size", 15, "1,426,337 products through the whole stack, whose stream is killed on the way"),
     Proof("containers", 5.5, "all services of docker-compose.yaml natively: PostgreSQL, Redis, accounts, a cluster, backup and restore"),
     Proof("fuzzing", 10, "20,000 random queries through the connector, DuckDB and SQLite", "fuzz"),

@@ -180,7 +180,8 @@ def test_secrets_are_referred_to_and_never_written() -> None:
     values = set(SECRETS.values())
     for name, one in CONTAINERS.items():
         environment = one.environment(SECRETS)
-        secret = {variable for variable in environment if re.search("PASSWORD|SECRET|KEY$|AUTH$|(MONGODB|DATABASE|CACHE)_URL", variable)}
+        pattern = "PASSWORD|SECRET|KEY$|AUTH$|(MONGODB|DATABASE|CACHE)_URL"
+        secret = {variable for variable, value in environment.items() if value and re.search(pattern, variable)}
         assert secret == {variable for variable, value in environment.items() if any(one in value for one in values)}, name
         written = [variable["value"] for variable in one.variables if "value" in variable]
         assert not [value for value in written if re.search(r"//[^@]*:(?!\$\()[^@/]+@", value)], name

@@ -49,6 +49,23 @@ def test_a_password_protects_airflow(configure) -> None:
     assert stored() == generated, "it is kept"
 
 
+def test_programs_have_a_password_where_people_log_in_by_a_provider(configure) -> None:
+    provider = {
+        "login_issuer": "https://id.example.com",
+        "login_client_id": "tidemark",
+        "login_client_secret": "s",
+        "login_admins": "admins",
+    }
+    of = configure(**provider)
+    environment = airflow_environment(of)
+    assert environment["AIRFLOW__CORE__AUTH_MANAGER"].endswith(".FabAuthManager")
+    assert Path(environment["AIRFLOW__FAB__CONFIG_FILE"]).is_file()
+    assert environment["TIDEMARK_AIRFLOW_PASSWORD"] == airflow_passwords(of)["admin"]
+    assert not [name for name in environment if "SIMPLE_AUTH_MANAGER" in name]
+    assert generated_passwords(of) == {"airflow": {}, "superset": {}}, "no page takes them"
+    assert not [name for name in airflow_environment(configure()) if "FAB" in name or name == "AIRFLOW__CORE__AUTH_MANAGER"]
+
+
 def test_only_generated_passwords_are_shown(configure) -> None:
     of = configure(superset_password="given")
     assert superset_passwords(of)["admin"] == "given"

@@ -16,7 +16,7 @@ SOAK_ONLY = {
     "stack/test_history.py",
     "stack/test_maintenance.py",
 }
-SOAK_ONLY |= {"stack/test_full_size.py", "containers/test_containers.py", "path/test_withdrawals.py"}
+SOAK_ONLY |= {"stack/test_full_size.py", "containers/test_containers.py", "path/test_withdrawals.py", "stack/test_keycloak.py"}
 
 
 def test_each_named_test_exists() -> None:

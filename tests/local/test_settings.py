@@ -29,6 +29,7 @@ ENTRY_POINTS = {
     *(f"dags/tidemark/dags/{name}.py" for name in ("adopt", "alerts", "chunks", "dashboards", "history", "ingestion", "maintenance")),
     *(f"dags/tidemark/dags/{name}.py" for name in ("nightly", "quarantine", "rebuild", "stream", "withdraw")),
     "plugins/tidemark/plugins/control_room.py",
+    "plugins/tidemark/plugins/webserver_config.py",
     "bench/peer_api.py",
 }
 # Each of these reads the environment.
@@ -97,6 +98,41 @@ def test_invalid_settings_of_the_api(monkeypatch: pytest.MonkeyPatch, name: str,
     (message,) = describe_errors(refused.value)
     assert "hush" not in message
     wording.check(message)
+
+
+PROVIDER = {
+    "login_issuer": "https://id.example.com/realms/shop",
+    "login_client_id": "tidemark",
+    "login_client_secret": "hush",
+    "login_admins": "admins",
+}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"login_issuer": ""},
+        {"login_client_id": "", "login_admins": ""},
+        {"login_client_secret": ""},
+        {"login_issuer": "id.example.com"},
+        {"login_issuer": "http://id.example.com/realms/shop"},
+        {"login_issuer": "https://id.example.com/realms/shop/.well-known/openid-configuration"},
+        {"login_scopes": "profile"},
+    ],
+    ids=lambda changed: " ".join(f"{name}={value}" for name, value in changed.items()),
+)
+def test_an_incomplete_identity_provider_is_refused(configure, changed: dict[str, str], wording: Wording) -> None:
+    with pytest.raises(ValidationError) as refused:
+        configure(**PROVIDER | changed)
+    (message,) = describe_errors(refused.value)
+    assert "hush" not in message
+    wording.check(message)
+
+
+def test_an_identity_provider_on_this_machine_may_have_no_tls(configure) -> None:
+    assert configure(**PROVIDER).login_is_by_provider
+    assert configure(**PROVIDER | {"login_issuer": "http://localhost:9400"}).login_is_by_provider
+    assert not configure().login_is_by_provider
 
 
 def test_the_single_key_and_named_ones_are_one_set(configure) -> None:

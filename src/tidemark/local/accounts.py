@@ -25,7 +25,9 @@ def superset_passwords(of: SupersetSettings) -> dict[str, str]:
 
 
 def generated_passwords(of: Settings) -> dict[str, dict[str, str]]:
-    """By server the passwords that may be shown, because no setting gives them."""
+    """By server the passwords to show: people can use them, and no setting gives them."""
+    if of.login_is_by_provider:
+        return {"airflow": {}, "superset": {}}
     given = {"airflow": {ADMINISTRATOR: of.airflow_password}, "superset": _given_to_superset(of)}
     all_passwords = {"airflow": airflow_passwords(of), "superset": superset_passwords(of)}
     return {

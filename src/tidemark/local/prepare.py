@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from kafka.errors import KafkaError
 from pymongo.errors import PyMongoError
@@ -78,7 +78,8 @@ def airflow(of: Settings) -> None:
     environment = airflow_environment(of)
     pools = json.dumps({of.airflow_names.of(name): {**pool, "include_deferred": False} for name, pool in POOLS.items()})
     database = environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
-    known = hashlib.sha256(f"{version('apache-airflow')} {database} {pools}".encode()).hexdigest()
+    versions = [_version(package) for package in ("apache-airflow", "apache-airflow-providers-fab")]
+    known = hashlib.sha256(f"{versions} {database} {pools}".encode()).hexdigest()
     folder = of.home / "airflow"
     stamp = folder / ".prepared"
     if stamp.exists() and stamp.read_text() == known and (of.airflow_database_url or (folder / "airflow.db").exists()):
@@ -91,6 +92,14 @@ def airflow(of: Settings) -> None:
     file.write_text(pools)
     subprocess.run(airflow_command("pools", "import", str(file)), check=True)
     stamp.write_text(known)
+
+
+def _version(package: str) -> str:
+    """A package's version; empty if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def superset(of: Settings) -> None:

@@ -23,6 +23,7 @@ from tidemark.settings.hosts import trusted_hosts
 
 PYTHON = sys.executable
 SUPERSET = CHECKOUT / "superset"  # on the PYTHONPATH of Superset's environment
+_FAB_CONFIGURATION = CHECKOUT / "plugins" / "tidemark" / "plugins" / "webserver_config.py"
 
 # Variables in a process's environment: the home of the stack that started it, and the program's name.
 STACK_MARK, PROGRAM_MARK = "TIDEMARK_STACK", "TIDEMARK_PROGRAM"
@@ -149,10 +150,27 @@ def airflow_environment(of: Settings) -> dict[str, str]:
         "TIDEMARK_GUARD_AIRFLOW": "true",
         "SPT_NOENV": "1",  # process titles must not hide the environment, by which leftover processes are found
         **_airflow_secrets(folder, of.airflow_secret_key.get_secret_value()),
-        # One administrator account; its password is written to a file that Airflow reads.
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMINISTRATOR}:admin",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(write(folder / ".passwords", json.dumps(airflow_passwords(of)))),
+        **(_logins_by_provider(of) if of.login_is_by_provider else _one_account(of)),
         **connections(of),
+    }
+
+
+def _one_account(of: Settings) -> dict[str, str]:
+    """One administrator account; its password is written to a file that Airflow reads."""
+    passwords = write(of.home / "airflow" / ".passwords", json.dumps(airflow_passwords(of)))
+    return {
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMINISTRATOR}:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+    }
+
+
+def _logins_by_provider(of: Settings) -> dict[str, str]:
+    """Airflow's FAB auth manager. Programs log in with the administrator's password, which its configuration reads here."""
+    return {
+        "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
+        "AIRFLOW__FAB__CONFIG_FILE": str(_FAB_CONFIGURATION),
+        "AIRFLOW__FAB__SESSION_MAX_LIFETIME_MINUTES": str(of.login_hours * 60),
+        "TIDEMARK_AIRFLOW_PASSWORD": airflow_passwords(of)[ADMINISTRATOR],
     }
 
 
@@ -206,6 +224,17 @@ def superset_environment(of: Settings) -> dict[str, str]:
         "SUPERSET_TRUSTED_HOSTS": ",".join(trusted_hosts(of, of.superset_host, of.superset_public_url)),
         "SUPERSET_MONGODB_URL": of.superset_mongodb_url or of.mongodb,
         "SUPERSET_MONGODB_DATABASE": of.database,
+        "SUPERSET_PUBLIC_URL": of.superset_pages,
+        "SUPERSET_LOGIN_ISSUER": of.login_issuer,
+        "SUPERSET_LOGIN_CLIENT_ID": of.login_client_id,
+        "SUPERSET_LOGIN_CLIENT_SECRET": of.login_client_secret.get_secret_value(),
+        "SUPERSET_LOGIN_SCOPES": of.login_scopes,
+        "SUPERSET_LOGIN_NAME_CLAIM": of.login_name_claim,
+        "SUPERSET_LOGIN_GROUPS_CLAIM": of.login_groups_claim,
+        "SUPERSET_LOGIN_ADMINS": of.login_admins,
+        "SUPERSET_LOGIN_OPERATORS": of.login_operators,
+        "SUPERSET_LOGIN_VIEWERS": of.login_viewers,
+        "SUPERSET_LOGIN_HOURS": str(of.login_hours),
     }
 
 

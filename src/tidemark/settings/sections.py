@@ -10,6 +10,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from math import inf
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -464,7 +465,72 @@ class AlertSettings(HomeSettings):
     alert_mail_to: str = Field("", description="recipients of alert mails, separated by commas")
 
 
-class AirflowSettings(HomeSettings, NetworkSettings):
+class LoginSettings(Section):
+    """Logins by an identity provider"""
+
+    login_issuer: str = Field(
+        "",
+        description="issuer of the OpenID Connect provider by which people log in to Airflow and Superset, "
+        "e.g. https://id.example.com/realms/company; empty is accounts with passwords",
+    )
+    login_client_id: str = Field("", description="the client that the provider knows Tidemark as")
+    login_client_secret: SecretStr = Field(NO_SECRET, description="its secret")
+    login_scopes: str = Field("openid profile", description="scopes that a login requests, separated by spaces; openid is one of them")
+    login_name_claim: str = Field(
+        "sub", description="claim that identifies a person; the provider must never give its value to anybody else"
+    )
+    login_groups_claim: str = Field("groups", description="claim that lists a person's groups")
+    login_admins: str = Field("", description="groups whose members administer Airflow and Superset, separated by commas")
+    login_operators: str = Field("", description="groups whose members operate the pipeline")
+    login_viewers: str = Field("", description="groups whose members only look")
+    login_hours: int = Field(12, ge=1, description="hours after which a person logs in again, so that groups are read again")
+
+    @property
+    def login_is_by_provider(self) -> bool:
+        return bool(self.login_issuer)
+
+    @model_validator(mode="after")
+    def _require_client_of_provider(self) -> Self:
+        client = {
+            "TIDEMARK_LOGIN_CLIENT_ID": self.login_client_id,
+            "TIDEMARK_LOGIN_CLIENT_SECRET": self.login_client_secret.get_secret_value(),
+            "TIDEMARK_LOGIN_ADMINS": self.login_admins,
+        }
+        others = {"TIDEMARK_LOGIN_OPERATORS": self.login_operators, "TIDEMARK_LOGIN_VIEWERS": self.login_viewers}
+        given = [name for name, value in (client | others).items() if value]
+        if given and not self.login_is_by_provider:
+            raise ValueError(
+                f"there is no identity provider that {', '.join(given)} could be of: set TIDEMARK_LOGIN_ISSUER, or set none of them"
+            )
+        missing = [name for name, value in client.items() if not value]
+        if missing and self.login_is_by_provider:
+            raise ValueError(
+                "TIDEMARK_LOGIN_ISSUER names an identity provider, which requires a client there and a group that administers: "
+                f"set {', '.join(missing)}"
+            )
+        return self
+
+    @field_validator("login_issuer")
+    @classmethod
+    def _require_issuer(cls, issuer: str) -> str:
+        url = urlsplit(issuer)
+        if issuer and (not url.hostname or url.scheme not in ("https", "http")):
+            raise ValueError("an issuer is the URL of a provider: give one such as https://id.example.com/realms/company")
+        if url.scheme == "http" and url.hostname not in LOOPBACK:
+            raise ValueError("over http anybody on the way to the provider could log in as anybody: use https")
+        if url.path.endswith("/.well-known/openid-configuration"):
+            raise ValueError("this is the address of the provider's configuration: give what is before /.well-known/")
+        return issuer
+
+    @field_validator("login_scopes")
+    @classmethod
+    def _require_openid(cls, scopes: str) -> str:
+        if "openid" not in scopes.split():
+            raise ValueError("without the scope openid a provider does not say who has logged in: add it")
+        return scopes
+
+
+class AirflowSettings(HomeSettings, NetworkSettings, LoginSettings):
     """Airflow"""
 
     airflow_host: str = Field("127.0.0.1", description="address Airflow listens on; any other requires its password and secret key")
@@ -519,7 +585,7 @@ class AirflowSettings(HomeSettings, NetworkSettings):
         return _require_secrets(self, "Airflow", self.airflow_host, "airflow_password", "airflow_secret_key")
 
 
-class SupersetSettings(HomeSettings, NetworkSettings):
+class SupersetSettings(HomeSettings, NetworkSettings, LoginSettings):
     """Superset"""
 
     superset_host: str = Field("127.0.0.1", description="address Superset listens on; any other requires its passwords and secret key")
@@ -566,6 +632,7 @@ SECTIONS: tuple[type[Section], ...] = (
     StreamSettings,
     BatchSettings,
     AlertSettings,
+    LoginSettings,
     AirflowSettings,
     SupersetSettings,
 )

@@ -43,6 +43,8 @@ _MORE = {
     ("can_write", "ExploreFormDataRestApi"),
     ("can_write", "ExplorePermalinkRestApi"),
 }
+# An operator's beside a viewer's: charts and dashboards of their own over the datasets that are there. No SQL Lab, no datasets.
+_OWN_CHARTS = {("can_write", "Chart"), ("can_write", "Dashboard"), ("can_export", "Chart"), ("can_export", "Dashboard")}
 
 
 def _account(security: Any, name: str, role: Any, password: str) -> None:
@@ -57,8 +59,19 @@ def _account(security: Any, name: str, role: Any, password: str) -> None:
 def _viewers_role(security: Any) -> Any:
     role = security.find_role("Viewer") or security.add_role("Viewer")
     role.permissions = [one for one in security.find_role("Gamma").permissions if one.permission.name in _READ]
+    return _extended(security, role, _MORE)
+
+
+def _operators_role(security: Any, viewers: Any) -> Any:
+    """For logins by an identity provider (tidemark.superset.login); no account has it by itself."""
+    role = security.find_role("Operator") or security.add_role("Operator")
+    role.permissions = list(viewers.permissions)
+    return _extended(security, role, _OWN_CHARTS)
+
+
+def _extended(security: Any, role: Any, names: set[tuple[str, str]]) -> Any:
     role.permissions += [
-        found for name in sorted(_MORE) if (found := security.find_permission_view_menu(*name)) not in (None, *role.permissions)
+        found for name in sorted(names) if (found := security.find_permission_view_menu(*name)) not in (None, *role.permissions)
     ]
     security.session.commit()
     return role
@@ -73,7 +86,9 @@ def main() -> int:
         appbuilder.add_permissions(update_perms=True)
         security_manager.sync_role_definitions()
         _account(security_manager, ADMINISTRATOR, security_manager.find_role("Admin"), os.environ["SUPERSET_PASSWORD"])
-        _account(security_manager, VIEWER, _viewers_role(security_manager), os.environ["SUPERSET_VIEWER_PASSWORD"])
+        viewers = _viewers_role(security_manager)
+        _operators_role(security_manager, viewers)
+        _account(security_manager, VIEWER, viewers, os.environ["SUPERSET_VIEWER_PASSWORD"])
     sys.stdout.write("Superset's database and accounts are ready\n")
     return 0
 

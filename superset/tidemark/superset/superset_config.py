@@ -4,7 +4,7 @@ SUPERSET_SECRET_KEY signs sessions and encrypts stored passwords. SUPERSET_DATAB
 SUPERSET_CACHE_URL a Redis for chart data (empty: files under SUPERSET_HOME), SUPERSET_LIVE_SECONDS the maximum age of cached answers
 over the live reports. SUPERSET_MONGODB_URL and SUPERSET_MONGODB_DATABASE are the location of the reports, SUPERSET_PICTURES_FROM the
 addresses from which pages may load pictures of products, separated by spaces, SUPERSET_TRUSTED_HOSTS the host names that requests may bear
-(empty: any), separated by commas.
+(empty: any), separated by commas. SUPERSET_LOGIN_ISSUER is an identity provider for logins, which tidemark.superset.login describes.
 """
 
 import os
@@ -76,6 +76,11 @@ TALISMAN_CONFIG = {
     "force_https": False,
     "session_cookie_secure": False,
 }
+
+if os.environ.get("SUPERSET_LOGIN_ISSUER"):
+    from tidemark.superset import login  # which imports Superset
+
+    globals().update(login.configuration())
 
 # Features --------------------------------------------------------------------------------------------------------------------
 
