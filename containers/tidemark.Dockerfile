@@ -18,7 +18,7 @@ RUN sh setup.sh project && sh setup.sh jars && sh setup.sh classes
 
 FROM base
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/tidemark tidemark \
-    && mkdir -p /var/lib/tidemark/airflow /var/lib/tidemark/kafka /var/lib/tidemark/lake \
+    && mkdir -p /var/lib/tidemark/airflow /var/lib/tidemark/certificate /var/lib/tidemark/kafka /var/lib/tidemark/lake \
     && chown -R tidemark:tidemark /var/lib/tidemark
 COPY --from=build /opt/tidemark /opt/tidemark
 ENV PATH=/opt/tidemark/.venv/bin:$PATH \

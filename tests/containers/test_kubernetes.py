@@ -32,11 +32,17 @@ SECRETS = {("tidemark", name): FILLED[name] for name in compose.secrets()} | {
 }
 OPERATORS = {"Kafka", "KafkaNodePool", "MongoDBCommunity", "Cluster"}
 # Of Compose only: servers of operators, a second choice of workers, and what airflow-api does itself.
-COMPOSE_ONLY = {"kafka", "mongodb", "airflow-database", "superset-database", "spark-workers", "airflow-init"}
+# The proxy's part is an ingress controller's.
+COMPOSE_ONLY = {
+    *("kafka", "mongodb", "airflow-database", "superset-database", "spark-workers", "airflow-init"),
+    *("certificate", "proxy"),
+}
+PROXIES = ("TIDEMARK_API_TRUSTED_PROXIES", "TIDEMARK_AIRFLOW_TRUSTED_PROXIES")
 # Where the servers are instead.
 ADDRESSES = {
     "kafka:9092": "kafka-kafka-bootstrap:9092",
     "@mongodb:27017/?replicaSet=tidemark": "@mongodb-svc:27017/?replicaSet=mongodb",
+    "https://127.0.0.1:": "http://127.0.0.1:",  # kubectl's port-forward
     "airflow-database:": "airflow-database-rw:",
     "superset-database:": "superset-database-rw:",
 }
@@ -155,7 +161,7 @@ def test_probes_are_the_health_checks_of_compose() -> None:
 
 def test_the_environment_is_that_of_compose_but_for_addresses() -> None:
     for name, one in CONTAINERS.items():
-        expected = {variable: _elsewhere(value) for variable, value in SERVICES[name].passed.items()}
+        expected = {variable: _elsewhere(value) for variable, value in SERVICES[name].passed.items() if variable not in PROXIES}
         if name == "prepare":
             expected["TIDEMARK_KAFKA_REPLICATION"] = "3"
         if name == "accounts":

@@ -131,6 +131,7 @@ def airflow_environment(of: Settings) -> dict[str, str]:
         "AIRFLOW__API__PORT": str(of.airflow_port),
         "AIRFLOW__API__BASE_URL": of.airflow_pages,
         "AIRFLOW__API__WORKERS": "1",
+        "FORWARDED_ALLOW_IPS": of.airflow_trusted_proxies,  # uvicorn's
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "15",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
         "AIRFLOW__LOGGING__DAG_PROCESSOR_LOG_TARGET": "stdout",  # supervisor rotates it; its own files would grow without limit
@@ -203,6 +204,7 @@ def superset_environment(of: Settings) -> dict[str, str]:
         "SUPERSET_VIEWER_PASSWORD": passwords[VIEWER],
         "SUPERSET_ADDRESS": f"{of.superset_host}:{of.superset_port}",
         "SUPERSET_URL": of.superset_url,
+        "SUPERSET_PUBLIC_URL": of.superset_public_url,
         "SUPERSET_TRUSTED_HOSTS": ",".join(trusted_hosts(of, of.superset_host, of.superset_public_url)),
         "SUPERSET_MONGODB_URL": of.superset_mongodb_url or of.mongodb,
         "SUPERSET_MONGODB_DATABASE": of.database,
@@ -235,7 +237,7 @@ PROGRAMS: tuple[Program, ...] = (
     Program("speed", module("tidemark.spark.speed"), needs=(health.kafka, health.mongodb), stop_seconds=120),
     Program(
         "airflow-api",
-        lambda _: airflow_command("api-server"),
+        lambda of: airflow_command("api-server", *(["--proxy-headers"] if of.airflow_trusted_proxies else [])),
         before=(module("tidemark.local.prepare", "airflow"),),
         environment=airflow_environment,
         with_children=True,
