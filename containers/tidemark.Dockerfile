@@ -12,7 +12,7 @@ FROM base AS build
 COPY requirements-setup.lock requirements.lock ./
 COPY setup.sh ./
 # MongoDB has an image of its own.
-RUN sh setup.sh packages && rm -rf .venv/lib/python3.11/site-packages/fiftyone
+RUN sh setup.sh packages
 COPY . .
 RUN sh setup.sh project && sh setup.sh jars && sh setup.sh classes
 
