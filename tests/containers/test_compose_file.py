@@ -157,6 +157,7 @@ def test_commands_and_health_checks_exist() -> None:
         assert service.command[3] in programs
         assert service.ends or service.health[:3] == ["python", "-m", "tidemark.local.health"], name
         assert service.ends or service.health[3] in {**CHECKS, **PARTS}
+        assert service.ends or service.health[4:] == ["--end-after", "600"], "Docker restarts no unhealthy container"
     # What is a server of its own image, and what Superset's image runs, is no program of another.
     run = {service.command[3] for service in launched.values()}
     assert {program.name for program in PROGRAMS} - run == {"mongodb", "superset", "dashboards", "warm"}
@@ -209,7 +210,9 @@ def test_services_believe_the_address_of_the_proxy_alone() -> None:
         assert address in ip_network(given["subnet"])
         assert address not in others
         assert str(address) != given["gateway"]
-        believed |= {value for name, value in SERVICES[served].passed.items() if name.endswith("_TRUSTED_PROXIES") and value == str(address)}
+        believed |= {
+            value for name, value in SERVICES[served].passed.items() if name.endswith("_TRUSTED_PROXIES") and value == str(address)
+        }
     assert len(believed) == 2, "Superset's ProxyFix believes whoever reaches it"
     assert {value for one in SERVICES.values() for name, value in one.passed.items() if name.endswith("_TRUSTED_PROXIES")} == believed
 

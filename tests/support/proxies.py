@@ -66,9 +66,7 @@ def proxy(*, connections: int = 100, **served: str) -> Iterator[Proxy]:
             "PROXY_DIRECTIVES": DIRECTIVES,
         }
         with log.open("wb") as output:
-            process = subprocess.Popen(
-                ["sh", str(CHECKOUT / "containers" / "proxy.sh")], env=environment, stdout=output, stderr=output
-            )
+            process = subprocess.Popen(["sh", str(CHECKOUT / "containers" / "proxy.sh")], env=environment, stdout=output, stderr=output)
         try:
             _wait_until_up(process, health, log)
             yield Proxy(*(f"https://127.0.0.1:{port}" for port in ports), certificate=folder / certificate.CERTIFICATE, log=log)

@@ -61,8 +61,8 @@ def _checked(folder: Path, now: datetime) -> tuple[str, str]:
         own = load_pem_private_key(key.encode(), None).public_key()
     except (OSError, ValueError, TypeError) as error:
         raise UnusableCertificate(
-            f"the certificate in {folder} cannot be used: {error}. Put {CERTIFICATE}, with its chain, and {KEY}, without a password, there, "
-            "readable by this user"
+            f"the certificate in {folder} cannot be used: {error}. Put {CERTIFICATE}, with its chain, and {KEY}, without a password, "
+            "there, readable by this user"
         ) from None
     encoding = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if own.public_bytes(*encoding) != first.public_key().public_bytes(*encoding):

@@ -18,14 +18,12 @@ from tidemark.local import health
 from tidemark.local.accounts import ADMINISTRATOR, VIEWER, airflow_passwords, superset_passwords
 from tidemark.local.health import Health
 from tidemark.local.kept_secrets import kept, write
+from tidemark.local.processes import marks
 from tidemark.settings import CHECKOUT, Settings, java
 from tidemark.settings.hosts import trusted_hosts
 
 PYTHON = sys.executable
 SUPERSET = CHECKOUT / "superset"  # on the PYTHONPATH of Superset's environment
-
-# Variables in a process's environment: the home of the stack that started it, and the program's name.
-STACK_MARK, PROGRAM_MARK = "TIDEMARK_STACK", "TIDEMARK_PROGRAM"
 
 
 @dataclass(frozen=True)
@@ -45,11 +43,6 @@ class Program:
 def module(*words: str) -> Callable[[Settings], list[str]]:
     """The command of a Python module that reads the settings itself."""
     return lambda _: [PYTHON, "-m", *words]
-
-
-def marks(home: Path, program: str | None = None) -> dict[str, str]:
-    """The variables that mark the processes of this home's stack, or of one of its programs."""
-    return {STACK_MARK: str(home.resolve()), **({PROGRAM_MARK: program} if program else {})}
 
 
 def base_environment(home: Path) -> dict[str, str]:

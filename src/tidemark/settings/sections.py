@@ -524,7 +524,9 @@ class SupersetSettings(HomeSettings, NetworkSettings):
 
     superset_host: str = Field("127.0.0.1", description="address Superset listens on; any other requires its passwords and secret key")
     superset_port: Port = Field(8088, description="port of Superset's pages")
-    superset_public_url: str = Field("", description="Superset's URL in browsers; empty is this machine. If it begins with https, a proxy with TLS is in front")
+    superset_public_url: str = Field(
+        "", description="Superset's URL in browsers; empty is this machine. If it begins with https, a proxy with TLS is in front"
+    )
     superset_password: SecretStr = Field(NO_SECRET, description="password of account admin; empty generates one, as for Airflow")
     superset_viewer_password: SecretStr = Field(NO_SECRET, description="password of the read-only account viewer; empty generates one")
     superset_secret_key: SecretStr = Field(NO_SECRET, description="key that Superset signs sessions with; empty generates one under home")
