@@ -83,7 +83,7 @@ bench: $(VENV)/.dev-ready ## Run the benchmarks against alternatives (ONLY="fres
 	@[ -n "$(ONLY)" ] || $(CONNECTOR) bench
 
 lock: $(VENV)/.dev-ready ## Update the lock files of requirements*.txt and the jars
-	@for of in requirements requirements-dev requirements-setup superset/requirements superset/requirements-dev tests/support/s3-server; do \
+	@for of in requirements requirements-mongodb requirements-dev requirements-setup superset/requirements superset/requirements-dev tests/support/s3-server; do \
 		$(VENV)/bin/uv pip compile $$of.txt --quiet --python-version 3.11 --generate-hashes -o $$of.lock || exit; \
 	done
 	$(PY) -m tidemark.local.jars --lock
@@ -93,7 +93,7 @@ $(VENV)/.run-ready: pyproject.toml $(VENV)/.environment-ready
 	@sh setup.sh project
 	@touch $@
 
-$(VENV)/.environment-ready: requirements.lock requirements-setup.lock src/tidemark/local/jars.lock spark/tidemark/spark/log_stores.scala setup.sh superset/requirements.lock superset/connector/pyproject.toml
+$(VENV)/.environment-ready: requirements.lock requirements-mongodb.lock requirements-setup.lock src/tidemark/local/jars.lock spark/tidemark/spark/log_stores.scala setup.sh superset/requirements.lock superset/connector/pyproject.toml
 	@sh setup.sh run
 	@touch $@
 

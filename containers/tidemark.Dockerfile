@@ -12,13 +12,13 @@ FROM base AS build
 COPY requirements-setup.lock requirements.lock ./
 COPY setup.sh ./
 # MongoDB has an image of its own.
-RUN sh setup.sh packages && rm -rf .venv/lib/python3.11/site-packages/fiftyone
+RUN sh setup.sh packages
 COPY . .
 RUN sh setup.sh project && sh setup.sh jars && sh setup.sh classes
 
 FROM base
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/tidemark tidemark \
-    && mkdir -p /var/lib/tidemark/airflow /var/lib/tidemark/kafka /var/lib/tidemark/lake \
+    && mkdir -p /var/lib/tidemark/airflow /var/lib/tidemark/certificate /var/lib/tidemark/kafka /var/lib/tidemark/lake \
     && chown -R tidemark:tidemark /var/lib/tidemark
 COPY --from=build /opt/tidemark /opt/tidemark
 ENV PATH=/opt/tidemark/.venv/bin:$PATH \

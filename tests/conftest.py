@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 
 # Before anything reads the settings: tests never touch what a user runs from the same checkout.
-for name in [name for name in os.environ if name.startswith("TIDEMARK_")]:
+for name in [name for name in os.environ if name.startswith("TIDEMARK_") and name != "TIDEMARK_TEST_MONGODB"]:
     del os.environ[name]
 _HOME = tempfile.TemporaryDirectory(prefix="tidemark-test-")
 os.environ["TIDEMARK_HOME"] = _HOME.name

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from importlib.util import find_spec
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ SUPERSETS = {name: one for name, one in SERVICES.items() if one.image and name n
 ADDRESSES = {
     "kafka_bootstrap_servers", "mongodb_url", "batch_mongodb_url", "spark_master", "airflow_database_url", "kafka_host", "kafka_advertised",
     "mongodb_advertised", "airflow_host", "airflow_url", "airflow_public_url", "superset_public_url", "spark_host", "speed_metrics_host",
-    "api_host",
+    "api_host", "api_trusted_proxies", "airflow_trusted_proxies", "certificates",
 }  # fmt: skip
 # Of the dashboards', which Superset's image is told by names of its own.
 SUPERSET_NAMES = {
@@ -156,6 +157,7 @@ def test_commands_and_health_checks_exist() -> None:
         assert service.command[3] in programs
         assert service.ends or service.health[:3] == ["python", "-m", "tidemark.local.health"], name
         assert service.ends or service.health[3] in {**CHECKS, **PARTS}
+        assert service.ends or service.health[4:] == ["--end-after", "600"], "Docker restarts no unhealthy container"
     # What is a server of its own image, and what Superset's image runs, is no program of another.
     run = {service.command[3] for service in launched.values()}
     assert {program.name for program in PROGRAMS} - run == {"mongodb", "superset", "dashboards", "warm"}
@@ -183,12 +185,36 @@ def test_only_named_volumes_are_persistent() -> None:
     volumes = yaml.safe_load(compose.FILE.read_text())["volumes"]
     used = [volume for service in SERVICES.values() for volume in service.volumes]
     assert {volume.source for volume in used if not volume.source.startswith(".")} == set(volumes)
-    assert {volume.source for volume in used if volume.source.startswith(".")} == {"./catalogs", "./containers", "./backups"}
+    assert {volume.source for volume in used if volume.source.startswith(".")} == {
+        *("./catalogs", "./containers", "./backups", "./certificates")
+    }
 
 
-def test_only_pages_and_the_api_publish_ports_on_loopback_by_default() -> None:
+def test_only_the_proxy_publishes_ports_on_loopback_by_default() -> None:
     published = {name: one.definition["ports"] for name, one in SERVICES.items() if "ports" in one.definition}
-    assert published == {"api": ["127.0.0.1:8000:8000"], "airflow-api": ["127.0.0.1:8080:8080"], "superset": ["127.0.0.1:8088:8088"]}
+    assert published == {"proxy": ["127.0.0.1:8080:8080", "127.0.0.1:8088:8088", "127.0.0.1:8000:8000"]}
+    chosen = {"PUBLISH": "0.0.0.0", "PUBLISH_AIRFLOW": "443", "PUBLISH_SUPERSET": "444", "PUBLISH_API": "445"}
+    services = compose.services({**compose.filled_example(), **{f"TIDEMARK_{name}": value for name, value in chosen.items()}})
+    assert services["proxy"].definition["ports"] == ["0.0.0.0:443:8080", "0.0.0.0:444:8088", "0.0.0.0:445:8000"]
+
+
+def test_services_believe_the_address_of_the_proxy_alone() -> None:
+    """What another container says of clients is not believed: it cannot get the proxy's address."""
+    networks = yaml.safe_load(compose.FILE.read_text())["networks"]
+    proxy, believed = SERVICES["proxy"].definition["networks"], set()
+    for network, served in {"to-airflow": "airflow-api", "to-superset": "superset", "to-api": "api"}.items():
+        assert {name for name, one in SERVICES.items() if network in one.definition.get("networks", ())} == {"proxy", served}
+        (given,) = compose.filled(networks[network], compose.filled_example())["ipam"]["config"]
+        address, others = ip_address(proxy[network]["ipv4_address"]), ip_network(given["ip_range"])
+        assert others.subnet_of(ip_network(given["subnet"]))
+        assert address in ip_network(given["subnet"])
+        assert address not in others
+        assert str(address) != given["gateway"]
+        believed |= {
+            value for name, value in SERVICES[served].passed.items() if name.endswith("_TRUSTED_PROXIES") and value == str(address)
+        }
+    assert len(believed) == 2, "Superset's ProxyFix believes whoever reaches it"
+    assert {value for one in SERVICES.values() for name, value in one.passed.items() if name.endswith("_TRUSTED_PROXIES")} == believed
 
 
 def test_no_service_runs_as_root_or_can_gain_privileges() -> None:
@@ -212,10 +238,13 @@ def test_services_reach_only_the_servers_that_they_use() -> None:
         return {other for other, those in networks.items() if those & networks[name] and SERVICES[other].health} - {name}
 
     dashboards = {"superset", "warm", "mongodb", "superset-database", "superset-cache"}
-    assert all(reached(name) == dashboards - {name} for name in ("superset", "superset-init", "dashboards", "warm"))
+    assert reached("superset") == dashboards - {"superset"} | {"proxy"}
+    assert all(reached(name) == dashboards - {name} for name in ("superset-init", "dashboards", "warm"))
+    assert reached("proxy") == {"airflow-api", "superset", "api"}
     assert reached("airflow-database") == {name for name in SERVICES if name.startswith("airflow-")} - {"airflow-init", "airflow-database"}
     assert reached("kafka").isdisjoint({"superset", "superset-database", "superset-cache", "airflow-database"})
     assert networks.pop("accounts") == set(), "it is in MongoDB's"
+    assert networks.pop("certificate") == set()
     assert all(networks.values())
 
 

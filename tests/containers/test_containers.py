@@ -4,9 +4,11 @@ back as it was. In this order: each test goes on where the one before has left i
 
 from __future__ import annotations
 
+import socket
+import ssl
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import date
 
 import httpx
@@ -57,13 +59,12 @@ def test_an_ingestion_through_all_services_gives_exact_reports(running: Containe
     categories, *products = write(300, len(DAYS), 5, running.volume("./catalogs"), date.fromisoformat(DAYS[0]))
     with stack.airflow() as airflow:
         until(lambda: airflow.has_dag(), "Airflow knows the DAG", running.logs)
-    run = stack.trigger(products=[str(one) for one in products], categories=[str(categories)], observed_at=list(DAYS))
-    assert stack.end_of(run) == "success", stack.failure(run) + running.logs()
+    # As the workflow does it in containers.
+    done = running.execute("airflow-scheduler", "python", str(CHECKOUT / "containers" / "main_job.py"), str(categories.parent))
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:] + running.logs()
     for day, path in zip(DAYS, products, strict=True):
         stack.add_ingested(day, products=[path])
     stack.add_ingested(DAYS[-1], categories=[categories])
-    assert stack.wrong() == []
-    _night(running)
     assert stack.wrong() == []
     with connected() as database:
         served = publications.served(database)
@@ -108,6 +109,37 @@ def test_charts_are_queried_with_the_report_account_and_cached_in_redis(running:
         return "tidemark-data-" in _redis(running, "KEYS", "tidemark-data-*")
 
     until(kept, "an answer is in Redis, for two seconds", running.logs)
+
+
+def test_browsers_use_tls_and_cookies_are_secure(running: Containers) -> None:
+    with _through_proxy(running, 8088) as http:
+        answer = http.get("/login/")
+        assert answer.status_code == httpx.codes.OK
+        cookies = answer.headers.get_list("Set-Cookie")
+        assert cookies
+        assert all("; Secure" in one for one in cookies), cookies
+        assert http.get("/superset/welcome/").headers["Location"].startswith("/"), "to the address of the browser"
+    with _through_proxy(running, 8080) as http:
+        login = {"username": "admin", "password": running.variables["TIDEMARK_AIRFLOW_PASSWORD"]}
+        token = http.post("/auth/token", json=login).json()["access_token"]
+        assert http.get("/api/v2/dags", headers={"Authorization": f"Bearer {token}"}).status_code == httpx.codes.OK
+        cookies = http.get("/api/v2/auth/logout", headers={"Cookie": f"_token={token}"}).headers.get_list("Set-Cookie")
+        assert cookies
+        assert all("; Secure" in one for one in cookies), cookies
+
+
+def test_half_sent_headers_do_not_stop_superset(running: Containers) -> None:
+    """They wait in the proxy, and not in the threads of Superset, which are fewer."""
+    host, port = running.address("proxy", 8088).split(":")
+    with ExitStack() as stack:
+        for _ in range(90):
+            plain = stack.enter_context(socket.create_connection((host, int(port)), 60))
+            half = stack.enter_context(_trusting(running).wrap_socket(plain, server_hostname="localhost"))
+            half.sendall(b"GET /login/ HTTP/1.1\r\nHost: localhost\r\nX-Half: ")
+        with _through_proxy(running, 8088) as http:
+            assert [http.get("/login/").status_code for _ in range(3)] == [httpx.codes.OK] * 3
+        with loopback.client(f"http://{running.address('superset', 8088)}", timeout=30) as http:
+            assert http.get("/health").status_code == httpx.codes.OK
 
 
 def test_every_health_check_fails_when_its_server_is_down(running: Containers) -> None:
@@ -161,6 +193,14 @@ def test_records_posted_to_the_api_are_served(running: Containers) -> None:
         until(lambda: database.category.find_one(9_001), "the posted category is served", running.logs)
 
 
+def test_lost_databases_of_airflow_and_superset_are_set_up_again(running: Containers) -> None:
+    running.stop()
+    running.empty("airflow-database", "superset-database")
+    running.start("airflow-api", "dashboards")
+    assert _rows(running, "airflow", "SELECT pool FROM slot_pool WHERE pool LIKE 'tidemark%'")
+    assert len(_rows(running, "superset", "SELECT slug FROM dashboards")) == 4
+
+
 def test_an_incomplete_backup_is_refused(running: Containers) -> None:
     folder = running.volume("./backups")
     (folder / "unfinished").mkdir()
@@ -168,6 +208,15 @@ def test_an_incomplete_backup_is_refused(running: Containers) -> None:
     (folder / "first" / "mongodb" / "product.bson").write_bytes(b"")
     output = running.run("backup", "restore", "/backups/first")
     assert (output.returncode, "such as mongodb/product.bson" in output.stdout) == (1, True)
+
+
+def _trusting(of: Containers) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(of.volume("certificate") / "certificate.pem"))
+
+
+def _through_proxy(of: Containers, port: int) -> httpx.Client:
+    """As a browser, which does not follow redirections here."""
+    return httpx.Client(base_url=f"https://{of.address('proxy', port)}", verify=_trusting(of), trust_env=False, timeout=60)
 
 
 def _redis(of: Containers, *words: str, password: str | None = None) -> str:

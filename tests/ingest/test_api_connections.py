@@ -201,3 +201,47 @@ def test_a_trusted_proxy_opens_any_number_of_connections() -> None:
             assert {status_of(get(one)) for one in connections} == {"200"}
         with silent(running, "127.0.0.2", 3) as connections:
             assert status_of(received(connections[2])) == "429"
+
+
+BODY = 100_000
+
+
+def begin_body(connection: socket.socket, count: int) -> None:
+    """A post of which the server receives so many bytes and waits for more."""
+    head = f"POST /Category/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {BODY}\r\n\r\n"
+    connection.sendall(head.encode() + b" " * count)
+
+
+def test_unfinished_bodies_of_one_client_keep_nobody_out(wording: Wording) -> None:
+    limits = {"api_body_bytes": str(BODY), "api_memory_bytes": str(5 * BODY), "api_memory_bytes_per_client": str(2 * BODY)}
+    with lone_api(api_body_seconds=LONG, **limits) as running, ExitStack() as stack:
+
+        def held() -> float:
+            return figure(running, "tidemark_api_body_bytes")
+
+        def begin(source: str, bodies: int) -> None:
+            for one in stack.enter_context(silent(running, source, bodies)):
+                before = held()
+                begin_body(one, BODY - 10_000)
+                wait_for(lambda before=before: held() >= before + BODY - 10_000)
+
+        begin("127.0.0.2", 2)
+        with connect(running, "127.0.0.2") as one_more:
+            begin_body(one_more, BODY - 10_000)
+            head, _, detail = next_bytes(one_more).decode().partition("\r\n\r\n")
+            assert status_of(head.encode()) == "429"
+            assert "retry-after: 5" in head.lower()
+            wording.check(detail or next_bytes(one_more).decode(), "one client")
+        begin("127.0.0.3", 2)
+        begin("127.0.0.4", 1)
+        with connect(running, "127.0.0.5") as one_more:
+            begin_body(one_more, BODY - 10_000)
+            head, _, detail = next_bytes(one_more).decode().partition("\r\n\r\n")
+            assert status_of(head.encode()) == "503"
+            assert "retry-after: 5" in head.lower()
+            wording.check(detail or next_bytes(one_more).decode(), "all clients")
+        stack.close()
+        wait_for(lambda: held() == 0)
+        with connect(running, "127.0.0.2") as again:
+            begin_body(again, BODY)
+            assert status_of(next_bytes(again)) == "422", "a whole body, of a client that holds nothing any more"

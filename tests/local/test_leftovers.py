@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from tidemark.local import processes
+from tidemark.local.health import Health, end_unhealthy
 from tidemark.local.processes import Process
 
 IGNORES_SIGTERM = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
@@ -84,3 +86,19 @@ def test_airflow_workers_without_a_readable_environment_are_found(monkeypatch: p
     assert processes.marked({"A": "mine"}) == [15]
     assert processes.marked({"A": "mine"}, session=5) == [10, 11, 15]
     assert processes.marked({"A": "mine"}, group=10) == [10, 11, 15]
+
+
+def test_a_program_that_stays_unhealthy_is_ended(tmp_path: Path) -> None:
+    well, ill = Health(True, "url"), Health(False, "url")
+    with (
+        python(IGNORES_SIGTERM, processes.marks(tmp_path)) as running,
+        python(IGNORES_SIGTERM, processes.marks(tmp_path / "other")) as other,
+    ):
+        assert not end_unhealthy(ill, tmp_path, 600)
+        assert not end_unhealthy(well, tmp_path, 0)
+        assert not end_unhealthy(ill, tmp_path, 600), "it begins again"
+        assert running.poll() is None
+        assert end_unhealthy(ill, tmp_path, 0)
+        assert running.wait(10) == -9
+        assert other.poll() is None
+        assert not end_unhealthy(ill, tmp_path, 600), "the next program has its own time"

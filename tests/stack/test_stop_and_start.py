@@ -8,7 +8,7 @@ import pytest
 from support.stacks import Stack
 
 from tidemark.local import processes
-from tidemark.local.programs import marks
+from tidemark.local.processes import marks
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(1800)]
 

@@ -106,7 +106,7 @@ def variables() -> dict[str, set[str]]:
 
 def services(environment: Mapping[str, str]) -> dict[str, Service]:
     """Raises NotSet."""
-    definition = _filled(yaml.safe_load(FILE.read_text()), environment)
+    definition = filled(yaml.safe_load(FILE.read_text()), environment)
     files = {one["image"]: CHECKOUT / one["build"]["dockerfile"] for one in definition["services"].values() if "build" in one}
     return {name: Service(name, one, files.get(one["image"])) for name, one in definition["services"].items()}
 
@@ -138,11 +138,12 @@ def image(dockerfile: Path) -> Image:
     return Image(environment, folder, tuple(yaml.safe_load(command)))
 
 
-def _filled(value: Any, environment: Mapping[str, str]) -> Any:
+def filled(value: Any, environment: Mapping[str, str]) -> Any:
+    """A part of the file with its variables filled in. Raises NotSet."""
     if isinstance(value, dict):
-        return {name: _filled(one, environment) for name, one in value.items()}
+        return {name: filled(one, environment) for name, one in value.items()}
     if isinstance(value, list):
-        return [_filled(one, environment) for one in value]
+        return [filled(one, environment) for one in value]
     return _VARIABLE.sub(lambda match: _value(match, environment), value) if isinstance(value, str) else value
 
 

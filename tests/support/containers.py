@@ -1,8 +1,8 @@
 """Services of docker-compose.yaml as processes of this machine: each with its own command and no environment but the file's.
 
 Names of services become loopback and their ports free ones, a container's folders become folders of its own, and volumes folders that
-several have. What an image of somebody else brings stands here: PostgreSQL's database is made, and MongoDB's and Redis' programs are on
-the PATH.
+several have. What an image of somebody else brings stands here: PostgreSQL's database is made, MongoDB's and Redis' programs are on
+the PATH, and nginx has its module.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psycopg2
-from support import compose
+from support import compose, proxies
 from support.compose import Service
 from support.servers import free_ports
 
@@ -51,6 +51,7 @@ SERVERS = ("kafka", "mongodb", "airflow-database", "superset-database", "superse
 def missing_programs() -> list[str]:
     """Debian's packages that these tests need and this machine does not have."""
     there = {
+        **{package: package not in proxies.missing_packages() for package in proxies.PACKAGES},
         "postgresql": bool(list(Path("/usr/lib/postgresql").glob("*/bin/postgres"))),
         "redis-server": bool(shutil.which("redis-server")),
     }
@@ -224,6 +225,8 @@ class Containers:
             environment["TIDEMARK_SPARK_HOST"] = "127.0.0.1"  # a container's own address, by which Spark names it if nobody else does
         if service.definition["image"].startswith("postgres"):
             environment |= {"FOLDER": paths["/var/lib/postgresql/data"], "PORT": self._port(service.name, "5432")}
+        if service.definition["image"].startswith("nginx"):
+            environment |= {"PROXY_FOLDER": str(folder / "proxy"), "PROXY_DIRECTIVES": proxies.DIRECTIVES}
         return Container(
             service,
             number,
@@ -252,7 +255,7 @@ class Containers:
     def _outside(self, service: Service, name: str, value: str, paths: Mapping[str, str]) -> str:
         """What a value is where there are no containers."""
         names = {one.name: one for one in self.services.values()}
-        if value in names and name.endswith("_HOST"):
+        if (value in names and name.endswith("_HOST")) or name.endswith("_TRUSTED_PROXIES"):
             return "127.0.0.1"
         owner = str(service.definition.get("network_mode", f"service:{service.name}")).removeprefix("service:")
         if re.fullmatch(r"\d{4,5}", value) and (not name or name.endswith("_PORT")):

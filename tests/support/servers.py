@@ -15,6 +15,7 @@ from random import SystemRandom
 
 from kafka.errors import KafkaError
 from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
 
 from tidemark.ingest import topics
 from tidemark.local.programs import PROGRAMS, Program
@@ -70,6 +71,20 @@ class Server:
                 self.kill()
 
 
+class GivenServer(Server):
+    """One that somebody else runs: it is neither started nor stopped."""
+
+    def start(self) -> None:
+        pass
+
+    @property
+    def is_running(self) -> bool:
+        return True
+
+    def stop(self) -> None:
+        pass
+
+
 @dataclass(frozen=True)
 class Servers:
     """Kafka and MongoDB, and the settings that name them: the home with their data, and their ports."""
@@ -120,12 +135,16 @@ _free = _free_ports()
 
 
 @contextmanager
-def running_servers(home: Path) -> Iterator[Servers]:
-    """Kafka and MongoDB with their data under that home. They are started, and may not answer yet."""
+def running_servers(home: Path, mongodb_url: str = "") -> Iterator[Servers]:
+    """Kafka and MongoDB with their data under that home, or the replica set of that URL. They are started, and may not answer yet."""
     names = ("kafka_port", "kafka_controller_port", "mongodb_port")
     own = {"home": str(home), "mongodb_cache_gb": "1", **dict(zip(names, map(str, free_ports(len(names))), strict=True))}
+    if mongodb_url:
+        ((_, port), *_) = parse_uri(mongodb_url)["nodelist"]
+        own |= {"mongodb_url": mongodb_url, "mongodb_port": str(port)}
     of, programs = Settings(**own), {program.name: program for program in PROGRAMS}
-    kafka, mongodb = (Server(programs[name], home / f"{name}.log", of) for name in ("kafka", "mongodb"))
+    kafka = Server(programs["kafka"], home / "kafka.log", of)
+    mongodb = (GivenServer if mongodb_url else Server)(programs["mongodb"], home / "mongodb.log", of)
     try:
         kafka.start()
         mongodb.start()
@@ -150,7 +169,8 @@ def _wait_for(answers: Callable[[], bool], name: str, log: Path, server: Server 
     while not answers():
         ended = server is not None and not server.is_running
         if ended or time.monotonic() > until:
-            raise RuntimeError(f"{name} has not started:\n{log.read_text(errors='replace')[-3000:]}")
+            said = log.read_text(errors="replace")[-3000:] if log.exists() else "it is the one that was given"
+            raise RuntimeError(f"{name} has not started:\n{said}")
         time.sleep(0.2)
 
 
@@ -164,7 +184,8 @@ def _kafka_answers(of: Settings) -> bool:
 
 def _mongodb_answers(of: Settings) -> bool:
     try:
-        replica_set(of.mongodb_port)
+        if not of.mongodb_url:
+            replica_set(of.mongodb_port)
         with connect(of.mongodb, within_seconds=2) as client:
             client.admin.command("setParameter", 1, transactionLifetimeLimitSeconds=TRANSACTION_SECONDS)
             # A server that has just started answers before there is a moment that all reads could be of.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,6 +16,8 @@ from xdist.scheduler.loadscope import LoadScopeScheduling
 
 # Folders whose tests share what is dear to start: a stack, Spark's session with code that it has compiled.
 TOGETHER = {"stack": "stack", "spark": "spark", "path": "path"}
+
+MONGODB = "TIDEMARK_TEST_MONGODB"  # environment variable
 
 _started = ExitStack()
 
@@ -38,7 +41,7 @@ class Sharing:
         """Starts the servers before the first worker; it tells each where they are."""
         if not self._servers:
             home = Path(_started.enter_context(tempfile.TemporaryDirectory(prefix="tidemark-servers-")))
-            found = _started.enter_context(running_servers(home))
+            found = _started.enter_context(running_servers(home, given_mongodb()))
             logs = {"kafka": str(found.kafka.log), "mongodb": str(found.mongodb.log)}
             self._servers = {"settings": {name: value for name, value in found.settings.items() if name != "home"}, "logs": logs}
         node.workerinput["servers"] = self._servers
@@ -53,6 +56,11 @@ class Sharing:
         _started.close()
 
 
+def given_mongodb() -> str:
+    """The URL of a replica set that is to be used instead of an own one; empty is none."""
+    return os.environ.get(MONGODB, "")
+
+
 @contextmanager
 def shared_servers(config: pytest.Config, home: Path) -> Iterator[None]:
     """The servers of this test run, which the settings name: those that pytest's own process has started, or if it has none, new ones."""
@@ -64,6 +72,6 @@ def shared_servers(config: pytest.Config, home: Path) -> Iterator[None]:
             wait_for_kafka(of, Path(passed["logs"]["kafka"]))
             yield
         return
-    with running_servers(home) as servers, setting(**servers.settings, **own):
+    with running_servers(home, given_mongodb()) as servers, setting(**servers.settings, **own):
         servers.wait()
         yield

@@ -45,6 +45,7 @@ def _spark_environment(of: SparkSettings) -> dict[str, str]:
 
 PROGRAMS: tuple[Program, ...] = (
     Program("accounts", module("tidemark.local.prepare", "accounts"), once=True),
+    Program("certificate", module("tidemark.local.certificate"), once=True),
     Program("airflow-init", module("tidemark.local.prepare", "airflow"), environment=airflow_environment, once=True),
     Program("spark-master", _spark_master, environment=_spark_environment),
     Program("spark-worker", _spark_worker, environment=_spark_environment),

@@ -1,15 +1,20 @@
 """Health checks of the servers, for waiting programs and the status. `python -m tidemark.local.health NAME` is the health check of
-containers, which also covers programs that only containers run: exit status 1 if the named one is not healthy.
+containers, which also covers programs that only containers run: exit status 1 if the named one is not healthy. With `--end-after SECONDS`
+the check ends the processes of its home once it has failed for so long: Docker restarts what has ended, but not what is unhealthy.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
 import re
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import httpx
@@ -17,7 +22,7 @@ from kafka.errors import KafkaError
 from pymongo.errors import PyMongoError
 
 from tidemark.ingest import topics
-from tidemark.local import loopback
+from tidemark.local import loopback, processes
 from tidemark.rendering.control import render_pause
 from tidemark.serving.database import brief, connect, database_of
 from tidemark.serving.operations import MEASURED_RECENTLY
@@ -169,11 +174,35 @@ PARTS: dict[str, Callable[[Settings], Health]] = {
 }
 
 
+def end_unhealthy(found: Health, home: Path, after_seconds: float) -> bool:
+    """Ends all processes of a home at once if each check since so long has failed. Returns whether it did."""
+    failing = home / "run" / "unhealthy"  # since when
+    if found.healthy:
+        failing.unlink(missing_ok=True)
+        return False
+    if not failing.exists():
+        failing.parent.mkdir(parents=True, exist_ok=True)
+        failing.touch()
+    if time.time() - failing.stat().st_mtime < after_seconds:
+        return False
+    failing.unlink()
+    for identity in processes.marked(processes.marks(home)):
+        processes.send(identity, signal.SIGKILL)
+    return True
+
+
 def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tidemark.local.health", description="Check the health of a program.")
+    parser.add_argument("name", choices=sorted({**CHECKS, **PARTS}))
+    parser.add_argument("--end-after", type=float, metavar="SECONDS", help="end the program once it has been unhealthy for so long")
+    given = parser.parse_args()
     for noisy in ("kafka", "httpx"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
-    found = {**CHECKS, **PARTS}[sys.argv[1]](settings())
+    of = settings()
+    found = {**CHECKS, **PARTS}[given.name](of)
     sys.stdout.write(f"{found.url} {found.detail or 'healthy'}\n")
+    if given.end_after is not None and end_unhealthy(found, of.home, given.end_after):
+        sys.stdout.write(f"it was unhealthy for {given.end_after:g} s and has been ended\n")
     return 0 if found.healthy else 1
 
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from tidemark.local import cluster, processes
-from tidemark.local.programs import Program, base_environment, managed_programs, marks
+from tidemark.local.programs import Program, base_environment, managed_programs
 from tidemark.settings import Settings, settings
 
 POLL_SECONDS = 1.0
@@ -37,7 +37,7 @@ def _follow_predecessor(program: Program, home: Path) -> None:
     """Ends processes left behind by a killed predecessor, and records this process for its successor."""
     file = _pid_file(program, home)
     group = int(file.read_text()) if file.exists() else None  # supervisor makes each program a group leader
-    if processes.end(marks(home, program.name), group=group):
+    if processes.end(processes.marks(home, program.name), group=group):
         log.info("%s: ended processes left behind by its predecessor", program.name)
     file.parent.mkdir(exist_ok=True)
     file.write_text(str(os.getpid()))
@@ -60,7 +60,7 @@ def main() -> None:
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     of = settings()
     program = next(one for one in (*managed_programs(of), *cluster.PROGRAMS) if one.name == sys.argv[1])
-    environment = {**base_environment(of.home), **program.environment(of), **marks(of.home, program.name)}
+    environment = {**base_environment(of.home), **program.environment(of), **processes.marks(of.home, program.name)}
     _pause(program, of.home)
     _follow_predecessor(program, of.home)
     wait_for_needs(program, of)

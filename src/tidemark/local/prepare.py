@@ -14,9 +14,12 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from kafka.errors import KafkaError
 from pymongo.errors import PyMongoError
+from sqlalchemy import create_engine, inspect
+from sqlalchemy.exc import SQLAlchemyError
 
 from tidemark.ingest import topics
 from tidemark.local.accounts import superset_passwords
@@ -82,8 +85,9 @@ def airflow(of: Settings) -> None:
     known = hashlib.sha256(f"{versions} {database} {pools}".encode()).hexdigest()
     folder = of.home / "airflow"
     stamp = folder / ".prepared"
-    if stamp.exists() and stamp.read_text() == known and (of.airflow_database_url or (folder / "airflow.db").exists()):
+    if _is_done(stamp, known, database):
         return
+    stamp.unlink(missing_ok=True)
     subprocess.run(airflow_command("db", "migrate"), check=True)
     if not of.airflow_database_url:
         with closing(sqlite3.connect(folder / "airflow.db")) as database_file:
@@ -102,6 +106,23 @@ def _version(package: str) -> str:
         return ""
 
 
+def _is_done(stamp: Path, known: str, database_url: str) -> bool:
+    """Has it been prepared as it should be, and is the database still that one? One that was lost is empty, or its file is missing."""
+    if not stamp.exists() or stamp.read_text() != known:
+        return False
+    try:
+        engine = create_engine(database_url)
+    except ModuleNotFoundError:
+        return True  # of Superset, whose environment alone has the driver
+    try:
+        return inspect(engine).has_table("alembic_version")
+    except SQLAlchemyError as error:
+        log.info("%s: %s", stamp.parent.name, str(error).partition("\n")[0])
+        return False
+    finally:
+        engine.dispose()
+
+
 def superset(of: Settings) -> None:
     """Prepares Superset's database and accounts. Skipped if already done, because it takes half a minute.
 
@@ -113,9 +134,10 @@ def superset(of: Settings) -> None:
     known = hashlib.sha256("\n".join([*parts, *superset_passwords(of).values()]).encode()).hexdigest()
     folder = of.home / "superset"
     stamp = folder / ".prepared"
-    if stamp.exists() and stamp.read_text() == known and (of.superset_database_url or (folder / "superset.db").exists()):
+    if _is_done(stamp, known, environment["SUPERSET_DATABASE_URL"]):
         return
     folder.mkdir(parents=True, exist_ok=True)
+    stamp.unlink(missing_ok=True)
     subprocess.run(superset_module("prepare"), check=True)
     stamp.write_text(known)
 

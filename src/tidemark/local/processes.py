@@ -16,6 +16,10 @@ GRACE_SECONDS = 10.0  # from SIGTERM to SIGKILL
 KILL_SECONDS = 5.0
 
 
+# Variables in a process's environment: the home of the stack that started it, and the program's name.
+STACK_MARK, PROGRAM_MARK = "TIDEMARK_STACK", "TIDEMARK_PROGRAM"
+
+
 class Process(NamedTuple):
     """A live process; `environment` is None if it is hidden."""
 
@@ -25,6 +29,11 @@ class Process(NamedTuple):
     session: int
     environment: frozenset[bytes] | None
     command: bytes
+
+
+def marks(home: Path, program: str | None = None) -> dict[str, str]:
+    """The variables that mark the processes of this home's stack, or of one of its programs."""
+    return {STACK_MARK: str(home.resolve()), **({PROGRAM_MARK: program} if program else {})}
 
 
 def marked(marks: Mapping[str, str], *, session: int | None = None, group: int | None = None) -> list[int]:

@@ -18,15 +18,13 @@ from tidemark.local import health
 from tidemark.local.accounts import ADMINISTRATOR, VIEWER, airflow_passwords, superset_passwords
 from tidemark.local.health import Health
 from tidemark.local.kept_secrets import kept, write
+from tidemark.local.processes import marks
 from tidemark.settings import CHECKOUT, Settings, java
 from tidemark.settings.hosts import trusted_hosts
 
 PYTHON = sys.executable
 SUPERSET = CHECKOUT / "superset"  # on the PYTHONPATH of Superset's environment
 _FAB_CONFIGURATION = CHECKOUT / "plugins" / "tidemark" / "plugins" / "webserver_config.py"
-
-# Variables in a process's environment: the home of the stack that started it, and the program's name.
-STACK_MARK, PROGRAM_MARK = "TIDEMARK_STACK", "TIDEMARK_PROGRAM"
 
 
 @dataclass(frozen=True)
@@ -46,11 +44,6 @@ class Program:
 def module(*words: str) -> Callable[[Settings], list[str]]:
     """The command of a Python module that reads the settings itself."""
     return lambda _: [PYTHON, "-m", *words]
-
-
-def marks(home: Path, program: str | None = None) -> dict[str, str]:
-    """The variables that mark the processes of this home's stack, or of one of its programs."""
-    return {STACK_MARK: str(home.resolve()), **({PROGRAM_MARK: program} if program else {})}
 
 
 def base_environment(home: Path) -> dict[str, str]:
@@ -132,6 +125,7 @@ def airflow_environment(of: Settings) -> dict[str, str]:
         "AIRFLOW__API__PORT": str(of.airflow_port),
         "AIRFLOW__API__BASE_URL": of.airflow_pages,
         "AIRFLOW__API__WORKERS": "1",
+        "FORWARDED_ALLOW_IPS": of.airflow_trusted_proxies,  # uvicorn's
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "15",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
         "AIRFLOW__LOGGING__DAG_PROCESSOR_LOG_TARGET": "stdout",  # supervisor rotates it; its own files would grow without limit
@@ -221,6 +215,7 @@ def superset_environment(of: Settings) -> dict[str, str]:
         "SUPERSET_VIEWER_PASSWORD": passwords[VIEWER],
         "SUPERSET_ADDRESS": f"{of.superset_host}:{of.superset_port}",
         "SUPERSET_URL": of.superset_url,
+        "SUPERSET_PUBLIC_URL": of.superset_public_url,
         "SUPERSET_TRUSTED_HOSTS": ",".join(trusted_hosts(of, of.superset_host, of.superset_public_url)),
         "SUPERSET_MONGODB_URL": of.superset_mongodb_url or of.mongodb,
         "SUPERSET_MONGODB_DATABASE": of.database,
@@ -264,7 +259,7 @@ PROGRAMS: tuple[Program, ...] = (
     Program("speed", module("tidemark.spark.speed"), needs=(health.kafka, health.mongodb), stop_seconds=120),
     Program(
         "airflow-api",
-        lambda _: airflow_command("api-server"),
+        lambda of: airflow_command("api-server", *(["--proxy-headers"] if of.airflow_trusted_proxies else [])),
         before=(module("tidemark.local.prepare", "airflow"),),
         environment=airflow_environment,
         with_children=True,

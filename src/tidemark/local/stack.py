@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from supervisor.xmlrpc import SupervisorTransport
 
 from tidemark.local import processes
-from tidemark.local.programs import Program, base_environment, managed_programs, marks
+from tidemark.local.programs import Program, base_environment, managed_programs
 from tidemark.settings import CHECKOUT, Settings
 
 LOG_BYTES = "20MB"
@@ -118,7 +118,7 @@ def stop(of: Settings, report: Callable[[str], None]) -> bool:
     identity = server.supervisor.getPID()
     server.supervisor.shutdown()
     processes.wait_for_end([identity], STOP_SECONDS)
-    processes.end(marks(of.home), session=identity)
+    processes.end(processes.marks(of.home), session=identity)
     return True
 
 
@@ -126,7 +126,7 @@ def end_leftovers(home: Path) -> bool:
     """Ends processes left behind by a stack that is not running. Returns False if there were none."""
     file = home / "supervisor.pid"  # supervisor leads the session of all its programs
     former = file.read_text().strip() if file.exists() else ""
-    return processes.end(marks(home), session=int(former) if former.isdigit() else None)
+    return processes.end(processes.marks(home), session=int(former) if former.isdigit() else None)
 
 
 def _server(home: Path) -> Any:

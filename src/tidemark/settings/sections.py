@@ -103,6 +103,9 @@ class NetworkSettings(Section):
         description="host names under which API, Airflow and Superset answer, separated by commas; loopback and the public URLs are always "
         "included. Empty is any name for servers that listen beyond loopback",
     )
+    certificates: str = Field(
+        "", description="folder of certificate.pem and key.pem for the proxy of Compose; without these files a self-signed one is made"
+    )
 
 
 class KafkaSettings(Section):
@@ -290,6 +293,16 @@ class IngestionSettings(HomeSettings):
     )
 
 
+def _networks(given: str) -> str:
+    """Raises ValueError if a part is no address or network."""
+    for one in separated(given):
+        try:
+            ip_network(one)
+        except ValueError as error:
+            raise ValueError(f"{error}: give addresses such as 10.0.0.5, or networks such as 10.0.0.0/24") from None
+    return given
+
+
 class ApiSettings(NetworkSettings):
     """HTTP API"""
 
@@ -317,6 +330,11 @@ class ApiSettings(NetworkSettings):
     api_body_bytes: int = Field(16 * 1024 * 1024, ge=1, description="largest body of a request")
     api_body_seconds: int = Field(60, ge=1, description="timeout for receiving a body")
     api_memory_bytes: int = Field(64 * 1024 * 1024, ge=1, description="most bytes of bodies held at once; beyond it the answer is 503")
+    api_memory_bytes_per_client: int = Field(
+        24 * 1024 * 1024,
+        ge=1,
+        description="most bytes of bodies of one address held at once, and always one whole body; beyond it the answer is 429",
+    )
     api_acknowledge_seconds: int = Field(10, ge=1, description="timeout for Kafka's acknowledgement; beyond it the answer is 503")
 
     @cached_property
@@ -358,12 +376,7 @@ class ApiSettings(NetworkSettings):
     @field_validator("api_trusted_proxies")
     @classmethod
     def _require_networks(cls, given: str) -> str:
-        for one in separated(given):
-            try:
-                ip_network(one)
-            except ValueError as error:
-                raise ValueError(f"{error}: give addresses such as 10.0.0.5, or networks such as 10.0.0.0/24") from None
-        return given
+        return _networks(given)
 
 
 class SparkSettings(HomeSettings, MongodbSettings):
@@ -545,6 +558,9 @@ class AirflowSettings(HomeSettings, NetworkSettings, LoginSettings):
         "", description="URL of Airflow's API for its other processes, e.g. http://airflow-api:8080; empty is this machine"
     )
     airflow_public_url: str = Field("", description="Airflow's URL in browsers; empty is the one of its processes")
+    airflow_trusted_proxies: str = Field(
+        "", description="addresses or networks of reverse proxies, separated by commas: X-Forwarded-For and -Proto tell what clients used"
+    )
     airflow_database_url: str = Field("", description="Airflow's metadata database; empty is SQLite under home")
     airflow_parallelism: int = Field(3, ge=1, description="tasks that Airflow runs at once")
     airflow_prefix: str = Field(
@@ -580,6 +596,11 @@ class AirflowSettings(HomeSettings, NetworkSettings, LoginSettings):
         """URL of Airflow's metadata database. SQLite has one writer at a time: its default timeout of five seconds is too short."""
         return self.airflow_database_url or f"sqlite:///{(self.home / 'airflow' / 'airflow.db').resolve()}?timeout=60"
 
+    @field_validator("airflow_trusted_proxies")
+    @classmethod
+    def _require_networks_of_proxies(cls, given: str) -> str:
+        return _networks(given)
+
     @model_validator(mode="after")
     def _require_login(self) -> Self:
         return _require_secrets(self, "Airflow", self.airflow_host, "airflow_password", "airflow_secret_key")
@@ -590,7 +611,9 @@ class SupersetSettings(HomeSettings, NetworkSettings, LoginSettings):
 
     superset_host: str = Field("127.0.0.1", description="address Superset listens on; any other requires its passwords and secret key")
     superset_port: Port = Field(8088, description="port of Superset's pages")
-    superset_public_url: str = Field("", description="Superset's URL in browsers; empty is this machine")
+    superset_public_url: str = Field(
+        "", description="Superset's URL in browsers; empty is this machine. If it begins with https, a proxy with TLS is in front"
+    )
     superset_password: SecretStr = Field(NO_SECRET, description="password of account admin; empty generates one, as for Airflow")
     superset_viewer_password: SecretStr = Field(NO_SECRET, description="password of the read-only account viewer; empty generates one")
     superset_secret_key: SecretStr = Field(NO_SECRET, description="key that Superset signs sessions with; empty generates one under home")

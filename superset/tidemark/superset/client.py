@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
@@ -19,6 +20,8 @@ class Client:
     def __init__(self, url: str, account: str, password: str) -> None:
         self._url, self._http = f"{url}/api/v1", requests.Session()
         self._http.trust_env = False  # Superset is local or in this network: use no proxy
+        # Within its network it is reached without TLS, also where its cookies are for browsers that use TLS.
+        self._http.cookies.set_policy(DefaultCookiePolicy(secure_protocols=("http", "https")))
         self._http.headers.update({"Referer": url})
         login = {"username": account, "password": password, "provider": "db", "refresh": False}
         self._http.headers.update({"Authorization": f"Bearer {self.post('/security/login', json=login).json()['access_token']}"})

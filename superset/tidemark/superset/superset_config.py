@@ -4,7 +4,8 @@ SUPERSET_SECRET_KEY signs sessions and encrypts stored passwords. SUPERSET_DATAB
 SUPERSET_CACHE_URL a Redis for chart data (empty: files under SUPERSET_HOME), SUPERSET_LIVE_SECONDS the maximum age of cached answers
 over the live reports. SUPERSET_MONGODB_URL and SUPERSET_MONGODB_DATABASE are the location of the reports, SUPERSET_PICTURES_FROM the
 addresses from which pages may load pictures of products, separated by spaces, SUPERSET_TRUSTED_HOSTS the host names that requests may bear
-(empty: any), separated by commas. SUPERSET_LOGIN_ISSUER is an identity provider for logins, which tidemark.superset.login describes.
+(empty: any), separated by commas. SUPERSET_PUBLIC_URL is the URL in browsers: if it begins with https, a proxy with TLS is in front.
+SUPERSET_LOGIN_ISSUER is an identity provider for logins, which tidemark.superset.login describes.
 """
 
 import os
@@ -54,10 +55,17 @@ RATELIMIT_ENABLED = True
 RATELIMIT_IN_MEMORY_FALLBACK_ENABLED = True  # while Redis is away
 FLASK_APP_MUTATOR = login_limits.limit_logins
 RATELIMIT_STORAGE_URI = os.environ.get("SUPERSET_CACHE_URL") or "memory://"  # shared by all processes, or per process
+_PUBLIC = urlsplit(os.environ.get("SUPERSET_PUBLIC_URL", ""))
+_HTTPS = _PUBLIC.scheme == "https"
 SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = _HTTPS
+PREFERRED_URL_SCHEME = "https" if _HTTPS else "http"
+# The last address that X-Forwarded-For names is the one that the proxy has seen. The proxy passes the Host on.
+ENABLE_PROXY_FIX = _HTTPS
+PROXY_FIX_CONFIG = {"x_for": 1, "x_proto": 1, "x_host": 0, "x_port": 0, "x_prefix": 0}
 # Flask's; None is any name. Our own programs reach it by SUPERSET_URL, health checks on loopback.
 _TRUSTED = os.environ.get("SUPERSET_TRUSTED_HOSTS", "").replace(",", " ").split()
-_OWN = [urlsplit(os.environ.get("SUPERSET_URL", "")).hostname or "localhost", "localhost", "127.0.0.1"]
+_OWN = [urlsplit(os.environ.get("SUPERSET_URL", "")).hostname or "localhost", _PUBLIC.hostname or "localhost", "localhost", "127.0.0.1"]
 TRUSTED_HOSTS = [*_TRUSTED, *_OWN] if _TRUSTED else None
 # Pages load nothing from other hosts except pictures of products.
 TALISMAN_ENABLED = True
@@ -74,7 +82,7 @@ TALISMAN_CONFIG = {
     },
     "content_security_policy_nonce_in": ["script-src"],
     "force_https": False,
-    "session_cookie_secure": False,
+    "session_cookie_secure": _HTTPS,
 }
 
 if os.environ.get("SUPERSET_LOGIN_ISSUER"):

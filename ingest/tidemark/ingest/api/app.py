@@ -96,7 +96,7 @@ def _posts(*, key: bool) -> APIRouter:
 async def _with_key(request: Request, given: Annotated[str | None, Security(_KEY)]) -> None:
     """Notes the name of the key that the request has. Raises HTTPException: 401 no valid key, 429 too many wrong ones."""
     service: Service = request.app.state.service
-    client = client_of(request.client.host if request.client else "")
+    client = _client(request)
     if seconds := service.wrong_keys.refused_for(client):
         raise HTTPException(429, f"too many wrong API keys from {client}: try again later", {"Retry-After": str(seconds)})
     # Starlette decodes headers as Latin-1.
@@ -107,6 +107,11 @@ async def _with_key(request: Request, given: Annotated[str | None, Security(_KEY
             service.wrong_keys.note(client)
         raise HTTPException(401, "missing or invalid API key: send it in the header X-API-Key", {"WWW-Authenticate": "X-API-Key"})
     metrics.KEYS.labels(request.state.key).inc()
+
+
+def _client(request: Request) -> str:
+    """Behind a trusted proxy, the one that the proxy names."""
+    return client_of(request.client.host if request.client else "")
 
 
 def _name_of_key(request: Request) -> str | None:
@@ -149,7 +154,7 @@ async def _post_one(request: Request, kind: FileKind) -> Response:
     service: Service = request.app.state.service
     if form_of(request) is not Form.JSON:
         raise HTTPException(415, f"one record is expected: send it as {Form.JSON}, or send many to {request.url.path}/batch")
-    with Reservation(service.bodies) as reservation:
+    with Reservation(service.bodies, _client(request)) as reservation:
         body = await read(request, min(service.of.api_body_bytes, MAX_RECORD_BYTES), service.of.api_body_seconds, reservation)
         validator = service.validator(kind, _name_of_key(request))
         result = validator(body)
@@ -171,7 +176,7 @@ async def _post_one(request: Request, kind: FileKind) -> Response:
 async def _post_batch(request: Request, kind: FileKind) -> Response:
     service: Service = request.app.state.service
     form = form_of(request)
-    with Reservation(service.bodies) as reservation:
+    with Reservation(service.bodies, _client(request)) as reservation:
         body = await read(request, service.of.api_body_bytes, service.of.api_body_seconds, reservation)
         async with service.batches.place():
             validator = service.validator(kind, _name_of_key(request))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from starlette.requests import ClientDisconnect
 MAX_RECORDS = 10_000  # per batch
 RETRY_AFTER = {"Retry-After": "5"}  # seconds; about as long as a broker takes to start
 
-_MIN_RESERVATION = 4_096  # bytes reserved by every request
+MIN_RESERVATION = 4_096  # bytes reserved by every request
 _SPACE = b" \t\r\n"
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _FLAT_OBJECT = rb'\{[^][{}"]*+(?:' + _STRING + rb'[^][{}"]*+)*+\}'
@@ -65,21 +66,54 @@ class MemoryLimit:
         self.taken -= count
 
 
-class Reservation:
-    """The bytes that one request has reserved; the context manager releases them."""
+class BodyMemory:
+    """Two limits on the bytes of bodies held in memory at the same time: of all clients, and of one."""
 
-    def __init__(self, memory: MemoryLimit) -> None:
-        self._memory, self._taken = memory, 0
+    def __init__(self, most: int, most_of_client: int) -> None:
+        self._all, self._most_of_client = MemoryLimit(most), most_of_client
+        self._by_client: Counter[str] = Counter()
+
+    @property
+    def taken(self) -> int:
+        return self._all.taken
+
+    def reserve(self, client: str, count: int) -> None:
+        """Reserves bytes. Raises HTTPException: 429 if the client's limit would be exceeded, 503 if that of all would."""
+        if self._by_client[client] + count > self._most_of_client:
+            self._forget(client)
+            raise HTTPException(429, f"{client} is sending too many bodies at once: send this one again later", RETRY_AFTER)
+        try:
+            self._all.reserve(count)
+        except HTTPException:
+            self._forget(client)
+            raise
+        self._by_client[client] += count
+
+    def release(self, client: str, count: int) -> None:
+        self._all.release(count)
+        self._by_client[client] -= count
+        self._forget(client)
+
+    def _forget(self, client: str) -> None:
+        if not self._by_client[client]:
+            del self._by_client[client]
+
+
+class Reservation:
+    """The bytes that one request of a client has reserved; the context manager releases them."""
+
+    def __init__(self, memory: BodyMemory, client: str) -> None:
+        self._memory, self._client, self._taken = memory, client, 0
 
     def __enter__(self) -> Reservation:
-        self.reserve(_MIN_RESERVATION)
+        self.reserve(MIN_RESERVATION)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._memory.release(self._taken)
+        self._memory.release(self._client, self._taken)
 
     def reserve(self, count: int) -> None:
-        self._memory.reserve(count)
+        self._memory.reserve(self._client, count)
         self._taken += count
 
 
@@ -107,7 +141,7 @@ def form_of(request: Request) -> Form:
 async def read(request: Request, most: int, within_seconds: float, reservation: Reservation) -> bytes:
     """Reads the body, of at most `most` bytes. A larger one is rejected as soon as its size is known, and is not kept.
 
-    Raises HTTPException: 413 too large, 408 not received in time, 503 no memory left, 400 client disconnected.
+    Raises HTTPException: 413 too large, 408 not received in time, 429 too much of one client, 503 no memory left, 400 client disconnected.
     """
     too_large = HTTPException(413, f"the body is larger than {most} bytes: send a smaller one")
     declared = request.headers.get("content-length", "")

@@ -207,7 +207,7 @@ def answers(stored: type[BaseModel], *, key: bool, unavailable: type[BaseModel] 
         422: {"model": InvalidRecords, "description": "A record breaks a rule; nothing was sent"},
         429: {
             **problem(
-                f"Too many open connections of one address{', or too many wrong API keys from it' if key else ''}; nothing was sent",
+                f"Too many connections or bodies of one address{', or too many wrong API keys from it' if key else ''}; nothing was sent",
                 "203.0.113.7 has too many open connections: close some, or send it again later",
             ),
             "headers": _RETRY_AFTER,

@@ -11,7 +11,7 @@ from kafka.errors import KafkaError
 from tidemark.catalog.words import counted
 from tidemark.ingest import topics
 from tidemark.ingest.api import document
-from tidemark.ingest.api.bodies import MemoryLimit
+from tidemark.ingest.api.bodies import MIN_RESERVATION, BodyMemory, MemoryLimit
 from tidemark.ingest.api.clients import Keys, WrongKeys
 from tidemark.ingest.api.sending import BatchSender, SingleSender
 from tidemark.ingest.api.validation import Validator
@@ -32,7 +32,8 @@ class Service:
 
     def __init__(self, of: Settings) -> None:
         self.of = of
-        self.bodies, self.waiting = MemoryLimit(of.api_memory_bytes), MemoryLimit(of.api_memory_bytes)
+        of_client = max(of.api_memory_bytes_per_client, of.api_body_bytes + MIN_RESERVATION)  # one body is always within it
+        self.bodies, self.waiting = BodyMemory(of.api_memory_bytes, of_client), MemoryLimit(of.api_memory_bytes)
         self.single, self.batches = SingleSender(of, self.waiting), BatchSender(of)
         self.keys, self.wrong_keys = Keys(of.named_api_keys), WrongKeys(of.api_wrong_keys)
         self._checking = asyncio.Lock()
