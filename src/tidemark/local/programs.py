@@ -215,7 +215,6 @@ def superset_environment(of: Settings) -> dict[str, str]:
         "SUPERSET_VIEWER_PASSWORD": passwords[VIEWER],
         "SUPERSET_ADDRESS": f"{of.superset_host}:{of.superset_port}",
         "SUPERSET_URL": of.superset_url,
-        "SUPERSET_PUBLIC_URL": of.superset_public_url,
         "SUPERSET_TRUSTED_HOSTS": ",".join(trusted_hosts(of, of.superset_host, of.superset_public_url)),
         "SUPERSET_MONGODB_URL": of.superset_mongodb_url or of.mongodb,
         "SUPERSET_MONGODB_DATABASE": of.database,
