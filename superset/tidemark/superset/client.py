@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
@@ -20,8 +19,6 @@ class Client:
     def __init__(self, url: str, account: str, password: str) -> None:
         self._url, self._http = f"{url}/api/v1", requests.Session()
         self._http.trust_env = False  # Superset is local or in this network: use no proxy
-        # Within its network it is reached without TLS, also where its cookies are for browsers that use TLS.
-        self._http.cookies.set_policy(DefaultCookiePolicy(secure_protocols=("http", "https")))
         self._http.headers.update({"Referer": url})
         login = {"username": account, "password": password, "provider": "db", "refresh": False}
         self._http.headers.update({"Authorization": f"Bearer {self.post('/security/login', json=login).json()['access_token']}"})
@@ -31,10 +28,12 @@ class Client:
         return self._answer(self._http.get(f"{self._url}{path}", timeout=ANSWER_SECONDS))
 
     def post(self, path: str, **given: Any) -> requests.Response:
-        return self._answer(self._http.post(f"{self._url}{path}", timeout=ANSWER_SECONDS, **given))
+        # A post without a valid CSRF token is redirected to a page.
+        return self._answer(self._http.post(f"{self._url}{path}", timeout=ANSWER_SECONDS, allow_redirects=False, **given))
 
-    @staticmethod
-    def _answer(answer: requests.Response) -> requests.Response:
-        if not answer.ok:
+    def _answer(self, answer: requests.Response) -> requests.Response:
+        for cookie in self._http.cookies:
+            cookie.secure = False  # within its network Superset is reached without TLS, also where its cookies are for browsers with TLS
+        if not answer.ok or answer.is_redirect:
             raise SupersetError(f"Superset answered {answer.status_code} to {answer.request.method} {answer.url}: {answer.text[:2_000]}")
         return answer
