@@ -34,9 +34,9 @@ class Proof(NamedTuple):
 PROOFS = (
     Proof("protocol", 3, "5,000 random schedules of the protocol's model"),
     Proof("validation", 5, "400,000 generated events, validated by Spark and by catalog/"),
-    Proof("api", 6.5, "a broker that falls again and again, two brokers of three, generated requests against the API's document"),
+    Proof("api", 5, "a broker that falls again and again, two brokers of three, generated requests against the API's document"),
     Proof("failover", 9, "three MongoDB servers and three brokers fail over under load, with files, the stream and nights at work"),
-    Proof("kills", 12, "the stream killed at random moments, thirty times"),
+    Proof("kills", 5.5, "the stream killed at random moments, thirty times"),
     Proof("nights", 12, "a night through Airflow, and one killed at each of its steps, with drift and without; upkeep"),
     Proof("rebuilds", 12, "a rebuild killed at each of its steps, three times"),
     Proof("random", 12, "streams, nights and rebuilds at once in an order of a seed's choosing, three seeds"),

@@ -26,7 +26,7 @@ from tidemark.settings import Settings
 
 START_SECONDS = 300
 PORTS = range(15_000, 27_000)  # below those that Linux gives to who asks for any
-PROCESSES = 10  # of one test run, at most, each of which has ports of its own: pytest's own and its workers
+PROCESSES = 5  # of one test run, at most, each of which has ports of its own: pytest's own and its workers
 # So long MongoDB keeps what a process that was killed has begun. By default a minute, half of what PyMongo tries again for.
 TRANSACTION_SECONDS = 10
 
