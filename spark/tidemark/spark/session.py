@@ -103,7 +103,12 @@ def _connectors(of: SparkSettings) -> dict[str, str]:
 
 def _on_this_machine() -> dict[str, str]:
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # otherwise its pages are reachable from the network
-    return {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1", "spark.sql.shuffle.partitions": "2"}
+    return {
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.hadoop.fs.permissions.umask-mode": "077",  # of the raw history: Hadoop does not go by the process's umask
+    }
 
 
 def _on_a_cluster(cores: int, of: SparkSettings, scratch: Path) -> dict[str, str]:
