@@ -56,7 +56,7 @@ PROOFS = (
     Proof("company", 5, "the main job on a Kafka with TLS and logins, a MongoDB with accounts, and an identity provider"),
     Proof("fuzzing", 10, "20,000 random queries through the connector, DuckDB and SQLite", "fuzz"),
     Proof("mutations", 12, "deliberate mistakes in the connector's translator, each of which random queries must find", "mutants"),
-    Proof("fresh", 8, "the connector's README in an environment of its own", "fresh"),
+    Proof("fresh", 3.5, "the connector's README in an environment of its own", "fresh"),
 )
 NAMES = tuple(proof.name for proof in PROOFS)
 
