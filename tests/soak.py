@@ -53,7 +53,7 @@ PROOFS = (
     Proof("logins", 5, "logins to Airflow and Superset by Keycloak, which is fetched from Maven Central"),
     Proof("full-size", 15, "1,426,337 products through the whole stack, whose stream is killed on the way"),
     Proof("containers", 5.5, "all services of docker-compose.yaml natively: PostgreSQL, Redis, accounts, a cluster, backup and restore"),
-    Proof("company", 5, "the main job on a Kafka with TLS and logins, a MongoDB with accounts, and an identity provider"),
+    Proof("company", 2.5, "the main job on a Kafka with TLS and logins, a MongoDB with accounts, and an identity provider"),
     Proof("fuzzing", 10, "20,000 random queries through the connector, DuckDB and SQLite", "fuzz"),
     Proof("mutations", 12, "deliberate mistakes in the connector's translator, each of which random queries must find", "mutants"),
     Proof("fresh", 3.5, "the connector's README in an environment of its own", "fresh"),
