@@ -43,9 +43,7 @@ def render_impact(lake: Lake, database: Database[Document], category_topic: str,
 
 def count_posts(lake: Lake, posts: Posts) -> int:
     """How many of these posts have landed."""
-    events = transforms.posted(lake.events(TideMark(), lake.landed().mark))
-    those = (F.col("client") == posts.client) & (F.col("timestamp") >= posts.begin) & (F.col("timestamp") < posts.end)
-    return events.where(those).count()
+    return transforms.posted(lake.events(TideMark(), lake.landed().mark)).where(transforms.is_of(posts)).count()
 
 
 def render_posts(lake: Lake) -> str:

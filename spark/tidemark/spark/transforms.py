@@ -14,6 +14,7 @@ from tidemark.catalog import events as headers
 from tidemark.catalog.cube import MEASURES
 from tidemark.catalog.epochs import first_of
 from tidemark.catalog.observations import Reason
+from tidemark.catalog.posts import Posts
 from tidemark.catalog.rules import RULES, Rules
 from tidemark.spark import columns as C
 
@@ -173,9 +174,14 @@ def _withdrawn(rules: Rules) -> Column:
     found = F.lit(False)
     if rules.withdrawn:
         found |= F.col("header_position").isNotNull() & F.col("ingestion").isin(*rules.withdrawn)
-    for client, begin, end in rules.withdrawn_posts:
-        found |= (F.col("client") == client) & (F.col("timestamp") >= begin) & (F.col("timestamp") < end)
+    for posts in rules.withdrawn_posts:
+        found |= is_of(posts)
     return found
+
+
+def is_of(posts: Posts) -> Column:
+    """Is an event, by its columns client and timestamp, one of these posts?"""
+    return (F.col("client") == posts.client) & (F.col("timestamp") >= posts.begin) & (F.col("timestamp") < posts.end)
 
 
 @lru_cache
